@@ -1,0 +1,41 @@
+# Every target is one documented python -m command; on Windows run those directly.
+VENV ?= .venv
+PYTHON ?= python3.11
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
+
+.PHONY: help setup report test test-all lab bench check study clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## the virtual environment, once
+$(STAMP): pyproject.toml constraints-ci.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints-ci.txt --editable '.[dev]'
+	touch $@
+
+report: $(STAMP)  ## the main job: run the notebooks, build reports/
+	$(BIN)/python -m soilkit.reports notebooks reports
+
+test: $(STAMP)  ## all tests but the slow ones
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## the slow proofs too
+	$(BIN)/python -m pytest -m 'not live'
+
+lab: $(STAMP)  ## open JupyterLab on the notebooks
+	$(BIN)/python -m jupyter lab notebooks
+
+bench: $(STAMP)  ## one line a benchmark: name, ours, peer, ratio
+	$(BIN)/python -m tests.benchmarks
+
+check: $(STAMP)  ## style, types, notebooks without outputs
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m nbstripout --verify notebooks/*.ipynb
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build *.egg-info

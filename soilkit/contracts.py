@@ -1,0 +1,250 @@
+"""What crosses the inner borders: table schemas, grids, chips and the ``Archive`` protocol.
+
+A table is a pandas DataFrame; this module names its columns, kinds and units, and ``check`` refuses
+one that differs. Nothing here imports pandas: a table is anything with ``columns`` and ``[name]``.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from soilkit.errors import ContractError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: ``kind`` is "string", "float", "int", "bool" or "time"."""
+
+    name: str
+    kind: str
+    unit: str = ""
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table and the ones that together tell its rows apart."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+
+def _columns(kind: str, *names: str, unit: str = "", required: bool = True) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, unit, required) for name in names)
+
+
+STATIONS = Table(
+    "stations",
+    _columns("string", "sensor_id", "station_id", "network", "station")
+    + _columns("float", "latitude", "longitude", unit="degrees")
+    + _columns("float", "elevation_m", "depth_from_m", "depth_to_m", unit="m")
+    + _columns("string", "land_cover", "koeppen", "texture"),
+    key=("sensor_id",),
+)
+OBSERVATIONS = Table(
+    "observations",
+    _columns("string", "sensor_id")
+    + _columns("time", "time", unit="UTC")
+    + _columns("float", "soil_moisture_m3_m3", unit="m3 m-3")
+    + _columns("string", "flag"),
+    key=("sensor_id", "time"),
+)
+SCENES = Table(
+    "scenes",
+    _columns("string", "source", "scene_id", "station_id")
+    + _columns("time", "start", "end", unit="UTC")
+    + _columns("float", "cloud_fraction", unit="1")
+    + _columns("string", "orbit")
+    + _columns("float", "valid_fraction", unit="1"),
+    key=("source", "scene_id", "station_id"),
+)
+SAMPLES = Table(
+    "samples",
+    _columns("string", "sample_id", "sensor_id", "station_id")
+    + _columns("time", "time", unit="UTC")
+    + _columns("float", "soil_moisture_m3_m3", unit="m3 m-3"),
+    key=("sample_id",),
+)
+DROPS = Table(
+    "drops", _columns("string", "sensor_id", "source", "reason") + (Column("count", "int"),)
+)
+FEATURES = Table("features", _columns("string", "sample_id"), key=("sample_id",))
+PREDICTIONS = Table(
+    "predictions",
+    _columns("string", "sample_id", "sensor_id", "station_id", "network")
+    + _columns("time", "time", unit="UTC")
+    + _columns("float", "observed_m3_m3", "predicted_m3_m3", unit="m3 m-3")
+    + _columns("float", "predicted_std_m3_m3", unit="m3 m-3", required=False)
+    + _columns("string", "model", "split"),
+    key=("model", "split", "sample_id"),
+)
+SCORES = Table(
+    "scores",
+    _columns("string", "model", "split", "metric")
+    + _columns("float", "value", "lower", "upper", "n", "n_effective")
+    + _columns("string", "status"),
+)
+
+
+def _kind(dtype: Any) -> str:
+    if str(dtype) in ("category", "str", "string", "object"):
+        return "string"
+    letter = np.dtype(dtype).kind if not hasattr(dtype, "numpy_dtype") else dtype.numpy_dtype.kind
+    return {"f": "float", "i": "int", "u": "int", "b": "bool", "M": "time"}.get(letter, letter)
+
+
+def check(table: Any, schema: Table) -> None:
+    """Raise ``ContractError`` unless ``table`` holds the columns, kinds and unique key of ``schema``.
+
+    A time must be naive ``datetime64``; an int stands for a float. More columns are welcome.
+    """
+    missing = [c.name for c in schema.columns if c.required and c.name not in table.columns]
+    if missing:
+        raise ContractError(
+            f"The {schema.name} table lacks {', '.join(missing)}; it has {', '.join(table.columns)}."
+        )
+    for column in schema.columns:
+        if column.name in table.columns:
+            _check_column(table[column.name], column, schema.name)
+    if schema.key and bool(table.duplicated(list(schema.key)).any()):
+        n = int(table.duplicated(list(schema.key)).sum())
+        raise ContractError(
+            f"The {schema.name} table repeats {n} of its keys ({', '.join(schema.key)}). "
+            "Remove the duplicates, or give each row its own id."
+        )
+
+
+def _check_column(values: Any, column: Column, table_name: str) -> None:
+    dtype = values.dtype
+    if getattr(dtype, "tz", None) is not None:
+        raise ContractError(
+            f"{table_name}.{column.name} carries the zone {dtype.tz}; tables hold naive UTC. "
+            "Convert with .dt.tz_convert('UTC').dt.tz_localize(None)."
+        )
+    found = _kind(dtype)
+    if found != column.kind and not (column.kind == "float" and found == "int"):
+        raise ContractError(
+            f"{table_name}.{column.name} should be {column.kind}"
+            f"{f' [{column.unit}]' if column.unit else ''}, found {dtype}."
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A north-up pixel grid in a projected CRS.
+
+    ``left_m`` and ``top_m`` are the outer edges of the north-west pixel, in metres of ``crs``.
+    """
+
+    crs: str
+    left_m: float
+    top_m: float
+    pixel_size_m: float
+    height: int
+    width: int
+
+    @property
+    def transform(self) -> tuple[float, float, float, float, float, float]:
+        """The affine coefficients (a, b, c, d, e, f): x = a col + c, y = e row + f, in metres."""
+        return (self.pixel_size_m, 0.0, self.left_m, 0.0, -self.pixel_size_m, self.top_m)
+
+    @property
+    def x_m(self) -> np.ndarray:
+        """Eastings of pixel centres, shape (col,), m."""
+        return self.left_m + (np.arange(self.width) + 0.5) * self.pixel_size_m
+
+    @property
+    def y_m(self) -> np.ndarray:
+        """Northings of pixel centres, north first, shape (row,), m."""
+        return self.top_m - (np.arange(self.height) + 0.5) * self.pixel_size_m
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top), m."""
+        return (
+            self.left_m,
+            self.top_m - self.height * self.pixel_size_m,
+            self.left_m + self.width * self.pixel_size_m,
+            self.top_m,
+        )
+
+
+@dataclass(frozen=True)
+class ChipRequest:
+    """One chip to fetch: a scene of a source, cut on a grid.
+
+    ``time`` is the scene's end (UTC; NaT for a static source); ``version`` names the collection or
+    the world, so that data from another one never passes for this one.
+    """
+
+    source: str
+    scene_id: str
+    station_id: str
+    time: np.datetime64
+    bands: tuple[str, ...]
+    grid: Grid
+    resampling: str = "bilinear"
+    version: str = ""
+
+    @property
+    def request_hash(self) -> str:
+        """SHA-256 over everything that decides the chip's values, hex."""
+        grid = self.grid
+        words = [self.source, self.scene_id, str(self.time), list(self.bands), self.resampling]
+        place = [grid.crs, grid.left_m, grid.top_m, grid.pixel_size_m, grid.height, grid.width]
+        text = json.dumps([FORMAT_VERSION, words, place, self.version])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Chip:
+    """The pixels of one request: ``values`` (band, row, col) float32 in the source's units, NaN = none."""
+
+    values: np.ndarray
+    bands: tuple[str, ...]
+    grid: Grid
+
+    @property
+    def valid_fraction(self) -> float:
+        """The fraction of pixels where every band is finite, 0-1."""
+        return float(np.isfinite(self.values).all(axis=0).mean())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a chip did not come; a permanent one is never asked for again."""
+
+    reason: str
+    permanent: bool = True
+
+
+class Archive(Protocol):
+    """Where scenes, chips and coarse series come from. Every archive passes the same tests.
+
+    ``stations`` is a stations table (one row a sensor; places are taken once per ``station_id``);
+    ``start`` and ``end`` bound the scenes' end times, half-open, UTC.
+    """
+
+    name: str
+    version: str
+
+    def scenes(self, stations: Any, source: str, start: Any, end: Any) -> Any:
+        """The scenes table of one source over the stations; one row a scene and station."""
+        ...
+
+    def chips(
+        self, requests: Iterable[ChipRequest]
+    ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
+        """Yield every request once with its chip or its failure, in any order."""
+        ...
+
+    def series(self, stations: Any, source: str, start: Any, end: Any) -> Any:
+        """``station_id``, ``scene_id``, ``start``, ``end`` and one column a band, in the band's unit."""
+        ...
