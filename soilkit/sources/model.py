@@ -64,7 +64,12 @@ class LogSigmoid:
 
 @dataclass(frozen=True)
 class Band:
-    """One band: physical value = ``scale`` x stored value + ``offset``, in ``unit``."""
+    """One band: physical value = ``scale`` x stored value + ``offset``, in ``unit``.
+
+    ``normalisation`` acts on stored values. ``layer_mm`` is the soil layer behind a water depth:
+    moisture [m3 m-3] = depth [mm or kg m-2] / ``layer_mm``. Bands that are not ``continuous`` hold
+    classes or flags and are never interpolated.
+    """
 
     name: str
     unit: str
@@ -72,6 +77,7 @@ class Band:
     scale: float = 1.0
     offset: float = 0.0
     continuous: bool = True
+    layer_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,12 @@ class Source:
     """One input layer: where it lives, when it is dated, what its bands mean.
 
     ``dated_by`` is "instant", "start" (a composite stamped with its first moment), "middle" or
-    "static". ``resolution`` is "high" (10 m chips), "low" (160 m chips) or "coarse" (a scalar
-    series). ``max_age`` holds the join's bound by anchor source, as numpy timedelta strings
-    ("1h", "14D"); static sources have none. ``asset`` is empty where Earth Engine lacks the layer:
-    ``lives_at`` then says where to get it.
+    "static". ``cadence`` is the usual step between scenes and, for a composite, its length ("3h",
+    "8D", "1Y"; empty for static layers). ``resolution`` is "high" (10 m chips), "low" (160 m chips)
+    or "coarse" (a scalar series). ``max_age`` holds the join's bound by anchor source ("1h", "14D",
+    "50Y"). ``begins`` and ``ends`` are ISO dates, ``ends`` exclusive, empty where unknown or still
+    running. ``asset`` is empty where Earth Engine lacks the layer: ``lives_at`` then says where to
+    get it.
     """
 
     name: str
