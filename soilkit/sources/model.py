@@ -17,7 +17,7 @@ class Linear:
     """Linear scaling of [minimum, maximum] to zero mean and unit variance.
 
     z = sqrt(12) (x - (maximum + minimum) / 2) / (maximum - minimum): the mean and the standard
-    deviation of a uniform variable on the range of Table 4 [1]_, which prints nothing but the range.
+    deviation of a uniform variable on the range, which is all that Table 4 [1]_ prints.
 
     References
     ----------
@@ -39,7 +39,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class LogSigmoid:
-    """The optical transform of Table 17: y = ln(0.005 x + 1), z = (y - mean) / std, sigmoid(5 z - 1).
+    """The optical transform of Table 17: sigmoid(5 z - 1), z = (ln(0.005 x + 1) - mean) / std.
 
     x are raw L1C digital numbers (reflectance x 10,000) [1]_ [2]_.
 
