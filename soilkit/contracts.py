@@ -101,14 +101,15 @@ def _kind(dtype: Any) -> str:
 
 
 def check(table: Any, schema: Table) -> None:
-    """Raise ``ContractError`` unless ``table`` holds the columns, kinds and unique key of ``schema``.
+    """Raise ``ContractError`` unless ``table`` has the columns, kinds and unique key of ``schema``.
 
     A time must be naive ``datetime64``; an int stands for a float. More columns are welcome.
     """
     missing = [c.name for c in schema.columns if c.required and c.name not in table.columns]
     if missing:
         raise ContractError(
-            f"The {schema.name} table lacks {', '.join(missing)}; it has {', '.join(table.columns)}."
+            f"The {schema.name} table lacks {', '.join(missing)}; "
+            f"it has {', '.join(table.columns)}."
         )
     for column in schema.columns:
         if column.name in table.columns:
@@ -205,7 +206,7 @@ class ChipRequest:
 
 @dataclass(frozen=True)
 class Chip:
-    """The pixels of one request: ``values`` (band, row, col) float32 in the source's units, NaN = none."""
+    """The pixels of one request: ``values`` (band, row, col), float32, stored units, NaN = none."""
 
     values: np.ndarray
     bands: tuple[str, ...]
@@ -246,5 +247,5 @@ class Archive(Protocol):
         ...
 
     def series(self, stations: Any, source: str, start: Any, end: Any) -> Any:
-        """``station_id``, ``scene_id``, ``start``, ``end`` and one column a band, in the band's unit."""
+        """``station_id``, ``scene_id``, ``start``, ``end`` and one column a band, stored values."""
         ...

@@ -24,7 +24,7 @@ DOORS = SCIENCE | {"pyarrow", "zarr", "rasterio", "ismn", "ee", "pystac", "dask"
 LEARNING = SCIENCE | {"torch"}
 SHOWING = LEARNING | {
     "matplotlib", "hvplot", "holoviews", "ipywidgets", "leafmap", "ipyleaflet",
-    "papermill", "nbformat", "nbconvert", "yaml", "IPython", "bokeh",
+    "papermill", "nbformat", "nbconvert", "yaml", "IPython", "bokeh", "jinja2",
 }  # fmt: skip
 ALLOWED = {
     "words": {"numpy"},

@@ -1,0 +1,71 @@
+"""``python -m soilkit.reports notebooks reports``: every report of this project, in order."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from soilkit.reports.book import Book, Section, build
+
+SYNTHETIC = Book(
+    "synthetic",
+    "soilkit on the synthetic world",
+    "Every number here is synthetic: it was computed on an invented world with a known truth and "
+    "is no evidence about the real Earth. What it shows is that the road works from end to end.",
+    (
+        Section("00_start_here"),
+        Section("10_build_dataset"),
+        Section("11_inspect_in_situ"),
+        Section("13_choose_splits"),
+        Section("20_train_xception_fusion"),
+        Section("24_tabular_baselines"),
+        Section("31_evaluate_by_stratum"),
+        Section("40_map_a_region"),
+    ),
+)
+
+
+def us_10day(data: Path) -> Book:
+    """The run on real stations, whose data lie outside the project."""
+    return Book(
+        "us_10day",
+        "Ten-day soil moisture at 94 real stations (USCRN, TxSON, ARM), 2019-2021",
+        "Real data: the us_10day table of Sentinel-1, Sentinel-2 and SMAP predictors with labels "
+        "from the International Soil Moisture Network.",
+        (
+            Section(
+                "24_tabular_baselines",
+                {
+                    "train_table": str(data / "us_10day" / "matched_10day.parquet"),
+                    "ismn_archive": str(data / "ismn" / "ismn_us_header_2019_2021.zip"),
+                },
+            ),
+        ),
+    )
+
+
+def main() -> None:
+    """Build the reports; the real one only where its data are at hand."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", type=Path)
+    parser.add_argument("reports", type=Path)
+    parser.add_argument("--only", help="the name of one report")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log = logging.getLogger("soilkit.reports")
+
+    data = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
+    books = [SYNTHETIC]
+    if (data / "us_10day").is_dir():
+        books.append(us_10day(data.resolve()))
+    else:
+        log.warning(
+            "SOILKIT_TEST_DATA holds no us_10day table: the report on real stations is left out"
+        )
+    for book in books:
+        if options.only in (None, book.name):
+            log.info("report: %s", build(book, options.notebooks, options.reports))
+
+
+if __name__ == "__main__":
+    main()

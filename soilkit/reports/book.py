@@ -1,0 +1,122 @@
+"""Several notebooks as one report: an index, the scores and the stamps together."""
+
+import html
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import yaml
+
+from soilkit.reports.runner import run
+
+log = logging.getLogger(__name__)
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
+        color: #222 }}
+table {{ border-collapse: collapse; font-size: 0.85rem }}
+th, td {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: right }}
+th, td:first-child {{ text-align: left }}
+li span {{ color: #666 }}
+</style></head><body>
+<h1>{title}</h1><p>{about}</p>
+<ol start="1">{sections}</ol>
+{tables}
+<p>Parameters: <a href="parameters.yaml">parameters.yaml</a>. Versions, seed and data hashes:
+<a href="stamp.yaml">stamp.yaml</a>. All scores: <a href="scores.csv">scores.csv</a>.</p>
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One notebook of a report, and the parameters that differ from its defaults."""
+
+    notebook: str
+    parameters: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Book:
+    """A report of several notebooks that share one working folder."""
+
+    name: str
+    title: str
+    about: str
+    sections: tuple[Section, ...]
+
+
+def build(book: Book, notebooks: Path, reports: Path) -> Path:
+    """Run every section in order and write ``reports/<name>/`` with its index; returns the index.
+
+    The working data (chips, checkpoints) go to ``reports/work/<name>``; a second call takes up what
+    it finds there.
+    """
+    out_dir = reports / book.name
+    work = (reports / "work" / book.name).resolve()
+    for section in book.sections:
+        parameters = {"out_dir": str(work)} | section.parameters
+        run(notebooks / f"{section.notebook}.ipynb", parameters, out_dir)
+    return bind(book, notebooks, out_dir)
+
+
+def bind(book: Book, notebooks: Path, out_dir: Path) -> Path:
+    """Join the sections' parameters, stamps and scores, and write ``index.html``."""
+    for name in ("parameters", "stamp"):
+        _join_yaml(book, out_dir, name)
+    scores = _join_scores(book, out_dir)
+    sections = "".join(_entry(s, notebooks) for s in book.sections)
+    page = PAGE.format(
+        title=html.escape(book.title),
+        about=html.escape(book.about),
+        sections=sections,
+        tables=_headlines(scores),
+    )
+    index = out_dir / "index.html"
+    index.write_text(page, encoding="utf-8")
+    return index
+
+
+def _join_yaml(book: Book, out_dir: Path, name: str) -> None:
+    parts = {}
+    for section in book.sections:
+        path = out_dir / section.notebook / f"{name}.yaml"
+        if path.is_file():
+            parts[section.notebook] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            path.unlink()
+    (out_dir / f"{name}.yaml").write_text(yaml.safe_dump(parts, sort_keys=False), encoding="utf-8")
+
+
+def _join_scores(book: Book, out_dir: Path) -> pd.DataFrame:
+    parts = []
+    for section in book.sections:
+        path = out_dir / section.notebook / "scores.csv"
+        if path.is_file():
+            parts.append(pd.read_csv(path).assign(notebook=section.notebook))
+            path.unlink()
+    scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    scores.to_csv(out_dir / "scores.csv", index=False, float_format="%.6g")
+    return scores
+
+
+def _entry(section: Section, notebooks: Path) -> str:
+    cells = nbformat.read(notebooks / f"{section.notebook}.ipynb", as_version=4).cells
+    lines = [line for line in cells[0].source.splitlines() if line.strip()]
+    title = html.escape(lines[0].lstrip("# "))
+    question = html.escape(lines[1].strip("*_ ")) if len(lines) > 1 else ""
+    return f'<li><a href="{section.notebook}.html">{title}</a> <span>{question}</span></li>'
+
+
+def _headlines(scores: pd.DataFrame) -> str:
+    """The overall scores (no stratum) as one small table."""
+    if scores.empty or "stratum" not in scores:
+        return ""
+    overall = scores[scores["stratum"].fillna("all") == "all"]
+    shown = overall[["notebook", "model", "split", "metric", "value", "lower", "upper", "n"]]
+    return "<h2>Scores over all stations</h2>" + shown.to_html(
+        index=False, float_format="%.3f", border=0, na_rep=""
+    )

@@ -1,0 +1,110 @@
+"""Reports: parameters are checked before anything runs, pages open with no network."""
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from soilkit import reports
+from soilkit.errors import ParameterError
+from soilkit.reports.book import Book, Section, build
+
+
+def notebook_at(path, *, cells=(), parameters='seed = 1\nname = "a"\nout_dir = ""\n'):
+    page = new_notebook(
+        cells=[
+            new_markdown_cell("# 99 · A question\n\n*Does it run?*"),
+            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            *[new_code_cell(source) for source in cells],
+        ]
+    )
+    nbformat.write(page, path)
+    return path
+
+
+def test_a_misspelt_parameter_is_refused_by_name(tmp_path):
+    """papermill only warns; the runner names the parameter, the known ones and the nearest."""
+    notebook = notebook_at(tmp_path / "a.ipynb")
+    with pytest.raises(ParameterError, match=r"no parameter 'sead'.*Did you mean 'seed'"):
+        reports.run(notebook, {"sead": 2}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_parameter_of_another_type_is_refused(tmp_path):
+    """A seed given as text would pass papermill and fail far away."""
+    notebook = notebook_at(tmp_path / "a.ipynb")
+    with pytest.raises(ParameterError, match="'seed' should be int"):
+        reports.check_parameters(notebook, {"seed": "2"})
+
+
+def test_a_default_must_be_a_plain_literal(tmp_path):
+    """What is derived in the parameters cell stays stale when papermill injects another value."""
+    notebook = notebook_at(tmp_path / "a.ipynb", parameters="seed = 1\ntwice = 2 * seed\n")
+    with pytest.raises(ParameterError, match="'twice' is no plain literal"):
+        reports.check_parameters(notebook, {})
+
+
+def test_a_notebook_without_parameters_is_refused(tmp_path):
+    """No tagged cell, no reproducible report."""
+    path = tmp_path / "a.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1")]), path)
+    with pytest.raises(ParameterError, match="no cell tagged"):
+        reports.check_parameters(path, {})
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://a.org/x.js"></script>',
+        '<link rel="stylesheet" href="//a.org/x.css">',
+        '<img src="http://a.org/x.png">',
+        "<style>@import 'https://a.org/x.css';</style>",
+        '<div style="background: url(https://a.org/x.png)"></div>',
+    ],
+)
+def test_whatever_loads_from_elsewhere_is_found(html):
+    """Scripts, styles, images, imports and backgrounds all count."""
+    assert len(reports.external_loads(html)) == 1
+
+
+def test_links_and_embedded_data_load_nothing():
+    """A reader may follow a link; the page itself stays whole without it."""
+    html = '<a href="https://a.org">a</a><img src="data:image/png;base64,AAAA">'
+    assert reports.external_loads(html) == []
+
+
+def test_a_report_holds_page_parameters_stamp_and_scores(tmp_path):
+    """Two sections become one folder whose pages load nothing and whose tables are joined."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    code = (
+        "import pandas as pd\nfrom soilkit import reports\n"
+        "row = dict(stratum='all', model=name, split='test', metric='r', value=0.5,\n"
+        "           lower=0.4, upper=0.6, n=9)\n"
+        "reports.save_result(out_dir, stem, scores=pd.DataFrame([row]),\n"
+        "                    stamp=reports.stamp(seed=seed, data={'world': 'abc'}))"
+    )
+    for stem in ("98_a", "99_b"):
+        notebook_at(folder / f"{stem}.ipynb", cells=[f"stem = {stem!r}\n{code}"])
+    book = Book("two", "Two", "About.", (Section("98_a", {"name": "x"}), Section("99_b")))
+
+    index = build(book, folder, tmp_path / "reports")
+
+    out = tmp_path / "reports" / "two"
+    assert index == out / "index.html"
+    pages = sorted(p.name for p in out.glob("*.html"))
+    assert pages == ["98_a.html", "99_b.html", "index.html"]
+    assert all(reports.external_loads((out / p).read_text()) == [] for p in pages)
+    parameters = yaml.safe_load((out / "parameters.yaml").read_text())
+    assert parameters["98_a"]["name"] == "x"
+    assert parameters["99_b"] == {"name": "a", "out_dir": "work/two", "seed": 1}
+    assert yaml.safe_load((out / "stamp.yaml").read_text())["99_b"]["data"] == {"world": "abc"}
+    assert len((out / "scores.csv").read_text().splitlines()) == 3
+
+
+def test_a_failing_cell_leaves_no_page(tmp_path):
+    """A report that broke is no report."""
+    notebook = notebook_at(tmp_path / "a.ipynb", cells=["raise ValueError('broken')"])
+    with pytest.raises(Exception, match="broken"):
+        reports.run(notebook, {}, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.html"))
