@@ -21,7 +21,7 @@ class Linear:
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 2b4, Table 4
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, section 2b4, Table 4
 
     Examples
     --------
@@ -45,7 +45,7 @@ class LogSigmoid:
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, appendix, Table 17
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, appendix, Table 17
     .. [2] Brown et al. (2022), doi:10.1038/s41597-022-01307-4
 
     Examples
