@@ -67,7 +67,7 @@ def bounds(anchor: str, names: Iterable[str]) -> dict[str, np.timedelta64]:
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, Tables 5 and 20
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, Tables 5 and 20
 
     Examples
     --------
@@ -81,7 +81,8 @@ def bounds(anchor: str, names: Iterable[str]) -> dict[str, np.timedelta64]:
         if anchor not in max_age:
             raise BoundError(
                 f"{name} has no published bound for joins anchored at {anchor} "
-                f"(it has {', '.join(max_age) or 'none'}). Give one: {{{name!r}: np.timedelta64(...)}}."
+                f"(it has {', '.join(max_age) or 'none'}). "
+                f"Give one yourself: {{{name!r}: np.timedelta64(...)}}."
             )
         found[name] = duration(max_age[anchor])
     return found

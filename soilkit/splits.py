@@ -1,0 +1,270 @@
+"""Who trains, who validates, who tests: a label per sample, and what each split leaks.
+
+Every function returns a Series on the samples' index whose ``name`` says which split it is. Labels
+hang on the stations table and the seed alone, so samples lost on the way change no one's label.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from soilkit import grids
+from soilkit.errors import ContractError, UnknownNameError
+
+LABELS = ("train", "validation", "test")
+FRACTIONS = (0.6, 0.2, 0.2)  # seed 001, 2c1
+CHIP_SIDE_M = 2560.0
+BLOCK_SIZE_DEG = 2.0
+_EARTH_RADIUS_M = 6_371_000.0
+
+
+def block_ids(stations, *, size_deg=BLOCK_SIZE_DEG):
+    """The block of each row, floor(latitude / size) and floor(longitude / size) as text.
+
+    Parameters
+    ----------
+    stations : table with latitude, longitude [WGS84 degrees]
+    size_deg : float, degrees
+
+    Examples
+    --------
+    >>> block_ids(pd.DataFrame({"latitude": [30.3], "longitude": [-98.8]})).tolist()
+    ['15_-50']
+    """
+    if not size_deg > 0:
+        raise ContractError(f"A block needs a positive size in degrees, found {size_deg}.")
+    rows = np.floor(stations["latitude"].to_numpy(float) / size_deg)
+    cols = np.floor(stations["longitude"].to_numpy(float) / size_deg)
+    if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
+        raise ContractError("Blocks need the latitude and longitude of every station; some lack.")
+    names = [
+        f"{row:d}_{col:d}" for row, col in zip(rows.astype(int), cols.astype(int), strict=True)
+    ]
+    return pd.Series(names, index=stations.index, dtype="str")
+
+
+def chip_groups(stations, *, side_m=CHIP_SIDE_M):
+    """Groups of stations whose chips overlap, directly or through others.
+
+    Chips are squares on UTM grids snapped to 10 m. Across a zone border, where squares are turned
+    against each other, stations closer than a square's diagonal count as overlapping.
+
+    Parameters
+    ----------
+    stations : stations table (one row a sensor)
+    side_m : float, m
+
+    Returns
+    -------
+    Series by station_id of group numbers
+    """
+    places = stations.drop_duplicates("station_id")
+    latitude, longitude = places["latitude"].to_numpy(float), places["longitude"].to_numpy(float)
+    boxes = [
+        grids.chip_grid(lat, lon, size_px=round(side_m / 10), pixel_size_m=10)
+        for lat, lon in zip(latitude, longitude, strict=True)
+    ]
+    points_m = _EARTH_RADIUS_M * _unit_vectors(latitude, longitude)  # (station, 3)
+    # 1 % and one snap more than the diagonal: UTM scale, ellipsoid and snapping.
+    near = cKDTree(points_m).query_pairs(side_m * np.sqrt(2) * 1.01 + 20, output_type="ndarray")
+    pairs = np.array([p for p in near if _overlap(boxes[p[0]], boxes[p[1]])]).reshape(-1, 2)
+    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(places),) * 2)
+    _, groups = connected_components(graph, directed=False)
+    return pd.Series(groups, index=pd.Index(places["station_id"].astype("str")), name="group")
+
+
+def by_station(samples, stations, *, seed=0, fractions=FRACTIONS):
+    """Stations drawn at random; those whose chips overlap stay together.
+
+    Parameters
+    ----------
+    samples, stations : tables of those contracts
+    seed : int
+    fractions : train, validation and test shares of the stations
+
+    Returns
+    -------
+    Series of "train", "validation" or "test" per sample
+    """
+    groups = chip_groups(stations)
+    labels = _draw(groups, seed=seed, fractions=fractions)
+    return _per_sample(samples, "station_id", labels, name="by_station")
+
+
+def by_sensor(samples, stations, *, seed=0, fractions=FRACTIONS):
+    """Sensors drawn at random as in the paper [1]_: replicates and neighbours may part.
+
+    Two probes in one pit can fall on both sides, so a score on this split is partly memory.
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 2c1
+    """
+    sensors = stations["sensor_id"].astype("str").drop_duplicates()
+    units = pd.Series(np.arange(len(sensors)), index=pd.Index(sensors))
+    labels = _draw(units, seed=seed, fractions=fractions)
+    return _per_sample(samples, "sensor_id", labels, name="by_sensor (the paper's)")
+
+
+def by_block(samples, stations, *, size_deg=BLOCK_SIZE_DEG, seed=0, fractions=FRACTIONS):
+    """Blocks of ``size_deg`` degrees drawn at random, balanced by their stations.
+
+    Where chips overlap across a block's edge, the stations follow the one nearest to "test".
+    """
+    labels = _draw(_station_blocks(stations, size_deg), seed=seed, fractions=fractions)
+    labels = _keep_together(labels, stations)
+    return _per_sample(samples, "station_id", labels, name=f"by_block ({size_deg:g} degrees)")
+
+
+def by_network(samples, stations, *, held_out=None, seed=0, fractions=FRACTIONS):
+    """Whole networks drawn at random; or ``held_out`` as test and the rest split by block.
+
+    Stations of another network whose chips overlap one that tests are tested too.
+
+    Raises
+    ------
+    UnknownNameError
+        When no station belongs to ``held_out``.
+    """
+    networks = _station_column(stations, "network")
+    if held_out is None:
+        labels = _draw(_codes(networks), seed=seed, fractions=fractions)
+    else:
+        if held_out not in set(networks):
+            have = ", ".join(sorted(set(networks)))
+            raise UnknownNameError(f"No station of network {held_out!r}; there are {have}.")
+        rest = (fractions[0], fractions[1], 0.0)
+        blocks = _station_blocks(stations, BLOCK_SIZE_DEG)[networks != held_out]
+        labels = pd.Series("test", index=networks.index)
+        labels[blocks.index] = _draw(blocks, seed=seed, fractions=np.array(rest) / sum(rest))
+    name = "by_network" if held_out is None else f"by_network (without {held_out})"
+    return _per_sample(samples, "station_id", _keep_together(labels, stations), name=name)
+
+
+def by_row(samples, stations=None, *, seed=0, fractions=FRACTIONS):
+    """Samples drawn at random: leaky, shown only as a warning.
+
+    A station's soil, climate and season are in the training rows, so the score measures memory.
+    """
+    shares = _checked(fractions)
+    rank = np.random.default_rng(seed).permutation(len(samples))
+    parts = np.searchsorted(np.round(np.cumsum(shares)[:2] * len(samples)), rank, side="right")
+    return pd.Series(np.array(LABELS)[parts], index=samples.index, name="by_row (leaky)")
+
+
+def folds_by_block(samples, stations, *, n_folds=5, size_deg=BLOCK_SIZE_DEG, seed=0):
+    """Numbers of ``n_folds`` folds made of whole blocks with about equally many stations.
+
+    Returns
+    -------
+    Series of int, 0 .. n_folds - 1, per sample
+
+    Raises
+    ------
+    ContractError
+        When there are fewer blocks than folds.
+    """
+    blocks = _station_blocks(stations, size_deg)
+    if blocks.nunique() < n_folds or n_folds < 2:
+        raise ContractError(
+            f"{n_folds} folds need at least two folds and as many blocks; there are "
+            f"{blocks.nunique()} blocks of {size_deg:g} degrees. "
+            "Ask for fewer folds or smaller blocks."
+        )
+    folds = _fill(blocks, np.full(n_folds, 1 / n_folds), np.random.default_rng(seed))
+    folds = folds.groupby(chip_groups(stations)).transform("max")
+    return _per_sample(samples, "station_id", folds, name=f"folds_by_block ({size_deg:g} degrees)")
+
+
+def folds_by_network(samples, stations):
+    """Leave one network out: the network of each sample's station is its fold.
+
+    Returns
+    -------
+    Series of network names per sample
+    """
+    networks = _station_column(stations, "network")
+    return _per_sample(samples, "station_id", networks, name="folds_by_network")
+
+
+def _unit_vectors(latitude, longitude):
+    lat, lon = np.radians(latitude), np.radians(longitude)
+    return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def _overlap(a, b):
+    if a.crs != b.crs:
+        return True  # the candidates are already within a diagonal
+    left, bottom, right, top = a.bounds_m
+    return (
+        left < b.bounds_m[2] and b.bounds_m[0] < right and bottom < b.bounds_m[3]
+        and b.bounds_m[1] < top
+    )  # fmt: skip
+
+
+def _station_column(stations, column):
+    places = stations.drop_duplicates("station_id")
+    index = pd.Index(places["station_id"].astype("str"))
+    return pd.Series(places[column].astype("str").to_numpy(), index=index)
+
+
+def _station_blocks(stations, size_deg):
+    blocks = block_ids(stations, size_deg=size_deg)
+    return _codes(_station_column(stations.assign(_block=blocks), "_block"))
+
+
+def _codes(names):
+    """Numbers by sorted name, so that the order of a table's rows changes nothing."""
+    return pd.Series(np.unique(names.to_numpy(str), return_inverse=True)[1], index=names.index)
+
+
+def _checked(fractions):
+    shares = np.asarray(fractions, float)
+    if shares.shape != (3,) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-9:
+        raise ContractError(
+            "A split needs three shares (train, validation, test) that sum to 1, "
+            f"found {fractions}."
+        )
+    return shares
+
+
+def _draw(units, *, seed, fractions):
+    """A label for every member of ``units`` (member -> unit); members of one unit share it."""
+    parts = _fill(units, _checked(fractions), np.random.default_rng(seed))
+    return parts.map(dict(enumerate(LABELS)))
+
+
+def _fill(units, shares, rng):
+    """Give units in random order to the part that lacks most members; a number per member.
+
+    The last units go to parts still empty, so that a few large units leave no part without any.
+    """
+    numbers, sizes = np.unique(units.to_numpy(), return_counts=True)
+    lacking, part_of = shares * sizes.sum(), {}
+    empty = set(np.flatnonzero(shares > 0))
+    for position, unit in enumerate(rng.permutation(len(numbers))):
+        must_fill = len(numbers) - position <= len(empty)
+        part = max(sorted(empty) if must_fill else range(len(shares)), key=lambda k: lacking[k])
+        part_of[numbers[unit]] = part
+        lacking[part] -= sizes[unit]
+        empty.discard(part)
+    return units.map(part_of)
+
+
+def _keep_together(labels, stations):
+    """Overlapping chips take the label nearest to "test", so that no test pixel was trained on."""
+    rank = labels.map({label: i for i, label in enumerate(LABELS)})
+    return rank.groupby(chip_groups(stations)).transform("max").map(dict(enumerate(LABELS)))
+
+
+def _per_sample(samples, column, labels, *, name):
+    found = samples[column].astype("str").map(labels)
+    if found.isna().any():
+        lost = sorted(set(samples.loc[found.isna(), column].astype("str")))
+        raise ContractError(
+            f"{len(lost)} {column} of the samples stand in no row of the stations table "
+            f"({', '.join(lost[:3])}). Give the stations table that the samples were joined with."
+        )
+    return found.rename(name)

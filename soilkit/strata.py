@@ -1,0 +1,222 @@
+"""Strata: USDA texture, the paper's land-cover names, Koeppen classes, and which are too small."""
+
+import numpy as np
+import pandas as pd
+
+from soilkit.errors import ContractError
+
+MIN_STATIONS = 5  # classes below are marked with an asterisk: seed tables 10-12
+UNKNOWN = ""
+
+# Copernicus Global Land Cover codes (Buchhorn et al. 2020, doi:10.5281/zenodo.3939050) to the
+# names of Batchu et al. (2022), arXiv:2205.00402, Table 10; it names no class for the rest.
+LAND_COVER_NAMES = {
+    20: "Shrubs",
+    30: "Vegetation",
+    40: "Agriculture",
+    50: "Built-up",
+    60: "Bareground",
+    90: "Wetland",
+    **dict.fromkeys(range(111, 117), "Closed forest"),
+    **dict.fromkeys(range(121, 127), "Open forest"),
+    **dict.fromkeys((70, 80, 100, 200), "Other"),
+}
+
+# Triangle of the USDA Soil Survey Manual (2017), chapter 3; the first rule that holds names the
+# class, so that a boundary belongs to one class only. s, i, c: sand, silt, clay in percent.
+TEXTURE_RULES = (
+    ("Sand", lambda s, i, c: i + 1.5 * c < 15),
+    ("Loamy sand", lambda s, i, c: i + 2 * c < 30),
+    ("Silt", lambda s, i, c: (i >= 80) & (c < 12)),
+    ("Silty clay", lambda s, i, c: (c >= 40) & (i >= 40)),
+    ("Clay", lambda s, i, c: (c >= 40) & (s <= 45)),
+    ("Sandy clay", lambda s, i, c: (c >= 35) & (s > 45)),
+    ("Silty clay loam", lambda s, i, c: (c >= 27) & (s <= 20)),
+    ("Clay loam", lambda s, i, c: (c >= 27) & (s <= 45)),
+    ("Sandy clay loam", lambda s, i, c: (c >= 20) & (i < 28) & (s > 45)),
+    ("Silt loam", lambda s, i, c: i >= 50),
+    ("Loam", lambda s, i, c: (c >= 7) & (s <= 52)),
+    ("Sandy loam", lambda s, i, c: np.isfinite(s)),
+)
+
+
+def texture_class(sand, silt, *, clay):
+    """USDA texture class of sand, silt and clay fractions, renormalised to a sum of one.
+
+    Each fraction enters as f / (sand + silt + clay), because mapped fractions are predicted apart
+    and rarely sum to one. Class limits are those of the USDA triangle [1]_.
+
+    Parameters
+    ----------
+    sand, silt, clay : array, any common unit (%, g/kg)
+
+    Returns
+    -------
+    array of str, same shape; empty where a fraction is missing, negative, or all are zero
+
+    References
+    ----------
+    .. [1] Soil Science Division Staff (2017), Soil Survey Manual, USDA Handbook 18, chapter 3
+
+    Examples
+    --------
+    >>> texture_class([400, 900], [400, 50], clay=[200, 50]).tolist()
+    ['Loam', 'Sand']
+    """
+    parts = np.stack(np.broadcast_arrays(sand, silt, clay)).astype(float)  # (3, ...)
+    total = parts.sum(axis=0)
+    good = np.isfinite(total) & (parts >= 0).all(axis=0) & (total > 0)
+    percent = np.where(good, 100 * parts / np.where(good, total, 1), np.nan)
+    names = [name for name, _ in TEXTURE_RULES]
+    return np.select([rule(*percent) for _, rule in TEXTURE_RULES], names, default=UNKNOWN)
+
+
+def land_cover_class(codes):
+    """Names of Copernicus 100 m land-cover codes as the paper's Table 10 groups them [1]_.
+
+    Parameters
+    ----------
+    codes : array of int, float or str; unknown and missing codes are allowed
+
+    Returns
+    -------
+    array of str, same length; empty where the code is unknown
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2205.00402, Table 10
+
+    Examples
+    --------
+    >>> land_cover_class([40, 114, 0]).tolist()
+    ['Agriculture', 'Closed forest', '']
+    """
+    numbers = pd.to_numeric(pd.Series(np.asarray(codes).ravel()), errors="coerce")
+    return np.array([LAND_COVER_NAMES.get(n, UNKNOWN) for n in numbers], dtype=object).astype(str)
+
+
+def koeppen_pair(classes):
+    """The first two letters of Koeppen classes, the stratum of the paper's Table 12.
+
+    Returns
+    -------
+    array of str; empty where the class is unknown
+
+    Examples
+    --------
+    >>> koeppen_pair(["BSk", "Cfa", None]).tolist()
+    ['BS', 'Cf', '']
+    """
+    text = pd.Series(classes, dtype=object).fillna(UNKNOWN).astype(str).str.strip()
+    return text.str[:2].to_numpy(dtype=object).astype(str)
+
+
+def mark_small(names, n_stations, *, minimum=MIN_STATIONS):
+    """Class names with an asterisk where fewer than ``minimum`` stations stand behind them.
+
+    Examples
+    --------
+    >>> mark_small(["Loam", "Sand"], [17, 4])
+    ['Loam', 'Sand*']
+    """
+    pairs = zip(names, n_stations, strict=True)
+    return [f"{name}*" if n < minimum else str(name) for name, n in pairs]
+
+
+def koeppen(temperature_c, precipitation_mm):
+    """Koeppen-Geiger class of a monthly climatology, as revised by Peel et al. [1]_.
+
+    E where the warmest month stays below 10 degrees C; B where the annual precipitation is below
+    ten times a threshold of 2 T + 28, 2 T or 2 T + 14 as 70 % of it falls in the warm half-year, in
+    the cold half-year, or neither; else A, C, D by the coldest month (18 and 0 degrees C). The warm
+    half-year is the warmer one of April-September and October-March.
+
+    Parameters
+    ----------
+    temperature_c : array (..., 12), monthly means from January, degrees C
+    precipitation_mm : array (..., 12), monthly sums, mm
+
+    Returns
+    -------
+    array (...) of str such as "Cfa", "BSk", "ET"
+
+    Raises
+    ------
+    ContractError
+        When the last axis has not twelve months.
+
+    References
+    ----------
+    .. [1] Peel et al. (2007), doi:10.5194/hess-11-1633-2007, Table 1
+
+    Examples
+    --------
+    >>> warm = 15 - 10 * np.cos(2 * np.pi * np.arange(12) / 12)
+    >>> str(koeppen(warm, np.full(12, 80.0)))
+    'Cfa'
+    """
+    t, p = np.broadcast_arrays(
+        np.asarray(temperature_c, float), np.asarray(precipitation_mm, float)
+    )
+    if t.shape[-1:] != (12,):
+        raise ContractError(f"A climatology has 12 months on its last axis, found shape {t.shape}.")
+    climate = _Climate(t, p)
+    arid, cold_only = climate.is_arid, t.max(axis=-1) < 10
+    tropical, temperate = t.min(axis=-1) >= 18, t.min(axis=-1) > 0
+    polar = np.where(t.max(axis=-1) > 0, "ET", "EF")
+    c_or_d = np.where(temperate, "C", "D").astype(object) + climate.season + climate.heat(temperate)
+    rest = np.where(tropical, climate.tropical, c_or_d)
+    known = np.isfinite(t).all(axis=-1) & np.isfinite(p).all(axis=-1)
+    named = np.where(cold_only, polar, np.where(arid, climate.arid, rest))
+    return np.where(known, named, UNKNOWN).astype(str)
+
+
+class _Climate:
+    """The quantities of Peel et al.'s Table 1 for arrays (..., 12)."""
+
+    def __init__(self, t, p):
+        warm_is_april = t[..., 3:9].mean(axis=-1) >= t[..., [9, 10, 11, 0, 1, 2]].mean(axis=-1)
+        # Southern years start half a year later, so that summer is always months 3-8.
+        april_first, shift = warm_is_april[..., None], 6
+        self.t = np.where(april_first, t, np.roll(t, shift, axis=-1))
+        self.p = np.where(april_first, p, np.roll(p, shift, axis=-1))
+        self.summer, self.winter = self.p[..., 3:9], self.p[..., [9, 10, 11, 0, 1, 2]]
+        self.annual = self.p.sum(axis=-1)
+        mean = self.t.mean(axis=-1)
+        in_summer = self.summer.sum(axis=-1) >= 0.7 * self.annual
+        in_winter = self.winter.sum(axis=-1) >= 0.7 * self.annual
+        offset = np.where(in_winter, 0, np.where(in_summer, 28, 14))
+        self.threshold_mm = 10 * (2 * mean + offset)
+        self.is_arid = self.annual < self.threshold_mm
+        self.mean = mean
+
+    @property
+    def arid(self):
+        """BW or BS with h (mean of 18 degrees C and more) or k."""
+        first = np.where(self.annual < 0.5 * self.threshold_mm, "BW", "BS").astype(object)
+        return first + np.where(self.mean >= 18, "h", "k")
+
+    @property
+    def tropical(self):
+        """Af, Am or Aw from the driest month."""
+        driest = self.p.min(axis=-1)
+        dry = np.where(driest >= 100 - self.annual / 25, "Am", "Aw")
+        return np.where(driest >= 60, "Af", dry)
+
+    @property
+    def season(self):
+        """The dry season: s, w or f; where both hold, the half with less rain is the dry one."""
+        summer, winter = self.summer, self.winter
+        s = (summer.min(axis=-1) < 40) & (summer.min(axis=-1) < winter.max(axis=-1) / 3)
+        w = winter.min(axis=-1) < summer.max(axis=-1) / 10
+        drier_summer = summer.sum(axis=-1) <= winter.sum(axis=-1)
+        is_s, is_w = s & (~w | drier_summer), w & (~s | ~drier_summer)
+        return np.where(is_s, "s", np.where(is_w, "w", "f")).astype(object)
+
+    def heat(self, temperate):
+        """The third letter: a, b, c, or d where D's coldest month falls below -38 degrees C."""
+        hot = self.t.max(axis=-1) >= 22
+        mild_months = (self.t >= 10).sum(axis=-1) >= 4
+        extreme = (self.t.min(axis=-1) < -38) & ~temperate
+        cool = np.where(extreme, "d", "c")
+        return np.where(hot, "a", np.where(mild_months, "b", cool)).astype(object)
