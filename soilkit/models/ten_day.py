@@ -1,0 +1,200 @@
+"""The ten-day table of real stations, and how predictors group into sets.
+
+One row is a station and a window of ten days: satellite means, a few static layers and the in-situ
+mean. It becomes the same three tables that a built dataset has, so one notebook serves both.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from soilkit.contracts import FEATURES, SAMPLES, STATIONS, check
+from soilkit.errors import ContractError, UnitError
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+OPTICAL_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+# How the table's columns are called among the features of a built dataset. The mean of NLCD class
+# codes keeps its own name and stands in no set: averaged codes are no quantity.
+FEATURE_NAMES = (
+    {band: f"sentinel2_{band}" for band in OPTICAL_BANDS}
+    | {"VV": "sentinel1_VV", "VH": "sentinel1_VH", "angle": "sentinel1_angle"}
+    | {"smap_usda_ssm_mm": "smap_ssm", "elevation_m": "dem_elevation", "mtpi": "dem_mtpi"}
+    | {"field_capacity_pct": "soil_field_capacity_pct", "nlcd_mean": "nlcd_mean"}
+)
+PLACE_COLUMNS = ("key", "network", "station", "lat", "lon", "start")
+LABEL_DEPTH_M = 0.0508  # sensors at two inches or less make the label
+# Predictor groups by the first words of a feature's name.
+GROUPS = {
+    "smap": ("smap_",),
+    "sentinel1": ("sentinel1_",),
+    "sentinel2": ("sentinel2_",),
+    "static": ("dem_", "soil_", "soilgrids_"),
+    "season": ("season_",),
+    "other": ("gldas_", "modis_"),
+}
+CLOUD_B2 = 2500.0  # stored L1C number, reflectance 0.25: brighter blue is cloud or snow
+
+
+class TabularDataset(NamedTuple):
+    """Stations, samples (moisture NaN where unknown) and features, in the same row order."""
+
+    stations: pd.DataFrame
+    samples: pd.DataFrame
+    features: pd.DataFrame
+
+
+def read_ten_day_table(path: str | Path) -> TabularDataset:
+    """Read a parquet table of ten-day windows as stations, samples and features.
+
+    ``station_id`` is ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples
+    carry ``label_days``, the days with in-situ readings in the window; a window without readings,
+    or a table without the column ``sm_insitu``, has moisture NaN and keeps its row. The station's
+    elevation, which the table gives with the label only, is filled in for its other windows.
+
+    Parameters
+    ----------
+    path : parquet file with key, network, station, lat, lon [degrees], start and predictors
+
+    Returns
+    -------
+    TabularDataset; features are named ``<source>_<band>``, in the table's own units
+
+    Raises
+    ------
+    ContractError
+        If a column that places a row is missing, no predictor is there, or a window stands twice.
+    UnitError
+        If the label cannot be m3 m-3.
+    """
+    table = pd.read_parquet(path)
+    lacking = [name for name in PLACE_COLUMNS if name not in table.columns]
+    if lacking:
+        raise ContractError(
+            f"{Path(path).name} lacks {', '.join(lacking)}; it has {', '.join(table.columns)}. "
+            "A ten-day table names its station (key, network, station, lat, lon) and start."
+        )
+    table = table.reset_index(drop=True)
+    samples = _samples(table)
+    features = _features(table, samples["sample_id"])
+    stations = _stations(table)
+    for part, schema in ((samples, SAMPLES), (features, FEATURES), (stations, STATIONS)):
+        check(part, schema)
+    return TabularDataset(stations, samples, features)
+
+
+def _samples(table: pd.DataFrame) -> pd.DataFrame:
+    none = pd.Series(np.nan, index=table.index)
+    moisture = table.get("sm_insitu", none).astype(float)
+    if moisture.max() > MAX_SOIL_MOISTURE_M3_M3:
+        raise UnitError(
+            f"sm_insitu reaches {moisture.max():.1f}; soil moisture in m3 m-3 stays below "
+            f"{MAX_SOIL_MOISTURE_M3_M3:g}. If it is percent, divide by 100."
+        )
+    key, time = table["key"].astype(str), table["start"].astype("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "sample_id": key + "_" + time.dt.strftime("%Y-%m-%d"),
+            "sensor_id": key,
+            "station_id": key,
+            "time": time,
+            "soil_moisture_m3_m3": moisture,
+            "label_days": table.get("sm_days", none).astype(float),
+        }
+    )
+
+
+def _features(table: pd.DataFrame, sample_id: pd.Series) -> pd.DataFrame:
+    have = {name: new for name, new in FEATURE_NAMES.items() if name in table.columns}
+    if not have:
+        raise ContractError(
+            f"No predictor of a ten-day table among {', '.join(table.columns)}; "
+            f"wanted some of {', '.join(FEATURE_NAMES)}."
+        )
+    features = table[list(have)].rename(columns=have).astype(float)
+    if "dem_elevation" in features:
+        known = features["dem_elevation"].groupby(table["key"].astype(str)).transform("first")
+        features["dem_elevation"] = features["dem_elevation"].fillna(known)
+    features.insert(0, "sample_id", sample_id)
+    return features
+
+
+def _stations(table: pd.DataFrame) -> pd.DataFrame:
+    if "elevation_m" not in table.columns:
+        table = table.assign(elevation_m=np.nan)
+    first = table.groupby("key", sort=False)[
+        ["network", "station", "lat", "lon", "elevation_m"]
+    ].first()
+    stations = first.rename(columns={"lat": "latitude", "lon": "longitude"})
+    stations = stations.rename_axis("station_id").reset_index()
+    stations.insert(0, "sensor_id", stations["station_id"])
+    stations["depth_from_m"], stations["depth_to_m"] = 0.0, LABEL_DEPTH_M
+    unknown = dict.fromkeys(("land_cover", "koeppen", "texture"), "")
+    return stations.assign(**unknown).astype({"elevation_m": float} | dict.fromkeys(unknown, "str"))
+
+
+def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
+    """Take land cover, climate class and texture from the stations of an in-situ archive.
+
+    A ten-day table writes a station as NETWORK/name in lower-case letters and digits; an archive's
+    station with the same network and the same letters and digits is the same station.
+    """
+    names = ["land_cover", "koeppen", "texture"]
+    plain = [
+        f"{network}/{plain_name(station)}"
+        for network, station in zip(
+            archive_stations["network"], archive_stations["station"], strict=True
+        )
+    ]
+    known = archive_stations[names].astype(str).groupby(pd.Index(plain)).first()
+    filled = known.reindex(stations["station_id"].astype(str)).fillna("")
+    return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
+
+
+def plain_name(station: str) -> str:
+    """A station's name reduced to lower-case letters and digits.
+
+    Examples
+    --------
+    >>> plain_name("Tucson_11_W")
+    'tucson11w'
+    """
+    return re.sub(r"[^a-z0-9]", "", str(station).lower())
+
+
+def with_season(features: pd.DataFrame, time: pd.Series) -> pd.DataFrame:
+    """Add the season as two predictors, sine and cosine of the day of the year.
+
+    ``time`` (row,) is UTC and in the row order of ``features``.
+    """
+    angle = 2 * np.pi * time.dt.day_of_year.to_numpy() / 365.25
+    return features.assign(season_sin=np.sin(angle), season_cos=np.cos(angle))
+
+
+def predictor_sets(features: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns of each model's predictors, by the groups that the features' names tell.
+
+    A set is left out where the table lacks its group. ``smap`` holds the product alone, first the
+    column that a linear map takes.
+
+    Examples
+    --------
+    >>> sets = predictor_sets(pd.DataFrame(columns=["sample_id", "smap_ssm", "dem_mtpi"]))
+    >>> sets["SMAP + static + season"]
+    ['smap_ssm', 'dem_mtpi']
+    """
+    group = {
+        name: [c for c in features.columns if c.startswith(starts)]
+        for name, starts in GROUPS.items()
+    }
+    radar_optics = group["sentinel1"] + group["sentinel2"]
+    context = group["static"] + group["season"]
+    sets = {
+        "SMAP": group["smap"],
+        "S1 + S2 + static + season": radar_optics + context if radar_optics else [],
+        "SMAP + static + season": group["smap"] + context if group["smap"] else [],
+        "all": group["smap"] + radar_optics + context + group["other"],
+    }
+    return {name: columns for name, columns in sets.items() if columns}
