@@ -1,0 +1,119 @@
+"""Table 6's augmentations: affine maps about the chip's centre, alike for both encoders' images.
+
+The label belongs to the centre, so the centre never moves. No band needs special care when a chip
+turns: the radar's incidence angle, like backscatter and reflectance, is a number at a place and not
+a direction in the image. (A band that were an azimuth or an aspect would have to turn too.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Rotate, flip and shear a batch at random, then crop its centre [1]_.
+
+    Table 6: rotation by up to 180 degrees either way with probability 0.8, each flip with 0.5, each
+    shear by up to 9 degrees with 0.3, drawn anew for each sample. Images larger than the crop (362
+    and 23 pixels for 256 and 16) hold what turns into the corners; a chip of just the crop's size
+    is continued by reflection.
+
+    Parameters
+    ----------
+    high_px, low_px : int
+        Sides of the crops, pixels.
+    rotate, flip, shear : float
+        Probabilities.
+    max_rotation_deg, max_shear_deg : float, degrees
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 3b2, Table 6
+
+    Examples
+    --------
+    >>> high, low = torch.rand(2, 10, 362, 362), torch.rand(2, 4, 23, 23)
+    >>> high, low = Augment()(high, low, generator=torch.Generator().manual_seed(0))
+    >>> high.shape, low.shape
+    (torch.Size([2, 10, 256, 256]), torch.Size([2, 4, 16, 16]))
+    """
+
+    high_px: int = 256
+    low_px: int = 16
+    rotate: float = 0.8
+    flip: float = 0.5
+    shear: float = 0.3
+    max_rotation_deg: float = 180.0
+    max_shear_deg: float = 9.0
+
+    def __call__(
+        self, high: torch.Tensor | None, low: torch.Tensor | None, *, generator: torch.Generator
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Move both images of each sample by the same map.
+
+        Parameters
+        ----------
+        high : tensor (B, band, row, col) at 10 m, or None
+        low : tensor (B, band, row, col) at 160 m around the same centre, or None
+        generator : torch.Generator
+        """
+        images = high if high is not None else low
+        if images is None:
+            return None, None
+        matrices = self.draw(len(images), generator=generator).to(images.device)
+        return (
+            None if high is None else warp(high, matrices, size_px=self.high_px),
+            None if low is None else warp(low, matrices, size_px=self.low_px),
+        )
+
+    def draw(self, n: int, *, generator: torch.Generator) -> torch.Tensor:
+        """Draw ``n`` maps (n, 2, 2) from offsets (x east, y south) in the output to the input's."""
+
+        def happens(probability):
+            return torch.rand(n, generator=generator) < probability
+
+        def angle_rad(probability, limit_deg):
+            deg = (2 * torch.rand(n, generator=generator) - 1) * limit_deg
+            return torch.deg2rad(deg) * happens(probability)
+
+        def flipped():
+            return 1 - 2.0 * happens(self.flip)
+
+        turn = angle_rad(self.rotate, self.max_rotation_deg)
+        shear_x = angle_rad(self.shear, self.max_shear_deg).tan()
+        shear_y = angle_rad(self.shear, self.max_shear_deg).tan()
+        zero, one = torch.zeros(n), torch.ones(n)
+        rotation = _matrices(turn.cos(), -turn.sin(), turn.sin(), turn.cos())
+        flips = _matrices(flipped(), zero, zero, flipped())
+        sheared = _matrices(one, shear_x, zero, one) @ _matrices(one, zero, shear_y, one)
+        return rotation @ flips @ sheared  # (n, 2, 2)
+
+
+def _matrices(a, b, c, d):
+    return torch.stack([a, b, c, d], dim=-1).reshape(-1, 2, 2)
+
+
+def warp(images: torch.Tensor, matrices: torch.Tensor, *, size_px: int) -> torch.Tensor:
+    """Sample square images bilinearly through linear maps about their centre.
+
+    out(p) = in(M p), p the offset from the centre in pixels; reflection outside the image.
+
+    Parameters
+    ----------
+    images : tensor (B, band, row, col), square
+    matrices : tensor (B, 2, 2)
+    size_px : int, the output's side
+
+    Returns
+    -------
+    tensor (B, band, size_px, size_px)
+    """
+    scale = size_px / images.shape[-1]  # the sampler counts in half sides, of output and of input
+    theta = functional.pad(matrices * scale, (0, 1)).to(images)  # (B, 2, 3), no shift
+    shape = [len(images), images.shape[1], size_px, size_px]
+    grid = functional.affine_grid(theta, shape, align_corners=False)
+    return functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )

@@ -1,0 +1,240 @@
+"""The modified aligned Xception encoder, its block tables, and centre-weighted pooling."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+MIN_DEPTH = 8  # a depth multiplier never leaves fewer channels than this
+BATCH_NORM_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class Stem:
+    """A plain convolution before the blocks: convolution, batch norm, ReLU."""
+
+    depth: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row of the table: three separable convolutions and what goes around them.
+
+    ``skip`` is "conv" (1x1 convolution and batch norm), "sum" (identity) or "none"; the last of the
+    three convolutions carries ``stride``; ``inner_activation`` puts a ReLU after every batch norm
+    instead of one before every separable convolution; ``repeat`` stacks the row.
+    """
+
+    depths: tuple[int, int, int]
+    skip: str
+    stride: int
+    repeat: int = 1
+    inner_activation: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderTable:
+    """An encoder, row by row; strides past ``output_stride`` become dilation."""
+
+    stem: tuple[Stem, ...]
+    blocks: tuple[Block, ...]
+    output_stride: int
+    depth_multiplier: float = 1.0
+
+    def depth(self, channels: int) -> int:
+        """A row's channels after the depth multiplier."""
+        return max(round(channels * self.depth_multiplier), MIN_DEPTH)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the features."""
+        return self.depth(self.blocks[-1].depths[-1])
+
+
+XCEPTION_STEM = (Stem(32, kernel=3, stride=2), Stem(64, kernel=3, stride=1))
+ENTRY_FLOW = (
+    Block((128, 128, 128), skip="conv", stride=2),
+    Block((256, 256, 256), skip="conv", stride=2),
+    Block((728, 728, 728), skip="conv", stride=2),
+)
+EXIT_FLOW = (
+    Block((728, 1024, 1024), skip="conv", stride=2),
+    Block((1536, 1536, 2048), skip="none", stride=1, inner_activation=True),
+)
+XCEPTION_65 = (*ENTRY_FLOW, Block((728, 728, 728), skip="sum", stride=1, repeat=16), *EXIT_FLOW)
+XCEPTION_41 = (*ENTRY_FLOW, Block((728, 728, 728), skip="sum", stride=1, repeat=8), *EXIT_FLOW)
+
+
+def _norm(channels: int, momentum: float) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON, momentum=momentum)
+
+
+class SeparableConv(nn.Module):
+    """Depthwise 3x3 and pointwise 1x1 convolution, a batch norm after each [1]_.
+
+    (B, channels, row, col) -> (B, depth, row / stride, col / stride).
+
+    References
+    ----------
+    .. [1] Chen et al. (2018), doi:10.1007/978-3-030-01234-2_49, section 3.2 and Fig. 4
+    """
+
+    def __init__(self, channels, depth, *, stride=1, dilation=1, inner_activation, momentum):
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False
+        )
+        self.depthwise_norm = _norm(channels, momentum)
+        self.pointwise = nn.Conv2d(channels, depth, 1, bias=False)
+        self.pointwise_norm = _norm(depth, momentum)
+        self.inner_activation = inner_activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Filter each channel in space, then mix the channels."""
+        if not self.inner_activation:
+            x = torch.relu(x)
+        x = self.depthwise_norm(self.depthwise(x))
+        if self.inner_activation:
+            x = torch.relu(x)
+        x = self.pointwise_norm(self.pointwise(x))
+        return torch.relu(x) if self.inner_activation else x
+
+
+class XceptionBlock(nn.Module):
+    """Three separable convolutions beside a skip, the branch dropped at random in training.
+
+    y = skip(x) + branch(x) d / keep, with d ~ Bernoulli(keep) per sample in training (drop path,
+    stochastic depth [1]_) and y = skip(x) + branch(x) otherwise.
+
+    References
+    ----------
+    .. [1] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
+    """
+
+    def __init__(self, channels, depths, *, row: Block, stride, dilation, keep, momentum):
+        super().__init__()
+        widths = (channels, *depths)
+        self.branch = nn.Sequential(
+            *(
+                SeparableConv(
+                    widths[i],
+                    widths[i + 1],
+                    stride=stride if i == 2 else 1,
+                    dilation=dilation,
+                    inner_activation=row.inner_activation,
+                    momentum=momentum,
+                )
+                for i in range(3)
+            )
+        )
+        self.skip: nn.Module | None = None
+        if row.skip == "conv":
+            shortcut = nn.Conv2d(channels, depths[-1], 1, stride, bias=False)
+            self.skip = nn.Sequential(shortcut, _norm(depths[-1], momentum))
+        elif row.skip == "sum":
+            self.skip = nn.Identity()
+        self.keep = keep
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the branch to the skip, where there is one."""
+        branch = self.branch(x)
+        if self.skip is None:
+            return branch
+        if self.training and self.keep < 1:
+            kept = torch.rand(len(x), 1, 1, 1, device=x.device) < self.keep
+            branch = branch * (kept.to(branch.dtype) / self.keep)  # (B, depth, row, col)
+        return self.skip(x) + branch
+
+
+def _plan(table: EncoderTable) -> Iterator[tuple[Block, int, int]]:
+    """Each single block with its stride and dilation, under the table's output stride."""
+    reached = math.prod(stem.stride for stem in table.stem)
+    dilation = 1
+    for row in table.blocks:
+        for _ in range(row.repeat):
+            if reached < table.output_stride:
+                reached *= row.stride
+                yield row, row.stride, dilation
+            else:
+                yield row, 1, dilation
+                dilation *= row.stride
+
+
+class XceptionEncoder(nn.Module):
+    """Images to features, (B, channels, row, col) -> (B, depth, row / stride, col / stride).
+
+    Chollet's Xception [1]_ as modified by DeepLab v3+ [2]_: strided separable convolutions instead
+    of pooling and a batch norm after every depthwise convolution. Drop path keeps block l of L with
+    1 - (l / L) (1 - ``drop_path_keep``): the rule of linear decay [3]_, because the first blocks
+    feed all later ones.
+
+    References
+    ----------
+    .. [1] Chollet (2017), doi:10.1109/CVPR.2017.195
+    .. [2] Chen et al. (2018), doi:10.1007/978-3-030-01234-2_49
+    .. [3] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
+    """
+
+    def __init__(self, channels: int, table: EncoderTable, *, drop_path_keep: float, momentum):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for stem in table.stem:
+            depth = table.depth(stem.depth)
+            conv = nn.Conv2d(
+                channels, depth, stem.kernel, stem.stride, stem.kernel // 2, bias=False
+            )
+            layers += [conv, _norm(depth, momentum), nn.ReLU()]
+            channels = depth
+        plan = list(_plan(table))
+        for i, (row, stride, dilation) in enumerate(plan, start=1):
+            depths = [table.depth(d) for d in row.depths]
+            keep = 1 - (i / len(plan)) * (1 - drop_path_keep)
+            layers.append(
+                XceptionBlock(
+                    channels,
+                    depths,
+                    row=row,
+                    stride=stride,
+                    dilation=dilation,
+                    keep=keep,
+                    momentum=momentum,
+                )
+            )
+            channels = depths[-1]
+        self.layers = nn.Sequential(*layers)
+        self.out_channels = channels
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of images."""
+        return self.layers(images.contiguous(memory_format=torch.channels_last))
+
+
+def center_weights(height: int, width: int, *, sigma_fraction: float = 0.25) -> torch.Tensor:
+    """Gaussian weights around the centre that sum to 1, shape (row, col).
+
+    w ~ exp(-((r / (s height))^2 + (c / (s width))^2) / 2), with r and c the distance from the
+    centre in cells and s = ``sigma_fraction``. The paper draws such weights (its Fig. 9) without
+    numbers; a quarter of the side (640 m of 2,560 m) is our choice.
+
+    Examples
+    --------
+    >>> center_weights(1, 1)
+    tensor([[1.]])
+    >>> center_weights(8, 8).sum().round(decimals=5), center_weights(8, 8).argmax() // 8
+    (tensor(1.), tensor(3))
+    """
+    row = (torch.arange(height) - (height - 1) / 2) / (sigma_fraction * height)
+    col = (torch.arange(width) - (width - 1) / 2) / (sigma_fraction * width)
+    weights = torch.exp(-(row[:, None] ** 2 + col[None, :] ** 2) / 2)
+    return weights / weights.sum()
+
+
+def pool_center(features: torch.Tensor) -> torch.Tensor:
+    """Centre-weighted global pooling, (B, depth, row, col) -> (B, depth)."""
+    weights = center_weights(*features.shape[-2:]).to(features)
+    return torch.einsum("bdrc,rc->bd", features, weights)

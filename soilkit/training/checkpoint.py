@@ -1,0 +1,194 @@
+"""Checkpoints: weights with all that is needed to use them rightly, read without running code."""
+
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from soilkit.errors import CheckpointError, StoreError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a model was trained on.
+
+    ``inputs`` lists the sources (or bands) in the order in which the model eats them,
+    ``normalisation`` holds plain numbers by band, ``data_hash`` names the store's content.
+    """
+
+    inputs: tuple[str, ...] = ()
+    normalisation: dict[str, Any] = field(default_factory=dict)
+    data_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model on disk: ``configuration`` rebuilds it, ``weights`` fill it.
+
+    ``step`` and ``score`` tell when it was the best on validation, and how good.
+    """
+
+    configuration: dict[str, Any]
+    provenance: Provenance
+    weights: dict[str, torch.Tensor]
+    step: int
+    score: float
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The sources that the model eats, in order."""
+        return self.provenance.inputs
+
+    @property
+    def normalisation(self) -> dict[str, Any]:
+        """How each input was scaled."""
+        return self.provenance.normalisation
+
+    @property
+    def data_hash(self) -> str:
+        """The content of the store that the model was trained on."""
+        return self.provenance.data_hash
+
+    def require(
+        self,
+        *,
+        inputs: Sequence[str] | None = None,
+        normalisation: dict[str, Any] | None = None,
+        data_hash: str | None = None,
+    ) -> None:
+        """Refuse what does not match; leave out what need not.
+
+        Raises
+        ------
+        CheckpointError
+            Naming both sides.
+        """
+        if inputs is not None and tuple(inputs) != self.inputs:
+            raise CheckpointError(
+                f"The checkpoint was trained on {', '.join(self.inputs) or 'no inputs'}; it is "
+                f"handed {', '.join(inputs) or 'no inputs'}. Feed the same sources in that order, "
+                "or train again."
+            )
+        if normalisation is not None and plain(normalisation) != self.normalisation:
+            keys = sorted(normalisation.keys() | self.normalisation.keys())
+            theirs = plain(normalisation)
+            different = [k for k in keys if theirs.get(k) != self.normalisation.get(k)]
+            key = different[0]
+            raise CheckpointError(
+                f"The checkpoint normalises {', '.join(different)} otherwise: {key} by "
+                f"{self.normalisation.get(key)}, not {theirs.get(key)}. Normalise by "
+                "checkpoint.normalisation."
+            )
+        if data_hash is not None and data_hash != self.data_hash:
+            raise CheckpointError(
+                f"The checkpoint was trained on data {self.data_hash or 'unknown'}; this is "
+                f"{data_hash}. Rebuild that data, or train again."
+            )
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        When the disk refuses; what stood at ``path`` still stands.
+    """
+    write_atomic(
+        path,
+        {
+            "format_version": checkpoint.format_version,
+            "configuration": plain(checkpoint.configuration),
+            "inputs": list(checkpoint.inputs),
+            "normalisation": plain(checkpoint.normalisation),
+            "data_hash": checkpoint.data_hash,
+            "weights": dict(checkpoint.weights),
+            "step": checkpoint.step,
+            "score": checkpoint.score,
+        },
+    )
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint on the CPU without executing anything that it holds.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is absent, damaged, holds code, or has another format version.
+    """
+    content = read_plain(path)
+    missing = {"configuration", "inputs", "weights"} - content.keys()
+    if missing:
+        raise CheckpointError(
+            f"{path} lacks {', '.join(sorted(missing))}: it is no model checkpoint. "
+            "Name the file that training wrote, not the one beside it that resumes a run."
+        )
+    provenance = Provenance(
+        tuple(content["inputs"]), content["normalisation"], content["data_hash"]
+    )
+    return Checkpoint(
+        content["configuration"],
+        provenance,
+        content["weights"],
+        content["step"],
+        content["score"],
+        content["format_version"],
+    )
+
+
+def write_atomic(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Save plain values and tensors through a temporary file and a rename."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise StoreError(
+            f"Cannot write the checkpoint {path}: {error}. What stood there before is untouched; "
+            "free some space, or choose another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what ``write_atomic`` wrote, refusing code and other format versions."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"No checkpoint at {path}. Train first, or mend the path.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than plain values and tensors, which is never "
+            f"loaded ({why}). Fetch or train it again."
+        ) from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
+            "Install the soilkit that wrote it, or train again."
+        )
+    return content
+
+
+def plain(value: Any) -> Any:
+    """The same value made of dicts, lists, strings and Python numbers only."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value

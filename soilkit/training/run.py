@@ -1,0 +1,195 @@
+"""One run's settings and state: optimizer, best weights, history, and what a kill must not lose."""
+
+import logging
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from soilkit.errors import CheckpointError, ContractError, DivergedError
+from soilkit.training.checkpoint import (
+    FORMAT_VERSION,
+    Checkpoint,
+    Provenance,
+    load_checkpoint,
+    plain,
+    read_plain,
+    save_checkpoint,
+    write_atomic,
+)
+
+log = logging.getLogger("soilkit.training")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: stochastic gradient descent with momentum as in Table 7 [1]_.
+
+    The learning rate at step t of T is ``learning_rate`` (1 - t / T)^``power``. Weights shrink by
+    ``weight_decay`` (1 - t / T)^``power`` of themselves a step, apart from the gradient (decoupled
+    [2]_; torch's own SGD adds the decay to the gradient). Biases and batch norms do not decay.
+    ``precision`` is "float32" or "bfloat16" (mixed). Every ``validate_every`` steps the model is
+    scored and the run's state saved.
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 3b and Table 7
+    .. [2] Loshchilov and Hutter (2019), arXiv:1711.05101, algorithm 1
+
+    Examples
+    --------
+    >>> settings = Settings(steps=100, learning_rate=0.1)
+    >>> [round(settings.learning_rate_at(step), 4) for step in (0, 50, 100)]
+    [0.1, 0.0536, 0.0]
+    """
+
+    steps: int = 600_000
+    learning_rate: float = 0.05
+    weight_decay: float = 5e-5
+    momentum: float = 0.9
+    power: float = 0.9
+    precision: str = "float32"
+    max_gradient_norm: float = math.inf
+    validate_every: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ContractError(
+                f"No precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}."
+            )
+        if self.steps < 1 or self.validate_every < 1:
+            raise ContractError(
+                f"steps {self.steps} and validate_every {self.validate_every} must be at least 1."
+            )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the forward pass under autocast."""
+        return PRECISIONS[self.precision]
+
+    def decay_at(self, step: int) -> float:
+        """(1 - t / T)^power."""
+        return (1 - step / self.steps) ** self.power
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        return self.learning_rate * self.decay_at(step)
+
+
+class Run:
+    """The state of a run of ``fit``; everything a resumed run needs is written by ``note``."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        settings: Settings,
+        *,
+        path: str | os.PathLike[str] | None,
+        provenance: Provenance | None,
+    ):
+        self.model, self.settings = model, settings
+        self.path = None if path is None else Path(path)
+        self.provenance = provenance or Provenance()
+        self.decaying = [p for p in model.parameters() if p.ndim >= 2]
+        self.optimizer = torch.optim.SGD(model.parameters(), momentum=settings.momentum, lr=0.0)
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.best: Checkpoint | None = None
+
+    @property
+    def resume_path(self) -> Path | None:
+        """Where the run's state goes: ``fusion.resume.pt`` beside ``fusion.pt``."""
+        return None if self.path is None else self.path.with_suffix(".resume.pt")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a saved state to be this run's."""
+        return plain(
+            {
+                "settings": asdict(self.settings),
+                "configuration": getattr(self.model, "configuration", {}),
+                "provenance": asdict(self.provenance),
+            }
+        )
+
+    def learn(self, error: torch.Tensor, step: int) -> None:
+        """One step down the gradient of ``error``, at the step's learning rate.
+
+        Raises
+        ------
+        DivergedError
+            When the error is no finite number; the weights stay as they were.
+        """
+        self._check_finite("loss", error.item(), step)
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        if math.isfinite(settings.max_gradient_norm):
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)
+        with torch.no_grad():
+            for weight in self.decaying:
+                weight.mul_(1 - settings.weight_decay * settings.decay_at(step))
+        self.optimizer.step()
+        self.step = step + 1
+
+    def note(self, *, loss: float, score: float, epoch: int) -> None:
+        """Add a row to the history, keep the best weights, save the state."""
+        self._check_finite("validation score", score, self.step - 1)
+        rate = self.settings.learning_rate_at(self.step)
+        row = {"step": self.step, "epoch": epoch, "learning_rate": rate}
+        self.history.append({**row, "loss": float(loss), "score": float(score)})
+        weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        if self.best is None or score < self.best.score:
+            configuration = getattr(self.model, "configuration", {})
+            self.best = Checkpoint(configuration, self.provenance, weights, self.step, float(score))
+            if self.path is not None:
+                save_checkpoint(self.path, self.best)
+        if self.resume_path is not None:
+            state = {"optimizer": self.optimizer.state_dict(), "step": self.step}
+            state |= {"weights": weights, "history": self.history, "identity": self.identity}
+            write_atomic(self.resume_path, {"format_version": FORMAT_VERSION, **state})
+
+    def restore(self) -> None:
+        """Go on from the state beside ``path``, if there is one.
+
+        Raises
+        ------
+        CheckpointError
+            When it is another run's.
+        """
+        if self.path is None or self.resume_path is None or not self.resume_path.exists():
+            return
+        state = read_plain(self.resume_path)
+        theirs = state.get("identity", {})
+        for part, ours in self.identity.items():
+            if theirs.get(part) != ours:
+                raise CheckpointError(
+                    f"{self.resume_path} is a run with {part} {theirs.get(part)}; this one has "
+                    f"{ours}. Choose another path, or pass resume=False to start anew."
+                )
+        self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history = state["step"], state["history"]
+        self.best = load_checkpoint(self.path)
+        log.info("resumed %s at step %d of %d", self.path, self.step, self.settings.steps)
+
+    def load_best(self) -> None:
+        """Give the model the weights that scored best."""
+        assert self.best is not None
+        self.model.load_state_dict(self.best.weights)
+
+    def _check_finite(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            kept = f"kept at {self.path}" if self.path and self.best else "none was kept"
+            raise DivergedError(
+                f"The {name} is {value} at step {step}, learning rate "
+                f"{self.settings.learning_rate_at(step):.2g} (best checkpoint: {kept}). Look for "
+                "NaN in inputs and labels; else lower learning_rate or set max_gradient_norm=1."
+            )

@@ -1,0 +1,267 @@
+"""The loop: exact resume, honest best, clear refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from soilkit import augment, losses
+from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
+from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.training import (
+    Checkpoint,
+    Loaders,
+    Provenance,
+    Settings,
+    checkpoint,
+    fit,
+    load_checkpoint,
+    predict,
+    save_checkpoint,
+)
+from soilkit.training.run import Run
+
+torch.set_num_threads(1)
+PROVENANCE = Provenance(("sentinel1", "soilgrids", "smap"), {"VV": [-25, 5]}, "abc123")
+
+
+class Scalars(Dataset):
+    """Coarse scalars whose label is a line of the first one."""
+
+    def __init__(self, n, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        self.coarse = torch.randn(n, 2, generator=generator)
+        self.moisture = 0.25 + 0.05 * self.coarse[:, 0]
+
+    def __len__(self):
+        return len(self.moisture)
+
+    def __getitem__(self, i):
+        return None, None, self.coarse[i], self.moisture[i]
+
+
+def collate(samples):
+    coarse, moisture = (torch.stack([s[i] for s in samples]) for i in (2, 3))
+    return None, None, coarse, moisture
+
+
+def scalar_loaders(n=70, batch=16):
+    train = DataLoader(Scalars(n), batch, shuffle=True, drop_last=True, collate_fn=collate)
+    return Loaders(train, DataLoader(Scalars(32, seed=1), 16, collate_fn=collate))
+
+
+def scalar_model():
+    torch.manual_seed(0)
+    return XceptionFusion.preset("small", coarse=2, mean_label_m3_m3=0.25)
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def killed_at(call):
+    calls = iter(range(10**9))
+
+    def loss(predicted, observed):
+        if next(calls) == call:
+            raise Killed
+        return losses.huber(predicted, observed)
+
+    return loss
+
+
+def weights(path):
+    return checkpoint.read_plain(path)["weights"]
+
+
+@pytest.mark.parametrize("kill", [3, 5, 11])
+def test_a_killed_run_ends_with_the_same_weights_byte_for_byte(tmp_path, kill):
+    """Shuffling, dropout and momentum go on as if nothing had happened."""
+    settings = Settings(steps=14, learning_rate=0.1, validate_every=5, seed=3)
+    whole, parted = tmp_path / "whole.pt", tmp_path / "parted.pt"
+    options = {"settings": settings, "provenance": PROVENANCE, "progress": False}
+    history = fit(scalar_model(), scalar_loaders(), losses.huber, path=whole, **options)
+
+    with pytest.raises(Killed):
+        fit(scalar_model(), scalar_loaders(), killed_at(kill), path=parted, **options)
+    again = fit(scalar_model(), scalar_loaders(), losses.huber, path=parted, **options)
+
+    assert again.equals(history)
+    for suffix in (".pt", ".resume.pt"):
+        ours, theirs = weights(whole.with_suffix(suffix)), weights(parted.with_suffix(suffix))
+        assert all(ours[k].numpy().tobytes() == theirs[k].numpy().tobytes() for k in ours)
+
+
+def test_images_augmentation_and_drop_path_resume_exactly_too(tmp_path):
+    """The image branch draws from drop path and augmentation; both depend on (seed, step) only."""
+    high, low = torch.randn(4, 3, 32, 32), torch.randn(4, 2, 16, 16)
+    batch = (high, low, None, torch.rand(4))
+    loaders = Loaders([batch, batch], [batch])
+    options = {"settings": Settings(steps=4, validate_every=2), "progress": False}
+    options["augment"] = augment.Augment(high_px=32)
+
+    def model():
+        torch.manual_seed(1)
+        return XceptionFusion.preset("small", high_channels=3, low_channels=2)
+
+    fit(model(), loaders, losses.huber, path=tmp_path / "a.pt", **options)
+    with pytest.raises(Killed):
+        fit(model(), loaders, killed_at(3), path=tmp_path / "b.pt", **options)
+    fit(model(), loaders, losses.huber, path=tmp_path / "b.pt", **options)
+    a, b = weights(tmp_path / "a.resume.pt"), weights(tmp_path / "b.resume.pt")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_network_learns_a_line_of_its_scalars():
+    """A sanity check of the whole loop: RMSE falls well below the labels' spread of 0.05."""
+    settings = Settings(steps=400, learning_rate=0.3, validate_every=50)
+    model = scalar_model()
+    history = fit(model, scalar_loaders(400), losses.huber, settings=settings, progress=False)
+
+    assert history.score.min() < 0.02 < history.score.iloc[0]
+    dataset = Scalars(32, seed=1)
+    answers = predict(model, DataLoader(dataset, 16, collate_fn=collate))
+    error = np.sqrt(np.mean((answers - dataset.moisture.numpy()) ** 2))
+    assert error == pytest.approx(history.score.min(), rel=1e-5)  # the best weights, not the last
+
+
+def test_training_leaves_the_callers_random_state_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    model = scalar_model()
+    torch.manual_seed(5)
+    fit(model, scalar_loaders(), losses.mse, settings=Settings(steps=3), progress=False)
+    assert torch.rand(1) == expected
+
+
+def test_weight_decay_is_apart_from_the_gradient():
+    """With no gradient at all a weight shrinks by the decay alone, whatever the learning rate."""
+    model = torch.nn.Linear(2, 1)
+    before = model.weight.detach().clone()
+    settings = Settings(steps=10, learning_rate=7.0, weight_decay=0.01, power=1)
+    run = Run(model, settings, path=None, provenance=None)
+    bias = model.bias.detach().clone()
+    run.learn(0 * model(torch.ones(1, 2)).sum(), 5)
+
+    torch.testing.assert_close(model.weight, before * (1 - 0.01 * 0.5))
+    torch.testing.assert_close(model.bias, bias)
+
+
+def test_the_learning_rate_ends_at_zero():
+    """Power 0.9: half-way 0.5 ** 0.9 = 0.536 of the start."""
+    settings = Settings(steps=600_000, learning_rate=0.05)
+    assert settings.learning_rate_at(0) == 0.05
+    assert settings.learning_rate_at(300_000) == pytest.approx(0.05 * 0.5359, rel=1e-3)
+    assert settings.learning_rate_at(600_000) == 0
+
+
+def test_a_nan_label_stops_training_and_says_where():
+    batch = (None, None, torch.randn(4, 2), torch.tensor([0.1, math.nan, 0.2, 0.3]))
+    with pytest.raises(DivergedError, match="loss is nan at step 0, learning rate 0.05"):
+        fit(scalar_model(), ([batch], [batch]), losses.huber, settings=Settings(steps=3))
+
+
+def test_running_out_of_memory_comes_with_advice():
+    def loss(predicted, observed):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    with pytest.raises(MemoryError, match="Halve batch_size"):
+        fit(scalar_model(), scalar_loaders(), loss, settings=Settings(steps=3), progress=False)
+
+
+def test_mixed_precision_trains():
+    settings = Settings(steps=3, precision="bfloat16")
+    history = fit(scalar_model(), scalar_loaders(), losses.huber, settings=settings, progress=False)
+    assert history.score.notna().all()
+
+
+def test_a_checkpoint_rebuilds_its_model_and_refuses_other_inputs(tmp_path):
+    path = tmp_path / "fusion.pt"
+    model = scalar_model()
+    fit(
+        model,
+        scalar_loaders(),
+        losses.huber,
+        settings=Settings(steps=3),
+        path=path,
+        provenance=PROVENANCE,
+        progress=False,
+    )
+    read = load_checkpoint(path)
+    coarse = torch.randn(5, 2)
+    rebuilt = XceptionFusion.from_checkpoint(read)
+
+    assert torch.equal(rebuilt(None, None, coarse), model.eval()(None, None, coarse))
+    read.require(inputs=PROVENANCE.inputs, normalisation={"VV": (-25, 5)}, data_hash="abc123")
+    with pytest.raises(CheckpointError, match="sentinel1, soilgrids, smap; it is handed smap"):
+        read.require(inputs=["smap"])
+    with pytest.raises(CheckpointError, match="abc123; this is def"):
+        read.require(data_hash="def")
+    with pytest.raises(CheckpointError, match="VV by"):
+        read.require(normalisation={"VV": [-30, 5]})
+
+
+def test_a_run_does_not_go_on_from_another_runs_state(tmp_path):
+    path = tmp_path / "fusion.pt"
+    options = {"path": path, "progress": False}
+    fit(scalar_model(), scalar_loaders(), losses.mse, settings=Settings(steps=2), **options)
+    with pytest.raises(CheckpointError, match="settings"):
+        fit(scalar_model(), scalar_loaders(), losses.mse, settings=Settings(steps=3), **options)
+    other = Settings(steps=3)
+    fit(scalar_model(), scalar_loaders(), losses.mse, settings=other, resume=False, **options)
+
+
+class Runs:
+    """Pickles to a call, as a hostile file would."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_checkpoint_that_holds_code_is_refused_unrun(tmp_path, capsys):
+    torch.save({"format_version": 1, "weights": Runs()}, tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="never\nloaded|never loaded|damaged"):
+        load_checkpoint(tmp_path / "bad.pt")
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "bad.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path / "bad.pt")
+
+
+def test_another_format_version_is_refused_by_name(tmp_path):
+    torch.save({"format_version": 99}, tmp_path / "new.pt")
+    with pytest.raises(CheckpointError, match="format version 99; this soilkit reads 1"):
+        load_checkpoint(tmp_path / "new.pt")
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
+    path = tmp_path / "fusion.pt"
+    old = Checkpoint({}, PROVENANCE, {"w": torch.ones(2)}, 1, 0.1)
+    save_checkpoint(path, old)
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StoreError, match="No space left"):
+        save_checkpoint(path, Checkpoint({}, PROVENANCE, {"w": torch.zeros(2)}, 2, 0.05))
+    assert load_checkpoint(path).step == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["fusion.pt"]
+
+
+def test_a_loader_without_a_whole_batch_says_so():
+    with pytest.raises(ContractError, match="no whole batch"):
+        fit(scalar_model(), scalar_loaders(n=4), losses.mse, settings=Settings(steps=2))
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ContractError, match="float8"):
+        Settings(precision="float8")
