@@ -1,0 +1,156 @@
+"""ISMN archives to the stations and observations tables, through a cache of their content."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from soilkit.errors import ParameterError
+from soilkit.insitu import cache, report, rules
+from soilkit.insitu.files import open_files
+
+STATION_COLUMNS = [
+    "sensor_id", "station_id", "network", "station", "latitude", "longitude", "elevation_m",
+    "depth_from_m", "depth_to_m", "land_cover", "koeppen", "texture",
+    "sand_percent", "silt_percent", "clay_percent",
+]  # fmt: skip
+
+
+def read_ismn(
+    path: str | Path,
+    *,
+    flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
+    max_depth_m: float = rules.DEFAULT_MAX_DEPTH_M,
+    cache_dir: str | Path | None = None,
+    unknown_flags: str = "raise",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Read the surface soil moisture of an ISMN archive, zip or folder, CEOP or header+values.
+
+    The first read streams the archive into a parquet cache, station by station; later ones, with
+    any flags and depth, read that. The cache is keyed by the archive's content. Per sensor, the
+    first reading of each clock hour stays. A reading outside [0, 1] m3 m-3 is left out and counted.
+
+    Parameters
+    ----------
+    path : str or Path, the zip or the folder
+    flags : tuple of text, ISMN flags accepted; a combination such as "C02,C03" is one flag
+    max_depth_m : float, m; sensors that begin at 0 or sit at one depth, and end no deeper than this
+    cache_dir : str or Path, where caches are kept (default: ``SOILKIT_CACHE`` or the user's cache)
+    unknown_flags : "raise", or "drop" to leave readings of flags that no list explains out, counted
+    progress : bool, show a progress bar while the cache is built
+
+    Returns
+    -------
+    observations : DataFrame, sorted by ``sensor_id`` (category) and ``time`` (naive UTC,
+        datetime64[us]), with ``soil_moisture_m3_m3`` (float32, m3 m-3) and ``flag`` (category);
+        ``attrs["counts"]`` holds the rows by fate, as ``read_counts`` does in full
+
+    Raises
+    ------
+    ArchiveReadError
+        For an empty or corrupt zip, or one without a readable soil moisture sensor.
+    UnknownNameError
+        For a flag that ISMN does not know, asked for or found.
+    UnitError
+        For a sensor whose values look like percent.
+    """
+    if unknown_flags not in ("raise", "drop"):
+        raise ParameterError(f"unknown_flags is 'raise' or 'drop', found {unknown_flags!r}.")
+    folder = _cached(path, cache_dir=cache_dir, progress=progress)
+    sensors, tallies, unreadable = cache.read_tables(folder)
+    found = tallies["flag"].unique().tolist()
+    accepted = rules.accepted_flags(flags, found)
+    if unknown_flags == "raise":
+        rules.refuse_unknown_flags(found, accepted)
+    counts = report.counts(
+        sensors, tallies, unreadable, flags=accepted, max_depth_m=max_depth_m
+    )
+    wanted = report.accepted_rows(sensors, tallies, flags=accepted, max_depth_m=max_depth_m)
+    observations = cache.read_observations(folder, wanted, flags=accepted)
+    observations.attrs["counts"] = report.as_dict(counts)
+    report.log(counts, name=Path(path).name)
+    return observations
+
+
+def read_stations(
+    path: str | Path,
+    *,
+    max_depth_m: float = rules.DEFAULT_MAX_DEPTH_M,
+    cache_dir: str | Path | None = None,
+    without_coordinates: str = "raise",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The stations table of an ISMN archive: one row a sensor within the depth rule.
+
+    Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the ESA CCI code of 2010;
+    ``koeppen`` the three-letter class; each "" where the archive has no static variables.
+
+    Parameters
+    ----------
+    path : str or Path, the zip or the folder
+    max_depth_m : float, m; as in ``read_ismn``
+    cache_dir : str or Path, as in ``read_ismn``
+    without_coordinates : "raise", or "drop" to leave out sensors that nobody can place on a map
+    progress : bool, show a progress bar while the cache is built
+
+    Returns
+    -------
+    stations : DataFrame of the ``contracts.STATIONS`` columns and ``sand_percent``,
+        ``silt_percent``, ``clay_percent`` (% weight, NaN = unknown), sorted by ``sensor_id``
+
+    Raises
+    ------
+    ArchiveReadError
+        As ``read_ismn``, and for stations without coordinates, by name.
+    """
+    folder = _cached(path, cache_dir=cache_dir, progress=progress)
+    sensors, _, _ = cache.read_tables(folder)
+    near = rules.depth_accepted(sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m)
+    stations = sensors.loc[near, STATION_COLUMNS].sort_values("sensor_id", ignore_index=True)
+    return rules.placed(stations, without_coordinates=without_coordinates)
+
+
+def read_counts(
+    path: str | Path,
+    *,
+    flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
+    max_depth_m: float = rules.DEFAULT_MAX_DEPTH_M,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """What became of every line of an archive under these flags and this depth.
+
+    Parameters
+    ----------
+    path, flags, max_depth_m, cache_dir, progress : as in ``read_ismn``
+
+    Returns
+    -------
+    counts : DataFrame, ``step`` ("input", "lost", "kept", "note"), ``what``, ``sensors``, ``rows``;
+        rows of input = rows lost + rows kept
+    """
+    folder = _cached(path, cache_dir=cache_dir, progress=progress)
+    sensors, tallies, unreadable = cache.read_tables(folder)
+    accepted = rules.accepted_flags(flags, tallies["flag"].unique())
+    return report.counts(sensors, tallies, unreadable, flags=accepted, max_depth_m=max_depth_m)
+
+
+def _cached(path: str | Path, *, cache_dir: str | Path | None, progress: bool) -> Path:
+    """The cache folder of an archive, built if it is not there."""
+    with open_files(path) as files:
+        folder = cache.folder_of(files.content_hash, cache_dir=cache_dir)
+        if folder.exists():
+            return folder
+        from soilkit.insitu import ismn_archive  # slow to import, and only the first read needs it
+
+        unreadable: list[dict[str, str]] = []
+
+        def sensors():
+            for item in ismn_archive.stream(files, progress=progress):
+                if isinstance(item, ismn_archive.Unreadable):
+                    unreadable.append({"file": item.member, "reason": item.reason})
+                else:
+                    yield item
+
+        cache.build(folder, sensors(), unreadable)
+    return folder

@@ -1,0 +1,115 @@
+"""What became of every line of an archive, from the cache's tallies alone."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from soilkit.insitu import rules
+
+LOG = logging.getLogger("soilkit.insitu")
+LOST_WHILE_READING = {
+    "malformed": "malformed line",
+    "missing": "missing value",
+    "duplicate": "repeated time",
+    "sub_hourly": "later reading of an hour",
+}
+OUTSIDE = "value outside 0-1 m3 m-3"
+OTHER_DEPTH = "other depth"
+
+
+def accepted_rows(sensors, tallies, *, flags, max_depth_m) -> pd.DataFrame:
+    """The sensors within the depth rule, sorted by id, with ``n_accepted`` readings each.
+
+    Parameters
+    ----------
+    sensors, tallies : DataFrame, the cache's tables
+    flags : tuple of text
+    max_depth_m : float, m
+
+    Raises
+    ------
+    UnitError
+        For a sensor most of whose accepted values exceed 1 m3 m-3.
+    """
+    near = _near(sensors, max_depth_m)
+    used = tallies[tallies["flag"].isin(flags)].groupby("sensor_id")[["n", "n_below_0", "n_above_1"]]
+    totals = used.sum().reindex(near["sensor_id"], fill_value=0)
+    share = totals["n_above_1"] / totals["n"].clip(lower=1)
+    if (share > 0).any():
+        rules.refuse_percent(share.max(), where=f"The sensor {share.idxmax()}")
+    n = totals["n"] - totals["n_below_0"] - totals["n_above_1"]
+    return near.assign(n_accepted=n.to_numpy()).sort_values("sensor_id", ignore_index=True)
+
+
+def counts(sensors, tallies, unreadable, *, flags, max_depth_m) -> pd.DataFrame:
+    """One row for each fate of a line; rows of "input" = rows of "lost" + rows of "kept".
+
+    Parameters
+    ----------
+    sensors, tallies, unreadable : DataFrame, the cache's tables
+    flags : tuple of text
+    max_depth_m : float, m
+
+    Returns
+    -------
+    DataFrame with ``step``, ``what``, ``sensors``, ``rows``
+    """
+    near = _near(sensors, max_depth_m)
+    tallies = tallies[tallies["sensor_id"].isin(near["sensor_id"])]
+    used = tallies[tallies["flag"].isin(flags)]
+    outside = used["n_below_0"] + used["n_above_1"]
+    rows = [("input", "lines of soil moisture files", len(sensors), sensors["lines"].sum())]
+    deep = sensors[~sensors["sensor_id"].isin(near["sensor_id"])]
+    rows.append(("lost", OTHER_DEPTH, len(deep), deep["lines"].sum()))
+    for column, what in LOST_WHILE_READING.items():
+        rows.append(("lost", what, (near[column] > 0).sum(), near[column].sum()))
+    for flag, of_flag in tallies[~tallies["flag"].isin(flags)].groupby("flag"):
+        known = "" if rules.is_known(flag) else " (unknown to ISMN)"
+        rows.append(("lost", f"flag {flag}{known}", len(of_flag), of_flag["n"].sum()))
+    rows.append(("lost", OUTSIDE, (outside > 0).sum(), outside.sum()))
+    for flag, of_flag in used.groupby("flag"):
+        kept = of_flag["n"] - of_flag["n_below_0"] - of_flag["n_above_1"]
+        rows.append(("kept", f"flag {flag}", (kept > 0).sum(), kept.sum()))
+    return _table(rows + _notes(near, unreadable))
+
+
+def _notes(near: pd.DataFrame, unreadable: pd.DataFrame) -> list[tuple[str, str, int, int]]:
+    nowhere = near["latitude"].isna() | near["longitude"].isna()
+    silent = near["n_rows"] == 0
+    return [
+        ("note", "no static variables", (~near["has_static_variables"]).sum(), 0),
+        ("note", "no coordinates", nowhere.sum(), near.loc[nowhere, "n_rows"].sum()),
+        ("note", "no reading at all", silent.sum(), 0),
+        ("note", "unreadable files", len(unreadable), 0),
+    ]
+
+
+def _table(rows) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["step", "what", "sensors", "rows"])
+    table[["sensors", "rows"]] = table[["sensors", "rows"]].astype("int64")
+    shown = (table["rows"] > 0) | (table["sensors"] > 0) | (table["step"] == "input")
+    return table[shown].reset_index(drop=True)
+
+
+def _near(sensors: pd.DataFrame, max_depth_m: float) -> pd.DataFrame:
+    return sensors[
+        rules.depth_accepted(sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m)
+    ]
+
+
+def as_dict(table: pd.DataFrame) -> dict[str, int]:
+    """``{"kept: flag G": rows, ...}``: plain, so that it survives in ``DataFrame.attrs``."""
+    names = table["step"] + ": " + table["what"]
+    rows = np.where(table["step"] == "note", table["sensors"], table["rows"])
+    return dict(zip(names, rows.tolist(), strict=True))
+
+
+def log(table: pd.DataFrame, *, name: str) -> None:
+    """One line in the log; a warning where nothing was kept."""
+    kept = table.loc[table["step"] == "kept", "rows"].sum()
+    fates = ", ".join(
+        f"{row.rows:,} {row.what}" for row in table.itertuples() if row.step == "lost" and row.rows
+    )
+    level = logging.INFO if kept else logging.WARNING
+    LOG.log(level, "%s: %s readings kept; lost: %s", name, f"{kept:,}", fates or "none")
