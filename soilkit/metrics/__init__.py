@@ -1,0 +1,17 @@
+"""Scores of every sensor first, then of strata and pairs of models, each with its interval."""
+
+from soilkit.metrics.aggregate import block_means, summarize
+from soilkit.metrics.paired import paired_difference
+from soilkit.metrics.points import METRICS, point_scores
+from soilkit.metrics.stations import station_scores
+from soilkit.metrics.tables import to_scores_table
+
+__all__ = [
+    "METRICS",
+    "block_means",
+    "paired_difference",
+    "point_scores",
+    "station_scores",
+    "summarize",
+    "to_scores_table",
+]
