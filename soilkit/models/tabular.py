@@ -45,6 +45,11 @@ class SmapLinear(_NanTolerant):
     def __init__(self, column: int = 0) -> None:
         self.column = column
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # one column of many explains little
+        return tags
+
     def fit(self, X, y):
         """Fit on X (row, predictor) and moisture y (row,), m3 m-3; returns itself."""
         X, y = validate_data(self, X, y, ensure_all_finite="allow-nan", y_numeric=True)
@@ -195,7 +200,7 @@ def _positive(scale: np.ndarray) -> np.ndarray:
     return np.where(scale > 0, scale, 1.0)
 
 
-def cross_predict(model, X, y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
+def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
     """Predict every row by a copy of the model that has seen none of its group.
 
     Folds hold whole groups, dealt out by chance with the seed. Without groups, rows are dealt out

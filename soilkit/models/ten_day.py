@@ -4,7 +4,6 @@ One row is a station and a window of ten days: satellite means, a few static lay
 mean. It becomes the same three tables that a built dataset has, so one notebook serves both.
 """
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from soilkit.contracts import FEATURES, SAMPLES, STATIONS, check
 from soilkit.errors import ContractError, UnitError
+from soilkit.insitu.names import plain
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 OPTICAL_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -142,26 +142,15 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
     station with the same network and the same letters and digits is the same station.
     """
     names = ["land_cover", "koeppen", "texture"]
-    plain = [
-        f"{network}/{plain_name(station)}"
+    keys = [
+        f"{network}/{plain(station)}"
         for network, station in zip(
             archive_stations["network"], archive_stations["station"], strict=True
         )
     ]
-    known = archive_stations[names].astype(str).groupby(pd.Index(plain)).first()
+    known = archive_stations[names].astype(str).groupby(pd.Index(keys)).first()
     filled = known.reindex(stations["station_id"].astype(str)).fillna("")
     return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
-
-
-def plain_name(station: str) -> str:
-    """A station's name reduced to lower-case letters and digits.
-
-    Examples
-    --------
-    >>> plain_name("Tucson_11_W")
-    'tucson11w'
-    """
-    return re.sub(r"[^a-z0-9]", "", str(station).lower())
 
 
 def with_season(features: pd.DataFrame, time: pd.Series) -> pd.DataFrame:

@@ -1,0 +1,266 @@
+"""Tabular systems and the ten-day table they learn from."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import r2_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from soilkit import splits
+from soilkit.errors import ContractError, UnitError
+from soilkit.models import ten_day
+from soilkit.models.tabular import DenseEnsemble, SmapLinear, cross_predict, forest
+
+SMALL_DENSE = DenseEnsemble(n_members=2, widths=(16,), epochs=40, batch_size=32)
+
+
+def ten_day_rows(n_stations=12, n_windows=30, seed=0):
+    """A made-up table of the ten-day schema: moisture follows SMAP, VV and a station's wetness."""
+    rng = np.random.default_rng(seed)
+    station, window = np.divmod(np.arange(n_stations * n_windows), n_windows)
+    n = len(station)
+    names = np.array([f"Site_{i}" for i in range(n_stations)])
+    ssm_mm = 12 + 8 * np.sin(window / 3 + station) + rng.normal(0, 1, n)
+    elevation = rng.uniform(50, 2000, n_stations)[station]
+    moisture = 0.05 + 0.01 * ssm_mm + 0.00003 * elevation + rng.normal(0, 0.01, n)
+    table = pd.DataFrame({band: rng.uniform(500, 4000, n) for band in ten_day.OPTICAL_BANDS})
+    table = table.assign(
+        VV=-20 + 30 * moisture + rng.normal(0, 0.5, n), VH=-25.0 + rng.normal(0, 1, n), angle=38.0,
+        mtpi=rng.normal(0, 5, n_stations)[station], field_capacity_pct=20.0 + station,
+        nlcd_mean=52.0, smap_usda_ssm_mm=ssm_mm, elevation_m=elevation,
+        lon=-110.0 + 3 * station, lat=32.0 + 2 * (station % 4),
+        start=pd.Timestamp("2019-01-01") + pd.to_timedelta(10 * window, unit="D"),
+        network="MADEUP", station=names[station], sm_insitu=moisture, sm_days=10.0,
+        key=[f"MADEUP/site{i}" for i in station],
+    )  # fmt: skip
+    table.loc[window % 5 == 0, ["VV", "VH", "angle"]] = np.nan
+    table.loc[window % 7 == 0, list(ten_day.OPTICAL_BANDS)] = np.nan
+    unlabelled = window == 4
+    table.loc[unlabelled, ["sm_insitu", "sm_days", "elevation_m"]] = np.nan
+    return table
+
+
+def written(table, folder):
+    path = folder / "table.parquet"
+    table.to_parquet(path)
+    return path
+
+
+@parametrize_with_checks([SmapLinear(), DenseEnsemble(n_members=1, epochs=60, batch_size=32)])
+def test_estimators_speak_scikit_learn(estimator, check):
+    """Whoever knows scikit-learn can put them in a pipeline, clone them and search over them."""
+    check(estimator)
+
+
+def test_a_linear_map_changes_no_correlation():
+    rng = np.random.default_rng(1)
+    ssm_mm, moisture = rng.uniform(0, 25, 50), rng.uniform(0, 0.5, 50)
+    predicted = SmapLinear().fit(ssm_mm[:, None], moisture).predict(ssm_mm[:, None])
+    # The slope's sign is the correlation's, so R is |R| of the product.
+    assert np.corrcoef(predicted, moisture)[0, 1] == pytest.approx(
+        abs(np.corrcoef(ssm_mm, moisture)[0, 1])
+    )
+    assert predicted.mean() == pytest.approx(moisture.mean())
+
+
+def test_a_linear_map_takes_the_column_it_is_told():
+    X = np.column_stack([np.zeros(5), np.arange(5.0)])
+    line = SmapLinear(column=1).fit(X, 0.1 + 0.02 * np.arange(5))
+    assert line.slope_ == pytest.approx(0.02)
+    assert SmapLinear().fit(X, np.arange(5.0)).predict(X).tolist() == [2.0] * 5
+
+
+def test_the_forest_has_the_settings_of_the_baselines():
+    model = forest(seed=3, n_trees=7)
+    assert (model.n_estimators, model.min_samples_leaf, model.max_features) == (7, 3, 0.4)
+    assert (model.random_state, forest().n_estimators) == (3, 300)
+
+
+@pytest.mark.parametrize("model", [SmapLinear(), forest(n_trees=10), SMALL_DENSE], ids=str)
+def test_a_row_without_any_predictor_still_gets_a_prediction(model):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(60, 3))
+    y = 0.2 + 0.05 * X[:, 0]
+    predicted = model.fit(X, y).predict(np.full((2, 3), np.nan))
+    assert np.isfinite(predicted).all()
+    assert abs(predicted - 0.2).max() < 0.15
+
+
+def test_an_infinite_predictor_is_refused():
+    X = np.array([[0.0], [np.inf], [1.0]])
+    for model in (SmapLinear(), SMALL_DENSE):
+        with pytest.raises(ValueError, match="infinity"):
+            model.fit(X, np.array([0.1, 0.2, 0.3]))
+
+
+def test_missing_radar_can_itself_be_news():
+    """The flag of a missing predictor is an input: here it alone tells wet from dry."""
+    rng = np.random.default_rng(3)
+    wet = rng.random(300) < 0.5
+    X = np.where(wet, np.nan, rng.normal(size=300))[:, None]
+    y = np.where(wet, 0.4, 0.1)
+    assert r2_score(y, SMALL_DENSE.fit(X, y).predict(X)) > 0.95
+
+
+def test_an_ensemble_is_the_mean_of_its_members_and_tells_their_spread():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(200, 2))
+    y = 0.2 + 0.05 * np.tanh(X[:, 0])
+    ensemble = DenseEnsemble(n_members=3, widths=(8,), epochs=10, batch_size=32).fit(X, y)
+    mean, std = ensemble.predict(X, return_std=True)
+    alone = []
+    members = ensemble.members_
+    for member in members:
+        ensemble.members_ = [member]
+        alone.append(ensemble.predict(X))
+    np.testing.assert_allclose(mean, np.mean(alone, axis=0))
+    np.testing.assert_allclose(std, np.std(alone, axis=0))
+    far = ensemble.scale_ * 20
+    ensemble.members_ = members
+    assert ensemble.predict(far[None], return_std=True)[1] > std.mean()
+
+
+def test_a_seed_gives_the_same_network_whatever_else_draws_numbers():
+    import torch
+
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(80, 2)), rng.random(80)
+    first = DenseEnsemble(n_members=1, epochs=3, seed=9).fit(X, y).predict(X)
+    torch.rand(5)
+    before = torch.random.get_rng_state()
+    again = DenseEnsemble(n_members=1, epochs=3, seed=9).fit(X, y).predict(X)
+    np.testing.assert_array_equal(first, again)
+    assert torch.equal(before, torch.random.get_rng_state())
+    other = DenseEnsemble(n_members=1, epochs=3, seed=10).fit(X, y).predict(X)
+    assert abs(first - other).max() > 1e-6
+
+
+def test_no_station_of_a_block_helps_to_predict_its_neighbours():
+    """A model that only remembers places is useless across blocks and perfect across rows."""
+    rng = np.random.default_rng(6)
+    place = np.repeat(np.arange(20), 30)
+    y = rng.random(20)[place]
+    X = place[:, None].astype(float)
+    by_row = cross_predict(forest(n_trees=20), X, y=y)
+    by_block = cross_predict(forest(n_trees=20), X, y=y, groups=place)
+    assert r2_score(y, by_row) > 0.99
+    assert r2_score(y, by_block) < 0.3
+
+
+def test_a_window_becomes_a_sample_of_the_contract(tmp_path):
+    table = ten_day_rows()
+    stations, samples, features = ten_day.read_ten_day_table(written(table, tmp_path))
+    assert samples["sample_id"].iloc[1] == "MADEUP/site0_2019-01-11"
+    assert samples["station_id"].tolist() == table["key"].tolist()
+    assert len(samples) == len(features) == len(table)
+    assert samples["soil_moisture_m3_m3"].isna().sum() == 12
+    assert stations["station_id"].is_unique and len(stations) == 12
+    assert not any(":" in i for i in samples["sample_id"])
+
+
+def test_a_station_keeps_its_elevation_where_the_label_is_missing(tmp_path):
+    """The table knows elevation from the in-situ file only, but the ground stays where it is."""
+    table = ten_day_rows()
+    _, _, features = ten_day.read_ten_day_table(written(table, tmp_path))
+    assert table["elevation_m"].isna().sum() == 12
+    assert features["dem_elevation"].notna().all()
+
+
+def test_a_table_without_labels_keeps_every_row(tmp_path):
+    table = ten_day_rows().drop(columns=["sm_insitu", "sm_days", "elevation_m"])
+    stations, samples, features = ten_day.read_ten_day_table(written(table, tmp_path))
+    assert len(samples) == len(table)
+    assert samples["soil_moisture_m3_m3"].isna().all()
+    assert "dem_elevation" not in features and stations["elevation_m"].isna().all()
+
+
+def test_percent_is_no_soil_moisture(tmp_path):
+    table = ten_day_rows()
+    table["sm_insitu"] *= 100
+    with pytest.raises(UnitError, match="divide by 100"):
+        ten_day.read_ten_day_table(written(table, tmp_path))
+
+
+def test_a_table_of_other_things_is_refused_by_what_it_lacks(tmp_path):
+    table = ten_day_rows()
+    with pytest.raises(ContractError, match="lacks key, start"):
+        ten_day.read_ten_day_table(written(table.drop(columns=["key", "start"]), tmp_path))
+    twice = pd.concat([table, table.head(2)])
+    with pytest.raises(ContractError, match="repeats 2"):
+        ten_day.read_ten_day_table(written(twice, tmp_path))
+    bare = table[["key", "network", "station", "lat", "lon", "start"]]
+    with pytest.raises(ContractError, match="No predictor"):
+        ten_day.read_ten_day_table(written(bare, tmp_path))
+
+
+def test_averaged_class_codes_are_no_predictor(tmp_path):
+    _, samples, features = ten_day.read_ten_day_table(written(ten_day_rows(), tmp_path))
+    sets = ten_day.predictor_sets(ten_day.with_season(features, samples["time"]))
+    assert "nlcd_mean" in features
+    assert not any("nlcd_mean" in columns for columns in sets.values())
+    assert len(sets["all"]) == 1 + 3 + 13 + 3 + 2
+
+
+def test_season_closes_at_new_year():
+    times = pd.Series(pd.to_datetime(["2019-12-31", "2020-01-01", "2020-07-01"]))
+    season = ten_day.with_season(pd.DataFrame(index=range(3)), times)
+    ends, half = season.iloc[[0, 1]].to_numpy(), season.iloc[2].to_numpy()
+    assert np.linalg.norm(ends[0] - ends[1]) < 0.03
+    assert np.linalg.norm(ends[0] - half) > 1.9
+
+
+def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
+    stations = ten_day.read_ten_day_table(written(ten_day_rows(3), tmp_path)).stations
+    archive = pd.DataFrame(
+        {
+            "network": ["MADEUP", "MADEUP", "OTHER"],
+            "station": ["SITE-1", "SITE-1", "SITE-0"],
+            "land_cover": ["Grassland"] * 3,
+            "koeppen": ["Cfa", "Cfa", "BSk"],
+            "texture": ["Loam", "Loam", "Sand"],
+        }
+    )
+    filled = ten_day.fill_statics(stations, archive)
+    assert filled["koeppen"].tolist() == ["", "Cfa", ""]
+    assert filled["texture"].tolist() == ["", "Loam", ""]
+
+
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data")) / "us_10day" / "matched_10day.parquet"
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason="SOILKIT_TEST_DATA holds no us_10day table")
+def test_the_smap_line_reproduces_its_baseline_on_real_stations():
+    """R 0.710, RMSE 0.073, ubRMSE 0.0417 as means over 86 stations (us_10day, 2-degree blocks)."""
+    from soilkit.metrics import station_scores
+
+    predictions = _block_predictions(SmapLinear(), "SMAP")
+    scores = station_scores(predictions, min_samples=20)
+    assert scores["rmse_m3_m3"].notna().sum() == 86
+    # SMAP never changes at Kingston, so a line through it has no correlation there.
+    assert scores.loc[scores["r"].isna(), "station_id"].tolist() == ["USCRN/kingston1w"]
+    assert scores["r"].mean() == pytest.approx(0.710, abs=0.002)
+    assert scores["rmse_m3_m3"].mean() == pytest.approx(0.073, abs=0.001)
+    assert scores["ubrmse_m3_m3"].mean() == pytest.approx(0.0417, abs=0.0005)
+
+
+def _block_predictions(model, name):
+    stations, samples, features = ten_day.read_ten_day_table(DATA)
+    features = ten_day.with_season(features, samples["time"])
+    sets = ten_day.predictor_sets(features)
+    use = (samples["label_days"] >= 6) & features[sets["all"]].notna().all(axis=1)
+    samples = samples[use].merge(stations[["station_id", "network", "latitude", "longitude"]])
+    predicted = cross_predict(
+        model,
+        features.loc[use, sets[name]],
+        y=samples["soil_moisture_m3_m3"],
+        groups=splits.block_ids(samples),
+    )
+    return samples.assign(
+        observed_m3_m3=samples["soil_moisture_m3_m3"],
+        predicted_m3_m3=predicted,
+        model=name,
+        split="test",
+    )
