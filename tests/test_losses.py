@@ -1,0 +1,39 @@
+"""Losses on soil moisture."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soilkit import losses
+
+MOISTURE = st.floats(0, 0.6, allow_nan=False)
+
+
+def tensors(*pairs):
+    return (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
+
+
+@given(MOISTURE, st.floats(0, 0.39))
+def test_below_delta_huber_is_half_the_squared_error(observed, error):
+    """Labels end near 0.6 m3 m-3, so delta 0.4 is hardly ever passed."""
+    predicted, seen = tensors((observed + error, observed))
+    assert losses.huber(predicted, seen).item() == pytest.approx(error**2 / 2, abs=1e-12)
+
+
+def test_beyond_delta_huber_grows_linearly():
+    # delta (|e| - delta / 2): 0.4 (1.0 - 0.2) = 0.32, then 0.4 (2.0 - 0.2) = 0.72
+    assert losses.huber(*tensors((1.0, 0.0))).item() == pytest.approx(0.32)
+    assert losses.huber(*tensors((2.0, 0.0))).item() == pytest.approx(0.72)
+
+
+def test_delta_is_an_argument():
+    # delta 0.1: 0.1 (0.3 - 0.05) = 0.025
+    assert losses.huber(*tensors((0.4, 0.1)), delta=0.1).item() == pytest.approx(0.025)
+
+
+def test_squared_and_absolute_errors_are_means():
+    # errors 0.1 and -0.3: (0.01 + 0.09) / 2 = 0.05 and (0.1 + 0.3) / 2 = 0.2
+    pairs = (0.3, 0.2), (0.1, 0.4)
+    assert losses.mse(*tensors(*pairs)).item() == pytest.approx(0.05)
+    assert losses.mae(*tensors(*pairs)).item() == pytest.approx(0.2)

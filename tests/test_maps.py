@@ -1,0 +1,149 @@
+"""Maps: each cell holds the model's own answer for its chip, at the chip's centre."""
+
+import numpy as np
+import pyproj
+import pytest
+import torch
+import xarray as xr
+
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.maps import Scene, map_grid, predict_map
+from soilkit.models.xception_fusion import XceptionFusion
+
+torch.set_num_threads(1)
+SIDE = 256 + 3 * 32  # four windows along, four down
+
+
+def grid(side=SIDE, left=500_000.0, top=4_000_000.0):
+    return Grid("EPSG:32614", left, top, 10.0, side, side)
+
+
+def random_scene(seed=0):
+    rng = np.random.default_rng(seed)
+    return Scene(
+        grid(),
+        rng.normal(size=(3, SIDE, SIDE)).astype(np.float32),
+        rng.normal(size=(2, SIDE // 16, SIDE // 16)).astype(np.float32),
+        rng.normal(size=(2, 4, 4)).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def fusion():
+    torch.manual_seed(0)
+    model = XceptionFusion.preset("small", high_channels=3, low_channels=2, coarse=2)
+    for _ in range(20):  # settle the batch norms; untrained, it still depends on its input
+        model(torch.randn(8, 3, 256, 256), torch.randn(8, 2, 16, 16), torch.randn(8, 2))
+    return model.eval()
+
+
+class CentreMean(torch.nn.Module):
+    """Answers with the mean of the four central pixels of the first band."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, high, low, coarse):
+        return self.weight * high[:, 0, 127:129, 127:129].mean((1, 2))
+
+
+def eastings(side=SIDE, left=500_000.0):
+    return Scene(grid(side, left), np.broadcast_to(grid(side, left).x_m, (1, side, side)).copy())
+
+
+def test_a_cell_holds_the_models_own_answer_for_the_chip_around_it(fusion):
+    """Row 1, column 2 of the map is the window that starts 32 pixels south and 64 east."""
+    scene = random_scene()
+    mapped = predict_map(fusion, scene, batch_size=5, progress=False)
+    assert mapped.soil_moisture.shape == (4, 4)
+    high = torch.from_numpy(scene.high[None, :, 32 : 32 + 256, 64 : 64 + 256])
+    low = torch.from_numpy(scene.low[None, :, 2 : 2 + 16, 4 : 4 + 16])
+    # the window's centre is pixel (160, 192) of 352: 1.82 and 2.18 of the four coarse pixels
+    coarse = torch.from_numpy(scene.coarse[None, :, 1, 2])
+    with torch.inference_mode():
+        alone = fusion(high, low, coarse).item()
+    assert mapped.soil_moisture.values[1, 2] == pytest.approx(alone, abs=1e-5)
+    assert np.ptp(mapped.soil_moisture.values) > 1e-3
+
+
+def test_cells_lie_where_the_windows_have_their_centres():
+    """A model that answers with its centre's easting maps the eastings."""
+    mapped = predict_map(CentreMean(), eastings(), progress=False)
+    assert mapped.x.values.tolist() == [501280.0, 501600.0, 501920.0, 502240.0]
+    assert mapped.y.values.tolist() == [3998720.0, 3998400.0, 3998080.0, 3997760.0]
+    np.testing.assert_allclose(mapped.soil_moisture.values, np.tile(mapped.x.values, (4, 1)))
+
+
+def test_a_shifted_scene_moves_the_map():
+    """The same ground cut one stride further east gives the same values one column earlier."""
+    first = predict_map(CentreMean(), eastings(), progress=False)
+    second = predict_map(CentreMean(), eastings(left=500_320.0), progress=False)
+    assert second.x.values[0] == first.x.values[1]
+    shared = np.intersect1d(first.x, second.x)
+    np.testing.assert_array_equal(
+        first.soil_moisture.sel(x=shared), second.soil_moisture.sel(x=shared)
+    )
+
+
+def test_a_finer_stride_has_finer_cells():
+    mapped = predict_map(CentreMean(), eastings(side=256 + 32), stride_m=160, progress=False)
+    assert np.diff(mapped.x.values).tolist() == [160.0, 160.0]
+    assert map_grid(mapped) == Grid("EPSG:32614", 501_200.0, 3_998_800.0, 160.0, 3, 3)
+
+
+def test_windows_with_too_little_data_are_empty():
+    """West of the middle everything is missing: only windows that are half full are answered."""
+    scene = eastings()
+    scene.high[0, :, : 128 + 40] = np.nan  # a window from column 64 on still sees 152 of 256
+    mapped = predict_map(CentreMean(), scene, progress=False)
+    assert np.isnan(mapped.soil_moisture.values).all(axis=0).tolist() == [True, True, False, False]
+    assert mapped.valid_fraction.values[0].tolist() == [88 / 256, 120 / 256, 152 / 256, 184 / 256]
+    lenient = predict_map(CentreMean(), scene, min_valid_fraction=0.3, fill=-1.0, progress=False)
+    # column 0's centre pixels 127 and 128 are missing and become the fill value
+    assert lenient.soil_moisture.values[0, 0] == -1
+
+
+def test_coarse_scalars_may_hold_for_the_whole_region():
+    model = XceptionFusion.preset("small", coarse=2).eval()
+    mapped = predict_map(model, Scene(grid(), coarse=np.array([0.1, 0.2])), progress=False)
+    assert np.ptp(mapped.soil_moisture.values) == pytest.approx(0, abs=1e-6)
+    lost = predict_map(model, Scene(grid(), coarse=np.array([0.1, np.nan])), progress=False)
+    assert lost.soil_moisture.isnull().all()
+
+
+def test_the_map_carries_cf_metadata():
+    mapped = predict_map(CentreMean(), eastings(side=256), progress=False)
+    assert mapped.soil_moisture.attrs["units"] == "m3 m-3"
+    assert mapped.soil_moisture.attrs["standard_name"] == (
+        "volume_fraction_of_condensed_water_in_soil"
+    )
+    mapping = mapped[mapped.soil_moisture.attrs["grid_mapping"]]
+    assert pyproj.CRS.from_wkt(mapping.attrs["crs_wkt"]) == pyproj.CRS("EPSG:32614")
+    assert mapped.x.attrs["standard_name"] == "projection_x_coordinate"
+    assert mapped.attrs["Conventions"].startswith("CF-")
+
+
+def test_a_map_survives_netcdf(tmp_path):
+    mapped = predict_map(CentreMean(), eastings(side=256 + 32), progress=False)
+    mapped.to_netcdf(tmp_path / "map.nc")
+    with xr.open_dataset(tmp_path / "map.nc") as read:
+        np.testing.assert_array_equal(read.soil_moisture, mapped.soil_moisture)
+        assert map_grid(read) == map_grid(mapped)
+
+
+def test_strides_that_split_pixels_are_refused(fusion):
+    with pytest.raises(ContractError, match="whole number of 160 m"):
+        predict_map(fusion, random_scene(), stride_m=240, progress=False)
+    with pytest.raises(ContractError, match="whole number of 10 m"):
+        predict_map(CentreMean(), eastings(), stride_m=15, progress=False)
+
+
+def test_scenes_that_do_not_fit_are_refused():
+    with pytest.raises(ContractError, match="a window needs 256"):
+        predict_map(CentreMean(), eastings(side=255), progress=False)
+    with pytest.raises(ContractError, match="low layers have rows and columns"):
+        Scene(grid(), low=np.zeros((2, 16, 16)))
+    with pytest.raises(UnknownNameError, match="exact"):
+        predict_map(CentreMean(), eastings(), mode="quick", progress=False)
