@@ -2,9 +2,10 @@
 
 A cache is a folder named by the archive's content and this format's version::
 
-    observations.parquet   sensor_id, time, soil_moisture_m3_m3 (float32), flag; all depths, all flags
+    observations.parquet   sensor_id, time, soil_moisture_m3_m3 (float32), flag: all of them
     sensors.parquet        one row a sensor: the stations table, its rows above, what was lost
-    tallies.parquet        one row a sensor and flag: readings, and those below 0 and above 1
+    tallies.parquet        one row a sensor (its row in the table above) and flag: readings, and
+                           those below 0 and above 1
     unreadable.parquet     one row a file that gave no reading, and why
 
 Row groups hold whole sensors, shallow and deep ones apart, so that a read touches what it needs.
@@ -81,8 +82,8 @@ def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]
             _move_into_place(Path(partial), folder)
     except OSError as error:
         raise StoreError(
-            f"The cache {folder} cannot be written ({error}). Free some space, or name another folder "
-            "with cache_dir=... or the environment variable SOILKIT_CACHE."
+            f"The cache {folder} cannot be written ({error}). Free some space, or name another "
+            "folder with cache_dir=... or the environment variable SOILKIT_CACHE."
         ) from error
 
 
@@ -109,8 +110,8 @@ def _write(partial: Path, sensors: Iterable[Any], unreadable: list[dict[str, str
         groups = _RowGroups(writer)
         for sensor in sensors:
             place = groups.add(sensor) if len(sensor.readings) else (-1, 0, 0)
+            tallies.append(_tally(sensor, number=len(rows)))
             rows.append(_sensor_row(sensor, place))
-            tallies.append(_tally(sensor))
         groups.flush()
     if not rows:
         reasons = "; ".join(f"{u['file']}: {u['reason']}" for u in unreadable[:3])
@@ -179,7 +180,7 @@ def _sensor_row(sensor: Any, place: tuple[int, int, int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tally(sensor: Any) -> pd.DataFrame:
+def _tally(sensor: Any, *, number: int) -> pd.DataFrame:
     value = sensor.readings["soil_moisture_m3_m3"]
     outside = pd.DataFrame(
         {
@@ -190,7 +191,7 @@ def _tally(sensor: Any) -> pd.DataFrame:
         }
     )
     tally = outside.groupby("flag", as_index=False).sum()
-    tally.insert(0, "sensor_id", sensor.attributes["sensor_id"])
+    tally.insert(0, "sensor", number)
     return tally
 
 
@@ -202,7 +203,9 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     return sensors, tallies, unreadable
 
 
-def read_observations(folder: Path, sensors: pd.DataFrame, *, flags: tuple[str, ...]) -> pd.DataFrame:
+def read_observations(
+    folder: Path, sensors: pd.DataFrame, *, flags: tuple[str, ...]
+) -> pd.DataFrame:
     """The readings of some sensors that carry one of some flags and lie in [0, 1] m3 m-3.
 
     Memory: the result, plus one row group (about 1 M rows) at a time.
@@ -211,6 +214,7 @@ def read_observations(folder: Path, sensors: pd.DataFrame, *, flags: tuple[str, 
     ----------
     folder : Path, a cache
     sensors : DataFrame of ``read_tables``'s sensors, in the order wanted, with ``n_accepted``
+        readings and ``n_outside`` more whose value is outside [0, 1]
     flags : tuple of text, the categories of the result's ``flag``
     """
     sensors = sensors[sensors["n_accepted"] > 0]
@@ -223,8 +227,9 @@ def read_observations(folder: Path, sensors: pd.DataFrame, *, flags: tuple[str, 
     )
     sensors = sensors.assign(start=stops - sensors["n_accepted"].to_numpy())
     file = pq.ParquetFile(folder / "observations.parquet", memory_map=True)
+    all_within = not sensors["n_outside"].any()
     for group, members in sensors.groupby("row_group"):
-        _fill(columns, _read_group(file, int(group), flags), members)
+        _fill(columns, _read_group(file, int(group), flags, all_within=all_within), members)
     codes = np.arange(len(sensors), dtype=np.min_scalar_type(-max(len(sensors), 1)))
     return pd.DataFrame(
         {
@@ -239,17 +244,21 @@ def read_observations(folder: Path, sensors: pd.DataFrame, *, flags: tuple[str, 
     )
 
 
-def _read_group(file: pq.ParquetFile, group: int, flags: tuple[str, ...]):
+def _read_group(file: pq.ParquetFile, group: int, flags: tuple[str, ...], *, all_within: bool):
     """Times, values, flag codes and, where not every row is accepted, which are."""
-    names = SCHEMA.names[1:]
-    time, value, flag = file.read_row_group(group, columns=names, use_threads=False).columns
+    time, value, flag = file.read_row_group(group, columns=SCHEMA.names[1:]).columns
     value = value.combine_chunks().to_numpy()
-    stored = flag.combine_chunks()
-    stored = stored.chunk(0) if isinstance(stored, pa.ChunkedArray) else stored
+    stored = flag.unify_dictionaries().combine_chunks()
     here = [flags.index(f) if f in flags else -1 for f in stored.dictionary.to_pylist()]
-    codes = np.array(here, "int16")[stored.indices.to_numpy()]
-    keep = (codes >= 0) & (value >= 0) & (value <= MAX_SOIL_MOISTURE_M3_M3)
-    return time.combine_chunks().to_numpy(), value, codes, None if keep.all() else keep
+    if len(here) == 1:
+        codes = np.broadcast_to(np.int16(here[0]), len(value))
+    else:
+        codes = np.array(here, "int16").take(stored.indices.to_numpy())
+    keep = None if min(here) >= 0 else codes >= 0
+    if not all_within:
+        within = (value >= 0) & (value <= MAX_SOIL_MOISTURE_M3_M3)
+        keep = within if keep is None else keep & within
+    return time.combine_chunks().to_numpy(), value, codes, keep
 
 
 def _fill(columns, group, members: pd.DataFrame) -> None:

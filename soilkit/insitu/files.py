@@ -28,12 +28,13 @@ class Files:
             return (self.path / member).read_bytes()
         except (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError) as error:
             raise ArchiveReadError(
-                f"{self.path.name}: the member {member} is damaged ({error}). Download the archive again."
+                f"{self.path.name}: the member {member} is damaged ({error}). "
+                "Download the archive again."
             ) from error
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over member names and fingerprints; moving or renaming a zip does not change it."""
+        """SHA-256 over member names and fingerprints: a zip keeps it wherever it is moved."""
         text = json.dumps(sorted(self.fingerprints.items()))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -58,11 +59,11 @@ def open_files(path: str | Path) -> Iterator[Files]:
     except (zipfile.BadZipFile, OSError) as error:
         size = path.stat().st_size
         raise ArchiveReadError(
-            f"{path.name} should be an ISMN zip, but it is no readable zip ({size:,} bytes: {error}). "
-            "It may be half downloaded: fetch it again, or give the unpacked folder."
+            f"{path.name} should be an ISMN zip, but it is no readable zip ({size:,} bytes: "
+            f"{error}). It may be half downloaded: fetch it again, or give the unpacked folder."
         ) from error
     with archive:
-        members = {
+        members: dict[str, tuple[int, ...]] = {
             i.filename: (i.file_size, i.CRC) for i in archive.infolist() if not i.is_dir()
         }
         yield _with_readings(Files(path, members, archive))

@@ -52,7 +52,7 @@ class Unreadable:
 
 
 def stream(files: Files, *, progress: bool = True) -> Iterator[Sensor | Unreadable]:
-    """Every soil moisture file of the archive once, station by station, in the order of their ids."""
+    """Every soil moisture file of the archive once, station by station."""
     described, foreign = _described(files)
     yield from (Unreadable(m, "its name is not ISMN's 'separate files' pattern") for m in foreign)
     ids = names.unique_sensor_ids(described)
@@ -60,7 +60,9 @@ def stream(files: Files, *, progress: bool = True) -> Iterator[Sensor | Unreadab
     for file in described:
         stations[file.network, file.station].append(file)
     statics = _statics(files)
-    for key in tqdm(sorted(stations), desc="reading stations", disable=not progress, unit="station"):
+    for key in tqdm(
+        sorted(stations), desc="reading stations", disable=not progress, unit="station"
+    ):
         members = sorted(stations[key], key=lambda f: ids[f.member])
         yield from _station(files, members, ids=ids, statics=statics)
 
@@ -132,7 +134,9 @@ def _sensor(files: Files, file, root: IsmnRoot, *, sensor_id, static) -> Sensor 
         **_surroundings(metadata, static, file),
         "has_static_variables": static is not None,
     }
-    return Sensor(attributes, readings, {"lines": text.n_rows, "malformed": text.n_malformed} | lost)
+    return Sensor(
+        attributes, readings, {"lines": text.n_rows, "malformed": text.n_malformed} | lost
+    )
 
 
 def _unreadable(file: names.FileName, reason: str) -> Unreadable:
@@ -185,7 +189,7 @@ def _surroundings(metadata: MetaData, static: MetaData | None, file) -> dict[str
     merged = metadata.merge(static, exclude_empty=False)
     best = merged.best_meta_for_depth(Depth(file.depth_from_m, file.depth_to_m))
     soil = {ours: _number(best, theirs) for theirs, ours in SOIL_PARTS.items()}
-    texture = usda_texture(soil["sand_percent"], soil["silt_percent"], soil["clay_percent"])
+    texture = usda_texture(**soil)
     codes = [_number(best, name) for name in LAND_COVER]
     land_cover = next((str(int(code)) for code in codes if np.isfinite(code)), "")
     return {
@@ -197,7 +201,7 @@ def _surroundings(metadata: MetaData, static: MetaData | None, file) -> dict[str
 
 
 def _value(metadata: MetaData, name: str) -> Any:
-    found = metadata[name] if name in metadata else None
+    found = metadata[name] if name in metadata.keys() else None  # noqa: SIM118, SIM401 no dict
     return getattr(found[0] if isinstance(found, list) and found else found, "val", None)
 
 

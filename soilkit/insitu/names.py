@@ -1,4 +1,4 @@
-"""What an ISMN file's name and folder say: network, station, probe, depth, and unique sensor ids."""
+"""What an ISMN file's name and folder say: network, station, probe, depth; unique sensor ids."""
 
 import re
 from collections import defaultdict
@@ -61,7 +61,7 @@ def parse(member: str) -> FileName | None:
 
     Examples
     --------
-    >>> parse("x/FR_Aqui/fraye/FR-Aqui_FR-Aqui_fraye_sm_0.05_0.05_ML2X_20100101_20101231.stm").network
+    >>> parse("FR_Aqui/fraye/FR-Aqui_FR-Aqui_fraye_sm_0.05_0.05_ML2X_20100101_20101231.stm").network
     'FR_Aqui'
     """
     path = PurePosixPath(member)
@@ -82,7 +82,7 @@ def parse(member: str) -> FileName | None:
 
 
 def unique_sensor_ids(files: Iterable[FileName]) -> dict[str, str]:
-    """A sensor id for each archive member; the second of two equal ones gets ``~2`` after the probe.
+    """A sensor id for each member; the second of two equal ones gets ``~2`` after its probe.
 
     Members are numbered in the order of their paths, so the same archive gives the same ids.
     """

@@ -63,7 +63,7 @@ def read_ismn(
     if unknown_flags == "raise":
         rules.refuse_unknown_flags(found, accepted)
     counts = report.counts(
-        sensors, tallies, unreadable, flags=accepted, max_depth_m=max_depth_m
+        sensors, tallies, unreadable=unreadable, flags=accepted, max_depth_m=max_depth_m
     )
     wanted = report.accepted_rows(sensors, tallies, flags=accepted, max_depth_m=max_depth_m)
     observations = cache.read_observations(folder, wanted, flags=accepted)
@@ -82,8 +82,8 @@ def read_stations(
 ) -> pd.DataFrame:
     """The stations table of an ISMN archive: one row a sensor within the depth rule.
 
-    Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the ESA CCI code of 2010;
-    ``koeppen`` the three-letter class; each "" where the archive has no static variables.
+    Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the newest ESA CCI code
+    (2010); ``koeppen`` the three-letter class; each "" where the archive has no static variables.
 
     Parameters
     ----------
@@ -105,7 +105,9 @@ def read_stations(
     """
     folder = _cached(path, cache_dir=cache_dir, progress=progress)
     sensors, _, _ = cache.read_tables(folder)
-    near = rules.depth_accepted(sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m)
+    near = rules.depth_accepted(
+        sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
+    )
     stations = sensors.loc[near, STATION_COLUMNS].sort_values("sensor_id", ignore_index=True)
     return rules.placed(stations, without_coordinates=without_coordinates)
 
@@ -132,7 +134,9 @@ def read_counts(
     folder = _cached(path, cache_dir=cache_dir, progress=progress)
     sensors, tallies, unreadable = cache.read_tables(folder)
     accepted = rules.accepted_flags(flags, tallies["flag"].unique())
-    return report.counts(sensors, tallies, unreadable, flags=accepted, max_depth_m=max_depth_m)
+    return report.counts(
+        sensors, tallies, unreadable=unreadable, flags=accepted, max_depth_m=max_depth_m
+    )
 
 
 def _cached(path: str | Path, *, cache_dir: str | Path | None, progress: bool) -> Path:

@@ -19,7 +19,7 @@ OTHER_DEPTH = "other depth"
 
 
 def accepted_rows(sensors, tallies, *, flags, max_depth_m) -> pd.DataFrame:
-    """The sensors within the depth rule, sorted by id, with ``n_accepted`` readings each.
+    """The sensors within the depth rule, by id, with ``n_accepted`` readings, ``n_outside`` more.
 
     Parameters
     ----------
@@ -32,17 +32,22 @@ def accepted_rows(sensors, tallies, *, flags, max_depth_m) -> pd.DataFrame:
     UnitError
         For a sensor most of whose accepted values exceed 1 m3 m-3.
     """
-    near = _near(sensors, max_depth_m)
-    used = tallies[tallies["flag"].isin(flags)].groupby("sensor_id")[["n", "n_below_0", "n_above_1"]]
-    totals = used.sum().reindex(near["sensor_id"], fill_value=0)
-    share = totals["n_above_1"] / totals["n"].clip(lower=1)
-    if (share > 0).any():
-        rules.refuse_percent(share.max(), where=f"The sensor {share.idxmax()}")
-    n = totals["n"] - totals["n_below_0"] - totals["n_above_1"]
-    return near.assign(n_accepted=n.to_numpy()).sort_values("sensor_id", ignore_index=True)
+    used = tallies[_carries(tallies, flags)]
+    n, below, above = (
+        np.bincount(used["sensor"], used[name], minlength=len(sensors)).astype("int64")
+        for name in ("n", "n_below_0", "n_above_1")
+    )
+    near = _is_near(sensors, max_depth_m)
+    share_above = np.where(near, above / np.maximum(n, 1), 0)
+    if share_above.any():
+        worst = int(share_above.argmax())
+        name = sensors["sensor_id"].iloc[worst]
+        rules.refuse_percent(share_above[worst], where=f"The sensor {name}")
+    table = sensors.assign(n_accepted=n - below - above, n_outside=below + above)
+    return table[near].sort_values("sensor_id", ignore_index=True)
 
 
-def counts(sensors, tallies, unreadable, *, flags, max_depth_m) -> pd.DataFrame:
+def counts(sensors, tallies, *, unreadable, flags, max_depth_m) -> pd.DataFrame:
     """One row for each fate of a line; rows of "input" = rows of "lost" + rows of "kept".
 
     Parameters
@@ -55,22 +60,22 @@ def counts(sensors, tallies, unreadable, *, flags, max_depth_m) -> pd.DataFrame:
     -------
     DataFrame with ``step``, ``what``, ``sensors``, ``rows``
     """
-    near = _near(sensors, max_depth_m)
-    tallies = tallies[tallies["sensor_id"].isin(near["sensor_id"])]
-    used = tallies[tallies["flag"].isin(flags)]
+    is_near = _is_near(sensors, max_depth_m)
+    near, deep = sensors[is_near], sensors[~is_near]
+    tallies = tallies[is_near[tallies["sensor"]]]
+    carried = _carries(tallies, flags)
+    used, others = tallies[carried], tallies[~carried]
     outside = used["n_below_0"] + used["n_above_1"]
     rows = [("input", "lines of soil moisture files", len(sensors), sensors["lines"].sum())]
-    deep = sensors[~sensors["sensor_id"].isin(near["sensor_id"])]
     rows.append(("lost", OTHER_DEPTH, len(deep), deep["lines"].sum()))
     for column, what in LOST_WHILE_READING.items():
         rows.append(("lost", what, (near[column] > 0).sum(), near[column].sum()))
-    for flag, of_flag in tallies[~tallies["flag"].isin(flags)].groupby("flag"):
+    for flag, of_flag in others.groupby("flag"):
         known = "" if rules.is_known(flag) else " (unknown to ISMN)"
         rows.append(("lost", f"flag {flag}{known}", len(of_flag), of_flag["n"].sum()))
     rows.append(("lost", OUTSIDE, (outside > 0).sum(), outside.sum()))
-    for flag, of_flag in used.groupby("flag"):
-        kept = of_flag["n"] - of_flag["n_below_0"] - of_flag["n_above_1"]
-        rows.append(("kept", f"flag {flag}", (kept > 0).sum(), kept.sum()))
+    for flag, of_flag in used.assign(kept=used["n"] - outside).groupby("flag")["kept"]:
+        rows.append(("kept", f"flag {flag}", (of_flag > 0).sum(), of_flag.sum()))
     return _table(rows + _notes(near, unreadable))
 
 
@@ -92,10 +97,14 @@ def _table(rows) -> pd.DataFrame:
     return table[shown].reset_index(drop=True)
 
 
-def _near(sensors: pd.DataFrame, max_depth_m: float) -> pd.DataFrame:
-    return sensors[
-        rules.depth_accepted(sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m)
-    ]
+def _is_near(sensors: pd.DataFrame, max_depth_m: float) -> np.ndarray:
+    return rules.depth_accepted(
+        sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
+    )
+
+
+def _carries(tallies: pd.DataFrame, flags) -> np.ndarray:
+    return np.isin(tallies["flag"].to_numpy(dtype=object), flags)
 
 
 def as_dict(table: pd.DataFrame) -> dict[str, int]:

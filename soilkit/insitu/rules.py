@@ -6,7 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from soilkit.errors import ArchiveReadError, ParameterError, TimeZoneError, UnitError, UnknownNameError
+from soilkit.errors import (
+    ArchiveReadError,
+    ParameterError,
+    TimeZoneError,
+    UnitError,
+    UnknownNameError,
+)
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 LOG = logging.getLogger("soilkit.insitu")
@@ -61,7 +67,9 @@ def accepted_flags(flags: Iterable[str], found: Iterable[str]) -> tuple[str, ...
         For a flag that neither ISMN's list nor the archive holds.
     """
     if isinstance(flags, str):
-        raise ParameterError(f"flags should be a tuple such as ({flags!r},), found the text {flags!r}.")
+        raise ParameterError(
+            f"flags should be a tuple such as ({flags!r},), found the text {flags!r}."
+        )
     wanted = tuple(dict.fromkeys(canonical_flag(flag) for flag in flags))
     found = set(found)
     unknown = [flag for flag in wanted if not is_known(flag) and flag not in found]
@@ -111,8 +119,8 @@ def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
     return ((start == 0) | (start == end)) & (end <= max_depth_m)
 
 
-def tidy(readings: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Sort one sensor's readings in time and keep the first of each clock hour; count what goes.
+def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Sort readings in time and keep a sensor's first of each clock hour; count what goes.
 
     A missing value goes first, then a repeated time (the first row of the file stays), then the
     later rows of an hour: ISMN is hourly, and an hour that counts twice would weigh twice.
@@ -120,17 +128,20 @@ def tidy(readings: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     Parameters
     ----------
     readings : DataFrame with ``time`` (naive UTC), ``soil_moisture_m3_m3``, ``flag``
+    by : text, the column that tells sensors apart (None: one sensor)
 
     Returns
     -------
-    readings : DataFrame, sorted
+    readings : DataFrame, sorted by sensor and time
     lost : dict, rows lost as ``missing``, ``duplicate``, ``sub_hourly``
     """
+    sensor = [] if by is None else [by]
     value = readings["soil_moisture_m3_m3"]
     present = readings[value.notna() & (value > MISSING_BELOW) & readings["time"].notna()]
-    present = present.sort_values("time", kind="stable")
-    distinct = present[~present["time"].duplicated()]
-    hourly = distinct[~distinct["time"].dt.floor("h").duplicated()]
+    present = present.sort_values([*sensor, "time"], kind="stable")
+    distinct = present[~present.duplicated([*sensor, "time"])]
+    hours = distinct[sensor].assign(hour=distinct["time"].dt.floor("h"))
+    hourly = distinct[~hours.duplicated()]
     lost = {
         "missing": len(readings) - len(present),
         "duplicate": len(present) - len(distinct),
@@ -149,7 +160,8 @@ def volumetric(values, *, units: str):
     """
     if units not in UNITS:
         raise UnitError(
-            f"units must be 'm3 m-3' or 'percent', found {units!r}. Look the unit up: it is not guessed."
+            f"units must be 'm3 m-3' or 'percent', found {units!r}. "
+            "Look the unit up: it is not guessed."
         )
     values = np.asarray(values, dtype="float64")
     present = values[np.isfinite(values) & (values > MISSING_BELOW)]
@@ -167,8 +179,8 @@ def refuse_percent(share_above_1: float, *, where: str) -> None:
     """Raise ``UnitError`` if more than half of the values exceed 1 m3 m-3."""
     if share_above_1 > 0.5:
         raise UnitError(
-            f"{where} should hold m3 m-3 (0-1), but {share_above_1:.0%} of its values exceed 1: they "
-            "look like percent. Read it with read_table(..., units='percent'), or divide by 100."
+            f"{where} should hold m3 m-3 (0-1), but {share_above_1:.0%} of its values exceed 1: "
+            "they look like percent. Use read_table(..., units='percent'), or divide by 100."
         )
 
 
@@ -185,13 +197,15 @@ def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
         return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]"), 0
     if timezone is None:
         raise TimeZoneError(
-            f"The times are naive (first {times.iloc[0] if len(times) else 'none'}), so their zone is "
-            "unknown. Pass timezone='UTC', or the local one such as 'America/Chicago' or 'Etc/GMT+6'."
+            f"The times are naive (first {times.iloc[0] if len(times) else 'none'}), so their zone "
+            "is unknown. Pass timezone='UTC', or the local one: 'America/Chicago', 'Etc/GMT+6'."
         )
     try:
         local = times.dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
     except (KeyError, ValueError) as error:
-        raise TimeZoneError(f"No time zone is called {timezone!r}; try 'America/Chicago'.") from error
+        raise TimeZoneError(
+            f"No time zone is called {timezone!r}; try 'America/Chicago'."
+        ) from error
     utc = local.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
     return utc, int((utc.isna() & times.notna()).sum())
 
@@ -213,8 +227,8 @@ def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
     if nowhere and without_coordinates == "raise":
         raise ArchiveReadError(
             f"{len(nowhere)} stations have no coordinates: {', '.join(nowhere[:10])}"
-            f"{', ...' if len(nowhere) > 10 else ''}. Add them to the archive's files, or leave the "
-            "stations out with without_coordinates='drop'."
+            f"{', ...' if len(nowhere) > 10 else ''}. Add them to the archive's files, or leave "
+            "the stations out with without_coordinates='drop'."
         )
     if nowhere:
         LOG.warning("%d stations without coordinates are left out", len(nowhere))

@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-TIME = rb"\d{4}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])[ \t]+(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?"
+TIME = (
+    rb"\d{4}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])[ \t]+(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?"
+)
 VALUE = rb"(?:[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[nN][aA][nN])"
 FLAG = rb"[A-Z]\d{0,2}(?:,[A-Z]\d{0,2})*"
 REST = rb"(?:[ \t][^\n]*)?$"

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def usda_texture(sand_percent, silt_percent, clay_percent):
+def usda_texture(*, sand_percent, silt_percent, clay_percent):
     """USDA texture class, from the triangle's inequalities [1]_; "" where a part is unknown.
 
     The three parts are scaled to sum to 100 first; maps and laboratories round them.
@@ -22,10 +22,14 @@ def usda_texture(sand_percent, silt_percent, clay_percent):
 
     Examples
     --------
-    >>> usda_texture([47.0, 92.0, np.nan], [29.0, 5.0, 1.0], [24.0, 3.0, 1.0]).tolist()
+    >>> usda_texture(
+    ...     sand_percent=[47, 92, np.nan], silt_percent=[29, 5, 1], clay_percent=[24, 3, 1]
+    ... ).tolist()
     ['loam', 'sand', '']
     """
-    parts = np.stack([np.asarray(p, dtype="float64") for p in (sand_percent, silt_percent, clay_percent)])
+    parts = np.stack(
+        [np.asarray(p, dtype="float64") for p in (sand_percent, silt_percent, clay_percent)]
+    )
     total = parts.sum(axis=0)
     known = np.isfinite(total) & (total > 0) & (parts >= 0).all(axis=0)
     sand, silt, clay = 100 * parts / np.where(known, total, 1)
