@@ -1,0 +1,142 @@
+"""Water retention after van Genuchten: how much water a soil holds at a given suction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FIELD_CAPACITY_CM = 330.0  # 33 kPa
+WILTING_POINT_CM = 15300.0  # 1500 kPa
+RESIDUAL_M3_M3 = 0.01  # fixed in the HYPRES regressions
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Parameters of the retention curve, arrays of one shape or scalars.
+
+    ``residual`` and ``saturated`` in m3 m-3, ``alpha_per_cm`` in cm-1, ``n`` > 1 dimensionless.
+    """
+
+    residual: np.ndarray
+    saturated: np.ndarray
+    alpha_per_cm: np.ndarray
+    n: np.ndarray
+
+
+def water_content(suction_cm, curve: Retention):
+    """Volumetric water content at a suction, theta_r + (theta_s - theta_r) / (1 + (a h)^n)^(1 - 1/n).
+
+    van Genuchten's curve with Mualem's m = 1 - 1/n [1]_.
+
+    Parameters
+    ----------
+    suction_cm : array, cm of water, positive in unsaturated soil (0 = saturated)
+    curve : Retention, broadcast against the suction
+
+    Returns
+    -------
+    array, m3 m-3
+
+    References
+    ----------
+    .. [1] van Genuchten (1980), doi:10.2136/sssaj1980.03615995004400050002x
+
+    Examples
+    --------
+    A loam [1]_ is full at no suction, holds a quarter at field capacity, little at wilting point:
+
+    >>> loam = Retention(0.078, 0.43, 0.036, 1.56)
+    >>> water_content(np.array([0.0, 330.0, 15300.0]), loam).round(3)
+    array([0.43 , 0.164, 0.088])
+    """
+    scaled = curve.alpha_per_cm * np.maximum(suction_cm, 0.0)
+    filled = (1 + scaled**curve.n) ** (1 / curve.n - 1)
+    return curve.residual + (curve.saturated - curve.residual) * filled
+
+
+def suction(moisture_m3_m3, curve: Retention):
+    """The suction that leaves a water content, the inverse of ``water_content``.
+
+    Parameters
+    ----------
+    moisture_m3_m3 : array, m3 m-3; clipped to what the curve can reach
+    curve : Retention
+
+    Returns
+    -------
+    array, cm of water; 0 at saturation
+
+    Examples
+    --------
+    >>> loam = Retention(0.078, 0.43, 0.036, 1.56)
+    >>> suction(water_content(np.array([100.0]), loam), loam).round(6)
+    array([100.])
+    """
+    span = np.asarray(curve.saturated) - curve.residual
+    filled = np.clip((moisture_m3_m3 - curve.residual) / span, 1e-6, 1.0)
+    m = 1 - 1 / curve.n
+    return (filled ** (-1 / m) - 1) ** (1 / curve.n) / curve.alpha_per_cm
+
+
+def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0):
+    """Retention parameters of a topsoil from its texture, by the HYPRES regressions [1]_.
+
+    Parameters
+    ----------
+    sand_percent, clay_percent : array, %; silt is the rest
+    bulk_density_g_cm3 : array, g cm-3
+    organic_percent : float or array, % organic matter
+
+    Returns
+    -------
+    Retention, arrays of the input's shape
+
+    References
+    ----------
+    .. [1] Wosten et al. (1999), doi:10.1016/S0016-7061(98)00132-3, Table 5
+
+    Examples
+    --------
+    Clay holds more at wilting point than sand does:
+
+    >>> soil = from_texture(np.array([85.0, 20.0]), np.array([5.0, 45.0]), bulk_density_g_cm3=1.4)
+    >>> water_content(WILTING_POINT_CM, soil).round(2)
+    array([0.04, 0.25])
+    """
+    clay = np.clip(clay_percent, 1.0, 99.0)
+    silt = np.clip(100.0 - np.asarray(sand_percent) - clay_percent, 1.0, 99.0)
+    density, organic = bulk_density_g_cm3, organic_percent
+    words = {"clay": clay, "silt": silt, "density": density, "organic": organic}
+    return Retention(
+        residual=np.full(np.shape(clay), RESIDUAL_M3_M3),
+        saturated=_saturated(**words),
+        alpha_per_cm=np.exp(_log_alpha(**words)),
+        n=1 + np.exp(_log_n_minus_one(**words)),
+    )
+
+
+def _saturated(clay, silt, density, organic):
+    return (
+        0.7919 + 0.001691 * clay - 0.29619 * density - 0.000001491 * silt**2
+        + 0.0000821 * organic**2 + 0.02427 / clay + 0.01113 / silt + 0.01472 * np.log(silt)
+        - 0.0000733 * organic * clay - 0.000619 * density * clay - 0.001183 * density * organic
+        - 0.0001664 * silt
+    )  # fmt: skip
+
+
+def _log_alpha(clay, silt, density, organic):
+    return (
+        -14.96 + 0.03135 * clay + 0.0351 * silt + 0.646 * organic + 15.29 * density - 0.192
+        - 4.671 * density**2 - 0.000781 * clay**2 - 0.00687 * organic**2 + 0.0449 / organic
+        + 0.0663 * np.log(silt) + 0.1482 * np.log(organic) - 0.04546 * density * silt
+        - 0.4852 * density * organic + 0.00673 * clay
+    )  # fmt: skip
+
+
+def _log_n_minus_one(clay, silt, density, organic):
+    return (
+        -25.23 - 0.02195 * clay + 0.0074 * silt - 0.1940 * organic + 45.5 * density
+        - 7.24 * density**2 + 0.0003658 * clay**2 + 0.002885 * organic**2 - 12.81 / density
+        - 0.1524 / silt - 0.01958 / organic - 0.2876 * np.log(silt) - 0.0709 * np.log(organic)
+        - 44.6 * np.log(density) - 0.02264 * density * clay + 0.0896 * density * organic
+        + 0.00718 * clay
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+"""Daily weather of EASE-Grid 9 km cells, and the climate class that it amounts to.
+
+Rain is a thresholded Gaussian field in space and days [1]_, potential evapotranspiration follows
+Oudin's formula [2]_, snow a degree-day balance.
+
+References
+----------
+.. [1] Wilks (1999), doi:10.1016/S0168-1923(99)00037-4
+.. [2] Oudin et al. (2005), doi:10.1016/j.jhydrol.2004.08.026
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+from scipy.special import gamma, ndtr
+
+from soilkit.world import constants as c
+from soilkit.world import noise
+from soilkit.world.climate import Climate, climate
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Daily weather over a block of cells, arrays (day, row, col) but for ``days`` and ``normals``."""
+
+    days: np.ndarray  # (day,) days since 1970-01-01
+    normals: Climate
+    precipitation_mm: np.ndarray
+    rain_hour: np.ndarray  # when the day's rain begins, UTC
+    temperature_c: np.ndarray  # daily mean
+    soil_temperature_c: np.ndarray  # daily mean at 5 cm
+    pet_mm: np.ndarray
+    liquid_mm: np.ndarray  # rain and melt that reach the soil
+    melt_mm: np.ndarray
+    snow_mm: np.ndarray  # water equivalent at the day's start
+
+
+def weather(seed: int, days, *, u_m, v_m) -> Weather:
+    """Daily weather of a block of cells whose centres form the net ``u_m`` x ``v_m``.
+
+    Parameters
+    ----------
+    seed : int
+    days : int array (day,), days since 1970-01-01, in sequence
+    u_m : array (col,), m
+    v_m : array (row,), m
+    """
+    normals = climate(seed, *np.meshgrid(u_m, v_m))
+    phase = 2 * np.pi * _day_of_year(days)[:, None, None] / 365.25
+    rain = _precipitation(seed, days, (u_m, v_m), (normals, phase))
+    warmth = _temperature(seed, days, (u_m, v_m), (normals, phase))
+    snow, melt, liquid = _snow(rain, warmth)
+    hour = 20 * ndtr(noise.separable(_keys(seed, "rain hour", days), u_m, v_m, scale_m=250_000))
+    return Weather(
+        days, normals, rain, hour, warmth, _soil_temperature(warmth, snow, normals),
+        pet(warmth, normals.latitude, day_of_year=_day_of_year(days)), liquid, melt, snow,
+    )  # fmt: skip
+
+
+def _keys(seed, name, days):
+    return [noise.key(seed, name, int(day)) for day in days]
+
+
+def _day_of_year(days):
+    dates = np.asarray(days).astype("datetime64[D]")
+    return (dates - dates.astype("datetime64[Y]")).astype(int) + 1
+
+
+def _precipitation(seed, days, place, season):
+    normals, phase = season
+    longer = np.append(days[0] - 1, days)
+    latent = sum(
+        weight * noise.separable(_keys(seed, f"rain {scale}", longer), *place, scale_m=scale)
+        for scale, weight in c.RAIN_OCTAVES_M
+    )
+    latent = (latent[1:] + c.RAIN_PERSISTENCE * latent[:-1]) / np.hypot(1, c.RAIN_PERSISTENCE)
+    wettest = 2 * np.pi * c.WETTEST_DAY / 365.25
+    chance = normals.wet_day_probability * (1 + normals.wet_seasonality * np.cos(phase - wettest))
+    chance = np.clip(chance, 0.02, 0.6)
+    rank = (ndtr(latent) - (1 - chance)) / chance  # uniform on wet days
+    mean_mm = normals.precipitation_mm / (365.25 * normals.wet_day_probability)
+    amount = (-np.log1p(-np.clip(rank, 0, 1 - 1e-9))) ** c.RAIN_TAIL / gamma(1 + c.RAIN_TAIL)
+    return np.where(rank > 0, mean_mm * amount, 0.0)
+
+
+def _temperature(seed, days, place, season):
+    normals, phase = season
+    warmest = 2 * np.pi * c.WARMEST_DAY / 365.25
+    normal = normals.temperature_c + normals.season_amplitude_c * np.cos(phase - warmest)
+    white = noise.separable(_keys(seed, "warmth", days), *place, scale_m=c.WEATHER_SCALE_M)
+    memory = c.WEATHER_MEMORY
+    red = lfilter([np.sqrt(1 - memory**2)], [1, -memory], white, axis=0)
+    return normal + c.WEATHER_SD_C * (1.2 - 0.4 * np.cos(phase - warmest)) * red
+
+
+def _soil_temperature(warmth, snow, normals):
+    """Damped and late, and hardly colder than freezing under snow."""
+    keep = np.exp(-1 / c.SOIL_MEMORY_DAYS)
+    anomaly = warmth - normals.temperature_c
+    slow = lfilter([1 - keep], [1, -keep], anomaly, axis=0) * c.SOIL_DAMPING
+    soil = normals.temperature_c + 1.0 + slow
+    cover = np.exp(-snow / c.SNOW_INSULATION_MM)
+    return np.where(soil < 0, soil * cover, soil)
+
+
+def pet(temperature_c, latitude, *, day_of_year):
+    """Potential evapotranspiration, Ra (T + 5) / (100 lambda rho) above -5 C (Oudin 2005).
+
+    Parameters
+    ----------
+    temperature_c : array (day, row, col), C
+    latitude : array (row, col), degrees
+    day_of_year : int array (day,)
+
+    Returns
+    -------
+    array (day, row, col), mm d-1
+    """
+    day = np.asarray(day_of_year)[:, None, None]
+    angle = 2 * np.pi * day / 365
+    lat = np.radians(latitude)
+    tilt = 0.409 * np.sin(angle - 1.39)
+    sunset = np.arccos(np.clip(-np.tan(lat) * np.tan(tilt), -1, 1))
+    beam = sunset * np.sin(lat) * np.sin(tilt) + np.cos(lat) * np.cos(tilt) * np.sin(sunset)
+    radiation = 24 * 60 / np.pi * 0.0820 * (1 + 0.033 * np.cos(angle)) * beam  # MJ m-2 d-1, FAO 56
+    return np.maximum(radiation / 2.45 * (temperature_c + 5) / 100, 0.0)
+
+
+def _snow(rain, warmth):
+    cold = warmth < c.SNOW_THRESHOLD_C
+    pack = np.zeros(rain.shape[1:])
+    snow, melt = np.zeros(rain.shape), np.zeros(rain.shape)
+    for day in range(len(rain)):
+        snow[day] = pack
+        melt[day] = np.minimum(pack, c.MELT_MM_PER_C_DAY * np.maximum(warmth[day], 0.0))
+        pack = pack - melt[day] + np.where(cold[day], rain[day], 0.0)
+    return snow, melt, np.where(cold, 0.0, rain) + melt
+
+
+def koeppen(temperature_c, precipitation_mm, *, days) -> str:
+    """The Koeppen-Geiger class of one place from its daily weather, by Kottek's rules [1]_.
+
+    Parameters
+    ----------
+    temperature_c, precipitation_mm : array (day,), C and mm
+    days : int array (day,), days since 1970-01-01; whole years
+
+    Returns
+    -------
+    str, such as "Cfa"
+
+    References
+    ----------
+    .. [1] Kottek et al. (2006), doi:10.1127/0941-2948/2006/0130
+    """
+    month = np.asarray(days).astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
+    years = len(days) / 365.25
+    warm = np.array([temperature_c[month == m].mean() for m in range(12)])
+    rain = np.array([precipitation_mm[month == m].sum() for m in range(12)]) / years
+    summer, winter = slice(3, 9), np.r_[0:3, 9:12]  # northern half of the Earth
+    total, mean = rain.sum(), warm.mean()
+    if rain[summer].sum() >= total * 2 / 3:
+        threshold = 2 * mean + 28
+    elif rain[winter].sum() >= total * 2 / 3:
+        threshold = 2 * mean
+    else:
+        threshold = 2 * mean + 14
+    if total < 10 * threshold:
+        return "B" + ("W" if total <= 5 * threshold else "S") + ("h" if mean >= 18 else "k")
+    return _humid(warm, rain[summer], rain[winter])
+
+
+def _humid(warm, summer, winter):
+    if warm.max() < 10:
+        return "ET"
+    if warm.min() >= 18:
+        return "Af" if min(summer.min(), winter.min()) >= 60 else "Aw"
+    main = "C" if warm.min() > -3 else "D"
+    dry = "f"
+    if summer.min() < winter.min() and winter.max() > 3 * summer.min() and summer.min() < 40:
+        dry = "s"
+    elif winter.min() < summer.min() and summer.max() > 10 * winter.min():
+        dry = "w"
+    heat = "a" if warm.max() >= 22 else "b" if (warm >= 10).sum() >= 4 else "c"
+    return main + dry + heat
