@@ -10,10 +10,11 @@ from soilkit.sources.imagery import IMAGERY
 from soilkit.sources.model import Source
 from soilkit.sources.moisture import MOISTURE
 from soilkit.sources.vegetation import VEGETATION
+from soilkit.sources.weather import WEATHER
 
-CATALOGUE: tuple[Source, ...] = (*IMAGERY, *GROUND, *MOISTURE, *VEGETATION)
+CATALOGUE: tuple[Source, ...] = (*IMAGERY, *GROUND, *MOISTURE, *VEGETATION, *WEATHER)
 _BY_NAME = {source.name: source for source in CATALOGUE}
-DAYS_PER_YEAR = 365.25
+MINUTES = {"m": 1, "h": 60, "D": 1440, "Y": 525_960}  # a year has 365.25 days
 
 
 def get(name: str) -> Source:
@@ -37,19 +38,18 @@ def get(name: str) -> Source:
 
 
 def duration(text: str) -> np.timedelta64:
-    """A span of time from the catalogue's words: a whole number of h, D or Y (365.25 days).
+    """A span of time from the catalogue's words: a whole number of m, h, D or Y (365.25 days).
 
     Returns
     -------
-    numpy.timedelta64, whole hours
+    numpy.timedelta64, whole minutes
 
     Examples
     --------
-    >>> duration("14D"), duration("1Y")
-    (np.timedelta64(336,'h'), np.timedelta64(8766,'h'))
+    >>> duration("14D") == np.timedelta64(14, "D"), duration("1Y") / np.timedelta64(1, "D")
+    (np.True_, np.float64(365.25))
     """
-    hours = {"h": 1, "D": 24, "Y": 24 * DAYS_PER_YEAR}[text[-1]]
-    return np.timedelta64(round(int(text[:-1]) * hours), "h")
+    return np.timedelta64(int(text[:-1]) * MINUTES[text[-1]], "m")
 
 
 def bounds(anchor: str, names: Iterable[str]) -> dict[str, np.timedelta64]:
@@ -72,7 +72,7 @@ def bounds(anchor: str, names: Iterable[str]) -> dict[str, np.timedelta64]:
     Examples
     --------
     >>> bounds("sentinel1", ["sentinel1", "smap"])
-    {'sentinel1': np.timedelta64(1,'h'), 'smap': np.timedelta64(72,'h')}
+    {'sentinel1': np.timedelta64(60,'m'), 'smap': np.timedelta64(4320,'m')}
     """
     get(anchor)
     found = {}

@@ -9,6 +9,14 @@ def _optical(name: str, log_mean: float, log_std: float) -> Band:
     return Band(name, "1", LogSigmoid(log_mean, log_std), scale=REFLECTANCE)
 
 
+LANDSAT_BANDS = (
+    *(
+        Band(f"SR_B{number}", "1", scale=2.75e-5, offset=-0.2)
+        for number in range(2, 8)  # blue, green, red, near infrared, two shortwave infrared
+    ),
+    Band("QA_PIXEL", "bits", continuous=False),
+)
+
 IMAGERY = (
     Source(
         "sentinel1",
@@ -56,5 +64,77 @@ IMAGERY = (
         trap="QA60 is masked from 2022-01-25 to 2024-02-28: masked means unknown, not clear; use "
         "cloud_score_plus or s2_cloud_probability there. The 2022 offset of digital numbers is "
         "already removed in the harmonised collection. B5-B7, B11 and B12 are native at 20 m.",
+    ),
+    Source(
+        "cloud_score_plus",
+        title="Cloud Score+ of Sentinel-2",
+        asset="GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
+        bands=(Band("cs", "1"), Band("cs_cdf", "1")),
+        pixel_size_m=10,
+        cadence="5D",
+        dated_by="instant",
+        resolution="high",
+        begins="2015-06-27",
+        citation="Pasquarella et al. (2023), doi:10.1109/CVPRW59228.2023.00206",
+        trap="One is clear and zero is not: the opposite of a cloud probability. Joined to "
+        "Sentinel-2 by system:index.",
+    ),
+    Source(
+        "s2_cloud_probability",
+        title="s2cloudless cloud probability of Sentinel-2",
+        asset="COPERNICUS/S2_CLOUD_PROBABILITY",
+        bands=(Band("probability", "%"),),
+        pixel_size_m=10,
+        cadence="5D",
+        dated_by="instant",
+        resolution="high",
+        begins="2015-06-27",
+        citation="Zupanc (2017), s2cloudless",
+        trap="Joined to Sentinel-2 by system:index; some scenes have none.",
+    ),
+    Source(
+        "landsat8",
+        title="Landsat 8 surface reflectance, Collection 2 Level 2",
+        asset="LANDSAT/LC08/C02/T1_L2",
+        bands=LANDSAT_BANDS,
+        pixel_size_m=30,
+        cadence="16D",
+        dated_by="instant",
+        resolution="high",
+        begins="2013-03-18",
+        citation="USGS (2020), doi:10.5066/P9OGBGM6",
+        trap="Reflectance = 2.75e-5 x DN - 0.2; mask clouds with QA_PIXEL.",
+    ),
+    Source(
+        "landsat9",
+        title="Landsat 9 surface reflectance, Collection 2 Level 2",
+        asset="LANDSAT/LC09/C02/T1_L2",
+        bands=LANDSAT_BANDS,
+        pixel_size_m=30,
+        cadence="16D",
+        dated_by="instant",
+        resolution="high",
+        begins="2021-10-31",
+        citation="USGS (2020), doi:10.5066/P9OGBGM6",
+        trap="As Landsat 8, eight days apart from it.",
+    ),
+    Source(
+        "smap_sentinel1",
+        title="SMAP and Sentinel-1 soil moisture and backscatter at 1 km (SPL2SMAP_S)",
+        asset="",
+        bands=(
+            Band("soil_moisture_1km", "m3 m-3"),
+            Band("sigma0_vv_aggregated_1km", "1"),
+            Band("sigma0_vh_aggregated_1km", "1"),
+        ),
+        pixel_size_m=1000,
+        cadence="12D",
+        dated_by="instant",
+        resolution="low",
+        begins="2015-03-31",
+        lives_at="NSIDC, https://nsidc.org/data/spl2smap_s: half orbits in HDF5 on the 1 km "
+        "EASE-Grid 2.0; read from a local copy.",
+        citation="Das et al. (2019), doi:10.1016/j.rse.2019.111380",
+        trap="Backscatter is linear power, not dB.",
     ),
 )

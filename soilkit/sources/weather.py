@@ -1,0 +1,55 @@
+"""Precipitation and weather: one row a layer."""
+
+from soilkit.sources.model import Band, Source
+
+WEATHER = (
+    Source(
+        "chirps",
+        title="CHIRPS 2.0 daily precipitation",
+        asset="UCSB-CHG/CHIRPS/DAILY",
+        bands=(Band("precipitation", "mm d-1"),),
+        pixel_size_m=5566,
+        cadence="1D",
+        dated_by="start",
+        resolution="coarse",
+        begins="1981-01-01",
+        citation="Funk et al. (2015), doi:10.1038/sdata.2015.66",
+        trap="Sums of a day, stamped with its beginning; 50 S to 50 N.",
+    ),
+    Source(
+        "gridmet",
+        title="gridMET daily weather, 4 km, United States",
+        asset="IDAHO_EPSCOR/GRIDMET",
+        bands=(
+            Band("pr", "mm d-1"),
+            Band("tmmn", "K"),
+            Band("tmmx", "K"),
+            Band("rmin", "%"),
+            Band("rmax", "%"),
+            Band("srad", "W m-2"),
+            Band("vs", "m s-1"),
+            Band("vpd", "kPa"),
+            Band("eto", "mm d-1"),
+        ),
+        pixel_size_m=4638.3,
+        cadence="1D",
+        dated_by="start",
+        resolution="coarse",
+        begins="1979-01-01",
+        citation="Abatzoglou (2013), doi:10.1002/joc.3413",
+        trap="Its day begins at 06:00 UTC.",
+    ),
+    Source(
+        "imerg",
+        title="GPM IMERG half-hourly precipitation, version 7",
+        asset="NASA/GPM_L3/IMERG_V07",
+        bands=(Band("precipitation", "mm h-1"),),
+        pixel_size_m=11_132,
+        cadence="30m",
+        dated_by="start",
+        resolution="coarse",
+        begins="2000-06-01",
+        citation="Huffman et al. (2023), doi:10.5067/GPM/IMERG/3B-HH/07",
+        trap="A rate, not a sum: half of it falls in the half hour.",
+    ),
+)
