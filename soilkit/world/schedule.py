@@ -1,0 +1,237 @@
+"""Which scenes exist when: orbits of the radar and optical missions, and product calendars.
+
+Both Sentinels fly sun-synchronous repeat orbits, so that a ground track follows from the node's
+local time, the repeat cycle and the inclination alone: every pass of the synthetic world is where
+and when such an orbit would be, although the orbit numbers are invented.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+EARTH_RADIUS_M = 6_371_000.0
+EPOCH = np.datetime64("2019-01-01T00:00:00", "us")
+DAY = np.timedelta64(86_400_000_000, "us")
+DOMAIN_LATITUDES = (31.9, 44.1)
+SAME_PASS = np.timedelta64(10 * 60 * 1_000_000, "us")
+
+
+@dataclass(frozen=True)
+class Mission:
+    """A constellation on one repeat orbit; ``near_m`` and ``far_m`` bound its swath on the ground.
+
+    Distances run to the right of the flight direction. ``satellites`` holds (name, days behind the
+    first, absolute orbit of relative orbit 1 at the epoch).
+
+    References
+    ----------
+    Torres et al. (2012), doi:10.1016/j.rse.2011.05.028; Drusch et al. (2012),
+    doi:10.1016/j.rse.2011.11.026
+    """
+
+    name: str
+    repeat_days: int
+    n_orbits: int
+    inclination_deg: float
+    node_hour: float
+    height_m: float
+    near_m: float
+    far_m: float
+    satellites: tuple[tuple[str, int, int], ...]
+    directions: tuple[str, ...]
+
+    @property
+    def period_days(self) -> float:
+        """Time from node to node, days."""
+        return self.repeat_days / self.n_orbits
+
+
+# IW ground range from 30 to 45 degrees of incidence; 290 km of Sentinel-2 centred on its track.
+SENTINEL1 = Mission(
+    "sentinel1", 12, 175, 98.18, 18.0, 693_000, 360_000, 610_000,
+    (("S1A", 0, 25_273), ("S1B", 6, 14_377)), ("ascending", "descending"),
+)  # fmt: skip
+SENTINEL2 = Mission(
+    "sentinel2", 10, 143, 98.62, 22.5, 786_000, -145_000, 145_000,
+    (("S2A", 0, 18_400), ("S2B", 5, 9_500)), ("descending",),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Track:
+    """One relative orbit (0-based) of a mission in one flight direction."""
+
+    mission: Mission
+    orbit: int
+    direction: str
+
+    def ground(self, latitude) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude (degrees) where the track crosses a latitude, and days since the first node.
+
+        Spherical orbit in the frame of the mean sun: sin(latitude) = sin(i) sin(u), and the Earth
+        turns 360 degrees a day under it.
+        """
+        inclination = np.deg2rad(self.mission.inclination_deg)
+        u = np.arcsin(np.sin(np.deg2rad(latitude)) / np.sin(inclination))
+        if self.direction == "descending":
+            u = np.pi - u
+        days = (self.orbit + u / (2 * np.pi)) * self.mission.period_days
+        node = self.mission.node_hour * 15 + np.rad2deg(
+            np.arctan2(np.cos(inclination) * np.sin(u), np.cos(u))
+        )
+        return node - 360 * days, days
+
+    def distance_m(self, longitude, latitude) -> np.ndarray:
+        """Ground distance of points to the right of the track, m."""
+        step = 0.01
+        track, _ = self.ground(latitude)
+        ahead, _ = self.ground(np.asarray(latitude) + step)
+        cosine = np.cos(np.deg2rad(latitude))
+        east = _wrap(np.asarray(longitude) - track) * cosine
+        tilt = np.arctan2(_wrap(ahead - track) * cosine, step)  # of the track against north
+        right = east * np.cos(tilt) * np.deg2rad(1) * EARTH_RADIUS_M
+        return right if self.direction == "ascending" else -right
+
+    def heading_deg(self, latitude: float) -> float:
+        """Azimuth of flight at a latitude, degrees clockwise from north."""
+        step = 0.01
+        here, _ = self.ground(latitude)
+        ahead, _ = self.ground(latitude + step)
+        tilt = np.rad2deg(np.arctan2(_wrap(ahead - here) * np.cos(np.deg2rad(latitude)), step))
+        return float(tilt) if self.direction == "ascending" else float(tilt + 180)
+
+    def crossing(self, satellite: int) -> tuple[np.datetime64, np.datetime64]:
+        """When a satellite enters and leaves the world in the cycle of the epoch, whole seconds."""
+        days = np.sort([float(self.ground(lat)[1]) for lat in DOMAIN_LATITUDES])
+        days = days + self.mission.satellites[satellite][1]
+        first, last = (EPOCH + np.timedelta64(round(d * 86_400), "s") for d in days)
+        return first, last
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One crossing of the world: all slices of a radar pass in one."""
+
+    track: Track
+    satellite: int
+    cycle: int
+
+    @property
+    def start(self) -> np.datetime64:
+        """First moment over the world, UTC."""
+        return self.track.crossing(self.satellite)[0] + self.cycle * self._repeat
+
+    @property
+    def end(self) -> np.datetime64:
+        """Last moment over the world, UTC."""
+        return self.track.crossing(self.satellite)[1] + self.cycle * self._repeat
+
+    @property
+    def _repeat(self) -> np.timedelta64:
+        return self.track.mission.repeat_days * DAY
+
+    @property
+    def scene_id(self) -> str:
+        """An id in the manner of the mission's products (Sentinel-2 adds the tile)."""
+        start, end = _stamp(self.start), _stamp(self.end)
+        mission = self.track.mission
+        name, _, absolute = mission.satellites[self.satellite]
+        if mission is SENTINEL2:
+            return f"{start}_{end}"
+        absolute += self.track.orbit + self.cycle * mission.n_orbits
+        check = (absolute * 40_503) & 0xFFFF
+        return (
+            f"{name}_IW_GRDH_1SDV_{start}_{end}_{absolute:06d}_{absolute * 7 // 6:06X}_{check:04X}"
+        )
+
+
+def _wrap(degrees):
+    return (np.asarray(degrees) + 180) % 360 - 180
+
+
+def _stamp(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[s]")).replace("-", "").replace(":", "")
+
+
+def incidence_deg(distance_m, *, height_m: float = SENTINEL1.height_m) -> np.ndarray:
+    """Incidence angle on the sphere at a ground distance from the track.
+
+    tan(theta) = (R + H) sin(g) / ((R + H) cos(g) - R), g = distance / R.
+
+    Parameters
+    ----------
+    distance_m : array, m
+    height_m : float, m
+
+    Returns
+    -------
+    array, degrees
+
+    Examples
+    --------
+    >>> incidence_deg(np.array([360_000.0, 610_000.0])).round(1)
+    array([30.3, 45.6])
+    """
+    g = np.asarray(distance_m) / EARTH_RADIUS_M
+    orbit = EARTH_RADIUS_M + height_m
+    return np.rad2deg(np.arctan2(orbit * np.sin(g), orbit * np.cos(g) - EARTH_RADIUS_M))
+
+
+def covered_fraction(track: Track, distance_m, *, side_m: float) -> np.ndarray:
+    """The fraction of square footprints, centred at ``distance_m``, inside the swath, 0-1."""
+    near, far = track.mission.near_m, track.mission.far_m
+    inside = np.minimum(np.asarray(distance_m) - near, far - np.asarray(distance_m))
+    return np.clip(inside / side_m + 0.5, 0, 1)
+
+
+@lru_cache(maxsize=4)
+def all_tracks(mission: Mission) -> tuple[Track, ...]:
+    """Every relative orbit whose swath meets the world."""
+    latitude, longitude = np.meshgrid(np.linspace(31, 45, 8), np.linspace(-105.5, -90.5, 16))
+
+    def meets(track: Track) -> bool:
+        distance = track.distance_m(longitude, latitude)
+        return bool((covered_fraction(track, distance, side_m=100_000) > 0).any())
+
+    tracks = (Track(mission, n, d) for d in mission.directions for n in range(mission.n_orbits))
+    return tuple(track for track in tracks if meets(track))
+
+
+@lru_cache(maxsize=4096)
+def tracks_over(
+    mission: Mission, longitude: float, *, latitude: float, side_m: float = 2560
+) -> tuple[Track, ...]:
+    """The tracks of a mission that see at least a part of a footprint."""
+    return tuple(
+        track
+        for track in all_tracks(mission)
+        if covered_fraction(track, track.distance_m(longitude, latitude), side_m=side_m) > 0
+    )
+
+
+def passes(track: Track, *, start, end, satellites: tuple[int, ...] = (0, 1)) -> Iterator[Pass]:
+    """The passes of a track whose end lies in [start, end), in order of satellite and time."""
+    repeat = track.mission.repeat_days * DAY
+    start, end = np.datetime64(start, "us"), np.datetime64(end, "us")
+    for satellite in satellites:
+        _, first = track.crossing(satellite)
+        cycle = -int((first - start) // repeat)
+        while first + cycle * repeat < end:
+            yield Pass(track, satellite, cycle)
+            cycle += 1
+
+
+def pass_at(
+    mission: Mission, time: np.datetime64, *, longitude: float, latitude: float, side_m: float
+) -> Pass | None:
+    """The pass over a footprint that ended within ten minutes of a time, or None."""
+    for track in tracks_over(mission, longitude, latitude=latitude, side_m=side_m):
+        for satellite in range(len(mission.satellites)):
+            _, end = track.crossing(satellite)
+            cycle = round(float((np.datetime64(time, "us") - end) / DAY) / mission.repeat_days)
+            found = Pass(track, satellite, cycle)
+            if abs(found.end - np.datetime64(time, "us")) <= SAME_PASS:
+                return found
+    return None

@@ -1,0 +1,98 @@
+"""Every number of the sensor models, with where it comes from; hashed into the world's version.
+
+They are fixed from the literature and from the acceptance table of the synthetic world, and never
+after a model's score was seen.
+"""
+
+import hashlib
+import json
+
+# --- radar at 5.405 GHz ---------------------------------------------------------------------
+WAVENUMBER_CM = 1.132  # 2 pi f / c, rad cm-1
+# sigma0 = 10^a cos^b 10^(c cot mv) (k s)^(d sin): Baghdadi et al. (2016), doi:10.3390/rs8110920
+SOIL_BACKSCATTER = {"VV": (-1.138, 1.528, 0.008, 0.71), "VH": (-2.325, -0.01, 0.011, 0.44)}
+# Canopy scattering per NDVI: Baghdadi et al. (2017), doi:10.3390/rs9090969
+CANOPY_SCATTERING = {"VV": 0.0950, "VH": 0.0413}
+# Attenuation per NDVI: the same; per vegetation water (m2 kg-1), so that dense canopies close:
+# Jackson and Schmugge (1991), doi:10.1016/0034-4257(91)90057-D, at 5.5 cm.
+CANOPY_ATTENUATION = {"VV": 0.5513, "VH": 1.1662}
+WATER_ATTENUATION_M2_KG = 0.40
+FROZEN_MOISTURE_PERCENT = 3.0  # liquid water left in frozen soil: Wegmueller (1990), IJRS 11(8)
+WET_SNOW_LOSS_DB = 4.0  # beyond the 3 dB threshold of Nagler and Rott (2000), doi:10.1109/36.842004
+BUILT_UP_SIGMA0 = {"VV": 0.25, "VH": 0.03}  # double bounce: Koppel et al. (2017), Eur. J. RS 50
+WATER_SIGMA0 = {"VV": 0.010, "VH": 0.0015}  # smooth inland water, mostly at the noise floor
+EQUIVALENT_LOOKS = 4.4  # ESA, Sentinel-1 product definition, GRD IW high resolution
+SPECKLE_KERNEL = (0.5, 1.0, 0.5)  # 10 m pixels of a 20 m x 22 m resolution cell
+NOISE_FLOOR_DB = -22.0  # NESZ, ESA product specification
+CALIBRATION_STD_DB = 0.33  # radiometric accuracy of 1 dB, three sigma
+NOMINAL_INCIDENCE_DEG = 38.0
+
+# --- optics ---------------------------------------------------------------------------------
+OPTICAL_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "B12")
+# R = Rs + (Rd - Rs) exp(-c moisture): Lobell and Asner (2002), doi:10.2136/sssaj2002.7220, Table 2:
+# the visible saturates near 0.20 m3 m-3, the shortwave infrared later.
+DRY_SOIL = (0.11, 0.15, 0.20, 0.23, 0.25, 0.265, 0.28, 0.38, 0.34)
+SATURATED_TO_DRY = (0.52, 0.51, 0.50, 0.50, 0.50, 0.50, 0.50, 0.38, 0.30)
+DARKENING = (15.0, 15.0, 15.0, 14.5, 14.0, 14.0, 13.0, 7.0, 5.0)
+# A closed green canopy: Jacquemoud and Baret (1990), doi:10.1016/0034-4257(90)90100-Z
+CANOPY = (0.025, 0.055, 0.025, 0.09, 0.32, 0.42, 0.45, 0.20, 0.09)
+SOIL_NDVI, CANOPY_NDVI = 0.14, 0.89  # ends of the linear mixture
+SOIL_BRIGHTNESS_STD = 0.12  # between fields
+# Path reflectance of Rayleigh and a mean aerosol, and two-way transmittance, near nadir:
+# Vermote et al. (1997), doi:10.1109/36.581987
+PATH_REFLECTANCE = (0.066, 0.040, 0.022, 0.018, 0.015, 0.012, 0.009, 0.0015, 0.0007)
+TRANSMITTANCE = (0.86, 0.89, 0.93, 0.93, 0.94, 0.95, 0.96, 0.96, 0.95)
+CLOUD_REFLECTANCE = (0.62, 0.60, 0.60, 0.60, 0.61, 0.61, 0.61, 0.42, 0.36)
+SNOW_REFLECTANCE = (0.85, 0.85, 0.84, 0.83, 0.82, 0.80, 0.78, 0.10, 0.08)
+WATER_REFLECTANCE = (0.04, 0.04, 0.025, 0.02, 0.015, 0.012, 0.01, 0.004, 0.002)
+BUILT_UP_REFLECTANCE = (0.13, 0.14, 0.16, 0.17, 0.19, 0.20, 0.21, 0.23, 0.21)
+SHADOW_TRANSMITTANCE = 0.45
+CLOUD_HEIGHT_M = 1500.0
+CLOUD_SCALES_M = (12_000.0, 3_000.0, 800.0)
+CLOUD_WEIGHTS = (0.80, 0.50, 0.33)  # amplitudes, squares add to one
+CIRRUS_SCALE_M = 15_000.0
+SYNOPTIC_SCALE_M = 250_000.0
+# Sky from clear to overcast: Wilson and Jetz (2016), doi:10.1371/journal.pbio.1002415, mean ~0.5
+CLEAR_SKY_LOGIT, SYNOPTIC_LOGIT, RAIN_LOGIT = -1.0, 2.4, 2.2
+MAX_CLOUD, CIRRUS_FRACTION = 0.995, 0.08
+OPTICAL_NOISE = 0.003  # reflectance, pixel to pixel
+
+# --- passive microwave at 1.41 GHz -----------------------------------------------------------
+# tau = b VWC, omega, h: O'Neill et al. (2020), SMAP L2/L3 passive ATBD, Table 3 (croplands, grass)
+TAU_PER_WATER_M2_KG, SINGLE_SCATTERING, ROUGHNESS_H = 0.11, 0.05, 0.13
+SMAP_INCIDENCE_DEG = 40.0
+TB_NOISE_K = 1.3  # SMAP radiometer: Piepmeier et al. (2017), doi:10.1109/TGRS.2016.2631978
+WATER_ERROR_STD = 0.25  # relative error of the ancillary vegetation water
+TEMPERATURE_ERROR_STD_K = 2.0
+# L band senses a skin shallower than the probe: Shellito et al. (2016), doi:10.1002/2016GL069946
+SKIN_GAIN, SKIN_DAYS = 0.0025, 2.5  # m3 m-3 per mm of rain; e-folding
+SMAP_EFFECTIVE_POROSITY = 0.55
+
+# --- coarse models ---------------------------------------------------------------------------
+# Errors of satellite precipitation, shared by the models: Maggioni et al. (2016),
+# doi:10.1175/JHM-D-15-0190.1
+RAIN_LOG_STD, RAIN_ERROR_SCALE_M = 0.7, 120_000.0
+RAIN_MISSED, RAIN_FALSE, RAIN_FALSE_MM = 0.15, 0.04, 6.0
+RAIN_GAIN_STD = 0.2  # of a place, for all times
+# Palmer (1965), US Weather Bureau Research Paper 45: one inch above, the rest below
+PALMER_SURFACE_MM, PALMER_LOWER_MM = 25.4, 127.0
+PALMER_PET_LOG_STD, ASSIMILATION_WEIGHT = 0.15, 0.15  # Bolten et al. (2010)
+SMAP10KM_MAX_MM = 25.39
+# Noah's 0-10 cm layer seen at a quarter degree: Rodell et al. (2004), doi:10.1175/BAMS-85-3-381
+NOAH_WILTING, NOAH_FIELD, NOAH_POROSITY = 0.10, 0.36, 0.46
+NOAH_DRAINAGE_DAYS, NOAH_RECHARGE, NOAH_PET_FACTOR = 4.0, 0.35, 0.55
+NOAH_LAYER_MM = 100.0
+
+# --- maps ------------------------------------------------------------------------------------
+# R2 of SoilGrids against profiles 0.55-0.75: Hengl et al. (2017), doi:10.1371/journal.pone.0169748
+SOILGRIDS_PIXEL_M, SOILGRIDS_SMOOTHING_PX = 250.0, 2.0
+SOILGRIDS_ERROR_SCALES_M = (4_000.0, 60_000.0)
+SOILGRIDS_ERROR_PERCENT = {"sand": 9.5, "clay": 6.5}  # both scales together
+SOILGRIDS_ERROR_CORRELATION = -0.6  # of sand with clay
+SOILGRIDS_DENSITY_ERROR = 0.055  # g cm-3
+DEM_ERROR_M, DEM_ERROR_SCALE_M = 1.5, 90.0  # Buckley et al. (2020), NASADEM user guide
+LAI_PIXEL_M, LAI_ERROR = 500.0, 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
+
+HASH = hashlib.sha256(
+    json.dumps({k: v for k, v in sorted(globals().items()) if k.isupper()}).encode()
+).hexdigest()

@@ -1,0 +1,216 @@
+"""Sentinel-1: bare-soil backscatter, the water cloud above it, terrain, speckle and noise floor."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import ndtr
+from scipy.stats import gamma
+
+from soilkit.contracts import Grid
+from soilkit.world.sensors import constants as c
+from soilkit.world.sensors import lattice
+from soilkit.world.sensors.view import View
+from soilkit.world.surface import Surface
+
+PIXEL_M = 10.0
+MAX_FINE_PX = 32  # coarser pixels than this average speckle by its variance alone
+_DB = np.float32(np.log(10) / 10)
+
+
+def soil_backscatter(moisture_percent, roughness_cm, *, incidence_rad, band: str) -> np.ndarray:
+    """Backscatter of bare soil by the semi-empirical model fitted to Oh's form.
+
+    sigma0 = 10^a cos(t)^b 10^(c cot(t) mv) (k s)^(d sin(t)), mv in volume percent [1]_.
+
+    Parameters
+    ----------
+    moisture_percent : array, 100 m3 m-3
+    roughness_cm : array, cm, root mean square height
+    incidence_rad : array, rad, local
+    band : "VV" or "VH"
+
+    Returns
+    -------
+    array, m2 m-2, linear power
+
+    References
+    ----------
+    .. [1] Baghdadi et al. (2016), doi:10.3390/rs8110920
+
+    Examples
+    --------
+    >>> dry, wet = soil_backscatter(np.array([10, 30]), 1.0, incidence_rad=0.663, band="VV")
+    >>> float(10 * np.log10(wet / dry).round(2))
+    2.0
+    """
+    a, b, slope, rough = c.SOIL_BACKSCATTER[band]
+    cosine, sine = np.cos(incidence_rad), np.sin(incidence_rad)
+    log10 = (
+        a
+        + b * np.log10(cosine)
+        + slope * (cosine / sine) * moisture_percent
+        + rough * sine * np.log10(c.WAVENUMBER_CM * roughness_cm)
+    )
+    return np.exp(log10 * np.float32(np.log(10)))
+
+
+def water_cloud(soil, ndvi, *, water_kg_m2, incidence_rad, band: str) -> np.ndarray:
+    """Backscatter of soil under a canopy by the water cloud model.
+
+    sigma0 = A V cos(t) (1 - T2) + T2 soil, T2 = exp(-2 (B V + b W) / cos(t)) [1]_, with V the NDVI
+    and A, B of crops and grassland [2]_; the vegetation water W closes tall canopies [3]_.
+
+    Parameters
+    ----------
+    soil : array, m2 m-2, linear power
+    ndvi : array
+    water_kg_m2 : array, kg m-2
+    incidence_rad : array, rad
+    band : "VV" or "VH"
+
+    Returns
+    -------
+    array, m2 m-2, linear power
+
+    References
+    ----------
+    .. [1] Attema and Ulaby (1978), doi:10.1029/RS013i002p00357
+    .. [2] Baghdadi et al. (2017), doi:10.3390/rs9090969
+    .. [3] Jackson and Schmugge (1991), doi:10.1016/0034-4257(91)90057-D
+    """
+    cosine = np.cos(incidence_rad)
+    ndvi = np.maximum(ndvi, 0)
+    depth = c.CANOPY_ATTENUATION[band] * ndvi + c.WATER_ATTENUATION_M2_KG * water_kg_m2
+    through = np.exp(-2 * depth / cosine)
+    return c.CANOPY_SCATTERING[band] * ndvi * cosine * (1 - through) + through * soil
+
+
+def local_incidence(slope_east, slope_north, *, incidence_rad, look_azimuth_rad: float):
+    """Angle between the radar's ray and the normal of the slope, rad.
+
+    Parameters
+    ----------
+    slope_east, slope_north : arrays, m m-1
+    incidence_rad : array, rad, on the ellipsoid
+    look_azimuth_rad : float, rad clockwise from north, from the radar to the ground
+
+    Returns
+    -------
+    array, rad, within 5 and 80 degrees
+    """
+    facing = slope_east * np.sin(look_azimuth_rad) + slope_north * np.cos(look_azimuth_rad)
+    # A slope that rises along the look tilts its normal towards the radar.
+    cosine = np.cos(incidence_rad) + np.sin(incidence_rad) * facing
+    cosine = cosine / np.sqrt(1 + slope_east**2 + slope_north**2)
+    return np.arccos(np.clip(cosine, np.cos(np.deg2rad(80)), np.cos(np.deg2rad(5))))
+
+
+def speckle(grid: Grid, seed: int) -> np.ndarray:
+    """Multiplicative speckle of mean one, equal ground giving equal speckle.
+
+    A gamma variable of 4.4 equivalent looks, correlated over about 20 m [1]_; pixels coarser than
+    10 m hold the mean over their 10 m pixels.
+
+    Parameters
+    ----------
+    grid : Grid
+    seed : int, of the scene and polarisation
+
+    Returns
+    -------
+    float32 array (row, col)
+
+    References
+    ----------
+    .. [1] ESA, Sentinel-1 product definition, S1-RS-MDA-52-7440, GRD IW high resolution
+    """
+    k = max(round(grid.pixel_size_m / PIXEL_M), 1)
+    size = grid.pixel_size_m / k if k <= MAX_FINE_PX else grid.pixel_size_m
+    repeat = k if k <= MAX_FINE_PX else 1
+    left, top = round(grid.left_m / size), round(grid.top_m / size)
+    rows = np.arange(top + 1, top - grid.height * repeat - 1, -1)
+    cols = np.arange(left - 1, left + grid.width * repeat + 1)
+    field = _smooth3(lattice.normals(np.uint64(seed), rows=rows[:, None], cols=cols[None, :]))
+    if repeat != k:
+        n_independent = k * k / _correlation_area()
+        return (1 + field * (c.EQUIVALENT_LOOKS * n_independent) ** -0.5).astype(np.float32)
+    power = _gamma(field)
+    if k == 1:
+        return power
+    return power.reshape(grid.height, k, grid.width, k).mean(axis=(1, 3))  # (row, col)
+
+
+def _smooth3(white: np.ndarray) -> np.ndarray:
+    a, b, _ = np.array(c.SPECKLE_KERNEL, dtype=np.float32) / np.linalg.norm(c.SPECKLE_KERNEL)
+    across = a * (white[:, :-2] + white[:, 2:]) + b * white[:, 1:-1]
+    return a * (across[:-2] + across[2:]) + b * across[1:-1]
+
+
+def _correlation_area() -> float:
+    kernel = np.array(c.SPECKLE_KERNEL) / np.linalg.norm(c.SPECKLE_KERNEL)
+    return float(kernel.sum() ** 4)
+
+
+@lru_cache(maxsize=1)
+def _gamma_table() -> np.ndarray:
+    z = np.linspace(-6, 6, 4097)
+    return (gamma.ppf(ndtr(z), c.EQUIVALENT_LOOKS) / c.EQUIVALENT_LOOKS).astype(np.float32)
+
+
+def _gamma(normal: np.ndarray) -> np.ndarray:
+    """A unit-mean gamma variable of the same rank as a standard normal one."""
+    index = np.clip(np.rint((normal + 6) * (4096 / 12)), 0, 4096).astype(np.int32)
+    return _gamma_table()[index]
+
+
+def render(surface: Surface, *, seed: int, view: View) -> np.ndarray:
+    """VV [dB], VH [dB] and ellipsoid incidence angle [deg] of one pass, (band, row, col) float32.
+
+    NaN outside the swath.
+    """
+    angle = np.deg2rad(view.incidence_deg).astype(np.float32)
+    local = local_incidence(
+        surface.slope_east,
+        surface.slope_north,
+        incidence_rad=angle,
+        look_azimuth_rad=view.look_azimuth_rad,
+    ).astype(np.float32)
+    gain = lattice.normals(
+        lattice.key(seed, view.scene, "gain"), rows=[0, 1], cols=[0, 0]
+    ) * np.float32(c.CALIBRATION_STD_DB)
+    out = np.empty((3, *local.shape), dtype=np.float32)
+    for i, band in enumerate(("VV", "VH")):
+        power = sigma0(surface, local, band=band) + np.float32(10 ** (c.NOISE_FLOOR_DB / 10))
+        noise = speckle(
+            surface.grid, lattice.key(seed, view.scene, surface.grid.crs, band, "speckle")
+        )
+        out[i] = np.log(power * noise) / _DB + gain[i]
+    out[2] = view.incidence_deg
+    out[:, ~view.covered] = np.nan
+    return out
+
+
+def sigma0(surface: Surface, local_incidence_rad: np.ndarray, *, band: str) -> np.ndarray:
+    """Backscatter of the synthetic ground before speckle and noise, linear power (row, col).
+
+    Frozen soil holds little liquid water; wet snow absorbs.
+    """
+    f32 = np.float32
+    percent = np.where(
+        surface.frozen, f32(c.FROZEN_MOISTURE_PERCENT), surface.soil_moisture_m3_m3 * f32(100)
+    ).astype(f32)
+    soil = soil_backscatter(
+        percent, surface.roughness_cm.astype(f32), incidence_rad=local_incidence_rad, band=band
+    )
+    total = water_cloud(
+        soil,
+        surface.ndvi.astype(f32),
+        water_kg_m2=surface.vegetation_water_kg_m2.astype(f32),
+        incidence_rad=local_incidence_rad,
+        band=band,
+    )
+    if surface.wet_snow.any():
+        total = np.where(surface.wet_snow, total * f32(10 ** (-c.WET_SNOW_LOSS_DB / 10)), total)
+    cover = surface.land_cover
+    total = np.where(cover == 50, total + f32(c.BUILT_UP_SIGMA0[band]), total)
+    return np.where((cover == 80) | (cover == 200), f32(c.WATER_SIGMA0[band]), total)
