@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from soilkit.contracts import FEATURES, SAMPLES, STATIONS, check
+from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, check
 from soilkit.errors import ContractError, UnitError
 from soilkit.insitu.names import plain
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
@@ -133,6 +133,50 @@ def _stations(table: pd.DataFrame) -> pd.DataFrame:
     stations["depth_from_m"], stations["depth_to_m"] = 0.0, LABEL_DEPTH_M
     unknown = dict.fromkeys(("land_cover", "koeppen", "texture"), "")
     return stations.assign(**unknown).astype({"elevation_m": float} | dict.fromkeys(unknown, "str"))
+
+
+def read_dataset(folder: str | Path) -> TabularDataset:
+    """Read a built dataset's stations, samples and features, features in the samples' row order.
+
+    Raises
+    ------
+    ContractError
+        If the folder holds no built dataset, or a sample has no row of features.
+    """
+    paths = [Path(folder) / f"{name}.parquet" for name in TabularDataset._fields]
+    lacking = [path.name for path in paths if not path.is_file()]
+    if lacking:
+        raise ContractError(
+            f"{folder} lacks {', '.join(lacking)}. Build the dataset there first, "
+            "or name a ten-day table."
+        )
+    stations, samples, features = (pd.read_parquet(path) for path in paths)
+    check(features, FEATURES)
+    lost = ~samples["sample_id"].isin(features["sample_id"])
+    if lost.any():
+        raise ContractError(
+            f"{int(lost.sum())} of {len(samples)} samples have no row of features. "
+            "Both tables must come from one build."
+        )
+    features = samples[["sample_id"]].merge(features, on="sample_id", how="left")
+    return TabularDataset(stations, samples, features)
+
+
+def predictions_table(
+    samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split: str
+) -> pd.DataFrame:
+    """Predicted moisture (row,) [m3 m-3] of samples as rows of the predictions contract."""
+    network = stations.drop_duplicates("sensor_id").set_index("sensor_id")["network"].astype(str)
+    table = samples[["sample_id", "sensor_id", "station_id", "time"]].assign(
+        network=samples["sensor_id"].astype(str).map(network),
+        observed_m3_m3=samples["soil_moisture_m3_m3"],
+        predicted_m3_m3=np.asarray(predicted, dtype=float),
+        model=model,
+        split=split,
+    )
+    table = table[[c.name for c in PREDICTIONS.columns if c.required]]
+    check(table, PREDICTIONS)
+    return table
 
 
 def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,142 @@
+"""Scores and chips where they lie: every axis in degrees or kilometres."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from soilkit import sources
+from soilkit.contracts import Chip
+from soilkit.plots.style import label
+from soilkit.splits import block_ids
+
+METRIC_COLOURS = {
+    "r": {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0},
+    "bias_m3_m3": {"cmap": "RdBu", "vmin": -0.15, "vmax": 0.15},
+}
+TRUE_COLOUR = ("B4", "B3", "B2")
+MIN_CLUSTER = 8  # a block with more stations than this is drawn again, enlarged
+
+
+def station_map(
+    scores: pd.DataFrame, stations: pd.DataFrame, *, metric: str = "r", title: str = ""
+) -> Figure:
+    """One score a station where it stands; the densest 2-degree block is enlarged beside it.
+
+    Parameters
+    ----------
+    scores : rows of ``metrics.station_scores`` of one model and split
+    stations : stations table
+    metric : a score's column; stations without a score are hollow
+
+    Returns
+    -------
+    matplotlib Figure; longitude and latitude in degrees
+    """
+    places = stations.drop_duplicates("station_id")[["station_id", "latitude", "longitude"]]
+    points = scores[["station_id", metric]].astype({"station_id": "str"})
+    points = places.astype({"station_id": "str"}).merge(points, on="station_id")
+    blocks = block_ids(points)
+    counts = blocks.value_counts()
+    crowded = blocks.eq(counts.index[0]).to_numpy() if len(counts) else np.zeros(0, bool)
+    has_inset = bool(crowded.sum() > MIN_CLUSTER and crowded.sum() < len(points))
+    figure, axes = plt.subplots(
+        1, 2 if has_inset else 1, figsize=(10.5 if has_inset else 7.5, 3.9), squeeze=False,
+        width_ratios=[2.1, 1] if has_inset else [1], layout="constrained",
+    )  # fmt: skip
+    colours = METRIC_COLOURS.get(metric) or _range(points[metric])
+    drawn = _points(axes[0, 0], points, metric, colours)
+    if has_inset:
+        zoom = points[crowded]
+        _points(axes[0, 1], zoom, metric, colours)
+        axes[0, 1].set_title(f"the {len(zoom)} stations of the densest block", fontsize="medium")
+        _mark_window(axes[0, 0], zoom)
+    figure.colorbar(drawn, ax=axes[0, -1], label=label(metric))
+    figure.suptitle(title)
+    return figure
+
+
+def _range(values: pd.Series) -> dict[str, Any]:
+    known = values.dropna()
+    top = float(np.percentile(known, 95)) if len(known) else 1.0
+    return {"cmap": "viridis_r", "vmin": 0.0, "vmax": top or 1.0}
+
+
+def _points(axis: Axes, points: pd.DataFrame, metric: str, colours: dict[str, Any]):
+    known = points[metric].notna()
+    axis.scatter(
+        points.longitude[~known], points.latitude[~known], s=28, facecolor="none", edgecolor="0.5"
+    )
+    drawn = axis.scatter(
+        points.longitude[known], points.latitude[known], c=points[metric][known], s=42,
+        edgecolor="0.25", linewidth=0.5, **colours,
+    )  # fmt: skip
+    axis.set(xlabel="longitude [degrees]", ylabel="latitude [degrees]")
+    if len(points):
+        axis.set_aspect(1 / np.cos(np.radians(points.latitude.mean())), adjustable="datalim")
+    axis.grid(color="0.9")
+    axis.set_axisbelow(True)
+    return drawn
+
+
+def _mark_window(axis: Axes, zoom: pd.DataFrame) -> None:
+    left, right = zoom.longitude.min() - 0.5, zoom.longitude.max() + 0.5
+    low, high = zoom.latitude.min() - 0.5, zoom.latitude.max() + 0.5
+    box = plt.Rectangle((left, low), right - left, high - low, fill=False, edgecolor="#D55E00")
+    axis.add_patch(box)
+    axis.annotate(
+        "enlarged", (left, low), xytext=(0, -3), textcoords="offset points",
+        ha="left", va="top", color="#D55E00", fontsize="small",
+    )  # fmt: skip
+
+
+def chip_panel(chip: Chip, *, source: str, title: str = "", columns: int = 4) -> Figure:
+    """The bands of one chip in physical units; optical chips in true colour first.
+
+    Parameters
+    ----------
+    chip : Chip with the stored values of the asset
+    source : name in the catalogue, which knows the bands' units and scales
+    columns : int, panels a row
+    """
+    layer = sources.get(source)
+    has_colour = set(TRUE_COLOUR) <= set(chip.bands)
+    n = len(chip.bands) + has_colour
+    n_columns = min(columns, n)
+    n_rows = -(-n // n_columns)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows), squeeze=False,
+        sharex=True, sharey=True, layout="constrained",
+    )  # fmt: skip
+    panels = list(axes.ravel())
+    if has_colour:
+        panels[0].imshow(_true_colour(chip), extent=_extent_km(chip))
+        panels[0].set_title("true colour", fontsize="medium")
+    for axis, name, values in zip(panels[has_colour:], chip.bands, chip.values, strict=False):
+        band = layer.band(name)
+        drawn = axis.imshow(values * band.scale + band.offset, extent=_extent_km(chip))
+        axis.set_title(f"{name} [{band.unit}]", fontsize="medium")
+        figure.colorbar(drawn, ax=axis, shrink=0.85)
+    for axis in panels[n:]:
+        axis.set_visible(False)
+    figure.supxlabel("east of the station [km]", fontsize="medium")
+    figure.supylabel("north of the station [km]", fontsize="medium")
+    figure.suptitle(title)
+    return figure
+
+
+def _extent_km(chip: Chip) -> tuple[float, float, float, float]:
+    half_x = chip.grid.width * chip.grid.pixel_size_m / 2000
+    half_y = chip.grid.height * chip.grid.pixel_size_m / 2000
+    return (-half_x, half_x, -half_y, half_y)
+
+
+def _true_colour(chip: Chip) -> np.ndarray:
+    """Red, green and blue stretched to the chip's own 2nd-98th percentile, (row, col, 3)."""
+    rgb = np.stack([chip.values[chip.bands.index(b)] for b in TRUE_COLOUR], axis=-1)
+    known = rgb[np.isfinite(rgb)]
+    low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
+    return np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1))
