@@ -1,0 +1,131 @@
+"""Building a store: ask for what is missing, write each chip whole, and lose nothing on the way."""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from soilkit import contracts
+from soilkit.chips.describing import band_names, describe, networks, plain, prepare
+from soilkit.chips.manifest import Ledger, sha256
+from soilkit.chips.requests import Planner, chip_sources, settle
+from soilkit.chips.store import open_store
+from soilkit.chips.writing import Writer
+from soilkit.contracts import Archive
+from soilkit.errors import StoreError
+
+log = logging.getLogger(__name__)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def build(
+    samples: pd.DataFrame,
+    archive: Archive,
+    store: str | os.PathLike[str],
+    *,
+    stations: pd.DataFrame,
+    sources: Iterable[str] | None = None,
+    size_px: int = 512,
+    bands: Mapping[str, Sequence[str]] | None = None,
+    min_valid_fraction: float = 0.8,
+    citations: Mapping[str, str] | None = None,
+    progress: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fetch every chip that the samples need and the store lacks; say which samples then stand.
+
+    Rows in = samples + drops, always. A build that was interrupted goes on where it stopped when it
+    is called again. A chip is judged by the fraction of its pixels where all continuous bands are
+    known (a masked cloud flag is unknown, no hole); what is empty or failed is noted and dropped.
+
+    Parameters
+    ----------
+    samples : samples table with ``<source>_scene`` and ``<source>_age_hours``
+    archive : where chips come from
+    store : folder of the zarr store, made when absent
+    stations : stations table: places and networks
+    sources : names; None takes all ``<source>_scene`` columns. Coarse ones are series, not chips.
+    size_px : int, pixels of 10 m a side; low-resolution sources cover the same ground at 160 m
+    bands : bands by source; all of them where it says nothing
+    min_valid_fraction : float, 0-1, below which a sample is dropped
+    citations : how to cite each network, kept in the manifest
+    progress : whether to show a bar
+
+    Returns
+    -------
+    samples, drops : tables
+
+    Raises
+    ------
+    ContractError
+        When a table does not hold what it promises.
+    StoreError
+        When the disk is full (what was written stays good), or the store is of another kind.
+    """
+    contracts.check(samples, contracts.SAMPLES)
+    chosen = chip_sources(samples, sources)
+    wanted = {s.name: band_names(s, (bands or {}).get(s.name)) for s in chosen}
+    path = Path(store)
+    content: dict = {
+        "archive": {"name": archive.name, "version": archive.version},
+        "size_px": size_px,
+    }
+    content["sources"] = {s.name: describe(s, wanted[s.name], size_px) for s in chosen}
+    content["networks"] = networks(stations, citations or {})
+    content["join"] = {str(k): plain(v) for k, v in samples.attrs.items()}
+    planner = Planner(samples, stations, size_px=size_px, version=archive.version)
+    requests = [r for s in chosen for r in planner.requests(s, wanted[s.name])]
+    with _full_disk_is_named(path):
+        described = prepare(path, content)
+        writer = Writer(path, described["sources"], requests)
+        writer.fetch(archive, progress=progress)
+    ledgers = {name: ledger.entries for name, ledger in writer.ledgers.items()}
+    return settle(samples, ledgers, chosen=chosen, min_valid_fraction=min_valid_fraction)
+
+
+@contextlib.contextmanager
+def _full_disk_is_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise StoreError(
+            f"The disk is full while writing {path}. Every chip in its index is whole; free some "
+            "space and call chips.build again: it goes on where it stopped."
+        ) from error
+
+
+def verify(store: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
+    """Read every chip, compare it with its SHA-256, and mark what differs to be fetched again.
+
+    Returns
+    -------
+    DataFrame with source, scene_id, station_id and reason of each damaged chip; the next
+    ``build`` rebuilds them.
+
+    Raises
+    ------
+    StoreError
+        When there is no store, or one of another format version.
+    """
+    chips, damaged = open_store(store), []
+    for name in chips.sources:
+        ledger = Ledger(chips.path, name)
+        kept = [e for e in ledger.entries.values() if e.data_sha256]
+        found = []
+        for entry in tqdm(kept, disable=not progress, desc=name, unit="chip"):
+            with contextlib.suppress(StoreError):
+                if sha256(chips.shards(name).read(entry.row)) == entry.data_sha256:
+                    continue
+            entry.data_sha256, entry.reason, entry.permanent = "", "damaged on disk", False
+            found.append((name, *entry.key, entry.reason))
+        if found:
+            log.warning("%s: %d damaged chips of %s", chips.path, len(found), name)
+            ledger.save()
+        damaged += found
+    return pd.DataFrame(damaged, columns=["source", "scene_id", "station_id", "reason"])

@@ -1,0 +1,120 @@
+"""Writing chips: each one whole, and the ledgers true to what lies on disk."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from soilkit import sources
+from soilkit.chips.arrays import Shards, write_places
+from soilkit.chips.manifest import Entry, Ledger, sha256
+from soilkit.chips.packing import packing_of
+from soilkit.contracts import Archive, Chip, ChipRequest, Failure
+from soilkit.errors import ContractError
+from soilkit.sources import Source
+
+SAVE_EVERY_S = 5.0
+
+
+class Writer:
+    """Puts chips into the arrays and keeps the ledgers true to them."""
+
+    def __init__(self, path: Path, described: dict[str, Any], requests: list[ChipRequest]):
+        self.ledgers = {name: Ledger(path, name) for name in described}
+        self.shards = {
+            name: Shards(path / name / "values", len(d["bands"]), d["size_px"])
+            for name, d in described.items()
+        }
+        self.path = path
+        self.missing = [r for r in requests if not self._stands(r)]
+        self.arrays = {
+            name: self.shards[name].grow(len(self.ledgers[name].entries))
+            for name in dict.fromkeys(r.source for r in self.missing)
+        }
+
+    def _stands(self, request: ChipRequest) -> bool:
+        entry = self.ledgers[request.source].entry(request.scene_id, request.station_id)
+        if entry.request_hash != request.request_hash:
+            return False
+        if entry.data_sha256:
+            return self.shards[request.source].file(entry.row).exists()
+        return entry.permanent
+
+    def fetch(self, archive: Archive, *, progress: bool) -> None:
+        """Ask for the missing chips and write them as they come, saving the ledgers on the way."""
+        asked = {r.request_hash: r for r in self.missing}
+        saved = time.monotonic()
+        try:
+            bar = tqdm(total=len(asked), disable=not progress, unit="chip", desc="chips")
+            with bar:
+                for request, answer in archive.chips(self.missing) if asked else ():
+                    if asked.pop(request.request_hash, None) is None:
+                        continue  # answered twice, or never asked
+                    self._put(request, answer)
+                    bar.update()
+                    if time.monotonic() - saved > SAVE_EVERY_S:
+                        self._save()
+                        saved = time.monotonic()
+            for request in asked.values():
+                self._put(request, Failure("the archive gave no answer", permanent=False))
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                self._save()
+            raise
+        self._save()
+
+    def _put(self, request: ChipRequest, answer: Chip | Failure) -> None:
+        ledger = self.ledgers[request.source]
+        old = ledger.entry(request.scene_id, request.station_id)
+        grid = request.grid
+        place = (grid.crs, grid.left_m, grid.top_m, grid.pixel_size_m)
+        new = Entry(*old.key, old.row, request.request_hash)
+        new.crs, new.left_m, new.top_m, new.pixel_size_m = place
+        failure = answer if isinstance(answer, Failure) else self._write(request, answer, new)
+        if failure is not None:
+            new.reason, new.permanent = failure.reason, failure.permanent
+        ledger.entries[new.key] = new
+
+    def _write(self, request: ChipRequest, chip: Chip, entry: Entry) -> Failure | None:
+        source = sources.get(request.source)
+        wanted = (len(request.bands), request.grid.height, request.grid.width)
+        if chip.values.shape != wanted:
+            raise ContractError(
+                f"{request.source} {request.scene_id} at {request.station_id}: wanted a chip of "
+                f"shape {wanted}, found {chip.values.shape}. The archive must cut on the request's "
+                "grid and hold its bands."
+            )
+        entry.valid_fraction = _valid_fraction(chip, source)
+        if entry.valid_fraction == 0:
+            return Failure("empty")
+        try:
+            packed = packing_of(source).pack(chip.values)
+        except ContractError as error:
+            return Failure(str(error))
+        self.arrays[request.source][entry.row] = packed
+        entry.data_sha256 = sha256(packed)
+        return None
+
+    def _save(self) -> None:
+        for name in dict.fromkeys(r.source for r in self.missing):
+            ledger = self.ledgers[name]
+            ledger.save()
+            table = ledger.table()
+            epsg = table["crs"].str.extract(r"^EPSG:(\d+)$", expand=False).fillna("0").astype(int)
+            write_places(self.path / name, epsg.to_numpy(), _transforms(table))
+
+
+def _transforms(table: pd.DataFrame) -> np.ndarray:
+    size, zero = table["pixel_size_m"], np.zeros(len(table))
+    parts = [size, zero, table["left_m"], zero, -size, table["top_m"]]
+    return np.column_stack([np.asarray(p, dtype=float) for p in parts])  # (scene, 6)
+
+
+def _valid_fraction(chip: Chip, source: Source) -> float:
+    counted = [i for i, b in enumerate(chip.bands) if source.band(b).continuous]
+    values = chip.values[counted] if counted else chip.values
+    return float(np.isfinite(values).all(axis=0).mean())
