@@ -50,12 +50,12 @@ def paired_difference(
     """
     if metric not in METRICS:
         raise ContractError(f"No metric {metric!r}; there are {', '.join(METRICS)}.")
+    names = {"metric": metric, "model_a": _model(predictions_a), "model_b": _model(predictions_b)}
     a, b = _common(predictions_a, predictions_b)
     scores = point_scores(a).assign(b=point_scores(b)[metric]).rename(columns={metric: "a"})
     scores = scores[(scores["n"] >= min_samples) & scores["a"].notna() & scores["b"].notna()]
     if metric == "bias_m3_m3":
         scores = scores.assign(a=scores["a"].abs(), b=scores["b"].abs())
-    names = {"metric": metric, "model_a": _model(predictions_a), "model_b": _model(predictions_b)}
     return pd.Series({**names, **_compare(scores, stations, seed)}, name=metric)
 
 
