@@ -149,17 +149,17 @@ def _join(
     chosen, in_bound = choose_anchor(
         readings, lines[rules.anchor], source=rules.anchor, bound=bound, tick_ns=tick_ns
     )
-    drops.add(rules.anchor, rules.reason(rules.anchor), readings.counts - in_bound)
-    drops.add(rules.anchor, f"{rules.anchor}: {NOT_CLOSEST}", in_bound - chosen.counts)
+    drops.add(rules.anchor, rules.reason(rules.anchor), counts=readings.counts - in_bound)
+    drops.add(rules.anchor, f"{rules.anchor}: {NOT_CLOSEST}", counts=in_bound - chosen.counts)
     for source, length_ns in rules.bounds_ns.items():
         if source != rules.anchor:
             line = lines[source] = _line(table, rules, source, n_stations=n_stations)
             before = chosen.counts
             chosen = look_up(chosen, line, source=source, bound=-(-length_ns // tick_ns))
             reason = f"{source}: none at the station" if line.is_static else rules.reason(source)
-            drops.add(source, reason, before - chosen.counts)
+            drops.add(source, reason, counts=before - chosen.counts)
     lines = {source: lines[source] for source in rules.bounds_ns}
-    samples = make_samples(readings, chosen, table, lines=lines, tick_ns=tick_ns)
+    samples = make_samples(readings, chosen, table=table, lines=lines, tick_ns=tick_ns)
     samples.attrs["join"] = rules.manifest()
     return JoinResult(samples, drops.table())
 

@@ -17,7 +17,7 @@ class DropCounts:
         self._readings = readings
         self._parts: list[tuple[str, str, np.ndarray]] = []
 
-    def add(self, source: str, reason: str, counts: np.ndarray) -> None:
+    def add(self, source: str, reason: str, *, counts: np.ndarray) -> None:
         """Note the ``counts`` (slice,) of readings dropped for one reason."""
         self._parts.append((source, reason, counts))
 
@@ -42,8 +42,8 @@ class DropCounts:
 def make_samples(
     readings: Readings,
     chosen: Chosen,
-    table: SceneTable,
     *,
+    table: SceneTable,
     lines: dict[str, Timeline],
     tick_ns: int,
 ) -> pd.DataFrame:
@@ -72,6 +72,8 @@ def _scene_column(codes: np.ndarray, scene_ids: pd.Index) -> pd.Categorical:
     """Scene ids as categories of their own: a source's column does not list another's scenes."""
     used = np.zeros(len(scene_ids), dtype=bool)
     used[codes] = True
+    if used.all():
+        return pd.Categorical.from_codes(codes, scene_ids)
     renumbered = np.cumsum(used, dtype=np.int32) - 1
     return pd.Categorical.from_codes(renumbered[codes], scene_ids[used])
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from soilkit import contracts
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.join.ticks import MISSING, unit_ns
+from soilkit.join.ticks import MISSING, as_categorical, unit_ns
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def slice_readings(
         logger.info("observations are not sorted by sensor and time: sorting a copy")
         observations = _sort(observations)
         codes, steps, starts = _columns(observations)
-    sensor_ids = observations["sensor_id"].astype("category").cat.categories
+    sensor_ids = as_categorical(observations["sensor_id"]).categories
     sensors = codes[starts[:-1]]
     if (sensors < 0).any() or (steps[starts[:-1]] == MISSING).any():
         raise _missing()
@@ -84,7 +84,7 @@ def slice_readings(
 
 
 def _columns(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    codes = table["sensor_id"].astype("category").cat.codes.to_numpy()
+    codes = as_categorical(table["sensor_id"]).codes
     return codes, table["time"].to_numpy().view(np.int64), _starts(codes)
 
 

@@ -1,7 +1,7 @@
 """Integer time for the join: every instant and bound in one tick, so that no comparison rounds."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,13 @@ def unit_ns(times: np.ndarray) -> int:
 def to_ticks(times: np.ndarray, tick_ns: int) -> np.ndarray:
     """datetime64 as int64 ticks of ``tick_ns`` (1 or 1000) nanoseconds; NaT becomes ``MISSING``."""
     return times.astype("datetime64[ns]" if tick_ns == 1 else "datetime64[us]").view(np.int64)
+
+
+def as_categorical(column: pd.Series) -> pd.Categorical:
+    """A column of strings as codes and categories; a categorical one costs no pass and no copy."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return cast(pd.Categorical, column.array)
+    return pd.Categorical(column)
 
 
 def bound_ns(source: str, bound: Any) -> int:

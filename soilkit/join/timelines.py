@@ -8,7 +8,7 @@ import pandas as pd
 
 from soilkit import contracts
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.join.ticks import MISSING, to_ticks
+from soilkit.join.ticks import MISSING, as_categorical, to_ticks
 
 # The key is checked below, where the repeated ids are named.
 SCENES = replace(
@@ -81,9 +81,9 @@ def index_scenes(
         An id repeats or is missing, or a scene ends before it starts.
     """
     source, scene, place = (
-        scenes[name].astype("category").cat for name in ("source", "scene_id", "station_id")
+        as_categorical(scenes[name]) for name in ("source", "scene_id", "station_id")
     )
-    _check_keys(scenes, tuple(c.codes.to_numpy() for c in (source, place, scene)))
+    _check_keys(scenes, tuple(c.codes for c in (source, place, scene)))
     start, end = (to_ticks(scenes[name].to_numpy(), tick_ns) for name in ("start", "end"))
     wrong = (start > end) | ((start == MISSING) != (end == MISSING))
     if wrong.any():
@@ -94,9 +94,9 @@ def index_scenes(
         )
     positions = station_ids.get_indexer(place.categories.astype(str))
     return SceneTable(
-        sources=source.codes.to_numpy(),
-        scenes=scene.codes.to_numpy(),
-        stations=positions[place.codes.to_numpy()],
+        sources=source.codes,
+        scenes=scene.codes,
+        stations=positions[place.codes],
         times=end if causal == "end" else start,
         cloud_fraction=scenes["cloud_fraction"].to_numpy(),
         valid_fraction=scenes["valid_fraction"].to_numpy(),
@@ -141,7 +141,7 @@ def timeline(
     if max_cloud_fraction is not None:
         usable &= table.cloud_fraction < max_cloud_fraction  # unknown, NaN, compares as false
     rows = np.flatnonzero(usable)
-    rows = _settle(table, rows[np.lexsort((table.times[rows], table.stations[rows]))])
+    rows = _settle(table, _sort(table, rows))
     first = np.searchsorted(table.stations[rows], np.arange(n_stations + 1))
     return Timeline(
         times=table.times[rows],
@@ -149,6 +149,15 @@ def timeline(
         first=first,
         is_static=bool(undated.any()),
     )
+
+
+def _sort(table: SceneTable, rows: np.ndarray) -> np.ndarray:
+    """Rows by station and time; most archives list them so already."""
+    times, stations = table.times[rows], table.stations[rows]
+    onward = (stations[1:] == stations[:-1]) & (times[1:] >= times[:-1])
+    if (onward | (stations[1:] > stations[:-1])).all():
+        return rows
+    return rows[np.lexsort((times, stations))]
 
 
 def _settle(table: SceneTable, rows: np.ndarray) -> np.ndarray:

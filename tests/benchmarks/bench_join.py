@@ -1,0 +1,209 @@
+"""The anchored join against one global ``pandas.merge_asof(by=)`` and polars' ``join_asof``.
+
+65 million hourly readings of 1300 stations and a Sentinel-1 scene every 6 to 12 days (invented
+times). The peers get tables sorted and typed as they like best, outside the clock, and are timed on
+the as-of search alone; ours is timed whole, from tables to samples and drops, checks included. The
+closest reading of each scene is then picked from the peers' matches, outside the clock, and
+compared. ``SOILKIT_BENCH_ROWS`` makes it smaller.
+"""
+
+import gc
+import os
+import resource
+import time
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+
+from soilkit.join import JoinResult, anchored_join
+
+N_ROWS = int(float(os.environ.get("SOILKIT_BENCH_ROWS", 65e6)))
+N_STATIONS = 1300
+HOUR_US = 3600 * 10**6
+EPOCH_US = int(np.datetime64("2015-01-01", "us").astype(np.int64))
+BOUND = pd.Timedelta("1h")
+
+
+def readings(n_rows: int, n_stations: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hourly observations, sorted by sensor and time, and their stations, one sensor each."""
+    hours = n_rows // n_stations
+    times = np.empty(hours * n_stations, dtype=np.int64)
+    times.reshape(n_stations, hours)[:] = EPOCH_US + np.arange(hours) * HOUR_US
+    names = pd.Index([f"NET__S{i:04d}__probe__0.05__0.05" for i in range(n_stations)], dtype="str")
+    codes = np.repeat(np.arange(n_stations, dtype=np.int16), hours)
+    flags = pd.Categorical.from_codes(np.zeros(len(codes), np.int8), ["G"])
+    observations = pd.DataFrame(
+        {
+            "sensor_id": pd.Categorical.from_codes(codes, names),
+            "time": times.view("datetime64[us]"),
+            "soil_moisture_m3_m3": np.full(len(codes), 0.2, dtype=np.float32),
+            "flag": flags,
+        },
+        copy=False,
+    )
+    stations = pd.DataFrame({"sensor_id": names, "station_id": [n[:10] for n in names]})
+    return observations, stations
+
+
+def radar_scenes(n_stations: int, hours: int, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Sentinel-1 scenes every 6 to 12 days a station, at any microsecond, sorted by station."""
+    every_us = rng.integers(6 * 24 * HOUR_US, 12 * 24 * HOUR_US, n_stations)
+    counts = hours * HOUR_US // every_us
+    place = np.repeat(np.arange(n_stations), counts)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    jitter_us = rng.integers(0, 24 * HOUR_US, len(place))
+    ids = [f"NET__S{i:04d}" for i in range(n_stations)]
+    end = (EPOCH_US + number * every_us[place] + jitter_us).view("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "source": pd.Categorical(["sentinel1"]).take(np.zeros(len(end), int)),
+            "scene_id": pd.Categorical([f"S1_{i:07d}" for i in range(len(end))]),
+            "station_id": pd.Categorical.from_codes(place, ids),
+            "start": end,
+            "end": end,
+            "cloud_fraction": np.nan,
+            "orbit": pd.Categorical([""]).take(np.zeros(len(end), int)),
+            "valid_fraction": np.nan,
+        }
+    )  # fmt: skip
+
+
+def clock(work, *, repeats: int = 1):
+    """The result of ``work()`` and its shortest time, s."""
+    best = np.inf
+    for _ in range(repeats):
+        gc.collect()
+        begun = time.perf_counter()
+        result = work()
+        best = min(best, time.perf_counter() - begun)
+    return result, best
+
+
+def ours(observations, scenes, stations) -> JoinResult:
+    return anchored_join(observations, scenes, stations, bounds={"sentinel1": BOUND})
+
+
+def closest(scene: np.ndarray, station: np.ndarray, times: np.ndarray) -> set:
+    """The first (station, scene, time) of each matched scene, from one entry a matched reading."""
+    found = pd.DataFrame({"scene": scene, "station": station, "time": times})
+    return set(found.groupby("scene")[["station", "time"]].min().itertuples(name=None))
+
+
+def peer_tables(observations: pd.DataFrame, scenes: pd.DataFrame):
+    """Integer station codes and times sorted by time over all stations, as merge_asof demands."""
+    n_stations = len(observations["sensor_id"].cat.categories)
+    hours = len(observations) // n_stations
+    codes = observations["sensor_id"].cat.codes.to_numpy()
+    times = observations["time"].to_numpy()
+    left = pd.DataFrame(
+        {
+            "station": codes.reshape(n_stations, hours).T.ravel(),
+            "time": times.reshape(n_stations, hours).T.ravel(),
+        },
+        copy=False,
+    )
+    right = pd.DataFrame(
+        {
+            "station": scenes["station_id"].cat.codes.to_numpy().astype(np.int16),
+            "time": scenes["end"].to_numpy(),
+            "scene": np.arange(len(scenes), dtype=np.int32),
+        }
+    ).sort_values("time", ignore_index=True)
+    return left, right
+
+
+def by_pandas(observations: pd.DataFrame, scenes: pd.DataFrame):
+    """One global merge_asof; its tolerance includes the edge, hence one microsecond less."""
+    left, right = peer_tables(observations, scenes)
+    tolerance = BOUND - pd.Timedelta("1us")
+    found, seconds = clock(
+        lambda: pd.merge_asof(left, right, on="time", by="station", tolerance=tolerance)
+    )
+    hit = found["scene"].notna().to_numpy()
+    columns = (found[name].to_numpy()[hit] for name in ("scene", "station", "time"))
+    scene, station, times = columns
+    return closest(scene.astype(int), station.astype(int), times.astype(np.int64)), seconds
+
+
+def by_polars(observations: pd.DataFrame, scenes: pd.DataFrame):
+    """join_asof by station over tables sorted by station and time, its better case of the two."""
+    import polars as pl
+
+    left = pl.DataFrame(
+        {
+            "station": observations["sensor_id"].cat.codes.to_numpy(),
+            "time": observations["time"].to_numpy(),
+        }
+    ).with_columns(pl.col("time").set_sorted())
+    right = pl.DataFrame(
+        {
+            "station": scenes["station_id"].cat.codes.to_numpy().astype(np.int16),
+            "time": scenes["end"].to_numpy(),
+            "scene": np.arange(len(scenes), dtype=np.int32),
+        }
+    ).sort("station", "time")
+    options = {"by": "station", "on": "time", "check_sortedness": False}
+    tolerance = (BOUND - pd.Timedelta("1us")).to_pytimedelta()
+    found, seconds = clock(
+        lambda: left.join_asof(right, strategy="backward", tolerance=tolerance, **options),
+        repeats=2,
+    )
+    hit = found.filter(pl.col("scene").is_not_null())
+    scene, station = hit["scene"].to_numpy(), hit["station"].to_numpy()
+    times = hit["time"].to_numpy().astype(np.int64)
+    return closest(scene.astype(int), station.astype(int), times), seconds
+
+
+def as_set(samples: pd.DataFrame, scenes: pd.DataFrame) -> set:
+    """Our samples in the peers' words."""
+    scene = scenes["scene_id"].cat.categories.get_indexer(samples["sentinel1_scene"].astype(str))
+    station = samples["sensor_id"].cat.codes.to_numpy().astype(int)
+    return closest(scene, station, samples["time"].to_numpy().astype(np.int64))
+
+
+def table_bytes(*tables: pd.DataFrame) -> int:
+    """The memory that tables hold, bytes."""
+    return int(sum(table.memory_usage(index=False, deep=True).sum() for table in tables))
+
+
+def extra_bytes(work) -> int:
+    """The most memory that ``work()`` holds beyond what stood before, bytes (tracemalloc).
+
+    Arrow's own pool is invisible to tracemalloc; the resident growth beside it holds that too.
+    """
+    gc.collect()
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def main() -> None:
+    """Print one line a peer."""
+    observations, stations = readings(N_ROWS, N_STATIONS)
+    hours = len(observations) // N_STATIONS
+    scenes = radar_scenes(N_STATIONS, hours, rng=np.random.default_rng(0))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result, own = clock(lambda: ours(observations, scenes, stations), repeats=3)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    share = extra_bytes(lambda: ours(observations, scenes, stations))
+    held = table_bytes(observations, scenes)
+    memory = f"extra memory {share / held:.1%} traced, {grown / held:.1%} resident"
+    found = as_set(result.samples, scenes)
+    del result
+    name = f"join {len(observations) / 1e6:.1f} M rows x {N_STATIONS} stations"
+    for peer, run in (("polars.join_asof", by_polars), ("pandas.merge_asof", by_pandas)):
+        expected, seconds = run(observations, scenes)
+        equal = "yes" if expected == found else "NO"
+        print(
+            f"{name} | ours {own:.2f} s, {memory} | {peer} {seconds:.1f} s | "
+            f"ratio {seconds / own:.1f} | equal results {equal}",
+            flush=True,
+        )
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
