@@ -1,4 +1,4 @@
-"""A small archive of analytic chips: every value is known from the band, the scene and the place."""
+"""A small archive of analytic chips: band, scene and place decide each value."""
 
 import hashlib
 

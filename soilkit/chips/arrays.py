@@ -126,7 +126,7 @@ def create_group(path: str | os.PathLike[str], attributes: dict) -> None:
     zarr.open_group(path, mode="a", attributes=attributes, zarr_format=3)
 
 
-def write_places(path: Path, epsg: np.ndarray, transforms: np.ndarray) -> None:
+def write_places(path: Path, *, epsg: np.ndarray, transforms: np.ndarray) -> None:
     """Write each scene's CRS (scene,) and affine coefficients (scene, 6) beside the values."""
     group = zarr.open_group(path, mode="r+")
     names = {"epsg": ("scene",), "transform": ("scene", "coefficient")}

@@ -74,7 +74,7 @@ def build(
         "archive": {"name": archive.name, "version": archive.version},
         "size_px": size_px,
     }
-    content["sources"] = {s.name: describe(s, wanted[s.name], size_px) for s in chosen}
+    content["sources"] = {s.name: describe(s, wanted[s.name], size_px=size_px) for s in chosen}
     content["networks"] = networks(stations, citations or {})
     content["join"] = {str(k): plain(v) for k, v in samples.attrs.items()}
     planner = Planner(samples, stations, size_px=size_px, version=archive.version)

@@ -20,7 +20,7 @@ def band_names(source: Source, names: Sequence[str] | None) -> list[str]:
     return [source.band(n).name for n in names] if names else [b.name for b in source.bands]
 
 
-def describe(source: Source, bands: list[str], size_px: int) -> dict[str, Any]:
+def describe(source: Source, bands: list[str], *, size_px: int) -> dict[str, Any]:
     """What the manifest says of a source."""
     size, pixel_m = chip_size(source, size_px)
     step = packing_of(source)

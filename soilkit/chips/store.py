@@ -79,7 +79,7 @@ class ChipStore:
         StoreError
             For a damaged one.
         """
-        row = int(self.rows(source, [scene_id], [station_id])[0])
+        row = int(self.rows(source, [scene_id], station_ids=[station_id])[0])
         entry = self._ledger(source).entries[(scene_id, station_id)]
         packed = self.shards(source).read(row)
         if sha256(packed) != entry.data_sha256:

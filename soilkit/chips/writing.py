@@ -105,7 +105,7 @@ class Writer:
             ledger.save()
             table = ledger.table()
             epsg = table["crs"].str.extract(r"^EPSG:(\d+)$", expand=False).fillna("0").astype(int)
-            write_places(self.path / name, epsg.to_numpy(), _transforms(table))
+            write_places(self.path / name, epsg=epsg.to_numpy(), transforms=_transforms(table))
 
 
 def _transforms(table: pd.DataFrame) -> np.ndarray:

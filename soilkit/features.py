@@ -1,0 +1,224 @@
+"""Chips and coarse series to scalar columns: what a table model eats, and a fusion's two scalars.
+
+Every function returns a features table: ``sample_id`` and one column a predictor, in stored units.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from soilkit import contracts, sources, units
+from soilkit.errors import ContractError, SceneNotFoundError
+
+RADII_M = (80, 320, 1280)
+DAYS_PER_YEAR = 365.2425
+CLOUD_BITS = (1 << 10) | (1 << 11)  # QA60: opaque and cirrus clouds
+STATIC = "static"
+_MIN_PIXELS = 4  # fewer pixels than this within a radius make no statistic
+
+
+def season(samples: pd.DataFrame) -> pd.DataFrame:
+    """Day of year as a point on the circle: sin and cos of 2 pi day / 365.2425.
+
+    Parameters
+    ----------
+    samples : samples table
+
+    Returns
+    -------
+    DataFrame with sample_id, season_sin, season_cos, dimensionless
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"sample_id": ["a"], "time": pd.to_datetime(["2020-01-01"])})
+    >>> season(table)[["season_sin", "season_cos"]].round(3).values.tolist()
+    [[0.0, 1.0]]
+    """
+    time = samples["time"].to_numpy().astype("datetime64[s]")
+    days = (time - time.astype("datetime64[Y]")) / np.timedelta64(86_400, "s")
+    angle = 2 * np.pi * days / DAYS_PER_YEAR
+    columns = {"season_sin": np.sin(angle), "season_cos": np.cos(angle)}
+    return pd.DataFrame({"sample_id": _ids(samples), **columns})
+
+
+def from_series(samples: pd.DataFrame, series: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The values of the coarse scene that the join chose for each sample.
+
+    Parameters
+    ----------
+    samples : samples table with ``<source>_scene``
+    series : what ``Archive.series`` gave: station_id, scene_id and one column a band
+    source : name, such as "smap"
+
+    Returns
+    -------
+    DataFrame with sample_id and ``<source>_<band>`` in the band's stored unit; NaN where the sample
+    has no scene
+
+    Raises
+    ------
+    ContractError
+        When samples or series lack a column.
+    SceneNotFoundError
+        When the series lack a scene that a sample names.
+    """
+    bands = [b.name for b in sources.get(source).bands if b.name in series.columns]
+    column = f"{source}_scene"
+    if column not in samples.columns or not bands:
+        raise ContractError(
+            f"Wanted {column} in the samples and a band of {source} in the series; found "
+            f"{', '.join(samples.columns)} and {', '.join(series.columns)}."
+        )
+    known = series.drop_duplicates(["station_id", "scene_id"])
+    at = pd.MultiIndex.from_arrays([known["station_id"].astype(str), known["scene_id"].astype(str)])
+    scenes = samples[column].astype(object)
+    keys = pd.MultiIndex.from_arrays([samples["station_id"].astype(str), scenes.astype(str)])
+    rows = at.get_indexer(keys)
+    absent = (rows < 0) & scenes.notna().to_numpy()
+    if absent.any():
+        station, scene = keys[int(absent.argmax())]
+        raise SceneNotFoundError(
+            f"The series of {source} lack {int(absent.sum())} of the samples' scenes, such as "
+            f"{scene} at {station}. Fetch the series for the same stations and times as the scenes."
+        )
+    values = known[bands].to_numpy(float)[rows]
+    values[rows < 0] = np.nan
+    names = [f"{source}_{band}" for band in bands]
+    return pd.DataFrame(values, columns=names).assign(sample_id=_ids(samples))[
+        ["sample_id", *names]
+    ]
+
+
+def from_chips(
+    samples: pd.DataFrame,
+    store: Any,
+    *,
+    radii_m: Sequence[float] = RADII_M,
+    only: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Statistics of each sample's chips within circles about the station.
+
+    Means of every continuous band as ``<source>_<band>_mean_<radius>m``; radar backscatter is
+    averaged in linear power and given in dB. Beside them ``sentinel2_NDVI``, the mean of the
+    pixels' (B8 - B4) / (B8 + B4); ``dem_slope`` in degrees; ``sentinel1_VV_std``, the spread within
+    the circle in dB. Optical pixels that QA60 calls cloud are left out; a class source gives its
+    most frequent class. A circle with fewer than four known pixels gives NaN; radii below one pixel
+    of a source are left out for it.
+
+    Parameters
+    ----------
+    samples : samples table
+    store : an open chip store
+    radii_m : radii of the circles, m
+    only : names of sources; None takes all of the store
+
+    Returns
+    -------
+    DataFrame with sample_id and the columns above
+    """
+    table = pd.DataFrame({"sample_id": _ids(samples)})
+    parts = [table]
+    for source in store.sources if only is None else only:
+        parts.append(_of_source(samples, store, source=source, radii_m=radii_m))
+    return pd.concat(parts, axis=1)
+
+
+def combine(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Features tables of the same samples side by side, in the order of the first.
+
+    Raises
+    ------
+    ContractError
+        When a table lacks a sample of the first, or a column stands in two.
+    """
+    out = tables[0].set_index("sample_id")
+    for table in tables[1:]:
+        other = table.set_index("sample_id")
+        absent = out.index.difference(other.index)
+        twice = out.columns.intersection(other.columns)
+        if len(absent) or len(twice):
+            raise ContractError(
+                f"Features cannot stand side by side: {len(absent)} samples are missing from one, "
+                f"and {', '.join(twice) or 'no column'} in both. Make them from the same samples."
+            )
+        out = out.join(other)
+    out = out.reset_index()
+    contracts.check(out, contracts.FEATURES)
+    return out
+
+
+def _ids(samples) -> np.ndarray:
+    return samples["sample_id"].astype(str).to_numpy()
+
+
+def _of_source(samples, store, *, source, radii_m) -> pd.DataFrame:
+    """One row a sample; each distinct chip is read once."""
+    column = f"{source}_scene"
+    scenes = samples[column].astype(str) if column in samples else pd.Series(STATIC, samples.index)
+    keys = pd.MultiIndex.from_arrays([scenes, samples["station_id"].astype(str)])
+    codes, distinct = pd.factorize(keys)
+    rows = [_statistics(store.read(source, *key), source, radii_m) for key in distinct]
+    return pd.DataFrame(rows).take(codes).reset_index(drop=True)
+
+
+def _statistics(chip: contracts.Chip, source: str, radii_m) -> dict[str, float]:
+    layers = _layers(chip, source)
+    radii_m = [r for r in radii_m if r >= chip.grid.pixel_size_m]
+    found: dict[str, float] = {}
+    for radius in radii_m:
+        rows, cols, inside = _circle(chip.grid, radius)
+        for name, (values, statistic) in layers.items():
+            here = values[rows, cols][inside]
+            here = here[np.isfinite(here)]
+            enough = len(here) >= _MIN_PIXELS
+            found[f"{source}_{name}_{radius:g}m"] = statistic(here) if enough else np.nan
+    return found
+
+
+def _layers(chip: contracts.Chip, source: str) -> dict[str, tuple[np.ndarray, Any]]:
+    """Per layer its pixels (row, col) and the statistic to take of them."""
+    bands = dict(zip(chip.bands, chip.values.astype(np.float64), strict=True))
+    cloud = bands.get("QA60")
+    if cloud is not None:
+        flagged = (np.nan_to_num(cloud).astype(int) & CLOUD_BITS) != 0
+        bands = {k: np.where(flagged, np.nan, v) for k, v in bands.items() if k != "QA60"}
+    layers: dict[str, tuple[np.ndarray, Any]] = {}
+    for name, values in bands.items():
+        band = sources.get(source).band(name)
+        if not band.continuous:
+            layers[f"{name}_mode"] = (values, _mode)
+        elif band.unit == "dB":
+            layers[f"{name}_mean"] = (units.linear_from_db(values), _mean_db)
+        else:
+            layers[f"{name}_mean"] = (values, np.mean)
+    if "VV" in bands:
+        layers["VV_std"] = (bands["VV"], np.std)
+    if {"B4", "B8"} <= bands.keys():
+        red, infrared = bands["B4"], bands["B8"]
+        total = np.where(infrared + red > 0, infrared + red, np.nan)
+        layers["NDVI_mean"] = ((infrared - red) / total, np.mean)
+    if "elevation" in bands:
+        north, east = np.gradient(bands["elevation"], chip.grid.pixel_size_m)
+        layers["slope_mean"] = (np.degrees(np.arctan(np.hypot(north, east))), np.mean)
+    return layers
+
+
+def _mean_db(power):
+    return float(units.db_from_linear(power.mean()))
+
+
+def _mode(values):
+    classes, counts = np.unique(values, return_counts=True)
+    return float(classes[counts.argmax()])
+
+
+def _circle(grid: contracts.Grid, radius_m: float) -> tuple[slice, slice, np.ndarray]:
+    """The window about the centre that a circle touches, and which of its pixels lie inside."""
+    row = (np.arange(grid.height) - (grid.height - 1) / 2) * grid.pixel_size_m
+    col = (np.arange(grid.width) - (grid.width - 1) / 2) * grid.pixel_size_m
+    rows = slice(int((np.abs(row) <= radius_m).argmax()), int((row <= radius_m).sum()))
+    cols = slice(int((np.abs(col) <= radius_m).argmax()), int((col <= radius_m).sum()))
+    inside = np.hypot(row[rows, None], col[None, cols]) <= radius_m
+    return rows, cols, inside
