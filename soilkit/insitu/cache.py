@@ -15,7 +15,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +196,23 @@ def _tally(sensor: Any, *, number: int) -> pd.DataFrame:
     return tally
 
 
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"The cache {folder} is damaged ({error}). Delete that folder; it is made again."
+        ) from error
+
+
 def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The small tables of a cache: sensors, tallies, unreadable files."""
-    sensors, tallies, unreadable = (
-        pq.read_table(folder / f"{name}.parquet", use_threads=False).to_pandas() for name in TABLES
-    )
+    with _readable(folder):
+        sensors, tallies, unreadable = (
+            pq.read_table(folder / f"{name}.parquet", use_threads=False).to_pandas()
+            for name in TABLES
+        )
     return sensors, tallies, unreadable
 
 
@@ -226,10 +239,13 @@ def read_observations(
         np.empty(total, np.min_scalar_type(-max(len(flags), 1))),
     )
     sensors = sensors.assign(start=stops - sensors["n_accepted"].to_numpy())
-    file = pq.ParquetFile(folder / "observations.parquet", memory_map=True)
     all_within = not sensors["n_outside"].any()
-    for group, members in sensors.groupby("row_group"):
-        _fill(columns, _read_group(file, int(group), flags, all_within=all_within), members)
+    with (
+        _readable(folder),
+        pq.ParquetFile(folder / "observations.parquet", memory_map=True) as file,
+    ):
+        for group, members in sensors.groupby("row_group"):
+            _fill(columns, _read_group(file, int(group), flags, all_within=all_within), members)
     codes = np.arange(len(sensors), dtype=np.min_scalar_type(-max(len(sensors), 1)))
     return pd.DataFrame(
         {

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from soilkit.insitu import names, rules, stm
 from soilkit.insitu.files import Files
-from soilkit.insitu.texture import usda_texture
+from soilkit.strata import texture_class
 
 LOG = logging.getLogger("soilkit.insitu")
 SOIL_MOISTURE = "sm"
@@ -159,7 +159,7 @@ def _through_ismn(file: names.FileName, root: IsmnRoot, text: bytes):
         {
             "time": series.index.to_numpy().astype("datetime64[us]"),
             "soil_moisture_m3_m3": series["soil_moisture"].to_numpy(dtype="float32"),
-            "flag": series["soil_moisture_flag"].to_numpy(dtype=object),
+            "flag": rules.canonical_flags(series["soil_moisture_flag"].to_numpy(dtype=object)),
         }
     )
     return source.metadata, readings
@@ -189,13 +189,13 @@ def _surroundings(metadata: MetaData, static: MetaData | None, file) -> dict[str
     merged = metadata.merge(static, exclude_empty=False)
     best = merged.best_meta_for_depth(Depth(file.depth_from_m, file.depth_to_m))
     soil = {ours: _number(best, theirs) for theirs, ours in SOIL_PARTS.items()}
-    texture = usda_texture(**soil)
+    sand, silt, clay = soil.values()
     codes = [_number(best, name) for name in LAND_COVER]
     land_cover = next((str(int(code)) for code in codes if np.isfinite(code)), "")
     return {
         "land_cover": land_cover,
         "koeppen": next((text for text in (_text(best, name) for name in KOEPPEN) if text), ""),
-        "texture": str(texture),
+        "texture": str(texture_class(sand, silt, clay=clay)),
         **soil,
     }
 

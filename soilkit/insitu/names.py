@@ -42,15 +42,15 @@ def station_id(network: str, station: str) -> str:
 
 
 def sensor_id(network: str, station: str, *, instrument: str, depth_m: tuple[float, float]) -> str:
-    """``NETWORK__STATION__SENSOR__FROM__TO``, depths in m with the six digits of ISMN file names.
+    """``NETWORK__STATION__SENSOR__FROM__TO``, depths in m with two digits or more.
 
     Examples
     --------
-    >>> sensor_id("ARM", "Byron", instrument="Hydraprobe-W", depth_m=(0.05, 0.05))
-    'ARM__Byron__Hydraprobe-W__0.050000__0.050000'
+    >>> sensor_id("ARM", "Byron", instrument="Hydraprobe-W", depth_m=(0.05, 0.0508))
+    'ARM__Byron__Hydraprobe-W__0.05__0.0508'
     """
-    start, end = depth_m
-    return _safe(f"{network}__{station}__{instrument}__{start:.6f}__{end:.6f}")
+    start, end = (_digits(depth) for depth in depth_m)
+    return _safe(f"{network}__{station}__{instrument}__{start}__{end}")
 
 
 def parse(member: str) -> FileName | None:
@@ -114,6 +114,12 @@ def _sensor_id(file: FileName, suffix: str) -> str:
         instrument=file.instrument + suffix,
         depth_m=(file.depth_from_m, file.depth_to_m),
     )
+
+
+def _digits(depth_m: float) -> str:
+    """Two digits, and up to four more where the depth has them: 0.05, 0.0508."""
+    whole, part = f"{depth_m:.6f}".split(".")
+    return f"{whole}.{part.rstrip('0').ljust(2, '0')}"
 
 
 def _safe(text: str) -> str:

@@ -53,6 +53,12 @@ def canonical_flag(flag: str) -> str:
     return ",".join(sorted({part.strip() for part in flag.split(",")}))
 
 
+def canonical_flags(flags):
+    """``canonical_flag`` of an array of text, each spelling once."""
+    codes, spellings = pd.factorize(flags)
+    return np.array([canonical_flag(flag) for flag in spellings], dtype=object)[codes]
+
+
 def is_known(flag: str) -> bool:
     """Whether every part of a combination stands in ISMN's list."""
     return all(part in KNOWN_FLAGS for part in flag.split(","))

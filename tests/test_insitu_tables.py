@@ -1,0 +1,201 @@
+"""Plain tables of readings: units and zones are named, never guessed, and every row is counted."""
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import contracts, insitu
+from soilkit.errors import ArchiveReadError, ContractError, TimeZoneError, UnitError
+
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "/nowhere"))
+needs_data = pytest.mark.skipif(
+    not DATA.exists(), reason="SOILKIT_TEST_DATA names no folder with real tables"
+)
+LONG = {
+    "station": "site",
+    "time": "when",
+    "soil_moisture": "sm",
+    "latitude": "lat",
+    "longitude": "lon",
+    "network": "=KENASTER",
+}
+
+
+def mesonet(moisture=(0.21, 0.22, 0.23), **changes):
+    table = {
+        "site": ["A", "A", "B"],
+        "when": ["2020-07-01 06:00", "2020-07-01 07:00", "2020-07-01 06:00"],
+        "sm": moisture,
+        "lat": [51.4, 51.4, 51.5],
+        "lon": [-106.4, -106.4, -106.5],
+    }
+    return pd.DataFrame(table | changes)
+
+
+def test_a_long_csv_becomes_stations_and_observations(tmp_path):
+    mesonet().to_csv(tmp_path / "site.csv", index=False)
+    stations, observations = insitu.read_table(
+        tmp_path / "site.csv", columns=LONG, units="m3 m-3", timezone="UTC"
+    )
+    contracts.check(stations, contracts.STATIONS)
+    contracts.check(observations, contracts.OBSERVATIONS)
+    assert stations["station_id"].tolist() == ["KENASTER__A", "KENASTER__B"]
+    assert stations["sensor_id"].tolist()[0] == "KENASTER__A__probe__0.05__0.05"
+    assert observations["time"].tolist()[1] == pd.Timestamp("2020-07-01 07:00")
+    assert observations.attrs["counts"]["kept: readings"] == 3
+
+
+def test_percent_must_be_called_percent():
+    table = mesonet((21.0, 22.0, 23.0))
+    with pytest.raises(UnitError, match=r"look like percent.*units='percent'"):
+        insitu.read_table(table, columns=LONG, units="m3 m-3", timezone="UTC")
+    _, observations = insitu.read_table(table, columns=LONG, units="percent", timezone="UTC")
+    assert observations["soil_moisture_m3_m3"].tolist() == pytest.approx([0.21, 0.22, 0.23])
+
+
+@pytest.mark.parametrize(("units", "words"), [("%", "not guessed"), ("percent", "pass units='m3")])
+def test_fractions_are_not_percent_and_other_units_do_not_exist(units, words):
+    with pytest.raises(UnitError, match=words):
+        insitu.read_table(mesonet(), columns=LONG, units=units, timezone="UTC")
+
+
+def test_naive_times_need_a_zone_and_local_ones_move_to_utc():
+    with pytest.raises(TimeZoneError, match=r"naive.*2020-07-01.*America/Chicago"):
+        insitu.read_table(mesonet(), columns=LONG, units="m3 m-3")
+    with pytest.raises(TimeZoneError, match="No time zone is called"):
+        insitu.read_table(mesonet(), columns=LONG, units="m3 m-3", timezone="Mars/Olympus")
+    _, observations = insitu.read_table(
+        mesonet(), columns=LONG, units="m3 m-3", timezone="America/Regina"
+    )
+    assert observations["time"].tolist()[0] == pd.Timestamp("2020-07-01 12:00")  # six hours west
+
+
+def test_times_with_a_zone_need_no_other():
+    when = ["2020-07-01T06:00-06:00", "2020-07-01T07:00-06:00", "2020-07-01T06:00-06:00"]
+    _, observations = insitu.read_table(mesonet(when=when), columns=LONG, units="m3 m-3")
+    assert observations["time"].tolist()[0] == pd.Timestamp("2020-07-01 12:00")
+
+
+def test_an_hour_that_the_clock_skips_or_repeats_is_counted_not_guessed():
+    # Chicago 2020: 02:30 on 8 March never was, 01:30 on 1 November was twice.
+    when = ["2020-03-08 02:30", "2020-11-01 01:30", "2020-07-01 06:00"]
+    _, observations = insitu.read_table(
+        mesonet(when=when), columns=LONG, units="m3 m-3", timezone="America/Chicago"
+    )
+    counts = observations.attrs["counts"]
+    assert len(observations) == 1
+    assert counts["lost: local time that does not exist or exists twice"] == 2
+    assert counts["lost: missing value"] == 0
+
+
+def test_a_wide_table_has_one_sensor_a_depth():
+    table = mesonet().assign(deep=[0.3, np.nan, 0.32])
+    columns = LONG | {"soil_moisture": {"sm": (0.0, 0.05), "deep": 0.2032}}
+    stations, observations = insitu.read_table(
+        table, columns=columns, units="m3 m-3", timezone="UTC"
+    )
+    assert stations["depth_from_m"].tolist() == [0.0, 0.2032, 0.0, 0.2032]
+    assert observations["sensor_id"].value_counts().to_dict() == {
+        "KENASTER__A__probe__0.00__0.05": 2,
+        "KENASTER__A__probe__0.2032__0.2032": 1,
+        "KENASTER__B__probe__0.00__0.05": 1,
+        "KENASTER__B__probe__0.2032__0.2032": 1,
+    }
+
+
+def test_half_hourly_repeated_and_impossible_rows_are_counted():
+    when = ["2020-07-01 06:00", "2020-07-01 06:30", "2020-07-01 06:00"]
+    table = pd.concat([mesonet(when=when), mesonet((1.4, 0.2, -9999), when=["2020-07-02"] * 3)])
+    _, observations = insitu.read_table(table, columns=LONG, units="m3 m-3", timezone="UTC")
+    counts = observations.attrs["counts"]
+    assert counts == {
+        "input: readings": 6,
+        "lost: missing value": 1,
+        "lost: repeated time": 1,
+        "lost: later reading of an hour": 1,
+        "lost: value outside 0-1 m3 m-3": 1,
+        "lost: local time that does not exist or exists twice": 0,
+        "kept: readings": 2,
+    }
+
+
+def test_a_wrong_mapping_says_what_the_table_has():
+    with pytest.raises(ContractError, match=r"lacks \['latitude'\].*unknown in it: \['lat'\]"):
+        columns = {"lat" if k == "latitude" else k: v for k, v in LONG.items()}
+        insitu.read_table(mesonet(), columns=columns, units="m3 m-3", timezone="UTC")
+    with pytest.raises(ContractError, match=r"no column 'KENASTER'.*it has site.*'=KENASTER'"):
+        insitu.read_table(
+            mesonet(), columns=LONG | {"network": "KENASTER"}, units="m3 m-3", timezone="UTC"
+        )
+
+
+def test_a_station_that_nobody_can_place_is_named():
+    with pytest.raises(ArchiveReadError, match="1 stations have no coordinates: KENASTER__B"):
+        insitu.read_table(
+            mesonet(lat=[51.4, 51.4, np.nan]), columns=LONG, units="m3 m-3", timezone="UTC"
+        )
+
+
+def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(tmp_path):
+    parquet = tmp_path / "site.parquet.gz"  # a plain parquet with a misleading name
+    mesonet().to_parquet(parquet)
+    (tmp_path / "site.txt.gz").write_bytes(gzip.compress(mesonet().to_csv(index=False).encode()))
+    options = {"columns": LONG, "units": "m3 m-3", "timezone": "UTC"}
+    one, other = (insitu.read_table(p, **options)[1] for p in sorted(tmp_path.iterdir()))
+    pd.testing.assert_frame_equal(one, other)
+    (tmp_path / "bad").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(ArchiveReadError, match="neither a parquet nor a CSV"):
+        insitu.read_table(tmp_path / "bad", **options)
+
+
+def test_a_uscrn_day_is_dated_at_its_local_noon(tmp_path):
+    table = pd.DataFrame(
+        {
+            "wban": ["03047"],
+            "lst_date": pd.to_datetime(["2020-01-01"]),
+            "longitude": [-102.81],
+            "latitude": [31.62],
+            **{f"soil_moisture_{cm}_daily": [0.1] for cm in (5, 10, 20, 50, 100)},
+        }
+    )
+    table.to_parquet(tmp_path / "crn.parquet")
+    stations, observations = insitu.read_uscrn_daily(tmp_path / "crn.parquet")
+    assert observations["time"].tolist() == [pd.Timestamp("2020-01-01 19:00")]  # 12:00 + 7 h
+    assert stations["depth_to_m"].tolist() == [0.05]
+    stations, _ = insitu.read_uscrn_daily(tmp_path / "crn.parquet", max_depth_m=0.2)
+    assert stations["depth_to_m"].tolist() == [0.05, 0.1, 0.2]
+
+
+@needs_data
+def test_the_real_uscrn_table_is_read_and_balances():
+    stations, observations = insitu.read_uscrn_daily(
+        DATA / "uscrn_daily_2020" / "crn_2020.parquet.gz"
+    )
+    contracts.check(stations, contracts.STATIONS)
+    contracts.check(observations, contracts.OBSERVATIONS)
+    counts = observations.attrs["counts"]
+    assert len(stations) == 155
+    assert counts["input: readings"] == sum(counts.values()) / 2
+    assert observations["soil_moisture_m3_m3"].median() == pytest.approx(0.16, abs=0.08)
+
+
+@needs_data
+def test_a_real_table_in_percent_is_recognised():
+    folder = DATA / "scan_snotel_daily"
+    readings = pd.read_parquet(folder / "scan_daily_2in.parquet").head(5000)
+    columns = {
+        "station": "Station Id",
+        "time": "Date",
+        "soil_moisture": "sm_2in",
+        "latitude": 35.0,
+        "longitude": -100.0,
+        "depth_from_m": 0.0508,
+    }
+    with pytest.raises(UnitError, match="percent"):
+        insitu.read_table(readings, columns=columns, units="m3 m-3", timezone="UTC")
+    _, observations = insitu.read_table(readings, columns=columns, units="percent", timezone="UTC")
+    assert 0.05 < observations["soil_moisture_m3_m3"].median() < 0.5
