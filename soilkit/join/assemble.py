@@ -85,7 +85,8 @@ def _sample_ids(sensors: np.ndarray, time: np.ndarray, *, ids: pd.Index) -> pd.S
     rest_us = (instants - whole).astype("timedelta64[us]").astype(np.int64)
     words = pd.Series(np.datetime_as_string(whole, unit="s").astype(object), dtype="str")
     words = "@" + words.str.replace("-", "").str.replace(":", "")
-    decimals = [f".{micro:06d}" if micro else "" for micro in rest_us.tolist()]
-    words = words + pd.Series(decimals, dtype="str")
+    if rest_us.any():
+        decimals = [f".{micro:06d}" if micro else "" for micro in rest_us.tolist()]
+        words = words + pd.Series(decimals, dtype="str")
     names = pd.Series(ids.astype(str), dtype="str").take(sensors).reset_index(drop=True)
     return names + words.take(which).reset_index(drop=True)

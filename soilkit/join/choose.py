@@ -38,15 +38,14 @@ def choose_anchor(
     reading in that window is its closest. Returns these and, per slice, how many readings lie in
     any window.
     """
-    opens, closes = _windows(line, bound=bound, ticks_per_step=readings.step_ns // tick_ns)
+    edges = _windows(line, bound=bound, ticks_per_step=readings.step_ns // tick_ns)
     rows, scenes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     kept, in_bound = np.zeros((2, len(readings.stations)), dtype=np.int64)
     for i, station in enumerate(readings.stations.tolist()):
         start, stop = readings.starts[i], readings.starts[i + 1]
         low, high = line.first[station], line.first[station + 1]
         steps = readings.steps[start:stop]  # int64 searched for int64: equal dtypes, no copy
-        first = steps.searchsorted(opens[low:high])
-        after = steps.searchsorted(closes[low:high])
+        first, after = steps.searchsorted(edges[low:high].ravel()).reshape(-1, 2).T
         hit = np.flatnonzero(after > first)
         rows.append(start + first[hit])
         scenes.append(low + hit)
@@ -58,8 +57,8 @@ def choose_anchor(
     return Chosen(chosen_rows, ticks, starts, readings.stations, found), in_bound
 
 
-def _windows(line: Timeline, *, bound: int, ticks_per_step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each scene's window opens and closes, half-open, in the readings' own unit.
+def _windows(line: Timeline, *, bound: int, ticks_per_step: int) -> np.ndarray:
+    """When each scene's window opens and closes, shape (scene, 2), in the readings' own unit.
 
     A reading in whole steps is at or after a tick exactly if it is at or after the next whole step,
     so both edges round up and nothing is lost to a coarser unit.
@@ -69,7 +68,7 @@ def _windows(line: Timeline, *, bound: int, ticks_per_step: int) -> tuple[np.nda
     following[line.first[1:][occupied] - 1] = NEVER
     room = np.minimum(line.times, NEVER - bound)
     closes = np.minimum(room + bound, following)
-    return -(-line.times // ticks_per_step), -(-closes // ticks_per_step)
+    return -(-np.stack((line.times, closes), axis=1) // ticks_per_step)  # (scene, edge), sorted
 
 
 def look_up(chosen: Chosen, line: Timeline, *, source: str, bound: int) -> Chosen:
