@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import r2_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from soilkit import splits
+from soilkit import contracts, reports, splits
 from soilkit.errors import ContractError, UnitError
 from soilkit.models import ten_day
 from soilkit.models.tabular import DenseEnsemble, SmapLinear, cross_predict, forest
@@ -226,6 +226,58 @@ def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
     filled = ten_day.fill_statics(stations, archive)
     assert filled["koeppen"].tolist() == ["", "Cfa", ""]
     assert filled["texture"].tolist() == ["", "Loam", ""]
+
+
+def test_features_follow_the_rows_of_their_samples(tmp_path):
+    """A built dataset writes tables apart; a prediction belongs to the sample of its own row."""
+    dataset = ten_day.read_ten_day_table(written(ten_day_rows(3), tmp_path))
+    for name, table in dataset._asdict().items():
+        table.sample(frac=1, random_state=0).to_parquet(tmp_path / f"{name}.parquet")
+    _, samples, features = ten_day.read_dataset(tmp_path)
+    assert features["sample_id"].tolist() == samples["sample_id"].tolist()
+    before = dataset.features.set_index("sample_id")["smap_ssm"]
+    np.testing.assert_array_equal(features["smap_ssm"], before[samples["sample_id"]])
+
+    dataset.features.head(5).to_parquet(tmp_path / "features.parquet")
+    with pytest.raises(ContractError, match="85 of 90 samples have no row"):
+        ten_day.read_dataset(tmp_path)
+    (tmp_path / "samples.parquet").unlink()
+    with pytest.raises(ContractError, match=r"lacks samples\.parquet"):
+        ten_day.read_dataset(tmp_path)
+
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "24_tabular_baselines.ipynb"
+TINY = {"preset": "small", "epochs": 2}
+
+
+def test_the_notebook_scores_stations_of_unseen_blocks(tmp_path):
+    table = written(ten_day_rows(), tmp_path)
+    reports.run(NOTEBOOK, {**TINY, "train_table": str(table), "out_dir": str(tmp_path)}, tmp_path)
+    predictions = pd.read_parquet(tmp_path / "predictions.parquet")
+    contracts.check(predictions, contracts.PREDICTIONS)
+    assert {"SMAP linear", "forest: all"} <= set(predictions["model"])
+    assert (predictions["split"] == "rows at random (leaky)").any()
+    scores = pd.read_csv(tmp_path / NOTEBOOK.stem / "scores.csv")
+    assert "r_block_mean" in set(scores["metric"])
+    assert "all" in set(scores["stratum"])
+
+
+def test_the_notebook_predicts_every_row_of_a_table_without_labels(tmp_path):
+    """Stations kept aside come without labels and with gaps; each window wants its prediction."""
+    everything = ten_day_rows()
+    aside = everything["key"].isin(["MADEUP/site10", "MADEUP/site11"])
+    train = written(everything[~aside], tmp_path)
+    new = everything[aside].drop(columns=["sm_insitu", "sm_days", "elevation_m"])
+    new.to_parquet(tmp_path / "new.parquet")
+    parameters = {"train_table": str(train), "predict_table": str(tmp_path / "new.parquet")}
+    reports.run(NOTEBOOK, {**TINY, **parameters, "out_dir": str(tmp_path)}, tmp_path)
+    predictions = pd.read_parquet(tmp_path / "predictions.parquet")
+    contracts.check(predictions, contracts.PREDICTIONS)
+    assert predictions["sample_id"].tolist() == [
+        f"{key}_{start:%Y-%m-%d}" for key, start in zip(new["key"], new["start"], strict=True)
+    ]
+    assert predictions["predicted_m3_m3"].between(0, 1).all()
+    assert predictions["observed_m3_m3"].isna().all()
 
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data")) / "us_10day" / "matched_10day.parquet"
