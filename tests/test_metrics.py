@@ -267,11 +267,14 @@ def test_a_gap_adds_no_more_than_one_independent_value():
 
 
 def covered(scores, truth):
-    """The share of intervals that hold the truth, a metric each."""
-    return {
-        metric: np.mean((scores[f"{metric}_lower"] <= value) & (value <= scores[f"{metric}_upper"]))
-        for metric, value in truth.items()
-    }
+    """The share of the intervals given that hold the truth, a metric each."""
+    rates = {}
+    for metric, value in truth.items():
+        given = scores[scores[f"{metric}_lower"].notna()]
+        assert len(given) > 0.9 * len(scores)
+        inside = (given[f"{metric}_lower"] <= value) & (value <= given[f"{metric}_upper"])
+        rates[metric] = inside.mean()
+    return rates
 
 
 def simulate(rng, *, n_series, n, rho, r, confidence=0.95):
@@ -324,7 +327,9 @@ def test_a_lower_confidence_gives_narrower_intervals():
 def test_coverage_holds_over_many_series(n, rho, r):
     """The same promise with 3,000 series a case."""
     rate, _ = simulate(np.random.default_rng(10), n_series=3000, n=n, rho=rho, r=r)
-    assert all(0.92 <= value <= 0.98 for value in rate.values()), rate
+    # Where fewer than some twenty errors are independent, their memory is itself poorly known.
+    lowest = 0.93 if n * (1 - rho) / (1 + rho) > 20 else 0.9
+    assert all(lowest <= value <= 0.98 for value in rate.values()), rate
 
 
 # Aggregates

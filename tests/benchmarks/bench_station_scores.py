@@ -17,8 +17,9 @@ def make_predictions(rng):
     names = [f"NET__S{i:04d}__P__0__5" for i in range(N_STATIONS)]
     observed = rng.uniform(0, 0.6, N_SAMPLES)
     ids = pd.Categorical.from_codes(sensor, names)
-    constant = {name: pd.Categorical.from_codes(np.zeros(N_SAMPLES, int), [value])
-                for name, value in {"network": "NET", "model": "m", "split": "test"}.items()}  # fmt: skip
+    zeros = np.zeros(N_SAMPLES, int)
+    words = {"network": "NET", "model": "m", "split": "test"}
+    constant = {name: pd.Categorical.from_codes(zeros, [word]) for name, word in words.items()}
     return pd.DataFrame(
         {
             "sample_id": np.arange(N_SAMPLES).astype("U7"),
