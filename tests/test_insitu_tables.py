@@ -80,6 +80,20 @@ def test_times_with_a_zone_need_no_other():
     assert observations["time"].tolist()[0] == pd.Timestamp("2020-07-01 12:00")
 
 
+def test_offsets_that_follow_daylight_saving_are_all_honoured():
+    when = ["2020-01-01T00:00-06:00", "2020-07-01T00:00-05:00", "2020-07-02T00:00-05:00"]
+    _, observations = insitu.read_table(mesonet(when=when), columns=LONG, units="m3 m-3")
+    assert observations["time"].dt.hour.tolist() == [6, 5, 5]
+
+
+def test_times_of_no_known_form_are_refused_and_short_iso_ones_are_not():
+    options = {"columns": LONG, "units": "m3 m-3", "timezone": "UTC"}
+    when = ["2020-07-01 06:00", "2020-07-02", "2020-07-03 06:00:30"]
+    assert len(insitu.read_table(mesonet(when=when), **options)[1]) == 3
+    with pytest.raises(ContractError, match="times cannot be read"):
+        insitu.read_table(mesonet(when=["midsummer", "noon", "2020-07-01"]), **options)
+
+
 def test_an_hour_that_the_clock_skips_or_repeats_is_counted_not_guessed():
     # Chicago 2020: 02:30 on 8 March never was, 01:30 on 1 November was twice.
     when = ["2020-03-08 02:30", "2020-11-01 01:30", "2020-07-01 06:00"]

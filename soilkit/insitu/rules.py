@@ -8,6 +8,7 @@ import pandas as pd
 
 from soilkit.errors import (
     ArchiveReadError,
+    ContractError,
     ParameterError,
     TimeZoneError,
     UnitError,
@@ -198,7 +199,7 @@ def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
     TimeZoneError
         For naive times with no ``timezone``, or a zone that does not exist.
     """
-    times = pd.to_datetime(times)
+    times = _parsed(times)
     if getattr(times.dt, "tz", None) is not None:
         return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]"), 0
     if timezone is None:
@@ -214,6 +215,22 @@ def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
         ) from error
     utc = local.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
     return utc, int((utc.isna() & times.notna()).sum())
+
+
+def _parsed(times: pd.Series) -> pd.Series:
+    """Times from text: one format throughout, or ISO 8601 of any length and any offsets."""
+    reason: Exception | None = None
+    for form in (None, "ISO8601"):
+        try:
+            return pd.to_datetime(times, format=form)
+        except ValueError as error:
+            reason = error
+            if "ixed timezones" in str(error):  # every text has an offset, so UTC loses nothing
+                return pd.to_datetime(times, format="ISO8601", utc=True)
+    raise ContractError(
+        f"The times cannot be read ({reason}). Write them as 2020-07-01 06:00, or convert "
+        "them with pandas.to_datetime(..., format=...) and pass the DataFrame."
+    )
 
 
 def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
