@@ -14,7 +14,7 @@ from soilkit import contracts
 from soilkit.errors import ContractError, UnitError, UnknownNameError
 from soilkit.join.assemble import DropCounts, make_samples
 from soilkit.join.choose import choose_anchor, look_up
-from soilkit.join.readings import STATIONS, Readings, slice_readings
+from soilkit.join.readings import STATIONS, OutOfOrder, Readings, slice_readings, sort_readings
 from soilkit.join.ticks import bound_ns, in_words, unit_ns
 from soilkit.join.timelines import (
     SCENES,
@@ -127,11 +127,16 @@ def anchored_join(
     rules = _check_rules(bounds, anchor, causal=causal, max_cloud=max_cloud_fraction or {})
     contracts.check(stations, STATIONS)
     station_ids = pd.Index(stations["station_id"].astype(str).unique())
-    readings = slice_readings(observations, stations, station_ids=station_ids)
     contracts.check(scenes, SCENES)
+    readings = slice_readings(observations, stations, station_ids=station_ids)
     tick_ns = _tick_ns(observations, scenes)
     table = index_scenes(scenes, station_ids=station_ids, causal=causal, tick_ns=tick_ns)
     check_sources(table, rules.bounds_ns)
+    try:
+        return _join(readings, table, rules, n_stations=len(station_ids), tick_ns=tick_ns)
+    except OutOfOrder:
+        ordered = sort_readings(observations)
+    readings = slice_readings(ordered, stations, station_ids=station_ids)
     return _join(readings, table, rules, n_stations=len(station_ids), tick_ns=tick_ns)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from soilkit.join.readings import Readings
+from soilkit.join.readings import Readings, check_order
 from soilkit.join.ticks import NEVER
 from soilkit.join.timelines import Timeline
 
@@ -36,7 +36,7 @@ def choose_anchor(
 
     Scene i is the nearest past one for the times in [t_i, min(t_i + bound, t_i+1)); the first
     reading in that window is its closest. Returns these and, per slice, how many readings lie in
-    any window.
+    any window. Raises ``OutOfOrder`` where a slice is not sorted.
     """
     edges = _windows(line, bound=bound, ticks_per_step=readings.step_ns // tick_ns)
     rows, scenes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -45,6 +45,7 @@ def choose_anchor(
         start, stop = readings.starts[i], readings.starts[i + 1]
         low, high = line.first[station], line.first[station + 1]
         steps = readings.steps[start:stop]  # int64 searched for int64: equal dtypes, no copy
+        check_order(steps)
         first, after = steps.searchsorted(edges[low:high].ravel()).reshape(-1, 2).T
         hit = np.flatnonzero(after > first)
         rows.append(start + first[hit])
