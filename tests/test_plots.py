@@ -1,0 +1,140 @@
+"""Pictures: what a reader can tell from them without the text around."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from soilkit import contracts, grids, plots
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def predictions(n=40, models=("SMAP linear", "forest")):
+    rng = np.random.default_rng(0)
+    parts = []
+    for model in models:
+        observed = np.linspace(0.05, 0.45, n)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sample_id": [f"a_{i}" for i in range(n)],
+                    "sensor_id": "N__a",
+                    "station_id": "N__a",
+                    "network": "N",
+                    "time": pd.date_range("2020-01-01", periods=n, freq="10D").astype(
+                        "datetime64[us]"
+                    ),
+                    "observed_m3_m3": observed,
+                    "predicted_m3_m3": observed + rng.normal(0, 0.02, n),
+                    "model": model,
+                    "split": "test",
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def stations(n, *, clustered=0):
+    rng = np.random.default_rng(1)
+    latitude = np.concatenate([30.1 + 0.3 * rng.random(clustered), rng.uniform(33, 45, n)])
+    longitude = np.concatenate([-98.9 + 0.3 * rng.random(clustered), rng.uniform(-120, -80, n)])
+    ids = [f"N__{i}" for i in range(n + clustered)]
+    return pd.DataFrame({"station_id": ids, "latitude": latitude, "longitude": longitude})
+
+
+def all_labels(figure):
+    axes = [a for a in figure.axes if a.get_visible()]
+    words = [text for a in axes for text in (a.get_xlabel(), a.get_ylabel(), a.get_title())]
+    words += [t.get_text() for t in (figure._supxlabel, figure._supylabel) if t is not None]
+    return " | ".join(words)
+
+
+def test_a_dense_network_is_shown_enlarged():
+    places = stations(10, clustered=20)
+    scores = places[["station_id"]].assign(r=0.5)
+    figure = plots.station_map(scores, places, metric="r", title="synthetic")
+    assert "the 20 stations of the densest block" in all_labels(figure)
+    sparse = stations(10)
+    alone = plots.station_map(sparse[["station_id"]].assign(r=0.5), sparse, metric="r")
+    assert "densest" not in all_labels(alone)
+
+
+def test_a_station_without_a_score_stays_on_the_map():
+    places = stations(4)
+    scores = places[["station_id"]].assign(ubrmse_m3_m3=[0.03, np.nan, 0.05, 0.04])
+    figure = plots.station_map(scores, places, metric="ubrmse_m3_m3", title="synthetic")
+    hollow, filled = figure.axes[0].collections[:2]
+    assert (len(hollow.get_offsets()), len(filled.get_offsets())) == (1, 3)
+    assert "ubRMSE [m³ m⁻³]" in all_labels(figure)
+
+
+def test_no_line_is_drawn_across_a_gap():
+    table = predictions()
+    late = table["time"] > pd.Timestamp("2020-06-01")
+    table.loc[late, "time"] += pd.Timedelta("60D")
+    figure = plots.series_panel(table, ["N__a"], title="synthetic")
+    line = figure.axes[0].get_lines()[0].get_ydata()
+    assert np.isnan(line).sum() == 1
+    assert "soil moisture [m³ m⁻³]" in all_labels(figure)
+
+
+def test_predictions_without_an_observation_are_not_in_the_scatter():
+    table = predictions()
+    table.loc[table.index[:5], "observed_m3_m3"] = np.nan
+    figure = plots.density_scatter(table, title="synthetic")
+    assert "SMAP linear (n = 35)" in all_labels(figure)
+    assert "forest (n = 40)" in all_labels(figure)
+
+
+def score_rows():
+    rows = [("Loam", "forest", 0.7, 8), ("Loam", "SMAP", 0.6, 8), ("Sand", "forest", 0.5, 2)]
+    table = pd.DataFrame(rows, columns=["texture", "model", "value", "n"])
+    return table.assign(
+        metric="r_mean", lower=table["value"] - 0.1, upper=table["value"] + 0.2, split="test"
+    )
+
+
+def test_a_class_names_the_stations_behind_it():
+    figure = plots.strata_bars(score_rows(), by="texture", metric="r_mean", title="synthetic")
+    axis = figure.axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["Loam (8)", "Sand (2)"]
+    assert axis.get_xlabel() == "mean correlation R [1]"
+
+
+def test_whiskers_end_at_the_interval():
+    one = score_rows().head(1)
+    figure = plots.interval_dots(one, title="synthetic")
+    (whisker,) = figure.axes[0].collections[0].get_segments()
+    np.testing.assert_allclose(whisker[:, 0], [0.6, 0.9])
+
+
+def test_a_chip_is_shown_in_physical_units():
+    """Sand is stored in g/kg and read in percent: 400 becomes 40."""
+    grid = grids.chip_grid(30.3, -98.8, size_px=16, pixel_size_m=160)
+    bands = ("sand", "silt", "clay", "bdod")
+    chip = contracts.Chip(np.full((4, 16, 16), 400.0, np.float32), bands, grid)
+    figure = plots.chip_panel(chip, source="soilgrids", title="synthetic")
+    image = figure.axes[0].get_images()[0]
+    assert float(image.get_array().max()) == pytest.approx(40)
+    assert image.get_extent() == [-1.28, 1.28, -1.28, 1.28]
+    assert "sand [%]" in all_labels(figure)
+
+
+def test_an_optical_chip_comes_in_true_colour_first():
+    grid = grids.chip_grid(30.3, -98.8, size_px=8, pixel_size_m=10)
+    values = np.random.default_rng(2).uniform(500, 3000, (4, 8, 8)).astype(np.float32)
+    chip = contracts.Chip(values, ("B2", "B3", "B4", "B8"), grid)
+    figure = plots.chip_panel(chip, source="sentinel2", title="synthetic")
+    colour = figure.axes[0].get_images()[0].get_array()
+    assert colour.shape == (8, 8, 3)
+    # The reddest pixel is the one where B4 is highest.
+    assert np.argmax(colour[..., 0]) == np.argmax(values[2])
