@@ -6,9 +6,11 @@ import pytest
 import torch
 import xarray as xr
 
+from soilkit import rasters, sources
 from soilkit.contracts import Grid
+from soilkit.datasets import Inputs
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.maps import Scene, map_grid, predict_map
+from soilkit.maps import Scene, map_grid, predict_map, scene_from_layers, to_cog
 from soilkit.models.xception_fusion import XceptionFusion
 
 torch.set_num_threads(1)
@@ -147,3 +149,47 @@ def test_scenes_that_do_not_fit_are_refused():
         Scene(grid(), low=np.zeros((2, 16, 16)))
     with pytest.raises(UnknownNameError, match="exact"):
         predict_map(CentreMean(), eastings(), mode="quick", progress=False)
+
+
+def test_a_cog_reads_back_in_the_right_place(tmp_path):
+    """rasterio finds each cell's easting at that easting."""
+    mapped = predict_map(CentreMean(), eastings(), progress=False)
+    to_cog(mapped, tmp_path / "map.tif", tags={"data": "synthetic"})
+    grid_read = rasters.grid_of(tmp_path / "map.tif")
+    assert grid_read == map_grid(mapped)
+    values = rasters.read(tmp_path / "map.tif", grid_read)[0]
+    np.testing.assert_array_equal(values[0], grid_read.x_m)
+
+
+def test_a_scene_is_normalised_as_in_training():
+    """VV from -25 to 5 dB: -10 dB is the middle, 0; Sentinel-2 feeds B4 first; SMAP in m3 m-3."""
+    inputs = Inputs(high=("sentinel1", "sentinel2"), low=("soilgrids",), coarse=("smap", "gldas"))
+    sentinel2 = [band.name for band in sources.get("sentinel2").bands]
+    layers = {
+        "sentinel1": np.full((3, SIDE, SIDE), -10.0),
+        "sentinel2": np.stack([np.full((SIDE, SIDE), 100.0 * i) for i in range(len(sentinel2))]),
+        "soilgrids": np.full((4, SIDE // 16, SIDE // 16), np.nan),
+        "smap": np.full((5, 5), 12.5),  # mm in 50 mm: 0.25
+        "gldas": np.full((5, 5), 30.0),  # kg m-2 in 100 mm: 0.30
+    }
+    statistics = {"smap": (0.15, 0.1), "gldas": (0.25, 0.05)}
+    scene = scene_from_layers(layers, grid=grid(), inputs=inputs, statistics=statistics)
+    vv = sources.get("sentinel1").band("VV").normalisation
+    b4 = sources.get("sentinel2").band("B4").normalisation
+    assert scene.high.shape == (9, SIDE, SIDE)
+    assert scene.high[0, 0, 0] == pytest.approx(vv(np.array(-10.0)))
+    assert scene.high[3, 0, 0] == pytest.approx(b4(np.array(100.0 * sentinel2.index("B4"))))
+    assert np.isnan(scene.low).all()
+    np.testing.assert_allclose(scene.coarse[:, 2, 2], [1.0, 1.0], rtol=1e-6)
+
+    with pytest.raises(ContractError, match="lacks soilgrids, gldas"):
+        del layers["soilgrids"], statistics["gldas"]
+        scene_from_layers(layers, grid=grid(), inputs=inputs, statistics=statistics)
+
+
+def test_coarse_layers_may_be_single_numbers():
+    inputs = Inputs(high=(), low=(), coarse=("smap",))
+    scene = scene_from_layers(
+        {"smap": np.array(12.5)}, grid=grid(), inputs=inputs, statistics={"smap": (0.25, 0.1)}
+    )
+    assert scene.coarse.tolist() == [0.0]

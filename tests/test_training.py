@@ -262,6 +262,20 @@ def test_a_loader_without_a_whole_batch_says_so():
         fit(scalar_model(), scalar_loaders(n=4), losses.mse, settings=Settings(steps=2))
 
 
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(ContractError, match="float8"):
+def test_unknown_choices_are_refused_with_the_ones_there_are():
+    with pytest.raises(ContractError, match="'float8': choose one of float32, bfloat16"):
         Settings(precision="float8")
+    with pytest.raises(ContractError, match="choose one of sgd, adam"):
+        Settings(optimizer="rmsprop")
+
+
+def test_adam_resumes_exactly_too(tmp_path):
+    """Its second moments and step counts are part of the state."""
+    settings = Settings(steps=9, optimizer="adam", learning_rate=0.01, validate_every=4)
+    options = {"settings": settings, "progress": False}
+    fit(scalar_model(), scalar_loaders(), losses.huber, path=tmp_path / "a.pt", **options)
+    with pytest.raises(Killed):
+        fit(scalar_model(), scalar_loaders(), killed_at(6), path=tmp_path / "b.pt", **options)
+    fit(scalar_model(), scalar_loaders(), losses.huber, path=tmp_path / "b.pt", **options)
+    a, b = weights(tmp_path / "a.resume.pt"), weights(tmp_path / "b.resume.pt")
+    assert all(torch.equal(a[k], b[k]) for k in a)

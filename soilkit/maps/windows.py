@@ -1,7 +1,8 @@
-"""Maps: a model slid over a region, one window for each 320 m cell."""
+"""A model slid over a region, one window for each 320 m cell."""
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,50 +11,14 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
+from soilkit import rasters
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.maps.scene import LOW_PIXEL_RATIO, Scene
 
 WINDOW_PX = 256
-LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
 MODES = ("exact",)
 STANDARD_NAME = "volume_fraction_of_condensed_water_in_soil"  # CF standard name table
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A region's layers, normalised as in training, NaN where there is none.
-
-    Parameters
-    ----------
-    grid : Grid
-        Of the high-resolution layers (10 m); also needed where there are none.
-    high : array (band, row, col) or None
-    low : array (band, row / 16, col / 16) or None
-        160 m pixels from the same north-west corner.
-    coarse : array (scalar,) or (scalar, row, col) or None
-        One value for the region, or a raster of any pixel size over the grid's bounds, read at each
-        window's centre.
-
-    Raises
-    ------
-    ContractError
-        When shapes and grid disagree.
-    """
-
-    grid: Grid
-    high: np.ndarray | None = None
-    low: np.ndarray | None = None
-    coarse: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        shape = (self.grid.height, self.grid.width)
-        low_shape = tuple(-(-side // LOW_PIXEL_RATIO) for side in shape)
-        for name, values, wanted in (("high", self.high, shape), ("low", self.low, low_shape)):
-            if values is not None and values.shape[1:] != wanted:
-                raise ContractError(
-                    f"The scene's {name} layers have rows and columns {values.shape[1:]}; its grid "
-                    f"of {shape} pixels wants {wanted}. Cut both over the same bounds."
-                )
 
 
 def predict_map(
@@ -101,7 +66,7 @@ def predict_map(
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 3e
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, section 3e
     """
     if mode not in MODES:
         raise UnknownNameError(f"No mode {mode!r}; there is {', '.join(MODES)}.")
@@ -141,6 +106,27 @@ def map_grid(dataset: xr.Dataset) -> Grid:
     left, top = float(dataset.x[0]) - size / 2, float(dataset.y[0]) + size / 2
     crs = dataset["crs"].attrs["code"]
     return Grid(crs, left, top, size, dataset.sizes["y"], dataset.sizes["x"])
+
+
+def to_cog(
+    dataset: xr.Dataset, path: str | os.PathLike[str], *, tags: dict[str, str] | None = None
+) -> None:
+    """Write a map's soil moisture as a cloud-optimised GeoTIFF, NaN = no data.
+
+    Parameters
+    ----------
+    dataset : Dataset from ``predict_map``
+    path : file to write
+    tags : dataset tags, such as the model, the data's hash, or that it is synthetic
+    """
+    rasters.write_cog(
+        path,
+        dataset["soil_moisture"].values,
+        grid=map_grid(dataset),
+        names=["soil_moisture"],
+        units=["m3 m-3"],
+        tags=tags,
+    )
 
 
 def _step_px(scene: Scene, stride_m: float) -> int:
