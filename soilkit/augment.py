@@ -30,7 +30,7 @@ class Augment:
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 3b2, Table 6
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, section 3b2, Table 6
 
     Examples
     --------

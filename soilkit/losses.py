@@ -23,7 +23,7 @@ def huber(predicted: torch.Tensor, observed: torch.Tensor, *, delta: float = 0.4
     References
     ----------
     .. [1] Huber (1964), doi:10.1214/aoms/1177703732
-    .. [2] Batchu et al. (2022), arXiv:2205.00402, section 3b1
+    .. [2] Batchu et al. (2022), arXiv:2206.09649, section 3b1
 
     Examples
     --------
