@@ -100,7 +100,7 @@ def by_sensor(samples, stations, *, seed=0, fractions=FRACTIONS):
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 2c1
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, section 2c1
     """
     sensors = stations["sensor_id"].astype("str").drop_duplicates()
     units = pd.Series(np.arange(len(sensors)), index=pd.Index(sensors))
@@ -173,7 +173,8 @@ def folds_by_block(samples, stations, *, n_folds=5, size_deg=BLOCK_SIZE_DEG, see
             f"{blocks.nunique()} blocks of {size_deg:g} degrees. "
             "Ask for fewer folds or smaller blocks."
         )
-    folds = _fill(blocks, np.full(n_folds, 1 / n_folds), np.random.default_rng(seed))
+    shares = np.full(n_folds, 1 / n_folds)
+    folds = _fill(blocks, shares, np.random.default_rng(seed), largest_first=True)
     folds = folds.groupby(chip_groups(stations)).transform("max")
     return _per_sample(samples, "station_id", folds, name=f"folds_by_block ({size_deg:g} degrees)")
 
@@ -236,15 +237,20 @@ def _draw(units, *, seed, fractions):
     return parts.map(dict(enumerate(LABELS)))
 
 
-def _fill(units, shares, rng):
+def _fill(units, shares, rng, *, largest_first=False):
     """Give units in random order to the part that lacks most members; a number per member.
 
     The last units go to parts still empty, so that a few large units leave no part without any.
+    Folds all serve alike, so they take the largest units first and come out even; labels do not,
+    or the densest network would always train.
     """
     numbers, sizes = np.unique(units.to_numpy(), return_counts=True)
     lacking, part_of = shares * sizes.sum(), {}
     empty = set(np.flatnonzero(shares > 0))
-    for position, unit in enumerate(rng.permutation(len(numbers))):
+    order = rng.permutation(len(numbers))
+    if largest_first:
+        order = order[np.argsort(-sizes[order], kind="stable")]
+    for position, unit in enumerate(order):
         must_fill = len(numbers) - position <= len(empty)
         part = max(sorted(empty) if must_fill else range(len(shares)), key=lambda k: lacking[k])
         part_of[numbers[unit]] = part

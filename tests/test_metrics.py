@@ -382,6 +382,15 @@ def test_strata_have_their_own_lines_and_small_ones_are_marked():
         metrics.summarize(scores, stations, by="soil")
 
 
+def test_no_scores_make_empty_tables_with_their_columns():
+    """A split without stations writes a scores.csv without rows, not an error."""
+    scores, stations = scattered_scores()
+    none = scores.iloc[:0]
+    summary = metrics.summarize(none, stations, by="koeppen")
+    table = metrics.to_scores_table(none, summary, metrics.block_means(none, stations))
+    assert len(table) == 0 and {"koeppen", "metric", "value"} <= set(table.columns)
+
+
 def test_without_places_networks_are_the_clusters():
     """Six networks make an interval, four do not."""
     scores, stations = scattered_scores()

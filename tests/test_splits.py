@@ -170,6 +170,18 @@ def test_folds_test_every_sample_once_and_share_the_stations():
         splits.folds_by_block(samples, stations, n_folds=99)
 
 
+def test_a_dense_block_fills_a_fold_of_its_own():
+    """Thirty stations in one block and forty blocks of one: no fold gets both."""
+    rng = np.random.default_rng(0)
+    dense = zip(rng.uniform(30.1, 30.9, 30), rng.uniform(-98.9, -98.1, 30), strict=True)
+    lone = [(33 + 2 * (i % 8), -103 + 2 * (i // 8)) for i in range(40)]
+    stations = stations_at(*dense, *lone)
+    samples = samples_of(stations, each=1)
+    for seed in range(5):
+        counts = splits.folds_by_block(samples, stations, n_folds=5, seed=seed).value_counts()
+        assert sorted(counts) == [10, 10, 10, 10, 30]
+
+
 def test_a_network_left_out_is_tested_alone():
     """No station of it trains, and no other station tests unless its chip overlaps one."""
     stations = scattered(60, networks=["A", "B", "C"] * 20)

@@ -11,6 +11,11 @@ from soilkit.metrics.points import METRICS
 from soilkit.metrics.stations import OK
 
 UNKNOWN = "unknown"
+SUMMARY = (
+    "mean", "mean_lower", "mean_upper", "median", "median_lower", "median_upper", "q25", "q75",
+    "n_sensors", "n_stations", "n_clusters", "is_small", "status",
+)  # fmt: skip
+BLOCK_MEANS = ("value", "lower", "upper", "n_blocks", "n_stations", "status")
 
 
 def summarize(
@@ -60,7 +65,7 @@ def summarize(
             rng = np.random.default_rng(seed)  # the same draws for every line: comparable
             row = _line(part, metric, confidence=confidence, rng=rng, kind=kind)
             rows.append({**dict(zip(keys, key, strict=True)), "metric": metric, **row})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*keys, "metric", *SUMMARY])
 
 
 def _classes(scores, stations, *, by):
@@ -146,7 +151,7 @@ def block_means(
             line["n_stations"] = found["station_id"].nunique()
             line["status"] = _status(len(found), line["n_blocks"], "block")
             rows.append({"model": model, "split": split, "metric": metric, **line})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "split", "metric", *BLOCK_MEANS])
 
 
 def mean_of_means(values, cluster, *, confidence):

@@ -26,7 +26,8 @@ def to_scores_table(*tables: pd.DataFrame) -> pd.DataFrame:
     long = pd.concat([_long(table) for table in tables], ignore_index=True)
     words = [name for name in long.columns if name not in VALUES]
     long[words] = long[words].astype(object).fillna("").astype("str")
-    long = long[[*words, *VALUES]]
+    kinds = dict.fromkeys(VALUES[1:-1], float) | dict.fromkeys(("metric", "status"), "str")
+    long = long[[*words, *VALUES]].astype(kinds)
     contracts.check(long, contracts.SCORES)
     return long
 

@@ -138,8 +138,8 @@ GROUND = (
         cadence="",
         dated_by="static",
         resolution="low",
-        lives_at="Not published as maps: derive them from gNATSGO's tables, or from texture and "
-        "bulk density with soilkit.retention.",
+        lives_at="Not published as maps: derive them from gNATSGO's tables (USDA-NRCS Geospatial "
+        "Data Gateway), or from texture and bulk density by a pedotransfer function.",
         citation="Soil Survey Staff (2020), gNATSGO, USDA-NRCS",
     ),
     Source(
