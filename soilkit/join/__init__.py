@@ -122,7 +122,7 @@ def anchored_join(
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, section 2b, Tables 5 and 20
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, section 2b, Tables 5 and 20
     """
     rules = _check_rules(bounds, anchor, causal=causal, max_cloud=max_cloud_fraction or {})
     contracts.check(stations, STATIONS)
