@@ -61,12 +61,7 @@ class SyntheticArchive:
         self.world = World(**world_options) if world is None else world
         self.revisit_days = revisit_days
         self.footprint_m = float(footprint_m)
-
-    @property
-    def version(self) -> str:
-        """The world's own version, its period and the hash of the sensors' constants."""
-        first, last = (str(t.astype("datetime64[D]")) for t in (self.world.start, self.world.end))
-        return f"{self.world.version}-{sensors.constants.HASH[:12]}-{first}-{last}"
+        self.version = _version(self.world)
 
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
@@ -79,9 +74,13 @@ class SyntheticArchive:
         places = self._places(stations)
         _known(source)
         if source in MISSIONS:
-            options = {"footprint_m": self.footprint_m, "revisit_days": self.revisit_days}
             table = synthetic_scenes.orbiting(
-                self.world, source, places=places, period=(start, end), **options
+                self.world,
+                source,
+                places=places,
+                period=self._inside(start, end),
+                footprint_m=self.footprint_m,
+                revisit_days=self.revisit_days,
             )
         elif source in products.BANDS:
             table = synthetic_scenes.periodic(
@@ -114,7 +113,7 @@ class SyntheticArchive:
         return Chip(np.ascontiguousarray(values), tuple(request.bands), request.grid)
 
     def _moment(self, request: ChipRequest) -> np.datetime64:
-        return self.world.start if np.isnat(request.time) else np.datetime64(request.time, "us")
+        return self.world.start if np.isnat(request.time) else request.time.astype("datetime64[us]")
 
     def _refusal(self, request: ChipRequest) -> str:
         """Why a request cannot be met, or nothing."""
@@ -194,6 +193,12 @@ class SyntheticArchive:
                 "give them, or leave these stations out."
             )
         return places
+
+
+def _version(world: World) -> str:
+    """The world's own version, the hash of the sensors' constants and the period."""
+    first, last = (str(t.astype("datetime64[D]")) for t in (world.start, world.end))
+    return f"{world.version}-{sensors.constants.HASH[:12]}-{first}-{last}"
 
 
 def _known(source: str) -> None:

@@ -10,7 +10,7 @@ from soilkit.world import calendars, schedule, sensors
 from soilkit.world.sensors import constants, optics, products
 
 MISSIONS = {"sentinel1": schedule.SENTINEL1, "sentinel2": schedule.SENTINEL2}
-SKY_PX = 32  # points a side at which a footprint's clouds are counted
+SKY_PX = 24  # points a side at which a footprint's clouds are counted
 Period = tuple[Any, Any]
 
 
@@ -36,13 +36,13 @@ def orbiting(
     """
     mission = MISSIONS[source]
     thin = revisit_days if source == "sentinel1" else None
-    inside = _clip(world, period)
     parts = []
     for place in places.itertuples(index=False):
         tracks = schedule.tracks_over(
             mission, float(place.longitude), latitude=float(place.latitude), side_m=footprint_m
         )
-        rows = _passes(_thinned(tracks, place, thin), place, (inside, footprint_m, thin))
+        kept = _thinned(tracks, place, revisit_days=thin, footprint_m=footprint_m)
+        rows = _passes(kept, place, (period, footprint_m, thin))
         if source == "sentinel2" and len(rows):
             rows["cloud_fraction"] = _cloud_fraction(world, place, rows["end"], footprint_m)
             rows["scene_id"] += "_" + tile(place.longitude, latitude=place.latitude)
@@ -50,21 +50,16 @@ def orbiting(
     return _scenes(source, pd.concat(parts, ignore_index=True) if parts else _empty())
 
 
-def _clip(world: Any, period: Period) -> Period:
-    return (
-        max(np.datetime64(period[0], "us"), world.start),
-        min(np.datetime64(period[1], "us"), world.end),
-    )
-
-
-def _thinned(tracks, place, revisit_days: int | None):
-    """All tracks, or the one nearest to the nominal incidence that covers the footprint."""
+def _thinned(tracks, place, *, revisit_days: int | None, footprint_m: float):
+    """All tracks, or the one nearest to the nominal incidence that covers the footprint best."""
     if revisit_days is None or not tracks:
         return tracks
 
-    def off(track) -> float:
+    def off(track) -> tuple[float, float]:
         distance = track.distance_m(place.longitude, place.latitude)
-        return abs(float(schedule.incidence_deg(distance)) - constants.NOMINAL_INCIDENCE_DEG)
+        covered = float(schedule.covered_fraction(track, distance, side_m=footprint_m))
+        angle = float(schedule.incidence_deg(distance))
+        return -covered, abs(angle - constants.NOMINAL_INCIDENCE_DEG)
 
     return (min(tracks, key=off),)
 
@@ -80,6 +75,7 @@ def _passes(tracks, place, options) -> pd.DataFrame:
             if revisit_days in (None, 6) or one.cycle % (revisit_days // 12) == 0:
                 rows.append((one.scene_id, one.start, one.end, track.direction, covered))
     table = pd.DataFrame(rows, columns=["scene_id", "start", "end", "orbit", "valid_fraction"])
+    table = table.sort_values(["end", "scene_id"], ignore_index=True)
     return table.assign(station_id=place.station_id, cloud_fraction=np.nan)
 
 
@@ -190,5 +186,5 @@ def _scenes(source: str, table: pd.DataFrame) -> pd.DataFrame:
     order += ["cloud_fraction", "orbit", "valid_fraction"]
     kinds = dict.fromkeys(("source", "scene_id", "station_id", "orbit"), "category")
     kinds |= {"start": "datetime64[us]", "end": "datetime64[us]"}
-    kinds |= {"cloud_fraction": float, "valid_fraction": float}
+    kinds |= {"cloud_fraction": "float64", "valid_fraction": "float64"}
     return table.assign(source=source)[order].astype(kinds)

@@ -230,8 +230,8 @@ def pass_at(
     for track in tracks_over(mission, longitude, latitude=latitude, side_m=side_m):
         for satellite in range(len(mission.satellites)):
             _, end = track.crossing(satellite)
-            cycle = round(float((np.datetime64(time, "us") - end) / DAY) / mission.repeat_days)
+            cycle = round(float((time - end) / DAY) / mission.repeat_days)
             found = Pass(track, satellite, cycle)
-            if abs(found.end - np.datetime64(time, "us")) <= SAME_PASS:
+            if abs(found.end - time) <= SAME_PASS:
                 return found
     return None

@@ -7,11 +7,13 @@ coarse ground itself through a radiometer.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from soilkit.world.sensors import constants as c
 from soilkit.world.sensors import lattice, passive
 
 SPIN_UP_DAYS = 120
+_NORMAL_MISSED, _NORMAL_FALSE = (float(ndtri(p)) for p in (c.RAIN_MISSED, 1 - c.RAIN_FALSE))
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Forcing:
 def observed_rain(forcing: Forcing, *, seed: int) -> np.ndarray:
     """Rain as a satellite product gives it: scaled, missed and invented, (cell, day), mm.
 
-    Errors are lognormal and correlated over about 100 km; 15 % of the wet days are missed and 4 %
+    Errors are lognormal and correlated over about 100 km; 12 % of the wet days are missed and 4 %
     of the dry ones invented [1]_. One error field serves every model.
 
     References
@@ -51,18 +53,17 @@ def observed_rain(forcing: Forcing, *, seed: int) -> np.ndarray:
     return np.where(rain > 0.2, seen, invented)  # (cell, day)
 
 
-_NORMAL_MISSED, _NORMAL_FALSE = -1.036, 1.751  # quantiles of 15 % and 96 %
-
-
-def palmer_surface_mm(rain_mm, pet_mm) -> np.ndarray:
+def palmer_surface_mm(rain_mm, pet_mm, *, observed_mm=None) -> np.ndarray:
     """Water of Palmer's surface layer, day by day.
 
     The upper inch fills first and gives all of the potential evapotranspiration while it lasts; the
-    lower layer gives the rest in proportion to what it holds [1]_.
+    lower layer gives the rest in proportion to what it holds [1]_. Where an observation of the
+    surface comes, the state moves towards it by a constant gain, as the mean of a filter does [2]_.
 
     Parameters
     ----------
     rain_mm, pet_mm : arrays (cell, day), mm d-1
+    observed_mm : array (cell, day), mm, optional; NaN where none
 
     Returns
     -------
@@ -71,23 +72,26 @@ def palmer_surface_mm(rain_mm, pet_mm) -> np.ndarray:
     References
     ----------
     .. [1] Palmer (1965), US Weather Bureau Research Paper 45
+    .. [2] Bolten et al. (2010), doi:10.1109/JSTARS.2009.2037163
 
     Examples
     --------
     >>> palmer_surface_mm(np.array([[30.0, 0, 0]]), np.array([[5.0, 5, 5]])).round(1)
     array([[25.4, 20.4, 15.4]])
     """
+    observed_mm = np.full(rain_mm.shape, np.nan) if observed_mm is None else observed_mm
     upper = np.full(len(rain_mm), c.PALMER_SURFACE_MM / 2)
     lower = np.full(len(rain_mm), c.PALMER_LOWER_MM / 2)
     out = np.empty(rain_mm.shape)
     for day in range(rain_mm.shape[1]):
-        upper = upper + rain_mm[:, day]
-        taken = np.minimum(upper, pet_mm[:, day])
-        upper = upper - taken
+        taken = np.minimum(upper + rain_mm[:, day], pet_mm[:, day])
+        upper = upper + rain_mm[:, day] - taken
         lower = lower - (pet_mm[:, day] - taken) * lower / c.PALMER_LOWER_MM
         spill = np.maximum(upper - c.PALMER_SURFACE_MM, 0)
-        upper = upper - spill
         lower = np.minimum(lower + spill, c.PALMER_LOWER_MM)
+        innovation = np.nan_to_num(observed_mm[:, day] - (upper - spill))
+        upper = upper - spill + c.ASSIMILATION_GAIN * innovation
+        upper = np.clip(upper, 0, c.PALMER_SURFACE_MM)
         out[:, day] = upper
     return out
 
@@ -140,7 +144,7 @@ def smap10km_mm(
     ----------
     forcing : Forcing
     seed : int
-    retrieval_m3_m3 : array (cell, day), m3 m-3, from day ``skip`` on; NaN where none
+    retrieval_m3_m3 : array (cell, day), m3 m-3; NaN where none
     skip : int, days before the first period
 
     References
@@ -148,9 +152,9 @@ def smap10km_mm(
     .. [1] Bolten et al. (2010), doi:10.1109/JSTARS.2009.2037163
     """
     rain, pet = observed_rain(forcing, seed=seed), _erroneous_pet(forcing, seed=seed)
-    model = _spun_up(palmer_surface_mm, rain, pet)[:, skip:]
-    seen = np.clip((retrieval_m3_m3 - 0.05) / 0.35, 0, 1) * c.PALMER_SURFACE_MM
-    model = model + c.ASSIMILATION_WEIGHT * np.where(np.isfinite(seen), seen - model, 0)
+    low, high = c.ASSIMILATED_RANGE_M3_M3
+    seen = np.clip((retrieval_m3_m3 - low) / (high - low), 0, 1) * c.PALMER_SURFACE_MM
+    model = _spun_up(palmer_surface_mm, rain, pet, observed_mm=seen)[:, skip:]
     n = model.shape[1] // 3
     mean = model[:, : 3 * n].reshape(len(model), n, 3).mean(axis=2)  # (cell, period)
     return np.clip(mean, 0, c.SMAP10KM_MAX_MM).astype(np.float32)
@@ -178,10 +182,14 @@ def _erroneous_pet(forcing: Forcing, *, seed: int) -> np.ndarray:
     return forcing.pet_mm * np.exp(c.PALMER_PET_LOG_STD * place[0])[:, None]
 
 
-def _spun_up(model, rain: np.ndarray, pet: np.ndarray) -> np.ndarray:
+def _spun_up(model, rain: np.ndarray, pet: np.ndarray, **observed: np.ndarray) -> np.ndarray:
     """Run a bucket over the first days once beforehand, so that its start is forgotten."""
     n = min(SPIN_UP_DAYS, rain.shape[1])
-    run = model(np.hstack([rain[:, :n], rain]), np.hstack([pet[:, :n], pet]))
+
+    def twice(values: np.ndarray) -> np.ndarray:
+        return np.hstack([values[:, :n], values])
+
+    run = model(twice(rain), twice(pet), **{name: twice(v) for name, v in observed.items()})
     return run[:, n:]
 
 

@@ -36,7 +36,7 @@ SATURATED_TO_DRY = (0.52, 0.51, 0.50, 0.50, 0.50, 0.50, 0.50, 0.38, 0.30)
 DARKENING = (15.0, 15.0, 15.0, 14.5, 14.0, 14.0, 13.0, 7.0, 5.0)
 # A closed green canopy: Jacquemoud and Baret (1990), doi:10.1016/0034-4257(90)90100-Z
 CANOPY = (0.025, 0.055, 0.025, 0.09, 0.32, 0.42, 0.45, 0.20, 0.09)
-SOIL_NDVI, CANOPY_NDVI = 0.14, 0.89  # ends of the linear mixture
+REFERENCE_MOISTURE_M3_M3 = 0.15  # of the soil that NDVI tells cover against
 SOIL_BRIGHTNESS_STD = 0.12  # between fields
 # Path reflectance of Rayleigh and a mean aerosol, and two-way transmittance, near nadir:
 # Vermote et al. (1997), doi:10.1109/36.581987
@@ -65,22 +65,24 @@ TB_NOISE_K = 1.3  # SMAP radiometer: Piepmeier et al. (2017), doi:10.1109/TGRS.2
 WATER_ERROR_STD = 0.25  # relative error of the ancillary vegetation water
 TEMPERATURE_ERROR_STD_K = 2.0
 # L band senses a skin shallower than the probe: Shellito et al. (2016), doi:10.1002/2016GL069946
-SKIN_GAIN, SKIN_DAYS = 0.0025, 2.5  # m3 m-3 per mm of rain; e-folding
+SKIN_GAIN, SKIN_DAYS = 0.0040, 2.5  # m3 m-3 per mm of rain; e-folding
 SMAP_EFFECTIVE_POROSITY = 0.55
 
 # --- coarse models ---------------------------------------------------------------------------
 # Errors of satellite precipitation, shared by the models: Maggioni et al. (2016),
 # doi:10.1175/JHM-D-15-0190.1
-RAIN_LOG_STD, RAIN_ERROR_SCALE_M = 0.7, 120_000.0
-RAIN_MISSED, RAIN_FALSE, RAIN_FALSE_MM = 0.15, 0.04, 6.0
+RAIN_LOG_STD, RAIN_ERROR_SCALE_M = 0.6, 120_000.0
+RAIN_MISSED, RAIN_FALSE, RAIN_FALSE_MM = 0.12, 0.04, 5.0
 RAIN_GAIN_STD = 0.2  # of a place, for all times
 # Palmer (1965), US Weather Bureau Research Paper 45: one inch above, the rest below
 PALMER_SURFACE_MM, PALMER_LOWER_MM = 25.4, 127.0
-PALMER_PET_LOG_STD, ASSIMILATION_WEIGHT = 0.15, 0.15  # Bolten et al. (2010)
+PALMER_PET_LOG_STD = 0.15
+# Bolten et al. (2010): the gain of the mean, and the retrievals that fill the layer
+ASSIMILATION_GAIN, ASSIMILATED_RANGE_M3_M3 = 0.5, (0.08, 0.42)
 SMAP10KM_MAX_MM = 25.39
 # Noah's 0-10 cm layer seen at a quarter degree: Rodell et al. (2004), doi:10.1175/BAMS-85-3-381
-NOAH_WILTING, NOAH_FIELD, NOAH_POROSITY = 0.10, 0.36, 0.46
-NOAH_DRAINAGE_DAYS, NOAH_RECHARGE, NOAH_PET_FACTOR = 4.0, 0.35, 0.55
+NOAH_WILTING, NOAH_FIELD, NOAH_POROSITY = 0.09, 0.39, 0.46
+NOAH_DRAINAGE_DAYS, NOAH_RECHARGE, NOAH_PET_FACTOR = 4.0, 0.35, 0.65
 NOAH_LAYER_MM = 100.0
 
 # --- maps ------------------------------------------------------------------------------------

@@ -48,7 +48,14 @@ def soil_reflectance(moisture_m3_m3, *, band: str) -> np.ndarray:
 
 
 def fractional_cover(ndvi) -> np.ndarray:
-    """Fraction of the ground under green leaves, linear in NDVI [1]_, 0-1.
+    """Fraction of the ground under green leaves, 0-1.
+
+    Red and near-infrared reflectances mix linearly between soil and a closed canopy [1]_; this is
+    the cover at which the mixture with soil of 0.15 m3 m-3 has the given NDVI.
+
+    Parameters
+    ----------
+    ndvi : array
 
     References
     ----------
@@ -56,10 +63,17 @@ def fractional_cover(ndvi) -> np.ndarray:
 
     Examples
     --------
-    >>> fractional_cover(np.array([0.1, 0.515, 0.95])).round(2)
-    array([0. , 0.5, 1. ])
+    >>> fractional_cover(np.array([0.1, 0.5, 0.95])).round(2)
+    array([0.  , 0.31, 1.  ])
     """
-    return np.clip((ndvi - c.SOIL_NDVI) / (c.CANOPY_NDVI - c.SOIL_NDVI), 0, 1)
+    soil_red, soil_nir = (
+        soil_reflectance(c.REFERENCE_MOISTURE_M3_M3, band=band) for band in ("B4", "B8")
+    )
+    red, nir = (c.CANOPY[c.OPTICAL_BANDS.index(band)] for band in ("B4", "B8"))
+    soil_difference, soil_sum = soil_nir - soil_red, soil_nir + soil_red
+    over = ndvi * soil_sum - soil_difference
+    under = (nir - red - soil_difference) - ndvi * (nir + red - soil_sum)
+    return np.clip(over / under, 0, 1)
 
 
 def sun(time: np.datetime64, *, latitude_deg: float) -> tuple[float, float]:
@@ -71,7 +85,7 @@ def sun(time: np.datetime64, *, latitude_deg: float) -> tuple[float, float]:
     ----------
     .. [1] Cooper (1969), doi:10.1016/0038-092X(69)90047-4
     """
-    day = (np.datetime64(time, "D") - np.datetime64(time, "Y")).astype(int)
+    day = int((time.astype("datetime64[D]") - time.astype("datetime64[Y]")).astype(int))
     declination = np.deg2rad(23.45) * np.sin(2 * np.pi * (284 + day) / 365)
     phi, hour = np.deg2rad(latitude_deg), np.deg2rad(SUN_HOUR_ANGLE_DEG)
     cosine = np.sin(phi) * np.sin(declination)
@@ -193,7 +207,7 @@ def render(
     .. [1] Vermote et al. (1997), doi:10.1109/36.581987
     """
     zenith, azimuth = sun(surface.time, latitude_deg=latitude_deg)
-    day = [np.datetime64(surface.time, "D")]
+    day = np.array([surface.time], dtype="datetime64[D]")
     rain = np.array([rain_mm])
     reach = c.CLOUD_HEIGHT_M * np.tan(zenith)
     towards_sun = (reach * np.sin(azimuth), reach * np.cos(azimuth))

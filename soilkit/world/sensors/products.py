@@ -78,7 +78,7 @@ def _smap_l3(seed: int, forcing: coarse.Forcing, state: Any) -> Product:
 
 def _smap(seed: int, forcing: coarse.Forcing, state: Any) -> Product:
     offset = int((calendars.SMAP10KM_EPOCH - forcing.days[0]).astype(int)) % 3
-    retrieval = _smap_l3(seed, forcing, state).values[:, offset:]
+    retrieval = _smap_l3(seed, forcing, state).values
     values = coarse.smap10km_mm(forcing, seed=seed, retrieval_m3_m3=retrieval, skip=offset)
     first = forcing.days[offset] + 3
     periods = calendars.smap10km(first, first + 3 * values.shape[1])
@@ -113,7 +113,7 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
     rows, cols = cells(source, longitude, latitude=latitude)
     pairs, inverse = np.unique(np.stack([rows.ravel(), cols.ravel()]), axis=1, return_inverse=True)
     found = product(world, source, rows=pairs[0], cols=pairs[1])
-    last = np.searchsorted(found.periods.end, np.datetime64(time, "us"), side="right") - 1
+    last = np.searchsorted(found.periods.end, time.astype("datetime64[us]"), side="right") - 1
     if last < 0:
         return np.full((1, *rows.shape), np.nan, dtype=np.float32)
     return found.values[inverse.ravel(), last].reshape(1, *rows.shape).astype(np.float32)

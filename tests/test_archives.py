@@ -1,0 +1,243 @@
+"""Every archive keeps the same promises; each test runs over each archive."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import contracts, grids, sources
+from soilkit.archives import open_archive
+from soilkit.contracts import Chip, ChipRequest, Failure
+from soilkit.errors import ContractError, UnknownNameError
+
+# A row an archive: how to open it, and a station that it covers.
+ARCHIVES = {"synthetic": {"seed": 0, "n_stations": 8}}
+PERIOD = "2019-06-01", "2019-07-01"
+ORBITING = ["sentinel1", "sentinel2"]
+STATIC = ["dem", "soilgrids", "land_cover"]
+PERIODIC = ["smap", "gldas", "modis_lai"]
+
+
+@pytest.fixture(scope="module", params=ARCHIVES)
+def archive(request):
+    return open_archive(request.param, **ARCHIVES[request.param])
+
+
+@pytest.fixture(scope="module")
+def stations():
+    """Two stations, the first with two probes."""
+    return pd.DataFrame(
+        {
+            "sensor_id": ["A__1__x__0.05__0.05", "A__1__y__0.05__0.05", "A__2__x__0.05__0.05"],
+            "station_id": ["A__1", "A__1", "A__2"],
+            "latitude": [36.4, 36.4, 40.1],
+            "longitude": [-99.2, -99.2, -96.7],
+        }
+    )
+
+
+def request(archive, scene, *, source, size_px=16, pixel_size_m=160.0):
+    grid = grids.chip_grid(36.4, -99.2, size_px=size_px, pixel_size_m=pixel_size_m)
+    bands = tuple(band.name for band in sources.get(source).bands)
+    time = scene.end.to_datetime64() if pd.notna(scene.end) else np.datetime64("NaT", "us")
+    return ChipRequest(source, scene.scene_id, "A__1", time, bands, grid, version=archive.version)
+
+
+def first_request(archive, stations, source, **options):
+    table = archive.scenes(stations, source, *PERIOD)
+    scene = next(table[table.station_id == "A__1"].itertuples())
+    return request(archive, scene, source=source, **options)
+
+
+@pytest.mark.parametrize("source", ORBITING + STATIC + PERIODIC)
+def test_scenes_keep_the_contract_with_one_row_a_scene_and_station(archive, stations, source):
+    """Two probes at one place see the same scenes, listed once."""
+    table = archive.scenes(stations, source, *PERIOD)
+
+    contracts.check(table, contracts.SCENES)
+    assert set(table.source) == {source}
+    assert set(table.station_id) == {"A__1", "A__2"}
+    assert not any(":" in scene for scene in table.scene_id.unique())
+
+
+@pytest.mark.parametrize("source", ORBITING + PERIODIC)
+def test_scenes_end_within_the_period_half_open(archive, stations, source):
+    """A scene that ends at the period's last moment belongs to the next period."""
+    table = archive.scenes(stations, source, *PERIOD)
+    last = table.end.max()
+
+    assert (table.end >= pd.Timestamp(PERIOD[0])).all()
+    assert (table.end < pd.Timestamp(PERIOD[1])).all()
+    assert (table.start <= table.end).all()
+    assert archive.scenes(stations, source, PERIOD[0], last).end.max() < last
+    assert archive.scenes(stations, source, last, PERIOD[1]).end.min() == last
+
+
+@pytest.mark.parametrize("source", STATIC)
+def test_a_static_source_has_one_scene_a_station_without_times(archive, stations, source):
+    table = archive.scenes(stations, source, *PERIOD)
+    assert table.scene_id.tolist() == ["static", "static"]
+    assert table[["start", "end"]].isna().all(axis=None)
+
+
+def test_radar_slices_of_a_pass_are_one_scene(archive, stations):
+    """No two radar scenes of a station lie within an hour."""
+    table = archive.scenes(stations, "sentinel1", *PERIOD).sort_values("end")
+    for _, rows in table.groupby("station_id", observed=True):
+        assert rows.end.diff().min() > pd.Timedelta("1h")
+
+
+@pytest.mark.parametrize("source", ORBITING + STATIC + PERIODIC)
+def test_a_chip_has_the_asked_bands_on_the_asked_grid(archive, stations, source):
+    asked = first_request(archive, stations, source)
+    [(answered, chip)] = archive.chips([asked])
+
+    assert answered == asked
+    assert isinstance(chip, Chip)
+    assert chip.values.shape == (len(asked.bands), 16, 16)
+    assert chip.values.dtype == np.float32
+    assert chip.grid == asked.grid and chip.bands == asked.bands
+
+
+def test_bands_come_in_the_order_in_which_they_were_asked(archive, stations):
+    asked = first_request(archive, stations, "sentinel1")
+    turned = dataclasses.replace(asked, bands=("angle", "VV"))
+    both = dict(archive.chips([asked, turned]))
+    np.testing.assert_array_equal(both[turned].values, both[asked].values[[2, 0]])
+
+
+def test_every_request_is_answered_once_whatever_the_order(archive, stations):
+    table = archive.scenes(stations, "sentinel1", *PERIOD)
+    rows = list(table[table.station_id == "A__1"].itertuples())
+    asked = [request(archive, row, source="sentinel1") for row in rows]
+
+    forth, back = dict(archive.chips(asked)), dict(archive.chips(asked[::-1]))
+
+    assert set(forth) == set(back) == set(asked)
+    assert all(forth[one].values.tobytes() == back[one].values.tobytes() for one in asked)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"bands": ("VV", "HH")}, "no band HH"),
+        ({"version": "another world"}, "asked of another world"),
+        ({"source": "palsar"}, "does not render 'palsar'"),
+        ({"scene_id": "S1A_IW_GRDH_1SDV_19990101"}, "no scene"),
+        ({"time": np.datetime64("2019-06-03T03:33:33", "us")}, "no scene"),
+        ({"time": np.datetime64("NaT", "us")}, "needs a time"),
+    ],
+)
+def test_what_cannot_come_is_a_failure_with_its_reason(archive, stations, change, reason):
+    asked = dataclasses.replace(first_request(archive, stations, "sentinel1"), **change)
+    [(_, failure)] = archive.chips([asked])
+    assert isinstance(failure, Failure) and failure.permanent
+    assert reason in failure.reason
+
+
+def test_a_failure_does_not_stop_the_other_chips(archive, stations):
+    good = first_request(archive, stations, "dem")
+    bad = dataclasses.replace(good, bands=("slope",))
+    answers = dict(archive.chips([bad, good]))
+    assert isinstance(answers[bad], Failure) and isinstance(answers[good], Chip)
+
+
+def test_cloud_fraction_is_what_qa60_flags_over_the_footprint(archive, stations):
+    """A 2.56 km chip's flagged fraction agrees with the scenes table."""
+    table = archive.scenes(stations, "sentinel2", *PERIOD)
+    rows = list(table[table.station_id == "A__1"].itertuples())
+    flagged = [
+        (chip.values[-1][np.isfinite(chip.values[-1])] > 0).mean()
+        for row in rows
+        for _, chip in archive.chips([request(archive, row, source="sentinel2")])
+    ]
+    np.testing.assert_allclose(flagged, [row.cloud_fraction for row in rows], atol=0.08)
+
+
+def test_valid_fraction_is_told_before_the_chip_is_fetched(archive):
+    """Along a line through a swath's edge some scenes cover a chip partly, and say by how much."""
+    line = pd.DataFrame({"longitude": np.arange(-100, -97.5, 0.02), "latitude": 37.0})
+    line["station_id"] = [f"L__{k}" for k in range(len(line))]
+    table = archive.scenes(line, "sentinel1", *PERIOD)
+    partly = table[(table.valid_fraction > 0.2) & (table.valid_fraction < 0.8)]
+    assert len(partly)
+    scene = partly.iloc[0]
+    place = line.set_index("station_id").loc[scene.station_id]
+    grid = grids.chip_grid(place.latitude, place.longitude, size_px=32, pixel_size_m=80)
+    asked = ChipRequest(
+        "sentinel1", scene.scene_id, scene.station_id, scene.end.to_datetime64(), ("VV",), grid
+    )
+    [(_, chip)] = archive.chips([asked])
+    assert chip.valid_fraction == pytest.approx(scene.valid_fraction, abs=0.06)
+
+
+@pytest.mark.parametrize("source", PERIODIC)
+def test_a_series_has_a_value_for_every_scene(archive, stations, source):
+    band = sources.get(source).bands[0].name
+    table = archive.series(stations, source, *PERIOD)
+    scenes = archive.scenes(stations, source, *PERIOD)
+
+    assert list(table.columns) == ["station_id", "scene_id", "start", "end", band]
+    assert np.isfinite(table[band]).all()
+    keys = ["station_id", "scene_id", "start", "end"]
+    pd.testing.assert_frame_equal(
+        table[keys].astype({"station_id": str, "scene_id": str}).reset_index(drop=True),
+        scenes[keys].astype({"station_id": str, "scene_id": str}).reset_index(drop=True),
+    )
+
+
+@pytest.mark.parametrize("source", ["smap", "gldas"])
+def test_a_series_and_its_chip_tell_the_same_value(archive, stations, source):
+    asked = first_request(archive, stations, source, size_px=1, pixel_size_m=10.0)
+    table = archive.series(stations, source, *PERIOD)
+    [(_, chip)] = archive.chips([asked])
+    mine = table[(table.station_id == "A__1") & (table.scene_id == asked.scene_id)]
+    assert chip.values.item() == mine[asked.bands[0]].item()
+
+
+def test_an_unknown_source_is_refused_by_name(archive, stations):
+    with pytest.raises(UnknownNameError, match="palsar.*sentinel1"):
+        archive.scenes(stations, "palsar", *PERIOD)
+    with pytest.raises(UnknownNameError, match="no series of 'dem'"):
+        archive.series(stations, "dem", *PERIOD)
+
+
+def test_stations_without_coordinates_are_refused(archive, stations):
+    with pytest.raises(ContractError, match="1 stations have no coordinates, A__2"):
+        archive.scenes(stations.assign(latitude=[36.4, 36.4, np.nan]), "dem", *PERIOD)
+
+
+# ---- the synthetic archive's own -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("days, most", [(6, 61), (12, 31), (24, 16)])
+def test_a_longer_revisit_keeps_one_track_and_fewer_anchors(stations, days, most):
+    archive = open_archive("synthetic", n_stations=2, revisit_days=days)
+    table = archive.scenes(stations, "sentinel1", "2019-01-01", "2020-01-01")
+    for _, rows in table.groupby("station_id", observed=True):
+        assert most - 2 <= len(rows) <= most
+        assert set(rows.end.diff().dropna()) == {pd.Timedelta(days=days)}
+        assert rows.orbit.nunique() == 1
+        assert (rows.valid_fraction == 1).all()
+
+
+def test_another_world_has_another_version():
+    names = {
+        open_archive("synthetic", n_stations=2, **options).version
+        for options in ({}, {"seed": 1}, {"start": "2019-02-01"})
+    }
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("name", ["earthengine", "stac"])
+def test_an_archive_that_is_not_built_says_so(name):
+    with pytest.raises(UnknownNameError, match="not built in this version"):
+        open_archive(name)
+
+
+def test_an_unknown_archive_or_revisit_is_refused():
+    with pytest.raises(UnknownNameError, match="No archive is called 'landsat'"):
+        open_archive("landsat")
+    with pytest.raises(ContractError, match="multiple of 12"):
+        open_archive("synthetic", revisit_days=7)
