@@ -3,8 +3,10 @@
 import errno
 import logging
 import os
+import weakref
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -399,6 +401,48 @@ def test_whole_sensors_stream_into_row_groups_and_come_back_in_order(tmp_path, r
     for values, expected in zip(found, wanted.values(), strict=True):
         assert values == pytest.approx(expected)
     assert observations["sensor_id"].cat.codes.is_monotonic_increasing
+
+
+def test_a_build_holds_no_more_than_one_waiting_group_of_each_kind(tmp_path, monkeypatch):
+    """Fifty sensors stream through; with groups of 30 rows at most a few wait in memory."""
+    monkeypatch.setattr(cache, "ROWS_PER_GROUP", 30)
+    alive, most = weakref.WeakSet(), []
+
+    class Sensor:
+        lost: ClassVar = {"lines": 10}
+
+        def __init__(self, number):
+            depth = 0.05 if number % 2 else 0.3
+            self.attributes = {"sensor_id": f"s{number}", "depth_to_m": depth}
+            self.readings = hourly("s", "2019-01-01", [0.2] * 10).drop(columns="sensor_id")
+            alive.add(self)
+
+    def sensors():
+        for number in range(50):
+            yield Sensor(number)
+            most.append(len(alive))
+
+    cache.build(tmp_path / "cache", sensors(), [])
+    assert len(most) == 50
+    assert max(most) <= 2 * 3 + 1
+
+
+def test_two_builds_of_one_archive_leave_one_whole_cache(tmp_path, read):
+    archive = archive_of(tmp_path, *ROWS)
+    read(archive)
+    (folder,) = (tmp_path / "cache").iterdir()
+    slower = type(
+        "Sensor",
+        (),
+        {
+            "attributes": {"sensor_id": "s", "depth_to_m": 0.05},
+            "readings": hourly("s", "2019-01-01", [0.2]),
+            "lost": {},
+        },
+    )
+    cache.build(folder, [slower], [])
+    assert len(read(archive)) == 3
+    assert [f.name for f in (tmp_path / "cache").iterdir()] == [folder.name]
 
 
 def test_ids_are_safe_file_names():

@@ -12,7 +12,6 @@ Row groups hold whole sensors, shallow and deep ones apart, so that a read touch
 """
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -93,9 +92,11 @@ def _move_into_place(partial: Path, folder: Path) -> None:
     done.mkdir()
     for file in list(partial.glob("*.parquet")):
         file.rename(done / file.name)
-    if folder.exists():  # a damaged cache, or another process was faster
-        shutil.rmtree(folder)
-    os.replace(done, folder)
+    try:
+        os.replace(done, folder)
+    except OSError:
+        if not folder.exists():  # another process was faster: its content is the same
+            raise
 
 
 def _write(partial: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]) -> None:
