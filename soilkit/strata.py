@@ -9,7 +9,7 @@ MIN_STATIONS = 5  # classes below are marked with an asterisk: seed tables 10-12
 UNKNOWN = ""
 
 # Copernicus Global Land Cover codes (Buchhorn et al. 2020, doi:10.5281/zenodo.3939050) to the
-# names of Batchu et al. (2022), arXiv:2205.00402, Table 10; it names no class for the rest.
+# names of Batchu et al. (2022), arXiv:2206.09649, Table 10; it names no class for the rest.
 LAND_COVER_NAMES = {
     20: "Shrubs",
     30: "Vegetation",
@@ -84,7 +84,7 @@ def land_cover_class(codes):
 
     References
     ----------
-    .. [1] Batchu et al. (2022), arXiv:2205.00402, Table 10
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, Table 10
 
     Examples
     --------

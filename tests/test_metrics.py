@@ -312,6 +312,17 @@ def test_intervals_that_ignore_memory_fail_where_ours_hold():
     assert rate["r"] > 0.91
 
 
+def test_intervals_hold_for_the_uneven_steps_of_clear_overpasses():
+    """A quarter of the days of a slow process, in runs with gaps, keeps the promised rate."""
+    rng = np.random.default_rng(11)
+    days = np.flatnonzero(rng.random(800) < np.where(np.arange(800) // 100 % 2, 0.45, 0.05))
+    x, y = correlated(rng, shape=(400, 800), rho=0.9, r=0.5)
+    table = predictions(0.06 * x[:, days], 0.06 * y[:, days] + 0.03, time=START + days * DAY)
+    scores = metrics.station_scores(table)
+    rate = covered(scores, {"r": 0.5, "ubrmse_m3_m3": 0.06, "bias_m3_m3": 0.03})
+    assert all(0.91 <= value <= 0.99 for value in rate.values()), rate
+
+
 def test_a_lower_confidence_gives_narrower_intervals():
     """Half of the 50 % intervals hold the truth."""
     rate, _ = simulate(

@@ -13,7 +13,8 @@ PLACES = ["station_id", "network"]
 class Groups:
     """Runs of rows, every row array (row,), every group array (group,); no group is empty.
 
-    ``which`` is each group's row in the table of keys. ``hours`` counts from the first row of all.
+    ``which`` is each group's row in the table of keys. ``hours`` counts from the earliest row, or
+    is zero where time was not asked for.
     """
 
     observed: np.ndarray
@@ -82,15 +83,18 @@ def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFr
     """
     numbers, n_groups = _group_numbers(predictions)
     # Small unsigned integers are sorted by radix, many times faster than by comparison.
-    order = np.argsort(numbers.astype(np.min_scalar_type(max(n_groups - 1, 0))), kind="stable")
+    small = numbers.astype(np.min_scalar_type(max(n_groups - 1, 0)))
     if in_time:
-        order = np.lexsort((predictions["time"].to_numpy(), numbers))
+        by_time = np.argsort(predictions["time"].to_numpy(), kind="stable")
+        order = by_time[np.argsort(small[by_time], kind="stable")]
+    else:
+        order = np.argsort(small, kind="stable")
     counts = np.bincount(numbers, minlength=n_groups)
     first = order[np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)[:n_groups]]
     keys = predictions[KEYS + PLACES].iloc[first].astype("str").reset_index(drop=True)
     observed = predictions["observed_m3_m3"].to_numpy(np.float64)[order]
     predicted = predictions["predicted_m3_m3"].to_numpy(np.float64)[order]
-    hours = _hours(predictions["time"])[order]
+    hours = _hours(predictions["time"])[order] if in_time else np.zeros(len(order))
     good = np.isfinite(observed) & np.isfinite(predicted)
     n = np.bincount(np.repeat(np.arange(n_groups), counts)[good], minlength=n_groups)
     if not good.all():
