@@ -7,6 +7,7 @@ needs no event loop, so that it is fast and safe in worker processes.
 
 import os
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -82,19 +83,21 @@ class Shards:
         """
         crop = self.size_px if crop_px is None else crop_px
         try:
-            return self._decode(self.file(row).read_bytes(), crop)
+            with self.file(row).open("rb", buffering=0) as shard:
+                return self._decode(shard, crop)
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise StoreError(
                 f"{self.file(row)} cannot be read ({error or type(error).__name__}). Run "
                 "chips.verify on the store, then chips.build again: it fetches what is damaged."
             ) from error
 
-    def _decode(self, shard: bytes, crop: int) -> np.ndarray:
+    def _decode(self, shard: FileIO, crop: int) -> np.ndarray:
         inner = inner_px(self.size_px)
         per_side = self.size_px // inner
         first = (self.size_px - crop) // 2
-        tail = shard[-(16 * per_side**2 + _CHECKSUM_BYTES) : -_CHECKSUM_BYTES]
-        index = np.frombuffer(tail, "<u8").reshape(per_side, per_side, 2)  # offset and length
+        index_bytes = 16 * per_side**2  # offset and length of each inner chunk
+        shard.seek(-index_bytes - _CHECKSUM_BYTES, os.SEEK_END)
+        index = np.frombuffer(shard.read(index_bytes), "<u8").reshape(per_side, per_side, 2)
         out = np.empty((self.bands, crop, crop), dtype="<i2")
         touched = range(first // inner, -(-(first + crop) // inner))
         for i in touched:
@@ -104,15 +107,16 @@ class Shards:
                 out[:, there_y, there_x] = self._chunk(shard, index[i, j])[:, here_y, here_x]
         return out
 
-    def _chunk(self, shard: bytes, place: np.ndarray) -> np.ndarray:
+    def _chunk(self, shard: FileIO, place: np.ndarray) -> np.ndarray:
         inner = inner_px(self.size_px)
         if place[0] == _ABSENT:  # zarr leaves out a chunk that holds nothing but fill
             return np.full((self.bands, inner, inner), FILL, dtype="<i2")
         start, length = (int(n) for n in place)
-        if start + length > len(shard):
+        if start + length > shard.seek(0, os.SEEK_END):
             raise ValueError("an inner chunk ends beyond its shard")
-        raw = _BLOSC.decode(memoryview(shard)[start : start + length])
-        return np.frombuffer(raw, "<i2").reshape(self.bands, inner, inner)
+        shard.seek(start)
+        packed = shard.read(length)
+        return np.frombuffer(_BLOSC.decode(packed), "<i2").reshape(self.bands, inner, inner)
 
 
 def _overlap(start: int, length: int, first: int, crop: int) -> tuple[slice, slice]:

@@ -90,7 +90,9 @@ class ChipStore:
         grid = entry.grid(self.size_px(source))
         return Chip(self.packing(source).unpack(packed), self.bands(source), grid)
 
-    def rows(self, source: str, scene_ids: Iterable[str], station_ids: Iterable[str]) -> np.ndarray:
+    def rows(
+        self, source: str, scene_ids: Iterable[str], *, station_ids: Iterable[str]
+    ) -> np.ndarray:
         """Where chips lie in the source's array, (chip,) int64.
 
         Raises

@@ -74,6 +74,8 @@ class Writer:
         place = (grid.crs, grid.left_m, grid.top_m, grid.pixel_size_m)
         new = Entry(*old.key, old.row, request.request_hash)
         new.crs, new.left_m, new.top_m, new.pixel_size_m = place
+        # zarr would read what stands there, damaged or not, to merge it with what comes
+        self.shards[request.source].file(old.row).unlink(missing_ok=True)
         failure = answer if isinstance(answer, Failure) else self._write(request, answer, new)
         if failure is not None:
             new.reason, new.permanent = failure.reason, failure.permanent

@@ -1,10 +1,12 @@
 """Packed crops to normalised tensors, by one look-up table a band."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from soilkit import sources
 from soilkit.chips import ChipStore, Packing
@@ -78,7 +80,7 @@ def images(layers: list[Layer], indices: Sequence[int]) -> torch.Tensor | None:
         return None
     sizes = [len(layer.bands) for layer in layers]
     side = layers[0].crop_px
-    out = torch.empty((len(indices), sum(sizes), side, side))
+    out = _empty((len(indices), sum(sizes), side, side))
     array = out.numpy()
     for n, i in enumerate(indices):
         first = 0
@@ -86,3 +88,11 @@ def images(layers: list[Layer], indices: Sequence[int]) -> torch.Tensor | None:
             layer.write(i, array[n, first : first + size])
             first += size
     return out
+
+
+def _empty(shape: tuple[int, ...]) -> torch.Tensor:
+    """A float32 tensor; in a worker shared memory from the start, which saves a copy."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
+    return torch.empty(0).set_(storage).reshape(shape)

@@ -1,0 +1,317 @@
+"""The chip store: whole, resumable, aware of damage, and honest about what it dropped."""
+
+import errno
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from soilkit import chips, grids
+from soilkit.chips import FILL, Packing
+from soilkit.chips.arrays import Shards
+from soilkit.errors import ContractError, SceneNotFoundError, StoreError, UnknownNameError
+from tests.helpers_archive import FakeArchive, analytic, broken, samples_table, stations_table
+
+STATIONS = stations_table(3)
+SAMPLES = samples_table(STATIONS)
+CHIPS = 2 * 3 + 3 + 3 + 3  # two radar passes, one optical scene, terrain and soil at three stations
+
+
+def build(path, archive=None, samples=SAMPLES, **options):
+    options = {"size_px": 32, "progress": False, "stations": STATIONS, **options}
+    return chips.build(samples, archive or FakeArchive(), path, **options)
+
+
+def station_zero_scene(source, scene="S1_0"):
+    return source, scene, "NET__S0"
+
+
+def test_a_scene_is_stored_once_per_station_however_many_samples_use_it(tmp_path):
+    archive = FakeArchive()
+    samples, drops = build(tmp_path / "c", archive)
+    store = chips.open_store(tmp_path / "c")
+    assert len(samples) == len(SAMPLES) == 8 and drops.empty
+    assert len(archive.asked) == CHIPS
+    assert {s: len(store.index(s)) for s in store.sources} == {
+        "sentinel1": 6, "sentinel2": 3, "dem": 3, "soilgrids": 3,
+    }  # fmt: skip
+    assert set(store.index("dem")["scene_id"]) == {"static"}
+
+
+def test_a_chip_reads_back_its_values_within_half_a_step_in_the_right_place(tmp_path):
+    archive = FakeArchive()
+    build(tmp_path / "c", archive)
+    store = chips.open_store(tmp_path / "c")
+    for request in archive.asked:
+        chip = store.read(request.source, request.scene_id, request.station_id)
+        step = store.packing(request.source).scale
+        assert chip.grid == request.grid and chip.bands == request.bands
+        np.testing.assert_allclose(chip.values, analytic(request), atol=0.51 * step)
+
+
+def test_low_and_high_resolution_chips_share_their_footprint(tmp_path):
+    build(tmp_path / "c", size_px=256)
+    store = chips.open_store(tmp_path / "c")
+    high = store.read("dem", "static", "NET__S1").grid
+    low = store.read("soilgrids", "static", "NET__S1").grid
+    assert (high.width, low.width) == (256, 16)
+    assert high.bounds_m == low.bounds_m
+    station = STATIONS.set_index("station_id").loc["NET__S1"]
+    assert high == grids.chip_grid(
+        station.latitude, station.longitude, size_px=256, pixel_size_m=10
+    )
+
+
+def test_the_request_carries_the_end_of_its_scene(tmp_path):
+    archive = FakeArchive()
+    build(tmp_path / "c", archive)
+    times = {r.scene_id: r.time for r in archive.asked}
+    assert times["S1_0"] == np.datetime64("2020-06-01T12:00")
+    assert times["S1_1"] == np.datetime64("2020-06-07T12:00")
+    assert times["S2_0"] == np.datetime64("2020-05-31T12:30")
+    assert np.isnat(times["static"])
+
+
+def test_a_second_build_asks_for_nothing_and_a_larger_one_for_the_rest_only(tmp_path):
+    build(tmp_path / "c", samples=SAMPLES[SAMPLES["sentinel1_scene"] == "S1_0"])
+    again, more = FakeArchive(), FakeArchive()
+    build(tmp_path / "c", again, samples=SAMPLES[SAMPLES["sentinel1_scene"] == "S1_0"])
+    build(tmp_path / "c", more)
+    assert again.asked == []
+    assert {r.scene_id for r in more.asked} == {"S1_1"}
+
+
+def test_an_interrupted_build_resumes_and_ends_like_an_uninterrupted_one(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "broken", FakeArchive(stop_after=7))
+    rest = FakeArchive()
+    samples, _ = build(tmp_path / "broken", rest)
+    build(tmp_path / "whole")
+    assert len(rest.asked) == CHIPS - 7 and len(samples) == len(SAMPLES)
+    hashes = [chips.open_store(tmp_path / name).data_hash for name in ("broken", "whole")]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_damaged_chunk_is_found_and_rebuilt(tmp_path):
+    build(tmp_path / "c")
+    store = chips.open_store(tmp_path / "c")
+    row = store.rows("sentinel1", ["S1_0"], station_ids=["NET__S0"])[0]
+    shard = store.shards("sentinel1").file(row)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(StoreError, match=r"chips\.verify"):
+        store.read(*station_zero_scene("sentinel1"))
+
+    damaged = chips.verify(tmp_path / "c")
+    archive = FakeArchive()
+    build(tmp_path / "c", archive)
+    assert damaged[["source", "scene_id", "station_id"]].values.tolist() == [
+        ["sentinel1", "S1_0", "NET__S0"]
+    ]
+    assert [(r.scene_id, r.station_id) for r in archive.asked] == [("S1_0", "NET__S0")]
+    assert chips.verify(tmp_path / "c").empty
+    assert chips.open_store(tmp_path / "c").data_hash == store.data_hash
+
+
+def test_a_lost_or_cut_shard_is_named_and_fetched_again(tmp_path):
+    build(tmp_path / "c")
+    store = chips.open_store(tmp_path / "c")
+    lost, cut = (store.shards("dem").file(row) for row in (0, 1))
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:20])
+    assert len(chips.verify(tmp_path / "c")) == 2
+    archive = FakeArchive()
+    build(tmp_path / "c", archive)
+    assert len(archive.asked) == 2 and chips.verify(tmp_path / "c").empty
+
+
+def test_rows_in_are_samples_plus_drops_whatever_fails(tmp_path):
+    archive = FakeArchive(failures={"S1_0": broken()}, holes={"S2_0": 0.1})
+    samples, drops = build(tmp_path / "c", archive, min_valid_fraction=0.95)
+    assert len(samples) + drops["count"].sum() == len(SAMPLES)
+    assert set(zip(drops["source"], drops["reason"], strict=True)) == {
+        ("sentinel1", "chip failed: no such asset"),
+        ("sentinel2", "chip below 95% valid"),
+    }
+
+
+def test_an_empty_chip_is_dropped_and_takes_no_space(tmp_path):
+    samples, drops = build(tmp_path / "c", FakeArchive(holes={"S1_1": 1.0}))
+    assert set(samples["sentinel1_scene"]) == {"S1_0"}
+    assert drops["reason"].unique().tolist() == ["chip failed: empty"]
+    store = chips.open_store(tmp_path / "c")
+    assert not any(store.shards("sentinel1").file(row).exists() for row in (3, 4, 5))
+    with pytest.raises(SceneNotFoundError, match="empty"):
+        store.read(*station_zero_scene("sentinel1", "S1_1"))
+
+
+def test_a_permanent_failure_is_never_asked_for_again_and_a_passing_one_is(tmp_path):
+    build(tmp_path / "c", FakeArchive(failures={"S1_0": broken(), "S1_1": broken("429", False)}))
+    archive = FakeArchive()
+    samples, _ = build(tmp_path / "c", archive)
+    assert {r.scene_id for r in archive.asked} == {"S1_1"}
+    assert set(samples["sentinel1_scene"]) == {"S1_1"}
+
+
+def test_a_lower_threshold_needs_no_new_chips(tmp_path):
+    strict, _ = build(tmp_path / "c", FakeArchive(holes={"S1_0": 0.5}))
+    archive = FakeArchive()
+    lenient, _ = build(tmp_path / "c", archive, min_valid_fraction=0.4)
+    assert (len(strict), len(lenient), len(archive.asked)) == (4, 8, 0)
+
+
+def test_a_masked_cloud_flag_is_unknown_and_no_hole(tmp_path):
+    class Masked(FakeArchive):
+        def chips(self, requests):
+            for request, chip in super().chips(requests):
+                if "QA60" in chip.bands:
+                    chip.values[chip.bands.index("QA60")] = np.nan
+                yield request, chip
+
+    samples, drops = build(tmp_path / "c", Masked())
+    assert len(samples) == len(SAMPLES) and drops.empty
+
+
+def test_a_full_disk_ends_with_a_clear_error_and_a_consistent_store(tmp_path, monkeypatch):
+    real, written = zarr.storage.LocalStore.set, []
+
+    async def full(self, key, value, *args, **options):
+        if "/c." in f"/{key}":
+            written.append(key)
+            if len(written) > 5:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return await real(self, key, value, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.storage.LocalStore, "set", full)
+        with pytest.raises(StoreError, match="disk is full"):
+            build(tmp_path / "c")
+    store = chips.open_store(tmp_path / "c")
+    kept = sum((store.index(s)["data_sha256"] != "").sum() for s in store.sources)
+    assert kept == 5 and chips.verify(tmp_path / "c").empty
+    archive = FakeArchive()
+    samples, _ = build(tmp_path / "c", archive)
+    assert len(archive.asked) == CHIPS - 5 and len(samples) == len(SAMPLES)
+
+
+def test_values_that_the_integers_cannot_hold_fail_by_name(tmp_path):
+    class Wild(FakeArchive):
+        def chips(self, requests):
+            for request, chip in super().chips(requests):
+                if request.source == "dem":
+                    chip.values[0, 0, 0] = 1e6
+                yield request, chip
+
+    samples, drops = build(tmp_path / "c", Wild())
+    assert samples.empty and drops["reason"].str.contains("outside the store's").all()
+
+
+def test_another_format_version_is_refused_by_name(tmp_path):
+    build(tmp_path / "c")
+    manifest = tmp_path / "c" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 99}))
+    with pytest.raises(StoreError, match="99"):
+        chips.open_store(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"size_px": 64}, "size_px"), ({"archive": FakeArchive(version="2")}, "archive"),
+     ({"bands": {"sentinel1": ["VV"]}}, "sources")],
+)  # fmt: skip
+def test_a_store_of_another_kind_is_not_added_to(tmp_path, options, word):
+    build(tmp_path / "c")
+    with pytest.raises(StoreError, match=word):
+        build(tmp_path / "c", **options)
+
+
+def test_only_the_named_bands_are_kept(tmp_path):
+    archive = FakeArchive()
+    build(tmp_path / "c", archive, bands={"sentinel2": ["B4", "B8"]}, sources=["sentinel2"])
+    assert {r.bands for r in archive.asked} == {("B4", "B8")}
+    assert chips.open_store(tmp_path / "c").bands("sentinel2") == ("B4", "B8")
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(StoreError, match="No chip store"):
+        chips.open_store(tmp_path / "nowhere")
+    with pytest.raises(ContractError, match="modis_lai_scene"):
+        build(tmp_path / "c", sources=["modis_lai"])
+    with pytest.raises(ContractError, match="NET__S0"):
+        build(tmp_path / "c", stations=STATIONS[STATIONS["station_id"] != "NET__S0"])
+    build(tmp_path / "c")
+    with pytest.raises(UnknownNameError, match="modis_lai"):
+        chips.open_store(tmp_path / "c").read("modis_lai", "x", "y")
+
+
+def test_the_manifest_names_networks_and_no_wall_clock_time(tmp_path):
+    build(tmp_path / "a", citations={"NET": "Someone (2020)"})
+    build(tmp_path / "b", citations={"NET": "Someone (2020)"})
+    manifests = [(tmp_path / n / "manifest.json").read_bytes() for n in "ab"]
+    assert manifests[0] == manifests[1]
+    assert chips.open_store(tmp_path / "a").manifest["networks"] == {"NET": "Someone (2020)"}
+
+
+def test_any_zarr_reader_sees_physical_values_and_places(tmp_path):
+    build(tmp_path / "c")
+    store = chips.open_store(tmp_path / "c")
+    chip = store.read("dem", "static", "NET__S2")
+    row = int(store.rows("dem", ["static"], station_ids=["NET__S2"])[0])
+    with xr.open_zarr(tmp_path / "c", group="dem", consolidated=False) as data:
+        np.testing.assert_allclose(data["values"][row].values, chip.values)
+        assert tuple(data["transform"][row].values) == chip.grid.transform
+        assert f"EPSG:{int(data['epsg'][row])}" == chip.grid.crs
+
+
+def test_a_store_travels_to_another_process(tmp_path):
+    build(tmp_path / "c")
+    store = chips.open_store(tmp_path / "c")
+    twin = pickle.loads(pickle.dumps(store))
+    assert twin.data_hash == store.data_hash
+    np.testing.assert_array_equal(
+        twin.read("dem", "static", "NET__S0").values, store.read("dem", "static", "NET__S0").values
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.sampled_from([16, 24, 130, 256, 362]),
+    bands=st.integers(1, 3),
+    share=st.floats(0.1, 1),
+    hole=st.booleans(),
+)
+def test_a_crop_from_the_shard_equals_zarrs_own(tmp_path_factory, size, bands, share, hole):
+    shards = Shards(tmp_path_factory.mktemp("s") / "values", bands, size)
+    shards.create(packing=Packing(1.0), attributes={})
+    array = shards.grow(2)
+    values = np.random.default_rng(size).integers(-3000, 3000, (bands, size, size)).astype("i2")
+    if hole:
+        values[:, : size // 2 + 1] = FILL  # zarr leaves out chunks of fill alone
+    array[1] = values
+    crop = max(2, int(share * size)) // 2 * 2
+    first = (size - crop) // 2
+    window = slice(first, first + crop)
+    expected = zarr.open_array(shards.path, mode="r")[1, :, window, window]
+    np.testing.assert_array_equal(shards.read(1, crop_px=crop), expected)
+
+
+@given(st.lists(st.floats(-600, 600, width=32) | st.just(np.nan), min_size=1))
+def test_packing_errs_by_half_a_step_at_most_and_keeps_holes(values):
+    values = np.array(values, dtype=np.float32)
+    packing = Packing(0.02)
+    back = packing.unpack(packing.pack(values))
+    np.testing.assert_array_equal(np.isnan(back), np.isnan(values))
+    known = np.isfinite(values)
+    assert (np.abs(back - values)[known] <= 0.01 + 1e-4).all()
+
+
+def test_an_empty_samples_table_builds_nothing(tmp_path):
+    samples, drops = build(tmp_path / "c", samples=SAMPLES.iloc[:0])
+    assert samples.empty and drops.empty and isinstance(drops, pd.DataFrame)
