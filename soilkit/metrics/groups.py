@@ -40,11 +40,10 @@ class Groups:
         """Deviations from each group's mean, (row,).
 
         The first value is taken off before the mean is: an offset of 1e4 then costs no digit,
-        and a constant series gives exact zeros. The second pass removes the mean's own rounding.
+        and a constant series gives exact zeros.
         """
         shifted = values - self.spread(values[self.starts])
-        first = shifted - self.spread(self.sum(shifted) / self.counts)
-        return first - self.spread(self.sum(first) / self.counts)
+        return shifted - self.spread(self.sum(shifted) / self.counts)
 
     def take(self, keep: np.ndarray) -> "Groups":
         """The groups where ``keep`` (group,) is true."""

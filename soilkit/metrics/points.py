@@ -21,7 +21,7 @@ def points(groups: Groups) -> dict[str, np.ndarray]:
     n = groups.counts
     x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
     difference = groups.predicted - groups.observed
-    scatter = groups.centred(difference)
+    scatter = y - x  # the centred difference
     norm = np.sqrt(groups.sum(x * x)) * np.sqrt(groups.sum(y * y))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = np.clip(groups.sum(x * y) / norm, -1, 1)
