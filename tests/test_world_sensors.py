@@ -395,7 +395,8 @@ def test_a_station_sees_every_track_each_12_days_by_either_satellite_in_6():
 def test_hashed_noise_is_standard_normal_and_of_unit_variance_when_smoothed():
     rows, cols = np.arange(400)[:, None], np.arange(400)[None, :]
     white = lattice.normals(np.uint64(3), rows=rows, cols=cols)
-    smooth = lattice.smooth(3, np.arange(0, 3e5, 700.0), np.arange(0, 3e5, 700.0), scale_m=1000)
+    line = np.arange(0, 3e5, 700.0)
+    smooth = lattice.smooth(3, (line, line), scale_m=1000)
     assert white.mean() == pytest.approx(0, abs=0.01)
     assert white.std() == pytest.approx(1, abs=0.01)
     assert smooth.std() == pytest.approx(1, abs=0.03)

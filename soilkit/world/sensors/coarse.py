@@ -40,14 +40,15 @@ def observed_rain(forcing: Forcing, *, seed: int) -> np.ndarray:
     """
     number = forcing.days.astype(np.int64)
 
-    def field(name: str, scale_m: float, when=number) -> np.ndarray:
+    def field(name: str, *, when=number) -> np.ndarray:
         seeds = lattice.keys((seed, name), when)
-        return lattice.smooth_points(seeds, forcing.y_m, forcing.x_m, scale_m=scale_m).T
+        place = forcing.y_m, forcing.x_m
+        return lattice.smooth_points(seeds, place, scale_m=c.RAIN_ERROR_SCALE_M).T
 
     rain = forcing.precipitation_mm
-    place = field("rain gain", c.RAIN_ERROR_SCALE_M, np.zeros(1, dtype=np.int64))
-    log = c.RAIN_LOG_STD * field("rain error", c.RAIN_ERROR_SCALE_M) + c.RAIN_GAIN_STD * place
-    chance = field("rain hit", c.RAIN_ERROR_SCALE_M)
+    place = field("rain gain", when=np.zeros(1, dtype=np.int64))
+    log = c.RAIN_LOG_STD * field("rain error") + c.RAIN_GAIN_STD * place
+    chance = field("rain hit")
     seen = np.where(chance < _NORMAL_MISSED, 0, rain * np.exp(log - c.RAIN_LOG_STD**2 / 2))
     invented = np.where(chance > _NORMAL_FALSE, c.RAIN_FALSE_MM * np.exp(log), 0)
     return np.where(rain > 0.2, seen, invented)  # (cell, day)
@@ -177,7 +178,7 @@ def gldas_kg_m2(forcing: Forcing, *, seed: int) -> np.ndarray:
 def _erroneous_pet(forcing: Forcing, *, seed: int) -> np.ndarray:
     seeds = lattice.keys((seed, "pet"), np.zeros(1, dtype=np.int64))
     place = lattice.smooth_points(
-        seeds, forcing.y_m, forcing.x_m, scale_m=c.RAIN_ERROR_SCALE_M
+        seeds, (forcing.y_m, forcing.x_m), scale_m=c.RAIN_ERROR_SCALE_M
     )  # (1, cell)
     return forcing.pet_mm * np.exp(c.PALMER_PET_LOG_STD * place[0])[:, None]
 

@@ -61,41 +61,41 @@ def normals(seeds, *, rows, cols) -> np.ndarray:
     return _NORMAL[(bits >> np.uint64(48)).astype(np.int32)]
 
 
-def smooth(seeds, y_m: np.ndarray, x_m: np.ndarray, *, scale_m: float) -> np.ndarray:
+def smooth(seeds, place: tuple[np.ndarray, np.ndarray], *, scale_m: float) -> np.ndarray:
     """Smooth unit-variance noise on a grid: a cubic B-spline through hashed normals.
 
     Parameters
     ----------
     seeds : int or uint64 array (scene,)
-    y_m, x_m : arrays (row,) and (col,), m
+    place : (y_m, x_m), arrays (row,) and (col,), m
     scale_m : float, m, spacing of the spline's knots
 
     Returns
     -------
     float32 array (row, col), or (scene, row, col) for an array of seeds
     """
-    rows, weight_rows = _spline(y_m / scale_m)
-    cols, weight_cols = _spline(x_m / scale_m)
+    rows, weight_rows = _spline(place[0] / scale_m)
+    cols, weight_cols = _spline(place[1] / scale_m)
     seeds = np.asarray(seeds, dtype=np.uint64)[..., None, None]
     knots = normals(seeds, rows=rows[:, None], cols=cols[None, :])  # (scene, knot row, knot col)
     return weight_rows @ knots @ weight_cols.T
 
 
-def smooth_points(seeds, y_m: np.ndarray, x_m: np.ndarray, *, scale_m: float) -> np.ndarray:
+def smooth_points(seeds, place: tuple[np.ndarray, np.ndarray], *, scale_m: float) -> np.ndarray:
     """The noise of ``smooth`` at scattered points.
 
     Parameters
     ----------
     seeds : uint64 array (scene,)
-    y_m, x_m : arrays (point,), m
+    place : (y_m, x_m), arrays (point,), m
     scale_m : float, m
 
     Returns
     -------
     float32 array (scene, point)
     """
-    first_row, weight_row = _cubic(np.asarray(y_m) / scale_m)
-    first_col, weight_col = _cubic(np.asarray(x_m) / scale_m)
+    first_row, weight_row = _cubic(np.asarray(place[0]) / scale_m)
+    first_col, weight_col = _cubic(np.asarray(place[1]) / scale_m)
     total = np.zeros((len(seeds), len(first_row)), dtype=np.float32)
     for i in range(4):
         for j in range(4):

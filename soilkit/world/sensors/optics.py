@@ -137,7 +137,7 @@ def sky(
 
     def field(name: str, scale_m: float) -> np.ndarray:
         seeds = lattice.keys((seed, name, grid.crs), number)
-        return lattice.smooth(seeds, *place, scale_m=scale_m)
+        return lattice.smooth(seeds, place, scale_m=scale_m)
 
     logit = c.CLEAR_SKY_LOGIT + c.SYNOPTIC_LOGIT * field("synoptic", c.SYNOPTIC_SCALE_M)
     logit = logit + (c.RAIN_LOGIT * np.tanh(np.asarray(rain_mm) / 5))[:, None, None]
@@ -164,7 +164,7 @@ def surface_reflectance(surface: Surface, *, seed: int) -> np.ndarray:
     moisture = surface.soil_moisture_m3_m3.astype(np.float32)
     cover = fractional_cover(surface.ndvi.astype(np.float32))
     bright = lattice.smooth(
-        lattice.key(seed, "soil brightness", grid.crs), grid.y_m, grid.x_m, scale_m=400.0
+        lattice.key(seed, "soil brightness", grid.crs), (grid.y_m, grid.x_m), scale_m=400.0
     )
     bright = (1 + np.float32(c.SOIL_BRIGHTNESS_STD) * bright) * (1 - cover)
     out = np.empty((len(c.OPTICAL_BANDS), *cover.shape), dtype=np.float32)

@@ -81,7 +81,7 @@ def _error(name: str, seed: int, native: Grid) -> np.ndarray:
     total = np.zeros((native.height, native.width), dtype=np.float32)
     for scale in c.SOILGRIDS_ERROR_SCALES_M:
         key = lattice.key(seed, "soilgrids", name, scale, native.crs)
-        total += lattice.smooth(key, native.y_m, native.x_m, scale_m=scale)
+        total += lattice.smooth(key, (native.y_m, native.x_m), scale_m=scale)
     return total / np.sqrt(len(c.SOILGRIDS_ERROR_SCALES_M))
 
 
@@ -94,7 +94,7 @@ def elevation(seed: int, grid: Grid) -> np.ndarray:
     """
     truth = fields.ground(seed, *grids.project(grid, grids.EASE2_CRS)).elevation_m
     key = lattice.key(seed, "dem", grid.crs)
-    error = lattice.smooth(key, grid.y_m, grid.x_m, scale_m=c.DEM_ERROR_SCALE_M)
+    error = lattice.smooth(key, (grid.y_m, grid.x_m), scale_m=c.DEM_ERROR_SCALE_M)
     return (truth + c.DEM_ERROR_M * error).astype(np.float32)[None]
 
 
