@@ -139,7 +139,8 @@ def predict(
     array (sample,) float32, m3 m-3
     """
     bar = tqdm(loader, disable=not progress, unit="batch")
-    return _predict(model, bar, dtype=Settings(precision=precision).dtype)[0]
+    with _memory_advice():
+        return _predict(model, bar, dtype=Settings(precision=precision).dtype)[0]
 
 
 def _predict(model, loader, *, dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +148,7 @@ def _predict(model, loader, *, dtype) -> tuple[np.ndarray, np.ndarray]:
     was_training = model.training
     model.eval()
     predicted, observed = [], []
-    with torch.inference_mode(), _autocast(device, dtype), _memory_advice():
+    with torch.inference_mode(), _autocast(device, dtype):
         for batch in loader:
             high, low, coarse, moisture = _to(device, batch)
             predicted.append(model(high, low, coarse).float().cpu())
@@ -212,9 +213,10 @@ def _memory_advice() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "memory" not in str(error):
+        words = "out of memory", "allocate memory"
+        if type(error) is RuntimeError and not any(word in str(error) for word in words):
             raise
         raise MemoryError(
-            f"A batch does not fit into memory ({str(error).splitlines()[0]}). Halve batch_size, "
-            'or choose preset="small", or precision="bfloat16".'
+            f"A batch does not fit into memory ({str(error).partition(chr(10))[0]}). Halve "
+            'batch_size, or choose preset="small", or precision="bfloat16".'
         ) from error
