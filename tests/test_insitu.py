@@ -234,6 +234,16 @@ def test_percent_is_recognised_and_never_guessed(tmp_path, read):
         read(archive_of(tmp_path, *rows))
 
 
+def test_one_broken_sensor_does_not_make_its_network_percent(tmp_path, read, caplog):
+    wet = [f"2019/01/01 {hour:02}:00 1.5 C02 M" for hour in range(3)]
+    members = {file_name(): header_values(*ROWS), file_name("Medford"): header_values(*wet)}
+    with caplog.at_level(logging.WARNING, "soilkit.insitu"):
+        observations = read(write_zip(tmp_path / "a.zip", members))
+    assert observations["sensor_id"].unique().tolist() == ["ARM__Byron__Hydra__0.05__0.05"]
+    assert observations.attrs["counts"]["lost: value outside 0-1 m3 m-3"] == 3
+    assert "ARM__Medford__Hydra__0.05__0.05: most values exceed 1" in caplog.text
+
+
 def test_one_impossible_value_is_left_out_and_counted(tmp_path, read):
     observations = read(archive_of(tmp_path, *ROWS, "2019/01/02 00:00 1.7 G M"))
     assert observations["soil_moisture_m3_m3"].max() < 1

@@ -52,7 +52,7 @@ def read_ismn(
     UnknownNameError
         For a flag that ISMN does not know, asked for or found.
     UnitError
-        For a sensor whose values look like percent.
+        For a network whose values look like percent.
     """
     if unknown_flags not in ("raise", "drop"):
         raise ParameterError(f"unknown_flags is 'raise' or 'drop', found {unknown_flags!r}.")

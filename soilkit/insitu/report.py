@@ -30,7 +30,7 @@ def accepted_rows(sensors, tallies, *, flags, max_depth_m) -> pd.DataFrame:
     Raises
     ------
     UnitError
-        For a sensor most of whose accepted values exceed 1 m3 m-3.
+        For a network most of whose accepted values exceed 1 m3 m-3.
     """
     used = tallies[_carries(tallies, flags)]
     n, below, above = (
@@ -38,13 +38,25 @@ def accepted_rows(sensors, tallies, *, flags, max_depth_m) -> pd.DataFrame:
         for name in ("n", "n_below_0", "n_above_1")
     )
     near = _is_near(sensors, max_depth_m)
-    share_above = np.where(near, above / np.maximum(n, 1), 0)
-    if share_above.any():
-        worst = int(share_above.argmax())
-        name = sensors["sensor_id"].iloc[worst]
-        rules.refuse_percent(share_above[worst], where=f"The sensor {name}")
+    _refuse_percent(
+        sensors["sensor_id"].where(near), sensors["network"], n=n * near, above=above * near
+    )
     table = sensors.assign(n_accepted=n - below - above, n_outside=below + above)
     return table[near].sort_values("sensor_id", ignore_index=True)
+
+
+def _refuse_percent(sensor_id: pd.Series, network: pd.Series, *, n, above) -> None:
+    """A network shares one unit: most of it above 1 is percent, one such sensor alone is broken."""
+    if not above.any():
+        return
+    share = above / np.maximum(n, 1)
+    for name, rows in pd.DataFrame({"n": n, "above": above}).groupby(network).sum().iterrows():
+        worst = sensor_id.iloc[int(np.where(network == name, share, -1).argmax())]
+        rules.refuse_percent(
+            rows["above"] / max(rows["n"], 1), where=f"The network {name} (such as sensor {worst})"
+        )
+    for name in sensor_id[share > 0.5]:
+        LOG.warning("%s: most values exceed 1 m3 m-3; they are left out and counted", name)
 
 
 def counts(sensors, tallies, *, unreadable, flags, max_depth_m) -> pd.DataFrame:

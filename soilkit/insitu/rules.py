@@ -218,18 +218,20 @@ def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
 
 
 def _parsed(times: pd.Series) -> pd.Series:
-    """Times from text: one format throughout, or ISO 8601 of any length and any offsets."""
-    reason: Exception | None = None
-    for form in (None, "ISO8601"):
+    """Datetimes as they are, text as ISO 8601; 03/04/2020 has two meanings, so it is refused."""
+    if pd.api.types.is_datetime64_any_dtype(times):
+        return times
+    found = times.iloc[0] if len(times) else "none"
+    if not pd.api.types.is_numeric_dtype(times):
         try:
-            return pd.to_datetime(times, format=form)
+            return pd.to_datetime(times, format="ISO8601")
         except ValueError as error:
-            reason = error
+            found = f"{found!r}: {error}"
             if "ixed timezones" in str(error):  # every text has an offset, so UTC loses nothing
                 return pd.to_datetime(times, format="ISO8601", utc=True)
     raise ContractError(
-        f"The times cannot be read ({reason}). Write them as 2020-07-01 06:00, or convert "
-        "them with pandas.to_datetime(..., format=...) and pass the DataFrame."
+        f"Times should be ISO 8601, such as 2020-07-01 06:00; found {found}. Convert them with "
+        "pandas.to_datetime(..., format=...) and pass the DataFrame."
     )
 
 

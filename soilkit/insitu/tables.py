@@ -52,7 +52,7 @@ def read_table(
 
     Parameters
     ----------
-    path : str, Path or DataFrame
+    path : str, Path or DataFrame; times as datetimes or ISO 8601 text
     columns : mapping, as above
     units : "m3 m-3" or "percent", of soil moisture; it is checked against the values
     timezone : text, the zone of naive times: "UTC", "America/Chicago", "Etc/GMT+6", ...
