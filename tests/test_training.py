@@ -214,6 +214,24 @@ def test_a_run_does_not_go_on_from_another_runs_state(tmp_path):
     fit(scalar_model(), scalar_loaders(), losses.mse, settings=other, resume=False, **options)
 
 
+class Unreadable(list):
+    """A loader that must not be read."""
+
+    def __iter__(self):
+        raise AssertionError("read although there is nothing left to do")
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    """Called once more, it reads no data and hands back the same history and best weights."""
+    options = {"settings": Settings(steps=6), "path": tmp_path / "a.pt", "progress": False}
+    first, second = scalar_model(), scalar_model()
+    history = fit(first, scalar_loaders(), losses.huber, **options)
+    again = fit(second, Loaders(Unreadable([1, 2]), Unreadable([1])), losses.huber, **options)
+    assert again.equals(history)
+    coarse = torch.randn(4, 2)
+    assert torch.equal(first.eval()(None, None, coarse), second.eval()(None, None, coarse))
+
+
 class Runs:
     """Pickles to a call, as a hostile file would."""
 

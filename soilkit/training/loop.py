@@ -166,6 +166,8 @@ def _batches(loader: Any, settings: Settings, *, start: int) -> Iterator[tuple[i
         raise ContractError(
             "The training loader has no whole batch. Lower batch_size, or bring more samples."
         )
+    if start >= settings.steps:
+        return
     for epoch in range(start // len(loader), -(-settings.steps // len(loader))):
         _order(loader, settings.seed, epoch)
         batches = iter(loader)
