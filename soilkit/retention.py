@@ -16,16 +16,16 @@ class Retention:
     ``residual`` and ``saturated`` in m3 m-3, ``alpha_per_cm`` in cm-1, ``n`` > 1 dimensionless.
     """
 
-    residual: np.ndarray
-    saturated: np.ndarray
-    alpha_per_cm: np.ndarray
-    n: np.ndarray
+    residual: np.ndarray | float
+    saturated: np.ndarray | float
+    alpha_per_cm: np.ndarray | float
+    n: np.ndarray | float
 
 
 def water_content(suction_cm, curve: Retention):
-    """Volumetric water content at a suction, theta_r + (theta_s - theta_r) / (1 + (a h)^n)^(1 - 1/n).
+    """Volumetric water content at a suction, after van Genuchten.
 
-    van Genuchten's curve with Mualem's m = 1 - 1/n [1]_.
+    theta = theta_r + (theta_s - theta_r) / (1 + (a h)^n)^m with Mualem's m = 1 - 1/n [1]_.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ def water_content(suction_cm, curve: Retention):
 
     Examples
     --------
-    A loam [1]_ is full at no suction, holds a quarter at field capacity, little at wilting point:
+    A loam, full at no suction, at field capacity and at the wilting point:
 
     >>> loam = Retention(0.078, 0.43, 0.036, 1.56)
     >>> water_content(np.array([0.0, 330.0, 15300.0]), loam).round(3)
-    array([0.43 , 0.164, 0.088])
+    array([0.43 , 0.165, 0.088])
     """
     scaled = curve.alpha_per_cm * np.maximum(suction_cm, 0.0)
     filled = (1 + scaled**curve.n) ** (1 / curve.n - 1)
@@ -100,7 +100,7 @@ def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_perc
 
     >>> soil = from_texture(np.array([85.0, 20.0]), np.array([5.0, 45.0]), bulk_density_g_cm3=1.4)
     >>> water_content(WILTING_POINT_CM, soil).round(2)
-    array([0.04, 0.25])
+    array([0.03, 0.23])
     """
     clay = np.clip(clay_percent, 1.0, 99.0)
     silt = np.clip(100.0 - np.asarray(sand_percent) - clay_percent, 1.0, 99.0)

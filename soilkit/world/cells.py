@@ -13,7 +13,8 @@ from soilkit.world.weather import koeppen, weather
 
 CELL_M = grids.EASE2_PIXEL_SIZE_M[9]
 SAMPLES_PER_SIDE = 12  # points in a cell whose ground stands for the whole cell
-MAX_BLOCKS = 96
+MAX_BLOCKS = 400  # about 0.8 MB each over two years
+BATCH = 48  # blocks computed together: numpy's overhead a day is paid once
 _DAY = np.timedelta64(1, "D")
 
 
@@ -39,6 +40,7 @@ class CellSeries:
     porosity: np.ndarray
     field_capacity: np.ndarray
     elevation_m: np.ndarray
+    irrigated_fraction: np.ndarray
     koeppen: np.ndarray
 
 
@@ -58,7 +60,7 @@ class CellState:
 
 @dataclass(frozen=True)
 class Block:
-    """A square of cells: ``values`` (name, day, cell), ``daily`` and ``static`` as in ``CellSeries``."""
+    """A square of cells: ``values`` (name, day, cell); the rest as in ``CellSeries``."""
 
     values: np.ndarray
     rain_hour: np.ndarray  # (day, cell), NaN on dry days
@@ -90,27 +92,34 @@ class Cells:
     def block(self, row: int, col: int) -> Block:
         """The block whose number is (row, col), from the cache or computed."""
         if (row, col) not in self._blocks:
-            self._blocks[row, col] = _compute(self, row, col)
-            if len(self._blocks) > MAX_BLOCKS:
-                self._blocks.popitem(last=False)
+            self._compute([(row, col)])
         self._blocks.move_to_end((row, col))
         return self._blocks[row, col]
 
-    def _parts(self, rows, cols):
+    def _compute(self, numbers):
+        for start in range(0, len(numbers), BATCH):
+            batch = numbers[start : start + BATCH]
+            self._blocks.update(zip(batch, _blocks(self, np.array(batch)), strict=True))
+        while len(self._blocks) > max(MAX_BLOCKS, len(numbers)):
+            self._blocks.popitem(last=False)
+
+    def parts(self, rows, cols):
         """Yield for each block touched: the block, positions in the request, cells in the block."""
         rows, cols = np.broadcast_arrays(np.atleast_1d(rows), np.atleast_1d(cols))
         numbers = np.stack([rows // c.BLOCK_CELLS, cols // c.BLOCK_CELLS])
         cell = rows % c.BLOCK_CELLS * c.BLOCK_CELLS + cols % c.BLOCK_CELLS
-        for row, col in np.unique(numbers, axis=1).T:
-            here = np.flatnonzero((numbers[0] == row) & (numbers[1] == col))
-            yield self.block(int(row), int(col)), here, cell[here]
+        touched = [(int(row), int(col)) for row, col in np.unique(numbers, axis=1).T]
+        self._compute([number for number in touched if number not in self._blocks])
+        for number in touched:
+            here = np.flatnonzero((numbers[0] == number[0]) & (numbers[1] == number[1]))
+            yield self.block(*number), here, cell[here]
 
     def series(self, rows, cols) -> CellSeries:
         """Daily series of cells (see ``CellSeries``)."""
         n = np.broadcast(np.atleast_1d(rows), np.atleast_1d(cols)).size
         days = self.days[self.kept]
         out: dict = {}
-        for block, here, cell in self._parts(rows, cols):
+        for block, here, cell in self.parts(rows, cols):
             for name, values in block.daily.items():
                 out.setdefault(name, np.empty((n, len(days))))[here] = values[:, cell].T
             for name, values in block.static.items():
@@ -132,7 +141,7 @@ class Cells:
         self._check_period(index, times)
         n = np.broadcast(np.atleast_1d(rows), np.atleast_1d(cols)).size
         out = np.empty((len(moisture.NAMES), len(times), n))
-        for block, here, cell in self._parts(rows, cols):
+        for block, here, cell in self.parts(rows, cols):
             out[:, :, here] = _between(block, index, (part[:, None], cell))
         return out
 
@@ -160,81 +169,104 @@ def _between(block, index, moment):
     return out
 
 
-def _compute(cells: Cells, row: int, col: int) -> Block:
+def _blocks(cells: Cells, numbers) -> list[Block]:
+    """Compute some blocks together; inside, their rows are stacked: (day, block x row, col)."""
     n = c.BLOCK_CELLS
-    rows, cols = row * n + np.arange(n), col * n + np.arange(n)
-    u_m, v_m = cell_centre(rows, cols)
+    u_m, _ = cell_centre(0, numbers[:, 1:] * n + np.arange(n))  # (block, col)
+    _, v_m = cell_centre(numbers[:, :1] * n + np.arange(n), 0)  # (block, row)
     sky = weather(cells.seed, cells.days, u_m=u_m, v_m=v_m)
-    static, fractions, irrigated = _cell_ground(cells.seed, *np.meshgrid(u_m, v_m))
-    texture = tuple(static[k].reshape(n, n) for k in ("sand_percent", "clay_percent", "porosity"))
-    earth = moisture.soil(
-        cells.seed, texture, u_m=u_m[None, :] + 0 * v_m[:, None], v_m=v_m[:, None] + 0 * u_m
-    )
-    state = moisture.bucket(cells.seed, sky, soil=earth)
+    place_u = np.repeat(u_m, n, axis=0)  # (block x row, col)
+    place_v = np.repeat(v_m.reshape(-1, 1), n, axis=1)
+    static, fractions = _cell_ground(cells.seed, place_u, place_v)
+    earth = moisture.soil(cells.seed, static, u_m=place_u, v_m=place_v)
+    columns = _columns(cells.seed, (sky, earth), static)
+    flat = [
+        _flat(np.broadcast_to(columns[name], sky.snow_mm.shape), cells) for name in moisture.NAMES
+    ]
+    values = np.stack(flat)  # (name, day, cell)
+    whole = _pack(cells, values, (sky, earth, static, fractions))
+    size = n * n
+    return [_cut(whole, slice(k * size, (k + 1) * size)) for k in range(len(numbers))]
+
+
+def _columns(seed, world, static):
+    """Everything that ``moisture.NAMES`` lists, (day, row, col) or (row, col)."""
+    sky, earth = world
+    state = moisture.bucket(seed, sky, soil=earth)
     watering = moisture.irrigation(state, sky, soil=earth)
-    fraction = irrigated.reshape(n, n)
-    for name in ("surface", "fast"):
-        state[name] = state[name] + fraction * watering
-    state["root"] = state["root"] + 0.5 * fraction * watering
-    columns = {
-        **state, "irrigation": watering, "greenness": moisture.greenness(state, sky, soil=earth),
-        "temperature": sky.temperature_c, "soil_temperature": sky.soil_temperature_c,
-        "snow": sky.snow_mm, "melt": sky.melt_mm,
-        "middle": (earth.dry + earth.field_capacity) / 2, "irrigated_fraction": fraction,
-    }  # fmt: skip
-    shape = (len(cells.days), n, n)
-    flat = {k: np.broadcast_to(v, shape)[cells.kept].reshape(-1, n * n) for k, v in columns.items()}
-    values = np.stack([flat[name] for name in moisture.NAMES]).astype(np.float32)
-    return _pack(cells, values, (sky, earth, static, fractions))
+    added = static["irrigated_fraction"] * watering
+    for name, share in (("surface", 1.0), ("fast", 1.0), ("root", 0.5)):
+        state[name] = state[name] + share * added
+    return {
+        **state,
+        "irrigation": watering,
+        "greenness": moisture.greenness(state, sky, soil=earth),
+        "temperature": sky.temperature_c,
+        "soil_temperature": sky.soil_temperature_c,
+        "snow": sky.snow_mm,
+        "melt": sky.melt_mm,
+        "middle": (earth.dry + earth.field_capacity) / 2,
+        "irrigated_fraction": static["irrigated_fraction"],
+        "canopy": static["canopy"],
+    }
+
+
+def _flat(values, cells):
+    kept = values[cells.kept]
+    return kept.reshape(len(kept), -1).astype(np.float32)
+
+
+def _cut(block, part):
+    return Block(
+        block.values[:, :, part].copy(),
+        block.rain_hour[:, part].copy(),
+        {name: values[:, part].copy() for name, values in block.daily.items()},
+        {name: values[part].copy() for name, values in block.static.items()},
+        block.fractions[part].copy(),
+    )
 
 
 def _pack(cells, values, parts):
     sky, earth, static, fractions = parts
-    kept = cells.kept
-
-    def flat(x):
-        return x[kept].reshape(len(x[kept]), -1).astype(np.float32)
-
     get = {name: values[k] for name, k in moisture.INDEX.items()}
-    day = cells.days[kept].astype("datetime64[D]")
-    doy = (day - day.astype("datetime64[Y]")).astype(int)[:, None] + 1
-    by_type = vegetation.ndvi_by_type(get["greenness"], np.broadcast_to(doy, get["root"].shape))
-    rain = flat(sky.precipitation_mm)
+    day = cells.days[cells.kept].astype("datetime64[D]")
+    doy = (day - day.astype("datetime64[Y]")).astype(int) + 1
+    by_type = vegetation.ndvi_by_type(get["greenness"], doy[:, None])  # (day, cell, type)
+    rain = _flat(sky.precipitation_mm, cells)
     daily = {
-        "precipitation_mm": rain, "pet_mm": flat(sky.pet_mm), "snow_mm": get["snow"],
-        "temperature_c": get["temperature"], "soil_temperature_c": get["soil_temperature"],
-        "surface_m3_m3": get["surface"], "root_zone_m3_m3": get["root"],
+        "precipitation_mm": rain,
+        "pet_mm": _flat(sky.pet_mm, cells),
+        "snow_mm": get["snow"],
+        "temperature_c": get["temperature"],
+        "soil_temperature_c": get["soil_temperature"],
+        "surface_m3_m3": get["surface"],
+        "root_zone_m3_m3": get["root"],
         "ndvi": (by_type * fractions).sum(axis=-1).astype(np.float32),
         "lai": (vegetation.lai(by_type) * fractions).sum(axis=-1).astype(np.float32),
-    }  # fmt: skip
-    static = {**static, "field_capacity": earth.field_capacity.ravel()}
-    static["koeppen"] = _climate_classes(cells.days, sky)
-    hour = np.where(rain + flat(sky.melt_mm) > 0.2, flat(sky.rain_hour), np.nan)
-    return Block(values, hour, daily, static, fractions)
-
-
-def _climate_classes(days, sky):
-    whole = slice(0, len(days) // 365 * 365)
-    n = sky.temperature_c[0].size
-    warm = sky.temperature_c[whole].reshape(-1, n)
-    rain = sky.precipitation_mm[whole].reshape(-1, n)
-    return np.array([koeppen(warm[:, k], rain[:, k], days=days[whole]) for k in range(n)], "U3")
+    }
+    names = ("sand_percent", "clay_percent", "porosity", "elevation_m", "irrigated_fraction")
+    fixed = {name: static[name].ravel() for name in names}
+    fixed["field_capacity"] = earth.field_capacity.ravel()
+    fixed["koeppen"] = koeppen(sky.temperature_c, sky.precipitation_mm, days=cells.days)
+    hour = np.where(rain + _flat(sky.melt_mm, cells) > 0.2, _flat(sky.rain_hour, cells), np.nan)
+    return Block(values, hour, daily, fixed, fractions)
 
 
 def _cell_ground(seed, u_m, v_m):
-    """Cell means of the ground from a net of points: static columns, type fractions, irrigation."""
+    """Cell means of the ground from a net of points: columns (row, col), fractions (cell, type)."""
     steps = ((np.arange(SAMPLES_PER_SIDE) + 0.5) / SAMPLES_PER_SIDE - 0.5) * CELL_M
     du, dv = np.meshgrid(steps, steps)
     points_u = u_m.reshape(-1, 1) + du.ravel()  # (cell, point)
     points_v = v_m.reshape(-1, 1) + dv.ravel()
-    ground = fields.ground(seed, points_u, points_v)
-    static = {
-        name: getattr(ground, name).mean(axis=1)
+    ground = fields.ground(seed, (points_u, points_v))
+    fractions = (ground.vegetation[:, :, None] == np.arange(len(fields.TYPES))).mean(axis=1)
+    means = {
+        name: getattr(ground, name).mean(axis=1).reshape(u_m.shape)
         for name in ("sand_percent", "clay_percent", "porosity", "elevation_m")
     }
-    types = np.arange(len(fields.TYPES))
-    fractions = (ground.vegetation[:, :, None] == types).mean(axis=1)  # (cell, type)
-    return static, fractions, ground.irrigated.mean(axis=1)
+    means["irrigated_fraction"] = ground.irrigated.mean(axis=1).reshape(u_m.shape)
+    means["canopy"] = (fractions @ fields.CANOPY).reshape(u_m.shape)
+    return means, fractions
 
 
 def state_at(source: Cells, time, *, rows, cols) -> CellState:
@@ -243,7 +275,7 @@ def state_at(source: Cells, time, *, rows, cols) -> CellState:
     day = np.datetime64(time, "D")
     doy = int((day - day.astype("datetime64[Y]")).astype(int)) + 1
     fractions = np.empty((get["root"].size, len(fields.TYPES)))
-    for block, here, cell in source._parts(rows, cols):
+    for block, here, cell in source.parts(rows, cols):
         fractions[here] = block.fractions[cell]
     by_type = vegetation.ndvi_by_type(get["greenness"], doy)  # (cell, type)
     return CellState(

@@ -20,17 +20,18 @@ class Climate:
     season_amplitude_c: np.ndarray
 
 
-def climate(seed: int, u_m, v_m) -> Climate:
+def climate(seed: int, place) -> Climate:
     """Climate normals at points of the world: drier to the west, colder to the north and uphill.
 
     Parameters
     ----------
     seed : int
-    u_m, v_m : array, m (EPSG:6933), of one shape
+    place : (u_m, v_m), arrays of one shape, m (EPSG:6933)
     """
+    u_m, v_m = place
     east = (np.asarray(u_m) - c.CENTRE_U_M) / c.HALF_U_M
     north = (np.asarray(v_m) - c.CENTRE_V_M) / c.HALF_V_M
-    ripple = noise.smooth(noise.key(seed, "climate"), u_m, v_m, scale_m=120_000)
+    ripple = noise.smooth(noise.key(seed, "climate"), place, scale_m=120_000)
     rain = c.PRECIPITATION_MM + c.PRECIPITATION_EAST_MM * east - 60 * north
     rise = -c.ELEVATION_RISE_WEST_M * east  # above the mean elevation
     mix = np.clip((north - east + 1) / 2, 0, 1)

@@ -15,8 +15,8 @@ EARTH_RADIUS_M = 6_371_007.0  # authalic sphere
 CENTRE_U_M, CENTRE_V_M = -9_455_600.0, 4_529_000.0  # EPSG:6933, middle of the domain
 HALF_U_M, HALF_V_M = 579_000.0, 606_000.0
 
-# Elevation: a plain that rises to the west, and octaves (knot distance m, standard deviation m) whose
-# slopes fall off as in fractal terrain of dimension about 2.3 (Turcotte 1997, ISBN 9780521567336).
+# Elevation: a plain that rises to the west, and octaves (knot distance m, sd m) whose slopes fall
+# off as in fractal terrain of dimension about 2.3 (Turcotte 1997, ISBN 9780521567336).
 ELEVATION_MEAN_M, ELEVATION_RISE_WEST_M = 700.0, 550.0
 ELEVATION_OCTAVES = (
     (150_000, 90.0),
@@ -30,9 +30,9 @@ N_WETNESS_OCTAVES = 3  # the finest octaves make the wetness index, so that cell
 MIN_SLOPE = 0.001
 
 # Texture: log ratios of sand and clay to silt, a logistic normal (Aitchison 1982,
-# doi:10.1111/j.2517-6161.1982.tb01195.x); octaves (knot distance m, sd); the last three have no mean
-# over a cell. Spread within a few km as in SSURGO map units (Hengl 2017, doi:10.1371/journal.pone.0169748).
-SAND_LOG_RATIO, CLAY_LOG_RATIO = 0.05, -0.50
+# doi:10.1111/j.2517-6161.1982.tb01195.x); octaves (knot distance m, sd); the fine ones have no
+# mean over a cell. Spread: Hengl 2017, doi:10.1371/journal.pone.0169748.
+SAND_LOG_RATIO, CLAY_LOG_RATIO = 0.10, -0.70
 TEXTURE_COARSE_OCTAVES = ((90_000, 0.45), (25_000, 0.40))
 TEXTURE_FINE_OCTAVES = ((2_800, 0.25), (800, 0.17), (220, 0.08))
 BULK_DENSITY_G_CM3, BULK_DENSITY_PER_SAND = 1.36, 0.004
@@ -46,15 +46,17 @@ TILLAGE_DECAY_DAYS = 60.0  # Zobeck and Onstad 1987, doi:10.1016/0167-1987(87)90
 IRRIGATED_FRACTION_DRY, IRRIGATED_FRACTION_WET = 0.35, 0.04
 SURFACE_IRRIGATION_TARGET = 0.85  # of field capacity; Lawston 2017, doi:10.1002/2017GL075733
 
-# Climate: a Great-Plains-like gradient; mm a year, degrees C (Rubel 2017, doi:10.1127/metz/2016/0816).
-PRECIPITATION_MM, PRECIPITATION_EAST_MM, PRECIPITATION_SD_MM = 720.0, 370.0, 70.0
-WET_DAY_PROBABILITY, WET_DAY_EAST = 0.23, 0.05
-WET_SEASONALITY_NORTHWEST, WET_SEASONALITY_SOUTHEAST = 0.65, 0.10
+# Climate: a Great-Plains-like gradient (Rubel 2017, doi:10.1127/metz/2016/0816).
+PRECIPITATION_MM, PRECIPITATION_EAST_MM, PRECIPITATION_SD_MM = 670.0, 420.0, 70.0
+WET_DAY_PROBABILITY, WET_DAY_EAST = 0.27, 0.05
+WET_SEASONALITY_NORTHWEST, WET_SEASONALITY_SOUTHEAST = 0.55, 0.20
 WETTEST_DAY = 160.0
 RAIN_OCTAVES_M = ((140_000, 0.86), (38_000, 0.51))
 RAIN_PERSISTENCE = 0.35  # Wilks 1999, doi:10.1016/S0168-1923(99)00037-4
+# Spells of weeks give the 10-day memory of US stations (lag-1 0.74-0.75 over 94 of them).
+SPELL_SD, SPELL_DAYS, SPELL_SCALE_M = 0.45, 35, 450_000
 RAIN_TAIL = 1.25  # exponent on an exponential amount
-TEMPERATURE_C, TEMPERATURE_NORTH_C, LAPSE_C_M = 13.8, -6.2, 0.0055
+TEMPERATURE_C, TEMPERATURE_NORTH_C, LAPSE_C_M = 12.2, -7.0, 0.0055
 SEASON_AMPLITUDE_C, SEASON_AMPLITUDE_NORTH_C = 12.2, 2.2
 WARMEST_DAY = 202.0
 WEATHER_SD_C, WEATHER_MEMORY, WEATHER_SCALE_M = 3.8, 0.7, 400_000
@@ -65,9 +67,9 @@ SNOW_INSULATION_MM = 15.0
 
 # Two-layer bucket. Dry-down of 5-15 d: McColl 2017, doi:10.1002/2017GL074067; Shellito 2016.
 SURFACE_DEPTH_MM, ROOT_DEPTH_MM = 50.0, 1000.0
-DRY_FRACTION_OF_WILTING = 0.35
-ROOT_WEIGHT = 0.55
-DRYDOWN_DAYS, DRYDOWN_CLAY_DAYS = 6.0, 0.10
+DRY_FRACTION_OF_WILTING = 0.25
+ROOT_WEIGHT, ROOT_UPTAKE = 0.95, 1.15  # uptake: FAO 56 crop coefficient at mid-season
+DRYDOWN_DAYS, DRYDOWN_CLAY_DAYS = 4.5, 0.10
 FAST_FACTOR = 2.2
 REFERENCE_PET_MM, LEAST_DRYING = 4.0, 0.30
 SURFACE_DRAIN_DAYS, ROOT_DRAIN_DAYS = 1.0, 25.0
@@ -77,13 +79,13 @@ WETNESS_RESIDUAL_SD = (
 WETNESS_RESIDUAL_OCTAVES_M = ((120_000, 0.70), (22_000, 0.71))
 
 # Fine scale. sd(mean) = k mean exp(-mean / PEAK_MEAN): Famiglietti 2008, doi:10.1029/2006WR005804.
-PEAK_MEAN_M3_M3, PEAK_SD_M3_M3 = 0.18, 0.052
+PEAK_MEAN_M3_M3, PEAK_SD_M3_M3 = 0.18, 0.050
 FINE_WEIGHTS = {"clay": 0.34, "wetness": 0.40, "canopy": 0.15}  # the residual takes the rest
-RESIDUAL_OCTAVES = ((2_600, 0.58), (900, 0.50), (320, 0.44), (110, 0.36), (40, 0.30))
-GAIN_OCTAVES = ((2_000, 0.22), (350, 0.14))
-FAST_OCTAVES = ((2_400, 0.55), (500, 0.40))
-STORM_PATTERNS, STORM_SCALE_M = 3, 3_500
-STORM_SD, STORM_DECAY_DAYS = 0.010, 9.0
+RESIDUAL_OCTAVES = ((2_000, 0.45), (850, 0.45), (300, 0.47), (110, 0.47), (40, 0.38))
+GAIN_OCTAVES = ((1_500, 0.12), (350, 0.08))
+FAST_OCTAVES = ((1_500, 0.35), (500, 0.25))
+STORM_PATTERNS, STORM_SCALE_M = 3, 3_000
+STORM_SD, STORM_DECAY_DAYS = 0.009, 9.0
 LEAST_MOISTURE_M3_M3, MOST_FILLED = 0.015, 0.97
 
 # Vegetation. Greenness lags root-zone moisture by 2-4 weeks: Ji and Peters 2003,
@@ -100,8 +102,8 @@ FROZEN_FRACTION_READ = 0.55  # of the water, left liquid for the probe
 BROKEN_EVERY, STUCK_EVERY, REPLICATE_EVERY, DEEP_EVERY = 23, 29, 6, 10
 GAP_RATE_PER_YEAR, GAP_MEAN_DAYS = 2.5, 6.0
 
-SPIN_UP_DAYS, MARGIN_DAYS = 730, 90
-BLOCK_CELLS = 8
+SPIN_UP_DAYS, MARGIN_DAYS = 455, 90
+BLOCK_CELLS = 4
 CODE_VERSION = 1
 
 

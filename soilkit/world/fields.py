@@ -41,43 +41,48 @@ class Ground:
     irrigated: np.ndarray  # 0 or 1
 
 
-def ground(seed: int, u_m, v_m) -> Ground:
+def ground(seed: int, place) -> Ground:
     """Static properties of the ground at points of the world.
 
     Parameters
     ----------
     seed : int
-    u_m, v_m : array, m (EPSG:6933), of one shape
+    place : (u_m, v_m), arrays of one shape, m (EPSG:6933)
 
     Returns
     -------
     Ground, arrays of that shape
     """
-    u_m, v_m = np.asarray(u_m, float), np.asarray(v_m, float)
-    terrain = _terrain(seed, u_m, v_m)
-    sand, silt, clay, deviation = _texture(seed, u_m, v_m)
+    place = tuple(np.asarray(axis, float) for axis in place)
+    terrain = _terrain(seed, place)
+    sand, silt, clay, deviation = _texture(seed, place)
     wobble = noise.smooth(
-        noise.key(seed, "density"), u_m, v_m, scale_m=c.BULK_DENSITY_SCALE_M, zero_mean=True
+        noise.key(seed, "density"), place, scale_m=c.BULK_DENSITY_SCALE_M, zero_mean=True
     )
     density = c.BULK_DENSITY_G_CM3 + c.BULK_DENSITY_PER_SAND * (sand - 40)
     density = density + c.BULK_DENSITY_SD * wobble
-    parcel = _parcel(seed, u_m, v_m)
-    cover, vegetation, irrigated = _cover(seed, (u_m, v_m), terrain, parcel)
+    parcel = _parcel(seed, place)
+    cover, vegetation, irrigated = _cover(seed, place, terrain, parcel)
     rough = c.ROUGHNESS_CM["low"] + (c.ROUGHNESS_CM["high"] - c.ROUGHNESS_CM["low"]) * parcel
+    height, east, north, wetness = terrain
     return Ground(
-        sand, silt, clay, deviation, density, 1 - density / c.PARTICLE_DENSITY_G_CM3,
-        *terrain, cover, vegetation, parcel, rough, irrigated,
+        sand_percent=sand, silt_percent=silt, clay_percent=clay,
+        clay_deviation_percent=deviation, bulk_density_g_cm3=density,
+        porosity=1 - density / c.PARTICLE_DENSITY_G_CM3, elevation_m=height,
+        slope_east=east, slope_north=north, wetness=wetness, land_cover=cover,
+        vegetation=vegetation, parcel=parcel, roughness_cm=rough, irrigated=irrigated,
     )  # fmt: skip
 
 
-def _terrain(seed, u_m, v_m):
+def _terrain(seed, place):
     """Elevation, slopes per real metre and the wetness index of the finest octaves."""
+    u_m, v_m = place
     height = c.ELEVATION_MEAN_M - c.ELEVATION_RISE_WEST_M * (u_m - c.CENTRE_U_M) / c.HALF_U_M
-    east = np.full(np.shape(u_m), -c.ELEVATION_RISE_WEST_M / c.HALF_U_M)
-    north = np.zeros(np.shape(u_m))
-    fine_east, fine_north, bend = np.zeros((3, *np.shape(u_m)))
+    east = np.full(np.shape(place[0]), -c.ELEVATION_RISE_WEST_M / c.HALF_U_M)
+    north = np.zeros(np.shape(place[0]))
+    fine_east, fine_north, bend = np.zeros((3, *np.shape(place[0])))
     for index, (scale, sd) in enumerate(c.ELEVATION_OCTAVES):
-        jet = noise.smooth_jet(noise.key(seed, "elevation", index), u_m, v_m, scale_m=scale)
+        jet = noise.smooth_jet(noise.key(seed, "elevation", index), place, scale_m=scale)
         height = height + sd * jet.value
         east, north = east + sd * jet.du, north + sd * jet.dv
         if index >= len(c.ELEVATION_OCTAVES) - c.N_WETNESS_OCTAVES:
@@ -89,14 +94,14 @@ def _terrain(seed, u_m, v_m):
 
 
 def plane_stretch(v_m):
-    """How many metres of the plane one metre on the ground is, west to east: cos 30 / cos latitude."""
+    """Metres of the plane to one metre on the ground, west to east: cos 30 / cos latitude."""
     sine = np.clip(np.asarray(v_m) * np.cos(np.pi / 6) / c.EARTH_RADIUS_M, -0.999, 0.999)
     return np.cos(np.pi / 6) / np.sqrt(1 - sine**2)
 
 
 def _slope_moments():
     """Standard deviations of the fine slope (per axis) and curvature, from the octaves."""
-    spline = {0: 151 / 315, 1: 1 / 3, 2: 2 / 3}  # integrals of B3, B3' and B3'' squared
+    spline = {0: 151 / 315, 1: 2 / 3, 2: 8 / 3}  # integrals of B3, B3' and B3'' squared
     slope = bend = 0.0
     for scale, sd in c.ELEVATION_OCTAVES[-c.N_WETNESS_OCTAVES :]:
         slope += (sd / scale) ** 2 * spline[1] / spline[0]
@@ -107,8 +112,9 @@ def _slope_moments():
 def _wetness(slope, bend):
     """Hollows and flats are wet: (-ln slope + curvature) / 2, each of zero mean and unit variance.
 
-    The slope of two Gaussian components is Rayleigh distributed: E ln s = ln(sd) + (ln 2 - 0.5772) / 2,
-    sd ln s = pi / sqrt(24). After Beven and Kirkby (1979), doi:10.1080/02626667909491834.
+    The slope of two Gaussian components is Rayleigh distributed: E ln s is ln(sd) +
+    (ln 2 - 0.5772) / 2 and the sd of ln s is pi / sqrt(24). After Beven and Kirkby (1979),
+    doi:10.1080/02626667909491834.
     """
     slope_sd, bend_sd = _slope_moments()
     mean = np.log(slope_sd) + (np.log(2) - 0.5772) / 2
@@ -116,16 +122,16 @@ def _wetness(slope, bend):
     return (np.clip(flat, -2.5, 2.5) + bend / bend_sd) / np.sqrt(2)
 
 
-def _texture(seed, u_m, v_m):
+def _texture(seed, place):
     ratios, coarse = [], []
     for name, start in (("sand", c.SAND_LOG_RATIO), ("clay", c.CLAY_LOG_RATIO)):
-        ratio = np.full(np.shape(u_m), start)
+        ratio = np.full(np.shape(place[0]), start)
         for scale, sd in c.TEXTURE_COARSE_OCTAVES:
-            ratio += sd * noise.smooth(noise.key(seed, name, scale), u_m, v_m, scale_m=scale)
+            ratio += sd * noise.smooth(noise.key(seed, name, scale), place, scale_m=scale)
         coarse.append(ratio.copy())
         for scale, sd in c.TEXTURE_FINE_OCTAVES:
             octave = noise.key(seed, name, scale)
-            ratio += sd * noise.smooth(octave, u_m, v_m, scale_m=scale, zero_mean=True)
+            ratio += sd * noise.smooth(octave, place, scale_m=scale, zero_mean=True)
         ratios.append(ratio)
     sand, clay = _fractions(*ratios)
     return sand, 100 - sand - clay, clay, clay - _fractions(*coarse)[1]
@@ -137,28 +143,28 @@ def _fractions(sand_ratio, clay_ratio):
     return 100 * sand / total, 100 * clay / total
 
 
-def _parcel(seed, u_m, v_m):
+def _parcel(seed, place):
     """One uniform number a parcel: a section is whole, halved or quartered."""
+    u_m, v_m = place
     i, j = np.floor(u_m / c.PARCEL_M), np.floor(v_m / c.PARCEL_M)
-    cut = noise.uniform(noise.key(seed, "parcel cut"), i, j)
+    cut = noise.uniform(noise.key(seed, "parcel cut"), (i, j))
     half_i = np.where(cut > 0.4, np.floor(2 * u_m / c.PARCEL_M) - 2 * i, 0)
     half_j = np.where(cut > 0.75, np.floor(2 * v_m / c.PARCEL_M) - 2 * j, 0)
-    return noise.uniform(noise.key(seed, "parcel"), 2 * i + half_i, 2 * j + half_j)
+    return noise.uniform(noise.key(seed, "parcel"), (2 * i + half_i, 2 * j + half_j))
 
 
 def _cover(seed, place, terrain, parcel):
     """Copernicus class, vegetation type and irrigation from climate, terrain and parcel."""
-    u_m, v_m = place
-    normals = climate(seed, u_m, v_m)
+    normals = climate(seed, place)
     steep = np.hypot(terrain[1], terrain[2]) / 0.02
-    patch = 0.8 * noise.smooth(noise.key(seed, "cover"), u_m, v_m, scale_m=5_000)
-    patch = patch + 0.5 * noise.smooth(noise.key(seed, "cover fine"), u_m, v_m, scale_m=900)
+    patch = 0.8 * noise.smooth(noise.key(seed, "cover"), place, scale_m=5_000)
+    patch = patch + 0.5 * noise.smooth(noise.key(seed, "cover fine"), place, scale_m=900)
     wet = (normals.precipitation_mm - 720) / 250 - 0.3 * (normals.temperature_c - 13) / 5
     forest = 0.9 * wet + 0.45 * steep + patch - 1.2
     crop = 1.1 - 0.6 * steep - 0.8 * patch - 0.5 * np.abs(wet)
     cold = normals.temperature_c < 12
     cover = np.where(wet + 0.3 * patch > -0.9, 30, 20)
-    cover = np.where(crop > 0.35, 40, cover)
+    cover = np.where(crop > 0.60, 40, cover)
     cover = np.where(forest > 0.2, np.where(cold, 121, 124), cover)
     cover = np.where(forest > 0.8, np.where(cold, 111, 114), cover)
     cover = np.where((wet < -1.2) & (patch < -1.1), 60, cover)
@@ -186,7 +192,7 @@ class Pattern:
     storms: np.ndarray
 
 
-def pattern(seed: int, u_m, v_m, *, ground: Ground) -> Pattern:
+def pattern(seed: int, place, *, ground: Ground) -> Pattern:
     """Fine patterns of moisture at points of the world (see ``Pattern``)."""
     weights = c.FINE_WEIGHTS
     known = (
@@ -194,15 +200,15 @@ def pattern(seed: int, u_m, v_m, *, ground: Ground) -> Pattern:
         + weights["wetness"] * ground.wetness
     )
     rest = np.sqrt(1 - weights["clay"] ** 2 - weights["wetness"] ** 2)
-    deviation = known + rest * _octaves(seed, "residual", (u_m, v_m), c.RESIDUAL_OCTAVES)
+    deviation = known + rest * _octaves(seed, "residual", place, c.RESIDUAL_OCTAVES)
     storms = [
-        noise.smooth(noise.key(seed, "storm", k), u_m, v_m, scale_m=c.STORM_SCALE_M, zero_mean=True)
+        noise.smooth(noise.key(seed, "storm", k), place, scale_m=c.STORM_SCALE_M, zero_mean=True)
         for k in range(c.STORM_PATTERNS)
     ]
     return Pattern(
         deviation,
-        _octaves(seed, "gain", (u_m, v_m), c.GAIN_OCTAVES),
-        _octaves(seed, "fast", (u_m, v_m), c.FAST_OCTAVES),
+        _octaves(seed, "gain", place, c.GAIN_OCTAVES),
+        _octaves(seed, "fast", place, c.FAST_OCTAVES),
         np.stack(storms),
     )
 
@@ -217,12 +223,10 @@ def _octaves(seed, name, place, octaves):
     total = 0.0
     for scale, sd in octaves:
         octave = noise.key(seed, name, scale)
-        total = total + sd * noise.smooth(octave, *place, scale_m=scale, zero_mean=True)
+        total = total + sd * noise.smooth(octave, place, scale_m=scale, zero_mean=True)
     return total
 
 
-def vigour(seed: int, u_m, v_m) -> np.ndarray:
+def vigour(seed: int, place) -> np.ndarray:
     """How much greener than its type a point is, relative, of zero mean."""
-    return c.VIGOUR_SD * noise.smooth(
-        noise.key(seed, "vigour"), u_m, v_m, scale_m=150, zero_mean=True
-    )
+    return c.VIGOUR_SD * noise.smooth(noise.key(seed, "vigour"), place, scale_m=150, zero_mean=True)

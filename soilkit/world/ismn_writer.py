@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from soilkit.world import stations
+from soilkit.world import probes
 
 _EPOCH = (
     2019,
@@ -83,7 +83,7 @@ def _add(archive, name, text):
 def _write_stations(world, archive):
     network = world.network()
     span = f"{_compact(world.start)}_{_compact(world.end)}"
-    stamps = _stamps(stations.hours(world))
+    stamps = _stamps(probes.hours(world))
     described = set()
     for k, row in enumerate(
         tqdm(network.table.itertuples(), total=len(network.table), desc="ISMN")

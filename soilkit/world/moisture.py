@@ -3,7 +3,8 @@
 The surface layer fills with rain, drains above field capacity and dries exponentially towards a
 value that the root zone sets [1]_. At fine scale
 
-    theta(x, t) = S + sd(S) z(x) + g(x) (S - S_mid) + f(x) (F - S) + sum_k a_k(t) p_k(x) + irrigation
+    theta(x, t) = S + sd(S) z(x) + g(x) (S - S_mid) + f(x) (F - S) + sum_k a_k(t) p_k(x)
+                  + irrigation
 
 with S the coarse state between cell centres, F a bucket that dries faster, a_k what storms left,
 and z, g, f, p_k patterns without a mean over a cell, so that S stays the mean of the fine values.
@@ -27,7 +28,7 @@ from soilkit.world.weather import Weather
 # What a block keeps a cell and day; the first ones jump with rain, the others run evenly.
 JUMPING = ("surface", "fast", *(f"storm {k}" for k in range(c.STORM_PATTERNS)))
 EVEN = ("root", "irrigation", "greenness", "temperature", "soil_temperature", "snow", "melt")
-STATIC = ("middle", "irrigated_fraction")
+STATIC = ("middle", "irrigated_fraction", "canopy")
 NAMES = JUMPING + EVEN + STATIC
 INDEX = {name: number for number, name in enumerate(NAMES)}
 
@@ -43,20 +44,20 @@ class Soil:
     porosity: np.ndarray
 
 
-def soil(seed: int, texture, *, u_m, v_m) -> Soil:
+def soil(seed: int, means, *, u_m, v_m) -> Soil:
     """Hydraulic properties from mean texture, and a residual that no texture map tells.
 
     Parameters
     ----------
     seed : int
-    texture : (sand_percent, clay_percent, porosity), arrays (row, col)
+    means : dict of sand_percent, clay_percent, porosity, arrays (row, col)
     u_m, v_m : array (row, col), m
     """
-    sand, clay, porosity = texture
+    sand, clay, porosity = (means[k] for k in ("sand_percent", "clay_percent", "porosity"))
     density = (1 - porosity) * c.PARTICLE_DENSITY_G_CM3
     curve = retention.from_texture(sand, clay, bulk_density_g_cm3=density)
     rest = sum(
-        weight * noise.smooth(noise.key(seed, "soil", scale), u_m, v_m, scale_m=scale)
+        weight * noise.smooth(noise.key(seed, "soil", scale), (u_m, v_m), scale_m=scale)
         for scale, weight in c.WETNESS_RESIDUAL_OCTAVES_M
     )
     shift = c.WETNESS_RESIDUAL_SD * rest
@@ -83,14 +84,15 @@ def bucket(seed: int, weather: Weather, *, soil: Soil) -> dict[str, np.ndarray]:
     surface = fast = (soil.dry + soil.field_capacity) / 2
     root = (soil.wilting + soil.field_capacity) / 2
     storms = np.zeros((c.STORM_PATTERNS, *shape[1:]))
-    kicks = noise.normal(noise.key(seed, "storms"), weather.days[:, None], np.arange(len(storms)))
+    kicks = noise.normal(noise.key(seed, "storms"), (weather.days[:, None], np.arange(len(storms))))
     rates = _drying_rates(weather, soil)
     for day in range(shape[0]):
         state["surface"][day], state["fast"][day], state["root"][day] = surface, fast, root
         for k, storm in enumerate(storms):
             state[f"storm {k}"][day] = storm
         wet = weather.liquid_mm[day]
-        target = soil.dry + c.ROOT_WEIGHT * (root - soil.dry)
+        full = np.clip((root - soil.wilting) / (soil.field_capacity - soil.wilting), 0, 1)
+        target = soil.dry + c.ROOT_WEIGHT * (soil.field_capacity - soil.dry) * full
         filled, left = _fill(surface, wet, soil)
         fast_filled, _ = _fill(fast, wet, soil)
         surface = target + (filled - target) * np.exp(-rates[day])
@@ -108,7 +110,7 @@ def _drying_rates(weather, soil):
 
 
 def _fill(moisture, wet_mm, soil):
-    """Rain enters while there is room, and what stands above field capacity drains in a day or so."""
+    """Rain enters while there is room; what stands above field capacity drains in a day or so."""
     room_mm = np.maximum(soil.porosity - moisture, 0.01) * c.SURFACE_DEPTH_MM
     into_mm = room_mm * (1 - np.exp(-wet_mm / room_mm))
     filled = moisture + into_mm / c.SURFACE_DEPTH_MM
@@ -118,7 +120,7 @@ def _fill(moisture, wet_mm, soil):
 
 def _root_step(root, left_mm, pet_mm, soil):
     stress = np.clip((root - soil.wilting) / (0.6 * (soil.field_capacity - soil.wilting)), 0, 1)
-    root = root + (0.9 * left_mm - 0.6 * pet_mm * stress) / c.ROOT_DEPTH_MM
+    root = root + (left_mm - c.ROOT_UPTAKE * pet_mm * stress) / c.ROOT_DEPTH_MM
     drained = np.maximum(root - soil.field_capacity, 0) * (1 - np.exp(-1 / c.ROOT_DRAIN_DAYS))
     return np.clip(root - drained, 0.5 * soil.wilting, soil.porosity)
 
@@ -151,7 +153,7 @@ def greenness(state, weather: Weather, *, soil: Soil) -> np.ndarray:
 
 
 def spread(mean_m3_m3):
-    """Standard deviation of fine-scale moisture at a coarse mean, k m exp(-m / peak) (Famiglietti 2008).
+    """Standard deviation of fine moisture at a coarse mean, k m exp(-m / peak) (Famiglietti 2008).
 
     Examples
     --------
@@ -163,14 +165,14 @@ def spread(mean_m3_m3):
     return c.PEAK_SD_M3_M3 * relative * np.exp(1 - relative)
 
 
-def fine(state, pattern: fields.Pattern, *, irrigated, porosity, layer="surface"):
+def fine(state, pattern: fields.Pattern, *, ground: fields.Ground, layer="surface"):
     """Moisture at points from the coarse state between cell centres (the module's equation).
 
     Parameters
     ----------
     state : dict name -> array, coarse values at the points (``NAMES``)
     pattern : Pattern, broadcast against the state
-    irrigated, porosity : array
+    ground : Ground, broadcast against the state
     layer : "surface" or "root"
 
     Returns
@@ -178,8 +180,9 @@ def fine(state, pattern: fields.Pattern, *, irrigated, porosity, layer="surface"
     array, m3 m-3
     """
     mean = state["surface"] if layer == "surface" else state["root"]
-    wet = mean + spread(mean) * pattern.deviation
-    water = state["irrigation"] * (irrigated - state["irrigated_fraction"])
+    shade = fields.CANOPY.astype(np.float32)[ground.vegetation] - state["canopy"]
+    wet = mean + spread(mean) * (pattern.deviation + c.FINE_WEIGHTS["canopy"] * shade)
+    water = state["irrigation"] * (ground.irrigated - state["irrigated_fraction"])
     if layer == "surface":
         wet = wet + pattern.gain * (mean - state["middle"])
         wet = wet + pattern.fast * (state["fast"] - mean)
@@ -187,4 +190,4 @@ def fine(state, pattern: fields.Pattern, *, irrigated, porosity, layer="surface"
             wet = wet + (c.STORM_SD * pattern.storms[k]) * state[f"storm {k}"]
     else:
         water = 0.5 * water
-    return np.clip(wet + water, c.LEAST_MOISTURE_M3_M3, c.MOST_FILLED * porosity)
+    return np.clip(wet + water, c.LEAST_MOISTURE_M3_M3, c.MOST_FILLED * ground.porosity)

@@ -24,7 +24,7 @@ _TO_UNIT = 2.0**-53
 
 @dataclass(frozen=True)
 class Jet:
-    """A field with its first and second derivatives along u and v (per metre, per metre squared)."""
+    """A field with its first and second derivatives along u and v (m-1, m-2)."""
 
     value: np.ndarray
     du: np.ndarray
@@ -51,27 +51,31 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def uniform(seed_key: int, i, j) -> np.ndarray:
+def uniform(seed_key, node) -> np.ndarray:
     """Uniform white numbers in (0, 1), one for each pair of integers (i, j).
+
+    Parameters
+    ----------
+    seed_key : int from ``key``, or a uint64 array of them that broadcasts against i and j
+    node : (i, j), integer arrays that broadcast, or whole numbers as floats
 
     Examples
     --------
-    >>> u = uniform(key(0, "speckle"), np.arange(10_000), 7)
+    >>> u = uniform(key(0, "speckle"), (np.arange(10_000), 7))
     >>> bool(abs(u.mean() - 0.5) < 0.02)
     True
     """
-    i = np.asarray(i).astype(np.int64).view(np.uint64)
-    j = np.asarray(j).astype(np.int64).view(np.uint64)
-    bits = _mixed(_mixed(i * _GOLDEN + np.uint64(seed_key)) + j * _ROW)
+    i, j = (np.asarray(x).astype(np.int64).view(np.uint64) for x in node)
+    bits = _mixed(_mixed(i * _GOLDEN + np.asarray(seed_key, np.uint64)) + j * _ROW)
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * _TO_UNIT
 
 
-def normal(seed_key: int, i, j) -> np.ndarray:
+def normal(seed_key, node) -> np.ndarray:
     """Standard normal white numbers, one for each pair of integers (i, j)."""
-    return ndtri(uniform(seed_key, i, j))
+    return ndtri(uniform(seed_key, node))
 
 
-def smooth(seed_key: int, u_m, v_m, *, scale_m: float, zero_mean: bool = False) -> np.ndarray:
+def smooth(seed_key: int, place, *, scale_m: float, zero_mean: bool = False) -> np.ndarray:
     """Smooth Gaussian noise of unit variance with knots ``scale_m`` apart.
 
     n(u, v) = sum_ij h_ij B3(u / s - i) B3(v / s - j), divided by its standard deviation.
@@ -79,7 +83,7 @@ def smooth(seed_key: int, u_m, v_m, *, scale_m: float, zero_mean: bool = False) 
     Parameters
     ----------
     seed_key : int, from ``key``
-    u_m, v_m : array, m, of one shape
+    place : (u_m, v_m), arrays of one shape, m
     scale_m : float, m, the distance of the knots (half a wavelength, about)
     zero_mean : bool
         Take the discrete Laplacian of h: the mean over an area then vanishes but for its rim.
@@ -88,47 +92,45 @@ def smooth(seed_key: int, u_m, v_m, *, scale_m: float, zero_mean: bool = False) 
     -------
     array of the input's shape, dimensionless
     """
-    weights_u, i = _weights(u_m, scale_m)
-    weights_v, j = _weights(v_m, scale_m)
+    (weights_u, i), (weights_v, j) = (_weights(axis, scale_m) for axis in place)
     total = np.zeros(np.broadcast_shapes(i.shape, j.shape))
     for a, line in enumerate(_lines(seed_key, i, j, weights_v, zero_mean)):
         total += weights_u[a] * line
     return total / _STANDARD_DEVIATION[zero_mean]
 
 
-def smooth_jet(seed_key: int, u_m, v_m, *, scale_m: float) -> Jet:
+def smooth_jet(seed_key: int, place, *, scale_m: float) -> Jet:
     """Smooth noise with its analytic first and second derivatives (see ``smooth``)."""
-    weights = {"u": _weights(u_m, scale_m)[0], "v": _weights(v_m, scale_m)[0]}
-    i, j = _weights(u_m, scale_m)[1], _weights(v_m, scale_m)[1]
-    first_u, second_u = _derivatives(u_m, scale_m)
-    first_v, second_v = _derivatives(v_m, scale_m)
-    terms = [np.zeros(np.shape(u_m)) for _ in range(5)]
+    (weights_u, i), (weights_v, j) = (_weights(axis, scale_m) for axis in place)
+    (first_u, second_u), (first_v, second_v) = (_derivatives(axis, scale_m) for axis in place)
+    terms = [np.zeros(np.shape(i)) for _ in range(5)]
     for a, nodes in enumerate(_nodes(seed_key, i, j, False)):
         line, slope, bend = (
-            sum(w[b] * nodes[b] for b in range(4)) for w in (weights["v"], first_v, second_v)
+            sum(w[b] * nodes[b] for b in range(4)) for w in (weights_v, first_v, second_v)
         )
-        terms[0] += weights["u"][a] * line
+        terms[0] += weights_u[a] * line
         terms[1] += first_u[a] * line
-        terms[2] += weights["u"][a] * slope
+        terms[2] += weights_u[a] * slope
         terms[3] += second_u[a] * line
-        terms[4] += weights["u"][a] * bend
+        terms[4] += weights_u[a] * bend
     return Jet(*(term / _STANDARD_DEVIATION[False] for term in terms))
 
 
-def separable(seed_keys, u_m, v_m, *, scale_m: float) -> np.ndarray:
+def separable(seed_keys, place, *, scale_m: float) -> np.ndarray:
     """``smooth`` on a regular net for many keys at once: shape (key, row, col).
 
     Parameters
     ----------
     seed_keys : sequence of int
-    u_m : array (col,), m
-    v_m : array (row,), m
+    place : (u_m, v_m), arrays (col,) and (row,), m
     """
+    u_m, v_m = place
     left, basis_u = _basis(u_m, scale_m)
     low, basis_v = _basis(v_m, scale_m)
     i = np.arange(left, left + basis_u.shape[1])
     j = np.arange(low, low + basis_v.shape[1])
-    nodes = np.stack([normal(k, i[:, None], j[None, :]) for k in seed_keys])  # (key, i, j)
+    each = np.array([int(k) for k in seed_keys], np.uint64)[:, None, None]
+    nodes = normal(each, (i[:, None], j[None, :]))  # (key, i, j)
     values = np.einsum("ci,kij,rj->krc", basis_u, nodes, basis_v, optimize=True)
     return values / _STANDARD_DEVIATION[False]
 
@@ -187,11 +189,11 @@ def _nodes(seed_key, i, j, zero_mean):
 
 
 def _lattice(seed_key, i, j, zero_mean):
-    here = normal(seed_key, i, j)
+    here = normal(seed_key, (i, j))
     if not zero_mean:
         return here
-    around = normal(seed_key, i - 1, j) + normal(seed_key, i + 1, j)
-    return here - (around + normal(seed_key, i, j - 1) + normal(seed_key, i, j + 1)) / 4
+    around = normal(seed_key, (i - 1, j)) + normal(seed_key, (i + 1, j))
+    return here - (around + normal(seed_key, (i, j - 1)) + normal(seed_key, (i, j + 1))) / 4
 
 
 def _standard_deviation(kernel: np.ndarray) -> float:

@@ -21,7 +21,7 @@ SOLAR_NOON_UTC = 18.5  # at 98 W
 class Place:
     """Static fields on a grid, arrays (row, col) float32, and the weights of the cells around."""
 
-    grid: Grid
+    grid: Grid | None
     u_m: np.ndarray
     v_m: np.ndarray
     ground: fields.Ground
@@ -31,19 +31,35 @@ class Place:
     cols: np.ndarray
     weights: csr_matrix  # (pixel, cell)
 
+    def at(self, points) -> "Place":
+        """Some points (a list of numbers) of a place whose arrays are (point,)."""
+        near = self.weights[points]
+        used = np.unique(near.indices)
+        return Place(
+            None,
+            self.u_m[points],
+            self.v_m[points],
+            fields.Ground(**{k: v[points] for k, v in vars(self.ground).items()}),
+            fields.Pattern(**{k: v[..., points] for k, v in vars(self.pattern).items()}),
+            self.vigour[points],
+            self.rows[used],
+            self.cols[used],
+            near[:, used],
+        )
+
 
 def place(seed: int, grid: Grid) -> Place:
     """The static fields of a grid, pixel by pixel at its centre."""
-    u_m, v_m = grids.project(grid, grids.EASE2_CRS)
-    return place_at(seed, grid, u_m, v_m)
+    return place_at(seed, grids.project(grid, grids.EASE2_CRS), grid=grid)
 
 
-def place_at(seed: int, grid: Grid | None, u_m, v_m) -> Place:
-    """The static fields at points of the world."""
-    ground = fields.ground(seed, u_m, v_m)
-    pattern = fields.pattern(seed, u_m, v_m, ground=ground)
+def place_at(seed: int, points, *, grid: Grid | None = None) -> Place:
+    """The static fields at points (u_m, v_m) of the world."""
+    u_m, v_m = points
+    ground = fields.ground(seed, points)
+    pattern = fields.pattern(seed, points, ground=ground)
     rows, cols, weights = cell_weights(u_m, v_m)
-    vigour = fields.vigour(seed, u_m, v_m)
+    vigour = fields.vigour(seed, points)
     return Place(
         grid,
         u_m,
@@ -84,7 +100,7 @@ def cell_weights(u_m, v_m):
     return used // n_c + low_r, used % n_c + low_c, matrix
 
 
-def coarse_states(source: cells.Cells, time, place: Place) -> dict[str, np.ndarray]:
+def coarse_states(source: cells.Cells, place: Place, *, time) -> dict[str, np.ndarray]:
     """Coarse state between cell centres at every pixel: name -> (row, col) float32."""
     values = source.states(time, rows=place.rows, cols=place.cols)[:, 0]  # (name, cell)
     pixels = place.weights @ values.T  # (pixel, name)
@@ -93,25 +109,28 @@ def coarse_states(source: cells.Cells, time, place: Place) -> dict[str, np.ndarr
     return {name: columns[k].reshape(shape) for name, k in moisture.INDEX.items()}
 
 
+def point_states(source: cells.Cells, place: Place, *, times) -> dict[str, np.ndarray]:
+    """Coarse state at points through time: name -> (time, point)."""
+    values = source.states(times, rows=place.rows, cols=place.cols)  # (name, time, cell)
+    flat = (place.weights @ values.reshape(-1, values.shape[-1]).T).T
+    points = flat.reshape(*values.shape[:2], -1)  # (name, time, point)
+    return {name: points[k] for name, k in moisture.INDEX.items()}
+
+
 def truth(state, place: Place, *, depth: str) -> np.ndarray:
     """Soil moisture at every pixel, m3 m-3 float32."""
-    return moisture.fine(
-        state,
-        place.pattern,
-        irrigated=place.ground.irrigated,
-        porosity=place.ground.porosity,
-        layer="surface" if depth == "surface" else "root",
-    )
+    layer = "surface" if depth == "surface" else "root"
+    return moisture.fine(state, place.pattern, ground=place.ground, layer=layer)
 
 
-def surface(state, place: Place, *, time) -> Surface:
+def surface(state, place: Place, *, grid: Grid, time) -> Surface:
     """All that a sensor may look at on a grid (see ``Surface``)."""
     ground = place.ground
     doy, hour = _clock(time)
     ndvi, lai, water = _canopy(state, place, doy)
     soil_c = state["soil_temperature"] + _diurnal(hour - 2) * 0.6 * np.exp(-0.4 * lai)
     return Surface(
-        grid=place.grid, time=np.datetime64(time, "us"), u_m=place.u_m, v_m=place.v_m,
+        grid=grid, time=np.datetime64(time, "us"), u_m=place.u_m, v_m=place.v_m,
         soil_moisture_m3_m3=truth(state, place, depth="surface"),
         root_zone_m3_m3=truth(state, place, depth="root"),
         sand_percent=ground.sand_percent, silt_percent=ground.silt_percent,

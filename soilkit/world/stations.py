@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from soilkit import grids
-from soilkit.errors import UnknownNameError
-from soilkit.world import cells, constants as c, fields, moisture, noise, places
+from soilkit import contracts, grids
+from soilkit.world import constants as c
+from soilkit.world import places
 
 # Name, share of the stations, box in the domain as fractions (west, east, south, north), probe.
 # All names are invented.
@@ -21,7 +21,6 @@ NETWORKS = (
 DENSE_CENTRE = (-98.6, 36.3)  # longitude, latitude: its stations share one 36 km cell
 SITES_PER_STATION = 6
 DEEP_M = 0.20
-_HOUR = np.timedelta64(1, "h")
 
 
 @dataclass(frozen=True)
@@ -43,38 +42,27 @@ def network(world) -> Network:
     u_m, v_m = grids.transformer("EPSG:4326", grids.EASE2_CRS).transform(
         sites.longitude.to_numpy(), sites.latitude.to_numpy()
     )
-    place = places.place_at(world.seed, None, np.asarray(u_m), np.asarray(v_m))
-    sensors = _sensors(world, sites)
-    site = sensors.pop("site").to_numpy()
+    place = places.place_at(world.seed, (np.asarray(u_m), np.asarray(v_m)))
     ground = place.ground
-    rows, cols = grids.ease2_cell(sites.longitude.to_numpy(), sites.latitude.to_numpy())
-    climate = world.cells(rows, cols).koeppen
     texture = np.stack([ground.sand_percent, ground.silt_percent, ground.clay_percent], axis=1)
-    table = pd.DataFrame(
-        {
-            "sensor_id": sensors.sensor_id, "station_id": sensors.station_id,
-            "network": sensors.network, "station": sensors.station,
-            "latitude": sites.latitude.to_numpy()[site], "longitude": sites.longitude.to_numpy()[site],
-            "elevation_m": np.round(ground.elevation_m[site].astype(float), 1),
-            "depth_from_m": sensors.depth_from_m, "depth_to_m": sensors.depth_to_m,
-            "land_cover": ground.land_cover[site].astype(str), "koeppen": climate[site],
-            "texture": [usda_texture(*t) for t in texture[site]],
-        }
-    )  # fmt: skip
-    for name in (
-        "sensor_id",
-        "station_id",
-        "network",
-        "station",
-        "land_cover",
-        "koeppen",
-        "texture",
-    ):
-        table[name] = table[name].astype("str")
+    sites["elevation_m"] = np.round(ground.elevation_m.astype(float), 1)
+    sites["land_cover"] = ground.land_cover.astype(str)
+    sites["koeppen"] = world.cells(*grids.ease2_cell(sites.longitude, sites.latitude)).koeppen
+    sites["texture"] = [usda_texture(sand, clay) for sand, _, clay in texture]
+    sensors = _sensors(world, sites)
+    site = sensors.site.to_numpy()
     return Network(
-        table, sensors.probe.to_numpy(str), site, place, sensors.offset.to_numpy(),
-        sensors.fault.to_numpy(str), texture[site],
+        _table(sensors, sites), sensors.probe.to_numpy(str), site, place,
+        sensors.offset.to_numpy(), sensors.fault.to_numpy(str), texture[site],
     )  # fmt: skip
+
+
+def _table(sensors, sites):
+    """The contract's columns, one row a sensor."""
+    alone = sites[["longitude", "latitude", "elevation_m", "land_cover", "koeppen", "texture"]]
+    table = pd.concat([sensors, alone.iloc[sensors.site].reset_index(drop=True)], axis=1)
+    table = table[[column.name for column in contracts.STATIONS.columns]]
+    return table.astype({x.name: "str" for x in contracts.STATIONS.columns if x.kind == "string"})
 
 
 def _counts(n_stations):
@@ -111,7 +99,7 @@ def _sites(world) -> pd.DataFrame:
 
 
 def _clustered(count, box, rng):
-    """Sites in loose clusters, as campaigns lay them: two of three alone, the others near another."""
+    """Sites in loose clusters, as campaigns lay them: every third stands near another."""
     west, east, south, north = box
     lon = c.WEST + (c.EAST - c.WEST) * rng.uniform(west, east, count)
     lat = c.SOUTH + (c.NORTH - c.SOUTH) * rng.uniform(south, north, count)
@@ -166,15 +154,16 @@ def _row(site_number, site, probe, depth, offset, fault):
     }  # fmt: skip
 
 
-def usda_texture(sand_percent: float, silt_percent: float, clay_percent: float) -> str:
-    """The USDA texture class of one soil.
+def usda_texture(sand_percent: float, clay_percent: float) -> str:
+    """The USDA texture class of one soil; silt is the rest.
 
     Examples
     --------
-    >>> usda_texture(40, 40, 20), usda_texture(90, 5, 5), usda_texture(20, 30, 50)
+    >>> usda_texture(40, 20), usda_texture(90, 5), usda_texture(20, 50)
     ('loam', 'sand', 'clay')
     """
-    sand, silt, clay = sand_percent, silt_percent, clay_percent
+    sand, clay = sand_percent, clay_percent
+    silt = 100 - sand - clay
     rules = (
         ("sand", silt + 1.5 * clay < 15),
         ("loamy sand", silt + 2 * clay < 30),
@@ -189,130 +178,3 @@ def usda_texture(sand_percent: float, silt_percent: float, clay_percent: float) 
         ("sandy loam", sand > 52 or (clay < 7 and silt < 50)),
     )
     return next((name for name, fits in rules if fits), "loam")
-
-
-def hours(world) -> np.ndarray:
-    """The world's hours, (time,) datetime64[us]: half-open from start to end."""
-    return np.arange(world.start, world.end, _HOUR).astype("datetime64[us]")
-
-
-def point_truth(world, site: int, *, depth: str = "surface", times=None) -> np.ndarray:
-    """The true moisture at a station's point, m3 m-3, hourly or at some times."""
-    return _coarse_and_truth(world, site, depth, hours(world) if times is None else times)[1]
-
-
-def _coarse_and_truth(world, site, depth, times):
-    place = world.network().place
-    weights = place.weights[[site]].toarray()[0]
-    near = np.flatnonzero(weights)
-    values = world._cells.states(times, rows=place.rows[near], cols=place.cols[near])
-    state = dict(zip(moisture.NAMES, values @ weights[near], strict=True))  # name -> (time,)
-    pattern = fields.Pattern(*(np.take(v, site, axis=-1) for v in place.pattern.__dict__.values()))
-    wet = moisture.fine(
-        state,
-        pattern,
-        irrigated=place.ground.irrigated[site],
-        porosity=place.ground.porosity[site],
-        layer=depth,
-    )
-    return state, wet
-
-
-def readings(world, sensor_id: str) -> pd.DataFrame:
-    """A sensor's hourly readings.
-
-    Parameters
-    ----------
-    world : World
-    sensor_id : str
-
-    Returns
-    -------
-    DataFrame of ``time``, ``soil_moisture_m3_m3``, ``flag`` (ISMN's) and ``truth_m3_m3`` (no probe has
-    that); hours without a reading are absent
-
-    Raises
-    ------
-    UnknownNameError
-        Where no sensor has that id.
-    """
-    net = world.network()
-    found = np.flatnonzero(net.table.sensor_id == sensor_id)
-    if not len(found):
-        raise UnknownNameError(
-            f"No sensor {sensor_id!r} among the {len(net.table)} of this world; "
-            "World.stations() lists them."
-        )
-    sensor, times = int(found[0]), hours(world)
-    depth = "root" if net.table.depth_to_m[sensor] > 0.06 else "surface"
-    state, wet = _coarse_and_truth(world, net.site[sensor], depth, times)
-    rng = world.rng("readings", sensor_id)
-    value, flag = _read(wet, state, (net.offset_m3_m3[sensor], _saturation(net, sensor)), rng)
-    value, flag = _FAULTS[net.fault[sensor]](value, flag, rng)
-    flag = np.where(value > 0.60, "C02", flag)
-    present = ~_gaps(len(times), rng)
-    return pd.DataFrame(
-        {"time": times, "soil_moisture_m3_m3": value.round(4), "flag": flag, "truth_m3_m3": wet}
-    )[present].reset_index(drop=True)
-
-
-def _saturation(net, sensor):
-    return float(net.place.ground.porosity[net.site[sensor]])
-
-
-def _read(wet, state, probe, rng):
-    """Offset, noise and frost; flags as the ISMN's own rules would set them."""
-    offset, saturation = probe
-    soil_c = state["soil_temperature"]
-    frozen = soil_c < -0.3
-    noisy = wet + offset + c.PROBE_NOISE_SD * rng.standard_normal(len(wet))
-    value = np.maximum(np.where(frozen, c.FROZEN_FRACTION_READ * noisy, noisy), 0.004)
-    flag = np.full(len(wet), "G", dtype="U7")
-    flag[value > saturation] = "C03"
-    flag[soil_c < 0] = "D01"
-    flag[(soil_c >= 0) & (state["temperature"] < 0)] = "D02"
-    flag[frozen & (rng.random(len(wet)) < 0.2)] = "D03"
-    return value, flag
-
-
-def _sound(value, flag, rng):
-    return value, flag
-
-
-def _stuck(value, flag, rng):
-    """For some weeks the probe repeats one value; the ISMN flags the plateau D09."""
-    value, flag = value.copy(), flag.copy()
-    for _ in range(3):
-        length = int(rng.integers(300, 1500))
-        start = int(rng.integers(0, max(len(value) - length, 1)))
-        stop = min(start + length, len(value))
-        value[start:stop] = value[start]
-        flag[start + 12 : stop] = "D09"
-    return value, flag
-
-
-def _broken(value, flag, rng):
-    """Spikes (D06), a break (D07 down, D08 up) and readings above any soil's (C02)."""
-    value, flag = value.copy(), flag.copy()
-    spikes = rng.random(len(value)) < 0.002
-    value[spikes] += rng.uniform(0.12, 0.25, spikes.sum())
-    flag[spikes] = "D06"
-    at = int(rng.integers(len(value) // 3, max(2 * len(value) // 3, len(value) // 3 + 1)))
-    jump = 0.12 * rng.choice([-1.0, 1.0])
-    value[at:] = np.maximum(value[at:] + jump, 0.002)
-    flag[at : at + 1] = "D07" if jump < 0 else "D08"
-    wild = rng.random(len(value)) < 0.004
-    value[wild] = rng.uniform(0.62, 0.9, wild.sum())
-    return value, flag
-
-
-_FAULTS = {"": _sound, "stuck": _stuck, "broken": _broken}
-
-
-def _gaps(n_hours, rng):
-    """Outages of days, exponential in length."""
-    missing = np.zeros(n_hours, dtype=bool)
-    for _ in range(rng.poisson(c.GAP_RATE_PER_YEAR * n_hours / 8766)):
-        start = int(rng.integers(0, n_hours))
-        missing[start : start + int(24 * rng.exponential(c.GAP_MEAN_DAYS)) + 1] = True
-    return missing

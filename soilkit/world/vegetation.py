@@ -9,8 +9,8 @@ from soilkit.world.fields import NDVI_LOW, NDVI_SPAN, TYPES
 def phenology(day_of_year) -> np.ndarray:
     """What fraction of its greenness each vegetation type shows on a day, 0-1, shape (..., type).
 
-    Summer crops emerge in May and are harvested in September, winter crops in June; the rest follows
-    warmth and water alone.
+    Summer crops emerge in May and are harvested in September, winter crops in June; the rest
+    follows warmth and water alone.
     """
     day = np.asarray(day_of_year, float)
     season = np.ones((*day.shape, len(TYPES)))
@@ -35,7 +35,7 @@ def lai(ndvi):
     Examples
     --------
     >>> lai(np.array([0.12, 0.5, 0.85])).round(1)
-    array([-0. ,  0.9,  3.4])
+    array([-0. ,  1. ,  3.4])
     """
     left = np.clip((c.NDVI_FULL - ndvi) / (c.NDVI_FULL - c.NDVI_SOIL), 0.02, 1.0)
     return -np.log(left) / c.LAI_EXTINCTION

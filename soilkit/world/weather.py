@@ -22,7 +22,7 @@ from soilkit.world.climate import Climate, climate
 
 @dataclass(frozen=True)
 class Weather:
-    """Daily weather over a block of cells, arrays (day, row, col) but for ``days`` and ``normals``."""
+    """Daily weather over cells, arrays (day, row, col) but for ``days`` and ``normals``."""
 
     days: np.ndarray  # (day,) days since 1970-01-01
     normals: Climate
@@ -37,29 +37,33 @@ class Weather:
 
 
 def weather(seed: int, days, *, u_m, v_m) -> Weather:
-    """Daily weather of a block of cells whose centres form the net ``u_m`` x ``v_m``.
+    """Daily weather of blocks of cells, stacked along the rows of the result.
 
     Parameters
     ----------
     seed : int
     days : int array (day,), days since 1970-01-01, in sequence
-    u_m : array (col,), m
-    v_m : array (row,), m
+    u_m : array (block, col), m, cell centres
+    v_m : array (block, row), m
     """
-    normals = climate(seed, *np.meshgrid(u_m, v_m))
+    nets = [np.meshgrid(u, v) for u, v in zip(u_m, v_m, strict=True)]
+    normals = climate(seed, tuple(np.concatenate(axis) for axis in zip(*nets, strict=True)))
     phase = 2 * np.pi * _day_of_year(days)[:, None, None] / 365.25
     rain = _precipitation(seed, days, (u_m, v_m), (normals, phase))
     warmth = _temperature(seed, days, (u_m, v_m), (normals, phase))
     snow, melt, liquid = _snow(rain, warmth)
-    hour = 20 * ndtr(noise.separable(_keys(seed, "rain hour", days), u_m, v_m, scale_m=250_000))
+    hour = 20 * ndtr(_daily(seed, "rain hour", days, (u_m, v_m), 250_000))
     return Weather(
         days, normals, rain, hour, warmth, _soil_temperature(warmth, snow, normals),
         pet(warmth, normals.latitude, day_of_year=_day_of_year(days)), liquid, melt, snow,
     )  # fmt: skip
 
 
-def _keys(seed, name, days):
-    return [noise.key(seed, name, int(day)) for day in days]
+def _daily(seed, name, days, blocks, scale_m):
+    """Smooth noise of unit variance, new every day: (day, row, col)."""
+    keys = [noise.key(seed, name, scale_m, int(day)) for day in days]
+    parts = [noise.separable(keys, net, scale_m=scale_m) for net in zip(*blocks, strict=True)]
+    return np.concatenate(parts, axis=1)
 
 
 def _day_of_year(days):
@@ -71,24 +75,34 @@ def _precipitation(seed, days, place, season):
     normals, phase = season
     longer = np.append(days[0] - 1, days)
     latent = sum(
-        weight * noise.separable(_keys(seed, f"rain {scale}", longer), *place, scale_m=scale)
-        for scale, weight in c.RAIN_OCTAVES_M
+        weight * _daily(seed, "rain", longer, place, scale) for scale, weight in c.RAIN_OCTAVES_M
     )
     latent = (latent[1:] + c.RAIN_PERSISTENCE * latent[:-1]) / np.hypot(1, c.RAIN_PERSISTENCE)
     wettest = 2 * np.pi * c.WETTEST_DAY / 365.25
     chance = normals.wet_day_probability * (1 + normals.wet_seasonality * np.cos(phase - wettest))
-    chance = np.clip(chance, 0.02, 0.6)
+    chance = np.clip(chance * np.exp(c.SPELL_SD * _spells(seed, days, place)), 0.02, 0.65)
     rank = (ndtr(latent) - (1 - chance)) / chance  # uniform on wet days
     mean_mm = normals.precipitation_mm / (365.25 * normals.wet_day_probability)
     amount = (-np.log1p(-np.clip(rank, 0, 1 - 1e-9))) ** c.RAIN_TAIL / gamma(1 + c.RAIN_TAIL)
     return np.where(rank > 0, mean_mm * amount, 0.0)
 
 
+def _spells(seed, days, blocks):
+    """Wet and dry spells of weeks: smooth in space, straight between knots in time."""
+    knots = np.arange(days[0] // c.SPELL_DAYS, days[-1] // c.SPELL_DAYS + 2)
+    levels = _daily(seed, "spell", knots, blocks, c.SPELL_SCALE_M)
+    part = days / c.SPELL_DAYS - knots[0]
+    knot = np.floor(part).astype(int)
+    weight = (part - knot)[:, None, None]
+    mixed = levels[knot] * (1 - weight) + levels[knot + 1] * weight
+    return mixed / np.hypot(weight, 1 - weight)
+
+
 def _temperature(seed, days, place, season):
     normals, phase = season
     warmest = 2 * np.pi * c.WARMEST_DAY / 365.25
     normal = normals.temperature_c + normals.season_amplitude_c * np.cos(phase - warmest)
-    white = noise.separable(_keys(seed, "warmth", days), *place, scale_m=c.WEATHER_SCALE_M)
+    white = _daily(seed, "warmth", days, place, c.WEATHER_SCALE_M)
     memory = c.WEATHER_MEMORY
     red = lfilter([np.sqrt(1 - memory**2)], [1, -memory], white, axis=0)
     return normal + c.WEATHER_SD_C * (1.2 - 0.4 * np.cos(phase - warmest)) * red
@@ -138,37 +152,38 @@ def _snow(rain, warmth):
     return snow, melt, np.where(cold, 0.0, rain) + melt
 
 
-def koeppen(temperature_c, precipitation_mm, *, days) -> str:
-    """The Koeppen-Geiger class of one place from its daily weather, by Kottek's rules [1]_.
+def koeppen(temperature_c, precipitation_mm, *, days) -> np.ndarray:
+    """Koeppen-Geiger classes from daily weather, by Kottek's rules [1]_.
 
     Parameters
     ----------
-    temperature_c, precipitation_mm : array (day,), C and mm
-    days : int array (day,), days since 1970-01-01; whole years
+    temperature_c, precipitation_mm : array (day, ...), C and mm
+    days : int array (day,), days since 1970-01-01
 
     Returns
     -------
-    str, such as "Cfa"
+    array (cell,) of str such as "Cfa", cells in flat order
 
     References
     ----------
     .. [1] Kottek et al. (2006), doi:10.1127/0941-2948/2006/0130
     """
     month = np.asarray(days).astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
-    years = len(days) / 365.25
-    warm = np.array([temperature_c[month == m].mean() for m in range(12)])
-    rain = np.array([precipitation_mm[month == m].sum() for m in range(12)]) / years
-    summer, winter = slice(3, 9), np.r_[0:3, 9:12]  # northern half of the Earth
+    n_days = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+    warm = np.stack([temperature_c[month == m].mean(axis=0).ravel() for m in range(12)])
+    rain = np.stack([precipitation_mm[month == m].mean(axis=0).ravel() for m in range(12)])
+    rain = rain * n_days[:, None]  # (month, cell), mm
+    return np.array([_class(warm[:, k], rain[:, k]) for k in range(warm.shape[1])], "U3")
+
+
+def _class(warm, rain):
+    summer, winter = rain[3:9], np.append(rain[:3], rain[9:])  # northern half of the Earth
     total, mean = rain.sum(), warm.mean()
-    if rain[summer].sum() >= total * 2 / 3:
-        threshold = 2 * mean + 28
-    elif rain[winter].sum() >= total * 2 / 3:
-        threshold = 2 * mean
-    else:
-        threshold = 2 * mean + 14
+    late = 28 if summer.sum() >= total * 2 / 3 else 0 if winter.sum() >= total * 2 / 3 else 14
+    threshold = 2 * mean + late
     if total < 10 * threshold:
         return "B" + ("W" if total <= 5 * threshold else "S") + ("h" if mean >= 18 else "k")
-    return _humid(warm, rain[summer], rain[winter])
+    return _humid(warm, summer, winter)
 
 
 def _humid(warm, summer, winter):

@@ -9,7 +9,7 @@ from soilkit import grids
 from soilkit._version import __version__
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError
-from soilkit.world import constants, ismn_writer, places
+from soilkit.world import constants, ismn_writer, places, probes
 from soilkit.world import noise as _noise
 from soilkit.world import stations as _stations
 from soilkit.world.cells import Cells, CellSeries, CellState, state_at
@@ -23,9 +23,9 @@ TILE_POINTS = 512
 class World:
     """A synthetic world with known soil moisture: the same for a seed on every call.
 
-    It holds no rasters. ``truth`` is soil moisture, ``surface`` all that sensors may see, ``render``
-    what a source would have seen; each for any time of the period and any grid. Every number that
-    comes from it is synthetic.
+    It holds no rasters. ``truth`` is soil moisture, ``surface`` all that sensors may see,
+    ``render`` what a source would have seen; each for any time of the period and any grid. Every
+    number that comes from it is synthetic.
 
     Parameters
     ----------
@@ -92,9 +92,30 @@ class World:
         out = np.empty((grid.height, grid.width), np.float32)
         for rows, cols, tile in _tiles(grid, max(TILE_POINTS // factor, 1)):
             place = self._place(_refined(tile, factor))
-            fine = places.truth(places.coarse_states(self._cells, time, place), place, depth=depth)
+            fine = places.truth(
+                places.coarse_states(self._cells, place, time=time), place, depth=depth
+            )
             out[rows, cols] = _block_mean(fine, factor)
         return out
+
+    def truth_at(self, times, *, longitude, latitude, depth: str = "surface") -> np.ndarray:
+        """Soil moisture at points, not averaged over any pixel.
+
+        Parameters
+        ----------
+        times : datetime64 array (time,), UTC
+        longitude, latitude : array (point,), WGS84 degrees
+        depth : "surface" (0-5 cm) or "root" (0-100 cm)
+
+        Returns
+        -------
+        array (time, point), m3 m-3
+        """
+        there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
+        u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
+        place = places.place_at(self.seed, (u_m, v_m))
+        state = places.point_states(self._cells, place, times=times)
+        return places.truth(state, place, depth=depth)
 
     def surface(self, time, grid: Grid) -> Surface:
         """The ground at a moment on a grid, averaged over each pixel (see ``Surface``).
@@ -106,8 +127,8 @@ class World:
         """
         factor = 4 if grid.pixel_size_m >= places.COARSE_FROM_M else _refinement(grid.pixel_size_m)
         place = self._place(_refined(grid, factor))
-        state = places.coarse_states(self._cells, time, place)
-        fine = places.surface(state, place, time=time)
+        state = places.coarse_states(self._cells, place, time=time)
+        fine = places.surface(state, place, grid=_refined(grid, factor), time=time)
         if factor == 1:
             return fine
         return _averaged(fine, grid, factor, coarse=self._coarse_or_none(time, grid))
@@ -140,7 +161,7 @@ class World:
         """Daily series of EASE-Grid 9 km cells (``grids.ease2_cell`` numbers them)."""
         return self._cells.series(rows, cols)
 
-    def cell_state(self, time, rows, cols) -> CellState:
+    def cell_state(self, time, *, rows, cols) -> CellState:
         """EASE-Grid 9 km cells at one moment between the daily states."""
         return state_at(self._cells, time, rows=rows, cols=cols)
 
@@ -150,19 +171,18 @@ class World:
         """A generator seeded by the world's seed and some words, the same on every call."""
         return np.random.default_rng(_noise.key(self.seed, *words))
 
-    def noise(self, name, u_m, v_m, scale_m: float, *, zero_mean: bool = False) -> np.ndarray:
-        """Smooth noise of unit variance at world coordinates (see ``noise.smooth``)."""
-        return _noise.smooth(
-            _noise.key(self.seed, name), u_m, v_m, scale_m=scale_m, zero_mean=zero_mean
-        )
+    def noise(self, name: str, place, *, scale_m: float, zero_mean: bool = False) -> np.ndarray:
+        """Smooth noise of unit variance at ``place`` = (u_m, v_m) (see ``noise.smooth``)."""
+        key = _noise.key(self.seed, name)
+        return _noise.smooth(key, place, scale_m=scale_m, zero_mean=zero_mean)
 
-    def white(self, name, i, j) -> np.ndarray:
-        """Standard normal white numbers, one a pair of integers (i, j)."""
-        return _noise.normal(_noise.key(self.seed, name), i, j)
+    def white(self, name: str, node) -> np.ndarray:
+        """Standard normal white numbers, one a pair of integers ``node`` = (i, j)."""
+        return _noise.normal(_noise.key(self.seed, name), node)
 
-    def white_uniform(self, name, i, j) -> np.ndarray:
-        """Uniform white numbers in (0, 1), one a pair of integers (i, j)."""
-        return _noise.uniform(_noise.key(self.seed, name), i, j)
+    def white_uniform(self, name: str, node) -> np.ndarray:
+        """Uniform white numbers in (0, 1), one a pair of integers ``node`` = (i, j)."""
+        return _noise.uniform(_noise.key(self.seed, name), node)
 
     # ---- sensors and stations ----------------------------------------------------------------
 
@@ -183,8 +203,8 @@ class World:
         return self.network().table
 
     def readings(self, sensor_id: str):
-        """A sensor's hourly readings: time, soil_moisture_m3_m3, flag, and the truth at its point."""
-        return _stations.readings(self, sensor_id)
+        """A sensor's hourly readings, flags and the truth at its point (``probes.readings``)."""
+        return probes.readings(self, sensor_id)
 
     def write_ismn(self, path) -> Path:
         """Write all sensors as an ISMN archive (zip, header+values, hourly); returns its path."""
