@@ -54,7 +54,8 @@ def station_map(
         _points(axes[0, 1], zoom, metric, colours)
         axes[0, 1].set_title(f"the {len(zoom)} stations of the densest block", fontsize="medium")
         _mark_window(axes[0, 0], zoom)
-    figure.colorbar(drawn, ax=axes[0, -1], label=label(metric))
+    extend = _beyond(points[metric], colours)
+    figure.colorbar(drawn, ax=axes[0, -1], label=label(metric), extend=extend)
     figure.suptitle(title)
     return figure
 
@@ -63,6 +64,14 @@ def _range(values: pd.Series) -> dict[str, Any]:
     known = values.dropna()
     top = float(np.percentile(known, 95)) if len(known) else 1.0
     return {"cmap": "viridis_r", "vmin": 0.0, "vmax": top or 1.0}
+
+
+def _beyond(values: pd.Series, colours: dict[str, Any]) -> str:
+    """Which end of the colour bar wants an arrow because values lie beyond it."""
+    below, above = values.min() < colours["vmin"], values.max() > colours["vmax"]
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "neither"
+    )
 
 
 def _points(axis: Axes, points: pd.DataFrame, metric: str, colours: dict[str, Any]):

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from soilkit.plots.style import COLOURS, colours, label
 
+CLASS_NAMES = {"koeppen": "Köppen class", "land_cover": "land cover", "texture": "texture class"}
+
 
 def strata_bars(table: pd.DataFrame, *, by: str, metric: str = "r", title: str = "") -> Figure:
     """A score by class, one bar a model, whiskers for the interval, the number of stations beside.
@@ -35,7 +37,7 @@ def strata_bars(table: pd.DataFrame, *, by: str, metric: str = "r", title: str =
         range(len(classes)), [f"{name or 'unknown'} ({counts[name]:.0f})" for name in classes]
     )
     axis.invert_yaxis()
-    axis.set(xlabel=label(metric), ylabel=f"{by} (number of stations)")
+    axis.set(xlabel=label(metric), ylabel=f"{CLASS_NAMES.get(by, by)} (stations)")
     axis.grid(axis="x", color="0.9")
     axis.set_axisbelow(True)
     figure.legend(loc="outside right upper", fontsize="small")
@@ -56,7 +58,7 @@ def interval_dots(table: pd.DataFrame, *, zero: bool = False, title: str = "") -
     Parameters
     ----------
     table : scores table
-    zero : bool, draw the line of no difference
+    zero : bool, the values are differences: draw the line of none
     """
     metrics = list(dict.fromkeys(table["metric"].astype("str")))
     models = list(dict.fromkeys(table["model"].astype("str")))
@@ -70,7 +72,8 @@ def interval_dots(table: pd.DataFrame, *, zero: bool = False, title: str = "") -
         axis.errorbar(rows["value"], y, xerr=_whiskers(rows), fmt="o", color=COLOURS[0], capsize=3)
         if zero:
             axis.axvline(0, color="0.3", linewidth=0.8)
-        axis.set_xlabel(label(metric))
+        axis.set_xlabel(f"difference in {label(metric)}" if zero else label(metric))
+        axis.locator_params(axis="x", nbins=5)
         axis.grid(axis="x", color="0.9")
     axes[0, 0].set_yticks(range(len(models)), models)
     axes[0, 0].set_ylim(len(models) - 0.5, -0.5)

@@ -49,7 +49,7 @@ def _line(axis: Axes, rows: pd.DataFrame, *, label: str, colour: str) -> None:
     gap = np.flatnonzero(np.diff(time) > np.timedelta64(GAP_DAYS, "D")) + 1
     axis.plot(
         np.insert(time, gap, time[gap]), np.insert(predicted, gap, np.nan),
-        color=colour, linewidth=1.1, label=label,
+        color=colour, linewidth=1.1, marker=".", markersize=2.5, label=label,
     )  # fmt: skip
 
 
