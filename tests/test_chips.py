@@ -315,3 +315,30 @@ def test_packing_errs_by_half_a_step_at_most_and_keeps_holes(values):
 def test_an_empty_samples_table_builds_nothing(tmp_path):
     samples, drops = build(tmp_path / "c", samples=SAMPLES.iloc[:0])
     assert samples.empty and drops.empty and isinstance(drops, pd.DataFrame)
+
+
+def test_a_build_killed_without_warning_loses_only_what_the_index_does_not_know(
+    tmp_path, monkeypatch
+):
+    class Killed(BaseException):
+        pass
+
+    class Dying(FakeArchive):
+        def chips(self, requests):
+            for n, pair in enumerate(super().chips(requests)):
+                if n == 6:
+                    monkeypatch.setattr("soilkit.chips.writing.Writer._save", lambda self: None)
+                    raise Killed
+                yield pair
+
+    monkeypatch.setattr("soilkit.chips.writing.SAVE_EVERY_S", 0.0)
+    with pytest.raises(Killed):
+        build(tmp_path / "c", Dying())
+    (tmp_path / "c" / "dem" / "values" / "c.0.0.0.0.abc.partial").write_bytes(b"half")
+    monkeypatch.undo()
+    assert chips.verify(tmp_path / "c").empty
+    archive = FakeArchive()
+    samples, _ = build(tmp_path / "c", archive)
+    assert CHIPS - 6 <= len(archive.asked) < CHIPS and len(samples) == len(SAMPLES)
+    assert chips.verify(tmp_path / "c").empty
+    assert not list((tmp_path / "c").rglob("*.partial"))

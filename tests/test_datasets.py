@@ -166,3 +166,14 @@ def test_a_store_without_a_band_that_is_fed_is_refused(tmp_path):
     with pytest.raises(UnknownNameError, match="B12"):
         inputs = Inputs(high=("sentinel2",), low=(), coarse=())
         ChipDataset(SAMPLES, None, chips.open_store(tmp_path / "c"), inputs=inputs, crop_px=32)
+
+
+@pytest.mark.slow
+def test_workers_may_be_spawned_as_on_windows(store):
+    data = dataset(store)
+    generator = torch.Generator().manual_seed(0)
+    loader = make_loader(data, batch_size=8, shuffle=True, generator=generator, workers=1)
+    loader.multiprocessing_context = "spawn"
+    alone = make_loader(data, batch_size=8, shuffle=True, generator=generator)
+    for ours, theirs in zip(alone, loader, strict=True):
+        np.testing.assert_array_equal(ours.high, theirs.high)

@@ -1,5 +1,8 @@
 """Rasters land where they belong."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -119,3 +122,30 @@ def test_a_write_that_fails_leaves_what_stood_there(tmp_path, monkeypatch):
         rasters.write_cog(tmp_path / "a.tif", northings_km(GRID), grid=GRID)
     np.testing.assert_array_equal(rasters.read(tmp_path / "a.tif", GRID)[0], eastings_km(GRID))
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+def real_radar():
+    data = os.environ.get("SOILKIT_TEST_DATA", "")
+    path = Path(data) / "chips/sen1floods11/S1/Spain_7370579_S1Hand.tif"
+    if not data or not path.exists():
+        pytest.skip("needs the sen1floods11 chip: set SOILKIT_TEST_DATA to the folder of real data")
+    return path
+
+
+def test_a_real_radar_chip_in_degrees_keeps_its_statistics_on_a_utm_grid():
+    path = real_radar()
+    with rasterio.open(path) as file:
+        original = file.read().astype(float)
+        longitude, latitude = file.lnglat()
+    grid = grids.chip_grid(latitude, longitude, size_px=256, pixel_size_m=10)
+    moved = rasters.read(path, grid, resampling="nearest")
+    assert moved.shape == (2, 256, 256) and np.isfinite(moved).mean() > 0.99
+    middle = original[:, 128:384, 128:384]
+    np.testing.assert_allclose(
+        np.nanmean(moved, axis=(1, 2)), np.nanmean(middle, axis=(1, 2)), atol=0.5
+    )
+    # the station's own pixel is the file's pixel there
+    with rasterio.open(path) as file:
+        lon, lat = (c[128, 128] for c in grids.lonlat(grid))
+        expected = next(file.sample([(lon, lat)]))
+    np.testing.assert_allclose(moved[:, 128, 128], expected, atol=1e-4)

@@ -58,6 +58,8 @@ def prepare(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     for name, d in content["sources"].items():
         shards = Shards(path / name / "values", len(d["bands"]), d["size_px"])
         create_group(path / name, {"bands": d["bands"], "resolution": d["resolution"]})
+        for left_over in shards.path.glob("*.partial"):  # of a build that was killed
+            left_over.unlink()
         if not (shards.path / "zarr.json").exists():
             kept = {"bands": d["bands"], "units": d["units"]}
             shards.create(packing=packing_of(sources.get(name)), attributes=kept)

@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,9 @@ class Ledger:
 
     def table(self) -> pd.DataFrame:
         """All entries, one a row of the array and in its order."""
-        empty = pd.DataFrame([asdict(Entry("", "", 0))]).iloc[:0]
         rows = sorted(self.entries.values(), key=lambda e: e.row)
-        return pd.DataFrame([asdict(e) for e in rows]) if rows else empty
+        shape = [vars(e) for e in rows or [Entry("", "", 0)]]
+        return pd.DataFrame(shape).iloc[: len(rows)]
 
     def save(self) -> None:
         """Write the table whole or not at all."""

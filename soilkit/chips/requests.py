@@ -13,7 +13,6 @@ from soilkit.sources import Source
 
 STATIC = "static"
 HIGH_M, LOW_M = 10.0, 160.0
-_TICK = np.timedelta64(1, "ms")  # ages are hours in floating point; scenes stamp milliseconds
 _US_PER_HOUR = 3_600_000_000
 
 
@@ -116,8 +115,7 @@ def _scene_times(samples, source: Source) -> np.ndarray:
         return np.full(len(samples), "NaT", dtype="datetime64[us]")
     age_us = samples[column].to_numpy(float) * _US_PER_HOUR
     age = np.where(np.isfinite(age_us), np.rint(np.nan_to_num(age_us)), 0).astype("timedelta64[us]")
-    ends = samples["time"].to_numpy().astype("datetime64[us]") - age
-    return (ends + _TICK // 2).astype("datetime64[ms]").astype("datetime64[us]")
+    return samples["time"].to_numpy().astype("datetime64[us]") - age
 
 
 def settle(

@@ -47,7 +47,7 @@ class Writer:
     def fetch(self, archive: Archive, *, progress: bool) -> None:
         """Ask for the missing chips and write them as they come, saving the ledgers on the way."""
         asked = {r.request_hash: r for r in self.missing}
-        saved = time.monotonic()
+        due = time.monotonic() + SAVE_EVERY_S
         try:
             bar = tqdm(total=len(asked), disable=not progress, unit="chip", desc="chips")
             with bar:
@@ -56,9 +56,10 @@ class Writer:
                         continue  # answered twice, or never asked
                     self._put(request, answer)
                     bar.update()
-                    if time.monotonic() - saved > SAVE_EVERY_S:
+                    if time.monotonic() > due:
+                        start = time.monotonic()
                         self._save()
-                        saved = time.monotonic()
+                        due = time.monotonic() + max(SAVE_EVERY_S, 20 * (time.monotonic() - start))
             for request in asked.values():
                 self._put(request, Failure("the archive gave no answer", permanent=False))
         except BaseException:
