@@ -36,10 +36,11 @@ ALLOWED = {
 ONE_MODULE_EACH = ["pyarrow", "zarr", "rasterio", "ismn", "ee", "pystac", "dask"]
 ORDER = [name for floor in FLOORS.values() for name in floor]
 MAX_LINES, MAX_BODY, MAX_PARAMETERS = 300, 30, 6
-# The stable names of the public surface, whose signatures users rely on.
+# The stable names of the public surface, and the call that torch gives a module.
 STABLE = {
     "anchored_join", "read_ismn", "read_table", "read_stations", "station_scores", "fit",
-    "build", "predict_map", "__init__", "scenes", "series", "render", "truth",
+    "build", "predict_map", "__init__", "scenes", "series", "render", "truth", "run",
+    "read", "from_series", "forward",
 }  # fmt: skip
 
 

@@ -61,10 +61,10 @@ def build(book: Book, notebooks: Path, reports: Path) -> Path:
     for section in book.sections:
         parameters = {"out_dir": str(work)} | section.parameters
         run(notebooks / f"{section.notebook}.ipynb", parameters, out_dir)
-    return bind(book, notebooks, out_dir)
+    return bind(book, notebooks=notebooks, out_dir=out_dir)
 
 
-def bind(book: Book, notebooks: Path, out_dir: Path) -> Path:
+def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
     """Join the sections' parameters, stamps and scores, and write ``index.html``."""
     for name in ("parameters", "stamp"):
         _join_yaml(book, out_dir, name)

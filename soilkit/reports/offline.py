@@ -75,11 +75,18 @@ def external_loads(html: str) -> list[str]:
     return parser.found
 
 
+def _is_transient(output: dict) -> bool:
+    """Whether an output means something only while the notebook runs: a widget, a progress bar."""
+    if WIDGET_VIEW in output.get("data", {}):
+        return True
+    return output.get("name") == "stderr" and "%|" in "".join(output.get("text", ""))
+
+
 def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
     """One self-contained HTML page of an executed notebook, code folded.
 
-    A widget needs a kernel, so its place is taken by the plain text that stands for it: notebooks
-    set a static picture beside each interactive view.
+    Widgets and progress bars, which mean something only beside a running kernel, are left out:
+    notebooks set a static picture beside each interactive view.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
     page.metadata["title"] = title
     for cell in page.cells:
         outputs = cell.get("outputs", [])
-        cell["outputs"] = [o for o in outputs if WIDGET_VIEW not in o.get("data", {})]
+        cell["outputs"] = [o for o in outputs if not _is_transient(o)]
         if cell.cell_type != "code":
             cell.pop("outputs", None)
     exporter = HTMLExporter(
