@@ -194,7 +194,7 @@ def test_a_mean_pattern_of_the_whole_domain_vanishes():
     rng = np.random.default_rng(5)
     u = constants.CENTRE_U_M + constants.HALF_U_M * rng.uniform(-1, 1, 6000)
     v = constants.CENTRE_V_M + constants.HALF_V_M * rng.uniform(-1, 1, 6000)
-    ground = fields.ground(0, (u, v))
+    ground = fields.ground(0, u, v)
     pattern = fields.pattern(0, (u, v), ground=ground)
     assert abs(pattern.deviation.mean()) < 0.08
     assert 0.9 < pattern.deviation.std() < 1.1

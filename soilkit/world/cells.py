@@ -258,7 +258,7 @@ def _cell_ground(seed, u_m, v_m):
     du, dv = np.meshgrid(steps, steps)
     points_u = u_m.reshape(-1, 1) + du.ravel()  # (cell, point)
     points_v = v_m.reshape(-1, 1) + dv.ravel()
-    ground = fields.ground(seed, (points_u, points_v))
+    ground = fields.ground(seed, points_u, points_v)
     fractions = (ground.vegetation[:, :, None] == np.arange(len(fields.TYPES))).mean(axis=1)
     means = {
         name: getattr(ground, name).mean(axis=1).reshape(u_m.shape)

@@ -41,19 +41,19 @@ class Ground:
     irrigated: np.ndarray  # 0 or 1
 
 
-def ground(seed: int, place) -> Ground:
+def ground(seed: int, *axes) -> Ground:
     """Static properties of the ground at points of the world.
 
     Parameters
     ----------
     seed : int
-    place : (u_m, v_m), arrays of one shape, m (EPSG:6933)
+    axes : u_m and v_m, arrays of one shape, m (EPSG:6933)
 
     Returns
     -------
     Ground, arrays of that shape
     """
-    place = tuple(np.asarray(axis, float) for axis in place)
+    place = tuple(np.asarray(axis, float) for axis in axes)
     terrain = _terrain(seed, place)
     sand, silt, clay, deviation = _texture(seed, place)
     wobble = noise.smooth(

@@ -56,7 +56,7 @@ def place(seed: int, grid: Grid) -> Place:
 def place_at(seed: int, points, *, grid: Grid | None = None) -> Place:
     """The static fields at points (u_m, v_m) of the world."""
     u_m, v_m = points
-    ground = fields.ground(seed, points)
+    ground = fields.ground(seed, *points)
     pattern = fields.pattern(seed, points, ground=ground)
     rows, cols, weights = cell_weights(u_m, v_m)
     vigour = fields.vigour(seed, points)
