@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, UnknownNameError
 
 MIN_STATIONS = 5  # classes below are marked with an asterisk: seed tables 10-12
 UNKNOWN = ""
@@ -21,6 +21,20 @@ LAND_COVER_NAMES = {
     **dict.fromkeys(range(121, 127), "Open forest"),
     **dict.fromkeys((70, 80, 100, 200), "Other"),
 }
+# The same names for ESA's Climate Change Initiative legend, which ISMN's static variables speak
+# (ESA 2017, Land Cover CCI Product User Guide 2.0, table 3-1); "closed to open" counts as closed.
+CCI_NAMES = {
+    **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
+    **dict.fromkeys((50, 60, 61, 70, 71, 80, 81, 90), "Closed forest"),
+    **dict.fromkeys((62, 72, 82, 100), "Open forest"),
+    **dict.fromkeys((40, 110, 130, 140), "Vegetation"),
+    **dict.fromkeys((120, 121, 122), "Shrubs"),
+    **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
+    **dict.fromkeys((160, 170, 180), "Wetland"),
+    190: "Built-up",
+    **dict.fromkeys((210, 220), "Other"),
+}
+LEGENDS = {"copernicus": LAND_COVER_NAMES, "cci": CCI_NAMES}
 
 # Triangle of the USDA Soil Survey Manual (2017), chapter 3; the first rule that holds names the
 # class, so that a boundary belongs to one class only. s, i, c: sand, silt, clay in percent.
@@ -71,16 +85,24 @@ def texture_class(sand, silt, *, clay):
     return np.select([rule(*percent) for _, rule in TEXTURE_RULES], names, default=UNKNOWN)
 
 
-def land_cover_class(codes):
-    """Names of Copernicus 100 m land-cover codes as the paper's Table 10 groups them [1]_.
+def land_cover_class(codes, *, legend="copernicus"):
+    """Names of land-cover codes as the paper's Table 10 groups them [1]_.
+
+    The stations table holds these names, because one code means different things in two legends.
 
     Parameters
     ----------
-    codes : array of int, float or str; unknown and missing codes are allowed
+    codes : array of int, float or str; unknown and missing codes are allowed, names stay
+    legend : "copernicus" (Copernicus 100 m) or "cci" (ESA CCI, in ISMN's static variables)
 
     Returns
     -------
     array of str, same length; empty where the code is unknown
+
+    Raises
+    ------
+    UnknownNameError
+        For another legend.
 
     References
     ----------
@@ -91,8 +113,14 @@ def land_cover_class(codes):
     >>> land_cover_class([40, 114, 0]).tolist()
     ['Agriculture', 'Closed forest', '']
     """
-    numbers = pd.to_numeric(pd.Series(np.asarray(codes).ravel()), errors="coerce")
-    return np.array([LAND_COVER_NAMES.get(n, UNKNOWN) for n in numbers], dtype=object).astype(str)
+    if legend not in LEGENDS:
+        raise UnknownNameError(f"No legend {legend!r}; there are {', '.join(LEGENDS)}.")
+    names = LEGENDS[legend]
+    text = pd.Series(np.asarray(codes, dtype=object).ravel(), dtype=object)
+    numbers = pd.to_numeric(text, errors="coerce")
+    known = set(names.values())
+    found = [t if t in known else names.get(n, UNKNOWN) for t, n in zip(text, numbers, strict=True)]
+    return np.array(found, dtype=object).astype(str)
 
 
 def koeppen_pair(classes):

@@ -283,7 +283,7 @@ def test_static_variables_become_texture_climate_and_land_cover(tmp_path, option
     stations = insitu.read_stations(archive, **options)
     assert stations["texture"].tolist() == ["Loam", ""]
     assert stations["koeppen"].tolist() == ["Cfa", ""]
-    assert stations["land_cover"].tolist() == ["130", ""]
+    assert stations["land_cover"].tolist() == ["Vegetation", ""]
     assert stations["clay_percent"].tolist()[0] == 24
     counts = insitu.read_counts(archive, **options).set_index("what")["sensors"]
     assert counts["no static variables"] == 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soilkit import strata
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, UnknownNameError
 
 # One point well inside each class of the USDA triangle: sand, silt, clay [%].
 INSIDE = {
@@ -47,6 +47,15 @@ def test_copernicus_codes_become_the_papers_classes():
         "Agriculture", "Closed forest", "Closed forest", "Open forest", "Open forest",
         "Vegetation", "Shrubs", "Bareground", "Built-up", "Wetland", "Other", "", "", "",
     ]  # fmt: skip
+
+
+def test_one_code_means_different_things_in_two_legends():
+    """ISMN's 20 is irrigated cropland, Copernicus's 20 is shrubs; a name stays what it is."""
+    assert strata.land_cover_class([20, 130, "Shrubs"]).tolist() == ["Shrubs", "", "Shrubs"]
+    found = strata.land_cover_class(["20", 130, "Shrubs", ""], legend="cci")
+    assert found.tolist() == ["Agriculture", "Vegetation", "Shrubs", ""]
+    with pytest.raises(UnknownNameError, match="copernicus, cci"):
+        strata.land_cover_class([20], legend="modis")
 
 
 def test_classes_with_fewer_than_five_stations_carry_an_asterisk():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from soilkit import strata
 from soilkit.errors import ParameterError
 from soilkit.insitu import cache, report, rules
 from soilkit.insitu.files import open_files
@@ -82,8 +83,8 @@ def read_stations(
 ) -> pd.DataFrame:
     """The stations table of an ISMN archive: one row a sensor within the depth rule.
 
-    Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the newest ESA CCI code
-    (2010); ``koeppen`` the three-letter class; each "" where the archive has no static variables.
+    Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the name in
+    ``strata.CCI_NAMES`` of the newest ESA CCI code (2010); ``koeppen`` the three-letter class; each "" where the archive has no static variables.
 
     Parameters
     ----------
@@ -109,6 +110,7 @@ def read_stations(
         sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
     )
     stations = sensors.loc[near, STATION_COLUMNS].sort_values("sensor_id", ignore_index=True)
+    stations["land_cover"] = strata.land_cover_class(stations["land_cover"], legend="cci")
     return rules.placed(stations, without_coordinates=without_coordinates)
 
 
