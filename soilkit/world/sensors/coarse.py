@@ -198,8 +198,8 @@ def smap_l3_m3_m3(forcing: Forcing, *, seed: int, ground: dict[str, np.ndarray])
     """Morning retrievals of soil moisture, (cell, day), m3 m-3; NaN without an overpass or frozen.
 
     The skin that L band senses is wetter after rain and dries faster than the probe's layer [1]_;
-    brightness temperature with noise is inverted under a wrong canopy and temperature. About 42 %
-    of the days have an overpass.
+    brightness temperature with noise is inverted under a wrong temperature and a canopy that is
+    wrong for weeks, as a climatology is. About 42 % of the days have an overpass.
 
     Parameters
     ----------
@@ -223,7 +223,13 @@ def smap_l3_m3_m3(forcing: Forcing, *, seed: int, ground: dict[str, np.ndarray])
     kelvin = forcing.temperature_c + 273.15
     tb = passive.brightness_temperature(skin, temperature_k=kelvin, water_kg_m2=water)
     tb = tb + c.TB_NOISE_K * white("tb", number)
-    known_water = water * np.exp(c.WATER_ERROR_STD * white("vwc", np.zeros((1, 1), np.int64)))
+    slow = lattice.smooth(
+        lattice.keys((seed, "canopy"), cells[:, 0]),
+        (np.zeros(1), number[0].astype(float)),
+        scale_m=c.WATER_ERROR_DAYS,
+    )[:, 0]  # (cell, day)
+    always = white("vwc", np.zeros((1, 1), dtype=np.int64))
+    known_water = water * np.exp(c.WATER_ERROR_STD * always + c.WATER_SLOW_ERROR_STD * slow)
     known_kelvin = kelvin + c.TEMPERATURE_ERROR_STD_K * white("temperature", number)
     found = passive.retrieve(tb, temperature_k=known_kelvin, water_kg_m2=known_water)
     overpass = np.isin((number + cells % 8) % 8, (0, 3, 5)) | ((number + cells % 8) % 24 == 1)

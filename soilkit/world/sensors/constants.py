@@ -17,9 +17,9 @@ CANOPY_SCATTERING = {"VV": 0.0950, "VH": 0.0413}
 # Jackson and Schmugge (1991), doi:10.1016/0034-4257(91)90057-D, at 5.5 cm.
 CANOPY_ATTENUATION = {"VV": 0.5513, "VH": 1.1662}
 WATER_ATTENUATION_M2_KG = 0.40
-FROZEN_MOISTURE_PERCENT = 3.0  # liquid water left in frozen soil: Wegmueller (1990), IJRS 11(8)
+FROZEN_MOISTURE_PERCENT = 3.0  # liquid water of frozen soil: Wegmueller (1990), RSE 33
 WET_SNOW_LOSS_DB = 4.0  # beyond the 3 dB threshold of Nagler and Rott (2000), doi:10.1109/36.842004
-BUILT_UP_SIGMA0 = {"VV": 0.25, "VH": 0.03}  # double bounce: Koppel et al. (2017), Eur. J. RS 50
+BUILT_UP_SIGMA0 = {"VV": 0.25, "VH": 0.03}  # double bounce: Koppel et al. (2017), IJRS 38
 WATER_SIGMA0 = {"VV": 0.010, "VH": 0.0015}  # smooth inland water, mostly at the noise floor
 EQUIVALENT_LOOKS = 4.4  # ESA, Sentinel-1 product definition, GRD IW high resolution
 SPECKLE_KERNEL = (0.5, 1.0, 0.5)  # 10 m pixels of a 20 m x 22 m resolution cell
@@ -62,16 +62,18 @@ OPTICAL_NOISE = 0.003  # reflectance, pixel to pixel
 TAU_PER_WATER_M2_KG, SINGLE_SCATTERING, ROUGHNESS_H = 0.11, 0.05, 0.13
 SMAP_INCIDENCE_DEG = 40.0
 TB_NOISE_K = 1.3  # SMAP radiometer: Piepmeier et al. (2017), doi:10.1109/TGRS.2016.2631978
-WATER_ERROR_STD = 0.25  # relative error of the ancillary vegetation water
+# Relative errors of the ancillary vegetation water, for all times and for weeks: Dong et al.
+# (2018), doi:10.1002/2017GL075656
+WATER_ERROR_STD, WATER_SLOW_ERROR_STD, WATER_ERROR_DAYS = 0.25, 0.28, 25.0
 TEMPERATURE_ERROR_STD_K = 2.0
 # L band senses a skin shallower than the probe: Shellito et al. (2016), doi:10.1002/2016GL069946
-SKIN_GAIN, SKIN_DAYS = 0.0040, 2.5  # m3 m-3 per mm of rain; e-folding
+SKIN_GAIN, SKIN_DAYS = 0.0030, 2.5  # m3 m-3 per mm of rain; e-folding
 SMAP_EFFECTIVE_POROSITY = 0.55
 
 # --- coarse models ---------------------------------------------------------------------------
 # Errors of satellite precipitation, shared by the models: Maggioni et al. (2016),
 # doi:10.1175/JHM-D-15-0190.1
-RAIN_LOG_STD, RAIN_ERROR_SCALE_M = 0.6, 120_000.0
+RAIN_LOG_STD, RAIN_ERROR_SCALE_M = 0.7, 120_000.0
 RAIN_MISSED, RAIN_FALSE, RAIN_FALSE_MM = 0.12, 0.04, 5.0
 RAIN_GAIN_STD = 0.2  # of a place, for all times
 # Palmer (1965), US Weather Bureau Research Paper 45: one inch above, the rest below
@@ -92,7 +94,11 @@ SOILGRIDS_ERROR_SCALES_M = (4_000.0, 60_000.0)
 SOILGRIDS_ERROR_PERCENT = {"sand": 9.5, "clay": 6.5}  # both scales together
 SOILGRIDS_ERROR_CORRELATION = -0.6  # of sand with clay
 SOILGRIDS_DENSITY_ERROR = 0.055  # g cm-3
-DEM_ERROR_M, DEM_ERROR_SCALE_M = 1.5, 90.0  # Buckley et al. (2020), NASADEM user guide
+DEM_PIXEL_M, DEM_ERROR_M, DEM_ERROR_SCALE_M = (
+    30.0,
+    1.5,
+    90.0,
+)  # Buckley et al. (2020), NASADEM user guide
 LAI_PIXEL_M, LAI_ERROR = 500.0, 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
 
 HASH = hashlib.sha256(

@@ -86,16 +86,18 @@ def _error(name: str, seed: int, native: Grid) -> np.ndarray:
 
 
 def elevation(seed: int, grid: Grid) -> np.ndarray:
-    """Elevation with the error of a radar model of the terrain, float32 (1, row, col), m.
+    """Elevation on 30 m pixels with the error of a radar DEM, float32 (1, row, col), m.
 
     References
     ----------
     Buckley et al. (2020), NASADEM user guide, NASA LP DAAC
     """
-    truth = fields.ground(seed, *grids.project(grid, grids.EASE2_CRS)).elevation_m
+    native = native_grid(grid, pixel_size_m=c.DEM_PIXEL_M, margin_px=2)
+    truth = fields.ground(seed, *grids.project(native, grids.EASE2_CRS)).elevation_m
     key = lattice.key(seed, "dem", grid.crs)
-    error = lattice.smooth(key, (grid.y_m, grid.x_m), scale_m=c.DEM_ERROR_SCALE_M)
-    return (truth + c.DEM_ERROR_M * error).astype(np.float32)[None]
+    error = lattice.smooth(key, (native.y_m, native.x_m), scale_m=c.DEM_ERROR_SCALE_M)
+    seen = resample(truth + c.DEM_ERROR_M * error, native, grid=grid, order=1)
+    return seen.astype(np.float32)[None]
 
 
 def land_cover(seed: int, grid: Grid) -> np.ndarray:
