@@ -197,19 +197,18 @@ def test_a_table_of_other_things_is_refused_by_what_it_lacks(tmp_path):
 
 
 def test_averaged_class_codes_are_no_predictor(tmp_path):
-    _, samples, features = ten_day.read_ten_day_table(written(ten_day_rows(), tmp_path))
-    sets = ten_day.predictor_sets(ten_day.with_season(features, samples["time"]))
+    data = ten_day.with_season(ten_day.read_ten_day_table(written(ten_day_rows(), tmp_path)))
+    features, sets = data.features, ten_day.predictor_sets(data.features)
     assert "nlcd_mean" in features
     assert not any("nlcd_mean" in columns for columns in sets.values())
     assert len(sets["all"]) == 1 + 3 + 13 + 3 + 2
 
 
-def test_season_closes_at_new_year():
-    times = pd.Series(pd.to_datetime(["2019-12-31", "2020-01-01", "2020-07-01"]))
-    season = ten_day.with_season(pd.DataFrame(index=range(3)), times)
-    ends, half = season.iloc[[0, 1]].to_numpy(), season.iloc[2].to_numpy()
-    assert np.linalg.norm(ends[0] - ends[1]) < 0.03
-    assert np.linalg.norm(ends[0] - half) > 1.9
+def test_a_season_that_was_built_is_kept(tmp_path):
+    once = ten_day.with_season(ten_day.read_ten_day_table(written(ten_day_rows(2), tmp_path)))
+    assert once.features["season_cos"].iloc[0] == pytest.approx(1)
+    built = once._replace(features=once.features.assign(season_sin=7.0))
+    assert ten_day.with_season(built).features["season_sin"].eq(7.0).all()
 
 
 def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
@@ -300,8 +299,7 @@ def test_the_smap_line_reproduces_its_baseline_on_real_stations():
 
 
 def _block_predictions(model, name):
-    stations, samples, features = ten_day.read_ten_day_table(DATA)
-    features = ten_day.with_season(features, samples["time"])
+    stations, samples, features = ten_day.with_season(ten_day.read_ten_day_table(DATA))
     sets = ten_day.predictor_sets(features)
     use = (samples["label_days"] >= 6) & features[sets["all"]].notna().all(axis=1)
     samples = samples[use].merge(stations[["station_id", "network", "latitude", "longitude"]])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from soilkit import features
 from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, check
 from soilkit.errors import ContractError, UnitError
 from soilkit.insitu.names import plain
@@ -78,11 +79,11 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
         )
     table = table.reset_index(drop=True)
     samples = _samples(table)
-    features = _features(table, samples["sample_id"])
+    predictors = _features(table, samples["sample_id"])
     stations = _stations(table)
-    for part, schema in ((samples, SAMPLES), (features, FEATURES), (stations, STATIONS)):
+    for part, schema in ((samples, SAMPLES), (predictors, FEATURES), (stations, STATIONS)):
         check(part, schema)
-    return TabularDataset(stations, samples, features)
+    return TabularDataset(stations, samples, predictors)
 
 
 def _samples(table: pd.DataFrame) -> pd.DataFrame:
@@ -113,12 +114,12 @@ def _features(table: pd.DataFrame, sample_id: pd.Series) -> pd.DataFrame:
             f"No predictor of a ten-day table among {', '.join(table.columns)}; "
             f"wanted some of {', '.join(FEATURE_NAMES)}."
         )
-    features = table[list(have)].rename(columns=have).astype(float)
-    if "dem_elevation" in features:
-        known = features["dem_elevation"].groupby(table["key"].astype(str)).transform("first")
-        features["dem_elevation"] = features["dem_elevation"].fillna(known)
-    features.insert(0, "sample_id", sample_id)
-    return features
+    predictors = table[list(have)].rename(columns=have).astype(float)
+    if "dem_elevation" in predictors:
+        known = predictors["dem_elevation"].groupby(table["key"].astype(str)).transform("first")
+        predictors["dem_elevation"] = predictors["dem_elevation"].fillna(known)
+    predictors.insert(0, "sample_id", sample_id)
+    return predictors
 
 
 def _stations(table: pd.DataFrame) -> pd.DataFrame:
@@ -150,16 +151,16 @@ def read_dataset(folder: str | Path) -> TabularDataset:
             f"{folder} lacks {', '.join(lacking)}. Build the dataset there first, "
             "or name a ten-day table."
         )
-    stations, samples, features = (pd.read_parquet(path) for path in paths)
-    check(features, FEATURES)
-    lost = ~samples["sample_id"].isin(features["sample_id"])
+    stations, samples, predictors = (pd.read_parquet(path) for path in paths)
+    check(predictors, FEATURES)
+    lost = ~samples["sample_id"].isin(predictors["sample_id"])
     if lost.any():
         raise ContractError(
             f"{int(lost.sum())} of {len(samples)} samples have no row of features. "
             "Both tables must come from one build."
         )
-    features = samples[["sample_id"]].merge(features, on="sample_id", how="left")
-    return TabularDataset(stations, samples, features)
+    predictors = samples[["sample_id"]].merge(predictors, on="sample_id", how="left")
+    return TabularDataset(stations, samples, predictors)
 
 
 def predictions_table(
@@ -199,17 +200,17 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
     return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
 
 
-def with_season(features: pd.DataFrame, time: pd.Series) -> pd.DataFrame:
-    """Add the season as two predictors, sine and cosine of the day of the year.
+def with_season(data: TabularDataset) -> TabularDataset:
+    """The dataset with the season among its features, unless it is there already."""
+    if "season_sin" in data.features:
+        return data
+    season = features.season(data.samples).drop(columns="sample_id")
+    table = data.features.reset_index(drop=True).assign(**{k: season[k].to_numpy() for k in season})
+    return data._replace(features=table)
 
-    ``time`` (row,) is UTC and in the row order of ``features``.
-    """
-    angle = 2 * np.pi * time.dt.day_of_year.to_numpy() / 365.25
-    return features.assign(season_sin=np.sin(angle), season_cos=np.cos(angle))
 
-
-def predictor_sets(features: pd.DataFrame) -> dict[str, list[str]]:
-    """The columns of each model's predictors, by the groups that the features' names tell.
+def predictor_sets(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns of each model's predictors, by the groups that features' names tell.
 
     A set is left out where the table lacks its group. ``smap`` holds the product alone, first the
     column that a linear map takes.
@@ -221,8 +222,7 @@ def predictor_sets(features: pd.DataFrame) -> dict[str, list[str]]:
     ['smap_ssm', 'dem_mtpi']
     """
     group = {
-        name: [c for c in features.columns if c.startswith(starts)]
-        for name, starts in GROUPS.items()
+        name: [c for c in table.columns if c.startswith(starts)] for name, starts in GROUPS.items()
     }
     radar_optics = group["sentinel1"] + group["sentinel2"]
     context = group["static"] + group["season"]
