@@ -84,7 +84,8 @@ def read_stations(
     """The stations table of an ISMN archive: one row a sensor within the depth rule.
 
     Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the name in
-    ``strata.CCI_NAMES`` of the newest ESA CCI code (2010); ``koeppen`` the three-letter class; each "" where the archive has no static variables.
+    ``strata.CCI_NAMES`` of the newest ESA CCI code (2010); ``koeppen`` the three-letter class; each
+    "" where the archive has no static variables.
 
     Parameters
     ----------
