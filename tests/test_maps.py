@@ -35,7 +35,9 @@ def random_scene(seed=0):
 def fusion():
     torch.manual_seed(0)
     model = XceptionFusion.preset("small", high_channels=3, low_channels=2, coarse=2)
-    for _ in range(20):  # settle the batch norms; untrained, it still depends on its input
+    for norm in (m for m in model.modules() if hasattr(m, "running_mean")):
+        norm.momentum = 1.0  # settle the batch norms at once; untrained, it depends on its input
+    with torch.no_grad():
         model(torch.randn(8, 3, 256, 256), torch.randn(8, 2, 16, 16), torch.randn(8, 2))
     return model.eval()
 

@@ -42,7 +42,7 @@ class Settings:
 
     Labels vary by less than 0.1 m3 m-3, so gradients are small and SGD takes very many steps; for
     some hundred steps choose ``optimizer="adam"`` [3]_ (``momentum`` is then its beta 1) and a
-    ``learning_rate`` near 0.003.
+    ``learning_rate`` of 0.003 to 0.01.
 
     References
     ----------
