@@ -153,6 +153,16 @@ def test_a_seed_makes_the_same_bytes_and_another_seed_another_world(world):
     assert world.version == again.version != other.version
 
 
+def test_a_cell_is_the_same_alone_and_among_many():
+    """Cells are computed in batches; what else was asked for leaves no trace, not in one byte."""
+    alone, many = World(seed=0, n_stations=1), World(seed=0, n_stations=1)
+    rows, cols = np.array([395, 360, 391, 420]), np.array([868, 850, 871, 890])
+    together = many.cells(rows, cols)
+    one = alone.cells(rows[2:3], cols[2:3])
+    for name in ("surface_m3_m3", "root_zone_m3_m3", "ndvi", "lai", "precipitation_mm"):
+        assert getattr(together, name)[2].tobytes() == getattr(one, name)[0].tobytes()
+
+
 def test_overlapping_grids_see_the_same_ground(world):
     """Shifted by 64 pixels, the common part agrees to a centimetre of interpolation."""
     shifted = contracts.Grid(CHIP.crs, CHIP.left_m + 640, CHIP.top_m, 10.0, 256, 256)

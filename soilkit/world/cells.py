@@ -265,7 +265,7 @@ def _cell_ground(seed, u_m, v_m):
         for name in ("sand_percent", "clay_percent", "porosity", "elevation_m")
     }
     means["irrigated_fraction"] = ground.irrigated.mean(axis=1).reshape(u_m.shape)
-    means["canopy"] = (fractions @ fields.CANOPY).reshape(u_m.shape)
+    means["canopy"] = (fractions * fields.CANOPY).sum(axis=1).reshape(u_m.shape)
     return means, fractions
 
 
