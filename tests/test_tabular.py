@@ -150,6 +150,15 @@ def test_no_station_of_a_block_helps_to_predict_its_neighbours():
     assert r2_score(y, by_block) < 0.3
 
 
+def test_few_blocks_are_left_out_one_at_a_time_and_one_block_is_refused():
+    X, y = np.arange(9.0)[:, None], np.repeat([0.1, 0.2, 0.3], 3)
+    predicted = cross_predict(SmapLinear(), X * 0, y=y, groups=y)
+    # A constant product predicts the mean of the other two groups.
+    np.testing.assert_allclose(predicted, np.repeat([0.25, 0.2, 0.15], 3))
+    with pytest.raises(ContractError, match="two groups"):
+        cross_predict(SmapLinear(), X, y=y, groups=np.zeros(9))
+
+
 def test_a_window_becomes_a_sample_of_the_contract(tmp_path):
     table = ten_day_rows()
     stations, samples, features = ten_day.read_ten_day_table(written(table, tmp_path))

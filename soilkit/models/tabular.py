@@ -14,6 +14,8 @@ from sklearn.model_selection import GroupKFold, KFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from soilkit.errors import ContractError
+
 
 class _NanTolerant(RegressorMixin, BaseEstimator):
     """A regressor that takes NaN predictors and refuses infinite ones."""
@@ -212,13 +214,27 @@ def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) 
     X : DataFrame or array (row, predictor)
     y : array (row,), m3 m-3
     groups : array (row,) of labels, for instance 2-degree blocks
+    n_folds : int, at most; fewer groups than that are left out one at a time
+    seed : int
 
     Returns
     -------
     array (row,), m3 m-3
+
+    Raises
+    ------
+    ContractError
+        If there is one group only, so that nothing is left to train on.
     """
     X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
     folds = KFold if groups is None else GroupKFold
+    n_groups = len(y) if groups is None else len(set(groups))
+    if n_groups < 2:
+        raise ContractError(
+            f"Cross-validation needs two groups or more, found {n_groups} in {len(y)} rows. "
+            "Take more stations, or smaller blocks."
+        )
+    n_folds = min(n_folds, n_groups)
     predicted = np.full(len(y), np.nan)
     for train, test in folds(n_folds, shuffle=True, random_state=seed).split(X, y, groups):
         predicted[test] = clone(model).fit(X[train], y[train]).predict(X[test])
