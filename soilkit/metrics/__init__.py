@@ -2,6 +2,7 @@
 
 from soilkit.metrics.aggregate import block_means, summarize
 from soilkit.metrics.paired import paired_difference
+from soilkit.metrics.paper import paper_strata, paper_table
 from soilkit.metrics.points import METRICS, point_scores
 from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
@@ -10,6 +11,8 @@ __all__ = [
     "METRICS",
     "block_means",
     "paired_difference",
+    "paper_strata",
+    "paper_table",
     "point_scores",
     "station_scores",
     "summarize",
