@@ -28,7 +28,7 @@ from soilkit.world.sensors.view import view
 SUMMER = np.datetime64("2019-07-08T06:00:00", "us")
 PLACE = (38.0, -98.0)
 # Whoever changes a constant of the sensors makes another world, and says so here.
-CONSTANTS = "a070bb406ea7"
+CONSTANTS = "45af79f51cf4"
 
 
 @pytest.fixture(scope="module")
@@ -300,8 +300,8 @@ def test_smap10km_scores_as_in_the_paper(world):
 def test_gldas_scores_as_in_the_paper(world):
     """R about 0.57, ubRMSE about 0.07, bias about 0.09 (Batchu 2022, Table 9)."""
     r, ubrmse, bias, _ = scores(world, "gldas", "SoilMoi0_10cm_inst", scale=1 / 100, by="end")
-    assert 0.47 <= r <= 0.67
-    assert 0.055 <= ubrmse <= 0.085
+    assert 0.5 <= r <= 0.65
+    assert 0.06 <= ubrmse <= 0.08
     assert 0.05 <= bias <= 0.13
 
 

@@ -164,10 +164,16 @@ def smap10km_mm(
 def gldas_kg_m2(forcing: Forcing, *, seed: int) -> np.ndarray:
     """SoilMoi0_10cm_inst every three hours from 00:00, (cell, 8 day), kg m-2.
 
-    Drying goes on through the day; a day's rain enters at its end, so that no instant knows rain
-    that has not fallen.
+    Evapotranspiration is wrong for weeks [1]_. Drying goes on through the day; a day's rain enters
+    at its end, so that no instant knows rain that has not fallen.
+
+    References
+    ----------
+    .. [1] Mueller et al. (2011), doi:10.1029/2010GL046230
     """
-    daily = _spun_up(noah_top_kg_m2, observed_rain(forcing, seed=seed), forcing.pet_mm)
+    slow = _slow_noise("noah pet", forcing, seed=seed, days=c.NOAH_PET_ERROR_DAYS)
+    pet = forcing.pet_mm * np.exp(c.NOAH_PET_LOG_STD * slow)
+    daily = _spun_up(noah_top_kg_m2, observed_rain(forcing, seed=seed), pet)
     before = np.concatenate([daily[:, :1], daily[:, :-1]], axis=1)
     share = (np.arange(8) / 8)[None, None, :]
     drying = np.minimum(daily - before, 0)
@@ -211,8 +217,7 @@ def smap_l3_m3_m3(forcing: Forcing, *, seed: int, ground: dict[str, np.ndarray])
     ----------
     .. [1] Shellito et al. (2016), doi:10.1002/2016GL069946
     """
-    cells = np.round(forcing.y_m / 9000).astype(np.int64) * 4096
-    cells = (cells + np.round(forcing.x_m / 9000).astype(np.int64))[:, None]
+    cells = _cell_numbers(forcing)[:, None]
     number = forcing.days.astype(np.int64)[None, :]
 
     def white(name: str, cols) -> np.ndarray:
@@ -223,17 +228,25 @@ def smap_l3_m3_m3(forcing: Forcing, *, seed: int, ground: dict[str, np.ndarray])
     kelvin = forcing.temperature_c + 273.15
     tb = passive.brightness_temperature(skin, temperature_k=kelvin, water_kg_m2=water)
     tb = tb + c.TB_NOISE_K * white("tb", number)
-    slow = lattice.smooth(
-        lattice.keys((seed, "canopy"), cells[:, 0]),
-        (np.zeros(1), number[0].astype(float)),
-        scale_m=c.WATER_ERROR_DAYS,
-    )[:, 0]  # (cell, day)
+    slow = _slow_noise("canopy", forcing, seed=seed, days=c.WATER_ERROR_DAYS)
     always = white("vwc", np.zeros((1, 1), dtype=np.int64))
     known_water = water * np.exp(c.WATER_ERROR_STD * always + c.WATER_SLOW_ERROR_STD * slow)
     known_kelvin = kelvin + c.TEMPERATURE_ERROR_STD_K * white("temperature", number)
     found = passive.retrieve(tb, temperature_k=known_kelvin, water_kg_m2=known_water)
     overpass = np.isin((number + cells % 8) % 8, (0, 3, 5)) | ((number + cells % 8) % 24 == 1)
     return np.where(overpass & (forcing.temperature_c > 0), found, np.nan).astype(np.float32)
+
+
+def _cell_numbers(forcing: Forcing) -> np.ndarray:
+    row, col = np.round(forcing.y_m / 9000), np.round(forcing.x_m / 9000)
+    return row.astype(np.int64) * 4096 + col.astype(np.int64)
+
+
+def _slow_noise(name: str, forcing: Forcing, *, seed: int, days: float) -> np.ndarray:
+    """Standard normal noise that changes within ``days``, apart in every cell, (cell, day)."""
+    seeds = lattice.keys((seed, name), _cell_numbers(forcing))
+    line = np.zeros(1), forcing.days.astype(np.int64).astype(float)
+    return lattice.smooth(seeds, line, scale_m=days)[:, 0]
 
 
 def _skin(rain_mm: np.ndarray) -> np.ndarray:

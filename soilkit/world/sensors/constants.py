@@ -86,6 +86,9 @@ SMAP10KM_MAX_MM = 25.39
 NOAH_WILTING, NOAH_FIELD, NOAH_POROSITY = 0.09, 0.39, 0.46
 NOAH_DRAINAGE_DAYS, NOAH_RECHARGE, NOAH_PET_FACTOR = 4.0, 0.35, 0.65
 NOAH_LAYER_MM = 100.0
+# Evapotranspiration of land models, wrong for weeks: Mueller et al. (2011),
+# doi:10.1029/2010GL046230
+NOAH_PET_LOG_STD, NOAH_PET_ERROR_DAYS = 0.5, 30.0
 
 # --- maps ------------------------------------------------------------------------------------
 # R2 of SoilGrids against profiles 0.55-0.75: Hengl et al. (2017), doi:10.1371/journal.pone.0169748
