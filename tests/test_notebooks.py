@@ -1,0 +1,109 @@
+"""Every notebook runs from its parameters, small but whole, and its report opens offline."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from soilkit import contracts, reports
+from soilkit.reports.runner import declared
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+SMALL = {
+    "00_start_here": {"n_stations": 12},
+    "10_build_dataset": {"n_stations": 15, "start": "2019-03-01", "end": "2019-12-01"},
+    "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
+    "40_map_a_region": {"n_stations": 15, "region_km": 5.12},
+}
+# The order is that of the road: 10 writes what the others read, 20 and 24 what 31 and 40 read.
+ROAD = [path.stem for path in ALL]
+MEANINGS = {
+    "archive": str, "out_dir": str, "seed": int, "n_stations": int, "preset": str, "epochs": int,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """Run notebooks up to the one asked for, each once, in one working folder."""
+    folder = tmp_path_factory.mktemp("road")
+    done: dict[str, Path] = {}
+
+    def run(stem):
+        for name in ROAD[: ROAD.index(stem) + 1]:
+            if name not in done:
+                parameters = {"out_dir": str(folder / "data")} | SMALL.get(name, {})
+                done[name] = reports.run(NOTEBOOKS / f"{name}.ipynb", parameters, folder / "report")
+        return done[stem]
+
+    run.data = folder / "data"
+    return run
+
+
+@pytest.mark.parametrize("stem", ROAD)
+def test_a_notebook_runs_and_its_report_opens_anywhere(built, stem):
+    """The page loads nothing from elsewhere, says what is synthetic, and is stamped."""
+    page = built(stem)
+    html = page.read_text(encoding="utf-8")
+    assert reports.external_loads(html) == []
+    assert "synthetic" in html
+    stamp = yaml.safe_load((page.parent / stem / "stamp.yaml").read_text())
+    assert {"seed", "versions", "data"} <= stamp.keys()
+    assert (page.parent / stem / "parameters.yaml").exists()
+
+
+def test_the_road_leaves_tables_that_keep_their_contracts(built):
+    """What notebook 10 writes is what any other program may read."""
+    built("20_train_xception_fusion")
+    tables = {
+        "stations": contracts.STATIONS, "observations": contracts.OBSERVATIONS,
+        "scenes": contracts.SCENES, "samples": contracts.SAMPLES, "drops": contracts.DROPS,
+        "features": contracts.FEATURES, "predictions_fusion": contracts.PREDICTIONS,
+    }  # fmt: skip
+    for name, schema in tables.items():
+        contracts.check(pd.read_parquet(built.data / f"{name}.parquet"), schema)
+
+
+def test_no_reading_is_lost_without_a_reason(built):
+    """Readings in the period = samples + counted drops, chips included."""
+    built("10_build_dataset")
+    samples, drops, observations = (
+        pd.read_parquet(built.data / f"{name}.parquet")
+        for name in ("samples", "drops", "observations")
+    )
+    assert len(observations) == len(samples) + drops["count"].sum()
+    assert (drops["reason"].astype(str) != "").all()
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_a_notebook_is_stored_clean_and_short(path):
+    """No outputs, no cell of code above 20 lines, a question, exercises and a takeaway."""
+    cells = nbformat.read(path, as_version=4).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    assert all(not c.outputs and c.execution_count is None for c in code)
+    assert [c.source for c in code if len(c.source.splitlines()) > 20] == []
+    text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    for word in ("You need", "Time", "You will know", "Exercises", "<details>", "Takeaway"):
+        assert word in text, f"{path.stem} lacks {word!r}"
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_shared_parameters_keep_their_meaning_and_type(path):
+    """`seed` is an int everywhere, `out_dir` a text everywhere, each default a plain literal."""
+    defaults = declared(path)
+    assert {"archive", "out_dir", "seed"} <= defaults.keys()
+    for name in MEANINGS.keys() & defaults.keys():
+        assert isinstance(defaults[name], MEANINGS[name]), f"{path.stem}: {name}"
+
+
+def test_the_real_run_is_named_in_the_reports():
+    """The report on real stations is built wherever the data are at hand."""
+    from soilkit.reports.__main__ import us_10day
+
+    book = us_10day(Path(os.environ.get("SOILKIT_TEST_DATA", "data")))
+    known = declared(NOTEBOOKS / "24_tabular_baselines.ipynb")
+    for section in book.sections:
+        assert section.parameters.keys() <= known.keys()
