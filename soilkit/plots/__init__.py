@@ -12,6 +12,7 @@ from soilkit.plots.dataset import (
     station_density,
     training_distance_km,
 )
+from soilkit.plots.maps import Overlay, map_and_truth, moisture_range, overlay, region_panel
 from soilkit.plots.places import chip_panel, station_map
 from soilkit.plots.record import imagery_series, sample_gallery, station_record
 from soilkit.plots.scores import interval_dots, strata_bars
@@ -19,6 +20,7 @@ from soilkit.plots.series import density_scatter, series_panel
 from soilkit.plots.strata import strata_panels
 
 __all__ = [
+    "Overlay",
     "chip_panel",
     "class_bars",
     "density_scatter",
@@ -26,6 +28,10 @@ __all__ = [
     "distributions",
     "imagery_series",
     "interval_dots",
+    "map_and_truth",
+    "moisture_range",
+    "overlay",
+    "region_panel",
     "sample_gallery",
     "series_panel",
     "split_dots",

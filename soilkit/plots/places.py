@@ -122,7 +122,7 @@ def chip_panel(chip: Chip, *, source: str, title: str = "", columns: int = 4) ->
     )  # fmt: skip
     panels = list(axes.ravel())
     if has_colour:
-        panels[0].imshow(_true_colour(chip), extent=_extent_km(chip))
+        panels[0].imshow(true_colour(chip), extent=_extent_km(chip))
         panels[0].set_title("true colour", fontsize="medium")
     for axis, name, values in zip(panels[has_colour:], chip.bands, chip.values, strict=False):
         band = layer.band(name)
@@ -143,7 +143,7 @@ def _extent_km(chip: Chip) -> tuple[float, float, float, float]:
     return (-half_x, half_x, -half_y, half_y)
 
 
-def _true_colour(chip: Chip) -> np.ndarray:
+def true_colour(chip: Chip) -> np.ndarray:
     """Red, green and blue stretched to the chip's own 2nd-98th percentile, (row, col, 3)."""
     rgb = np.stack([chip.values[chip.bands.index(b)] for b in TRUE_COLOUR], axis=-1)
     known = rgb[np.isfinite(rgb)]
