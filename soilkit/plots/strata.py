@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soilkit.plots.scores import CLASS_NAMES, _whiskers
+from soilkit.plots.scores import CLASS_NAMES
 from soilkit.plots.style import colours, label
 from soilkit.strata import MIN_STATIONS, mark_small
 
@@ -28,7 +28,7 @@ def strata_panels(table: pd.DataFrame, *, metric: str = "r_mean", title: str = "
     -------
     matplotlib Figure
     """
-    rows = table[table["metric"] == metric]
+    rows = table[(table["metric"] == metric) & (table["n"] > 0)]
     strata = [name for name in dict.fromkeys(rows["stratum"].astype(str)) if name != "all"]
     models = list(dict.fromkeys(rows["model"].astype(str)))
     counts = [rows.loc[rows["stratum"] == name, "class"].nunique() for name in strata]
@@ -62,7 +62,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, models: list[str]) -> None:
         for is_small in (False, True):
             keep = ((n_stations < MIN_STATIONS) == is_small).to_numpy()
             axis.errorbar(
-                one["value"][keep], y[keep], xerr=_whiskers(one[keep]), fmt="o", color=colour,
+                one["value"][keep], y[keep], xerr=_ends(one[keep]), fmt="o", color=colour,
                 markersize=5, capsize=2.5, alpha=FAINT if is_small else 1.0,
                 label=None if is_small else model,
             )  # fmt: skip
@@ -75,6 +75,12 @@ def _panel(axis: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axis.set_ylim(len(classes) - 0.4, -0.6)
     axis.grid(axis="x", color="0.92")
     axis.set_axisbelow(True)
+
+
+def _ends(rows: pd.DataFrame) -> np.ndarray:
+    """Distances from the value down and up to its interval, (2, row); NaN draws nothing."""
+    value = rows["value"].to_numpy(float)
+    return np.stack([value - rows["lower"].to_numpy(float), rows["upper"].to_numpy(float) - value])
 
 
 def _overall(axis: Axes, rows: pd.DataFrame, models: list[str]) -> None:
