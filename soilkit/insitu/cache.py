@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from soilkit.errors import ArchiveReadError, StoreError
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROWS_PER_GROUP = 1_000_000  # about 20 MB while it waits
 SHALLOW_M = 0.1
 TABLES = ("sensors", "tallies", "unreadable")

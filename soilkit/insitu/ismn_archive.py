@@ -27,6 +27,7 @@ SOIL_PARTS = {
     "silt_fraction": "silt_percent",
     "clay_fraction": "clay_percent",
 }
+NO_WORD = ("", "unknown", "nan", "masked")  # "masked": the climate map has no land there
 LAND_COVER = ("lc_2010", "lc_2005", "lc_2000")  # ESA CCI codes, the newest first
 KOEPPEN = ("climate_KG", "climate_insitu")
 NO_VALUE = (-9999.0, -999.0, -999.9, -99.9)
@@ -216,4 +217,4 @@ def _number(metadata: MetaData, name: str) -> float:
 
 def _text(metadata: MetaData, name: str) -> str:
     value = _value(metadata, name)
-    return value if isinstance(value, str) and value.lower() not in ("", "unknown", "nan") else ""
+    return value if isinstance(value, str) and value.lower() not in NO_WORD else ""

@@ -184,8 +184,7 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
     """Take land cover, climate class and texture from the stations of an in-situ archive.
 
     A ten-day table writes a station as NETWORK/name in lower-case letters and digits; an archive's
-    station with the same network and the same letters and digits is the same station. A climate
-    class of "masked", where the climate map has no land, is unknown.
+    station with the same network and the same letters and digits is the same station.
     """
     names = ["land_cover", "koeppen", "texture"]
     keys = [
@@ -194,7 +193,7 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
             archive_stations["network"], archive_stations["station"], strict=True
         )
     ]
-    words = archive_stations[names].astype(str).replace("masked", "")
+    words = archive_stations[names].astype(str)
     known = words.groupby(pd.Index(keys)).first()
     filled = known.reindex(stations["station_id"].astype(str)).fillna("")
     return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
