@@ -23,8 +23,8 @@ LOOKS = 4  # radar pixels a side that are averaged for the eye
 def station_record(
     observations: pd.DataFrame,
     samples: pd.DataFrame,
-    scenes: pd.DataFrame,
     *,
+    scenes: pd.DataFrame,
     station_id: str,
     sources: Sequence[str] = ("sentinel1", "sentinel2"),
     title: str = "",
@@ -125,8 +125,8 @@ def _finish_lanes(axis: Axes, sources: Sequence[str]) -> None:
 def imagery_series(
     observations: pd.DataFrame,
     samples: pd.DataFrame,
-    store: Any,
     *,
+    store: Any,
     sensor_id: str,
     n_scenes: int = 8,
     title: str = "",
@@ -224,8 +224,7 @@ def _true_colours(chips: Sequence[Chip]) -> list[np.ndarray]:
     """
     images = [np.stack([_band(chip, b) for b in TRUE_COLOUR], axis=-1) for chip in chips]
     lit = [rgb - np.nanpercentile(rgb, 1, axis=(0, 1)) for rgb in images]  # (row, col, 3)
-    white = np.median([np.nanpercentile(rgb, 98, axis=(0, 1)) for rgb in lit], axis=0)  # (3,)
-    white = np.maximum(white, 1e-6)
+    white = max(float(np.median([np.nanpercentile(rgb, 98) for rgb in lit])), 1e-6)
     return [np.nan_to_num(np.clip(rgb / white, 0, 1)) for rgb in lit]
 
 

@@ -1,0 +1,219 @@
+"""Pictures of a dataset: what they count, and which scenes they call chosen."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgba
+
+from soilkit import contracts, grids, plots
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.plots.style import COLOURS
+
+A, B, C = "N__A__P__0.00__0.05", "N__A__Q__0.00__0.05", "N__C__P__0.00__0.05"
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def stations():
+    """Two probes in one pit, and one station a degree of latitude further north."""
+    return pd.DataFrame(
+        {
+            "sensor_id": [A, B, C],
+            "station_id": ["N__A", "N__A", "N__C"],
+            "network": "N",
+            "latitude": [40.0, 40.0, 41.0],
+            "longitude": [-98.0, -98.0, -98.0],
+            "texture": ["Loam", "Loam", ""],
+        }
+    )
+
+
+def samples():
+    times = pd.to_datetime(["2020-05-02", "2020-05-14", "2020-05-14"]).astype("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "sample_id": ["a1", "a2", "c1"],
+            "sensor_id": [A, A, C],
+            "station_id": ["N__A", "N__A", "N__C"],
+            "time": times,
+            "soil_moisture_m3_m3": [0.2, 0.3, 0.1],
+            "sentinel1_scene": ["r1", "r2", "r2"],
+            "sentinel2_scene": ["o1", "o1", "o1"],
+        }
+    )
+
+
+def scenes():
+    rows = [
+        ("sentinel1", "r1", "2020-05-02", np.nan),
+        ("sentinel1", "r2", "2020-05-14", np.nan),
+        ("sentinel1", "r3", "2020-05-26", np.nan),
+        ("sentinel2", "o1", "2020-05-01", 0.1),
+        ("sentinel2", "o2", "2020-05-06", 0.9),
+    ]
+    table = pd.DataFrame(rows, columns=["source", "scene_id", "end", "cloud_fraction"])
+    return table.assign(station_id="N__A", end=pd.to_datetime(table["end"]))
+
+
+def observations():
+    hours = pd.date_range("2020-05-01", "2020-05-27", freq="1h").astype("datetime64[us]")
+    return pd.DataFrame({"sensor_id": A, "time": hours, "soil_moisture_m3_m3": 0.2, "flag": "G"})
+
+
+class Store:
+    """Chips of constant values; the ones of Sentinel-2 have haze of 1000 in every pixel."""
+
+    def read(self, source, scene_id, station_id):
+        size, pixel = (16, 160) if source == "soilgrids" else (32, 10)
+        grid = grids.chip_grid(40.0, -98.0, size_px=size, pixel_size_m=pixel)
+        bands = {
+            "sentinel1": ("VV", "VH"),
+            "sentinel2": ("B2", "B3", "B4"),
+            "soilgrids": ("sand", "silt", "clay"),
+        }[source]
+        values = np.full((len(bands), size, size), -10.0, np.float32)
+        if source == "sentinel2":
+            values = 1000 + 500 * np.random.default_rng(0).random(values.shape, np.float32)
+        if source == "soilgrids":
+            values = np.full_like(values, 350.0)
+        return contracts.Chip(values, bands, grid)
+
+
+def test_a_replicate_that_trains_is_no_distance_away():
+    """Probe B shares its pit with A: tested on B, a model has been there."""
+    table = samples().assign(sensor_id=[A, B, C])
+    split = pd.Series(["train", "test", "test"])
+    found = plots.training_distance_km(table, stations(), split=split)
+    assert found[B] == 0
+    # One degree along a meridian at 40.5 degrees north is 111.04 km on the WGS84 ellipsoid.
+    assert found[C] == pytest.approx(111.04, abs=0.01)
+
+
+def test_distance_needs_somebody_who_trains():
+    with pytest.raises(ContractError, match="train"):
+        plots.training_distance_km(samples(), stations(), split=pd.Series(["test"] * 3))
+
+
+def test_shares_of_distance_sum_to_one():
+    """Zero is "same place" and 2.56 km, one chip, is no longer below one chip."""
+    figure = plots.distance_bars({"by_row": [0, 0, 2.56, 500]}, title="synthetic")
+    widths = {c.get_label(): c.patches[0].get_width() for c in figure.axes[0].containers}
+    assert widths["same place"] == 0.5
+    assert widths["2.56-10 km"] == 0.25
+    assert sum(widths.values()) == 1
+
+
+def test_a_station_counts_once_however_many_probes_it_has():
+    figure = plots.class_bars(stations(), labels={"texture": "USDA texture"}, title="synthetic")
+    axis = figure.axes[0]
+    names = [text.get_text() for text in axis.get_yticklabels()]
+    assert dict(zip(names, [bar.get_width() for bar in axis.patches], strict=True)) == {
+        "Loam*": 1,
+        "unknown*": 1,
+    }
+
+
+def test_groups_of_a_histogram_are_shares():
+    """A validation split of a third of the rows is as tall as the training split."""
+    table = pd.DataFrame({"x": [0.1, 0.2, 0.3] * 4, "split": ["train"] * 9 + ["validation"] * 3})
+    figure = plots.distributions(table, labels={"x": "x [1]"}, by="split", title="synthetic")
+    for drawn in figure.axes[0].patches:
+        corners = drawn.get_xy()
+        assert corners[:, 1].max() == pytest.approx(1 / 3)
+
+
+def test_times_are_counted_by_month():
+    figure = plots.distributions(samples(), labels={"time": "month"}, title="synthetic")
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [3]
+
+
+def test_a_map_shades_stations_and_not_sensors():
+    figure = plots.station_density(stations(), title="synthetic")
+    shaded = figure.axes[0].collections[0].get_array()
+    assert np.nansum(np.ma.filled(shaded, np.nan)) == 2
+
+
+def marks(figure, lane):
+    """Times of a lane's hollow and filled marks."""
+    rest, chosen = figure.axes[1].collections[2 * lane : 2 * lane + 2]
+    return len(rest.get_offsets()), len(chosen.get_offsets())
+
+
+def test_a_scene_is_filled_where_a_sample_chose_it():
+    """Two of three radar passes and one of two optical ones were chosen at this station."""
+    figure = plots.station_record(observations(), samples(), scenes=scenes(), station_id="N__A")
+    assert marks(figure, 0) == (1, 2)
+    assert marks(figure, 1) == (1, 1)
+    words = [text.get_text() for text in figure.axes[1].texts]
+    assert words == ["2 of 3\nchosen", "1 of 2\nchosen"]
+
+
+def test_a_record_shows_the_samples_of_its_own_station():
+    figure = plots.station_record(observations(), samples(), scenes=scenes(), station_id="N__A")
+    (dots,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert dots.get_ydata().tolist() == [0.2, 0.3]
+    assert to_rgba(dots.get_color()) == to_rgba(COLOURS[1])
+
+
+def test_an_unknown_station_has_no_record():
+    with pytest.raises(UnknownNameError, match="N__Z"):
+        plots.station_record(observations(), samples(), scenes=scenes(), station_id="N__Z")
+
+
+def test_imagery_stands_under_the_readings_it_belongs_to():
+    figure = plots.imagery_series(
+        observations(), samples(), store=Store(), sensor_id=A, title="synthetic"
+    )
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["a · 02 May\n0.20 m³ m⁻³", "b · 14 May\n0.30 m³ m⁻³"]
+
+
+def test_an_unknown_sensor_has_no_imagery():
+    with pytest.raises(UnknownNameError, match="nobody"):
+        plots.imagery_series(observations(), samples(), store=Store(), sensor_id="nobody")
+
+
+def test_a_gallery_takes_the_haze_off():
+    """A constant 1000 in every pixel of every band is haze: the darkest pixels become black."""
+    figure = plots.sample_gallery(samples(), Store(), title="synthetic")
+    optical = figure.axes[0].get_images()[0].get_array()
+    assert optical.min() == 0
+    assert optical.max() == 1
+    soil = figure.axes[9].get_images()[0].get_array()
+    np.testing.assert_allclose(soil, 0.5)  # 350 of 700 g/kg
+
+
+def test_radar_is_averaged_in_linear_power():
+    """Half of the pixels at 0 dB and half at -20 dB average to -2.97 dB, not to -10."""
+    from soilkit.plots.record import _multilook
+
+    checker = np.where(np.indices((4, 4)).sum(axis=0) % 2 == 0, 0.0, -20.0)
+    assert _multilook(checker)[0, 0] == pytest.approx(10 * np.log10(0.505))
+
+
+def test_a_split_without_a_score_leaves_a_gap():
+    rows = [("by_row", "forest", 0.8), ("by_block", "forest", 0.2), ("by_row", "line", 0.5)]
+    table = pd.DataFrame(rows, columns=["split", "model", "value"])
+    table = table.assign(metric="r", lower=table["value"] - 0.1, upper=table["value"] + 0.1)
+    figure = plots.split_dots(table, title="synthetic")
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["by_row", "by_block"]
+    assert axis.get_xlabel() == "correlation R [1]"
+    assert np.isnan(axis.containers[1].lines[0].get_xdata()).tolist() == [False, True]
+
+
+def test_a_map_of_a_leaky_split_shows_stations_on_both_sides():
+    leaky, clean = pd.Series(["train", "test", "test"]), pd.Series(["train", "train", "test"])
+    splits = {"by_row": leaky, "by_station": clean}
+    figure = plots.split_maps(samples(), stations(), splits=splits, title="synthetic")
+    sizes = [[len(c.get_offsets()) for c in axis.collections] for axis in figure.axes]
+    assert sizes == [[1, 0, 2], [1, 0, 1]]  # training, validation and test stations
