@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: help setup report test test-all lab bench check study clean
+.PHONY: help setup report test test-all lab bench check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
