@@ -192,6 +192,21 @@ def test_a_gallery_takes_the_haze_off():
     np.testing.assert_allclose(soil, 0.5)  # 350 of 700 g/kg
 
 
+def test_a_cloud_shadow_is_not_the_haze():
+    """Shadow that is darker than the ground in red alone must not turn the ground green."""
+    from soilkit.plots.record import _true_colours
+
+    grid = grids.chip_grid(40.0, -98.0, size_px=8, pixel_size_m=10)
+    ground = np.random.default_rng(0).uniform(1000, 1500, (8, 8)).astype(np.float32)
+    values = np.stack([ground, ground, ground, np.full_like(ground, 3000)])
+    chip = contracts.Chip(values, ("B2", "B3", "B4", "B8"), grid)
+    shaded = values.copy()
+    shaded[2, :2], shaded[3, :2] = 100, 500
+    (seen,) = _true_colours([contracts.Chip(shaded, chip.bands, grid)])
+    lit = seen[2:]  # grey ground stays grey
+    np.testing.assert_allclose(lit[..., 0], lit[..., 1], atol=1e-6)
+
+
 def test_radar_is_averaged_in_linear_power():
     """Half of the pixels at 0 dB and half at -20 dB average to -2.97 dB, not to -10."""
     from soilkit.plots.record import _multilook

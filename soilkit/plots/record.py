@@ -17,6 +17,7 @@ from soilkit.plots.style import COLOURS, MOISTURE, colours
 
 TRUE_COLOUR = ("B4", "B3", "B2")
 SOIL_COLOUR = ("sand", "silt", "clay")
+SHADOW = 0.6
 LOOKS = 4  # radar pixels a side that are averaged for the eye
 
 
@@ -216,16 +217,29 @@ def _band(chip: Chip, name: str) -> np.ndarray:
 def _true_colours(chips: Sequence[Chip]) -> list[np.ndarray]:
     """Red, green and blue (row, col, 3) of each chip, one scale a band for all of them.
 
-    Haze is taken off first: a band's darkest percentile in a chip counts as black [1]_.
+    Haze is taken off first: a band's darkest percentile in a chip counts as black [1]_, water and
+    cloud shadow, dark in the near infrared, left out.
 
     References
     ----------
     .. [1] Chavez (1988), doi:10.1016/0034-4257(88)90019-3
     """
     images = [np.stack([_band(chip, b) for b in TRUE_COLOUR], axis=-1) for chip in chips]
-    lit = [rgb - np.nanpercentile(rgb, 1, axis=(0, 1)) for rgb in images]  # (row, col, 3)
+    ground = [_ground(chip) for chip in chips]
+    lit = [
+        rgb - np.nanpercentile(rgb[here], 1, axis=0)
+        for rgb, here in zip(images, ground, strict=True)
+    ]  # each (row, col, 3)
     white = max(float(np.median([np.nanpercentile(rgb, 98) for rgb in lit])), 1e-6)
     return [np.nan_to_num(np.clip(rgb / white, 0, 1)) for rgb in lit]
+
+
+def _ground(chip: Chip) -> np.ndarray:
+    """Where the near infrared is no darker than SHADOW of its median, (row, col)."""
+    if "B8" not in chip.bands:
+        return np.ones(chip.values.shape[1:], bool)
+    infrared = _band(chip, "B8")
+    return infrared >= SHADOW * np.nanmedian(infrared)
 
 
 def _radar(axes: Sequence[Axes], chips: Sequence[Chip], *, band: str) -> None:
