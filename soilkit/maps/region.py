@@ -53,7 +53,7 @@ def region_chips(
                 f"{answer.reason}. Choose another sample, or a smaller region."
             )
         found[request.source] = answer
-    return found
+    return {name: found[name] for name in (*inputs.high, *inputs.low)}
 
 
 def stored_statistics(

@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from soilkit import grids, rasters, sources
+from soilkit import grids, rasters, sources, units
 from soilkit.contracts import Chip, Grid
 from soilkit.plots.places import TRUE_COLOUR, true_colour
 from soilkit.plots.style import MOISTURE
 
 WET, ERROR = "YlGnBu", "RdBu"
+SPECKLE_PX = 8  # pixels of 10 m a side that are averaged for the eye
 WEB_MERCATOR = "EPSG:3857"
 
 
@@ -70,7 +71,7 @@ def map_and_truth(
     low, high = moisture_range(moisture, truth)
     most = max(float(np.nanpercentile(np.abs(difference), 99)), 0.01)
     figure, axes = plt.subplots(
-        1, 3, figsize=(12, 4.3), sharex=True, sharey=True, layout="constrained"
+        1, 3, figsize=(12, 3.9), sharex=True, sharey=True, layout="constrained"
     )
     wet = {"cmap": WET, "vmin": low, "vmax": high}
     wrong = {"cmap": ERROR, "vmin": -most, "vmax": most}
@@ -95,6 +96,8 @@ def region_panel(
     chips: Mapping[str, Chip], *, title: str = "", place: tuple[float, float] | None = None
 ) -> Figure:
     """What the model looks at: the first band of every layer, optics in true colour.
+
+    Radar is shown as 80 m means of linear power.
 
     Parameters
     ----------
@@ -162,12 +165,23 @@ def _layer(axis: Axes, chip: Chip, *, name: str, extent) -> None:
         axis.set_title(f"{name}: true colour", fontsize="medium")
         return
     band = sources.get(name).band(chip.bands[0])
-    values = chip.values[0] * band.scale + band.offset
+    values = _shown(chip.values[0] * band.scale + band.offset, band.unit)
     low, high = np.nanpercentile(values, [2, 98])
     cmap = "gray" if band.unit == "dB" else "viridis"
     drawn = axis.imshow(values, extent=extent, vmin=low, vmax=high, cmap=cmap)
-    axis.set_title(f"{name}: {band.name} [{band.unit}]", fontsize="medium")
+    words = ", 80 m means" if band.unit == "dB" else ""
+    axis.set_title(f"{name}: {band.name} [{band.unit}]{words}", fontsize="medium")
     axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both")
+
+
+def _shown(values: np.ndarray, unit: str) -> np.ndarray:
+    """Backscatter as 80 m means of linear power, because speckle hides the ground; else as is."""
+    if unit != "dB":
+        return values
+    height, width = (side // SPECKLE_PX * SPECKLE_PX for side in values.shape)
+    power = units.linear_from_db(values[:height, :width])
+    blocks = power.reshape(height // SPECKLE_PX, SPECKLE_PX, width // SPECKLE_PX, SPECKLE_PX)
+    return units.db_from_linear(blocks.mean(axis=(1, 3)))  # (row, col)
 
 
 def _origin(grid: Grid, place: tuple[float, float] | None) -> tuple[float, float]:

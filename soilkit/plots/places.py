@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from soilkit import sources
 from soilkit.contracts import Chip
+from soilkit.features import CLOUD_BITS
 from soilkit.plots.style import label
 from soilkit.splits import block_ids
 
@@ -144,8 +145,20 @@ def _extent_km(chip: Chip) -> tuple[float, float, float, float]:
 
 
 def true_colour(chip: Chip) -> np.ndarray:
-    """Red, green and blue stretched to the chip's own 2nd-98th percentile, (row, col, 3)."""
+    """Red, green and blue stretched to the 2nd-98th percentile of clear pixels, (row, col, 3).
+
+    Pixels that QA60 flags as cloud do not decide the stretch, unless there are no others.
+    """
     rgb = np.stack([chip.values[chip.bands.index(b)] for b in TRUE_COLOUR], axis=-1)
-    known = rgb[np.isfinite(rgb)]
-    low, high = np.percentile(known, [2, 98]) if known.size else (0.0, 1.0)
+    known = np.isfinite(rgb).all(axis=-1)  # (row, col)
+    clear = known & ~_is_cloud(chip)
+    ground = rgb[clear if clear.any() else known]
+    low, high = np.percentile(ground, [2, 98]) if ground.size else (0.0, 1.0)
     return np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1))
+
+
+def _is_cloud(chip: Chip) -> np.ndarray:
+    if "QA60" not in chip.bands:
+        return np.zeros(chip.values.shape[1:], bool)
+    flags = np.nan_to_num(chip.values[chip.bands.index("QA60")]).astype(int)
+    return (flags & CLOUD_BITS) != 0
