@@ -22,17 +22,18 @@ LAND_COVER_NAMES = {
     **dict.fromkeys((70, 80, 100, 200), "Other"),
 }
 # The same names for ESA's Climate Change Initiative legend, which ISMN's static variables speak
-# (ESA 2017, Land Cover CCI Product User Guide 2.0, table 3-1); "closed to open" counts as closed.
+# (ESA 2017, Land Cover CCI Product User Guide 2.0, table 3-1).
 CCI_NAMES = {
     **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
-    **dict.fromkeys((50, 60, 61, 70, 71, 80, 81, 90), "Closed forest"),
-    **dict.fromkeys((62, 72, 82, 100), "Open forest"),
-    **dict.fromkeys((40, 110, 130, 140), "Vegetation"),
+    **dict.fromkeys((50, 60, 70, 80, 90, 100), "Forest, closed to open"),
+    **dict.fromkeys((61, 71, 81), "Closed forest"),
+    **dict.fromkeys((62, 72, 82), "Open forest"),
+    **dict.fromkeys((40, 110, 130), "Vegetation"),
     **dict.fromkeys((120, 121, 122), "Shrubs"),
     **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
     **dict.fromkeys((160, 170, 180), "Wetland"),
     190: "Built-up",
-    **dict.fromkeys((210, 220), "Other"),
+    **dict.fromkeys((140, 210, 220), "Other"),
 }
 LEGENDS = {"copernicus": LAND_COVER_NAMES, "cci": CCI_NAMES}
 

@@ -70,10 +70,9 @@ def stations(land_cover):
 
 def test_both_land_cover_legends_name_the_same_ground_alike():
     """The synthetic archive writes each Copernicus class as its CCI counterpart."""
-    ours, ismn = stations(list(CCI_CLASS)), stations([str(code) for code in CCI_CLASS.values()])
-
-    copernicus = metrics.paper_strata(ours, legend="copernicus")["land_cover"]
-    assert metrics.paper_strata(ismn)["land_cover"].tolist() == copernicus.tolist()
+    copernicus = strata.land_cover_class(list(CCI_CLASS))
+    ismn = strata.land_cover_class(list(CCI_CLASS.values()), legend="cci")
+    assert copernicus.tolist() == ismn.tolist()
 
 
 def test_unknown_land_cover_is_empty_and_words_stay():
@@ -83,12 +82,7 @@ def test_unknown_land_cover_is_empty_and_words_stay():
 
 
 def test_texture_and_climate_come_in_the_spelling_of_the_tables():
-    found = metrics.paper_strata(stations(["10"])).iloc[0]
+    found = metrics.paper_strata(stations(["Shrubs"])).iloc[0]
 
     assert found["texture"] in set(metrics.paper_table(11)["class"])
     assert found["koeppen"] in set(metrics.paper_table(12)["class"])
-
-
-def test_a_legend_must_be_one_of_the_two():
-    with pytest.raises(UnknownNameError, match="cci, copernicus"):
-        metrics.paper_strata(stations(["10"]), legend="nlcd")

@@ -102,6 +102,14 @@ def test_a_report_holds_page_parameters_stamp_and_scores(tmp_path):
     assert len((out / "scores.csv").read_text().splitlines()) == 3
 
 
+def test_folded_answers_stay_folded():
+    """An answer that stands open spoils the exercise: what is inside <details> stays inside."""
+    text = "<details><summary>Answers</summary>\n\n1. Forty-two.\n</details>"
+    html = reports.to_html(new_notebook(cells=[new_markdown_cell(text)]), "folded")
+    inside = html[html.rindex("<details>") : html.rindex("</details>")]
+    assert "Forty-two" in inside
+
+
 def test_a_failing_cell_leaves_no_page(tmp_path):
     """A report that broke is no report."""
     notebook = notebook_at(tmp_path / "a.ipynb", cells=["raise ValueError('broken')"])

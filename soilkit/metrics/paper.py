@@ -9,22 +9,6 @@ from soilkit.errors import UnknownNameError
 
 VALUES_FILE = Path(__file__).with_name("paper_001.csv")
 
-# ESA CCI land-cover codes, which ISMN's static variables hold (Defourny et al. 2017, CCI-LC Product
-# User Guide v2), to the paper's groups. "Closed to open" forest says not which of its two it is.
-CCI_NAMES = {
-    **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
-    **dict.fromkeys((40, 110, 130), "Vegetation"),
-    **dict.fromkeys((50, 60, 70, 80, 90, 100), "Forest, closed to open"),
-    **dict.fromkeys((61, 71, 81), "Closed forest"),
-    **dict.fromkeys((62, 72, 82), "Open forest"),
-    **dict.fromkeys((120, 121, 122), "Shrubs"),
-    **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
-    **dict.fromkeys((160, 170, 180), "Wetland"),
-    190: "Built-up",
-    **dict.fromkeys((140, 210, 220), "Other"),
-}
-LEGENDS = {"cci": CCI_NAMES, "copernicus": strata.LAND_COVER_NAMES}
-
 
 def paper_table(number: int) -> pd.DataFrame:
     """Table 9 (overall), 10 (land cover), 11 (texture) or 12 (climate) of Batchu et al. [1]_.
@@ -64,38 +48,25 @@ def paper_table(number: int) -> pd.DataFrame:
     return chosen.assign(is_small=chosen["name"].str.endswith("*"))
 
 
-def paper_strata(stations: pd.DataFrame, *, legend: str = "cci") -> pd.DataFrame:
+def paper_strata(stations: pd.DataFrame) -> pd.DataFrame:
     """Stations with land cover, texture and climate under the names of the paper's Tables 10-12.
 
     Parameters
     ----------
-    stations : stations table; land cover as codes of ``legend``, or as words, which stay
-    legend : "cci" (ISMN's codes) or "copernicus"; one code means different things in the two
+    stations : stations table; its land cover is a name, or a Copernicus code
 
     Returns
     -------
     the table with ``land_cover``, ``texture`` and two-letter ``koeppen``; empty where unknown
 
-    Raises
-    ------
-    UnknownNameError
-        For another legend.
-
     Examples
     --------
-    >>> table = pd.DataFrame({"land_cover": ["20"], "texture": ["loam"], "koeppen": ["BSk"]})
+    >>> table = pd.DataFrame({"land_cover": ["Shrubs"], "texture": ["loam"], "koeppen": ["BSk"]})
     >>> paper_strata(table).iloc[0].tolist()
-    ['Agriculture', 'Loam', 'BS']
-    >>> paper_strata(table, legend="copernicus").iloc[0].tolist()
     ['Shrubs', 'Loam', 'BS']
     """
-    if legend not in LEGENDS:
-        raise UnknownNameError(f"No legend {legend!r}; there are {', '.join(LEGENDS)}.")
-    codes = pd.to_numeric(stations["land_cover"], errors="coerce")
-    words = stations["land_cover"].astype(object).where(codes.isna(), "").fillna("").astype(str)
-    named = codes.map(LEGENDS[legend]).astype(object)
     return stations.assign(
-        land_cover=named.where(codes.notna() & named.notna(), words).astype(str),
+        land_cover=strata.land_cover_class(stations["land_cover"]),
         texture=stations["texture"].astype(object).fillna("").astype(str).str.capitalize(),
         koeppen=strata.koeppen_pair(stations["koeppen"]),
     )

@@ -104,7 +104,6 @@ def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"offline.html.j2": TEMPLATE})],
         template_file="offline.html.j2",
-        embed_images=True,
     )
     html, _ = exporter.from_notebook_node(page)
     loads = external_loads(html)

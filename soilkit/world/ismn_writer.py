@@ -19,8 +19,7 @@ _EPOCH = (
 )  # of the zip's members: the archive's bytes depend on the world alone
 # ESA CCI classes for the Copernicus ones, as ISMN's static variables speak CCI.
 CCI_CLASS = {
-    "20": 120, "30": 130, "40": 10, "50": 190, "60": 200, "90": 180,
-    "111": 71, "114": 61, "121": 72, "124": 62,
+    20: 120, 30: 130, 40: 10, 50: 190, 60: 200, 90: 180, 111: 71, 114: 61, 121: 72, 124: 62,
 }  # fmt: skip
 _CSV_HEADER = (
     "quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;"
@@ -91,9 +90,7 @@ def _write_stations(world, archive):
         folder = f"{row.network}/{row.station}/{row.network}_{row.network}_{row.station}"
         if row.station_id not in described:
             described.add(row.station_id)
-            _add(
-                archive, f"{folder}_static_variables.csv", _static(row, network.texture_percent[k])
-            )
+            _add(archive, f"{folder}_static_variables.csv", _static(network, k))
         depth = f"{row.depth_from_m:.6f}_{row.depth_to_m:.6f}"
         name = f"{folder}_sm_{depth}_{network.probe[k]}_{span}.stm"
         _add(archive, name, _series(world, row, network.probe[k], stamps))
@@ -121,20 +118,21 @@ def _series(world, row, probe, stamps):
     return header + "\n" + " M\n".join(lines) + " M\n"
 
 
-def _static(row, texture):
-    """ISMN's table of a station's static variables."""
-    sand, silt, clay = texture
+def _static(network, k):
+    """ISMN's table of static variables, for the station of sensor ``k``."""
+    sand, silt, clay = network.texture_percent[k]
+    cover = int(network.place.ground.land_cover[network.site[k]])
     lines = [_CSV_HEADER]
     for name, value in (("clay fraction", clay), ("sand fraction", sand), ("silt fraction", silt)):
         lines.append(f"{name};% weight;0.00;0.30;{value:.2f};;synthetic;;;;;;;")
     for year in (2000, 2005, 2010):
-        code = CCI_CLASS[row.land_cover]
         lines.append(
-            f"land cover classification;;;;{code};Copernicus class {row.land_cover};"
+            f"land cover classification;;;;{CCI_CLASS[cover]};Copernicus class {cover};"
             f"CCI_landcover_{year};synthetic;;;;;;"
         )
     for edition in (2007, 2017):
         lines.append(
-            f"climate classification;;;;{row.koeppen};;koeppen_geiger_{edition};synthetic;;;;;;"
+            f"climate classification;;;;{network.table.koeppen[k]};;koeppen_geiger_{edition};"
+            "synthetic;;;;;;"
         )
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from soilkit import contracts, grids
+from soilkit import contracts, grids, strata
 from soilkit.world import constants as c
 from soilkit.world import places
 
@@ -46,9 +46,9 @@ def network(world) -> Network:
     ground = place.ground
     texture = np.stack([ground.sand_percent, ground.silt_percent, ground.clay_percent], axis=1)
     sites["elevation_m"] = np.round(ground.elevation_m.astype(float), 1)
-    sites["land_cover"] = ground.land_cover.astype(str)
+    sites["land_cover"] = strata.land_cover_class(ground.land_cover)
     sites["koeppen"] = world.cells(*grids.ease2_cell(sites.longitude, sites.latitude)).koeppen
-    sites["texture"] = [usda_texture(sand, clay) for sand, _, clay in texture]
+    sites["texture"] = strata.texture_class(texture[:, 0], texture[:, 1], clay=texture[:, 2])
     sensors = _sensors(world, sites)
     site = sensors.site.to_numpy()
     return Network(
@@ -152,29 +152,3 @@ def _row(site_number, site, probe, depth, offset, fault):
         "sensor_id": f"{station_id}__{probe}__{depth[0]:.2f}__{depth[1]:.2f}",
         "depth_from_m": depth[0], "depth_to_m": depth[1],
     }  # fmt: skip
-
-
-def usda_texture(sand_percent: float, clay_percent: float) -> str:
-    """The USDA texture class of one soil; silt is the rest.
-
-    Examples
-    --------
-    >>> usda_texture(40, 20), usda_texture(90, 5), usda_texture(20, 50)
-    ('loam', 'sand', 'clay')
-    """
-    sand, clay = sand_percent, clay_percent
-    silt = 100 - sand - clay
-    rules = (
-        ("sand", silt + 1.5 * clay < 15),
-        ("loamy sand", silt + 2 * clay < 30),
-        ("sandy clay", clay >= 35 and sand > 45),
-        ("silty clay", clay >= 40 and silt >= 40),
-        ("clay", clay >= 40 and sand <= 45),
-        ("silty clay loam", clay >= 27 and sand <= 20),
-        ("clay loam", clay >= 27 and sand <= 45),
-        ("sandy clay loam", clay >= 20 and silt < 28 and sand > 45),
-        ("silt", silt >= 80 and clay < 12),
-        ("silt loam", silt >= 50),
-        ("sandy loam", sand > 52 or (clay < 7 and silt < 50)),
-    )
-    return next((name for name, fits in rules if fits), "loam")
