@@ -71,7 +71,7 @@ def map_and_truth(
     low, high = moisture_range(moisture, truth)
     most = max(float(np.nanpercentile(np.abs(difference), 99)), 0.01)
     figure, axes = plt.subplots(
-        1, 3, figsize=(12, 3.9), sharex=True, sharey=True, layout="constrained"
+        1, 3, figsize=(12, 4.1), sharex=True, sharey=True, layout="constrained"
     )
     wet = {"cmap": WET, "vmin": low, "vmax": high}
     wrong = {"cmap": ERROR, "vmin": -most, "vmax": most}
@@ -110,7 +110,7 @@ def region_panel(
     matplotlib Figure, one panel a source; axes in km
     """
     figure, axes = plt.subplots(
-        1, len(chips), figsize=(3.4 * len(chips), 3.6), squeeze=False,
+        1, len(chips), figsize=(3 * len(chips), 4), squeeze=False,
         sharex=True, sharey=True, layout="constrained",
     )  # fmt: skip
     for axis, (name, chip) in zip(axes[0], chips.items(), strict=True):
@@ -171,7 +171,7 @@ def _layer(axis: Axes, chip: Chip, *, name: str, extent) -> None:
     drawn = axis.imshow(values, extent=extent, vmin=low, vmax=high, cmap=cmap)
     words = ", 80 m means" if band.unit == "dB" else ""
     axis.set_title(f"{name}: {band.name} [{band.unit}]{words}", fontsize="medium")
-    axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both")
+    axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both", location="bottom")
 
 
 def _shown(values: np.ndarray, unit: str) -> np.ndarray:

@@ -31,6 +31,7 @@ TEMPLATE = """
 <style>
 body { max-width: 62rem; margin: 0 auto; padding: 1rem 1.5rem; }
 details.soilkit-code > summary { cursor: pointer; color: #777; font: 0.75rem sans-serif; }
+.jp-RenderedHTMLCommon { overflow-x: auto; }
 .jp-OutputPrompt, .jp-InputPrompt { display: none; }
 .jp-RenderedHTMLCommon img, .jp-RenderedImage img { max-width: 100%; height: auto; }
 </style>
