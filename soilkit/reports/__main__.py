@@ -14,13 +14,13 @@ SYNTHETIC = Book(
     "is no evidence about the real Earth. What it shows is that the road works from end to end.",
     (
         Section("00_start_here"),
-        Section("10_build_dataset"),
+        Section("10_build_dataset", {"n_stations": 120}),
         Section("11_inspect_in_situ"),
         Section("13_choose_splits"),
         Section("20_train_xception_fusion"),
         Section("24_tabular_baselines"),
         Section("31_evaluate_by_stratum"),
-        Section("40_map_a_region"),
+        Section("40_map_a_region", {"n_stations": 120}),
     ),
 )
 
