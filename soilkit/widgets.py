@@ -86,6 +86,9 @@ class StationExplorer(ipw.VBox):
             marker.on_click(lambda station_id=str(row.station_id), **_: self.select(station_id))
             view.add(marker)
             self._markers[str(row.station_id)] = marker
+        latitude, longitude = places["latitude"].astype(float), places["longitude"].astype(float)
+        corners = [[latitude.min(), longitude.min()], [latitude.max(), longitude.max()]]
+        view.fit_bounds(corners)
         return view
 
 
