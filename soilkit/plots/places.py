@@ -19,6 +19,9 @@ METRIC_COLOURS = {
     "bias_m3_m3": {"cmap": "RdBu", "vmin": -0.15, "vmax": 0.15},
 }
 TRUE_COLOUR = ("B4", "B3", "B2")
+NARROWEST, WIDEST = 0.8, 2.2  # width over height of a map, on the ground
+WIDEST_INSET = 1.2
+MIN_SPAN_DEG = 0.1  # of a map of one place
 MIN_CLUSTER = 8  # a block with more stations than this is drawn again, enlarged
 
 
@@ -44,17 +47,22 @@ def station_map(
     counts = blocks.value_counts()
     crowded = blocks.eq(counts.index[0]).to_numpy() if len(counts) else np.zeros(0, bool)
     has_inset = bool(crowded.sum() > MIN_CLUSTER and crowded.sum() < len(points))
+    windows = [_window(points)] + has_inset * [_window(points[crowded], widest=WIDEST_INSET)]
+    shapes = [_width_to_height(window) for window in windows]
+    height = min(3.6, 8.5 / sum(shapes))
     figure, axes = plt.subplots(
-        1, 2 if has_inset else 1, figsize=(10.5 if has_inset else 7.5, 3.9), squeeze=False,
-        width_ratios=[2.1, 1] if has_inset else [1], layout="constrained",
+        1, len(shapes), figsize=(height * sum(shapes) + 0.9 * len(shapes) + 0.8, height + 1.0),
+        squeeze=False, width_ratios=shapes, layout="compressed",
     )  # fmt: skip
     colours = METRIC_COLOURS.get(metric) or _range(points[metric])
-    drawn = _points(axes[0, 0], points, metric, colours)
+    for axis, window in zip(axes[0], windows, strict=True):
+        drawn = _points(axis, points, metric, colours)
+        _frame(axis, window)
     if has_inset:
-        zoom = points[crowded]
-        _points(axes[0, 1], zoom, metric, colours)
-        axes[0, 1].set_title(f"the {len(zoom)} stations of the densest block", fontsize="medium")
-        _mark_window(axes[0, 0], zoom)
+        axes[0, 1].set_title(
+            f"the {crowded.sum()} stations of the densest block", fontsize="medium"
+        )
+        _mark_window(axes[0, 0], windows[1])
     extend = _beyond(points[metric], colours)
     figure.colorbar(drawn, ax=axes[0, -1], label=label(metric), extend=extend)
     figure.suptitle(title)
@@ -85,16 +93,39 @@ def _points(axis: Axes, points: pd.DataFrame, metric: str, colours: dict[str, An
         edgecolor="0.25", linewidth=0.5, **colours,
     )  # fmt: skip
     axis.set(xlabel="longitude [degrees]", ylabel="latitude [degrees]")
-    if len(points):
-        axis.set_aspect(1 / np.cos(np.radians(points.latitude.mean())), adjustable="datalim")
     axis.grid(color="0.9")
     axis.set_axisbelow(True)
     return drawn
 
 
-def _mark_window(axis: Axes, zoom: pd.DataFrame) -> None:
-    left, right = zoom.longitude.min() - 0.5, zoom.longitude.max() + 0.5
-    low, high = zoom.latitude.min() - 0.5, zoom.latitude.max() + 0.5
+def _window(points: pd.DataFrame, *, widest: float = WIDEST) -> tuple[float, float, float, float]:
+    """Left, right, low and high degrees around points, no flatter or steeper than the limits."""
+    if points.empty:
+        return (-180.0, 180.0, -60.0, 75.0)
+    east, north = points.longitude, points.latitude
+    shrink = np.cos(np.radians(north.mean()))
+    width = max(1.12 * np.ptp(east) * shrink, MIN_SPAN_DEG)  # degrees of latitude
+    height = max(1.12 * np.ptp(north), MIN_SPAN_DEG, width / widest)
+    half_x, half_y = max(width, height * NARROWEST) / shrink / 2, height / 2
+    x, y = (east.min() + east.max()) / 2, (north.min() + north.max()) / 2
+    return (x - half_x, x + half_x, y - half_y, y + half_y)
+
+
+def _width_to_height(window: tuple[float, float, float, float]) -> float:
+    left, right, low, high = window
+    return float((right - left) * np.cos(np.radians((low + high) / 2)) / (high - low))
+
+
+def _frame(axis: Axes, window: tuple[float, float, float, float]) -> None:
+    left, right, low, high = window
+    axis.set(xlim=(left, right), ylim=(low, high))
+    axis.set_aspect(1 / np.cos(np.radians((low + high) / 2)))
+    axis.locator_params(axis="x", nbins=4, steps=[1, 2, 5, 10])
+    axis.locator_params(axis="y", nbins=7)
+
+
+def _mark_window(axis: Axes, window: tuple[float, float, float, float]) -> None:
+    left, right, low, high = window
     box = plt.Rectangle((left, low), right - left, high - low, fill=False, edgecolor="#D55E00")
     axis.add_patch(box)
     axis.annotate(
