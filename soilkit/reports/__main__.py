@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", type=Path)
     parser.add_argument("reports", type=Path)
-    parser.add_argument("--only", help="the name of one report")
+    parser.add_argument("--only", choices=("synthetic", "us_10day"), help="build one report only")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     log = logging.getLogger("soilkit.reports")

@@ -14,13 +14,25 @@ from soilkit.reports.runner import run
 
 log = logging.getLogger(__name__)
 
+HEADLINES = {
+    "r_block_mean": "R",
+    "ubrmse_m3_m3_block_mean": "ubRMSE [m³ m⁻³]",
+    "rmse_m3_m3_block_mean": "RMSE [m³ m⁻³]",
+    "bias_m3_m3_block_mean": "bias [m³ m⁻³]",
+}
+COMPARED = {
+    "metric": "metric", "model_a": "model", "model_b": "minus", "n_stations": "stations",
+    "n_blocks": "blocks", "block_difference": "value", "block_lower": "lower",
+    "block_upper": "upper",
+}  # fmt: skip
+DIFFERENCES = {"r": "R", "ubrmse_m3_m3": "ubRMSE [m³ m⁻³]", "rmse_m3_m3": "RMSE [m³ m⁻³]"}
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem;
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem;
         color: #222 }}
 table {{ border-collapse: collapse; font-size: 0.85rem }}
-th, td {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: right }}
-th, td:first-child {{ text-align: left }}
+th, td {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left }}
+td {{ white-space: nowrap }}
 li span {{ color: #666 }}
 </style></head><body>
 <h1>{title}</h1><p>{about}</p>
@@ -74,7 +86,7 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
         title=html.escape(book.title),
         about=html.escape(book.about),
         sections=sections,
-        tables=_headlines(scores),
+        tables=_comparisons(book, out_dir) + _headlines(scores),
     )
     index = out_dir / "index.html"
     index.write_text(page, encoding="utf-8")
@@ -112,11 +124,42 @@ def _entry(section: Section, notebooks: Path) -> str:
 
 
 def _headlines(scores: pd.DataFrame) -> str:
-    """The overall scores (no stratum) as one small table."""
+    """Means of 2-degree blocks' means, one row a model and split that no model trained on."""
     if scores.empty or "stratum" not in scores:
         return ""
-    overall = scores[scores["stratum"].fillna("all") == "all"]
-    shown = overall[["notebook", "model", "split", "metric", "value", "lower", "upper", "n"]]
-    return "<h2>Scores over all stations</h2>" + shown.to_html(
-        index=False, float_format="%.3f", border=0, na_rep=""
+    unseen = (scores["stratum"].fillna("all") == "all") & (scores["split"] != "train")
+    table = _wide(scores[unseen], HEADLINES, keys=["notebook", "split", "model"])
+    return f"<h2>Scores: means over 2-degree blocks, with 95 % intervals</h2>{table}"
+
+
+def _comparisons(book: Book, out_dir: Path) -> str:
+    """The paired differences that sections saved, one row each, whatever their sign."""
+    parts = []
+    for section in book.sections:
+        path = out_dir / section.notebook / "differences.csv"
+        table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        if set(COMPARED) <= set(table.columns):
+            parts.append(table[list(COMPARED)].assign(notebook=section.notebook))
+    if not parts:
+        return ""
+    rows = pd.concat(parts, ignore_index=True).rename(columns=COMPARED)
+    table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus", "stations", "blocks"])
+    return (
+        "<h2>Paired differences on the same unseen samples: means over blocks, with 95 % "
+        f"intervals</h2>{table}"
     )
+
+
+def _wide(rows: pd.DataFrame, titles: dict[str, str], *, keys: list[str]) -> str:
+    """One column a metric, "value (lower to upper)" in each cell, as HTML."""
+    rows = rows[rows["metric"].isin(titles) & rows["value"].notna()]
+    if rows.empty:
+        return ""
+    text = [f"{r.value:.4f} ({r.lower:.4f} to {r.upper:.4f})" for r in rows.itertuples()]
+    cells = rows.assign(text=text, metric=rows["metric"].map(titles))
+    table = cells.pivot_table(
+        index=keys, columns="metric", values="text", aggfunc="first", sort=False
+    )
+    columns = [title for title in titles.values() if title in table]
+    page = table[columns].fillna("").reset_index().rename_axis(columns=None)
+    return page.to_html(index=False, border=0)

@@ -134,5 +134,8 @@ def _collect(work: Path, folder: Path) -> None:
 
 def _write(path: Path, text: str) -> Path:
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        return part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
