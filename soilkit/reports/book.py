@@ -21,8 +21,8 @@ HEADLINES = {
     "bias_m3_m3_block_mean": "bias [m³ m⁻³]",
 }
 COMPARED = {
-    "metric": "metric", "model_a": "model", "model_b": "minus", "n_stations": "stations",
-    "n_blocks": "blocks", "block_difference": "value", "block_lower": "lower",
+    "metric": "metric", "model_a": "model", "model_b": "minus",
+    "block_difference": "value", "block_lower": "lower",
     "block_upper": "upper",
 }  # fmt: skip
 DIFFERENCES = {"r": "R", "ubrmse_m3_m3": "ubRMSE [m³ m⁻³]", "rmse_m3_m3": "RMSE [m³ m⁻³]"}
@@ -143,7 +143,7 @@ def _comparisons(book: Book, out_dir: Path) -> str:
     if not parts:
         return ""
     rows = pd.concat(parts, ignore_index=True).rename(columns=COMPARED)
-    table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus", "stations", "blocks"])
+    table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus"])
     return (
         "<h2>Paired differences on the same unseen samples: means over blocks, with 95 % "
         f"intervals</h2>{table}"
