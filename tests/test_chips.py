@@ -3,6 +3,8 @@
 import errno
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -94,8 +96,10 @@ def test_an_interrupted_build_resumes_and_ends_like_an_uninterrupted_one(tmp_pat
     samples, _ = build(tmp_path / "broken", rest)
     build(tmp_path / "whole")
     assert len(rest.asked) == CHIPS - 7 and len(samples) == len(SAMPLES)
-    hashes = [chips.open_store(tmp_path / name).data_hash for name in ("broken", "whole")]
-    assert hashes[0] == hashes[1]
+    broken_one, whole = (chips.open_store(tmp_path / name) for name in ("broken", "whole"))
+    assert broken_one.data_hash == whole.data_hash
+    for source in whole.sources:
+        pd.testing.assert_frame_equal(broken_one.index(source), whole.index(source))
 
 
 def test_a_damaged_chunk_is_found_and_rebuilt(tmp_path):
@@ -199,6 +203,84 @@ def test_a_full_disk_ends_with_a_clear_error_and_a_consistent_store(tmp_path, mo
     archive = FakeArchive()
     samples, _ = build(tmp_path / "c", archive)
     assert len(archive.asked) == CHIPS - 5 and len(samples) == len(SAMPLES)
+
+
+def test_two_builds_of_one_store_never_share_a_row(tmp_path):
+    """A second build (or verify of damage) is refused; the first goes on as if alone."""
+    store = tmp_path / "c"
+
+    class Rival(FakeArchive):
+        def chips(self, requests):
+            with pytest.raises(StoreError, match=r"Another build.* is at work on .*another folder"):
+                build(store, samples=SAMPLES.iloc[4:])
+            yield from super().chips(requests)
+
+    build(store, Rival())
+    build(tmp_path / "alone")
+    assert chips.open_store(store).data_hash == chips.open_store(tmp_path / "alone").data_hash
+    assert chips.verify(store).empty
+
+
+def test_a_rival_build_in_another_process_is_refused_and_a_killed_one_holds_nothing(tmp_path):
+    store = tmp_path / "c"
+    hold = (
+        "import sys, time; from pathlib import Path; from soilkit.chips.locking import sole_builder"
+        "\nwith sole_builder(Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)"
+    )
+    command = [sys.executable, "-c", hold, str(store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as rival:
+        assert rival.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match="Another build"):
+            build(store)
+        rival.kill()
+        rival.wait()
+    assert len(build(store)[0]) == len(SAMPLES)
+
+
+def test_a_store_that_is_no_folder_is_named_and_left_alone(tmp_path):
+    (tmp_path / "c").write_text("mine")
+    with pytest.raises(StoreError, match="cannot be made or written.*Name a folder"):
+        build(tmp_path / "c")
+    assert (tmp_path / "c").read_text() == "mine"
+
+
+def test_a_damaged_index_says_what_to_delete_and_is_rebuilt(tmp_path):
+    build(tmp_path / "c")
+    before = chips.open_store(tmp_path / "c").data_hash
+    (tmp_path / "c" / "index_dem.parquet").write_bytes(b"half")
+    for use in (
+        lambda: chips.open_store(tmp_path / "c").index("dem"),
+        lambda: build(tmp_path / "c"),
+    ):
+        with pytest.raises(StoreError, match=r"index_dem\.parquet is damaged.*Delete that file"):
+            use()
+    (tmp_path / "c" / "index_dem.parquet").unlink()
+    archive = FakeArchive()
+    build(tmp_path / "c", archive)
+    assert {r.source for r in archive.asked} == {"dem"} and len(archive.asked) == 3
+    assert chips.open_store(tmp_path / "c").data_hash == before
+
+
+def test_a_damaged_array_description_is_made_again_beside_its_chips(tmp_path):
+    build(tmp_path / "c")
+    store = chips.open_store(tmp_path / "c")
+    (tmp_path / "c" / "dem" / "values" / "zarr.json").write_text("{half")
+    store.shards("dem").file(1).unlink()
+    with pytest.raises(StoreError, match=r"zarr\.json is damaged.*Delete that file"):
+        build(tmp_path / "c")
+    (tmp_path / "c" / "dem" / "values" / "zarr.json").unlink()
+    build(tmp_path / "c")
+    assert chips.verify(tmp_path / "c").empty
+    assert chips.open_store(tmp_path / "c").data_hash == store.data_hash
+
+
+def test_a_station_without_coordinates_is_named_before_anything_is_written(tmp_path):
+    nowhere = STATIONS.assign(
+        latitude=STATIONS["latitude"].where(STATIONS["station_id"] != "NET__S1")
+    )
+    with pytest.raises(ContractError, match="no coordinates, such as NET__S1"):
+        build(tmp_path / "c", stations=nowhere)
+    assert not (tmp_path / "c").exists()
 
 
 def test_values_that_the_integers_cannot_hold_fail_by_name(tmp_path):

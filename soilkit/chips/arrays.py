@@ -68,7 +68,13 @@ class Shards:
 
     def grow(self, scenes: int) -> zarr.Array:
         """The array, writable, with room for ``scenes``."""
-        array = zarr.open_array(self.path, mode="r+")
+        try:
+            array = zarr.open_array(self.path, mode="r+")
+        except (ValueError, KeyError) as error:
+            raise StoreError(
+                f"{self.path / 'zarr.json'} is damaged ({error}). Delete that file and call "
+                "chips.build again: the chips beside it stay."
+            ) from error
         if array.shape[0] < scenes:
             array.resize((scenes, *array.shape[1:]))
         return array

@@ -12,15 +12,17 @@ from tqdm.auto import tqdm
 
 from soilkit import contracts
 from soilkit.chips.describing import band_names, describe, networks, plain, prepare
-from soilkit.chips.manifest import Ledger, sha256
+from soilkit.chips.locking import sole_builder
+from soilkit.chips.manifest import Entry, Ledger, sha256
 from soilkit.chips.requests import Planner, chip_sources, settle
-from soilkit.chips.store import open_store
+from soilkit.chips.store import ChipStore, open_store
 from soilkit.chips.writing import Writer
 from soilkit.contracts import Archive
 from soilkit.errors import StoreError
 
 log = logging.getLogger(__name__)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DAMAGED = "damaged on disk"
 
 
 def build(
@@ -64,7 +66,8 @@ def build(
     ContractError
         When a table does not hold what it promises.
     StoreError
-        When the disk is full (what was written stays good), or the store is of another kind.
+        When the disk is full (what was written stays good), the store is of another kind or in
+        the hands of another build, or its folder cannot be made.
     """
     contracts.check(samples, contracts.SAMPLES)
     chosen = chip_sources(samples, sources)
@@ -79,7 +82,7 @@ def build(
     content["join"] = {str(k): plain(v) for k, v in samples.attrs.items()}
     planner = Planner(samples, stations, size_px=size_px, version=archive.version)
     requests = [r for s in chosen for r in planner.requests(s, wanted[s.name])]
-    with _full_disk_is_named(path):
+    with _full_disk_is_named(path), _held(path):
         described = prepare(path, content)
         writer = Writer(path, described["sources"], requests)
         writer.fetch(archive, progress=progress)
@@ -100,6 +103,21 @@ def _full_disk_is_named(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sole_builder(path))
+        except OSError as error:
+            if isinstance(error, StoreError) or error.errno in _DISK_FULL:
+                raise
+            raise StoreError(
+                f"The folder {path} of the store cannot be made or written ({error}). Name a "
+                "folder in a place that you may write to."
+            ) from error
+        yield
+
+
 def verify(store: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
     """Read every chip, compare it with its SHA-256, and mark what differs to be fetched again.
 
@@ -111,21 +129,35 @@ def verify(store: str | os.PathLike[str], *, progress: bool = False) -> pd.DataF
     Raises
     ------
     StoreError
-        When there is no store, or one of another format version.
+        When there is no store, or one of another format version, or a build is at work on a
+        damaged one.
     """
     chips, damaged = open_store(store), []
     for name in chips.sources:
-        ledger = Ledger(chips.path, name)
-        kept = [e for e in ledger.entries.values() if e.data_sha256]
-        found = []
-        for entry in tqdm(kept, disable=not progress, desc=name, unit="chip"):
-            with contextlib.suppress(StoreError):
-                if sha256(chips.shards(name).read(entry.row)) == entry.data_sha256:
-                    continue
-            entry.data_sha256, entry.reason, entry.permanent = "", "damaged on disk", False
-            found.append((name, *entry.key, entry.reason))
+        found = _damaged(chips, name, progress=progress)
         if found:
             log.warning("%s: %d damaged chips of %s", chips.path, len(found), name)
-            ledger.save()
-        damaged += found
+            _mark(chips, name, found)
+        damaged += [(name, *entry.key, DAMAGED) for entry in found]
     return pd.DataFrame(damaged, columns=["source", "scene_id", "station_id", "reason"])
+
+
+def _damaged(chips: ChipStore, name: str, *, progress: bool) -> list[Entry]:
+    kept = [e for e in Ledger(chips.path, name).entries.values() if e.data_sha256]
+    found = []
+    for entry in tqdm(kept, disable=not progress, desc=name, unit="chip"):
+        with contextlib.suppress(StoreError):
+            if sha256(chips.shards(name).read(entry.row)) == entry.data_sha256:
+                continue
+        found.append(entry)
+    return found
+
+
+def _mark(chips: ChipStore, name: str, found: list[Entry]) -> None:
+    """Have the chips fetched again; a store without damage is only read, not held."""
+    with _held(chips.path):
+        ledger = Ledger(chips.path, name)
+        for entry in found:
+            mine = ledger.entries[entry.key]
+            mine.data_sha256, mine.reason, mine.permanent = "", DAMAGED, False
+        ledger.save()

@@ -55,8 +55,7 @@ class Ledger:
         self.path = store / f"index_{source}.parquet"
         self.entries: dict[tuple[str, str], Entry] = {}
         if self.path.exists():
-            rows = pd.read_parquet(self.path).to_dict("records")
-            self.entries = {e.key: e for e in (Entry(**row) for row in rows)}
+            self.entries = {e.key: e for e in _entries(self.path)}
 
     def entry(self, scene_id: str, station_id: str) -> Entry:
         """The entry of that chip; a new one takes the next row."""
@@ -72,6 +71,16 @@ class Ledger:
     def save(self) -> None:
         """Write the table whole or not at all."""
         write_atomic(self.path, self.table().to_parquet)
+
+
+def _entries(path: Path) -> list[Entry]:
+    try:
+        return [Entry(**row) for row in pd.read_parquet(path).to_dict("records")]
+    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
+        raise StoreError(
+            f"{path} is damaged ({error}). Delete that file and call chips.build again: it fetches "
+            f"the chips that only this file knew, those of {path.stem.removeprefix('index_')}."
+        ) from error
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:

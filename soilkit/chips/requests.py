@@ -66,6 +66,13 @@ class Planner:
                 f"{len(absent)} of the samples' stations are not in the stations table, "
                 f"such as {absent[0]}. Hand the table that the samples were joined with."
             )
+        unplaced = places.index[places[["latitude", "longitude"]].isna().any(axis=1)].astype(str)
+        nowhere = sorted(set(unplaced) & set(samples["station_id"].astype(str)))
+        if nowhere:
+            raise ContractError(
+                f"{len(nowhere)} of the samples' stations have no coordinates, such as "
+                f"{nowhere[0]}. Fill them in, or leave the samples of these stations out."
+            )
         self.samples, self.size_px, self.version = samples, size_px, version
         self.places = {str(k): (la, lo) for k, la, lo in _lat_lon(places)}
         self._grids: dict[tuple[str, float], Grid] = {}
