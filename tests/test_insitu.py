@@ -309,6 +309,14 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def locked(path):
+    """Mark the only member as encrypted."""
+    raw = bytearray(path.read_bytes())
+    raw[6] |= 1
+    raw[raw.find(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+
+
 def no_bytes(path):
     path.write_bytes(b"")
 
@@ -329,6 +337,7 @@ def no_sensible_file(path):
     ("spoil", "words"),
     [
         (damage, "is damaged.*again"),
+        (locked, "encrypted.*unpack it"),
         (truncated, "no readable zip"),
         (no_bytes, "0 bytes"),
         (no_members, "no .stm file"),
@@ -366,6 +375,37 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, read, monkeypatch):
             read(archive)
     assert not list((tmp_path / "cache").iterdir())
     assert len(read(archive)) == 3
+
+
+def test_a_full_scratch_folder_never_costs_a_sensor(tmp_path, read, monkeypatch):
+    """The second sensor cannot be unpacked: no cache without it may stay and pass for whole."""
+    members = {file_name(s): header_values(*ROWS) for s in ("Byron", "Medford")}
+    archive = write_zip(tmp_path / "a.zip", members)
+    real, written = Path.write_bytes, []
+
+    def full(self, content):
+        written.append(self)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(StoreError, match=r"No space left.*Free some space there and in"):
+            read(archive)
+    assert not list((tmp_path / "cache").iterdir())
+    assert read(archive)["sensor_id"].nunique() == 2
+
+
+def test_a_home_that_cannot_be_written_names_the_way_out(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file, and no folder")
+    for name in ("HOME", "LOCALAPPDATA", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    for name in ("SOILKIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StoreError, match=r"cannot be written.*cache_dir=.*SOILKIT_CACHE"):
+        insitu.read_ismn(archive_of(tmp_path, *ROWS), progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "home"]
 
 
 def test_the_cache_follows_the_content_and_not_the_name(tmp_path, read):

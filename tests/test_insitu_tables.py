@@ -162,9 +162,11 @@ def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(tmp_path):
     options = {"columns": LONG, "units": "m3 m-3", "timezone": "UTC"}
     one, other = (insitu.read_table(p, **options)[1] for p in sorted(tmp_path.iterdir()))
     pd.testing.assert_frame_equal(one, other)
-    (tmp_path / "bad").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(ArchiveReadError, match="neither a parquet nor a CSV"):
-        insitu.read_table(tmp_path / "bad", **options)
+    whole = gzip.compress(mesonet().to_csv(index=False).encode())
+    for bad in (b"PAR1 and then nothing", b"", whole[:60], whole[:40] + b"????" + whole[44:]):
+        (tmp_path / "bad").write_bytes(bad)
+        with pytest.raises(ArchiveReadError, match="neither a parquet nor a CSV.*fetch it again"):
+            insitu.read_table(tmp_path / "bad", **options)
 
 
 def test_a_uscrn_day_is_dated_at_its_local_noon(tmp_path):

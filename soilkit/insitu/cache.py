@@ -82,8 +82,9 @@ def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]
             _move_into_place(Path(partial), folder)
     except OSError as error:
         raise StoreError(
-            f"The cache {folder} cannot be written ({error}). Free some space, or name another "
-            "folder with cache_dir=... or the environment variable SOILKIT_CACHE."
+            f"The cache {folder} cannot be written ({error}). Free some space there and in "
+            f"{tempfile.gettempdir()}, or name another folder with cache_dir=... or the "
+            "environment variable SOILKIT_CACHE."
         ) from error
 
 

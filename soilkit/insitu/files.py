@@ -26,10 +26,10 @@ class Files:
             if self.zip is not None:
                 return self.zip.read(member)
             return (self.path / member).read_bytes()
-        except (zipfile.BadZipFile, ZlibError, EOFError, NotImplementedError) as error:
-            raise ArchiveReadError(
-                f"{self.path.name}: the member {member} is damaged ({error}). "
-                "Download the archive again."
+        except (zipfile.BadZipFile, ZlibError, EOFError, OSError, RuntimeError) as error:
+            raise ArchiveReadError(  # RuntimeError: encrypted, or compressed in an unknown way
+                f"{self.path.name}: the member {member} is damaged or cannot be read ({error}). "
+                "Download the archive again, or unpack it and give the folder."
             ) from error
 
     @property

@@ -124,8 +124,11 @@ def _sensor(files: Files, file, root: IsmnRoot, *, sensor_id, static) -> Sensor 
             "%s: %d of %d lines are malformed and skipped, the first: %r",
             file.member, text.n_malformed, text.n_rows, text.first_malformed,
         )  # fmt: skip
+    path = _unpacked(file, root, text.text)  # a full disk here is no fault of the file
     try:
-        metadata, readings = _through_ismn(file, root, text.text)
+        metadata, readings = _through_ismn(root, path)
+    except MemoryError:
+        raise
     except Exception as error:  # ismn raises IOError, ValueError, IndexError and pandas' own
         return _unreadable(file, f"ismn cannot read it ({error!r:.200})")
     readings, lost = rules.tidy(readings)
@@ -145,14 +148,19 @@ def _unreadable(file: names.FileName, reason: str) -> Unreadable:
     return Unreadable(file.member, reason)
 
 
-def _through_ismn(file: names.FileName, root: IsmnRoot, text: bytes):
-    """ismn's metadata and series of one file; its name is spelt so that ismn can split it."""
+def _unpacked(file: names.FileName, root: IsmnRoot, text: bytes) -> Path:
+    """Where the file's text was written, under a name that is spelt so that ismn can split it."""
     depths = f"{file.depth_from_m:.6f}_{file.depth_to_m:.6f}"
     words = (file.network, file.network, file.station, file.variable, depths, file.instrument)
     parts = [part.replace("_", "-") for part in words]
     parts[4] = depths
     path = FOLDER / ("_".join(parts) + "_20000101_20000101.stm").replace("/", "-")
     (root.path / path).write_bytes(text)
+    return path
+
+
+def _through_ismn(root: IsmnRoot, path: Path):
+    """ismn's metadata and series of one file."""
     source = DataFile(root, path)
     series = source.read_data()
     (root.path / path).unlink()

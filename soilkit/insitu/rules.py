@@ -252,8 +252,9 @@ def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
     if nowhere and without_coordinates == "raise":
         raise ArchiveReadError(
             f"{len(nowhere)} stations have no coordinates: {', '.join(nowhere[:10])}"
-            f"{', ...' if len(nowhere) > 10 else ''}. Add them to the archive's files, or leave "
-            "the stations out with without_coordinates='drop'."
+            f"{', ...' if len(nowhere) > 10 else ''}. Fill them in at the source, or leave these "
+            "stations out: read_stations(..., without_coordinates='drop') for an ISMN archive, "
+            "the rows of a table before it is read."
         )
     if nowhere:
         LOG.warning("%d stations without coordinates are left out", len(nowhere))

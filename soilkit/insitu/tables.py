@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -129,15 +130,16 @@ def _load(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ArchiveReadError(f"No table at {path}. Give a CSV or parquet file.")
     raw = path.read_bytes()
-    if raw.startswith(GZIP_MAGIC):
-        raw = gzip.decompress(raw)
     try:
+        if raw.startswith(GZIP_MAGIC):
+            raw = gzip.decompress(raw)
         if raw.startswith(PARQUET_MAGIC):
             return pd.read_parquet(BytesIO(raw))
         return pd.read_csv(BytesIO(raw))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ArchiveReadError(
-            f"{path.name} is neither a parquet nor a CSV table ({len(raw):,} bytes: {error})."
+            f"{path.name} is neither a parquet nor a CSV table ({len(raw):,} bytes: {error}). "
+            "It may be half downloaded: fetch it again."
         ) from error
 
 
