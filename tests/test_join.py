@@ -205,10 +205,23 @@ def test_whole_seconds_compare_exactly_with_microseconds():
     assert len(join(one, scene("s", "2020-06-01 12:00:00.000001")).samples) == 1
 
 
-@pytest.mark.parametrize("bound", [pd.Timedelta(0), pd.Timedelta("-1h"), pd.NaT, 3600])
+@pytest.mark.parametrize(
+    "bound", [pd.Timedelta(0), pd.Timedelta("-1h"), pd.NaT, 3600, 0, "0h", "soon", ""]
+)
 def test_a_bound_must_be_a_positive_length_of_time(bound):
     with pytest.raises(BoundError, match="sentinel1"):
         join(readings(NOON), scene("s", NOON), bounds={"sentinel1": bound})
+
+
+def test_local_times_are_refused_and_never_taken_for_utc():
+    local = readings(NOON)
+    local["time"] = local["time"].dt.tz_localize("America/Chicago")
+    with pytest.raises(ContractError, match=r"observations\.time carries the zone America/Chicago"):
+        join(local, scene("s", NOON))
+    zoned = scenes_table(scene("s", NOON))
+    zoned["end"] = zoned["end"].dt.tz_localize("UTC")
+    with pytest.raises(ContractError, match=r"scenes\.end carries the zone UTC.*tz_convert"):
+        anchored_join(readings(NOON), zoned, STATIONS, bounds={"sentinel1": HOUR})
 
 
 def test_repeated_scene_ids_are_named():

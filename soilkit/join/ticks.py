@@ -1,5 +1,6 @@
 """Integer time for the join: every instant and bound in one tick, so that no comparison rounds."""
 
+import contextlib
 from datetime import timedelta
 from typing import Any, cast
 
@@ -34,7 +35,8 @@ def as_categorical(column: pd.Series) -> pd.Categorical:
 def bound_ns(source: str, bound: Any) -> int:
     """A bound in nanoseconds; ``BoundError`` unless it is a positive length of time."""
     if isinstance(bound, str | timedelta) and not pd.isna(bound):
-        bound = pd.Timedelta(bound).to_timedelta64()
+        with contextlib.suppress(ValueError):  # text that is no length stays what it is
+            bound = pd.Timedelta(bound).asm8
     unit = np.datetime_data(bound.dtype)[0] if isinstance(bound, np.timedelta64) else "generic"
     if unit == "generic" or pd.isna(bound):
         raise BoundError(
