@@ -1,5 +1,8 @@
 """Reports: parameters are checked before anything runs, pages open with no network."""
 
+import errno
+from pathlib import Path
+
 import nbformat
 import pytest
 import yaml
@@ -7,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from soilkit import reports
 from soilkit.errors import ParameterError
+from soilkit.reports import __main__ as main
 from soilkit.reports.book import Book, Section, build
 
 
@@ -116,3 +120,46 @@ def test_a_failing_cell_leaves_no_page(tmp_path):
     with pytest.raises(Exception, match="broken"):
         reports.run(notebook, {}, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.html"))
+
+
+def test_a_full_disk_leaves_the_old_page_and_no_part_of_the_new(tmp_path, monkeypatch):
+    """The run fails while its page is written: what stood there before still opens."""
+    notebook = notebook_at(tmp_path / "a.ipynb")
+    page = reports.run(notebook, {}, tmp_path / "out")
+    before, real = page.read_text(), Path.write_text
+
+    def full(self, text, **options):
+        real(self, text[: len(text) // 2], **options)
+        if self.name == "a.html.part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        reports.run(notebook, {"seed": 2}, tmp_path / "out")
+    assert page.read_text() == before
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
+    """A bare clone has no real data: the synthetic report is built all the same."""
+    built = []
+    monkeypatch.setattr(main, "build", lambda book, *folders: built.append(book.name))
+    monkeypatch.setattr("sys.argv", ["reports", "notebooks", "reports"])
+    monkeypatch.delenv("SOILKIT_TEST_DATA", raising=False)
+    main.main()
+    assert built == ["synthetic"] and "the report on real stations is left out" in caplog.text
+    (tmp_path / "us_10day").mkdir()
+    monkeypatch.setenv("SOILKIT_TEST_DATA", str(tmp_path))
+    main.main()
+    assert built == ["synthetic", "synthetic", "us_10day"]
+
+
+@pytest.mark.parametrize("stem", ["13_choose_splits", "20_train_xception_fusion"])
+def test_a_folder_without_a_dataset_says_which_notebook_makes_one(tmp_path, stem):
+    """Whoever runs the notebooks out of order is told where to begin, and no page appears."""
+    notebook = Path(__file__).parents[1] / "notebooks" / f"{stem}.ipynb"
+    with pytest.raises(Exception, match="run notebook 10"):
+        reports.run(notebook, {"out_dir": str(tmp_path / "empty")}, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.html"))
+    assert not (tmp_path / "empty").exists()
