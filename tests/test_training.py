@@ -214,6 +214,17 @@ def test_a_run_does_not_go_on_from_another_runs_state(tmp_path):
     fit(scalar_model(), scalar_loaders(), losses.mse, settings=other, resume=False, **options)
 
 
+def test_a_run_does_not_go_on_from_other_sources_and_leaves_them_as_they_were(tmp_path):
+    path = tmp_path / "fusion.pt"
+    options = {"path": path, "progress": False, "settings": Settings(steps=2)}
+    fit(scalar_model(), scalar_loaders(), losses.mse, provenance=PROVENANCE, **options)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    other = Provenance(("smap", "gldas"), PROVENANCE.normalisation, PROVENANCE.data_hash)
+    with pytest.raises(CheckpointError, match="sentinel1.*gldas.*another path, or pass resume"):
+        fit(scalar_model(), scalar_loaders(), losses.mse, provenance=other, **options)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 class Unreadable(list):
     """A loader that must not be read."""
 
@@ -269,7 +280,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError, match="disk is full.*No space left"):
         save_checkpoint(path, Checkpoint({}, PROVENANCE, {"w": torch.zeros(2)}, 2, 0.05))
     assert load_checkpoint(path).step == 1
     assert [p.name for p in tmp_path.iterdir()] == ["fusion.pt"]

@@ -3,6 +3,7 @@
 Every band stands beside its source. The numbers measured here are synthetic.
 """
 
+import errno
 import zipfile
 
 import numpy as np
@@ -369,6 +370,25 @@ def test_the_archive_is_the_same_bytes_every_time(tmp_path):
         assert archive.testzip() is None
         assert "Metadata.xml" in archive.namelist()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "b.zip"]
+
+
+def test_a_full_disk_costs_neither_the_old_archive_nor_leaves_half_a_new_one(tmp_path, monkeypatch):
+    """The third member of the zip finds no space."""
+    world = World(seed=0, n_stations=3, start="2020-01-01", end="2020-01-05")
+    path = world.write_ismn(tmp_path / "a.zip")
+    before, real, written = path.read_bytes(), zipfile.ZipFile.writestr, []
+
+    def full(self, *args, **options):
+        written.append(args[0])
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(OSError, match="No space left"):
+        world.write_ismn(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_some_probes_are_stuck_or_broken_and_flagged():

@@ -157,8 +157,8 @@ def write_atomic(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise StoreError(
-            f"Cannot write the checkpoint {path}: {error}. What stood there before is untouched; "
-            "free some space, or choose another folder."
+            f"Cannot write the checkpoint {path}: the disk is full or refuses it ({error}). What "
+            "stood there before is untouched; free some space, or choose another folder."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
