@@ -270,7 +270,7 @@ def test_an_old_archive_of_unchecked_readings_warns_rather_than_falls_silent(
     assert len(read(archive, flags=("G", "U"))) == 2
 
 
-def test_static_variables_become_texture_climate_and_land_cover(tmp_path, options):
+def test_static_variables_become_texture_climate_and_land_cover(tmp_path, options, caplog):
     folder = "ARM/Byron/ARM_ARM_Byron_static_variables.csv"
     archive = write_zip(
         tmp_path / "a.zip",
@@ -287,6 +287,7 @@ def test_static_variables_become_texture_climate_and_land_cover(tmp_path, option
     assert stations["clay_percent"].tolist()[0] == 24
     counts = insitu.read_counts(archive, **options).set_index("what")["sensors"]
     assert counts["no static variables"] == 1
+    assert "1 of 2 sensors have no static variables" in caplog.text
 
 
 def test_stations_without_coordinates_are_named(tmp_path, options):

@@ -1,6 +1,7 @@
 """ISMN archives through the ``ismn`` package, one sensor at a time and never more in memory."""
 
 import logging
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -154,7 +155,8 @@ def _unpacked(file: names.FileName, root: IsmnRoot, text: bytes) -> Path:
     words = (file.network, file.network, file.station, file.variable, depths, file.instrument)
     parts = [part.replace("_", "-") for part in words]
     parts[4] = depths
-    path = FOLDER / ("_".join(parts) + "_20000101_20000101.stm").replace("/", "-")
+    name = "_".join(parts) + "_20000101_20000101.stm"
+    path = FOLDER / re.sub(r'[\\/:*?"<>|]', "-", name)  # what some file system forbids
     (root.path / path).write_bytes(text)
     return path
 

@@ -110,6 +110,13 @@ def read_stations(
     near = rules.depth_accepted(
         sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
     )
+    n_bare = int((~sensors.loc[near, "has_static_variables"]).sum())
+    if n_bare:
+        rules.LOG.warning(
+            "%s: %d of %d sensors have no static variables; their land cover, climate and texture "
+            "are unknown",
+            Path(path).name, n_bare, int(near.sum()),
+        )  # fmt: skip
     stations = sensors.loc[near, STATION_COLUMNS].sort_values("sensor_id", ignore_index=True)
     stations["land_cover"] = strata.land_cover_class(stations["land_cover"], legend="cci")
     return rules.placed(stations, without_coordinates=without_coordinates)
