@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts, grids
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.errors import ContractError, StoreError, UnknownNameError
 from soilkit.world import World, cells, constants, fields, moisture, noise
 from soilkit.world.weather import koeppen
 
@@ -385,7 +385,7 @@ def test_a_full_disk_costs_neither_the_old_archive_nor_leaves_half_a_new_one(tmp
         return real(self, *args, **options)
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match="No space left.*free space"):
         world.write_ismn(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from soilkit.reports.runner import run
+from soilkit.reports.stamp import as_csv, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -88,31 +89,31 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
         sections=sections,
         tables=_comparisons(book, out_dir) + _headlines(scores),
     )
-    index = out_dir / "index.html"
-    index.write_text(page, encoding="utf-8")
-    return index
+    return write_whole(out_dir / "index.html", page)
 
 
 def _join_yaml(book: Book, out_dir: Path, name: str) -> None:
-    parts = {}
-    for section in book.sections:
-        path = out_dir / section.notebook / f"{name}.yaml"
-        if path.is_file():
-            parts[section.notebook] = yaml.safe_load(path.read_text(encoding="utf-8"))
-            path.unlink()
-    (out_dir / f"{name}.yaml").write_text(yaml.safe_dump(parts, sort_keys=False), encoding="utf-8")
+    """One file of all sections' parts, which go once it stands."""
+    files = _parts(book, out_dir, f"{name}.yaml")
+    parts = {stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files.items()}
+    write_whole(out_dir / f"{name}.yaml", yaml.safe_dump(parts, sort_keys=False))
+    for path in files.values():
+        path.unlink()
 
 
 def _join_scores(book: Book, out_dir: Path) -> pd.DataFrame:
-    parts = []
-    for section in book.sections:
-        path = out_dir / section.notebook / "scores.csv"
-        if path.is_file():
-            parts.append(pd.read_csv(path).assign(notebook=section.notebook))
-            path.unlink()
+    files = _parts(book, out_dir, "scores.csv")
+    parts = [pd.read_csv(path).assign(notebook=stem) for stem, path in files.items()]
     scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    scores.to_csv(out_dir / "scores.csv", index=False, float_format="%.6g")
+    write_whole(out_dir / "scores.csv", as_csv(scores))
+    for path in files.values():
+        path.unlink()
     return scores
+
+
+def _parts(book: Book, out_dir: Path, name: str) -> dict[str, Path]:
+    paths = {s.notebook: out_dir / s.notebook / name for s in book.sections}
+    return {stem: path for stem, path in paths.items() if path.is_file()}
 
 
 def _entry(section: Section, notebooks: Path) -> str:

@@ -13,6 +13,7 @@ import yaml
 
 from soilkit.errors import ParameterError
 from soilkit.reports.offline import to_html
+from soilkit.reports.stamp import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +107,8 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
     html = to_html(nbformat.read(executed, as_version=4), _title(notebook))
     _collect(Path(str(parameters.get("out_dir", ""))), out_dir / notebook.stem)
     used = yaml.safe_dump(_portable(declared(notebook) | parameters))
-    _write(out_dir / notebook.stem / "parameters.yaml", used)
-    return _write(out_dir / f"{notebook.stem}.html", html)
+    write_whole(out_dir / notebook.stem / "parameters.yaml", used)
+    return write_whole(out_dir / f"{notebook.stem}.html", html)
 
 
 def _title(notebook: Path) -> str:
@@ -130,12 +131,3 @@ def _collect(work: Path, folder: Path) -> None:
     results = work / "results" / folder.name
     if results.is_dir():
         shutil.copytree(results, folder, dirs_exist_ok=True)
-
-
-def _write(path: Path, text: str) -> Path:
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        return part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

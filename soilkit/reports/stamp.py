@@ -48,8 +48,22 @@ def save_result(out_dir: str | Path, notebook: str, **results: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         if isinstance(result, dict):
-            text = yaml.safe_dump(result, sort_keys=False)
-            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+            write_whole(folder / f"{name}.yaml", yaml.safe_dump(result, sort_keys=False))
         else:
-            result.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+            write_whole(folder / f"{name}.csv", as_csv(result))
     return folder
+
+
+def as_csv(table: Any) -> str:
+    """A table as the text that reports keep: six digits, no index."""
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text through a temporary file and a rename: whole, or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        return part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

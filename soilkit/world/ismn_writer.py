@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from soilkit.errors import StoreError
 from soilkit.world import probes
 
 _EPOCH = (
@@ -59,6 +60,11 @@ def write(world, path) -> Path:
     Returns
     -------
     Path
+
+    Raises
+    ------
+    StoreError
+        When the disk is full or refuses; what stood at ``path`` still stands.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".part")
@@ -68,6 +74,11 @@ def write(world, path) -> Path:
             _add(archive, "Readme.txt", _README.format(version=world.version))
             _write_stations(world, archive)
         os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write the archive {path}: {error}. Nothing is left of it; free space, or "
+            "choose another folder."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return path
