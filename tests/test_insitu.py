@@ -18,7 +18,7 @@ from soilkit import contracts, insitu
 from soilkit.errors import ArchiveReadError, StoreError, UnitError, UnknownNameError
 from soilkit.insitu import cache, names
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "/nowhere"))
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 BIG = DATA / "ismn" / "ismn_us_header_2019_2021.zip"
 SMALL = DATA / "ismn" / "small" / "ismn_pkg_test_data"
 needs_data = pytest.mark.skipif(

@@ -11,7 +11,7 @@ import pytest
 from soilkit import contracts, insitu
 from soilkit.errors import ArchiveReadError, ContractError, TimeZoneError, UnitError
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "/nowhere"))
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 needs_data = pytest.mark.skipif(
     not DATA.exists(), reason="SOILKIT_TEST_DATA names no folder with real tables"
 )

@@ -288,7 +288,7 @@ def test_the_notebook_predicts_every_row_of_a_table_without_labels(tmp_path):
     assert predictions["observed_m3_m3"].isna().all()
 
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data")) / "us_10day" / "matched_10day.parquet"
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data") / "us_10day" / "matched_10day.parquet"
 
 
 @pytest.mark.skipif(not DATA.is_file(), reason="SOILKIT_TEST_DATA holds no us_10day table")
