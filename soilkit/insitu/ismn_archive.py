@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ismn.base import IsmnRoot
+from ismn.const import CITATIONS
 from ismn.filehandlers import DataFile, StaticMetaFile
 from ismn.meta import Depth, MetaData
 from tqdm.auto import tqdm
@@ -228,3 +229,8 @@ def _number(metadata: MetaData, name: str) -> float:
 def _text(metadata: MetaData, name: str) -> str:
     value = _value(metadata, name)
     return value if isinstance(value, str) and value.lower() not in NO_WORD else ""
+
+
+def references(networks: list[str]) -> dict[str, str]:
+    """What ``ismn`` says of how to cite each network; "" where it knows none."""
+    return {name: "; ".join(CITATIONS.get(name, [])) for name in networks}
