@@ -5,11 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as ipw
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from soilkit.errors import ContractError, UnknownNameError
 
+HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
 PICKED, OTHER = "#d7301f", "#2b8cbe"
 
 
@@ -73,8 +75,8 @@ class StationExplorer(ipw.VBox):
         import leafmap
         from ipyleaflet import CircleMarker
 
-        centre = [float(places["latitude"].mean()), float(places["longitude"].mean())]
-        view = leafmap.Map(center=centre, zoom=5, height="380px", draw_control=False)
+        centre, zoom = _centre_and_zoom(places)
+        view = leafmap.Map(center=centre, zoom=zoom, height=f"{HEIGHT_PX}px", draw_control=False)
         if basemap is None:
             view.layers = ()
         else:
@@ -86,10 +88,22 @@ class StationExplorer(ipw.VBox):
             marker.on_click(lambda station_id=str(row.station_id), **_: self.select(station_id))
             view.add(marker)
             self._markers[str(row.station_id)] = marker
-        latitude, longitude = places["latitude"].astype(float), places["longitude"].astype(float)
-        corners = [[latitude.min(), longitude.min()], [latitude.max(), longitude.max()]]
-        view.fit_bounds(corners)
         return view
+
+
+def _centre_and_zoom(places: pd.DataFrame) -> tuple[list[float], int]:
+    """The middle of the stations, and the deepest zoom at which all of them are on the map.
+
+    At zoom z the whole globe is 256 x 2^z pixels wide; the map knows its own size only once shown.
+    """
+    extent = places[["latitude", "longitude"]].astype(float).agg(["min", "max"])
+    middle = extent.mean()
+    height_deg, width_deg = (extent.loc["max"] - extent.loc["min"]).clip(lower=0.01)
+    stretch = np.cos(
+        np.radians(middle["latitude"])
+    )  # Mercator draws a degree north this much taller
+    fits = min(WIDTH_PX / width_deg, HEIGHT_PX * stretch / height_deg) * 360 / 256
+    return [middle["latitude"], middle["longitude"]], int(np.clip(np.log2(fits), 1, 13))
 
 
 def _png(figure: Figure) -> bytes:

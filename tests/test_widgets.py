@@ -56,3 +56,12 @@ def test_stations_without_coordinates_are_refused():
     """A map of nothing would be an empty box without a word."""
     with pytest.raises(ContractError, match="coordinates"):
         widgets.StationExplorer(places(latitude=float("nan")), lambda _: Figure())
+
+
+def test_all_stations_are_on_the_map_when_it_opens():
+    """Two stations a degree apart fit 380 pixels at zoom 8 and not at 9 (256 x 2^z a globe)."""
+    centre, zoom = widgets._centre_and_zoom(places())
+    assert centre == [30.5, -98.5]
+    assert zoom == 8
+    wide = places(longitude=[-124.0, -67.0])
+    assert widgets._centre_and_zoom(wide)[1] == 4
