@@ -2,7 +2,6 @@
 
 import numpy as np
 
-WATER_DENSITY_KG_M3 = 1000.0
 MAX_SOIL_MOISTURE_M3_M3 = 1.0  # organic soils reach 0.8 and more; nothing holds more than itself
 
 

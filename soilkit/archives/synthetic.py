@@ -14,7 +14,6 @@ from soilkit.world import schedule, sensors
 from soilkit.world.sensors import products
 from soilkit.world.world import World
 
-STATIC_SCENE = "static"
 MISSIONS = {"sentinel1": schedule.SENTINEL1, "sentinel2": schedule.SENTINEL2}
 
 

@@ -19,7 +19,6 @@ NETWORKS = (
     ("SYN-DENSE", 0.18, (0.0, 0.0, 0.0, 0.0), "TDR-S4"),
 )
 DENSE_CENTRE = (-98.6, 36.3)  # longitude, latitude: its stations share one 36 km cell
-SITES_PER_STATION = 6
 DEEP_M = 0.20
 
 
