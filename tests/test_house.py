@@ -20,7 +20,10 @@ FLOORS = {
     "showing": ["plots", "widgets", "reports"],
 }
 SCIENCE = {"numpy", "pandas", "xarray", "scipy", "pyproj", "sklearn", "tqdm"}
-DOORS = SCIENCE | {"pyarrow", "zarr", "rasterio", "ismn", "ee", "pystac", "dask", "distributed"}
+DOORS = SCIENCE | {
+    "pyarrow", "zarr", "rasterio", "ismn", "ee", "google", "googleapiclient", "requests",
+    "pystac", "pystac_client", "dask", "distributed", "isal", "google_crc32c",
+}  # fmt: skip
 LEARNING = SCIENCE | {"torch"}
 SHOWING = LEARNING | {
     "matplotlib", "hvplot", "holoviews", "ipywidgets", "leafmap", "ipyleaflet",
@@ -33,7 +36,10 @@ ALLOWED = {
     "learning": LEARNING,
     "showing": SHOWING,
 }
-ONE_MODULE_EACH = ["pyarrow", "zarr", "rasterio", "ismn", "ee", "pystac", "dask"]
+ONE_MODULE_EACH = [
+    "pyarrow", "zarr", "rasterio", "ismn", "ee", "pystac", "pystac_client", "dask", "distributed",
+    "isal", "google_crc32c",
+]  # fmt: skip
 ORDER = [name for floor in FLOORS.values() for name in floor]
 MAX_LINES, MAX_BODY, MAX_PARAMETERS = 300, 30, 6
 # The stable names of the public surface, and the call that torch gives a module.
