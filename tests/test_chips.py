@@ -102,6 +102,57 @@ def test_an_interrupted_build_resumes_and_ends_like_an_uninterrupted_one(tmp_pat
         pd.testing.assert_frame_equal(broken_one.index(source), whole.index(source))
 
 
+def test_a_plan_names_what_a_build_would_ask_for_and_asks_for_nothing(tmp_path):
+    archive = FakeArchive()
+    options = {"stations": STATIONS, "size_px": 32}
+    before = chips.plan(SAMPLES, archive, **options)
+    assert archive.asked == [] and len(before) == CHIPS
+    build(tmp_path / "c", archive)
+    assert {r.request_hash for r in before} == {r.request_hash for r in archive.asked}
+    assert chips.plan(SAMPLES, archive, store=tmp_path / "c", **options) == []
+    assert len(chips.plan(SAMPLES, archive, store=tmp_path / "none", **options)) == CHIPS
+
+
+def test_a_plan_asks_again_for_what_may_yet_come(tmp_path):
+    archive = FakeArchive(
+        failures={"S1_0": broken("quota: too many", permanent=False), "S2_0": broken("no tile")}
+    )
+    build(tmp_path / "c", archive)
+    again = chips.plan(SAMPLES, archive, stations=STATIONS, size_px=32, store=tmp_path / "c")
+    assert {r.scene_id for r in again} == {"S1_0"} and len(again) == 3
+
+
+def test_a_trial_fetches_whole_samples_up_to_its_limit_and_the_rest_comes_later(tmp_path):
+    """Seven chips hold at least one whole sample, which needs four."""
+    trial, rest = FakeArchive(), FakeArchive()
+    some, drops = build(tmp_path / "c", trial, limit=7)
+    assert len(trial.asked) == 7 and 1 <= len(some) < len(SAMPLES)
+    assert set(drops["reason"]) == {"chip failed: not fetched"}
+    assert len(some) + drops["count"].sum() == len(SAMPLES)
+    everything, none = build(tmp_path / "c", rest)
+    assert len(rest.asked) == CHIPS - 7 and len(everything) == len(SAMPLES) and none.empty
+
+
+def test_the_archive_is_closed_as_soon_as_a_build_stops(tmp_path, monkeypatch):
+    """A full disk must not leave thirty-two requests running for nothing."""
+    closed = []
+
+    def answers(requests):
+        try:
+            yield from FakeArchive().chips(requests)
+        finally:
+            closed.append(True)
+
+    archive = FakeArchive()
+    monkeypatch.setattr(archive, "chips", answers)
+    monkeypatch.setattr(
+        "soilkit.chips.writing.Writer._put", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O"))
+    )
+    with pytest.raises(OSError) as caught:
+        build(tmp_path / "c", archive)
+    assert closed == [True] and caught.value.errno == 5
+
+
 def test_a_damaged_chunk_is_found_and_rebuilt(tmp_path):
     build(tmp_path / "c")
     store = chips.open_store(tmp_path / "c")

@@ -46,7 +46,7 @@ MAX_LINES, MAX_BODY, MAX_PARAMETERS = 300, 30, 6
 STABLE = {
     "anchored_join", "read_ismn", "read_table", "read_stations", "station_scores", "fit",
     "build", "predict_map", "__init__", "scenes", "series", "render", "truth", "run",
-    "read", "from_series", "forward",
+    "read", "from_series", "forward", "plan",
 }  # fmt: skip
 
 

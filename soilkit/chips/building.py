@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 from soilkit import contracts
 from soilkit.chips.describing import band_names, describe, networks, plain, prepare
 from soilkit.chips.locking import sole_builder
-from soilkit.chips.manifest import Entry, Ledger, sha256
+from soilkit.chips.manifest import MANIFEST, Entry, Ledger, sha256
 from soilkit.chips.requests import Planner, chip_sources, settle
 from soilkit.chips.store import ChipStore, open_store
-from soilkit.chips.writing import Writer
-from soilkit.contracts import Archive
+from soilkit.chips.writing import Writer, missing
+from soilkit.contracts import Archive, ChipRequest
 from soilkit.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ def build(
     bands: Mapping[str, Sequence[str]] | None = None,
     min_valid_fraction: float = 0.8,
     citations: Mapping[str, str] | None = None,
+    limit: int | None = None,
     progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fetch every chip that the samples need and the store lacks; say which samples then stand.
@@ -55,6 +56,10 @@ def build(
     bands : bands by source; all of them where it says nothing
     min_valid_fraction : float, 0-1, below which a sample is dropped
     citations : how to cite each network, kept in the manifest
+    limit : int, optional
+        Ask for so many chips at most, those of samples from all over the table: a trial before a
+        long export. Samples whose chips were not asked for are dropped as "not fetched"; the next
+        build without a limit asks for the rest.
     progress : whether to show a bar
 
     Returns
@@ -81,13 +86,50 @@ def build(
     content["networks"] = networks(stations, citations or {})
     content["join"] = {str(k): plain(v) for k, v in samples.attrs.items()}
     planner = Planner(samples, stations, size_px=size_px, version=archive.version)
-    requests = [r for s in chosen for r in planner.requests(s, wanted[s.name])]
+    requests = planner.all_requests(chosen, wanted)
     with _full_disk_is_named(path), _held(path):
         described = prepare(path, content)
         writer = Writer(path, described["sources"], requests)
+        if limit is not None:
+            writer.missing = planner.spread(writer.missing, limit=limit)
         writer.fetch(archive, progress=progress)
     ledgers = {name: ledger.entries for name, ledger in writer.ledgers.items()}
     return settle(samples, ledgers, chosen=chosen, min_valid_fraction=min_valid_fraction)
+
+
+def plan(
+    samples: pd.DataFrame,
+    archive: Archive,
+    *,
+    stations: pd.DataFrame,
+    sources: Iterable[str] | None = None,
+    size_px: int = 512,
+    bands: Mapping[str, Sequence[str]] | None = None,
+    store: str | os.PathLike[str] | None = None,
+) -> list[ChipRequest]:
+    """The chips that ``build`` would ask for, without asking.
+
+    Parameters
+    ----------
+    samples, archive, stations, sources, size_px, bands
+        As in ``build``.
+    store : folder, optional
+        Leave out what stands there, and what is known never to come.
+
+    Raises
+    ------
+    ContractError
+        When a table does not hold what it promises.
+    """
+    contracts.check(samples, contracts.SAMPLES)
+    chosen = chip_sources(samples, sources)
+    wanted = {s.name: band_names(s, (bands or {}).get(s.name)) for s in chosen}
+    planner = Planner(samples, stations, size_px=size_px, version=archive.version)
+    requests = planner.all_requests(chosen, wanted)
+    if store is None or not (Path(store) / MANIFEST).exists():
+        return requests
+    described = {s.name: describe(s, wanted[s.name], size_px=size_px) for s in chosen}
+    return missing(Path(store), requests, described=described)
 
 
 @contextlib.contextmanager

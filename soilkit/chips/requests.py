@@ -86,6 +86,27 @@ class Planner:
             self._grids[key] = grids.chip_grid(lat, lon, size_px=size, pixel_size_m=pixel_m)
         return self._grids[key]
 
+    def all_requests(
+        self, chosen: Sequence[Source], bands: Mapping[str, Sequence[str]]
+    ) -> list[ChipRequest]:
+        """The distinct chips of all chosen sources."""
+        return [r for source in chosen for r in self.requests(source, bands[source.name])]
+
+    def spread(self, requests: list[ChipRequest], *, limit: int) -> list[ChipRequest]:
+        """At most ``limit`` requests, those of samples drawn from all over the table.
+
+        All chips of a drawn sample come before those of the next, so that whole samples stand.
+        """
+        order = np.random.default_rng(0).permutation(len(self.samples))  # a trial is repeatable
+        stations = self.samples["station_id"].astype(str).to_numpy()[order]
+        first: dict[tuple[str, str, str], int] = {}
+        for name in dict.fromkeys(r.source for r in requests):
+            scenes = scene_ids(self.samples, sources.get(name)).to_numpy()[order]
+            for rank, (scene, station) in enumerate(zip(scenes, stations, strict=True)):
+                first.setdefault((name, scene, station), rank)
+        ranked = sorted(requests, key=lambda r: first[r.source, r.scene_id, r.station_id])
+        return ranked[:limit]
+
     def requests(self, source: Source, bands: Sequence[str]) -> list[ChipRequest]:
         """The distinct chips of one source, sorted by scene and station."""
         chips = pd.DataFrame({"scene": scene_ids(self.samples, source)})

@@ -2,6 +2,8 @@
 
 import contextlib
 import time
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +20,20 @@ from soilkit.errors import ContractError
 from soilkit.sources import Source
 
 SAVE_EVERY_S = 5.0
+Answer = tuple[ChipRequest, Chip | Failure]
 
 
 class Writer:
     """Puts chips into the arrays and keeps the ledgers true to them."""
 
     def __init__(self, path: Path, described: dict[str, Any], requests: list[ChipRequest]):
-        self.ledgers = {name: Ledger(path, name) for name in described}
-        self.shards = {
-            name: Shards(path / name / "values", len(d["bands"]), d["size_px"])
-            for name, d in described.items()
-        }
+        self.ledgers, self.shards = _open(path, described)
         self.path = path
-        self.missing = [r for r in requests if not self._stands(r)]
+        self.missing = _missing(requests, self.ledgers, self.shards)
         self.arrays = {
             name: self.shards[name].grow(len(self.ledgers[name].entries))
             for name in dict.fromkeys(r.source for r in self.missing)
         }
-
-    def _stands(self, request: ChipRequest) -> bool:
-        entry = self.ledgers[request.source].entry(request.scene_id, request.station_id)
-        if entry.request_hash != request.request_hash:
-            return False
-        if entry.data_sha256:
-            return self.shards[request.source].file(entry.row).exists()
-        return entry.permanent
 
     def fetch(self, archive: Archive, *, progress: bool) -> None:
         """Ask for the missing chips and write them as they come, saving the ledgers on the way."""
@@ -50,11 +41,15 @@ class Writer:
         due = time.monotonic() + SAVE_EVERY_S
         try:
             bar = tqdm(total=len(asked), disable=not progress, unit="chip", desc="chips")
-            with bar:
-                for request, answer in archive.chips(self.missing) if asked else ():
+            failures: Counter[str] = Counter()
+            with bar, _closed(archive.chips(self.missing) if asked else iter(())) as answers:
+                for request, answer in answers:
                     if asked.pop(request.request_hash, None) is None:
                         continue  # answered twice, or never asked
-                    self._put(request, answer)
+                    failed = self._put(request, answer)
+                    if failed is not None:
+                        failures[failed.reason.split(":")[0][:40]] += 1
+                        bar.set_postfix(failures, refresh=False)
                     bar.update()
                     if time.monotonic() > due:
                         start = time.monotonic()
@@ -68,7 +63,8 @@ class Writer:
             raise
         self._save()
 
-    def _put(self, request: ChipRequest, answer: Chip | Failure) -> None:
+    def _put(self, request: ChipRequest, answer: Chip | Failure) -> Failure | None:
+        """Write what came, or note why nothing did and return that."""
         ledger = self.ledgers[request.source]
         old = ledger.entry(request.scene_id, request.station_id)
         grid = request.grid
@@ -81,6 +77,7 @@ class Writer:
         if failure is not None:
             new.reason, new.permanent = failure.reason, failure.permanent
         ledger.entries[new.key] = new
+        return failure
 
     def _write(self, request: ChipRequest, chip: Chip, entry: Entry) -> Failure | None:
         source = sources.get(request.source)
@@ -109,6 +106,46 @@ class Writer:
             table = ledger.table()
             epsg = table["crs"].str.extract(r"^EPSG:(\d+)$", expand=False).fillna("0").astype(int)
             write_places(self.path / name, epsg=epsg.to_numpy(), transforms=_transforms(table))
+
+
+@contextlib.contextmanager
+def _closed(answers: Iterator[Answer]) -> Iterator[Iterator[Answer]]:
+    """Close a generator at once when the build stops, so that nothing is asked for in vain."""
+    try:
+        yield answers
+    finally:
+        if isinstance(answers, Generator):
+            answers.close()
+
+
+def missing(
+    path: Path, requests: list[ChipRequest], *, described: dict[str, Any]
+) -> list[ChipRequest]:
+    """The requests that the store at ``path`` cannot answer and might yet get."""
+    return _missing(requests, *_open(path, described))
+
+
+def _open(path: Path, described: dict[str, Any]) -> tuple[dict[str, Ledger], dict[str, Shards]]:
+    ledgers = {name: Ledger(path, name) for name in described}
+    shards = {
+        name: Shards(path / name / "values", len(d["bands"]), d["size_px"])
+        for name, d in described.items()
+    }
+    return ledgers, shards
+
+
+def _missing(
+    requests: list[ChipRequest], ledgers: dict[str, Ledger], shards: dict[str, Shards]
+) -> list[ChipRequest]:
+    def stands(request: ChipRequest) -> bool:
+        entry = ledgers[request.source].entry(request.scene_id, request.station_id)
+        if entry.request_hash != request.request_hash:
+            return False
+        if entry.data_sha256:
+            return shards[request.source].file(entry.row).exists()
+        return entry.permanent
+
+    return [r for r in requests if not stands(r)]
 
 
 def _transforms(table: pd.DataFrame) -> np.ndarray:
