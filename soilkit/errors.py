@@ -50,3 +50,7 @@ class DivergedError(SoilkitError, ArithmeticError):
 
 class ParameterError(SoilkitError, ValueError):
     """A notebook parameter that does not exist, or of the wrong type."""
+
+
+class DeclinedError(SoilkitError, RuntimeError):
+    """An export with a cost was not agreed to."""

@@ -239,12 +239,6 @@ def test_another_world_has_another_version():
     assert len(names) == 3
 
 
-@pytest.mark.parametrize("name", ["earthengine", "stac"])
-def test_an_archive_that_is_not_built_says_so(name):
-    with pytest.raises(UnknownNameError, match="not built in this version"):
-        open_archive(name)
-
-
 def test_an_unknown_archive_or_revisit_is_refused():
     with pytest.raises(UnknownNameError, match="No archive is called 'landsat'"):
         open_archive("landsat")
