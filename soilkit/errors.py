@@ -54,3 +54,15 @@ class ParameterError(SoilkitError, ValueError):
 
 class DeclinedError(SoilkitError, RuntimeError):
     """An export with a cost was not agreed to."""
+
+
+class ShardError(SoilkitError, ValueError):
+    """A published shard is truncated, damaged or of another schema; ``record`` says where."""
+
+    def __init__(self, message: str, *, record: int | None = None) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+class DownloadError(SoilkitError, OSError):
+    """A file could not be fetched, or what came is not what the server holds."""
