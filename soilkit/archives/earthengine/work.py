@@ -1,0 +1,273 @@
+"""Ask a service with limits for many things: bounded, patient with it, and losing nothing.
+
+Nothing here knows Earth Engine: a ``Job`` asks for one item and raises ``ServiceError`` with a
+``Fault`` that says whether to ask again, ask for parts, or give up. ``run`` does the rest in
+threads of one process; ``cluster.run_on_dask`` does the same on many machines.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from soilkit.archives.earthengine.faults import Fault, ServiceError, fault_of_status
+from soilkit.archives.earthengine.gate import GATE, Stopped
+from soilkit.errors import ContractError
+
+__all__ = ["Fault", "Job", "Policy", "ServiceError", "ask", "fault_of_status", "run"]
+
+log = logging.getLogger(__name__)
+
+# https://developers.google.com/earth-engine/guides/usage: concurrent interactive requests a project
+SERVICE_LIMIT = 40
+LONGEST_RETRY_AFTER_S = 600.0
+AHEAD = 1.5  # items held at once, as a multiple of the concurrency: results are megabytes each
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Job(Protocol[T, R]):
+    """One request to the service; picklable, so that it can travel to another machine."""
+
+    def __call__(self, item: T) -> R:
+        """Ask once; raises ``ServiceError``."""
+        ...
+
+    def split(self, item: T) -> list[T]:
+        """The parts of an item that asked for too much; empty when it cannot be split."""
+        ...
+
+    def merge(self, item: T, parts: list[R]) -> R:
+        """The item's result from those of its parts, in the order of ``split``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How hard and how long a service is asked.
+
+    Attributes
+    ----------
+    concurrency : calls in flight at once, over all runs of the process
+    attempts : calls made for one item (or part of one) before it counts as failed
+    first_wait_s, longest_wait_s : back-off before the second call and at most, s; the wait is
+        drawn uniformly from zero to first_wait_s x 2^(failures - 1), never less than Retry-After
+    deadline_s : what one call may take, s; kept by the job's transport
+    closing_s : how long an interrupted run waits for the calls that are in flight, s
+    service_limit : the largest concurrency that the service grants the project
+    """
+
+    concurrency: int = 32
+    attempts: int = 8
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 64.0
+    deadline_s: float = 120.0
+    closing_s: float = 5.0
+    service_limit: int = SERVICE_LIMIT
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.concurrency <= self.service_limit:
+            raise ContractError(
+                f"concurrency lies in 1-{self.service_limit}, found {self.concurrency}: Earth "
+                f"Engine refuses more than {SERVICE_LIMIT} requests at once. If your project's "
+                "limit was raised, say so with service_limit."
+            )
+        if self.attempts < 1:
+            raise ContractError(f"attempts is at least 1, found {self.attempts}.")
+
+
+class Line(Protocol):
+    """Where an item waits: for its turn with the service, and between its attempts."""
+
+    def turn(self) -> AbstractContextManager[Any]:
+        """Hold one of the places in flight; raises ``Stopped``."""
+        ...
+
+    def rest(self, seconds: float) -> None:
+        """Wait; raises ``Stopped``."""
+        ...
+
+    def told(self, kind: str) -> None:
+        """Hear how a call ended: a fault's kind, or nothing."""
+        ...
+
+
+def ask(item: T, job: Job[T, R], *, policy: Policy, line: Line, rng: Any) -> R | Fault:
+    """Ask for one item until it is there, is refused for good, or has run out of attempts.
+
+    An item that is too large is asked for in parts, each with attempts of its own; the first part
+    that fails fails the whole.
+    """
+    failures = 0
+    while True:
+        try:
+            with line.turn():
+                result = job(item)
+        except ServiceError as error:
+            fault = error.fault
+        else:
+            line.told("")
+            return result
+        line.told(fault.kind)
+        failures += 1
+        parts = job.split(item) if fault.split else []
+        if len(parts) > 1:
+            return _ask_parts(item, parts, job, policy=policy, line=line, rng=rng)
+        if not fault.retry or (fault.retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
+            return fault
+        if failures == policy.attempts:
+            return replace(fault, reason=f"{fault.reason} ({failures} attempts)")
+        wait_s = waiting_s(fault, failures, policy=policy, rng=rng)
+        log.debug("%s: asked again in %.1f s (failure %d)", fault, wait_s, failures)
+        line.rest(wait_s)
+
+
+def _ask_parts(
+    item: T, parts: list[T], job: Job[T, R], *, policy: Policy, line: Line, rng: Any
+) -> R | Fault:
+    results: list[R] = []
+    for part in parts:
+        result = ask(part, job, policy=policy, line=line, rng=rng)
+        if isinstance(result, Fault):
+            return result
+        results.append(result)
+    return job.merge(item, results)
+
+
+def waiting_s(fault: Fault, failures: int, *, policy: Policy, rng: Any) -> float:
+    """Back-off with full jitter [1]_, on top of what the service asked for, s.
+
+    References
+    ----------
+    .. [1] Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog
+    """
+    ceiling_s = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (failures - 1))
+    return (fault.retry_after_s or 0.0) + float(rng.uniform(0.0, ceiling_s))
+
+
+class _ThreadLine:
+    """A thread's ``Line``: places of the process's gate, rests that a closing run cuts short."""
+
+    def __init__(self, policy: Policy, stop: threading.Event) -> None:
+        self._policy, self._stop = policy, stop
+
+    def turn(self) -> AbstractContextManager[Any]:
+        return GATE.place(self._policy.concurrency, self._stop)
+
+    def rest(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Stopped
+
+    def told(self, kind: str) -> None:
+        GATE.told(kind, self._policy.concurrency)
+
+
+class _Crew:
+    """The threads of one run: daemons, so that a hung call never keeps the interpreter alive."""
+
+    def __init__(self, job: Job[Any, Any], policy: Policy, seed: int) -> None:
+        self._job, self._policy, self._seed = job, policy, seed
+        self._stop = threading.Event()
+        self._bug: BaseException | None = None
+        self._todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def give(self, number: int, item: Any) -> None:
+        """Hand out one item, to a new thread while there may be more."""
+        self._todo.put((number, item))
+        if len(self._threads) < self._policy.concurrency:
+            name = f"soilkit-request-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def take(self, *, wait: bool) -> tuple[Any, Any] | None:
+        """A finished item with its answer, if there is one; raises what was no service's fault."""
+        while True:
+            try:
+                # Windows does not interrupt a wait without end by Ctrl-C.
+                found = self._done.get(wait, timeout=0.2)
+            except queue.Empty:
+                found = None
+            if self._bug is not None:
+                raise self._bug
+            if found is not None or not wait:
+                return found
+
+    def close(self) -> None:
+        """Begin nothing more, end every wait, and give the calls in flight a moment to end."""
+        self._stop.set()
+        GATE.wake()
+        for _ in self._threads:
+            self._todo.put(None)
+        until = time.monotonic() + self._policy.closing_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _work(self) -> None:
+        line = _ThreadLine(self._policy, self._stop)
+        while (task := self._todo.get()) is not None and not self._stop.is_set():
+            number, item = task
+            rng = np.random.default_rng([self._seed, number])
+            try:
+                answer = ask(item, self._job, policy=self._policy, line=line, rng=rng)
+            except Stopped:
+                return
+            except BaseException as bug:
+                self._bug = bug
+                self._stop.set()
+                self._done.put(None)
+                return
+            self._done.put((item, answer))
+
+
+def run(
+    items: Iterable[T], job: Job[T, R], *, policy: Policy | None = None, seed: int = 0
+) -> Iterator[tuple[T, R | Fault]]:
+    """Yield every item once, with its result or the fault that ended it, in any order.
+
+    Items are drawn as places come free, never more than ``AHEAD`` times the concurrency at once.
+    Closing the iterator, or an exception in its consumer, begins no further call.
+
+    Parameters
+    ----------
+    items : iterable, drawn in the caller's thread
+    job : Job
+        Called in several threads at once.
+    policy : Policy, optional
+    seed : int
+        Of the back-off's jitter.
+
+    Yields
+    ------
+    item, result or Fault
+
+    Raises
+    ------
+    Exception
+        Whatever the job raises besides ``ServiceError``: a bug, which ends the run.
+    """
+    policy = policy or Policy()
+    crew, ahead = _Crew(job, policy, seed), max(2, int(AHEAD * policy.concurrency))
+    source, drawn, held = enumerate(items), True, 0
+    try:
+        while drawn or held:
+            if drawn and held < ahead:
+                task = next(source, None)
+                drawn = task is not None
+                if task is not None:
+                    crew.give(*task)
+                    held += 1
+            if held and (found := crew.take(wait=not drawn or held >= ahead)) is not None:
+                held -= 1
+                yield found
+    finally:
+        crew.close()
