@@ -256,6 +256,7 @@ def test_an_unknown_flag_is_named_with_the_known_ones(tmp_path, read):
         read(archive)
     assert len(read(archive, unknown_flags="drop")) == 3
     assert len(read(archive, flags=("G", "D77"))) == 2
+    assert len(read(archive, flags=None)) == 5
     with pytest.raises(UnknownNameError, match=r"Unknown flags GOOD.*This archive holds"):
         read(archive, flags=("GOOD",))
 

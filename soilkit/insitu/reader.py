@@ -19,7 +19,7 @@ STATION_COLUMNS = [
 def read_ismn(
     path: str | Path,
     *,
-    flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
+    flags: tuple[str, ...] | None = rules.DEFAULT_FLAGS,
     max_depth_m: float = rules.DEFAULT_MAX_DEPTH_M,
     cache_dir: str | Path | None = None,
     unknown_flags: str = "raise",
@@ -34,7 +34,8 @@ def read_ismn(
     Parameters
     ----------
     path : str or Path, the zip or the folder
-    flags : tuple of text, ISMN flags accepted; a combination such as "C02,C03" is one flag
+    flags : tuple of text, ISMN flags accepted; a combination such as "C02,C03" is one flag; None
+        accepts all that the archive holds
     max_depth_m : float, m; sensors that begin at 0 or sit at one depth, and end no deeper than this
     cache_dir : str or Path, where caches are kept (default: ``SOILKIT_CACHE`` or the user's cache)
     unknown_flags : "raise", or "drop" to leave readings of flags that no list explains out, counted
@@ -148,7 +149,7 @@ def citations(stations: pd.DataFrame) -> dict[str, str]:
 def read_counts(
     path: str | Path,
     *,
-    flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
+    flags: tuple[str, ...] | None = rules.DEFAULT_FLAGS,
     max_depth_m: float = rules.DEFAULT_MAX_DEPTH_M,
     cache_dir: str | Path | None = None,
     progress: bool = True,

@@ -65,14 +65,18 @@ def is_known(flag: str) -> bool:
     return all(part in KNOWN_FLAGS for part in flag.split(","))
 
 
-def accepted_flags(flags: Iterable[str], found: Iterable[str]) -> tuple[str, ...]:
+def accepted_flags(flags: Iterable[str] | None, found: Iterable[str]) -> tuple[str, ...]:
     """The accepted flags in one spelling; each must be ISMN's or occur in the archive (``found``).
+
+    None accepts every flag that the archive holds.
 
     Raises
     ------
     UnknownNameError
         For a flag that neither ISMN's list nor the archive holds.
     """
+    if flags is None:
+        return tuple(sorted(set(found)))
     if isinstance(flags, str):
         raise ParameterError(
             f"flags should be a tuple such as ({flags!r},), found the text {flags!r}."
