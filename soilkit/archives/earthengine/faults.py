@@ -15,6 +15,9 @@ TOO_LARGE = re.compile(
 )
 TIMED_OUT = re.compile(r"timed out|deadline exceeded", re.IGNORECASE)
 RATE = re.compile(r"too many (requests|concurrent)|quota exceeded|rate ?limit", re.IGNORECASE)
+# Spent until tomorrow, or until somebody raises it: waiting a minute is no help.
+SPENT = re.compile(r"custom quota|daily_eecu_usage_time", re.IGNORECASE)
+DAY_S = 86_400.0
 NOT_FOUND = re.compile(r"not found|does not exist", re.IGNORECASE)
 
 
@@ -58,6 +61,12 @@ class ServiceError(SoilkitError):
 def fault_of_status(status: int, message: str, retry_after_s: float | None = None) -> Fault:
     """Classify an HTTP status that is no success, with the service's message.
 
+    The messages are those of the pages "Debugging guide" and "Cost controls" [1]_.
+
+    References
+    ----------
+    .. [1] developers.google.com/earth-engine/guides/debugging, .../guides/cost_controls
+
     Examples
     --------
     >>> fault_of_status(429, "Too Many Requests").retry
@@ -68,6 +77,8 @@ def fault_of_status(status: int, message: str, retry_after_s: float | None = Non
     'request: Image.select: no band B99.'
     """
     kind, split = _kind(status, message)
+    if SPENT.search(message):
+        kind, split, retry_after_s = "quota", False, DAY_S
     return Fault(kind, message, kind in RETRIED, split, retry_after_s)
 
 

@@ -141,6 +141,15 @@ def _ask_parts(
     return job.merge(item, results)
 
 
+def refuse_all(answer: Any) -> None:
+    """Raise ``ServiceError`` for a refused login: the next item would fare alike.
+
+    Were it yielded, an expired token would mark a night's chips as refused for good.
+    """
+    if isinstance(answer, Fault) and answer.kind == "permission":
+        raise ServiceError(answer)
+
+
 def waiting_s(fault: Fault, failures: int, *, policy: Policy, rng: Any) -> float:
     """Back-off with full jitter [1]_, on top of what the service asked for, s.
 
@@ -219,6 +228,7 @@ class _Crew:
             rng = np.random.default_rng([self._seed, number])
             try:
                 answer = ask(item, self._job, policy=self._policy, line=line, rng=rng)
+                refuse_all(answer)
             except Stopped:
                 return
             except BaseException as bug:
@@ -252,8 +262,10 @@ def run(
 
     Raises
     ------
+    ServiceError
+        For a fault of kind "permission" (an expired token, a project without the API).
     Exception
-        Whatever the job raises besides ``ServiceError``: a bug, which ends the run.
+        Whatever else the job raises: a bug. Both end the run.
     """
     policy = policy or Policy()
     crew, ahead = _Crew(job, policy, seed), max(2, int(AHEAD * policy.concurrency))
