@@ -1,0 +1,5 @@
+"""Google's published shards of ``soil_moisture_retrieval``, read and written without TensorFlow."""
+
+from soilkit.published.shards import Sample, ShardReader, read_shard, write_shard
+
+__all__ = ["Sample", "ShardReader", "read_shard", "write_shard"]

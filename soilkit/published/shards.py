@@ -1,0 +1,280 @@
+"""Published shards to samples and back: ``read_shard``, ``write_shard``."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from soilkit.errors import ContractError, ShardError, UnknownNameError
+from soilkit.published import coding, schema
+from soilkit.published.framing import RecordStream, record_writer
+from soilkit.published.protowire import Values, WireError, decode_example, encode_example
+
+LABELS = ("sm_0_5", "sm_5_5")  # the second where the first is 0 or absent
+REQUIRED = ("sensor_id", "timestamp", "center_lat", "center_long")
+_MS_PER_HOUR = 3_600_000
+_IMAGE_NAMES = frozenset(schema.IMAGES)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One example of a shard.
+
+    Attributes
+    ----------
+    scalars : everything but the images, as stored: text, numbers, or arrays and lists of them
+    images : the images that were asked for, as stored: (512, 512) uint8, or int16 for elevation
+    """
+
+    scalars: Mapping[str, Any]
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def sensor_id(self) -> str:
+        """``NETWORK__STATION__SENSOR``: without the depth that our own ids carry."""
+        return str(self.scalars["sensor_id"])
+
+    @property
+    def time(self) -> np.datetime64:
+        """UTC, known to 66 s only: the shards keep milliseconds in 32-bit floats, 131 s apart."""
+        return _moment(self.scalars["timestamp"])
+
+    @property
+    def latitude(self) -> float:
+        """WGS84 degrees."""
+        return float(self.scalars["center_lat"])
+
+    @property
+    def longitude(self) -> float:
+        """WGS84 degrees."""
+        return float(self.scalars["center_long"])
+
+    @property
+    def soil_moisture_m3_m3(self) -> float:
+        """The label, m3 m-3: 0-5 cm, else 5-5 cm; NaN where both are absent or 0."""
+        for name in LABELS:
+            value = float(self.scalars.get(name, 0.0))
+            if np.isfinite(value) and value != 0:
+                return value
+        return float("nan")
+
+    @cached_property
+    def bands(self) -> dict[str, np.ndarray]:
+        """The images in stored units of ``schema.FEATURES``, (512, 512) float32, NaN = no data."""
+        return {name: coding.decode(name, raw) for name, raw in self.images.items()}
+
+    @property
+    def coarse(self) -> dict[str, float]:
+        """SMAP [mm] and GLDAS [kg m-2] at the sensor, NaN = no data."""
+        return {
+            source: float(coding.decode(name, np.int64(self.scalars.get(name, 0))))
+            for source, name in (("smap", "smap_sm"), ("gldas", "gldas_sm"))
+        }
+
+    @property
+    def scene_times(self) -> dict[str, np.datetime64]:
+        """When each source was seen, by its prefix in ``schema.DATED``, where that is told."""
+        stamps = {p: self.scalars.get(f"{p}_timestamp") for p in schema.DATED}
+        return {p: _moment(s) for p, s in stamps.items() if s is not None}
+
+    @property
+    def ages_hours(self) -> dict[str, float]:
+        """How long before the reading each source was seen, h, by its prefix in ``schema.DATED``.
+
+        From ``<source>_time_millis_diff`` where it is there, which is finer than the difference of
+        two stamps. Its sign is not published: no source lies after its reading, so it is taken
+        without.
+        """
+        stamps = {p: self.scalars.get(f"{p}_time_millis_diff") for p in schema.DATED}
+        ages = {p: abs(float(ms)) / _MS_PER_HOUR for p, ms in stamps.items() if ms is not None}
+        for prefix, then in self.scene_times.items():
+            ages.setdefault(prefix, float((self.time - then) / np.timedelta64(1, "s")) / 3600)
+        return ages
+
+
+def _moment(milliseconds: Any) -> np.datetime64:
+    value = float(milliseconds)
+    if not np.isfinite(value) or value == 0:
+        return np.datetime64("NaT", "us")
+    return np.datetime64(round(value), "ms").astype("datetime64[us]")
+
+
+class ShardReader:
+    """Iterates over a shard's samples; made by ``read_shard``.
+
+    Attributes
+    ----------
+    damaged : list of int
+        Numbers of the records left out so far, with ``damaged="skip"``.
+    """
+
+    def __init__(self, stream: RecordStream, images: tuple[str, ...]):
+        self._stream, self._images = stream, images
+        self.damaged: list[int] = stream.damaged
+        self._samples = self._read()
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self
+
+    def __next__(self) -> Sample:
+        return next(self._samples)
+
+    def close(self) -> None:
+        """Let go of the file before the shard's end."""
+        self._samples.close()
+
+    def _read(self) -> Any:
+        names = frozenset(self._images)
+        for number, data in self._stream:
+            try:
+                found = decode_example(data, lambda n: n in names or n not in _IMAGE_NAMES)
+                yield _sample(found, self._images)
+            except (WireError, ShardError) as error:
+                where = f"{self._stream.path}: record {number} (counted from 0)"
+                raise ShardError(f"{where}: {error}", record=number) from error
+
+
+def read_shard(
+    path: str | os.PathLike[str],
+    *,
+    features: Iterable[str] | None = None,
+    checksums: bool = True,
+    damaged: str = "raise",
+) -> ShardReader:
+    """The samples of a published shard, one at a time; never more than two records in memory.
+
+    Parameters
+    ----------
+    path : path of a ``data-00000-of-00500.tfrecord.gz``
+    features : names of images, optional
+        Which images to decode (``schema.IMAGES``, ``schema.images_of``); the 17 that the published
+        model eats by default. Scalars always come.
+    checksums : bool
+        Compare the CRC32C of each record's data.
+    damaged : "raise" or "skip"
+        What to do with a record that fails its checksum. Those skipped are counted in the
+        ``damaged`` of what is returned.
+
+    Returns
+    -------
+    ShardReader
+        An iterator of ``Sample``.
+
+    Raises
+    ------
+    ShardError
+        While iterating, with the number of the record: a file that is empty, cut, damaged, no gzip
+        or of another schema. The samples before it were whole.
+    UnknownNameError
+        For a feature that the schema has not.
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2206.09649; data under CC-BY 4.0
+    """
+    images = schema.MODEL_IMAGES if features is None else tuple(features)
+    for name in images:
+        if schema.feature(name).kind != "image":
+            raise UnknownNameError(f"{name} is no image; scalars come without being asked for.")
+    if damaged not in ("raise", "skip"):
+        raise UnknownNameError(f"damaged should be 'raise' or 'skip', found {damaged!r}.")
+    stream = RecordStream(path, checksums=checksums, skip_damaged=damaged == "skip")
+    return ShardReader(stream, images)
+
+
+def _sample(found: Mapping[str, Values], images: tuple[str, ...]) -> Sample:
+    full = {name: values for name, values in found.items() if len(values.values)}
+    missing = [name for name in (*REQUIRED, *images) if name not in full]
+    if missing:
+        some = ", ".join(sorted(full)[:8]) or "no feature"
+        raise ShardError(
+            f"another schema: it lacks {len(missing)} of the wanted features, "
+            f"{', '.join(missing)}; it has {some}. Wanted an example of soil_moisture_retrieval; "
+            "leave images that it has not out of features=."
+        )
+    scalars = {n: _scalar(v) for n, v in full.items() if n not in _IMAGE_NAMES}
+    for name in REQUIRED[1:]:
+        if not isinstance(scalars[name], int | float):
+            raise ShardError(f"another schema: {name} should be one number, is {scalars[name]!r}.")
+    return Sample(scalars, {name: _square(name, full[name]) for name in images})
+
+
+def _scalar(values: Values) -> Any:
+    """Text, an int or a float where there is one; else a list of texts or an array."""
+    if values.kind == "bytes":
+        texts = [v.decode("utf-8", errors="replace") for v in values.values]
+        return texts[0] if len(texts) == 1 else texts
+    if values.values.size == 1:
+        return values.values[0].item()
+    return values.values.astype(np.int64 if values.kind == "int" else np.float32)
+
+
+def _square(name: str, values: Values) -> np.ndarray:
+    side = schema.SIDE_PX
+    if values.kind != "int" or len(values.values) != side * side:
+        raise ShardError(
+            f"another schema: image {name} should be {side * side} integers, is "
+            f"{len(values.values)} of kind {values.kind}."
+        )
+    pixels = values.values
+    if pixels.dtype != np.uint8:
+        kind = np.iinfo(np.int16)
+        if pixels.min() < kind.min or pixels.max() > kind.max:
+            raise ShardError(
+                f"image {name} holds {pixels.min()} to {pixels.max()}, beyond 16 bits."
+            )
+        pixels = pixels.astype(np.int16)
+    return pixels.reshape(side, side)  # (row, col)
+
+
+def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> int:
+    """Write samples as a shard of the published schema: 66 images, gzip, checksums.
+
+    Images that a sample lacks are written as 0, which says no data. The same samples give the same
+    bytes. The file appears whole, or not at all.
+
+    Returns
+    -------
+    int
+        How many were written.
+
+    Raises
+    ------
+    ContractError
+        For an image of another shape or name, or a sample without its id, time or place.
+    """
+    n = 0
+    with record_writer(path) as put:
+        for sample in samples:
+            put(encode_example(_features(sample)))
+            n += 1
+    return n
+
+
+_NOTHING = np.zeros(schema.SIDE_PX**2, np.uint8)
+
+
+def _features(sample: Sample) -> dict[str, Values]:
+    lacking = [name for name in REQUIRED if name not in sample.scalars]
+    if lacking:
+        raise ContractError(f"A sample of a shard needs {', '.join(lacking)} among its scalars.")
+    for name, image in sample.images.items():
+        if name not in _IMAGE_NAMES or np.shape(image) != (schema.SIDE_PX, schema.SIDE_PX):
+            raise ContractError(
+                f"Image {name!r} {np.shape(image)} is none of the schema's 66, which have "
+                f"{schema.SIDE_PX} x {schema.SIDE_PX} pixels."
+            )
+    scalars = {n: _values(v) for n, v in sample.scalars.items() if n not in _IMAGE_NAMES}
+    images = {n: Values("int", sample.images.get(n, _NOTHING)) for n in schema.IMAGES}
+    return {name: (scalars | images)[name] for name in sorted(scalars | images)}
+
+
+def _values(scalar: Any) -> Values:
+    if isinstance(scalar, str | bytes) or (isinstance(scalar, list) and scalar):
+        texts = scalar if isinstance(scalar, list) else [scalar]
+        return Values("bytes", [t.encode() if isinstance(t, str) else t for t in texts])
+    array = np.atleast_1d(np.asarray(scalar))
+    return Values("int" if array.dtype.kind in "iub" else "float", array)
