@@ -66,3 +66,7 @@ class ShardError(SoilkitError, ValueError):
 
 class DownloadError(SoilkitError, OSError):
     """A file could not be fetched, or what came is not what the server holds."""
+
+
+class CatalogueError(SoilkitError, OSError):
+    """A catalogue of scenes is absent or broken, or its service does not answer."""
