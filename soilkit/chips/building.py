@@ -11,13 +11,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from soilkit import contracts
+from soilkit import sources as catalogue
 from soilkit.chips.describing import band_names, describe, networks, plain, prepare
 from soilkit.chips.locking import sole_builder
 from soilkit.chips.manifest import MANIFEST, Entry, Ledger, sha256
 from soilkit.chips.requests import Planner, chip_sources, settle
 from soilkit.chips.store import ChipStore, open_store
 from soilkit.chips.writing import Writer, missing
-from soilkit.contracts import Archive, ChipRequest
+from soilkit.contracts import Archive, Chip, ChipRequest, Failure
 from soilkit.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,50 @@ def plan(
         return requests
     described = {s.name: describe(s, wanted[s.name], size_px=size_px) for s in chosen}
     return missing(Path(store), requests, described=described)
+
+
+def add(
+    pairs: Iterable[tuple[ChipRequest, Chip | Failure]],
+    store: str | os.PathLike[str],
+    *,
+    origin: tuple[str, str],
+    bands: Mapping[str, Sequence[str]],
+    size_px: int,
+    citations: Mapping[str, str] | None = None,
+) -> dict[str, Mapping[tuple[str, str], Entry]]:
+    """Put chips into a store as they come, for data that cannot be asked for chip by chip.
+
+    What stands already is passed over. An interruption leaves every chip in the index whole.
+
+    Parameters
+    ----------
+    pairs : requests with their chips or failures, read once and never held
+    store : folder of the zarr store, made when absent
+    origin : name and version of where the chips come from, as an archive would give them
+    bands : bands by source; these sources are in the store, and no others come
+    size_px : int, pixels of 10 m a side; low-resolution sources cover the same ground at 160 m
+    citations : how to cite each network, kept in the manifest
+
+    Returns
+    -------
+    What the store knows of each chip by source, and by scene and station
+
+    Raises
+    ------
+    StoreError
+        As ``build``.
+    """
+    name, version = origin
+    content: dict = {"archive": {"name": name, "version": version}, "size_px": size_px, "join": {}}
+    content["sources"] = {
+        s: describe(catalogue.get(s), list(names), size_px=size_px) for s, names in bands.items()
+    }
+    content["networks"] = dict(citations or {})
+    path = Path(store)
+    with _full_disk_is_named(path), _held(path):
+        writer = Writer(path, prepare(path, content)["sources"], [])
+        writer.take(pairs)
+    return {name: ledger.entries for name, ledger in writer.ledgers.items()}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Writer:
     def fetch(self, archive: Archive, *, progress: bool) -> None:
         """Ask for the missing chips and write them as they come, saving the ledgers on the way."""
         asked = {r.request_hash: r for r in self.missing}
-        due = time.monotonic() + SAVE_EVERY_S
+        clock = _SaveClock()
         try:
             bar = tqdm(total=len(asked), disable=not progress, unit="chip", desc="chips")
             failures: Counter[str] = Counter()
@@ -51,10 +51,7 @@ class Writer:
                         failures[failed.reason.split(":")[0][:40]] += 1
                         bar.set_postfix(failures, refresh=False)
                     bar.update()
-                    if time.monotonic() > due:
-                        start = time.monotonic()
-                        self._save()
-                        due = time.monotonic() + max(SAVE_EVERY_S, 20 * (time.monotonic() - start))
+                    clock.run(self._save)
             for request in asked.values():
                 self._put(request, Failure("the archive gave no answer", permanent=False))
         except BaseException:
@@ -62,6 +59,31 @@ class Writer:
                 self._save()
             raise
         self._save()
+
+    def take(self, answers: Iterable[Answer]) -> None:
+        """Write chips as they come unless they stand, saving the ledgers on the way."""
+        clock = _SaveClock()
+        try:
+            for request, answer in answers:
+                if not _stands(request, self.ledgers, self.shards):
+                    self._make_room(request)
+                    self._put(request, answer)
+                    clock.run(self._save)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                self._save()
+            raise
+        self._save()
+
+    def _make_room(self, request: ChipRequest) -> None:
+        """Let the array hold the request's row."""
+        name = request.source
+        row = self.ledgers[name].entry(request.scene_id, request.station_id).row
+        array = self.arrays.get(name)
+        if array is None:
+            self.arrays[name] = self.shards[name].grow(row + 1)
+        elif array.shape[0] <= row:
+            array.resize((row + 1, *array.shape[1:]))
 
     def _put(self, request: ChipRequest, answer: Chip | Failure) -> Failure | None:
         """Write what came, or note why nothing did and return that."""
@@ -100,12 +122,27 @@ class Writer:
         return None
 
     def _save(self) -> None:
-        for name in dict.fromkeys(r.source for r in self.missing):
+        for name in self.arrays:
             ledger = self.ledgers[name]
             ledger.save()
             table = ledger.table()
             epsg = table["crs"].str.extract(r"^EPSG:(\d+)$", expand=False).fillna("0").astype(int)
             write_places(self.path / name, epsg=epsg.to_numpy(), transforms=_transforms(table))
+
+
+class _SaveClock:
+    """Saves every few seconds, and never for more than a twentieth of the time."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + SAVE_EVERY_S
+
+    def run(self, save: Callable[[], None]) -> None:
+        """Save if it is time."""
+        start = time.monotonic()
+        if start > self._due:
+            save()
+            done = time.monotonic()
+            self._due = done + max(SAVE_EVERY_S, 20 * (done - start))
 
 
 @contextlib.contextmanager
@@ -137,15 +174,16 @@ def _open(path: Path, described: dict[str, Any]) -> tuple[dict[str, Ledger], dic
 def _missing(
     requests: list[ChipRequest], ledgers: dict[str, Ledger], shards: dict[str, Shards]
 ) -> list[ChipRequest]:
-    def stands(request: ChipRequest) -> bool:
-        entry = ledgers[request.source].entry(request.scene_id, request.station_id)
-        if entry.request_hash != request.request_hash:
-            return False
-        if entry.data_sha256:
-            return shards[request.source].file(entry.row).exists()
-        return entry.permanent
+    return [r for r in requests if not _stands(r, ledgers, shards)]
 
-    return [r for r in requests if not stands(r)]
+
+def _stands(request: ChipRequest, ledgers: dict[str, Ledger], shards: dict[str, Shards]) -> bool:
+    entry = ledgers[request.source].entry(request.scene_id, request.station_id)
+    if entry.request_hash != request.request_hash:
+        return False
+    if entry.data_sha256:
+        return shards[request.source].file(entry.row).exists()
+    return entry.permanent
 
 
 def _transforms(table: pd.DataFrame) -> np.ndarray:
