@@ -72,15 +72,15 @@ def _catalogue_scaling(source: str, band: str) -> Scaling:
     return Unscaled()
 
 
-def _image(name: str, *place: str, unit: str, certain: bool, why: str = "") -> Feature:
-    """An image in bytes that stand for a catalogue band's normalised range; 0 is no data."""
+def _image(name: str, *place: str, unit: str, certain: bool) -> Feature:
+    """An image in bytes that span a catalogue band's normalised range; 0 is no data."""
     source, band, statistic = place
     scaling = _catalogue_scaling(source, band)
     basis = TABLE17 if isinstance(scaling, ByteLogSigmoid) else TABLE4
     return Feature(
         name, "image", source, band, statistic, unit, scaling,
         zero_is_missing=True, required=certain, kind_certain=certain, scaling_certain=False,
-        why=f"{PARSED if certain else GUESSED}; {why or basis}",
+        why=f"{PARSED if certain else GUESSED}; {basis}",
     )  # fmt: skip
 
 
@@ -94,48 +94,50 @@ def _plain(name: str, *place: str, unit: str, why: str, zero_is_missing: bool = 
     )  # fmt: skip
 
 
-def _named(prefix: str, statistic: str, band: str) -> str:
-    return f"{prefix}_{band}" if statistic == "now" else f"{prefix}_{statistic}_{band}"
-
-
-def _images() -> Iterable[Feature]:
-    for band in ("B13", "B14"):
-        yield _plain(f"aster_{band}", "", band, "now", unit="byte", zero_is_missing=True,
-                     why="no range is published for ASTER")  # fmt: skip
-    for cover in ("crops", "grass", "moss"):
-        yield _plain(f"cgls_lc_{cover}-coverfraction", "", f"{cover}-coverfraction", "now",
-                     unit="%", why=f"percent as Copernicus stores it; {ZERO_IS_DATA}")  # fmt: skip
-    yield _plain("cgls_lc_discrete_classification", "land_cover", "discrete_classification",
-                 "now", unit="class", zero_is_missing=True,
-                 why="classes as Copernicus codes them")  # fmt: skip
-    yield _plain("mask", "", "", "", unit="flag", why=f"its meaning is not said; {ZERO_IS_DATA}")
-    for band, source, unit in (("Fpar", "", "%"), ("Lai", "modis_lai", "m2 m-2 x 10")):
-        yield Feature(
-            f"modis_leaf_area_{band}", "image", source, band, "now", unit, ByteLinear(0, 100),
-            zero_is_missing=True, kind_certain=False, scaling_certain=False,
-            why=f"{GUESSED}; {TABLE4}",
-        )  # fmt: skip
+def _ground() -> Iterable[Feature]:
     yield Feature(
         "nasa_dem_elevation", "image", "dem", "elevation", "now", "m",
         zero_is_missing=True, required=True,
         why=f"{PARSED}, whose comment calls the DEM unnormalised and scales it by 3000; that 0 m "
         "is no data is inferred from the other images: it cannot be told from sea level",
     )  # fmt: skip
-    for statistic in STATISTICS:
-        for band in S1_BANDS:
-            unit = "deg" if band == "angle" else "dB"
-            yield _image(_named("sentinel_1", statistic, band), "sentinel1", band, statistic,
-                         unit=unit, certain=statistic == "now")  # fmt: skip
-        for band in S2_BANDS:
-            yield _image(_named("sentinel_2", statistic, band), "sentinel2", band, statistic,
-                         unit="digital number", certain=statistic == "now")  # fmt: skip
-        yield _plain(_named("sentinel_2", statistic, "sen_2_mask"), "", "sen_2_mask", statistic,
-                     unit="flag", why=f"its meaning is not said; {ZERO_IS_DATA}")  # fmt: skip
     for name, band, unit in (
         (BDOD, "bdod", "cg cm-3"), (CLAY, "clay", "g kg-1"),
         (SAND, "sand", "g kg-1"), (SILT, "silt", "g kg-1"),
     ):  # fmt: skip
         yield _image(name, "soilgrids", band, "now", unit=unit, certain=True)
+    yield _plain("mask", "", "", "", unit="flag", why=f"its meaning is not said; {ZERO_IS_DATA}")
+
+
+def _cover() -> Iterable[Feature]:
+    for cover in ("crops", "grass", "moss"):
+        yield _plain(f"cgls_lc_{cover}-coverfraction", "", f"{cover}-coverfraction", "now",
+                     unit="%", why=f"percent as Copernicus stores it; {ZERO_IS_DATA}")  # fmt: skip
+    yield _plain("cgls_lc_discrete_classification", "land_cover", "discrete_classification",
+                 "now", unit="class", zero_is_missing=True,
+                 why="classes as Copernicus codes them")  # fmt: skip
+    for band, source, unit in (("Fpar", "", "%"), ("Lai", "modis_lai", "m2 m-2 x 10")):
+        yield Feature(
+            f"modis_leaf_area_{band}", "image", source, band, "now", unit, ByteLinear(0, 100),
+            zero_is_missing=True, kind_certain=False, scaling_certain=False,
+            why=f"{GUESSED}; {TABLE4}",
+        )  # fmt: skip
+    for band in ("B13", "B14"):
+        yield _plain(f"aster_{band}", "", band, "now", unit="byte", zero_is_missing=True,
+                     why="no range is published for ASTER")  # fmt: skip
+
+
+def _imagery(statistic: str) -> Iterable[Feature]:
+    middle, certain = ("", True) if statistic == "now" else (f"{statistic}_", False)
+    for band in S1_BANDS:
+        unit = "deg" if band == "angle" else "dB"
+        yield _image(f"sentinel_1_{middle}{band}", "sentinel1", band, statistic,
+                     unit=unit, certain=certain)  # fmt: skip
+    for band in S2_BANDS:
+        yield _image(f"sentinel_2_{middle}{band}", "sentinel2", band, statistic,
+                     unit="digital number", certain=certain)  # fmt: skip
+    yield _plain(f"sentinel_2_{middle}sen_2_mask", "", "sen_2_mask", statistic,
+                 unit="flag", why=f"its meaning is not said; {ZERO_IS_DATA}")  # fmt: skip
 
 
 # Prefix of a dated source's scalars, and its name in our catalogue.
@@ -187,7 +189,12 @@ def _scalars() -> Iterable[Feature]:
     yield _scalar("utm_easting_northing_image_polygon", "float", "m", why=README)
 
 
-FEATURES: tuple[Feature, ...] = (*_scalars(), *_images())
+FEATURES: tuple[Feature, ...] = (
+    *_scalars(),
+    *_ground(),
+    *_cover(),
+    *(f for statistic in STATISTICS for f in _imagery(statistic)),
+)
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 IMAGES: tuple[str, ...] = tuple(f.name for f in FEATURES if f.kind == "image")
 # The images that the published model eats, in its order; with two scalars they are its inputs.
