@@ -67,8 +67,7 @@ def samples_from_archive(
     networks, standing = frozenset(labelled), _Standing(archive)
     for position, row in enumerate(samples.to_dict("records")):
         place = places.loc[row["sensor_id"]]
-        size = {"size_px": schema.SIDE_PX, "pixel_size_m": PIXEL_SIZE_M}
-        grid = grids.chip_grid(place["latitude"], place["longitude"], **size)
+        grid = _grid(place)
         scalars = _place(place, grid) | _times(row)
         scalars |= _label(row, place) if place["network"] in networks else {}
         values = {s: column[position] for s, column in coarse.items() if column is not None}
@@ -87,6 +86,12 @@ def _series(
     series = archive.series(stations, source, times.min() - day, times.max() + day)
     table = features.from_series(samples, series, source)
     return table.drop(columns="sample_id").iloc[:, 0].to_numpy()
+
+
+def _grid(place: Any) -> Grid:
+    return grids.chip_grid(
+        place["latitude"], place["longitude"], size_px=schema.SIDE_PX, pixel_size_m=PIXEL_SIZE_M
+    )
 
 
 def _place(place: Any, grid: Grid) -> dict[str, Any]:
@@ -157,10 +162,14 @@ class _Standing:
         if np.isfinite(age_hours):
             seen = row["time"] - pd.Timedelta(round(age_hours * _US_PER_HOUR), unit="us")
         request = ChipRequest(
-            source=source.name, scene_id=row[f"{source.name}_scene"],
-            station_id=str(row["station_id"]), time=np.datetime64(seen, "us"), bands=bands, grid=grid,
+            source=source.name,
+            scene_id=row[f"{source.name}_scene"],
+            station_id=str(row["station_id"]),
+            time=seen.to_datetime64().astype("datetime64[us]"),
+            bands=bands,
+            grid=grid,
             version=self.archive.version,
-        )  # fmt: skip
+        )
         ((_, chip),) = self.archive.chips([request])
         if not isinstance(chip, Chip):
             return {}
