@@ -127,7 +127,7 @@ class Pages:
             if key in self._tables:
                 return self._tables[key]
         made = Evaluation(expression, earth).result()
-        if not isinstance(made, Collection) or made.holds_images and _holds_an_image(made):
+        if not isinstance(made, Collection):
             raise Answer(f"Expected a FeatureCollection, found {kind_of(made)}.")
         table = [_feature(f, str(i)) for i, f in enumerate(made.elements())]
         with self._lock:
@@ -135,10 +135,6 @@ class Pages:
             while len(self._tables) > self._kept:
                 self._tables.popitem(last=False)
         return table
-
-
-def _holds_an_image(collection: Collection) -> bool:
-    return any(isinstance(element, Image) for element in collection.elements())
 
 
 def _feature(feature: Feature, index: str) -> dict:

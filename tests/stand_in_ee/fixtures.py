@@ -27,13 +27,13 @@ initialise({url!r})
 """
 
 
-def initialise(url: str, project: str = PROJECT) -> None:
-    """Initialise the client of this process against a stand-in."""
+def initialise(url: str, project: str = PROJECT, credentials=None) -> None:
+    """Initialise the client of this process against a stand-in, anonymously unless told else."""
     import ee
     from google.auth.credentials import AnonymousCredentials
 
     ee.deprecation._FetchDataCatalogStac = dict
-    ee.Initialize(AnonymousCredentials(), project=project, url=url)
+    ee.Initialize(credentials or AnonymousCredentials(), project=project, url=url)
 
 
 def initialise_from_environment() -> None:

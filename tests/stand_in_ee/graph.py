@@ -28,8 +28,8 @@ class Evaluation:
         self.earth = earth
         self.values = expression.get("values", {})
         self.root = expression["result"]
-        self.known: dict[str, object] = {}
-        self.free: dict[str, bool] = {}
+        self.known: dict[int, object] = {}
+        self.open: dict[int, frozenset] = {}
 
     def result(self):
         """The value of the whole expression."""
@@ -38,38 +38,42 @@ class Evaluation:
     def reference(self, name: str, scope: dict):
         if name not in self.values:
             raise Answer(f"Invalid expression: ValueNode reference {name!r} is not defined.")
-        if self.depends(name):
-            return self.evaluate(self.values[name], scope)
-        if name not in self.known:
-            self.known[name] = self.evaluate(self.values[name], {})
-        return self.known[name]
+        return self.evaluate(self.values[name], scope)
 
-    def depends(self, name: str) -> bool:
-        """Whether a value holds an argument of a function around it."""
-        if name not in self.free:
-            self.free[name] = True  # an expression that refers to itself ends here
-            self.free[name] = bool(self.open_arguments(self.values[name]))
-        return self.free[name]
+    def open_arguments(self, entry) -> frozenset:
+        """The arguments of functions around it that an entry holds."""
+        if not isinstance(entry, dict | list):
+            return frozenset()
+        key = id(entry)  # entries live as long as the evaluation
+        if key not in self.open:
+            self.open[key] = frozenset()  # an expression that refers to itself ends here
+            self.open[key] = self._open_arguments(entry)
+        return self.open[key]
 
-    def open_arguments(self, entry) -> set:
+    def _open_arguments(self, entry) -> frozenset:
         if isinstance(entry, list):
-            return set().union(*map(self.open_arguments, entry))
-        if not isinstance(entry, dict):
-            return set()
+            return frozenset().union(*map(self.open_arguments, entry))
         if "constantValue" in entry:
-            return set()
+            return frozenset()
         if "argumentReference" in entry:
-            return {entry["argumentReference"]}
+            return frozenset([entry["argumentReference"]])
         if "valueReference" in entry:
             return self.open_arguments(self.values.get(entry["valueReference"]))
         if "functionDefinitionValue" in entry:
             function = entry["functionDefinitionValue"]
             body = self.open_arguments(self.values.get(function["body"]))
             return body - set(function.get("argumentNames", ()))
-        return set().union(*map(self.open_arguments, entry.values()))
+        return frozenset().union(*map(self.open_arguments, entry.values()))
 
     def evaluate(self, entry: dict, scope: dict):
         """The value of one node; ``scope`` holds the arguments of the functions around it."""
+        if self.open_arguments(entry):
+            return self._evaluate(entry, scope)
+        if id(entry) not in self.known:
+            self.known[id(entry)] = self._evaluate(entry, {})
+        return self.known[id(entry)]
+
+    def _evaluate(self, entry: dict, scope: dict):
         kind, content = next(iter(entry.items()))
         method = getattr(self, f"on_{kind}", None)
         if len(entry) != 1 or method is None:

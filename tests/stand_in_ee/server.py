@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, "application/json", self._json(method, path, body), {}
         except Answer as error:
             wait = faults.retry_after_s
-            headers = {"Retry-After": str(wait)} if wait and error.code in (429, 503) else {}
+            headers = {"Retry-After": f"{wait:g}"} if wait and error.code in (429, 503) else {}
             return error.code, "application/json", json.dumps(error.body).encode(), headers
         except Exception as error:  # a fault of the stand-in itself: say so, and do not hang
             broken = Answer(f"The stand-in broke: {type(error).__name__}: {error}", 400)

@@ -38,7 +38,7 @@ def complete(name: str, given: dict) -> dict:
     """The arguments with the defaults filled in; refused where the call breaks the signature."""
     if name not in signatures():
         raise Answer(f"Unrecognized function: '{name}'.")
-    arguments = {a["argumentName"]: a for a in signatures()[name].get("arguments", ())}
+    arguments = _arguments(name)
     for argument in given:
         if argument not in arguments:
             raise Answer(f"{name}: Unrecognized argument '{argument}' in call to this function.")
@@ -56,6 +56,11 @@ def complete(name: str, given: dict) -> dict:
             )
         values[argument] = value
     return values
+
+
+@lru_cache(maxsize=1024)
+def _arguments(name: str) -> dict[str, dict]:
+    return {a["argumentName"]: a for a in signatures()[name].get("arguments", ())}
 
 
 def fits(value, wanted: str) -> bool:

@@ -150,16 +150,16 @@ def meets(element, geometry: Geometry) -> bool:
     return outline.meets(Convex.of(geometry.to(WGS84)))
 
 
-KINDS = (
-    (type(None), "null"), (bool, "Boolean"), (int | float, "Number"), (str, "String"),
-    (list, "List"), (dict, "Dictionary"), (Image, "Image"), (Feature, "Feature"),
-    (Geometry, "Geometry"), (Date, "Date"), (DateRange, "DateRange"), (Filter, "Filter"),
-    (Reducer, "Reducer"), (Function, "Algorithm"),
-)  # fmt: skip
+KINDS = {
+    type(None): "null", bool: "Boolean", int: "Number", float: "Number", np.float64: "Number",
+    str: "String", list: "List", dict: "Dictionary",
+}  # fmt: skip
 
 
 def kind_of(value) -> str:
     """Earth Engine's name of a value's type."""
     if isinstance(value, Collection):
         return "ImageCollection" if value.holds_images else "FeatureCollection"
-    return next((name for cls, name in KINDS if isinstance(value, cls)), type(value).__name__)
+    if isinstance(value, Function):
+        return "Algorithm"
+    return KINDS.get(type(value), type(value).__name__)
