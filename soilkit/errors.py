@@ -70,3 +70,7 @@ class DownloadError(SoilkitError, OSError):
 
 class CatalogueError(SoilkitError, OSError):
     """A catalogue of scenes is absent or broken, or its service does not answer."""
+
+
+class ConnectError(SoilkitError, ConnectionError):
+    """A service cannot be reached or does not let us in; the message says what to do."""

@@ -1,0 +1,202 @@
+"""Earth Engine as an archive: the same tables and chips as every other."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from soilkit import sources
+from soilkit.archives.earthengine import layers, tables
+from soilkit.archives.earthengine.connecting import connect
+from soilkit.archives.earthengine.images import ChipJob
+from soilkit.archives.earthengine.index import Desk
+from soilkit.archives.earthengine.layers import GLOBAL, ORBIT, layer
+from soilkit.archives.earthengine.pieces import Shelf
+from soilkit.archives.earthengine.work import Fault, Policy, run
+from soilkit.contracts import Chip, ChipRequest, Failure
+from soilkit.errors import SoilkitError, UnknownNameError
+
+FORMAT_VERSION = 1
+_STAMP = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)")
+SAME_SCENE = np.timedelta64(1, "h")  # between the time in a scene's name and its end
+
+
+class EarthEngineArchive:
+    """Scenes, chips and series from Google Earth Engine.
+
+    Parameters
+    ----------
+    project : str, optional
+        The Google Cloud project, as in ``connect``, which is called when first needed.
+    cache_dir : path, optional
+        Where the pieces of the scene index and of series are kept, so that an interrupted one
+        goes on; without it they are asked for every time.
+    policy : Policy, optional
+        Calls in flight, attempts, deadline.
+    footprint_m : float, m
+        Side of the square for which ``cloud_fraction`` and ``valid_fraction`` are told.
+    client : distributed.Client, optional
+        Fetches chips on a Dask cluster instead of in threads of this process.
+    service_account_key : path, JSON text or mapping, optional
+        As in ``connect``.
+
+    Examples
+    --------
+    >>> EarthEngineArchive().name  # asks nothing of the service yet
+    'earthengine'
+    """
+
+    name = "earthengine"
+
+    def __init__(
+        self,
+        project: str | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        policy: Policy | None = None,
+        footprint_m: float = 2560.0,
+        client: Any = None,
+        service_account_key: Any = None,
+    ) -> None:
+        self.project, self.client, self._key = project, client, service_account_key
+        self.policy = policy or Policy()
+        self.version = _version()
+        self._desk = Desk(Shelf(cache_dir), self.policy, float(footprint_m))
+
+    def connect(self) -> str:
+        """Log in, unless that was done; the project in use."""
+        return connect(self.project, service_account_key=self._key, policy=self.policy)
+
+    def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
+        """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
+
+        Radar and optical scenes are listed station by station; the images of global products
+        once, and repeated over the stations, with an unknown ``valid_fraction``.
+
+        Raises
+        ------
+        UnknownNameError
+            For a source that Earth Engine lacks: the message says where it lives.
+        ServiceError
+            When some of the index did not come; what came is kept in ``cache_dir``.
+        ConnectError
+            When there is no login.
+        """
+        found, how = tables.places(stations), layer(source)[1]
+        if how.form in (ORBIT, GLOBAL):
+            self.connect()
+        if how.form == ORBIT:
+            return self._desk.orbiting(source, found, period=(start, end))
+        images = self._desk.images(source, (start, end))
+        return tables.at_every_place(source, images, found=found)
+
+    def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
+        """A global product at the stations: one row a station and scene with a value.
+
+        Parameters
+        ----------
+        stations : stations table
+        source : a coarse or MODIS source
+        start, end : datetime64 or text, UTC; scenes whose end lies in [start, end)
+
+        Returns
+        -------
+        DataFrame
+            ``station_id``, ``scene_id``, ``start``, ``end`` and a column a band: the stored value
+            of the native pixel that holds the station.
+
+        Raises
+        ------
+        UnknownNameError
+            For a source without a series.
+        ServiceError
+            When some of it did not come; what came is kept in ``cache_dir``.
+        """
+        found, (row, how) = tables.places(stations), layer(source)
+        if how.form != GLOBAL:
+            have = [
+                s.name for s in sources.CATALOGUE if s.asset and layer(s.name)[1].form == GLOBAL
+            ]
+            raise UnknownNameError(
+                f"Earth Engine has no series of {source!r}; it has {', '.join(have)}. "
+                "Ask chips for images."
+            )
+        self.connect()
+        bands = tuple(band.name for band in row.bands)
+        return self._desk.series(source, found, bands=bands, period=(start, end))
+
+    def chips(
+        self, requests: Iterable[ChipRequest]
+    ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
+        """Yield every request with its chip or its failure, as they come.
+
+        Raises
+        ------
+        ServiceError
+            When the login is refused: nothing else would come either.
+        """
+        wanted = []
+        for request in requests:
+            reason = self._refusal(request)
+            if reason:
+                yield request, Failure(reason, permanent=True)
+            else:
+                wanted.append(request)
+        if not wanted:
+            return
+        job = ChipJob(self.connect())
+        with contextlib.closing(self._run(wanted, job)) as answers:
+            for request, answer in answers:
+                yield request, _settled(request, answer)
+
+    def _run(self, wanted: list[ChipRequest], job: ChipJob) -> Any:
+        return run(wanted, job, policy=self.policy)
+
+    def _refusal(self, request: ChipRequest) -> str:
+        """Why a request cannot be met, as far as is known before asking; or nothing."""
+        try:
+            source, how = layer(request.source)
+        except SoilkitError as error:
+            return f"Earth Engine does not render {request.source!r}: {error}"
+        if request.version and request.version != self.version:
+            return f"asked of {request.version}, this is {self.version}"
+        lacking = set(request.bands) - {band.name for band in source.bands}
+        if lacking:
+            return f"{request.source} has no band {', '.join(sorted(lacking))}"
+        if source.is_static:
+            return ""
+        if np.isnat(request.time):
+            return f"a scene of {request.source} needs a time"
+        return _elsewhen(request) if how.form == ORBIT else ""
+
+
+def _elsewhen(request: ChipRequest) -> str:
+    """What is wrong between a scene's name and its time: the names of passes hold their moment."""
+    stamps = _STAMP.findall(request.scene_id)
+    times = [np.datetime64("{}-{}-{}T{}:{}:{}".format(*words), "us") for words in stamps]
+    if times and min(abs(t - request.time) for t in times) > SAME_SCENE:
+        return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
+    return ""
+
+
+def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure:
+    if isinstance(answer, Fault):
+        if answer.kind == "missing":
+            return Failure(f"missing: no scene {request.scene_id} ({answer.reason})")
+        return Failure(str(answer), permanent=not answer.retry)
+    if not np.isfinite(answer).any():
+        return Failure(f"{request.scene_id} holds nothing over {request.station_id}.")
+    return Chip(answer, tuple(request.bands), request.grid)
+
+
+def _version() -> str:
+    """The catalogue's assets and how they are read: another one gives other chips."""
+    rows = [(s.name, s.asset, repr(layers.LAYERS.get(s.name))) for s in sources.CATALOGUE]
+    text = json.dumps([FORMAT_VERSION, rows])
+    return f"earthengine-{FORMAT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

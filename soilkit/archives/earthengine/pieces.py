@@ -1,0 +1,143 @@
+"""Long questions in pieces of a year: each asked once, kept on disk, and asked for in parts."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from soilkit.archives.earthengine import layers
+from soilkit.archives.earthengine.work import Fault, Job, Policy, ServiceError, run
+
+log = logging.getLogger(__name__)
+FORMAT_VERSION = 1
+GROWING = np.timedelta64(90, "D")  # archives still receive scenes of the last weeks
+HOUR = np.timedelta64(3_600_000_000, "us")
+SHORTEST = np.timedelta64(2, "D")  # a piece is not halved below
+BAR_AFTER_S = 3.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Images of a source that start in [start, end), over some places (longitude, latitude)."""
+
+    source: str
+    start: np.datetime64
+    end: np.datetime64
+    places: tuple[tuple[float, float], ...] = ()
+
+
+def years(source: str, start: Any, end: Any) -> list[tuple[np.datetime64, np.datetime64]]:
+    """Spans of starts, cut at New Year, that hold every scene whose end lies in [start, end).
+
+    An hour after the end finds the rest of a pass that began before it.
+    """
+    found, how = layers.layer(source)
+    start, end = np.datetime64(start, "us"), np.datetime64(end, "us")
+    if not start < end:
+        return []
+    back = HOUR if found.dated_by == "instant" else 2 * layers.cadence(found)
+    first, last = start - back, end + (HOUR if how.slices else np.timedelta64(0, "us"))
+    cuts = np.arange(first.astype("datetime64[Y]") + 1, last.astype("datetime64[Y]") + 1)
+    edges = [first, *(c for c in cuts.astype("datetime64[us]") if first < c < last), last]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+class PieceJob:
+    """A question about a piece; what asks for too much is asked for in halves of its time."""
+
+    def split(self, item: Piece) -> list[Piece]:
+        """The two halves, unless they would be shorter than two days."""
+        middle = item.start + (item.end - item.start) // 2
+        if middle - item.start < SHORTEST:
+            return []
+        return [replace(item, end=middle), replace(item, start=middle)]
+
+    def merge(self, item: Piece, parts: list[pd.DataFrame]) -> pd.DataFrame:
+        """The halves' rows, one after the other."""
+        return pd.concat(parts, ignore_index=True)
+
+
+class Shelf:
+    """Answers on disk, each under the hash of everything that decides it; none without a folder."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
+        self.folder = None if folder is None else Path(folder)
+
+    def path(self, job: Any, piece: Piece) -> Path | None:
+        """Where an answer is kept; None where it is not: scenes of the last weeks still arrive."""
+        if self.folder is None or piece.end > np.datetime64("now", "us") - GROWING:
+            return None
+        found, how = layers.layer(piece.source)
+        words = [FORMAT_VERSION, repr(job), repr(how), found.asset, repr(piece)]
+        name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+        return self.folder / piece.source / f"{name}.parquet"
+
+    def read(self, path: Path | None) -> pd.DataFrame | None:
+        """What is kept there; a damaged file counts as none."""
+        if path is None or not path.exists():
+            return None
+        try:
+            return pd.read_parquet(path)
+        except Exception:  # the reader's own errors have no common base
+            log.warning("%s is damaged; its scenes are asked for again.", path)
+            return None
+
+    def write(self, path: Path | None, table: pd.DataFrame) -> None:
+        """Keep a table, whole or not at all."""
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        os.close(handle)
+        try:
+            table.to_parquet(part)
+            os.replace(part, path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+
+
+def collect(
+    pieces: Iterable[Piece], job: Job[Piece, pd.DataFrame], *, shelf: Shelf, policy: Policy
+) -> dict[Piece, pd.DataFrame]:
+    """The table of every piece: from the shelf, or asked for and put there.
+
+    Raises
+    ------
+    ServiceError
+        When pieces failed for good; what came is on the shelf, and the next call goes on there.
+    """
+    paths = {piece: shelf.path(job, piece) for piece in pieces}
+    kept = {piece: shelf.read(path) for piece, path in paths.items()}
+    found = {piece: table for piece, table in kept.items() if table is not None}
+    missing = [piece for piece in paths if piece not in found]
+    faults: list[Fault] = []
+    name = missing[0].source if missing else ""
+    answers = run(missing, job, policy=policy)
+    with tqdm(total=len(missing), desc=f"{name} index", unit="piece", delay=BAR_AFTER_S) as bar:
+        for piece, answer in answers:
+            bar.update()
+            if isinstance(answer, Fault):
+                faults.append(answer)
+                continue
+            shelf.write(paths[piece], answer)
+            found[piece] = answer
+    if faults:
+        first = faults[0]
+        raise ServiceError(
+            replace(
+                first,
+                reason=f"{len(faults)} of {len(paths)} pieces of {name} did not come ("
+                f"{first.reason}); call again to ask for them alone.",
+            )
+        )
+    return found
