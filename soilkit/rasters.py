@@ -1,9 +1,12 @@
 """All of rasterio: arrays between grids, windows of GeoTIFFs, cloud-optimised files."""
 
+import contextlib
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -11,14 +14,42 @@ from rasterio import errors as rasterio_errors
 from rasterio.enums import Resampling
 from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject as warp
+from rasterio.warp import transform as transform_points
+from rasterio.windows import Window
 
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, StoreError, UnknownNameError
 
 RESAMPLINGS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med")
 _READ_ERRORS = (rasterio_errors.RasterioIOError, rasterio_errors.CRSError)
+_BORDER = 21  # points a side at which a grid's extent is looked up in another CRS
+_KERNEL_PX = 2  # pixels beyond a grid's border that interpolation reaches
+# Files on the network: no listing of the folder around them, patience with a busy server.
+_REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+}
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A piece of a file on the file's own pixels, (band, row, col) float32, NaN where no data.
+
+    ``values`` are as stored: the file's ``scales`` and ``offsets`` (one a band) are not applied.
+    """
+
+    values: np.ndarray
+    crs: Any
+    transform: Affine
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    def on_grid(self, grid: Grid, *, resampling: str = "bilinear") -> np.ndarray:
+        """The values on a grid, (band, row, col) float32; no data is left out of every mean."""
+        return _warped(self.values, (self.crs, self.transform), grid, resampling)
 
 
 def reproject(
@@ -45,17 +76,25 @@ def reproject(
         For a resampling that does not exist.
     """
     values = np.asarray(values, dtype=np.float32)
-    if values.shape[-2:] != (source.height, source.width) or values.ndim not in (2, 3):
+    _check_shape(values, source)
+    return _warped(values, (source.crs, Affine(*source.transform)), target, resampling)
+
+
+def _check_shape(values: np.ndarray, grid: Grid) -> None:
+    if values.shape[-2:] != (grid.height, grid.width) or values.ndim not in (2, 3):
         raise ContractError(
-            f"The array has shape {values.shape}; its grid has {source.height} rows and "
-            f"{source.width} columns. Hand the grid that the array lies on."
+            f"The array has shape {values.shape}; its grid has {grid.height} rows and "
+            f"{grid.width} columns. Hand the grid that the array lies on."
         )
+
+
+def _warped(values: np.ndarray, place: tuple, target: Grid, resampling: str) -> np.ndarray:
     out = np.full((*values.shape[:-2], target.height, target.width), np.nan, dtype=np.float32)
     warp(
         values,
         out,
-        src_crs=source.crs,
-        src_transform=Affine(*source.transform),
+        src_crs=place[0],
+        src_transform=place[1],
         src_nodata=np.nan,
         dst_crs=target.crs,
         dst_transform=Affine(*target.transform),
@@ -63,6 +102,82 @@ def reproject(
         resampling=_resampling(resampling),
     )
     return out
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A georeferenced file; whatever goes wrong with it names it."""
+    try:
+        with rasterio.Env(**_REMOTE), rasterio.open(path) as file:
+            if file.crs is None:
+                points = ", only ground control points (radar geometry?)" if file.gcps[0] else ""
+                raise ValueError(f"it has no CRS{points}")
+            yield file
+    except (*_READ_ERRORS, IndexError, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read as a raster ({error}). It needs to be a georeferenced file "
+            "with the bands that were asked for."
+        ) from error
+
+
+def cut(path: str | os.PathLike[str], grid: Grid, *, bands: Sequence[int] | None = None) -> Patch:
+    """What a file holds under a grid, on the file's own pixels; one empty pixel where nothing.
+
+    For what must happen before pixels are averaged: no data that the file does not know of, and
+    radar in decibel, which is averaged in linear power. ``StoreError`` as from ``read``.
+    """
+    with _opened(path) as file:
+        numbers, window = list(bands or file.indexes), _window(file, grid)
+        values = _pixels(file, numbers, window or Window(0, 0, 1, 1))
+        if window is None:
+            return _patch(file, numbers, np.full_like(values, np.nan))
+        return _patch(file, numbers, values, transform=file.window_transform(window))
+
+
+def _pixels(file: Any, numbers: list[int], window: Window) -> np.ndarray:
+    valid = file.read_masks(numbers, window=window) > 0
+    return np.where(valid, file.read(numbers, window=window).astype(np.float32), np.float32(np.nan))
+
+
+def _patch(file: Any, numbers: list[int], values: np.ndarray, *, transform=None) -> Patch:
+    scales, offsets = (tuple(v[n - 1] for n in numbers) for v in (file.scales, file.offsets))
+    return Patch(values, file.crs, transform or file.transform, scales, offsets)
+
+
+def _window(file: Any, grid: Grid) -> Window | None:
+    left, bottom, right, top = grid.bounds_m
+    x, y = np.meshgrid(np.linspace(left, right, _BORDER), np.linspace(bottom, top, _BORDER))
+    place = _place(file, grid.crs, x.ravel(), y.ravel())  # (2, point): col, row
+    # A coarse grid's kernel reaches as many of the file's pixels as fit into one of the grid's.
+    reach = _KERNEL_PX + np.ptp(place, axis=1).max() / min(grid.width, grid.height)
+    first = np.maximum(np.floor(place.min(axis=1) - reach), 0).astype(int)
+    last = np.minimum(np.ceil(place.max(axis=1) + reach), (file.width, file.height)).astype(int)
+    size = last - first
+    return Window(*first.tolist(), *size.tolist()) if (size > 0).all() else None
+
+
+def _place(file: Any, crs: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Column and row of points of another CRS, fractions of pixels, (2, point)."""
+    east, north = (np.asarray(v) for v in transform_points(crs, file.crs, x, y)[:2])
+    t = ~file.transform
+    return np.stack([t.a * east + t.b * north + t.c, t.d * east + t.e * north + t.f])
+
+
+def sample(
+    path: str | os.PathLike[str], points: np.ndarray, *, bands: Sequence[int] | None = None
+) -> Patch:
+    """The pixels that hold some points, as stored: a patch of (band, point, 1).
+
+    ``points`` are (point, 2) longitude and latitude in degrees; ``StoreError`` as from ``read``.
+    """
+    with _opened(path) as file:
+        numbers = list(bands or file.indexes)
+        cols, rows = np.floor(_place(file, "EPSG:4326", *points.T)).astype(int)
+        inside = (cols >= 0) & (cols < file.width) & (rows >= 0) & (rows < file.height)
+        out = np.full((len(numbers), len(points), 1), np.nan, dtype=np.float32)
+        for n in np.flatnonzero(inside):
+            out[:, n] = _pixels(file, numbers, Window(int(cols[n]), int(rows[n]), 1, 1))[:, 0]
+        return _patch(file, numbers, out)
 
 
 def read(
@@ -93,17 +208,9 @@ def read(
     StoreError
         When the file is absent, damaged or without a CRS.
     """
-    try:
-        with rasterio.open(path) as file:
-            numbers = list(bands or file.indexes)
-            values = _on_grid(file, grid, numbers=numbers, resampling=_resampling(resampling))
-            scales = np.array([file.scales[n - 1] for n in numbers], dtype=np.float32)
-            offsets = np.array([file.offsets[n - 1] for n in numbers], dtype=np.float32)
-    except (*_READ_ERRORS, IndexError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read as a raster on {grid.crs} ({error}). It needs to be a "
-            "georeferenced file with the bands that were asked for."
-        ) from error
+    patch = cut(path, grid, bands=bands)
+    scales, offsets = (np.array(v, dtype=np.float32) for v in (patch.scales, patch.offsets))
+    values = patch.on_grid(grid, resampling=resampling)
     return values * scales[:, None, None] + offsets[:, None, None]
 
 
@@ -115,15 +222,12 @@ def grid_of(path: str | os.PathLike[str]) -> Grid:
     StoreError
         When the file cannot be read, has no CRS, or its pixels are rotated or not square.
     """
-    try:
-        with rasterio.open(path) as file:
-            t, crs, height, width = file.transform, file.crs, file.height, file.width
-    except _READ_ERRORS as error:
-        raise StoreError(f"{path} cannot be read as a raster ({error}).") from error
-    if crs is None or t.b or t.d or not np.isclose(t.a, -t.e):
+    with _opened(path) as file:
+        t, crs, height, width = file.transform, file.crs, file.height, file.width
+    if t.b or t.d or not np.isclose(t.a, -t.e):
         raise StoreError(
-            f"{path} is no north-up grid of square pixels with a CRS (CRS {crs}, transform "
-            f"{tuple(t)[:6]}). Read it onto a grid of your own instead."
+            f"{path} is no north-up grid of square pixels (transform {tuple(t)[:6]}). Read it onto "
+            "a grid of your own instead."
         )
     return Grid(crs.to_string(), t.c, t.f, t.a, height, width)
 
@@ -142,7 +246,8 @@ def write_cog(
     Parameters
     ----------
     path : file to write
-    values : array (row, col) or (band, row, col); NaN is no data
+    values : array (row, col) or (band, row, col); NaN is no data, and of a masked array the
+        masked pixels, which are written as its ``fill_value``
     grid : Grid
     names, units : one a band
     tags : dataset tags, such as the model, the data's hash, or that it is synthetic
@@ -155,22 +260,16 @@ def write_cog(
         When the disk refuses; what stood at ``path`` still stands.
     """
     path = Path(path)
-    cube = np.atleast_3d(values) if values.ndim == 3 else values[None]
-    if cube.shape[-2:] != (grid.height, grid.width):
-        raise ContractError(
-            f"The array has shape {values.shape}; the grid has {grid.height} rows and "
-            f"{grid.width} columns."
-        )
+    _check_shape(values, grid)
+    cube = values if values.ndim == 3 else values[None]
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         with rasterio.MemoryFile() as memory:
             with memory.open(**_profile(cube, grid)) as file:
-                file.write(cube)
+                file.write(np.ma.filled(cube))
                 file.update_tags(**(tags or {}))
-                for n, name in enumerate(names, start=1):
-                    file.set_band_description(n, name)
-                for n, unit in enumerate(units, start=1):
-                    file.set_band_unit(n, unit)
+                file.descriptions = tuple(names) or file.descriptions
+                file.units = tuple(units) or file.units
             with memory.open() as file:
                 copy_raster(file, temporary, driver="COG", compress="DEFLATE", predictor="YES")
         os.replace(temporary, path)
@@ -183,33 +282,12 @@ def write_cog(
 
 
 def _profile(cube: np.ndarray, grid: Grid) -> dict:
-    return {
-        "driver": "GTiff",
-        "count": len(cube),
-        "height": grid.height,
-        "width": grid.width,
-        "dtype": cube.dtype,
-        "crs": grid.crs,
-        "transform": Affine(*grid.transform),
-        "nodata": np.nan if cube.dtype.kind == "f" else None,
-    }
-
-
-def _on_grid(file, grid: Grid, *, numbers: list[int], resampling: Resampling) -> np.ndarray:
-    if file.crs is None:
-        raise ValueError("it has no CRS")
-    with WarpedVRT(
-        file,
-        crs=grid.crs,
-        transform=Affine(*grid.transform),
-        width=grid.width,
-        height=grid.height,
-        resampling=resampling,
-        add_alpha=file.nodata is None and "alpha" not in {c.name for c in file.colorinterp},
-    ) as vrt:
-        values = vrt.read(numbers, masked=False).astype(np.float32)
-        valid = vrt.read_masks(numbers) > 0
-    return np.where(valid, values, np.float32(np.nan))
+    nodata = np.nan if cube.dtype.kind == "f" else None
+    if isinstance(cube, np.ma.MaskedArray):
+        nodata = cube.fill_value
+    size = {"count": len(cube), "height": grid.height, "width": grid.width}
+    place = {"crs": grid.crs, "transform": Affine(*grid.transform)}
+    return {"driver": "GTiff", "dtype": cube.dtype, "nodata": nodata, **size, **place}
 
 
 def _resampling(name: str) -> Resampling:

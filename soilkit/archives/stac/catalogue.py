@@ -1,0 +1,146 @@
+"""All of pystac: a static catalogue on disk, read whole when it is first needed."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soilkit.archives.stac.geometry import Box
+from soilkit.archives.stac.shelf import Item, KeptItems, boxes
+from soilkit.errors import CatalogueError
+
+ROOT = "catalog.json"
+_DATES = ("datetime", "start_datetime", "end_datetime", "updated")
+
+
+class StaticCatalogue:
+    """A catalogue of files: ``catalog.json``, its collections and their items.
+
+    Raises
+    ------
+    CatalogueError
+        When there is no catalogue, or one of its files is absent or broken.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = _root(Path(path))
+        root = _read(self.path)
+        self.catalogue_id = str(root.id)
+        self._found = list(_walk(root, str(self.path)))
+        self.collections: Mapping[str, Mapping[str, Any]] = {
+            **{str(item["collection"]): {} for kind, item in self._found if kind == "item"},
+            **{str(one["id"]): one for kind, one in self._found if kind == "collection"},
+        }
+
+    @cached_property
+    def _items(self) -> dict[str, list[Item]]:
+        by_collection: dict[str, list[Item]] = {}
+        for kind, item in self._found:
+            if kind == "item":
+                by_collection.setdefault(str(item["collection"]), []).append(item)
+        return by_collection
+
+    @cached_property
+    def _boxes(self) -> dict[str, np.ndarray]:
+        return {name: boxes(items) for name, items in self._items.items()}
+
+    @cached_property
+    def _by_id(self) -> KeptItems:
+        return KeptItems(item for items in self._items.values() for item in items)
+
+    def fingerprint(self) -> str:
+        """The ids and times of all items."""
+        rows = [
+            [item["collection"], item["id"], *(item["properties"].get(d) for d in _DATES)]
+            for items in self._items.values()
+            for item in items
+        ]
+        return json.dumps(sorted(rows, key=str))
+
+    def search(
+        self, collections: Sequence[str], *, box: Box, period: tuple[Any, Any] | None
+    ) -> list[Item]:
+        """Items whose bounding box meets the box, whatever their time."""
+        found: list[Item] = []
+        for name in collections:
+            west, south, east, north = self._boxes.get(name, np.empty((0, 4))).T
+            near = (west <= box[2]) & (east >= box[0]) & (south <= box[3]) & (north >= box[1])
+            near |= (west > east) & (south <= box[3]) & (north >= box[1])  # across 180 degrees
+            found += [self._items[name][i] for i in np.flatnonzero(near)]
+        return found
+
+    def fetch(self, collections: Sequence[str], ids: Sequence[str]) -> list[Item]:
+        """Items by id."""
+        found = (self._by_id.get(collections, one) for one in ids)
+        return [item for item in found if item is not None]
+
+
+def _root(path: Path) -> Path:
+    file = path / ROOT if path.is_dir() else path
+    if not file.is_file():
+        raise CatalogueError(
+            f"There is no STAC catalogue at {path}: wanted a {ROOT}, or the folder that holds it. "
+            "Give the file's path when it is named otherwise, or an API's address (https://...)."
+        )
+    return file
+
+
+def _broken(path: str, error: Exception) -> CatalogueError:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CatalogueError(
+        f"{path} cannot be read as STAC ({type(error).__name__}: {said}). Repair or remove this "
+        "file and the link to it."
+    )
+
+
+def _read(path: Path) -> Any:
+    import pystac
+
+    try:
+        found = pystac.read_file(str(path))
+        if not isinstance(found, pystac.Catalog):
+            raise ValueError("it is an item, no catalogue")
+        return found
+    except (OSError, ValueError, KeyError, TypeError, pystac.STACError) as error:
+        raise _broken(str(path), error) from error
+
+
+def _walk(catalogue: Any, path: str) -> Iterator[tuple[str, Item]]:
+    """Every collection and item below a catalogue, in the order of its links."""
+    import pystac
+
+    if isinstance(catalogue, pystac.Collection):
+        yield "collection", catalogue.to_dict(include_self_link=False, transform_hrefs=False)
+    for link in catalogue.get_links():
+        if link.rel not in ("item", "child"):
+            continue
+        href = link.get_absolute_href() or path
+        try:
+            found = link.resolve_stac_object(root=catalogue.get_root()).target
+            plain = _plain(found, catalogue) if link.rel == "item" else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError) as e:
+            raise _broken(str(href), e) from e
+        if link.rel == "item":
+            yield "item", plain
+        else:
+            yield from _walk(found, str(href))
+
+
+def _plain(item: Any, parent: Any) -> Item:
+    """An item as GeoJSON, in the collection or else the catalogue that links to it."""
+    assets = {
+        key: {**asset.to_dict(), "href": asset.get_absolute_href() or asset.href}
+        for key, asset in item.assets.items()
+    }
+    return {
+        "id": item.id,
+        "collection": item.collection_id or parent.id,
+        "geometry": item.geometry,
+        "bbox": item.bbox,
+        "properties": item.properties,
+        "assets": assets,
+    }
