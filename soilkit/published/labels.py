@@ -4,6 +4,7 @@ The shards hold labels of SMAP's core sites only; the others come from the user'
 What cannot be told apart is counted and left without a label, never guessed.
 """
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ IN_THE_SHARD = "label in the shard"
 NO_READING = "no reading within 3 min"
 MANY_READINGS = "readings within 3 min disagree"
 FLAGGED = "reading flagged "
+NO_ARCHIVE = "no label in the shard, and no in-situ archive given"
+DAMAGED = "record fails its checksum"
 RECORDS = Table(
     "records",
     (
@@ -48,6 +51,8 @@ PAPER_DOES = {
     naming.NO_PROBE: "merges another probe, if one stands at 0.05 m",
     MANY_READINGS: "value failure",
     naming.NOT_AN_ID: "value failure",
+    NO_ARCHIVE: "needs the archive too",
+    DAMAGED: "stops",
 }
 PAPER_MISSES = "look-up failure"
 AMBIGUOUS = (naming.MANY_PROBES, naming.MANY_STATIONS, MANY_READINGS)
@@ -71,7 +76,7 @@ class Labels:
         *,
         flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
         max_distance_m: float = naming.MAX_DISTANCE_M,
-    ):
+    ) -> None:
         check(stations, STATIONS)
         check(observations, replace(OBSERVATIONS, key=()))  # a key's check costs gigabytes
         if not isinstance(observations["flag"].dtype, pd.CategoricalDtype):
@@ -81,6 +86,10 @@ class Labels:
         )
         good = accepted[observations["flag"].cat.codes.to_numpy()]
         self.stations = stations
+        self.station_of = dict(
+            stations[["sensor_id", "station_id"]].astype(str).itertuples(index=False, name=None)
+        )
+        self.fingerprint = _fingerprint(stations, observations, good)
         self._names = Names(stations, max_distance_m=max_distance_m)
         self._meanings: dict[tuple[str, float, float], Meaning] = {}
         self._good = _Readings(observations, good)
@@ -155,6 +164,15 @@ class Labels:
         if key not in self._meanings:
             self._meanings[key] = self._names.find(key[0], latitude=key[1], longitude=key[2])
         return self._meanings[key]
+
+
+def _fingerprint(stations: pd.DataFrame, observations: pd.DataFrame, good: np.ndarray) -> str:
+    """What tells these labels from others: sensors and their places, accepted readings."""
+    digest = hashlib.sha256(stations.to_csv(index=False).encode())
+    for column in ("time", "soil_moisture_m3_m3"):
+        digest.update(np.ascontiguousarray(observations[column].to_numpy()).view(np.uint8).data)
+    digest.update(np.packbits(good).data)
+    return digest.hexdigest()
 
 
 def _settled(out: pd.DataFrame, good: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
