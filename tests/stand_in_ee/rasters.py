@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from soilkit.sources import CATALOGUE
 from tests.stand_in_ee import sentinel1, sentinel2
 from tests.stand_in_ee.fields import is_sea, wave
 from tests.stand_in_ee.scenes import Band, Periodic, Query, Scene, Single, moment
@@ -127,6 +128,40 @@ ASSETS = (
 )  # fmt: skip
 
 
+def _plain(source) -> list:
+    """A catalogue row without a special layout: global, on latitudes and longitudes."""
+    span = {"m": 60_000, "h": 3_600_000, "D": DAY_MS, "Y": 366 * DAY_MS}
+    made = []
+    for band in source.bands:
+        asset = source.asset.format(band=band.name)
+        step = source.pixel_size_m / 111_320
+        made.append((asset, smooth(asset, band.name, "float", step, 20, 15)))
+    found = []
+    for asset in dict.fromkeys(name for name, _ in made):
+        bands = tuple(band for name, band in made if name == asset)
+        if source.is_static:
+            found.append(Single(asset, WGS84, bands))
+            continue
+        length = int(source.cadence[:-1]) * span[source.cadence[-1]]
+        found.append(
+            Periodic(
+                asset, WGS84, (-180.0, 90.0), bands, source.begins, source.ends, length, length,
+                lambda start: moment(start, "%Y%m%d_%H%M"), yearly=source.cadence[-1] == "Y",
+            )
+        )  # fmt: skip
+    return found
+
+
+SPECIAL = {asset.asset for asset in ASSETS}
+PLAIN = tuple(
+    asset
+    for source in CATALOGUE
+    if source.asset
+    for asset in _plain(source)
+    if asset.asset not in SPECIAL
+)
+
+
 @dataclass
 class Earth:
     """The assets, and what a test has taken away from them.
@@ -141,7 +176,9 @@ class Earth:
 
     removed: set = field(default_factory=set)
     blank: set = field(default_factory=set)
-    assets: dict = field(default_factory=lambda: {asset.asset: asset for asset in ASSETS})
+    assets: dict = field(
+        default_factory=lambda: {asset.asset: asset for asset in (*ASSETS, *PLAIN)}
+    )
 
     def asset(self, name: str):
         """The asset of that name, None where there is none."""

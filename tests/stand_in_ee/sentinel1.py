@@ -151,6 +151,6 @@ def _geometry(offset_s: int):
         here, forward, right, length_m=length_m, width_m=(SWATH_KM - 2 * EDGE_KM) * 1000
     )
     corner = np.floor(np.array([footprint.corners[:, 0].min(), footprint.corners[:, 1].max()]))
-    shift = np.round(10 * draw("origin", offset_s, n=2), 4)  # pixels stand on no round number
+    shift = np.round(2.5 + 5 * draw("origin", offset_s, n=2), 4)  # pixels stand on no round number
     origin = (float(corner[0] // 10 * 10 + shift[0]), float(corner[1] // 10 * 10 + shift[1]))
     return crs, origin, footprint, valid
