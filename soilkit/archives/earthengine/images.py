@@ -1,7 +1,9 @@
 """Chips: the expression of a request's pixels, and the job that fetches them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,28 @@ def expression(request: ChipRequest) -> Any:
     parts = [_picture(part, how, request) for part in plan(source, how, request)]
     image = parts[0] if len(parts) == 1 else ee.Image.cat(parts)
     return image.select(list(request.bands)).toFloat().unmask(NODATA, False)
+
+
+def encoded(request: ChipRequest) -> dict[str, Any]:
+    """``expression`` as it travels; requests that differ in scene and place share the work."""
+    if layer(request.source)[1].form == TILES:
+        return service.encoded(expression(request))
+    scenes = request.scene_id.split(SLICES)
+    kind = (request.source, request.bands, request.resampling)
+    text = _template(kind, len(scenes))
+    for k, scene in enumerate(scenes):
+        text = text.replace(f"<scene {k}>", json.dumps(scene)[1:-1])
+    return json.loads(text)
+
+
+@lru_cache(maxsize=256)
+def _template(kind: tuple[str, tuple[str, ...], str], n_scenes: int) -> str:
+    """The encoded expression of a kind of request, with gaps for its scenes."""
+    name, bands, resampling = kind
+    scenes = SLICES.join(f"<scene {k}>" for k in range(n_scenes))
+    time, grid = np.datetime64("NaT", "us"), Grid("", 0, 0, 1, 0, 0)
+    request = ChipRequest(name, scenes, "", time, bands, grid, resampling)
+    return json.dumps(service.encoded(expression(request)))
 
 
 def plan(source: Source, how: Layer, request: ChipRequest) -> list[Part]:
@@ -95,7 +119,7 @@ class ChipJob:
     def __call__(self, item: ChipRequest) -> np.ndarray:
         """(band, row, col), float32, NaN where masked."""
         ensure(self.project)
-        found = service.pixels(expression(item), item.grid)
+        found = service.pixels(encoded(item), item.grid)
         values = np.stack([found[band] for band in item.bands]).astype(np.float32)
         values[values < NODATA / 10] = np.nan
         return values

@@ -122,7 +122,7 @@ class Desk:
         self, source: str, found: pd.DataFrame, *, period: tuple[Any, Any]
     ) -> pd.DataFrame:
         """A scenes table of images that differ from place to place."""
-        spans = years(source, *period)
+        spans = years(source, period=period)
         pieces = {
             Piece(source, start, end, ((row.longitude, row.latitude),)): row.station_id
             for row in found.drop_duplicates(["longitude", "latitude"]).itertuples()
@@ -141,7 +141,7 @@ class Desk:
         """The images of a global product, sorted: ``scene_id``, ``start``, ``end``."""
         if layers.layer(source)[0].is_static:
             return tables.still_image()
-        pieces = [Piece(source, start, end) for start, end in years(source, *period)]
+        pieces = [Piece(source, start, end) for start, end in years(source, period=period)]
         answers = self._ask(pieces, IndexJob(self.footprint_m))
         return _sorted([_EMPTY[["scene_id", "start", "end"]], *answers.values()], period)
 
@@ -151,7 +151,7 @@ class Desk:
         """Values at every place: a few places a request, or a request's worth of time a place."""
         at = list(zip(found["longitude"], found["latitude"], strict=True))
         parts = []
-        for start, end in years(source, *period):
+        for start, end in years(source, period=period):
             images = max(1, int((end - start) / layers.cadence(layers.layer(source)[0])))
             n = min(MOST_PLACES, max(1, MOST_VALUES // images))
             groups = [tuple(at[k : k + n]) for k in range(0, len(at), n)]

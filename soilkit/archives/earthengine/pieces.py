@@ -35,13 +35,13 @@ class Piece:
     places: tuple[tuple[float, float], ...] = ()
 
 
-def years(source: str, start: Any, end: Any) -> list[tuple[np.datetime64, np.datetime64]]:
-    """Spans of starts, cut at New Year, that hold every scene whose end lies in [start, end).
+def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, np.datetime64]]:
+    """Spans of starts, cut at New Year, that hold every scene whose end lies in the period.
 
     An hour after the end finds the rest of a pass that began before it.
     """
     found, how = layers.layer(source)
-    start, end = np.datetime64(start, "us"), np.datetime64(end, "us")
+    start, end = (np.datetime64(t, "us") for t in period)
     if not start < end:
         return []
     back = HOUR if found.dated_by == "instant" else 2 * layers.cadence(found)

@@ -9,6 +9,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def pixels(expression: Any, grid: Grid) -> np.ndarray:
 
     Parameters
     ----------
-    expression : ee.Image
+    expression : ee.Image, or what ``encoded`` makes of one
     grid : Grid
 
     Returns
@@ -69,8 +70,10 @@ def pixels(expression: Any, grid: Grid) -> np.ndarray:
     ServiceError
         Of kind "truncated" where the body is not an array of the grid's shape.
     """
+    if not isinstance(expression, dict):
+        expression = encoded(expression)
     asked = {"expression": expression, "fileFormat": "NPY", "grid": _pixel_grid(grid)}
-    body = _call(library().data.computePixels, asked)
+    body = _call(_compute_pixels, asked)
     try:
         found = np.load(io.BytesIO(body), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -79,6 +82,30 @@ def pixels(expression: Any, grid: Grid) -> np.ndarray:
         wanted = (grid.height, grid.width)
         raise ServiceError(Fault("truncated", f"wanted {wanted}, found {found.shape}", True))
     return found
+
+
+def encoded(expression: Any) -> dict[str, Any]:
+    """An expression as it travels: JSON."""
+    return library().serializer.encode(expression)
+
+
+def _compute_pixels(asked: dict[str, Any]) -> bytes:
+    """``ee.data.computePixels``, less what it repeats for every call of thousands.
+
+    It encodes the expression and builds the method anew: a third of the time that a call costs the
+    client, which shows at 300 calls a second.
+    """
+    data = library().data
+    tag = data.getWorkloadTag()
+    asked = asked | {"workloadTag": tag} if tag else asked
+    images = _images(data._get_state().cloud_api_resource_raw)
+    call = images.computePixels(project=data._get_projects_path(), body=asked)
+    return data._execute_cloud_call(call)
+
+
+@lru_cache(maxsize=1)
+def _images(resource: Any) -> Any:
+    return resource.projects().image()
 
 
 def _pixel_grid(grid: Grid) -> dict[str, Any]:
