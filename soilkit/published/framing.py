@@ -66,7 +66,8 @@ def masked_crc32c(data: Any) -> int:
 class RecordStream:
     """The records of a shard, inflated one ahead of the caller on a thread of its own.
 
-    At most two records are in memory, whatever the size of the shard.
+    Two records are in memory, whatever the size of the shard: the caller's, and the next one. Their
+    memory is used again, so a record's data hold until the next one is asked for.
 
     Parameters
     ----------
@@ -86,6 +87,7 @@ class RecordStream:
     def __init__(self, path: str | os.PathLike[str], *, checksums: bool, skip_damaged: bool):
         self.path, self.checksums, self.skip_damaged = Path(path), checksums, skip_damaged
         self.damaged: list[int] = []
+        self._memory = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each record's number, from 0, and its data, uint8 (byte,)."""
@@ -102,12 +104,13 @@ class RecordStream:
 
     def _records(self, stream: BinaryIO) -> Generator[tuple[int, np.ndarray]]:
         number = 0
-        while (header := self._read(stream, _HEADER.size, number=number)).size:
+        while (header := self._read(stream, np.empty(_HEADER.size, np.uint8), number=number)).size:
             length = self._length(header.tobytes(), number=number)
-            data = self._read(stream, length, number=number, whole=True)
-            crc = self._read(stream, _CRC.size, number=number, whole=True)
+            data = self._read(stream, self._room(length), number=number, whole=True)
+            crc = self._read(stream, np.empty(_CRC.size, np.uint8), number=number, whole=True)
             if not self.checksums or masked_crc32c(data) == _CRC.unpack(crc.tobytes())[0]:
                 yield number, data
+                self._memory.reverse()  # the caller still reads what was yielded
             elif self.skip_damaged:
                 self.damaged.append(number)
                 log.warning("%s: record %d fails its checksum and is skipped", self.path, number)
@@ -136,14 +139,18 @@ class RecordStream:
             )
         return length
 
+    def _room(self, n_bytes: int) -> np.ndarray:
+        if self._memory[0].size < n_bytes:
+            self._memory[0] = np.empty(n_bytes, np.uint8)
+        return self._memory[0][:n_bytes]
+
     def _read(
-        self, stream: BinaryIO, n_bytes: int, *, number: int, whole: bool = False
+        self, stream: BinaryIO, out: np.ndarray, *, number: int, whole: bool = False
     ) -> np.ndarray:
-        """So many bytes; none at the stream's end, unless they are wanted whole."""
-        out = np.empty(n_bytes, np.uint8)
+        """Fill ``out``; nothing at the stream's end, unless it is wanted whole."""
         done = 0
         try:
-            while done < n_bytes and (n := stream.readinto(out[done:])):  # type: ignore[attr-defined]
+            while done < out.size and (n := stream.readinto(out[done:])):  # type: ignore[attr-defined]
                 done += n
         except EOFError as error:
             raise self._cut(number, "the gzip stream ends") from error
@@ -153,7 +160,7 @@ class RecordStream:
                 f"{error}). {_AGAIN}",
                 record=number,
             ) from error
-        if done < n_bytes and (whole or done):
+        if done < out.size and (whole or done):
             raise self._cut(number, "the TFRecord framing ends")
         return out[:done]
 
