@@ -124,8 +124,12 @@ def test_a_merged_label_brings_its_station_and_its_own_exact_time(tmp_path):
     assert found.observations["flag"].tolist() == ["C03"]
 
 
-def test_a_scene_is_stored_once_a_station_however_many_records_hold_it(tmp_path):
+def test_a_scene_is_stored_once_a_station_however_many_records_hold_it(tmp_path, monkeypatch):
     """Two readings of one pass share their chips; the same pass at another station does not."""
+    puts, put = [], Writer._put
+    monkeypatch.setattr(
+        Writer, "_put", lambda self, *pair: puts.append(pair[0].source) or put(self, *pair)
+    )
     shards = write(
         tmp_path / "in",
         [record(hours=1, scene_hours=0), record(hours=2, scene_hours=0)],
@@ -135,7 +139,7 @@ def test_a_scene_is_stored_once_a_station_however_many_records_hold_it(tmp_path)
     assert found.samples.groupby("station_id")["sentinel1_scene"].nunique().tolist() == [1, 1]
     store = chips.open_store(tmp_path / "out" / "chips.zarr")
     for source in store.sources:
-        assert len(store.index(source)) == 2, source
+        assert len(store.index(source)) == puts.count(source) == 2, source
 
 
 def test_equal_times_of_unequal_images_are_two_scenes(tmp_path):
@@ -158,6 +162,20 @@ def test_saturated_optics_stand_at_the_stores_limit(tmp_path):
     store = chips.open_store(tmp_path / "out" / "chips.zarr")
     chip = store.read("sentinel2", found.samples["sentinel2_scene"][0], "NET__A")
     assert chip.values[chip.bands.index("B8"), 300, 300] == 32767
+
+
+def test_soil_maps_are_means_of_the_known_pixels(tmp_path):
+    """0 is no data: a block of 160 m that is half unknown has the mean of its other half."""
+    soil = record()
+    for name in images.FEATURES["soilgrids"].values():
+        soil.images[name][:, ::2] = 0
+        soil.images[name][128:144, 128:144] = 0
+    found = run(write(tmp_path / "in", [soil]), tmp_path / "out")
+    store = chips.open_store(tmp_path / "out" / "chips.zarr")
+    chip = store.read("soilgrids", found.samples["soilgrids_scene"][0], "NET__A")
+    assert chip.grid.pixel_size_m == 160 and chip.values.shape == (4, 32, 32)
+    assert chip.values[:, 16, 16] == pytest.approx(800 * 100 / 255, abs=0.06)
+    assert np.isnan(chip.values[:, 8, 8]).all()
 
 
 def test_a_smaller_chip_is_the_centre_of_the_whole_one(tmp_path):
