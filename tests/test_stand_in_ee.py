@@ -178,6 +178,16 @@ def test_resampling_a_mosaic_blurs_it_to_a_degree(ee):
     assert np.ptp(blurred) < 0.1
 
 
+def test_a_mosaic_shows_what_lies_below_masked_pixels(ee, stand_in):
+    below, above = (scene.id for scene in dual(scenes(S1))[:2])
+    stand_in.earth.blank.add(above)
+    image = ee.ImageCollection.fromImages([ee.Image(i).select("VV") for i in (below, above)])
+    found = pixels(ee, image.mosaic())["VV"]
+
+    wanted = oracle.expected(S1, below.split("/")[-1], "VV", grid=GRID, method="nearest")
+    np.testing.assert_allclose(found, wanted)
+
+
 def test_power_interpolates_to_more_than_decibels(ee):
     """``resample`` after arithmetic interpolates the arithmetic's result on native pixels."""
     index = dual(scenes(S1))[0].index
@@ -188,6 +198,15 @@ def test_power_interpolates_to_more_than_decibels(ee):
     decibels = oracle.expected(S1, index, "VV", grid=GRID)
     assert (found >= decibels - 1e-9).all()
     assert 0.001 < (found - decibels).mean() < 0.2
+
+
+def test_bands_meet_by_name_where_both_images_have_the_same(ee):
+    one = ee.Image.constant([1, 2]).rename(["a", "b"])
+    other = ee.Image.constant([2, 1]).rename(["b", "a"])
+    found = pixels(ee, one.subtract(other))
+    assert found.dtype.names == ("a", "b")
+    assert (found["a"] == 0).all()
+    assert (found["b"] == 0).all()
 
 
 def test_masked_pixels_read_zero_and_stay_so_beyond_the_footprint(ee, stand_in):
@@ -272,10 +291,21 @@ def test_one_datatake_is_stored_in_two_zones():
     assert {"EPSG:32631", "EPSG:32632"} in pairs.values()
 
 
-@pytest.mark.parametrize("asset", [S1, S2, SCORE, "NASA/GLDAS/V021/NOAH/G025/T3H"])
+@pytest.mark.parametrize(
+    "asset",
+    [
+        S1,
+        S2,
+        SCORE,
+        "NASA/GLDAS/V021/NOAH/G025/T3H",
+        "NASA_USDA/HSL/SMAP10KM_soil_moisture",
+        "MODIS/061/MCD15A3H",
+        "COPERNICUS/Landcover/100m/Proba-V-C3/Global",
+    ],
+)
 def test_an_image_is_found_again_by_its_id(asset):
     earth = Earth()
-    found = scenes(asset, (147.3, -35.1))
+    found = scenes(asset, (147.3, -35.1), start="2018-12-30", end="2019-03-01")
     assert found
     for scene in found:
         again = earth.image(scene.id)

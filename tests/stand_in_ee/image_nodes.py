@@ -23,7 +23,7 @@ from tests.stand_in_ee.images import (
 )
 from tests.stand_in_ee.nodes import projection_of
 from tests.stand_in_ee.shapes import Convex
-from tests.stand_in_ee.values import Reducer
+from tests.stand_in_ee.values import Filter, Reducer
 
 FLOATING = ("float", "double")
 
@@ -112,14 +112,12 @@ def projection(earth, image):
 def resample(earth, image, mode):
     if mode != "bilinear":
         raise Answer(f"The stand-in interpolates bilinearly only, not by {mode!r}.")
-    return replace(image.with_bands([resampled(band) for band in image.bands]))
+    return image.with_bands([resampled(band) for band in image.bands])
 
 
 @node("Image.linkCollection")
 def link(earth, input, imageCollection, linkedBands, linkedProperties, matchPropertyName):
     own = input.properties.get(matchPropertyName)
-    from tests.stand_in_ee.values import Filter
-
     hints = (("indices", (own,)),) if matchPropertyName == "system:index" else ()
     alike = Filter(lambda e: e.properties.get(matchPropertyName) == own, hints)
     found = imageCollection.filtered(alike).elements() if own is not None else []

@@ -94,12 +94,14 @@ class ImageBand:
 
 @dataclass(frozen=True)
 class Image:
-    """Bands in order, and properties; ``scene`` where it is one untouched image of the Earth."""
+    """Bands in order and properties; a single image also has its ``outline`` in longitude and
+    latitude, and ``covers`` tells whether it meets polygons (corner, lon/lat)."""
 
     bands: tuple[ImageBand, ...]
     properties: dict = field(default_factory=dict)
     id: str | None = None
     outline: Convex | None = None
+    covers: Callable[[tuple[np.ndarray, ...]], bool] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -117,7 +119,7 @@ def of_scene(scene: Scene, *, blank: bool = False) -> Image:
     if scene.end_ms is not None:
         properties["system:time_end"] = scene.end_ms
     bands = tuple(_native(scene, band, blank) for band in scene.bands)
-    return Image(bands, properties, scene.id, scene.outline())
+    return Image(bands, properties, scene.id, scene.outline(), scene.covers)
 
 
 def _native(scene: Scene, band, blank: bool) -> ImageBand:
@@ -231,9 +233,11 @@ def combined(function, bands: list[ImageBand], kind: str) -> ImageBand:
 
 
 def binary(one: Image, other: Image, function, kind) -> Image:
-    """Bands paired in order, or one band against all of the other image's."""
+    """Bands of equal names or in order, or one band against all of the other image's."""
     left, right = list(one.bands), list(other.bands)
-    if len(right) == 1:
+    if set(one.names) == set(other.names):
+        right = [next(b for b in right if b.name == name) for name in one.names]
+    elif len(right) == 1:
         right = right * len(left)
     elif len(left) == 1:
         left = [replace(left[0], name=band.name) for band in right]
@@ -246,7 +250,7 @@ def binary(one: Image, other: Image, function, kind) -> Image:
         combined(function, [a, b], kind(a.kind, b.kind)) for a, b in zip(left, right, strict=True)
     ]
     base = one if len(one.bands) == len(bands) else other
-    return Image(tuple(bands), {}, None, base.outline)
+    return Image(tuple(bands), {}, None, base.outline, base.covers)
 
 
 def pixels(image: Image, projection: Projection, width: int, height: int):

@@ -164,12 +164,12 @@ class Periodic:
         return [self._scene(t) for t in self.starts(query.start_ms, query.end_ms)]
 
     def get(self, index: str) -> Scene | None:
-        found = re.search(r"((?:19|20)\d\d)_?(\d\d)_?(\d\d)", index)
-        try:
-            day = milliseconds("-".join(found.groups())) if found else None
-        except ValueError:
+        found = re.search(r"((?:19|20)\d\d)(?:_?(\d\d)_?(\d\d))?", index)
+        if not found:
             return None
-        if day is None:
+        try:
+            day = milliseconds("-".join(part or "01" for part in found.groups()))
+        except ValueError:
             return None
         near = self.starts(day, day + 86_400_000)
         return next((self._scene(t) for t in near if self.name(t) == index), None)

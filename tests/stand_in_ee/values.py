@@ -142,12 +142,11 @@ def query_of(hints) -> Query:
 
 def meets(element, geometry: Geometry) -> bool:
     """Whether an element's outline shares a point with a geometry."""
-    outline = element.outline if isinstance(element, Image) else element.geometry
-    if outline is None:
-        return isinstance(element, Image)
-    if isinstance(outline, Geometry):
-        outline = Convex.of(outline.to(WGS84))
-    return outline.meets(Convex.of(geometry.to(WGS84)))
+    if isinstance(element, Image):
+        return element.covers is None or element.covers((geometry.to(WGS84),))
+    if element.geometry is None:
+        return False
+    return Convex.of(element.geometry.to(WGS84)).meets(Convex.of(geometry.to(WGS84)))
 
 
 KINDS = {
