@@ -74,3 +74,7 @@ class CatalogueError(SoilkitError, OSError):
 
 class ConnectError(SoilkitError, ConnectionError):
     """A service cannot be reached or does not let us in; the message says what to do."""
+
+
+class DependencyError(SoilkitError, ImportError):
+    """A package that soilkit needs for this alone is not installed."""
