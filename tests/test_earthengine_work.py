@@ -148,7 +148,7 @@ def test_back_off_is_full_jitter_under_a_doubling_ceiling():
 
 def test_retry_after_is_the_least_wait():
     """A service that asks for 30 s gets at least 30 s."""
-    busy = fault_of_status(429, "Too Many Requests", 30.0)
+    busy = fault_of_status(429, "Too Many Requests", retry_after_s=30.0)
     clock = Clock()
     assert ask(1, Service(first_calls_fail(busy)), clock=clock) == 2
     assert 30.0 <= clock.rests[0] <= 31.0

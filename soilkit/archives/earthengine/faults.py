@@ -58,7 +58,7 @@ class ServiceError(SoilkitError):
         self.fault = fault
 
 
-def fault_of_status(status: int, message: str, retry_after_s: float | None = None) -> Fault:
+def fault_of_status(status: int, message: str, *, retry_after_s: float | None = None) -> Fault:
     """Classify an HTTP status that is no success, with the service's message.
 
     The messages are those of the pages "Debugging guide" and "Cost controls" [1]_.

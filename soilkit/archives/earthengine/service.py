@@ -160,10 +160,10 @@ def fault_of(error: BaseException) -> Fault | None:
     ee = library()
     if (refused := _refused(error)) is not None:
         return refused
-    if isinstance(error, auth.RefreshError) and not error.retryable:
-        return Fault("permission", f"the login was refused: {error.args[0]}", False)
     if isinstance(error, auth.GoogleAuthError):
-        return Fault("network", f"no answer from the login: {error}", True)
+        if isinstance(error, auth.TransportError) or error.retryable:
+            return Fault("network", f"no answer from the login: {error}", True)
+        return Fault("permission", f"the login was refused: {error.args[0]}", False)
     if isinstance(error, TimeoutError) or "timed out" in str(error):
         return Fault("deadline", f"no answer in time: {error}", True)
     if isinstance(error, http.client.HTTPException | json.JSONDecodeError | UnicodeError):
@@ -184,7 +184,7 @@ def _refused(error: BaseException) -> Fault | None:
     for found in (error, error.__cause__, error.__context__):
         if isinstance(found, HttpError):
             said = found._get_reason().strip() or f"HTTP {found.resp.status}"
-            return fault_of_status(int(found.resp.status), said, _wait_s(found.resp))
+            return fault_of_status(int(found.resp.status), said, retry_after_s=_wait_s(found.resp))
     return None
 
 
