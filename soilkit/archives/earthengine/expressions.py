@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from soilkit import grids
-from soilkit.archives.earthengine.layers import Layer, layer
+from soilkit.archives.earthengine.layers import SLICES, Layer, layer
 from soilkit.archives.earthengine.pieces import Piece
 from soilkit.archives.earthengine.service import library
 from soilkit.contracts import Grid
@@ -63,6 +63,20 @@ def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
         return ee.Feature(None, {ID: image.get("system:index")} | {n: means.get(n) for n in bands})
 
     return chosen.map(feature)
+
+
+def unions(piece: Piece, scenes: list[str], *, footprint_m: float) -> Any:
+    """A list of the footprint's mean mask under all images of each scene."""
+    ee = library()
+    source, how = layer(piece.source)
+    grid = footprint(piece.places[0], footprint_m)
+
+    def valid(scene: str) -> Any:
+        images = [ee.Image(f"{source.asset}/{one}") for one in scene.split(SLICES)]
+        laid = ee.ImageCollection.fromImages([i.select(how.valid_band) for i in images]).mosaic()
+        return mean(named({VALID: known(laid)}), grid).get(VALID)
+
+    return ee.List([valid(scene) for scene in scenes])
 
 
 def values(piece: Piece, bands: tuple[str, ...]) -> Any:

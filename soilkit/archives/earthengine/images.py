@@ -11,7 +11,7 @@ import numpy as np
 from soilkit.archives.earthengine import service
 from soilkit.archives.earthengine.connecting import ensure
 from soilkit.archives.earthengine.expressions import rectangle
-from soilkit.archives.earthengine.layers import STATIC, TILES, Layer, layer
+from soilkit.archives.earthengine.layers import SLICES, STATIC, TILES, Layer, layer
 from soilkit.contracts import ChipRequest, Grid
 from soilkit.sources import Source
 
@@ -19,7 +19,6 @@ from soilkit.sources import Source
 NODATA = -1e30
 PER_DB = float(np.log(10) / 10)
 SMALLEST_PX = 16  # a chip is not cut below this many pixels a side
-SLICES = "+"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pandas as pd
 from soilkit.archives.earthengine import expressions, layers, tables
 from soilkit.archives.earthengine.connecting import ensure
 from soilkit.archives.earthengine.expressions import BEGIN, CLOUD, END, ID, KNOWN, ORBIT, VALID
+from soilkit.archives.earthengine.layers import SLICES
 from soilkit.archives.earthengine.pieces import Piece, PieceJob, Shelf, collect, years
-from soilkit.archives.earthengine.service import features
+from soilkit.archives.earthengine.service import features, value
 from soilkit.archives.earthengine.work import Policy
 
 # The part of a footprint's data whose clouds must be known before its cloud fraction is.
@@ -41,7 +42,18 @@ class IndexJob(PieceJob):
         unknown = np.isnan(cloud) & (valid > 0)
         if item.source == "sentinel2" and unknown.any():
             table.loc[unknown, "cloud_fraction"] = self._from_scores(item, table[unknown])
-        return table.astype({"orbit": "str"})
+        table = table.astype({"orbit": "str"})
+        return self._passes(item, table) if layers.layer(item.source)[1].slices else table
+
+    def _passes(self, item: Piece, table: pd.DataFrame) -> pd.DataFrame:
+        """One row a pass; where its slices may overlap, the valid fraction under all of them."""
+        valid = dict(zip(table["scene_id"], table["valid_fraction"], strict=True))
+        merged = tables.merge_slices(table.assign(station_id="")).drop(columns="station_id")
+        shared = [s for s in merged["scene_id"] if _is_shared([valid[i] for i in s.split(SLICES)])]
+        if shared:
+            expression = expressions.unions(item, shared, footprint_m=self.footprint_m)
+            merged.loc[merged["scene_id"].isin(shared), "valid_fraction"] = value(expression)
+        return merged
 
     def _from_scores(self, item: Piece, table: pd.DataFrame) -> np.ndarray:
         """Cloud fractions of scenes without flags: Cloud Score+, else s2cloudless, else NaN."""
@@ -55,6 +67,11 @@ class IndexJob(PieceJob):
             for name in ("score", "probability")
         )
         return np.where(np.isnan(score), likely, score)
+
+
+def _is_shared(fractions: list[float]) -> bool:
+    """Whether several slices hold some of a footprint, and none all of it."""
+    return sum(f > 0 for f in fractions) > 1 and max(fractions) < 1
 
 
 def cloud_fraction(cloud: np.ndarray, known: np.ndarray, *, valid: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from soilkit.errors import UnknownNameError
 from soilkit.sources import Source
 
 ORBIT, GLOBAL, STATIC, TILES = "orbit", "global", "static", "tiles"
-DAY = np.timedelta64(1, "D")
+SLICES = "+"  # joins the ids of the images that are one scene
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from soilkit.archives.earthengine.layers import SLICES
 from soilkit.errors import ContractError
 
 STATIC_SCENE = "static"
@@ -81,7 +82,8 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a pass: images of a station that follow each other within a minute become one scene.
 
     Ids are joined with "+" in order of time, start and end span the pass, and valid fractions add
-    up. Of an image that the archive holds in two processings the last by name stays.
+    up, as they do where images do not overlap. Of an image that the archive holds in two
+    processings the last by name stays.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
     passes = rows.groupby((apart | other).cumsum(), sort=False)
     merged = passes.agg(
         station_id=("station_id", "first"),
-        scene_id=("scene_id", "+".join),
+        scene_id=("scene_id", SLICES.join),
         start=("start", "min"),
         end=("end", "max"),
         orbit=("orbit", "first"),

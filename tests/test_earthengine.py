@@ -1,0 +1,250 @@
+"""Chips from Earth Engine: every pixel where and what it should be, every failure with its reason.
+
+The stand-in serves analytic rasters to the unmodified client; what a chip must hold is computed
+from the same analytic Earth by another road (``tests/stand_in_ee/oracle.py``).
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from soilkit.archives import open_archive
+from soilkit.archives.earthengine import Policy
+from soilkit.archives.earthengine.images import ChipJob
+from soilkit.archives.earthengine.work import ServiceError
+from soilkit.contracts import Chip, ChipRequest, Failure, Grid
+from tests.helpers_earthengine import (
+    BETWEEN_SLICES,
+    BETWEEN_ZONES,
+    JUNE,
+    PLACE,
+    chip_request,
+    expected_chip,
+    stations_table,
+)
+from tests.stand_in_ee.oracle import expected_mosaic
+
+QUICK = Policy(first_wait_s=0.01, longest_wait_s=0.05, deadline_s=5.0, attempts=4)
+# Float32 holds seven digits; a tenth of a per mille of a pixel's step would show.
+TIGHT = {"rtol": 3e-6, "atol": 2e-5}
+
+
+@pytest.fixture
+def archive(earth_engine):
+    return open_archive("earthengine", policy=QUICK)
+
+
+def scene_of(archive, source, *, place=PLACE, period=JUNE, number=0):
+    table = archive.scenes(stations_table(place), source, *period)
+    return list(table.itertuples())[number]
+
+
+def ask(archive, source, *, place=PLACE, period=JUNE, number=0, **changes):
+    """A request for one scene's chip."""
+    scene = scene_of(archive, source, place=place, period=period, number=number)
+    return chip_request(archive, scene, source=source, place=place, **changes)
+
+
+def only(archive, request):
+    [(answered, chip)] = archive.chips([request])
+    assert answered == request
+    return chip
+
+
+@pytest.mark.parametrize("source", ["sentinel1", "sentinel2", "modis_lai", "smap", "gldas"])
+def test_a_chip_holds_the_scene_on_the_asked_grid(archive, source):
+    """Backscatter averaged as power, reflectance bilinear, flags and coarse cells nearest."""
+    request = ask(archive, source, number=2)
+    chip = only(archive, request)
+    assert chip.values.dtype == np.float32 and chip.bands == request.bands
+    np.testing.assert_allclose(chip.values, expected_chip(request), **TIGHT)
+
+
+@pytest.mark.parametrize(
+    "source, there, index",
+    [
+        ("dem", "{band}", ""),
+        ("soilgrids", "{band}_0-5cm_mean", ""),
+        ("land_cover", "{band}", "2019"),
+    ],
+)
+def test_a_static_chip_holds_the_layer_whatever_its_bands_are_called_there(
+    archive, source, there, index
+):
+    request = ask(archive, source)
+    assert request.scene_id == "static"
+    wanted = expected_chip(request, there=there, index=index)
+    np.testing.assert_allclose(only(archive, request).values, wanted, **TIGHT)
+
+
+@pytest.mark.parametrize("source", ["sentinel1", "sentinel2"])
+def test_a_chip_at_the_border_of_utm_zones_lies_on_the_station_s_zone(archive, source):
+    """Scenes of both zones cover the place; those of the other zone are warped, not shifted."""
+    table = archive.scenes(stations_table(BETWEEN_ZONES), source, *JUNE)
+    requests = [
+        chip_request(archive, scene, source=source, place=BETWEEN_ZONES)
+        for scene in list(table.itertuples())[:4]
+    ]
+    for request, chip in archive.chips(requests):
+        assert request.grid.crs == "EPSG:32614"
+        np.testing.assert_allclose(chip.values, expected_chip(request), **TIGHT)
+
+
+def test_backscatter_averaged_in_db_would_be_seen(archive):
+    """The bilinear mean of decibels lies below that of power by more than the tests allow."""
+    request = dataclasses.replace(ask(archive, "sentinel1"), bands=("VV",))
+    wanted = expected_chip(request)
+    in_db = expected_mosaic("COPERNICUS/S1_GRD", [request.scene_id], "VV", grid=request.grid)
+    assert (wanted - in_db).max() > 50 * TIGHT["atol"]
+
+
+def test_slices_of_a_pass_are_laid_together(archive):
+    """At a slice's end one slice leaves holes over the chip, the scene of the pass does not."""
+    table = archive.scenes(stations_table(BETWEEN_SLICES), "sentinel1", *JUNE)
+    scene = next(row for row in table.itertuples() if "+" in row.scene_id)
+    options = {"source": "sentinel1", "place": BETWEEN_SLICES, "size_px": 256}
+    request = chip_request(archive, scene, **options)
+    slices = [dataclasses.replace(request, scene_id=one) for one in scene.scene_id.split("+")]
+
+    chips = dict(archive.chips([request, *slices]))
+
+    assert chips[request].valid_fraction == 1.0
+    assert min(chips[one].valid_fraction for one in slices) < 0.95
+    np.testing.assert_allclose(chips[request].values, expected_chip(request), **TIGHT)
+
+
+def test_nearest_is_kept_when_asked_for(archive):
+    request = dataclasses.replace(ask(archive, "dem"), resampling="nearest")
+    values = only(archive, request).values
+    assert set(np.unique(values)) <= set(np.unique(np.round(values)))  # no mean of two heights
+
+
+def test_flags_that_are_masked_are_unknown_in_the_chip(archive):
+    """In 2022 QA60 holds nothing, while the reflectances are there."""
+    request = ask(archive, "sentinel2", period=("2022-06-01", "2022-06-10"))
+    values = only(archive, request).values
+    assert np.isnan(values[request.bands.index("QA60")]).all()
+    assert np.isfinite(values[request.bands.index("B4")]).all()
+
+
+def test_a_chip_too_large_for_the_service_comes_in_parts(archive, stand_in):
+    """Quadrants, and quadrants of quadrants, pasted where they belong."""
+    request = ask(archive, "sentinel2", size_px=96)
+    whole = only(archive, request)
+    stand_in.faults.set(memory_limit_px=30 * 30)
+    before = stand_in.counters.snapshot()["requests"]["image:computePixels"]
+    parts = only(archive, request)
+    assert stand_in.counters.snapshot()["requests"]["image:computePixels"] - before == 1 + 4 + 16
+    np.testing.assert_array_equal(parts.values, whole.values)
+
+
+def test_what_no_cutting_makes_small_enough_fails_for_good(archive, stand_in):
+    stand_in.faults.set(memory_limit_px=10)
+    failure = only(archive, ask(archive, "dem"))
+    assert failure.permanent and failure.reason.startswith("memory: ")
+
+
+def test_an_uneven_grid_is_cut_and_pasted_whole():
+    """The quadrants of 33 x 47 pixels tile it."""
+    grid = Grid("EPSG:32614", 5.0, 95.0, 10.0, 33, 47)
+    request = ChipRequest("dem", "static", "A", np.datetime64("NaT"), ("elevation",), grid)
+    job = ChipJob()
+    places = [(part.grid.x_m + part.grid.y_m[:, None])[None] for part in job.split(request)]
+    whole = job.merge(request, places)
+    np.testing.assert_array_equal(whole[0], (grid.x_m + grid.y_m[:, None]).astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["429", "500", "503", "truncate", "cut_chunk", "reset"])
+def test_a_passing_fault_is_asked_over(archive, stand_in, kind):
+    request = ask(archive, "dem")
+    stand_in.faults.set(script=[kind, kind])
+    assert isinstance(only(archive, request), Chip)
+    assert stand_in.counters.snapshot()["faults"] == {kind: 2}
+
+
+def test_a_stalled_answer_is_given_up_after_the_deadline(earth_engine, stand_in):
+    policy = dataclasses.replace(QUICK, deadline_s=0.5)
+    archive = open_archive("earthengine", policy=policy)
+    request = ask(archive, "dem")
+    stand_in.faults.set(script=["stall"], stall_s=20)
+    assert isinstance(only(archive, request), Chip)
+
+
+def test_a_fault_that_stays_is_no_verdict_on_the_chip(archive, stand_in):
+    """After its attempts a chip counts as failed for now: the next build asks again."""
+    request = ask(archive, "dem")
+    stand_in.faults.set(rate={"503": 1.0})
+    failure = only(archive, request)
+    assert not failure.permanent and failure.reason.startswith("server: ")
+    assert stand_in.counters.snapshot()["answers"]["503"] == QUICK.attempts
+
+
+def test_a_refused_request_is_never_sent_again(archive, stand_in):
+    request = ask(archive, "dem")
+    stand_in.faults.set(permanent=1.0)
+    failure = only(archive, request)
+    assert failure.permanent and failure.reason.startswith("request: ")
+    assert stand_in.counters.snapshot()["answers"]["400"] == 1
+
+
+def test_a_scene_that_is_gone_fails_by_name(archive, stand_in):
+    request = ask(archive, "sentinel1")
+    stand_in.earth.removed.add(f"COPERNICUS/S1_GRD/{request.scene_id}")
+    failure = only(archive, request)
+    assert failure.permanent and f"no scene {request.scene_id}" in failure.reason
+
+
+def test_a_scene_without_a_valid_pixel_fails_by_name(archive, stand_in):
+    request = ask(archive, "sentinel1")
+    stand_in.earth.blank.add(f"COPERNICUS/S1_GRD/{request.scene_id}")
+    failure = only(archive, request)
+    assert failure.permanent and f"{request.scene_id} holds nothing over A__0" in failure.reason
+
+
+def test_a_chip_in_the_sea_holds_nothing(archive):
+    sea = 30.0, -40.0
+    failure = only(archive, ask(archive, "dem", place=sea))
+    assert isinstance(failure, Failure) and "holds nothing" in failure.reason
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"bands": ("VV", "HH")}, "no band HH"),
+        ({"version": "another world"}, "asked of another world"),
+        ({"source": "palsar"}, "does not render 'palsar'"),
+        ({"source": "smap_l2"}, "nsidc.org"),
+        ({"time": np.datetime64("2019-06-20T03:33:33", "us")}, "no scene"),
+        ({"time": np.datetime64("NaT", "us")}, "needs a time"),
+    ],
+)
+def test_what_cannot_come_is_refused_before_it_is_asked(archive, stand_in, change, reason):
+    request = dataclasses.replace(ask(archive, "sentinel1"), **change)
+    failure = only(archive, request)
+    assert failure.permanent and reason in failure.reason
+    assert "image:computePixels" not in stand_in.counters.snapshot()["requests"]
+
+
+def test_an_expired_login_ends_the_export_and_condemns_no_chip(archive, stand_in):
+    """Were it a chip's failure, a night's chips would be marked as never to come."""
+    requests = [ask(archive, "dem", size_px=n) for n in range(16, 24)]
+    stand_in.faults.set(every_request="401")
+    with pytest.raises(ServiceError, match="permission: the login was refused"):
+        list(archive.chips(requests))
+
+
+def test_closing_an_export_leaves_nothing_running(archive, stand_in):
+    requests = [ask(archive, "dem", size_px=n) for n in range(16, 48)]
+    stand_in.faults.set(latency_s=0.05)
+    answers = archive.chips(requests)
+    next(answers)
+    answers.close()
+    counted = stand_in.counters.snapshot()
+    assert counted["in_flight"] == 0
+    assert sum(counted["pixels"].values()) <= 32
+
+
+def test_the_version_names_the_assets(archive):
+    assert archive.version == open_archive("earthengine").version
+    assert archive.version.startswith("earthengine-1-")

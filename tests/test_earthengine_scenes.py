@@ -1,0 +1,330 @@
+"""Scenes and series from Earth Engine: which, when, how cloudy; asked once and kept."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import contracts, grids, sources
+from soilkit.archives import open_archive
+from soilkit.archives.earthengine import Policy, expressions, layers, tables
+from soilkit.archives.earthengine.work import ServiceError
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.world import calendars
+from tests.helpers_earthengine import BETWEEN_SLICES, JUNE, PLACE, stations_table
+from tests.stand_in_ee.oracle import expected, expected_at, expected_mosaic
+from tests.stand_in_ee.rasters import Earth
+from tests.stand_in_ee.scenes import Query
+
+QUICK = Policy(first_wait_s=0.01, longest_wait_s=0.05, deadline_s=10.0, attempts=3)
+S2 = "COPERNICUS/S2_HARMONIZED"
+MASKED = "2022-06-01", "2022-07-01"
+
+
+@pytest.fixture
+def archive(earth_engine):
+    return open_archive("earthengine", policy=QUICK)
+
+
+def asked_tables(stand_in):
+    return stand_in.counters.snapshot()["requests"].get("table:computeFeatures", 0)
+
+
+def listed(asset, place, period):
+    """Every image over a place's footprint, from the analytic Earth itself."""
+    grid = expressions.footprint(place[::-1], 2560.0)
+    left, bottom, right, top = grid.bounds_m
+    to_degrees = grids.transformer(grid.crs, "EPSG:4326")
+    corners = to_degrees.transform([left, right, right, left], [bottom, bottom, top, top])
+    span = (np.datetime64(t, "ms").astype(int) for t in period)
+    return Earth().list(asset, Query((np.stack(corners, axis=1),), *span))
+
+
+def test_radar_scenes_are_those_of_the_wide_swath_in_both_polarisations(archive):
+    wanted = {
+        scene.index
+        for scene in listed("COPERNICUS/S1_GRD", PLACE, JUNE)
+        if scene.properties["instrumentMode"] == "IW"
+        and {"VV", "VH"} <= set(scene.properties["transmitterReceiverPolarisation"])
+    }
+    table = archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    found = {one for scene in table.scene_id for one in scene.split("+")}
+    assert found == wanted
+    assert len(wanted) < len(listed("COPERNICUS/S1_GRD", PLACE, JUNE))  # others were there to take
+
+
+def test_a_scene_spans_its_slices(archive):
+    """A pass over a slice's end is one scene, from the first start to the last end."""
+    table = archive.scenes(stations_table(BETWEEN_SLICES), "sentinel1", *JUNE)
+    contracts.check(table, contracts.SCENES)
+    scene = next(row for row in table.itertuples() if "+" in row.scene_id)
+    one, other = (Earth().image(f"COPERNICUS/S1_GRD/{s}") for s in scene.scene_id.split("+"))
+    assert scene.start == pd.Timestamp(one.start_ms, unit="ms")
+    assert scene.end == pd.Timestamp(other.end_ms, unit="ms")
+    assert scene.orbit == one.properties["orbitProperties_pass"].lower()
+    assert scene.valid_fraction == 1.0
+    assert table.end.sort_values().diff().min() > pd.Timedelta("1h")
+
+
+def at(*moments):
+    return np.array(moments, "datetime64[us]")
+
+
+def test_a_pass_at_new_year_is_whole():
+    """Pieces of the index end with the year; a pass that does not is merged over them."""
+    rows = {
+        "station_id": "A__0",
+        "scene_id": ["b", "a", "c"],
+        "start": pd.to_datetime(
+            ["2020-01-01 00:00:05", "2019-12-31 23:59:40", "2020-01-01 01:40:00"]
+        ),
+        "end": pd.to_datetime(
+            ["2020-01-01 00:00:30", "2020-01-01 00:00:05", "2020-01-01 01:41:00"]
+        ),
+        "orbit": "ascending",
+        "valid_fraction": [0.75, 0.5, 1.0],
+        "cloud_fraction": np.nan,
+    }
+    merged = tables.merge_slices(pd.DataFrame(rows))
+    assert merged.scene_id.tolist() == ["a+b", "c"]
+    assert merged.valid_fraction.tolist() == [1.0, 1.0]
+
+
+def test_of_two_processings_of_a_slice_one_is_taken():
+    rows = {
+        "station_id": "A__0",
+        "scene_id": ["S1A_1234_AAAA", "S1A_1234_BBBB"],
+        "start": pd.Timestamp("2019-06-01 00:00:00"),
+        "end": pd.Timestamp("2019-06-01 00:00:25"),
+        "orbit": "ascending",
+        "valid_fraction": 0.5,
+        "cloud_fraction": np.nan,
+    }
+    merged = tables.merge_slices(pd.DataFrame(rows))
+    assert merged.scene_id.tolist() == ["S1A_1234_BBBB"]
+    assert merged.valid_fraction.tolist() == [0.5]
+
+
+def test_valid_fraction_is_that_of_the_footprint(archive):
+    """Across the end of a slice's swath the told fraction is the mask's own mean."""
+    line = stations_table(*[(36.4, lon) for lon in np.arange(-101.0, -97.0, 0.08)])
+    table = archive.scenes(line, "sentinel1", "2019-06-01", "2019-06-07")
+    partly = table[(table.valid_fraction > 0.1) & (table.valid_fraction < 0.9)]
+    assert len(partly)
+    places = line.set_index("station_id")
+    for scene in partly.itertuples():
+        place = places.loc[scene.station_id]
+        grid = expressions.footprint((place.longitude, place.latitude), 2560.0)
+        slices, options = scene.scene_id.split("+"), {"grid": grid, "method": "nearest"}
+        values = expected_mosaic("COPERNICUS/S1_GRD", slices, "VV", **options)
+        assert scene.valid_fraction == pytest.approx(np.isfinite(values).mean(), abs=1e-9)
+    assert partly.scene_id.str.contains("+", regex=False).any()  # slices overlap, and count once
+
+
+def test_cloud_fraction_is_that_of_the_flags(archive):
+    table = archive.scenes(stations_table(PLACE), "sentinel2", *JUNE)
+    grid = expressions.footprint(PLACE[::-1], 2560.0)
+    for scene in table.itertuples():
+        flags = expected(S2, scene.scene_id, "QA60", grid=grid, method="nearest")
+        cloudy = (flags[np.isfinite(flags)].astype(int) & (1 << 10 | 1 << 11)) > 0
+        assert scene.cloud_fraction == pytest.approx(cloudy.mean(), abs=1e-9)
+    assert table.cloud_fraction.nunique() > 3
+
+
+def test_where_flags_are_masked_clouds_come_from_the_scores_else_they_are_unknown(archive):
+    """Cloud Score+ below 0.6 first, then s2cloudless; a scene that neither knows is unknown."""
+    grid = expressions.footprint(PLACE[::-1], 2560.0)
+    first = {}
+    for scene in listed(S2, PLACE, ("2022-02-01", "2024-02-01")):
+        first.setdefault(from_scores(scene.index), scene)
+    assert set(first) == {"score", "probability", "unknown"}
+    for kind, scene in first.items():
+        day = np.datetime64(scene.start_ms, "ms").astype("datetime64[D]")
+        table = archive.scenes(stations_table(PLACE), "sentinel2", day, day + 1)
+        [found] = table.cloud_fraction[table.scene_id == scene.index]
+        wanted = cloudy(kind, scene.index, grid)
+        assert found == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+
+
+SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
+PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
+
+
+def from_scores(index):
+    """Which mask knows a scene."""
+    if Earth().image(f"{SCORE}/{index}"):
+        return "score"
+    return "probability" if Earth().image(f"{PROBABILITY}/{index}") else "unknown"
+
+
+def cloudy(kind, index, grid):
+    """The cloudy fraction of a footprint after a mask."""
+    options = {"grid": grid, "method": "nearest"}
+    if kind == "score":
+        values = expected(SCORE, index, "cs_cdf", **options)
+        return (values[np.isfinite(values)] < 0.6).mean()
+    if kind == "probability":
+        values = expected(PROBABILITY, index, "probability", **options)
+        return (values[np.isfinite(values)] > 50).mean()
+    return np.nan
+
+
+@pytest.mark.parametrize("source", ["smap", "gldas", "modis_lai"])
+@pytest.mark.parametrize("period", [("2019-01-01", "2019-02-01"), ("2019-12-20", "2020-01-10")])
+def test_composites_are_dated_as_everywhere_in_soilkit(archive, source, period):
+    """Age runs from a scene's end: the last moment of its data, for the year's last scene, too."""
+    table = archive.scenes(stations_table(PLACE), source, *period)
+    wanted = calendars.CALENDARS[source](*period)
+    length = (wanted.end - wanted.start)[0]
+    if source == "smap":  # the asset's own three-day rhythm, counted from its first scene
+        assert set(table.end - table.start) == {pd.Timedelta(length)}
+        assert (table.end - pd.Timestamp("2015-04-02")).dt.days.mod(3).eq(0).all()
+    else:
+        assert table.scene_id.tolist() == wanted.scene_id.tolist()
+        np.testing.assert_array_equal(table.start, wanted.start)
+        np.testing.assert_array_equal(table.end, wanted.end)
+
+
+def test_a_stamped_end_never_makes_a_composite_end_earlier():
+    """An asset that stamps its last day's beginning would have the join read the future."""
+    first = np.array(["2019-01-01"] * 3, "datetime64[us]")
+    stamped = np.array(["2019-01-03", "2019-01-05", "NaT"], "datetime64[us]")
+    _, end = layers.dated(sources.get("smap"), first, end=stamped)
+    assert end.astype("datetime64[D]").astype(str).tolist() == [
+        "2019-01-04", "2019-01-05", "2019-01-04",
+    ]  # fmt: skip
+
+
+def test_a_product_dated_in_its_middle_reaches_half_a_step_to_both_sides():
+    noon = np.array(["2019-06-01T12"], "datetime64[us]")
+    start, end = layers.dated(sources.get("smap_l3_005"), noon, end=noon)
+    assert str(start[0]) == "2019-06-01T00:00:00.000000"
+    assert str(end[0]) == "2019-06-02T00:00:00.000000"
+
+
+def test_global_images_are_listed_once_for_all_stations(archive, stand_in):
+    stations = stations_table(*[(36 + 0.1 * k, -99.0) for k in range(30)])
+    table = archive.scenes(stations, "gldas", *JUNE)
+    assert asked_tables(stand_in) == 1
+    assert len(table) == 30 * 240
+    assert table.scene_id.dtype == "category" and table.station_id.dtype == "category"
+
+
+def test_a_long_index_comes_page_by_page(archive, stand_in):
+    """A year of three-hourly images is three pages of a thousand."""
+    table = archive.scenes(stations_table(PLACE), "gldas", "2018-03-01", "2018-12-31")
+    assert asked_tables(stand_in) == 3
+    assert len(table) == 305 * 8 and table.scene_id.is_unique
+
+
+@pytest.mark.parametrize("source", ["smap", "gldas", "modis_lai"])
+def test_a_series_is_the_native_pixel_that_holds_each_station(archive, source):
+    places = [PLACE, (36.41, -99.13), (40.1, -96.7)]
+    row, (start, end) = sources.get(source), ("2019-06-01", "2019-06-09")
+    table = archive.series(stations_table(*places), source, start, end)
+    band = row.bands[0].name
+    stands = stations_table(*places).set_index("station_id")
+    for value in table.itertuples():
+        place = stands.loc[value.station_id]
+        lonlat = place.longitude, place.latitude
+        wanted = expected_at(row.asset, value.scene_id, band, place=lonlat)
+        assert getattr(value, band) == pytest.approx(wanted, rel=1e-6)
+    assert table.station_id.nunique() == 3
+
+
+def test_a_series_leaves_out_what_the_sea_masks(archive):
+    table = archive.series(stations_table(PLACE, (30.0, -40.0)), "smap", *JUNE)
+    assert set(table.station_id) == {"A__0"}
+    assert table.ssm.notna().all()
+
+
+def test_a_series_of_many_stations_takes_few_requests_and_none_too_large(archive, stand_in):
+    """Forty stations a request at most, five thousand values at most."""
+    stations = stations_table(*[(30 + 0.2 * k, -99.0) for k in range(45)])
+    table = archive.series(stations, "smap", *JUNE)
+    assert asked_tables(stand_in) == 2
+    assert table.groupby("station_id", observed=True).size().tolist() == [10] * 45
+
+
+def test_an_index_too_large_for_the_service_comes_in_halves(archive, stand_in):
+    whole = archive.scenes(stations_table(PLACE), "sentinel2", *JUNE)
+    stand_in.faults.set(script=["memory", None, "memory"])
+    halves = archive.scenes(stations_table(PLACE), "sentinel2", *JUNE)
+    pd.testing.assert_frame_equal(halves, whole)
+
+
+def test_an_interrupted_index_goes_on_where_it_stopped(earth_engine, stand_in, tmp_path):
+    """What came is kept; the next call asks for the rest alone, and ends as an undisturbed one."""
+    stations = stations_table(*[(36 + 0.1 * k, -99.0) for k in range(6)])
+    first = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
+    stand_in.faults.set(permanent=0.5, seed=3)
+    with pytest.raises(ServiceError, match=r"of 6 pieces of sentinel1 did not come.*call again"):
+        first.scenes(stations, "sentinel1", *JUNE)
+    kept = len(list(tmp_path.rglob("*.parquet")))
+    assert 0 < kept < 6
+
+    stand_in.reset()
+    table = first.scenes(stations, "sentinel1", *JUNE)
+    assert asked_tables(stand_in) == 6 - kept
+    again = first.scenes(stations, "sentinel1", *JUNE)
+    assert asked_tables(stand_in) == 6 - kept  # all of it is on disk now
+    undisturbed = open_archive("earthengine", policy=QUICK).scenes(stations, "sentinel1", *JUNE)
+    pd.testing.assert_frame_equal(table, undisturbed)
+    pd.testing.assert_frame_equal(again, undisturbed)
+
+
+def test_a_damaged_piece_is_asked_for_again(earth_engine, stand_in, tmp_path):
+    archive = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
+    table = archive.scenes(stations_table(PLACE), "smap", *JUNE)
+    [kept] = tmp_path.rglob("*.parquet")
+    kept.write_bytes(kept.read_bytes()[:100])
+    pd.testing.assert_frame_equal(archive.scenes(stations_table(PLACE), "smap", *JUNE), table)
+    assert asked_tables(stand_in) == 2
+
+
+def test_another_footprint_is_another_index(earth_engine, stand_in, tmp_path):
+    """What is kept for one side of the footprint never answers for another."""
+    for side_m in (2560.0, 5120.0):
+        options = {"cache_dir": tmp_path, "policy": QUICK, "footprint_m": side_m}
+        open_archive("earthengine", **options).scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    assert asked_tables(stand_in) == 2
+
+
+def test_stations_at_one_place_see_the_same_scenes_asked_once(archive, stand_in):
+    table = archive.scenes(stations_table(PLACE, PLACE), "sentinel1", *JUNE)
+    assert asked_tables(stand_in) == 1
+    one, two = (rows.drop(columns="station_id").reset_index(drop=True)
+                for _, rows in table.groupby("station_id", observed=True))  # fmt: skip
+    pd.testing.assert_frame_equal(one, two)
+
+
+@pytest.mark.parametrize("source", ["sentinel1", "sentinel2", "smap", "modis_lai"])
+@pytest.mark.parametrize("period", [("1990-01-01", "1991-01-01"), ("2019-06-02", "2019-06-01")])
+def test_a_bound_without_scenes_gives_an_empty_table(archive, source, period):
+    table = archive.scenes(stations_table(PLACE), source, *period)
+    contracts.check(table, contracts.SCENES)
+    assert len(table) == 0
+    if source not in ("sentinel1", "sentinel2"):
+        series = archive.series(stations_table(PLACE), source, *period)
+        assert len(series) == 0 and series.end.dtype == "datetime64[us]"
+
+
+def test_no_stations_give_an_empty_table(archive):
+    none = stations_table(PLACE).iloc[:0]
+    for source in ("sentinel1", "smap", "dem"):
+        table = archive.scenes(none, source, *JUNE)
+        contracts.check(table, contracts.SCENES)
+        assert len(table) == 0
+
+
+def test_a_source_that_earth_engine_lacks_is_refused_with_its_home(archive):
+    with pytest.raises(UnknownNameError, match="no 'smap_l2'.*nsidc.org"):
+        archive.scenes(stations_table(PLACE), "smap_l2", *JUNE)
+    with pytest.raises(UnknownNameError, match="palsar.*sentinel1"):
+        archive.scenes(stations_table(PLACE), "palsar", *JUNE)
+    with pytest.raises(UnknownNameError, match="no series of 'dem'"):
+        archive.series(stations_table(PLACE), "dem", *JUNE)
+
+
+def test_a_station_beyond_utm_is_refused_by_its_latitude(archive):
+    with pytest.raises(ContractError, match="latitude 86"):
+        archive.scenes(stations_table((86.0, 10.0)), "sentinel1", *JUNE)
