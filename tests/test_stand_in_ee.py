@@ -400,6 +400,12 @@ def test_a_call_that_breaks_its_signature_is_refused(stand_in, call, message):
     assert message in answer.json()["error"]["message"]
 
 
+def test_other_methods_are_not_there(stand_in):
+    for path in ("v1/projects/some-project/maps", "v1/projects/some-project/image:export", "x"):
+        answer = requests.post(f"{stand_in.url}/{path}", json={}, timeout=10)
+        assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+
+
 def test_a_band_that_is_not_there_is_refused(ee):
     with pytest.raises(ee.EEException, match="'B99' did not match any bands"):
         pixels(ee, ee.Image(DEM).select("B99"))
@@ -442,6 +448,13 @@ def test_an_injected_error_reaches_the_client_once(ee, stand_in, kind, message):
         pixels(ee, ee.Image.constant(1))
     assert pixels(ee, ee.Image.constant(1)).shape == (16, 16)
     assert stand_in.counters.snapshot()["faults"] == {kind: 1}
+
+
+def test_a_refusal_for_now_may_say_how_long_to_wait(stand_in):
+    stand_in.faults.set(script=["429", "500"], retry_after_s=3)
+    address = f"{stand_in.url}/v1/projects/some-project/value:compute"
+    waits = [requests.post(address, json={}, timeout=10).headers.get("Retry-After") for _ in "ab"]
+    assert waits == ["3", None]
 
 
 @pytest.mark.parametrize("kind", ["truncate", "cut_chunk", "reset"])

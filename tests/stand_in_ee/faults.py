@@ -58,7 +58,7 @@ class Faults:
     permanent : float
         Share of the distinct requests that are answered 400 each time.
     latency_s, stall_s : float
-        A wait before every answer of ``methods``; how long a stall lasts.
+        From a request of ``methods`` to its answer, at least; how long a stall lasts.
     memory_limit_px : int or None
         Pixels (width x height) above which computePixels runs out of memory.
     limit_in_flight : int or None

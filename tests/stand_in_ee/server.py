@@ -103,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = {}
         key = digest(method, path if method == "assets:get" else "", _essence(body))
+        arrived = time.monotonic()
         in_flight = self.home.counters.arrive(method, _is_gone)
         fault = self.home.faults.choose(method, key)
         if fault == "stall":
@@ -110,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             code, kind, content, headers = self._answer(method, path, body, fault, in_flight)
+            if method in self.home.faults.methods:
+                time.sleep(max(0.0, arrived + self.home.faults.latency_s - time.monotonic()))
         finally:
             self.home.counters.leave()
         self._deliver(fault, (code, kind, content, headers), method=method, key=key)
@@ -127,8 +130,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Code, content type, content and headers."""
         faults = self.home.faults
         try:
-            if method in faults.methods and faults.latency_s:
-                time.sleep(faults.latency_s)
             limit = faults.limit_in_flight
             if limit is not None and in_flight > limit:
                 raise CONCURRENT

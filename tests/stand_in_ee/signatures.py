@@ -1,8 +1,9 @@
 """The signatures that Earth Engine publishes, and the check of every call against them."""
 
-import importlib.resources
+import importlib.util
 import json
 from functools import lru_cache
+from pathlib import Path
 
 from tests.stand_in_ee.errors import Answer
 from tests.stand_in_ee.values import kind_of
@@ -22,9 +23,11 @@ STANDS_FOR = {
 NUMBERS = ("Integer", "Long", "Float", "Double", "Short", "Byte", "Number")
 
 
+@lru_cache(maxsize=2)
 def resource(name: str) -> bytes:
-    """A file that the client ships for its own tests."""
-    return importlib.resources.files("ee").joinpath("tests", name).read_bytes()
+    """A file that the client ships for its own tests; the client itself is not loaded."""
+    (package,) = importlib.util.find_spec("ee").submodule_search_locations
+    return Path(package, "tests", name).read_bytes()
 
 
 @lru_cache(maxsize=1)
