@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from soilkit import sources
+from soilkit.archives.earthengine import estimate as estimating
 from soilkit.archives.earthengine import layers, tables
+from soilkit.archives.earthengine.cluster import run_on_dask
 from soilkit.archives.earthengine.connecting import connect
 from soilkit.archives.earthengine.images import ChipJob
 from soilkit.archives.earthengine.index import Desk
@@ -155,7 +157,15 @@ class EarthEngineArchive:
             for request, answer in answers:
                 yield request, _settled(request, answer)
 
+    def estimate(
+        self, requests: Iterable[ChipRequest], *, measured: estimating.Measured | None = None
+    ) -> estimating.Estimate:
+        """What fetching these chips will cost; see ``estimate.estimate``."""
+        return estimating.estimate(requests, policy=self.policy, measured=measured)
+
     def _run(self, wanted: list[ChipRequest], job: ChipJob) -> Any:
+        if self.client is not None:
+            return run_on_dask(wanted, job, client=self.client, policy=self.policy)
         return run(wanted, job, policy=self.policy)
 
     def _refusal(self, request: ChipRequest) -> str:

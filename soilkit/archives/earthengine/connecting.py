@@ -54,7 +54,6 @@ _ADVICE = (
     (r"RefreshError|invalid_grant|expired|revoked|invalid authentication", _EXPIRED),
     (r"Please authorize|DefaultCredentialsError|earthengine authenticate", _NO_LOGIN),
     (r"TransportError|ConnectionError|Timeout|ServerNotFound|Max retries|OSError", _NO_NETWORK),
-    (r"MalformedError|FileNotFoundError|service account info|Could not deserialize", _BAD_KEY),
 )  # fmt: skip
 
 
@@ -116,6 +115,8 @@ def connect(
             _initialize(ee, {"credentials": login, "project": wanted, "url": url}, policy)
         except Exception as error:
             ee.Reset()
+            if isinstance(error, ConnectError):
+                raise
             raise ConnectError(advice(error, wanted)) from error
         return _project(ee)
 
@@ -155,9 +156,11 @@ def _service_account(ee: Any, key: Any) -> Any:
     if isinstance(key, Mapping):
         key = json.dumps(dict(key))
     text = os.fspath(key)
-    if text.lstrip().startswith("{"):
-        return ee.ServiceAccountCredentials(key_data=text)
-    return ee.ServiceAccountCredentials(key_file=text)
+    named = {"key_data": text} if text.lstrip().startswith("{") else {"key_file": text}
+    try:
+        return ee.ServiceAccountCredentials(**named)
+    except Exception as error:  # of the client, the login library or the cipher
+        raise ConnectError(f"{_BAD_KEY} ({error})") from error
 
 
 def _key_file() -> str | None:

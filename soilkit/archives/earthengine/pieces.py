@@ -41,11 +41,12 @@ def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, 
     An hour after the end finds the rest of a pass that began before it.
     """
     found, how = layers.layer(source)
-    start, end = (np.datetime64(t, "us") for t in period)
+    start, end = np.datetime64(period[0], "us"), np.datetime64(period[1], "us")
     if not start < end:
         return []
     back = HOUR if found.dated_by == "instant" else 2 * layers.cadence(found)
-    first, last = start - back, end + (HOUR if how.slices else np.timedelta64(0, "us"))
+    first: Any = start - back
+    last: Any = end + (HOUR if how.slices else 0 * HOUR)
     cuts = np.arange(first.astype("datetime64[Y]") + 1, last.astype("datetime64[Y]") + 1)
     edges = [first, *(c for c in cuts.astype("datetime64[us]") if first < c < last), last]
     return list(zip(edges[:-1], edges[1:], strict=True))
