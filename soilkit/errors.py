@@ -78,3 +78,7 @@ class ConnectError(SoilkitError, ConnectionError):
 
 class DependencyError(SoilkitError, ImportError):
     """A package that soilkit needs for this alone is not installed."""
+
+
+class DatasetError(SoilkitError, LookupError):
+    """An archive no longer holds a dataset, a band or a period that an export needs."""
