@@ -14,6 +14,7 @@ from soilkit.archives.earthengine import Policy
 from soilkit.archives.earthengine.images import ChipJob
 from soilkit.archives.earthengine.work import ServiceError
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
+from soilkit.errors import DatasetError
 from tests.helpers_earthengine import (
     BETWEEN_SLICES,
     BETWEEN_ZONES,
@@ -248,3 +249,36 @@ def test_closing_an_export_leaves_nothing_running(archive, stand_in):
 def test_the_version_names_the_assets(archive):
     assert archive.version == open_archive("earthengine").version
     assert archive.version.startswith("earthengine-1-")
+
+
+def test_the_doctor_looks_before_the_first_chip(archive, stand_in):
+    """SMAP10KM ended in August 2022: chips of later dates are refused before they are asked."""
+    request = ask(archive, "smap")
+    late = dataclasses.replace(request, time=np.datetime64("2023-06-01", "us"))
+    before = stand_in.counters.snapshot()["requests"]
+    with pytest.raises(DatasetError, match="smap.*ended"):
+        list(archive.chips([late]))
+    assert stand_in.counters.snapshot()["requests"] == before
+
+
+def test_an_estimate_needs_no_login():
+    archive = open_archive("earthengine", policy=QUICK)
+    grid = Grid("EPSG:32614", 0.0, 0.0, 10.0, 256, 256)
+    request = ChipRequest("dem", "static", "A", np.datetime64("NaT"), ("elevation",), grid)
+    assert archive.estimate([request] * 3).requests == 3
+
+
+def test_chips_come_from_a_dask_cluster_alike(archive):
+    """The same jobs, pickled to workers: here threads of one worker, which share the login."""
+    distributed = pytest.importorskip("distributed")
+    requests = [ask(archive, "sentinel2", number=n, size_px=20) for n in range(3)]
+    here = dict(archive.chips(requests))
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
+    with (
+        distributed.LocalCluster(dashboard_address=None, **options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        there = dict(open_archive("earthengine", policy=QUICK, client=client).chips(requests))
+    assert set(there) == set(requests)
+    for request in requests:
+        np.testing.assert_array_equal(there[request].values, here[request].values)

@@ -16,6 +16,7 @@ from soilkit.archives.earthengine import estimate as estimating
 from soilkit.archives.earthengine import layers, tables
 from soilkit.archives.earthengine.cluster import run_on_dask
 from soilkit.archives.earthengine.connecting import connect
+from soilkit.archives.earthengine.doctor import require
 from soilkit.archives.earthengine.images import ChipJob
 from soilkit.archives.earthengine.index import Desk
 from soilkit.archives.earthengine.layers import GLOBAL, ORBIT, layer
@@ -138,8 +139,12 @@ class EarthEngineArchive:
     ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
         """Yield every request with its chip or its failure, as they come.
 
+        The dataset doctor looks at the sources first: what it doubts is logged.
+
         Raises
         ------
+        DatasetError
+            When an asset is gone, lacks a band or ended before the requested scenes.
         ServiceError
             When the login is refused: nothing else would come either.
         """
@@ -152,6 +157,7 @@ class EarthEngineArchive:
                 wanted.append(request)
         if not wanted:
             return
+        _examine(wanted)
         job = ChipJob(self.connect())
         with contextlib.closing(self._run(wanted, job)) as answers:
             for request, answer in answers:
@@ -184,6 +190,13 @@ class EarthEngineArchive:
         if np.isnat(request.time):
             return f"a scene of {request.source} needs a time"
         return _elsewhen(request) if how.form == ORBIT else ""
+
+
+def _examine(wanted: list[ChipRequest]) -> None:
+    """Have the doctor look at the sources over the requested time."""
+    times = np.array([r.time for r in wanted if not np.isnat(r.time)], "datetime64[us]")
+    period = (times.min(), times.max() + np.timedelta64(1, "D")) if len(times) else (None, None)
+    require(dict.fromkeys(r.source for r in wanted), start=period[0], end=period[1])
 
 
 def _elsewhen(request: ChipRequest) -> str:
