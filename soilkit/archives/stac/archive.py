@@ -119,7 +119,7 @@ class StacArchive:
             When a service does not answer.
         """
         row, period = self._known(source), _period(start, end)
-        found = self._finder.over(tables.places(stations), row, period)
+        found = self._finder.over(tables.places(stations), row, period=period)
         rows = [{"station_id": station, **one} for station, some in found for _, one in some]
         return tables.scenes_table(source, rows)
 
@@ -141,7 +141,7 @@ class StacArchive:
                 f"The catalogue has no series of {source!r}; it has {', '.join(have) or 'none'}. "
                 "Ask chips for images."
             )
-        found = self._finder.over(places, row, _period(start, end))
+        found = self._finder.over(places, row, period=_period(start, end))
         wanted: dict[int, tuple[items.Record, list[str]]] = {}
         for station, some in found:
             for record in (r for group, _ in some for r in group):
@@ -159,7 +159,7 @@ class StacArchive:
             try:
                 values = reader.at_points(record, at.loc[stations].to_numpy(float))
             except (SceneNotFoundError, StoreError) as error:
-                self._finder.leave_out(record, row, str(error))
+                self._finder.leave_out(record, row, reason=str(error))
                 return None
             return id(record), stations, values
 

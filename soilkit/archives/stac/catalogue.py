@@ -14,6 +14,7 @@ from soilkit.archives.stac.shelf import Item, KeptItems, boxes
 from soilkit.errors import CatalogueError
 
 ROOT = "catalog.json"
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what pystac lets through
 _DATES = ("datetime", "start_datetime", "end_datetime", "updated")
 
 
@@ -90,9 +91,10 @@ def _root(path: Path) -> Path:
 
 
 def _broken(path: str, error: Exception) -> CatalogueError:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    first = error.__cause__ or error
+    said = str(first).splitlines()[0] if str(first) else ""
     return CatalogueError(
-        f"{path} cannot be read as STAC ({type(error).__name__}: {said}). Repair or remove this "
+        f"{path} cannot be read as STAC ({type(first).__name__}: {said}). Repair or remove this "
         "file and the link to it."
     )
 
@@ -105,7 +107,7 @@ def _read(path: Path) -> Any:
         if not isinstance(found, pystac.Catalog):
             raise ValueError("it is an item, no catalogue")
         return found
-    except (OSError, ValueError, KeyError, TypeError, pystac.STACError) as error:
+    except (*_BROKEN, pystac.STACError, pystac.STACTypeError) as error:
         raise _broken(str(path), error) from error
 
 
@@ -122,8 +124,8 @@ def _walk(catalogue: Any, path: str) -> Iterator[tuple[str, Item]]:
         try:
             found = link.resolve_stac_object(root=catalogue.get_root()).target
             plain = _plain(found, catalogue) if link.rel == "item" else {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError) as e:
-            raise _broken(str(href), e) from e
+        except (*_BROKEN, pystac.STACError, pystac.STACTypeError) as error:
+            raise _broken(str(href), error) from error
         if link.rel == "item":
             yield "item", plain
         else:

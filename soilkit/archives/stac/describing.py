@@ -33,7 +33,7 @@ def slug(name: str) -> str:
     Examples
     --------
     >>> slug("TxSON__CR200-1"), slug("A__b c")
-    ('TxSON__CR200-1', 'A__b-c-9b12c37d')
+    ('TxSON__CR200-1', 'A__b-c-e4efc978')
     """
     clean = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return clean if clean == name else f"{clean}-{digest(name)[:8]}"
@@ -45,8 +45,10 @@ def footprint(known: np.ndarray, grid: Grid) -> dict[str, Any]:
     ``known`` is (row, col) bool. A swath's edge is straight over a chip, so that the convex hull
     of its pixels is where they are.
     """
-    rows, cols = np.nonzero(known)
-    corners = np.concatenate([[rows + i, cols + j] for i in (0, 1) for j in (0, 1)], axis=1).T
+    rows = np.flatnonzero(known.any(axis=1))
+    first = known[rows].argmax(axis=1)
+    last = known.shape[1] - known[rows, ::-1].argmax(axis=1)  # one beyond the last known pixel
+    corners = np.concatenate([[rows + i, cols] for i in (0, 1) for cols in (first, last)], axis=1).T
     try:
         corners = corners[ConvexHull(corners).vertices]  # counter-clockwise in (row, col)
     except QhullError:

@@ -40,7 +40,7 @@ class Finder:
         self._records: dict[tuple[str, str, str], items.Record | str] = {}
 
     def over(
-        self, places: pd.DataFrame, row: Source, period: tables.Period
+        self, places: pd.DataFrame, row: Source, *, period: tables.Period
     ) -> list[tuple[str, Scenes]]:
         """(station_id, scenes that end in the period, by time) of each place."""
         start, end = period
@@ -86,7 +86,7 @@ class Finder:
                 errors[source] = str(error)
         return errors
 
-    def leave_out(self, record: items.Record, row: Source, reason: str) -> None:
+    def leave_out(self, record: items.Record, row: Source, *, reason: str) -> None:
         """Remember that an item could not be used."""
         self._records[(row.name, record.collection, record.item_id)] = reason
         log.warning("%s: item %s left out: %s", row.name, record.item_id, reason)

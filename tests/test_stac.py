@@ -1,0 +1,507 @@
+"""Any STAC catalogue answers as the other archives do."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+
+from soilkit import contracts, grids, join, sources
+from soilkit.archives.stac import StacArchive, geometry
+from soilkit.contracts import Chip, ChipRequest, Failure
+from soilkit.errors import CatalogueError, UnknownNameError
+from tests import helpers_stac as make
+
+HERE = 36.4, -99.2  # in zone 14
+PERIOD = "2020-06-01", "2020-07-01"
+NAT = np.datetime64("NaT", "us")
+
+
+def one_station():
+    return make.stations(A__1=HERE)
+
+
+def ask(archive, source, *, bands=None, grid=None, station="A__1", row=None, **more):
+    """The answer to a request for the only scene of a source, or for ``row``."""
+    if row is None:
+        row = archive.scenes(one_station(), source, *PERIOD).iloc[0]
+    time = NAT if pd.isna(row.end) else row.end.to_datetime64()
+    bands = bands or tuple(band.name for band in sources.get(source).bands)
+    grid = grid or make.grid_at(*HERE)
+    asked = ChipRequest(source, row.scene_id, station, time, bands, grid, version="", **more)
+    [(_, answer)] = archive.chips([asked])
+    return answer
+
+
+def radar_item(item_id, time, *, geometry=None, assets=(), mode="IW", beams=("VV", "VH"), **more):
+    properties = {"sar:instrument_mode": mode, "sar:polarizations": list(beams), **more}
+    area = geometry or make.around(*HERE)
+    return make.item(item_id, "sentinel-1", geometry=area, time=time, assets=assets, **properties)
+
+
+def radar(folder, items, **options):
+    """An archive whose Sentinel-1 collection has a name of its own."""
+    options = {"collections": {"sentinel1": "sentinel-1"}, **options}
+    return StacArchive(make.write_catalogue(folder, items), **options)
+
+
+def image(folder, name, values, *, grid=None, **profile):
+    grid = grid or make.grid_at(*HERE)
+    return make.raster(folder / f"{name}.tif", values, grid, **profile)
+
+
+def flat(value, *, size=64, dtype="float32"):
+    return np.full((size, size), value, dtype=dtype)
+
+
+# ---- items become scenes -------------------------------------------------------------------------
+
+
+def test_unknown_cloud_cover_is_unknown_and_a_percentage_becomes_a_fraction(tmp_path):
+    area = make.around(*HERE)
+    items = [
+        make.item("known", "sentinel2", geometry=area, time="2020-06-03T17:00:00Z",
+                  **{"eo:cloud_cover": 25.0}),
+        make.item("unknown", "sentinel2", geometry=area, time="2020-06-08T17:00:00Z"),
+    ]  # fmt: skip
+    table = StacArchive(make.write_catalogue(tmp_path, items)).scenes(
+        one_station(), "sentinel2", *PERIOD
+    )
+    contracts.check(table, contracts.SCENES)
+    assert table.cloud_fraction.tolist()[0] == 0.25 and np.isnan(table.cloud_fraction.iloc[1])
+
+
+def test_slices_of_one_pass_are_one_scene_over_the_stations_that_see_both(tmp_path):
+    """Two slices 25 s apart meet at 36.4 N; a third, and the other satellite's, stay apart."""
+    south, north = make.square(-100, 35, -98, 36.4), make.square(-100, 36.4, -98, 38)
+    flight = {"platform": "sentinel-1a", "sat:orbit_state": "ascending"}
+    first, second = (f"2020-06-03T00:10:{s}Z" for s in ("00", "25")), (f"2020-06-03T00:10:{s}Z" for s in ("25", "50"))  # fmt: skip # noqa: E501
+    items = [
+        radar_item("south", tuple(first), geometry=south, **flight),
+        radar_item("north", tuple(second), geometry=north, **flight),
+        radar_item("later", "2020-06-03T00:30:00Z", geometry=south, **flight),
+        radar_item("other", "2020-06-03T00:10:20Z", geometry=south, platform="sentinel-1b"),
+    ]
+    archive = radar(tmp_path, items)
+    table = archive.scenes(make.stations(A__1=HERE, B__1=(37.0, -99.2)), "sentinel1", *PERIOD)
+    mine = table[table.station_id == "A__1"].set_index("scene_id")
+
+    assert set(mine.index) == {"south+north", "later", "other"}
+    merged = mine.loc["south+north"]
+    assert (merged.start, merged.end) == (
+        pd.Timestamp("2020-06-03T00:10"),
+        pd.Timestamp("2020-06-03T00:10:50"),
+    )
+    assert merged.valid_fraction == 1 and 0.3 < mine.valid_fraction["later"] < 0.7
+    assert merged.orbit == "ascending"
+    assert table[table.station_id == "B__1"].scene_id.tolist() == ["north"]
+
+
+def test_a_pass_across_the_end_of_the_period_is_not_cut_in_two(tmp_path):
+    """The scene ends with its last slice, after midnight: it belongs to the next period whole."""
+    items = [
+        radar_item("a", ("2020-06-30T23:59:30Z", "2020-06-30T23:59:55Z")),
+        radar_item("b", ("2020-06-30T23:59:55Z", "2020-07-01T00:00:20Z")),
+    ]
+    archive = radar(tmp_path, items)
+    assert archive.scenes(one_station(), "sentinel1", *PERIOD).empty
+    later = archive.scenes(one_station(), "sentinel1", "2020-07-01", "2020-08-01")
+    assert later.scene_id.tolist() == ["a+b"]
+
+
+def test_other_radar_modes_and_single_polarisation_are_left_out_and_named(tmp_path, caplog):
+    items = [
+        radar_item("good", "2020-06-03T00:10:00Z"),
+        radar_item("wide", "2020-06-04T00:10:00Z", mode="EW"),
+        radar_item("single", "2020-06-05T00:10:00Z", beams=("VV",)),
+    ]
+    archive = radar(tmp_path, items)
+    with caplog.at_level(logging.WARNING):
+        table = archive.scenes(one_station(), "sentinel1", *PERIOD)
+    assert table.scene_id.tolist() == ["good"]
+    assert dict(archive.left_out[["item_id", "reason"]].to_numpy()) == {
+        "wide": "instrument mode EW, wanted IW",
+        "single": "polarisations VV, wanted VV and VH",
+    }
+    assert "2 items left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "source, time, start, end",
+    [
+        ("smap", "2020-06-02T00:00:00Z", "2020-06-02", "2020-06-05"),  # dated by its start
+        ("smap_l4", "2020-06-02T01:30:00Z", "2020-06-02", "2020-06-02T03:00"),  # by its middle
+        ("gldas", "2020-06-02T03:00:00+02:00", "2020-06-02T01:00", "2020-06-02T01:00"),  # instant
+        ("smap", ("2020-06-02T00:00:00Z", "2020-06-04T23:59:59Z"),
+         "2020-06-02", "2020-06-04T23:59:59"),
+    ],
+)  # fmt: skip
+def test_a_composite_ends_where_its_source_says(tmp_path, source, time, start, end):
+    """A lone datetime is what the source is dated by: age never runs from a composite's start."""
+    items = [make.item("x", source, geometry=make.around(*HERE), time=time)]
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    row = archive.scenes(one_station(), source, *PERIOD).iloc[0]
+    assert (row.start, row.end) == (pd.Timestamp(start), pd.Timestamp(end))
+
+
+def test_a_bounding_box_tells_nothing_of_a_swath(tmp_path):
+    """A radar item whose geometry is its own box, or none, may be empty at the station."""
+    box = geometry.polygon([-100, 35, -98, 38])
+    boxed = radar_item("box", "2020-06-03T00:10:00Z", geometry=box)
+    nothing = {**radar_item("none", "2020-06-04T00:10:00Z", geometry=box), "geometry": None}
+    table = radar(tmp_path, [boxed, nothing]).scenes(one_station(), "sentinel1", *PERIOD)
+    assert table.scene_id.tolist() == ["box", "none"]
+    assert table.valid_fraction.isna().all()
+
+
+def test_a_footprint_with_a_hole_does_not_cover_the_hole():
+    outer = [[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]
+    hole = [[1, 1], [2, 1], [2, 2], [1, 2], [1, 1]]
+    far = [[[10, 0], [12, 0], [12, 2], [10, 2], [10, 0]]]
+    area = {"type": "MultiPolygon", "coordinates": [[outer, hole], far]}
+    points = np.array([[0.5, 0.5], [1.5, 1.5], [3, 3], [11, 1], [6, 1]])
+    assert geometry.covered(area, points).tolist() == [True, False, True, True, False]
+
+
+def test_ids_with_colons_slashes_and_plus_signs_make_scene_ids_that_can_be_files(tmp_path):
+    odd = radar_item("urn:s1/2020+06%", "2020-06-03T00:10:00Z",
+                     assets={"vv": image(tmp_path, "v", flat(-9.0)), "vh": image(tmp_path, "h", flat(-15.0))})  # fmt: skip # noqa: E501
+    odd_file = {**odd}
+    archive = radar(tmp_path / "c", [{**odd_file, "id": "urn:s1 2020+06%"}])
+    row = archive.scenes(one_station(), "sentinel1", *PERIOD).iloc[0]
+    assert not set(row.scene_id) & set(":/+")
+    assert isinstance(ask(archive, "sentinel1", bands=("VV",), row=row), Chip)
+
+
+# ---- collections and assets ----------------------------------------------------------------------
+
+
+def optical(folder, assets, **options):
+    """An archive with one Sentinel-2 L2A item."""
+    properties = options.pop("properties", {})
+    items = [
+        make.item("x", "sentinel-2-l2a", geometry=make.around(*HERE), time="2020-06-03T17:00:00Z",
+                  assets=assets, **properties)
+    ]  # fmt: skip
+    return StacArchive(make.write_catalogue(folder, items), **options)
+
+
+@pytest.mark.parametrize(
+    "key, told",
+    [
+        ("B04", {}),
+        ("red", {}),
+        ("visual", {"eo:bands": [{"name": "B02"}, {"name": "B04", "common_name": "red"}]}),
+        ("image", {"bands": [{"name": "blue"}, {"name": "x", "eo:common_name": "red"}]}),
+    ],
+)
+def test_a_band_is_found_by_key_name_or_common_name(tmp_path, key, told):
+    values = np.stack([flat(100, dtype="uint16"), flat(900, dtype="uint16")])
+    asset = {"href": image(tmp_path, "i", values if told else values[1]), **told}
+    archive = optical(tmp_path, {"thumbnail": {"href": "t.png"}, key: asset})
+    chip = ask(archive, "sentinel2", bands=("B4",))
+    assert (chip.values == 900).all()
+
+
+def test_collections_and_assets_can_be_named_by_hand(tmp_path):
+    values = np.stack([flat(100, dtype="uint16"), flat(900, dtype="uint16")])
+    items = [
+        make.item("x", "mine", geometry=make.around(*HERE), time="2020-06-03T17:00:00Z",
+                  assets={"stack": image(tmp_path, "i", values)})
+    ]  # fmt: skip
+    path = make.write_catalogue(tmp_path, items)
+    named = {"collections": {"sentinel2": "mine"}, "assets": {"sentinel2": {"B4": ("stack", 2)}}}
+    assert (ask(StacArchive(path, **named), "sentinel2", bands=("B4",)).values == 900).all()
+    with pytest.raises(UnknownNameError, match="no collection 'other' for sentinel2; it has mine"):
+        StacArchive(path, collections={"sentinel2": "other"})
+
+
+def test_level_2a_is_named_as_not_the_papers(tmp_path):
+    archive = optical(tmp_path, {})
+    note = archive.served.set_index("source").note["sentinel2"]
+    assert "Level-2A" in note and "Level-1C" in note
+
+
+def test_defaults_of_a_collections_assets_hold_for_its_items(tmp_path):
+    items = [
+        make.item("x", "sentinel-2-l2a", geometry=make.around(*HERE), time="2020-06-03T17:00:00Z",
+                  assets={"b": image(tmp_path, "i", flat(900, dtype="uint16"))})
+    ]  # fmt: skip
+    told = {"sentinel-2-l2a": {"item_assets": {"b": {"bands": [{"name": "B04"}]}}}}
+    archive = StacArchive(make.write_catalogue(tmp_path, items, collections=told))
+    assert (ask(archive, "sentinel2", bands=("B4",)).values == 900).all()
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "told, properties, wanted",
+    [
+        ({}, {}, 3000),  # nothing said: stored as it is
+        ({"raster:bands": [{"scale": 1e-4, "offset": 0}]}, {}, 3000),
+        ({"raster:bands": [{"scale": 1e-4, "offset": -0.1}]}, {}, 2000),
+        ({"raster:scale": 2e-4, "raster:offset": 0.0}, {}, 6000),
+        ({}, {"s2:processing_baseline": "04.00"}, 2000),  # raised by 1,000, and nobody says so
+        ({}, {"s2:processing_baseline": "03.01"}, 3000),
+        ({"raster:bands": [{"scale": 1e-4, "offset": -0.1}]},
+         {"earthsearch:boa_offset_applied": True, "s2:processing_baseline": "05.00"}, 3000),
+    ],
+)  # fmt: skip
+def test_optical_numbers_become_those_of_the_harmonised_collection(
+    tmp_path, told, properties, wanted
+):
+    asset = {"href": image(tmp_path, "i", flat(3000, dtype="uint16")), **told}
+    chip = ask(optical(tmp_path, {"B04": asset}, properties=properties), "sentinel2", bands=("B4",))
+    np.testing.assert_allclose(chip.values, wanted, rtol=1e-6)
+
+
+def test_a_files_own_scale_is_applied_where_the_item_says_nothing(tmp_path):
+    """SoilGrids as 0.1 %: 31.5 % of sand is 315 g/kg, which is what is stored."""
+    path = image(tmp_path, "s", flat(315, dtype="int16"), scales=(0.1,), offsets=(0.0,))
+    plain = image(tmp_path, "p", flat(315, dtype="int16"))
+    items = [make.item("x", "soilgrids", geometry=make.around(*HERE), time="2020-01-01T00:00:00Z",
+                       assets={"sand": path, "clay": plain})]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    chip = ask(archive, "soilgrids", bands=("sand", "clay"))
+    np.testing.assert_allclose(chip.values, 315, rtol=1e-6)
+
+
+def checkerboard(low, high):
+    rows, cols = np.indices((64, 64))
+    return np.where((rows + cols) % 2, low, high).astype("float32")
+
+
+def test_decibels_are_averaged_in_linear_power(tmp_path):
+    """Half the ground at 0 dB and half at -20 dB is -2.97 dB, far from the mean of -10."""
+    path = image(tmp_path, "v", checkerboard(-20, 0))
+    archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": path})])
+    coarse = make.grid_at(*HERE, size_px=4, pixel_size_m=160)
+    chip = ask(archive, "sentinel1", bands=("VV",), grid=coarse)
+    np.testing.assert_allclose(chip.values, 10 * np.log10(0.505), atol=0.02)
+
+
+def test_linear_power_is_converted_and_empty_power_is_no_data(tmp_path):
+    power = flat(0.1)
+    power[:, :8] = 0
+    path = image(tmp_path, "v", power)
+    items = [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": path})]
+    archive = radar(tmp_path, items, units={"sentinel1": "power"})
+    values = ask(archive, "sentinel1", bands=("VV",)).values[0]
+    assert np.isnan(values[:, :8]).all()
+    np.testing.assert_allclose(values[:, 9:], -10, atol=1e-5)
+
+
+def test_an_angle_is_no_backscatter(tmp_path):
+    path = image(tmp_path, "a", checkerboard(30, 40))
+    archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z", assets={"angle": path})])
+    coarse = make.grid_at(*HERE, size_px=4, pixel_size_m=160)
+    chip = ask(archive, "sentinel1", bands=("angle",), grid=coarse)
+    np.testing.assert_allclose(chip.values, 35, atol=0.05)
+
+
+def test_classes_are_taken_from_the_nearest_pixel_and_never_mixed(tmp_path):
+    path = image(tmp_path, "c", checkerboard(20, 40).astype("uint8"), grid=make.grid_at(*HERE, crs="EPSG:32615"))  # fmt: skip # noqa: E501
+    items = [make.item("x", "land_cover", geometry=make.around(*HERE), time="2020-01-01T00:00:00Z",
+                       assets={"discrete_classification": path})]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    values = ask(archive, "land_cover", grid=make.grid_at(*HERE, size_px=16)).values
+    assert set(np.unique(values)) == {20.0, 40.0}
+
+
+def test_no_data_is_left_out_of_every_mean(tmp_path):
+    """Beside a hole of -9999 that only the item knows of, all pixels keep their 7."""
+    values = flat(7.0)
+    values[20:30, 20:30] = -9999
+    grid = make.grid_at(*HERE)
+    shifted = grids.Grid(grid.crs, grid.left_m + 3, grid.top_m - 3, 10.0, 60, 60)
+    told = {"href": image(tmp_path, "d", values, grid=grid), "raster:bands": [{"nodata": -9999}]}
+    items = [make.item("x", "nasadem", geometry=make.around(*HERE), time="2000-02-11T00:00:00Z",
+                       assets={"elevation": told})]  # fmt: skip
+    found = ask(StacArchive(make.write_catalogue(tmp_path, items)), "dem", grid=shifted).values[0]
+    assert np.isnan(found).sum() >= 80
+    np.testing.assert_array_equal(found[np.isfinite(found)], 7.0)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32614", "EPSG:32615", "EPSG:32613"])
+def test_an_image_of_any_zone_lands_where_it_belongs(tmp_path, crs):
+    """Pixels that hold their own longitude come back as the chip's, to a tenth of a pixel."""
+    place = 36.4, -96.02  # beside the border of zones 14 and 15
+    grid = make.grid_at(*place, size_px=400, pixel_size_m=10.0, crs=crs)
+    longitude, _ = grids.lonlat(grid)
+    path = image(tmp_path, "lon", longitude, grid=grid)  # float64
+    items = [make.item("x", "dem", geometry=make.around(*place), time="2000-02-11T00:00:00Z",
+                       assets={"elevation": path})]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    target = grids.chip_grid(*place, size_px=256, pixel_size_m=10.0)
+    row = archive.scenes(make.stations(A__1=place), "dem", *PERIOD).iloc[0]
+    values = ask(archive, "dem", grid=target, row=row).values[0]
+    pixel_degrees = 10 / 111_000 / np.cos(np.deg2rad(36.4))
+    # float32 tells longitudes of 96 degrees apart by 8e-6
+    np.testing.assert_allclose(values, grids.lonlat(target)[0], atol=0.1 * pixel_degrees + 8e-6)
+
+
+def test_tiles_of_one_scene_are_joined_without_a_seam(tmp_path):
+    """Two tiles that overlap by ten pixels, each knowing its own half."""
+    grid = make.grid_at(*HERE)
+    slope = np.arange(64, dtype="float32")[None].repeat(64, axis=0)
+    west, east = slope.copy(), slope.copy()
+    west[:, 37:], east[:, :27] = np.nan, np.nan
+    items = [
+        make.item(name, "nasadem", geometry=make.around(*HERE), time="2000-02-11T00:00:00Z",
+                  assets={"elevation": image(tmp_path, name, values, grid=grid)})
+        for name, values in (("west", west), ("east", east))
+    ]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    assert len(archive.scenes(one_station(), "dem", *PERIOD)) == 1
+    np.testing.assert_array_equal(ask(archive, "dem", grid=grid).values[0], slope)
+
+
+def test_a_coarse_series_holds_the_pixel_of_each_station(tmp_path):
+    """GLDAS pixels carry their number; a station takes the one that it stands in."""
+    grid = grids.Grid("EPSG:4326", -99.5, 37.0, 0.25, 4, 4)
+    path = image(tmp_path, "g", np.arange(16, dtype="float32").reshape(4, 4), grid=grid)
+    area = make.square(-99.5, 36, -98.5, 37)
+    assets = {"SoilMoi0_10cm_inst": path}
+    items = [
+        make.item("a", "gldas", geometry=area, time="2020-06-03T00:00:00Z", assets=assets),
+        make.item("gone", "gldas", geometry=area, time="2020-06-03T03:00:00Z",
+                  assets={"SoilMoi0_10cm_inst": tmp_path / "missing.tif"}),
+        make.item("bare", "gldas", geometry=area, time="2020-06-03T06:00:00Z"),
+    ]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    places = make.stations(A__1=(36.9, -99.4), A__2=(36.1, -98.6), A__3=(36.49, -99.01))
+    table = archive.series(places, "gldas", *PERIOD)
+    assert table.SoilMoi0_10cm_inst.tolist() == [0.0, 15.0, 9.0]
+    assert set(table.scene_id) == {"a"}
+    reasons = archive.left_out.set_index("item_id").reason
+    assert "missing.tif" in reasons["gone"]
+    assert "item bare has no asset for gldas SoilMoi0_10cm_inst" in reasons["bare"]
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_catalogue_is_refused(tmp_path):
+    with pytest.raises(CatalogueError, match="no STAC catalogue at .*wanted a catalog.json"):
+        StacArchive(tmp_path)
+
+
+def test_a_broken_file_of_a_catalogue_is_named(tmp_path):
+    path = make.write_catalogue(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
+    (tmp_path / "sentinel-1" / "x.json").write_text('{"type": "Feature", ')
+    with pytest.raises(CatalogueError, match="x.json cannot be read as STAC .*JSON"):
+        StacArchive(path)
+    (tmp_path / "sentinel-1" / "x.json").unlink()
+    with pytest.raises(CatalogueError, match="x.json cannot be read as STAC"):
+        StacArchive(path)
+    path.write_text('{"hello": "world"}')
+    with pytest.raises(CatalogueError, match="catalog.json cannot be read as STAC"):
+        StacArchive(path)
+
+
+def test_an_unknown_source_is_refused_with_the_collections_that_there_are(tmp_path):
+    archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
+    with pytest.raises(UnknownNameError, match="does not serve 'smap'.*collections are sentinel-1"):
+        archive.scenes(one_station(), "smap", *PERIOD)
+    with pytest.raises(UnknownNameError, match="no series of 'sentinel1'"):
+        archive.series(one_station(), "sentinel1", *PERIOD)
+
+
+def test_an_item_without_an_asset_fails_by_name_and_the_others_come(tmp_path):
+    good = image(tmp_path, "v", flat(-9.0))
+    items = [
+        radar_item("good", "2020-06-03T00:10:00Z", assets={"vv": good}),
+        radar_item("bare", "2020-06-04T00:10:00Z", assets={"vh": good}),
+    ]
+    archive = radar(tmp_path, items)
+    table = archive.scenes(one_station(), "sentinel1", *PERIOD)
+    answers = {
+        r.scene_id: ask(archive, "sentinel1", bands=("VV",), row=r) for r in table.itertuples()
+    }  # noqa: E501
+    assert isinstance(answers["good"], Chip)
+    assert answers["bare"] == Failure(
+        "item bare has no asset for sentinel1 VV; it has vh", permanent=True
+    )
+
+
+def spoiled(folder, path):
+    items = [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": path})]
+    return ask(radar(folder, items), "sentinel1", bands=("VV",))
+
+
+def test_a_missing_file_is_asked_for_again_another_time(tmp_path):
+    failure = spoiled(tmp_path, tmp_path / "gone.tif")
+    assert "gone.tif cannot be read" in failure.reason and not failure.permanent
+
+
+def test_an_image_without_a_crs_is_refused_even_with_control_points(tmp_path):
+    """Radar in radar geometry has only ground control points: nothing to warp, nothing in dB."""
+    with rasterio.open(tmp_path / "raw.tif", "w", driver="GTiff", count=1, height=64, width=64,
+                       dtype="float32") as file:  # fmt: skip
+        file.write(flat(200.0), 1)
+    assert "has no CRS" in spoiled(tmp_path / "a", tmp_path / "raw.tif").reason
+    points = [rasterio.control.GroundControlPoint(r, c, HERE[1] + c / 1e4, HERE[0] - r / 1e4)
+              for r, c in ((0, 0), (0, 63), (63, 0), (63, 63))]  # fmt: skip
+    with rasterio.open(tmp_path / "raw.tif", "r+") as file:
+        file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+    assert "only ground control points" in spoiled(tmp_path / "b", tmp_path / "raw.tif").reason
+
+
+def test_an_image_without_one_valid_pixel_is_a_counted_failure(tmp_path):
+    failure = spoiled(tmp_path, image(tmp_path, "v", flat(np.nan)))
+    assert failure == Failure("x holds nothing over A__1.", permanent=True)
+    elsewhere = image(tmp_path, "w", flat(-9.0), grid=make.grid_at(36.0, -99.0))
+    assert spoiled(tmp_path / "c", elsewhere) == failure
+
+
+def test_a_source_without_scenes_in_its_bound_drops_every_reading_and_counts_them(tmp_path):
+    archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
+    table = archive.scenes(one_station(), "sentinel1", "2021-01-01", "2021-02-01")
+    contracts.check(table, contracts.SCENES)
+    assert table.empty
+    scenes = archive.scenes(one_station(), "sentinel1", *PERIOD)
+    readings = pd.DataFrame(
+        {
+            "sensor_id": "A__1__x__0.05__0.05",
+            "time": pd.date_range("2020-06-05", periods=48, freq="h").as_unit("us"),
+            "soil_moisture_m3_m3": 0.2,
+            "flag": "G",
+        }
+    )
+    bounds = {"sentinel1": pd.Timedelta("1h")}
+    joined = join.anchored_join(readings, scenes, one_station(), bounds=bounds)
+    assert joined.samples.empty and joined.drops["count"].sum() == 48
+
+
+def test_another_time_or_date_of_an_item_makes_another_version(tmp_path):
+    def version(name, time, **options):
+        return radar(tmp_path / name, [radar_item("x", time)], **options).version
+
+    first = version("a", "2020-06-03T00:10:00Z")
+    assert first.startswith("stac-test-")
+    assert version("b", "2020-06-03T00:10:00Z") == first
+    assert version("c", "2020-06-03T00:10:01Z") != first
+    assert version("d", "2020-06-03T00:10:00Z", units={"sentinel1": "power"}) != first
+
+
+def test_closing_the_generator_early_leaves_no_thread_behind(tmp_path):
+    import threading
+
+    path = image(tmp_path, "v", flat(-9.0))
+    items = [radar_item(f"x{n:02d}", f"2020-06-{n + 1:02d}T00:10:00Z", assets={"vv": path})
+             for n in range(28)]  # fmt: skip
+    archive = radar(tmp_path, items)
+    table = archive.scenes(one_station(), "sentinel1", *PERIOD)
+    grid = make.grid_at(*HERE)
+    asked = [
+        ChipRequest("sentinel1", r.scene_id, "A__1", r.end.to_datetime64(), ("VV",), grid)
+        for r in table.itertuples()
+    ]
+    before = threading.active_count()
+    answers = archive.chips(iter(asked))
+    assert isinstance(next(answers)[1], Chip)
+    answers.close()
+    assert threading.active_count() == before
+    assert len(dict(archive.chips(asked))) == 28
