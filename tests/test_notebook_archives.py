@@ -1,0 +1,107 @@
+"""Notebook 10 on every archive: the road is the same, only where pixels come from differs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import chips, contracts, insitu, reports
+from soilkit.archives import open_archive
+from soilkit.archives.stac.export import export_world
+from tests.stand_in_ee.fixtures import PROJECT, stand_in_environment
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "10_build_dataset.ipynb"
+SPAN = {"start": "2019-05-01", "end": "2019-06-15"}
+WORLD = {"seed": 0, "n_stations": 4, "revisit_days": 12}
+TABLES = {
+    "stations": contracts.STATIONS, "observations": contracts.OBSERVATIONS,
+    "scenes": contracts.SCENES, "samples": contracts.SAMPLES, "drops": contracts.DROPS,
+    "features": contracts.FEATURES,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    """Runs the notebook on an archive, once each; the same readings on every road."""
+    folder = tmp_path_factory.mktemp("archives")
+    world = open_archive("synthetic", **WORLD, **SPAN)
+    world.world.write_ismn(folder / "ismn_synthetic.zip")
+    common = {"ismn_archive": str(folder / "ismn_synthetic.zip"), **SPAN}
+    done = {}
+
+    def run(name, **parameters):
+        if name not in done:
+            out = {"archive": name, "out_dir": str(folder / name)}
+            page = reports.run(NOTEBOOK, common | out | parameters, folder / f"{name}_report")
+            done[name] = folder / name, page.read_text(encoding="utf-8")
+        return done[name]
+
+    run.world, run.folder = world, folder
+    return run
+
+
+@pytest.fixture
+def synthetic(road):
+    return road("synthetic", **WORLD)
+
+
+@pytest.fixture
+def stac(road):
+    stations = insitu.read_stations(road.folder / "ismn_synthetic.zip")
+    period = pd.Timestamp(SPAN["start"]) - pd.Timedelta("20D"), pd.Timestamp(SPAN["end"])
+    how = {"stations": stations, "period": period, "progress": False}
+    return road("stac", catalogue=str(export_world(road.world, road.folder / "catalogue", **how)))
+
+
+@pytest.fixture
+def earthengine(road, stand_in, monkeypatch):
+    with stand_in_environment(road.folder, url=stand_in.url) as variables:
+        monkeypatch.setenv("IPYTHONDIR", variables["IPYTHONDIR"])
+        result = road("earthengine", project=PROJECT, go_ahead=True)
+    if not hasattr(road, "asked"):  # the server forgets between tests
+        road.asked = stand_in.counters.snapshot()
+    return result
+
+
+@pytest.mark.parametrize("name", ["synthetic", "stac", "earthengine"])
+def test_every_road_leaves_the_same_tables_and_counts_every_reading(request, name):
+    folder, html = request.getfixturevalue(name)
+    tables = {table: pd.read_parquet(folder / f"{table}.parquet") for table in TABLES}
+    for table, schema in TABLES.items():
+        contracts.check(tables[table], schema)
+    assert len(tables["observations"]) == len(tables["samples"]) + tables["drops"]["count"].sum()
+    assert len(tables["samples"]) >= 5
+    assert reports.external_loads(html) == []
+    assert f"archive {name}, version" in html
+
+
+def test_the_world_and_its_own_catalogue_give_the_same_samples(synthetic, stac):
+    """Scene names aside: a file's name says at which station it lies."""
+    ours, theirs = (pd.read_parquet(folder / "samples.parquet") for folder, _ in (synthetic, stac))
+    same = [c for c in ours.columns if not c.endswith("_scene")]
+    pd.testing.assert_frame_equal(ours[same], theirs[same], rtol=1e-5, check_categorical=False)
+
+
+def test_the_world_and_its_own_catalogue_give_the_same_chips(synthetic, stac):
+    """The files lie on the chips' own pixels: equal but for one step of the store's packing."""
+    ours, theirs = (chips.open_store(folder / "chips.zarr") for folder, _ in (synthetic, stac))
+    left, right = (pd.read_parquet(folder / "samples.parquet") for folder, _ in (synthetic, stac))
+    for mine, other in zip(left.itertuples(), right.itertuples(), strict=True):
+        for source in ours.sources:
+            scene = getattr(mine, f"{source}_scene"), getattr(other, f"{source}_scene")
+            a = ours.read(source, scene[0], mine.station_id).values
+            b = theirs.read(source, scene[1], other.station_id).values
+            assert (np.isfinite(a) == np.isfinite(b)).all()
+            np.testing.assert_allclose(a, b, atol=1.01 * ours.packing(source).scale)
+
+
+def test_earth_engine_is_asked_for_each_chip_once_after_saying_what_it_costs(earthengine, road):
+    """What the store holds is what the server answered, and not a request more."""
+    folder, html = earthengine
+    store = chips.open_store(folder / "chips.zarr")
+    held = sum((store.index(source)["data_sha256"] != "").sum() for source in store.sources)
+    answered = road.asked["pixels"]
+    assert held > 20 and len(answered) == held and set(answered.values()) == {1}
+    assert f"{held} chips to fetch" in html and "EECU" in html
+    assert road.asked["most_in_flight"] <= 32
