@@ -39,6 +39,7 @@ except ImportError:  # no wheel for this platform
 # A published record holds 17 million numbers of one or two bytes, 24 MB; two of them are in memory
 # at a time. Ten bytes a number, the most that the format can take, would make 173 MB.
 MAX_RECORD_BYTES = 192 * 2**20
+PIECE_BYTES = 2**18
 WRITE_LEVEL = 1
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
@@ -150,8 +151,10 @@ class RecordStream:
         """Fill ``out``; nothing at the stream's end, unless it is wanted whole."""
         done = 0
         try:
-            while done < out.size and (n := stream.readinto(out[done:])):  # type: ignore[attr-defined]
-                done += n
+            # Piece by piece: a gzip file reads into memory of its own before it fills ours.
+            while done < out.size and (piece := stream.read(min(out.size - done, PIECE_BYTES))):
+                out[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+                done += len(piece)
         except EOFError as error:
             raise self._cut(number, "the gzip stream ends") from error
         except tuple(_INFLATE_ERRORS) as error:
