@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts, grids, sources
-from soilkit.archives import open_archive
+from soilkit.archives import all_scenes, open_archive
 from soilkit.archives.stac.export import Layout, export_world
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
@@ -228,6 +228,19 @@ def test_an_unknown_source_is_refused_by_name(archive, stations):
         archive.scenes(stations, "palsar", *PERIOD)
     with pytest.raises(UnknownNameError, match="no series of 'dem'"):
         archive.series(stations, "dem", *PERIOD)
+
+
+def test_scenes_of_several_sources_stand_in_one_table_of_the_same_rows(archive, stations):
+    """Source after source, with names as categories: as text they would cost gigabytes."""
+    names = ["sentinel1", "smap", "dem"]
+    table = all_scenes(archive, stations, sources=names, start=PERIOD[0], end=PERIOD[1])
+    parts = [archive.scenes(stations, name, *PERIOD).astype(object) for name in names]
+
+    contracts.check(table, contracts.SCENES)
+    texts = ["source", "scene_id", "station_id", "orbit"]
+    assert all(isinstance(table[name].dtype, pd.CategoricalDtype) for name in texts)
+    expected = pd.concat(parts, ignore_index=True).astype(str)
+    pd.testing.assert_frame_equal(table.astype(object).astype(str), expected)
 
 
 def test_stations_without_coordinates_are_refused(archive, stations):

@@ -4,11 +4,19 @@ import importlib
 from typing import Any
 
 from soilkit.archives.confirming import confirm
+from soilkit.archives.gathering import all_scenes
 from soilkit.archives.synthetic import SyntheticArchive
 from soilkit.contracts import Archive
 from soilkit.errors import UnknownNameError
 
-__all__ = ["ARCHIVES", "Archive", "SyntheticArchive", "confirm", "open_archive"]
+__all__ = [
+    "ARCHIVES",
+    "Archive",
+    "SyntheticArchive",
+    "all_scenes",
+    "confirm",
+    "open_archive",
+]
 
 # Where each archive's class lives: its module is loaded when it is asked for, since the clients
 # behind some of them take seconds to import.
