@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 BASE_URL = "https://storage.googleapis.com/eoscience-public/soil_moisture_retrieval_data"
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 TIMEOUT_S = (10, 60)  # to connect, and between two pieces
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16  # what a cut connection can lose
 _RETRIED = {408, 429, 500, 502, 503, 504}
 
 
