@@ -165,8 +165,8 @@ class _Work:
 
     def _wanted(self, source: Source, period: tuple[Any, Any]) -> pd.DataFrame:
         """The scenes that are exported: all of the period, or those near the anchor's."""
-        start, end = (np.datetime64(t, "us") for t in period)
-        start -= READING_AGE  # the first reading of the period looks back at its anchor
+        start = pd.Timestamp(period[0]) - pd.Timedelta(READING_AGE)  # the first reading looks back
+        end = pd.Timestamp(period[1])
         if source.is_static or source.name == ANCHOR or self.layout.every:
             return self.archive.scenes(self.places, source.name, start, end)
         age = sources.bounds(ANCHOR, [source.name])[source.name]

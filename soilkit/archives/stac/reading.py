@@ -153,16 +153,16 @@ def _warped(layer: Layer, values: np.ndarray, patch: rasters.Patch, how: tuple[G
     """One band on a grid; backscatter is averaged in linear power."""
     grid, way = how
     radar = layer.band.unit == DECIBEL
-    if radar and layer.unit != POWER:
-        values = np.float32(10) ** (values / np.float32(10))
+    if radar:
+        power = values if layer.unit == POWER else np.float32(10) ** (values / np.float32(10))
+        values = np.where(power > 0, power, np.float32(np.nan))  # some borders are filled with 0
     whole = rasters.Patch(values[None], patch.crs, patch.transform, (1.0,), (0.0,))
     found = whole.on_grid(grid, resampling=way)[0]
     return _decibel(found) if radar else found
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:
-    known = np.where(power > 0, power, np.float32(np.nan))
-    return np.float32(10) * np.log10(known)
+    return np.float32(10) * np.log10(np.where(power > 0, power, np.float32(np.nan)))
 
 
 def _linear(
