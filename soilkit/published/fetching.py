@@ -172,8 +172,10 @@ def _start(answer: requests.Response, have: int) -> int:
     if answer.status_code == 200:
         return 0
     said = answer.headers.get("Content-Range", "").removeprefix("bytes ")
-    first = said.split("/")[0].split("-")[0]
-    return int(first) if first.isdigit() and int(first) <= have else have
+    first = said.split("-")[0]
+    if answer.status_code == 206 and first != str(have):
+        raise _Broken(f"bytes from {have} on were wanted, {said or 'unnamed ones'} came")
+    return have
 
 
 def _promise(answer: requests.Response) -> _Promise:
