@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from soilkit import contracts, reports
+from soilkit.reports.__main__ import SYNTHETIC, us_10day
 from soilkit.reports.runner import declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -17,11 +18,13 @@ SMALL = {
     "00_start_here": {"n_stations": 12},
     "10_build_dataset": {"n_stations": 15, "start": "2019-03-01", "end": "2019-12-01"},
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
+    "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
     "40_map_a_region": {"n_stations": 15, "region_km": 5.12},
 }
 # The order is that of the road: 10 writes what the others read, 20 and 24 what 31 and 40 read.
 ROAD = [path.stem for path in ALL]
+FOLDERS = {section.notebook: section.folder for section in SYNTHETIC.sections}
 MEANINGS = {
     "archive": str, "out_dir": str, "seed": int, "n_stations": int, "preset": str, "epochs": int,
 }  # fmt: skip
@@ -36,7 +39,8 @@ def built(tmp_path_factory):
     def run(stem):
         for name in ROAD[: ROAD.index(stem) + 1]:
             if name not in done:
-                parameters = {"out_dir": str(folder / "data")} | SMALL.get(name, {})
+                data = folder / "data" / FOLDERS.get(name, "")
+                parameters = {"out_dir": str(data)} | SMALL.get(name, {})
                 done[name] = reports.run(NOTEBOOKS / f"{name}.ipynb", parameters, folder / "report")
         return done[stem]
 
@@ -102,8 +106,6 @@ def test_shared_parameters_keep_their_meaning_and_type(path):
 
 def test_the_real_run_is_named_in_the_reports():
     """The report on real stations is built wherever the data are at hand."""
-    from soilkit.reports.__main__ import us_10day
-
     book = us_10day(Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data"))
     known = declared(NOTEBOOKS / "24_tabular_baselines.ipynb")
     for section in book.sections:

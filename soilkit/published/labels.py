@@ -65,7 +65,7 @@ class Labels:
     ----------
     stations : stations table
     observations : observations table with *all* flags, so that a flagged reading is told from none
-    flags : tuple of text, the flags accepted
+    flags : tuple of text, the flags accepted; None accepts all
     max_distance_m : float, m; a station of the right name that stands farther off is another place
     """
 
@@ -74,7 +74,7 @@ class Labels:
         stations: pd.DataFrame,
         observations: pd.DataFrame,
         *,
-        flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
+        flags: tuple[str, ...] | None = rules.DEFAULT_FLAGS,
         max_distance_m: float = naming.MAX_DISTANCE_M,
     ) -> None:
         check(stations, STATIONS)
@@ -100,7 +100,7 @@ class Labels:
         cls,
         path: str | Path,
         *,
-        flags: tuple[str, ...] = rules.DEFAULT_FLAGS,
+        flags: tuple[str, ...] | None = rules.DEFAULT_FLAGS,
         cache_dir: str | Path | None = None,
         progress: bool = True,
     ) -> "Labels":
@@ -109,7 +109,7 @@ class Labels:
         Parameters
         ----------
         path, cache_dir, progress : as in ``insitu.read_ismn``
-        flags : tuple of text, the flags accepted
+        flags : tuple of text, the flags accepted; None accepts all
         """
         how: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
         stations = insitu.read_stations(path, without_coordinates="drop", **how)

@@ -16,6 +16,7 @@ SYNTHETIC = Book(
         Section("00_start_here"),
         Section("10_build_dataset", {"n_stations": 120}),
         Section("11_inspect_in_situ"),
+        Section("12_read_published_shards", folder="published"),
         Section("13_choose_splits"),
         Section("20_train_xception_fusion"),
         Section("24_tabular_baselines"),

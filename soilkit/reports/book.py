@@ -47,10 +47,14 @@ li span {{ color: #666 }}
 
 @dataclass(frozen=True)
 class Section:
-    """One notebook of a report, and the parameters that differ from its defaults."""
+    """One notebook of a report, and the parameters that differ from its defaults.
+
+    ``folder`` names a working folder of its own, for a dataset that is not the one of the others.
+    """
 
     notebook: str
     parameters: dict[str, Any] = field(default_factory=dict, hash=False)
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def build(book: Book, notebooks: Path, reports: Path) -> Path:
     out_dir = reports / book.name
     work = (reports / "work" / book.name).resolve()
     for section in book.sections:
-        parameters = {"out_dir": str(work)} | section.parameters
+        parameters = {"out_dir": str(work / section.folder)} | section.parameters
         run(notebooks / f"{section.notebook}.ipynb", parameters, out_dir)
     return bind(book, notebooks=notebooks, out_dir=out_dir)
 
