@@ -5,6 +5,7 @@ What cannot be told apart is counted and left without a label, never guessed.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,7 @@ from soilkit.contracts import OBSERVATIONS, STATIONS, Column, Table, check
 from soilkit.insitu import rules
 from soilkit.published import naming
 from soilkit.published.naming import Meaning, Names
-
-TOLERANCE_S = 180  # of a reading's time: published times are float32 milliseconds, 131 s apart
-AGREE_M3_M3 = 0.005  # a probe's noise (Seyfried and Murdock, 2004, doi:10.2136/sssaj2004.4010)
+from soilkit.published.readings import Readings
 
 MERGED = "merged"
 IN_THE_SHARD = "label in the shard"
@@ -79,21 +78,14 @@ class Labels:
     ) -> None:
         check(stations, STATIONS)
         check(observations, replace(OBSERVATIONS, key=()))  # a key's check costs gigabytes
-        if not isinstance(observations["flag"].dtype, pd.CategoricalDtype):
-            observations = observations.astype({"sensor_id": "category", "flag": "category"})
-        accepted = observations["flag"].cat.categories.isin(
-            rules.accepted_flags(flags, observations["flag"].cat.categories)
-        )
-        good = accepted[observations["flag"].cat.codes.to_numpy()]
         self.stations = stations
         self.station_of = dict(
             stations[["sensor_id", "station_id"]].astype(str).itertuples(index=False, name=None)
         )
-        self.fingerprint = _fingerprint(stations, observations, good)
         self._names = Names(stations, max_distance_m=max_distance_m)
         self._meanings: dict[tuple[str, float, float], Meaning] = {}
-        self._good = _Readings(observations, good)
-        self._flagged = _Readings(observations, ~good)
+        self._readings = Readings(observations, flags=flags)
+        self.fingerprint = _fingerprint(stations, self._readings, max_distance_m)
 
     @classmethod
     def from_ismn(
@@ -141,23 +133,23 @@ class Labels:
             If a column is missing.
         """
         check(records, RECORDS)
-        known = records["soil_moisture_m3_m3"].notna().to_numpy()
+        own = records["soil_moisture_m3_m3"].to_numpy(np.float32)
+        asked = zip(records["sensor_id"], records["latitude"], records["longitude"], strict=True)
         meanings = [
-            Meaning(reason=IN_THE_SHARD) if has else self._meaning(*row)
-            for has, *row in zip(
-                known, *(records[c] for c in ("sensor_id", "latitude", "longitude")), strict=True
-            )
+            Meaning(reason=IN_THE_SHARD) if has else self._meaning(*place)
+            for has, place in zip(np.isfinite(own), asked, strict=True)
         ]
-        sensors = np.array([m.sensor_id for m in meanings], dtype=object)
-        out = pd.DataFrame(
-            {
-                "outcome": np.array([m.reason for m in meanings], dtype=object),
-                "soil_moisture_m3_m3": records["soil_moisture_m3_m3"].to_numpy(np.float32),
-                "insitu_sensor_id": sensors,
-            }
-        )
-        time = records["time"].to_numpy().astype("datetime64[us]")
-        return _settled(out, self._good.near(sensors, time), self._flagged.near(sensors, time))
+        found = self._found(meanings, records["time"].to_numpy().astype("datetime64[us]"))
+        value = np.where(found["outcome"] == IN_THE_SHARD, own, found["soil_moisture_m3_m3"])
+        return pd.DataFrame(found | {"soil_moisture_m3_m3": value})
+
+    def merge_one(
+        self, sensor_id: str, time: np.datetime64, *, latitude: float, longitude: float
+    ) -> dict[str, Any]:
+        """What ``merge`` finds for a single record without a label, for streams: its columns."""
+        meaning = self._meaning(sensor_id, latitude, longitude)
+        found = self._found([meaning], np.array([time], "datetime64[us]"))
+        return {name: values[0] for name, values in found.items()}
 
     def _meaning(self, sensor_id: str, latitude: float, longitude: float) -> Meaning:
         key = (str(sensor_id), float(latitude), float(longitude))
@@ -165,91 +157,36 @@ class Labels:
             self._meanings[key] = self._names.find(key[0], latitude=key[1], longitude=key[2])
         return self._meanings[key]
 
-
-def _fingerprint(stations: pd.DataFrame, observations: pd.DataFrame, good: np.ndarray) -> str:
-    """What tells these labels from others: sensors and their places, accepted readings."""
-    digest = hashlib.sha256(stations.to_csv(index=False).encode())
-    for column in ("time", "soil_moisture_m3_m3"):
-        digest.update(np.ascontiguousarray(observations[column].to_numpy()).view(np.uint8).data)
-    digest.update(np.packbits(good).data)
-    return digest.hexdigest()
-
-
-def _settled(out: pd.DataFrame, good: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
-    """The outcome of every record whose sensor was found: its reading, or why there is none."""
-    sought = (out["outcome"] == "").to_numpy()
-    found = sought & (good["n"] > 0).to_numpy()
-    apart = found & (good["spread"] > AGREE_M3_M3).to_numpy()
-    merged = found & ~apart
-    bad = sought & ~found & (flagged["n"] > 0).to_numpy()
-    out.loc[merged, "outcome"] = MERGED
-    out.loc[apart, "outcome"] = MANY_READINGS
-    out.loc[bad, "outcome"] = FLAGGED + flagged.loc[bad, "flag"].astype(str)
-    out.loc[sought & ~found & ~bad, "outcome"] = NO_READING
-    out.loc[merged, "soil_moisture_m3_m3"] = good.loc[merged, "value"]
-    out["insitu_time"] = good["time"].where(merged, flagged["time"].where(bad))
-    out["flag"] = good["flag"].where(merged, flagged["flag"].where(bad, ""))
-    return out
-
-
-class _Readings:
-    """Some of the readings, sensor by sensor, for look-ups in time."""
-
-    def __init__(self, observations: pd.DataFrame, chosen: np.ndarray):
-        rows = observations[chosen]
-        sensor = rows["sensor_id"].cat
-        codes = sensor.codes.to_numpy()
-        time = rows["time"].to_numpy().astype("datetime64[us]").view("int64")
-        if not bool(((np.diff(codes) > 0) | ((np.diff(codes) == 0) & (np.diff(time) >= 0))).all()):
-            order = np.lexsort((time, codes))
-            rows, codes, time = rows.iloc[order], codes[order], time[order]
-        self._time = time
-        self._value = rows["soil_moisture_m3_m3"].to_numpy(np.float32)
-        self._flag = rows["flag"].cat.codes.to_numpy()
-        self._flags = rows["flag"].cat.categories.to_numpy(dtype=object)
-        edges = np.searchsorted(codes, np.arange(len(sensor.categories) + 1))
-        self._slices = {
-            str(name): (int(a), int(b))
-            for name, a, b in zip(sensor.categories, edges[:-1], edges[1:], strict=True)
+    def _found(self, meanings: Sequence[Meaning], time: np.ndarray) -> dict[str, np.ndarray]:
+        """Outcome and reading for sensors that an id means, or does not, at some times."""
+        sensors = np.array([m.sensor_id for m in meanings], dtype=object)
+        near = self._readings.near(sensors, time)
+        outcome = np.array([m.reason for m in meanings], dtype=object)
+        sought = outcome == ""
+        outcome[sought & ~near.is_found] = NO_READING
+        rejected = near.is_found & ~near.is_accepted
+        outcome[rejected] = FLAGGED + near.flag[rejected]
+        outcome[near.is_accepted] = np.where(near.is_unclear, MANY_READINGS, MERGED)[
+            near.is_accepted
+        ]
+        merged = outcome == MERGED
+        told = merged | rejected
+        return {
+            "outcome": outcome,
+            "soil_moisture_m3_m3": np.where(merged, near.value, np.float32(np.nan)),
+            "insitu_sensor_id": sensors,
+            "insitu_time": np.where(told, near.time, np.datetime64("NaT", "us")),
+            "flag": np.where(told, near.flag, ""),
         }
 
-    def near(self, sensors: np.ndarray, time: np.ndarray) -> pd.DataFrame:
-        """For each (sensor, time): readings within the tolerance, the nearest one, their spread."""
-        instant = time.view("int64")
-        first, last = np.zeros(len(time), int), np.zeros(len(time), int)
-        for sensor, rows in pd.Series(range(len(sensors))).groupby(sensors):
-            start, stop = self._slices.get(str(sensor), (0, 0))
-            there, at = self._time[start:stop], instant[rows]
-            tolerance = TOLERANCE_S * 1_000_000
-            first[rows] = start + np.searchsorted(there, at - tolerance, side="left")
-            last[rows] = start + np.searchsorted(there, at + tolerance, side="right")
-        nearest, spread = self._nearest(first, last, instant)
-        found = last > first
-        table = pd.DataFrame({"n": last - first, "spread": spread})
-        table["value"] = np.where(found, _take(self._value, nearest), np.nan).astype(np.float32)
-        when = _take(self._time, nearest).astype("datetime64[us]")
-        table["time"] = np.where(found, when, np.datetime64("NaT", "us"))
-        flags = _take(self._flag, nearest)
-        table["flag"] = np.where(found, _take(self._flags, flags), "")
-        return table
 
-    def _nearest(
-        self, first: np.ndarray, last: np.ndarray, instant: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The row of the reading nearest in time, and the range of values, of each window."""
-        nearest, spread = first.copy(), np.zeros(len(first))
-        for i in np.flatnonzero(last - first > 1):  # rare: the archive is hourly
-            window = slice(first[i], last[i])
-            nearest[i] = first[i] + np.abs(self._time[window] - instant[i]).argmin()
-            spread[i] = np.ptp(self._value[window])
-        return nearest, spread
-
-
-def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """``values[rows]``; rows beyond the end, which nobody reads, give the last; none give zeros."""
-    if len(values) == 0:
-        return np.zeros(len(rows), values.dtype)
-    return values[np.minimum(rows, len(values) - 1)]
+def _fingerprint(stations: pd.DataFrame, readings: Readings, max_distance_m: float) -> str:
+    """What tells these labels from others: sensors and their places, accepted readings."""
+    digest = hashlib.sha256(f"{max_distance_m}\n{stations.to_csv(index=False)}".encode())
+    digest.update(np.ascontiguousarray(readings.time_us).data)
+    digest.update(np.ascontiguousarray(readings.value).data)
+    digest.update(np.packbits(readings.is_accepted).data)
+    return digest.hexdigest()
 
 
 def count(merged: pd.DataFrame, sensor_ids: pd.Series) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from soilkit import sources
 from soilkit.contracts import ChipRequest
@@ -101,14 +100,12 @@ def _take_own(record: Record, sample: Sample, value: float) -> None:
 
 
 def _merge(record: Record, labels: Labels) -> None:
-    asked = {"sensor_id": record.published_id, "time": record.time}
-    asked |= {"latitude": record.latitude, "longitude": record.longitude}
-    table = pd.DataFrame([asked | {"soil_moisture_m3_m3": np.nan}])
-    found = labels.merge(table.astype({"time": "datetime64[us]"})).iloc[0]
+    place = {"latitude": record.latitude, "longitude": record.longitude}
+    found = labels.merge_one(record.published_id, record.time, **place)
     record.outcome, record.flag = str(found["outcome"]), str(found["flag"])
     if record.outcome == labelling.MERGED:
         record.soil_moisture_m3_m3 = float(found["soil_moisture_m3_m3"])
-        record.time = np.datetime64(found["insitu_time"], "us")
+        record.time = found["insitu_time"]
         record.sensor_id = str(found["insitu_sensor_id"])
         record.station_id = labels.station_of[record.sensor_id]
 
