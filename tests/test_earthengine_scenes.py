@@ -11,6 +11,7 @@ from soilkit.archives.earthengine.work import ServiceError
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.world import calendars
 from tests.helpers_earthengine import BETWEEN_SLICES, JUNE, PLACE, stations_table
+from tests.stand_in_ee import sentinel1
 from tests.stand_in_ee.oracle import expected, expected_at, expected_mosaic
 from tests.stand_in_ee.rasters import Earth
 from tests.stand_in_ee.scenes import Query
@@ -39,7 +40,17 @@ def listed(asset, place, period):
     return Earth().list(asset, Query((np.stack(corners, axis=1),), *span))
 
 
-def test_radar_scenes_are_those_of_the_wide_swath_in_both_polarisations(archive):
+def test_radar_scenes_are_those_of_the_wide_swath_in_both_polarisations(archive, monkeypatch):
+    """The extra-wide swath, here in VV and VH like the wide one, is coarser and left out."""
+    kinds = (
+        (0.4, ("VV", "VH"), "IW", "H", "1SDV"),
+        (0.3, ("VV",), "IW", "H", "1SSV"),
+        (0.3, ("VV", "VH"), "EW", "M", "1SDV"),
+    )
+    monkeypatch.setattr(sentinel1, "KINDS", kinds)
+    monkeypatch.setattr(sentinel1, "_scene", sentinel1._scene.__wrapped__)  # no memory of others
+    modes = {s.properties["instrumentMode"] for s in listed("COPERNICUS/S1_GRD", PLACE, JUNE)}
+    assert {"IW", "EW"} <= modes
     wanted = {
         scene.index
         for scene in listed("COPERNICUS/S1_GRD", PLACE, JUNE)

@@ -98,18 +98,24 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
     other = (rows["station_id"] != rows["station_id"].shift()) | (
         rows["orbit"] != rows["orbit"].shift()
     )
-    passes = rows.groupby((apart | other).cumsum(), sort=False)
-    merged = passes.agg(
-        station_id=("station_id", "first"),
-        scene_id=("scene_id", SLICES.join),
-        start=("start", "min"),
-        end=("end", "max"),
-        orbit=("orbit", "first"),
-        valid_fraction=("valid_fraction", "sum"),
-        cloud_fraction=("cloud_fraction", "first"),
+    number = (apart | other).cumsum()
+    several = number.duplicated(keep=False)
+    merged = (
+        rows[several]
+        .groupby(number[several])
+        .agg(
+            station_id=("station_id", "first"),
+            scene_id=("scene_id", SLICES.join),
+            start=("start", "min"),
+            end=("end", "max"),
+            orbit=("orbit", "first"),
+            valid_fraction=("valid_fraction", "sum"),
+            cloud_fraction=("cloud_fraction", "first"),
+        )
     )
     merged["valid_fraction"] = merged["valid_fraction"].clip(upper=1.0)
-    return merged.reset_index(drop=True)
+    alone = rows.loc[~several, merged.columns].set_axis(number[~several])
+    return pd.concat([alone, merged]).sort_index().reset_index(drop=True)
 
 
 def series(
