@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -74,7 +75,7 @@ def item(item_id, collection, *, geometry, time, assets=(), **properties):
 
 def file_name(one):
     """Where an item's JSON goes: ids may hold what file names may not."""
-    return f"{one['id'].replace(':', '_')}.json"
+    return f"{re.sub('[^A-Za-z0-9_.-]', '_', one['id'])}.json"
 
 
 def collection(name, items, **more):

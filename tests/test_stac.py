@@ -1,9 +1,12 @@
 """Any STAC catalogue answers as the other archives do."""
 
 import logging
+import shutil
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+import pystac
 import pytest
 import rasterio
 
@@ -76,10 +79,11 @@ def test_slices_of_one_pass_are_one_scene_over_the_stations_that_see_both(tmp_pa
     """Two slices 25 s apart meet at 36.4 N; a third, and the other satellite's, stay apart."""
     south, north = make.square(-100, 35, -98, 36.4), make.square(-100, 36.4, -98, 38)
     flight = {"platform": "sentinel-1a", "sat:orbit_state": "ascending"}
-    first, second = (f"2020-06-03T00:10:{s}Z" for s in ("00", "25")), (f"2020-06-03T00:10:{s}Z" for s in ("25", "50"))  # fmt: skip # noqa: E501
+    first = "2020-06-03T00:10:00Z", "2020-06-03T00:10:25Z"
+    second = "2020-06-03T00:10:25Z", "2020-06-03T00:10:50Z"
     items = [
-        radar_item("south", tuple(first), geometry=south, **flight),
-        radar_item("north", tuple(second), geometry=north, **flight),
+        radar_item("south", first, geometry=south, **flight),
+        radar_item("north", second, geometry=north, **flight),
         radar_item("later", "2020-06-03T00:30:00Z", geometry=south, **flight),
         radar_item("other", "2020-06-03T00:10:20Z", geometry=south, platform="sentinel-1b"),
     ]
@@ -165,13 +169,32 @@ def test_a_footprint_with_a_hole_does_not_cover_the_hole():
 
 
 def test_ids_with_colons_slashes_and_plus_signs_make_scene_ids_that_can_be_files(tmp_path):
-    odd = radar_item("urn:s1/2020+06%", "2020-06-03T00:10:00Z",
-                     assets={"vv": image(tmp_path, "v", flat(-9.0)), "vh": image(tmp_path, "h", flat(-15.0))})  # fmt: skip # noqa: E501
-    odd_file = {**odd}
-    archive = radar(tmp_path / "c", [{**odd_file, "id": "urn:s1 2020+06%"}])
+    path = image(tmp_path, "v", flat(-9.0))
+    odd = radar_item("urn:s1/2020 06+%", "2020-06-03T00:10:00Z", assets={"vv": path})
+    archive = radar(tmp_path, [odd])
     row = archive.scenes(one_station(), "sentinel1", *PERIOD).iloc[0]
     assert not set(row.scene_id) & set(":/+")
     assert isinstance(ask(archive, "sentinel1", bands=("VV",), row=row), Chip)
+
+
+def test_a_catalogue_written_by_pystac_with_nested_catalogues_is_read(tmp_path):
+    """Relative links, items in folders of their own, and items without a collection."""
+    path = image(tmp_path, "e", flat(412.0))
+    when = datetime(2000, 2, 11, tzinfo=UTC)
+    area = make.around(*HERE)
+    box = list(geometry.extent(area))
+    item = pystac.Item("n36w100", geometry=area, bbox=box, datetime=when, properties={})
+    item.add_asset("elevation", pystac.Asset(str(path)))
+    root, middle = pystac.Catalog("root", "test"), pystac.Catalog("nasadem", "test")
+    root.add_child(middle)
+    middle.add_item(item)
+    root.normalize_hrefs(str(tmp_path / "saved"))
+    item.make_asset_hrefs_relative()
+    root.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
+    shutil.move(tmp_path / "saved", tmp_path / "moved")  # beside the image as before
+    archive = StacArchive(tmp_path / "moved")
+    assert archive.scenes(one_station(), "dem", *PERIOD).scene_id.tolist() == ["static"]
+    assert (ask(archive, "dem").values == 412).all()
 
 
 # ---- collections and assets ----------------------------------------------------------------------
@@ -304,7 +327,8 @@ def test_an_angle_is_no_backscatter(tmp_path):
 
 
 def test_classes_are_taken_from_the_nearest_pixel_and_never_mixed(tmp_path):
-    path = image(tmp_path, "c", checkerboard(20, 40).astype("uint8"), grid=make.grid_at(*HERE, crs="EPSG:32615"))  # fmt: skip # noqa: E501
+    turned = make.grid_at(*HERE, crs="EPSG:32615")
+    path = image(tmp_path, "c", checkerboard(20, 40).astype("uint8"), grid=turned)
     items = [make.item("x", "land_cover", geometry=make.around(*HERE), time="2020-01-01T00:00:00Z",
                        assets={"discrete_classification": path})]  # fmt: skip
     archive = StacArchive(make.write_catalogue(tmp_path, items))
@@ -421,11 +445,20 @@ def test_an_item_without_an_asset_fails_by_name_and_the_others_come(tmp_path):
     table = archive.scenes(one_station(), "sentinel1", *PERIOD)
     answers = {
         r.scene_id: ask(archive, "sentinel1", bands=("VV",), row=r) for r in table.itertuples()
-    }  # noqa: E501
+    }
     assert isinstance(answers["good"], Chip)
     assert answers["bare"] == Failure(
         "item bare has no asset for sentinel1 VV; it has vh", permanent=True
     )
+
+
+def test_a_scene_of_another_time_does_not_exist(tmp_path):
+    """An id that was kept while its item was dated anew must not pass for the old scene."""
+    path = image(tmp_path, "v", flat(-9.0))
+    archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": path})])
+    row = archive.scenes(one_station(), "sentinel1", *PERIOD).iloc[0]
+    moved = row.replace(row.end, row.end + pd.Timedelta("2s"))
+    assert "no scene x over A__1" in ask(archive, "sentinel1", bands=("VV",), row=moved).reason
 
 
 def spoiled(folder, path):

@@ -24,8 +24,8 @@ def api(tmp_path):
 
     def one(item_id, day, place=HERE):
         area = make.around(*place)
-        return make.item(item_id, "sentinel-1-rtc", geometry=area, time=day,
-                         assets={"vv": {"href": path, "bands": [{"unit": "dB"}]}}, **told)  # fmt: skip # noqa: E501
+        assets = {"vv": {"href": path, "bands": [{"unit": "dB"}]}}
+        return make.item(item_id, "sentinel-1-rtc", geometry=area, time=day, assets=assets, **told)
 
     items = [one(f"s{n:02d}", f"2020-06-{2 * n + 1:02d}T00:10:00Z") for n in range(10)]
     items += [one("july", "2020-07-02T00:10:00Z"), one("far", "2020-06-03T00:10:00Z", (50.0, 7.0))]
@@ -45,6 +45,7 @@ def test_a_search_follows_the_pages_and_asks_for_place_time_and_collection_only(
     table = StacArchive(api.url).scenes(one_station(), "sentinel1", *PERIOD)
     assert table.scene_id.tolist() == [f"s{n:02d}" for n in range(10)]
     assert len(api.asked) == 4 and {a["collections"][0] for a in api.asked} == {"sentinel-1-rtc"}
+    assert {a["datetime"] for a in api.asked} == {"2020-05-31T23:50:00Z/2020-07-01T00:10:00Z"}
     west, south, east, north = api.asked[0]["bbox"]
     assert east - west < 0.05 and north - south < 0.05  # the station's footprint
 
