@@ -130,9 +130,23 @@ def test_a_gone_asset_is_renamed_where_a_successor_is_known():
 
 
 def test_dates_of_static_layers_do_not_matter():
-    """NASADEM was acquired in 2000 and serves 2020."""
-    assert statuses("dem", start="2020-01-01", end="2021-01-01") == ["ok"]
-    assert statuses("land_cover", start="2023-01-01", end="2024-01-01") != ["ended"]
+    """NASADEM was acquired in February 2000 and serves 2020."""
+    known = changed("NASA/NASADEM_HGT/001", begins="2000-02-11", ends="2000-02-22")
+    assert statuses("dem", start="2020-01-01", end="2021-01-01", facts=known) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end", "blocks"),
+    [
+        ("smap_l3_005", "2023-12-04", "2024-01-01", True),  # from its exclusive end on
+        ("smap_l3_005", "2023-12-03", "2024-01-01", False),  # its last day
+        ("smap_l3_006", "2023-12-01", "2023-12-04", True),  # up to its first day, exclusive
+        ("smap_l3_006", "2023-12-01", "2023-12-05", False),
+    ],
+)
+def test_a_period_that_only_touches_a_source_has_nothing(name, start, end, blocks):
+    """Ends are exclusive, the catalogue's and the question's."""
+    assert doctor.examine([name], start=start, end=end).blocks.tolist() == [blocks]
 
 
 def test_an_export_is_stopped_by_what_cannot_come(caplog):

@@ -17,6 +17,7 @@ from soilkit.archives.earthengine.work import Fault, Policy, ServiceError, fault
 from soilkit.errors import ContractError
 
 QUICK = Policy(concurrency=8, attempts=8, first_wait_s=0.001, longest_wait_s=0.004, closing_s=2)
+TWENTY = Policy(concurrency=20, first_wait_s=0.05)
 QUOTA = fault_of_status(429, "Too Many Requests")
 SERVER = fault_of_status(503, "The service is currently unavailable.")
 MEMORY = fault_of_status(400, "User memory limit exceeded.")
@@ -280,6 +281,38 @@ def test_a_crowded_service_slows_everybody_and_recovers():
     for _ in range(31):
         gate.told("", 32)
     assert gate.withheld == 0
+
+
+def test_a_429_of_one_item_holds_back_the_others():
+    """Of 8 places 4 are left while a 429 stands, whoever met it."""
+    places = []
+
+    def behave(item, nth):
+        if item == 7 and nth == 1:
+            time.sleep(0.02)  # the other seven are on their way
+            return QUOTA
+        time.sleep(0.1)
+        places.append((time.monotonic(), service.in_flight, GATE.withheld))
+        return None
+
+    service = Service(behave)
+    GATE.withheld = 0
+    assert len(list(work.run(range(8), service, policy=QUICK))) == 8
+    assert max(withheld for _, _, withheld in places) == 4
+    assert GATE.withheld == 0
+
+
+def test_the_jitter_repeats_with_the_seed(caplog):
+    """The same seed waits the same for the same item; another seed does not."""
+
+    def waits(seed):
+        caplog.clear()
+        with caplog.at_level("DEBUG"):
+            list(work.run(range(20), Service(first_calls_fail(SERVER)), policy=TWENTY, seed=seed))
+        return sorted(message for message in caplog.messages if "asked again" in message)
+
+    assert len(waits(1)) == 20
+    assert waits(1) == waits(1) != waits(2)
 
 
 def test_withheld_places_are_not_entered():

@@ -125,7 +125,7 @@ def ask(item: T, job: Job[T, R], *, policy: Policy, line: Line, rng: Any) -> R |
         if failures == policy.attempts:
             return replace(fault, reason=f"{fault.reason} ({failures} attempts)")
         wait_s = waiting_s(fault, failures, policy=policy, rng=rng)
-        log.debug("%s: asked again in %.1f s (failure %d)", fault, wait_s, failures)
+        log.debug("%s: asked again in %.3f s (failure %d)", fault, wait_s, failures)
         line.rest(wait_s)
 
 

@@ -1,0 +1,75 @@
+"""Chips a second from a service with 100 ms latency, by the Earth Engine archive's whole road.
+
+The service is the stand-in, in a process of its own and answering each request for pixels 100 ms
+after it came. The peers: 32 requests at once that cost nothing but their latency, and the client's
+own call in a loop, one request after the other.
+"""
+
+import dataclasses
+import time
+
+import numpy as np
+
+from soilkit import grids
+from soilkit.archives import open_archive
+from soilkit.archives.earthengine import Policy, images, service
+from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
+from tests.stand_in_ee.fixtures import Process, initialise
+
+LATENCY_S, CONCURRENCY, N, SIZE_PX = 0.1, 32, 2000, 32
+SOURCE = "sentinel1"
+
+
+def requests(archive, n):
+    """Distinct chips of one scene, each of its own place."""
+    scene = next(archive.scenes(stations_table(PLACE), SOURCE, *JUNE).itertuples())
+    first = chip_request(archive, scene, source=SOURCE, size_px=SIZE_PX)
+    rng = np.random.default_rng(0)
+    for east, north in rng.uniform(-0.05, 0.05, (n, 2)):
+        place = PLACE[0] + north, PLACE[1] + east
+        grid = grids.chip_grid(*place, size_px=SIZE_PX, pixel_size_m=10.0)
+        yield dataclasses.replace(first, grid=grid)
+
+
+def ours(archive, wanted):
+    """Chips a second, the first round not counted."""
+    answers = archive.chips(wanted)
+    for _ in range(CONCURRENCY):
+        next(answers)
+    start = time.perf_counter()
+    n = sum(answer.valid_fraction > 0 for _, answer in answers)
+    assert n == len(wanted) - CONCURRENCY
+    return n / (time.perf_counter() - start)
+
+
+def one_by_one(wanted):
+    """Chips a second of the client's call in a loop."""
+    service.pixels(images.expression(wanted[0]), wanted[0].grid)
+    start = time.perf_counter()
+    for request in wanted[1:]:
+        service.pixels(images.expression(request), request.grid)
+    return (len(wanted) - 1) / (time.perf_counter() - start)
+
+
+def main():
+    """One line a peer."""
+    with Process(latency_s=LATENCY_S, limit_in_flight=40) as server:
+        initialise(server.url)
+        archive = open_archive("earthengine", policy=Policy(concurrency=CONCURRENCY))
+        wanted = list(requests(archive, N))
+        rate = ours(archive, wanted)
+        most = server.counters()["most_in_flight"]
+        loop = one_by_one(wanted[:20])
+    name = f"export of {N} chips, {1000 * LATENCY_S:.0f} ms a request, {CONCURRENCY} at once"
+    for peer, theirs in (
+        (f"ideal {CONCURRENCY}/latency", CONCURRENCY / LATENCY_S),
+        ("the client in a loop", loop),
+    ):
+        print(
+            f"{name} | ours {rate:.0f}/s, at most {most} in flight | {peer} {theirs:.0f}/s | "
+            f"ratio {rate / theirs:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
