@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from soilkit import sources
 from soilkit.archives import open_archive
 from soilkit.archives.earthengine import Policy
 from soilkit.archives.earthengine.images import ChipJob
@@ -24,7 +25,10 @@ from tests.helpers_earthengine import (
     expected_chip,
     stations_table,
 )
-from tests.stand_in_ee.oracle import expected_mosaic
+from tests.stand_in_ee.oracle import expected, expected_mosaic
+from tests.stand_in_ee.rasters import smooth
+from tests.stand_in_ee.scenes import Scene, Single
+from tests.stand_in_ee.shapes import Convex
 
 QUICK = Policy(first_wait_s=0.01, longest_wait_s=0.05, deadline_s=5.0, attempts=4)
 # Float32 holds seven digits; a tenth of a per mille of a pixel's step would show.
@@ -77,6 +81,73 @@ def test_a_static_chip_holds_the_layer_whatever_its_bands_are_called_there(
     assert request.scene_id == "static"
     wanted = expected_chip(request, there=there, index=index)
     np.testing.assert_allclose(only(archive, request).values, wanted, **TIGHT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiles:
+    """A collection of two tiles that share one degree, as 3DEP's: west and east of 99 W."""
+
+    asset: str = "USGS/3DEP/10m_collection"
+    kind: str = "IMAGE_COLLECTION"
+
+    def get(self, index):
+        west, east = {"west": (-100.0, -99.2), "east": (-99.25, -98.0)}[index]
+        area = Convex.of([(west, 36), (east, 36), (east, 37), (west, 37)])
+        band = smooth(self.asset, "elevation", "float", 1 / 10_800, 500, 300)
+        origin = (-100.0, 37.0)
+        return Scene(self.asset, index, 0, 0, "EPSG:4326", origin, (band,), {}, area, area)
+
+    def list(self, query):
+        return [s for s in map(self.get, ("west", "east")) if query.admits(s)]
+
+
+def test_tiles_are_laid_side_by_side(archive, stand_in):
+    """A chip over the seam of two tiles has no hole, and none is shifted."""
+    stand_in.earth.assets["USGS/3DEP/10m_collection"] = Tiles()
+    try:
+        request = ask(archive, "dem_3dep", place=(36.4, -99.225), size_px=400)
+        values = only(archive, request).values
+        wanted = expected_mosaic(
+            "USGS/3DEP/10m_collection", ["west", "east"], "elevation",
+            grid=request.grid, earth=stand_in.earth,
+        )  # fmt: skip
+    finally:
+        del stand_in.earth.assets["USGS/3DEP/10m_collection"]
+    assert np.isfinite(values).all()
+    np.testing.assert_allclose(values[0], wanted, **TIGHT)
+
+
+@pytest.mark.parametrize(
+    "source, band, image, there",
+    [
+        ("polaris", "ksat", "projects/sat-io/open-datasets/polaris/ksat_mean/ksat_0_5", "b1"),
+        ("gnatsgo", "aws0_5", "projects/sat-io/open-datasets/gNATSGO/raster/aws0_5", "b1"),
+        ("solus100", "claytotal", "USDA/SOLUS100/V0/claytotal", "r_5_cm_p"),
+        ("nlcd_2019", "landcover", "USGS/NLCD_RELEASES/2019_REL/NLCD/2019", "landcover"),
+        ("nlcd_2021", "landcover", "USGS/NLCD_RELEASES/2021_REL/NLCD/2021", "landcover"),
+        ("dem_merit", "dem", "MERIT/DEM/v1_0_3", "dem"),
+        ("dem_srtm", "elevation", "USGS/SRTMGL1_003", "elevation"),
+        ("soilgrids_ph", "phh2o", "projects/soilgrids-isric/phh2o_mean", "phh2o_0-5cm_mean"),
+    ],
+)
+def test_a_layer_is_read_from_the_image_that_holds_it(
+    archive, stand_in, source, band, image, there
+):
+    """One image a property, a year, a depth: the catalogue's traps."""
+    held = stand_in.earth.assets.get(image)
+    layer = smooth(image, there, "float", 1 / 1000, 5, 4)
+    stand_in.earth.assets[image] = Single(image, "EPSG:4326", (layer,))
+    try:
+        request = ask(archive, source, bands=(band,))
+        method = "bilinear" if sources.get(source).band(band).continuous else "nearest"
+        options = {"grid": request.grid, "method": method, "earth": stand_in.earth}
+        values, wanted = only(archive, request).values, expected(image, "", there, **options)
+    finally:
+        if held is None:
+            del stand_in.earth.assets[image]
+        else:
+            stand_in.earth.assets[image] = held
+    np.testing.assert_allclose(values[0], wanted, **TIGHT)
 
 
 @pytest.mark.parametrize("source", ["sentinel1", "sentinel2"])
