@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         start = int(wanted.split("=")[1].rstrip("-")) if wanted and server.ranges else 0
         total = len(server.data)
         if start >= total:
-            return self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
+            return self.answer(416, b"<Error>beyond the end</Error>", {"Content-Range": f"bytes */{total}"})
         body = server.data[start:]
         if fault == "lie":
             body = body[:2] + bytes(len(body) - 2)
@@ -165,6 +165,9 @@ def test_a_server_that_ignores_ranges_starts_from_the_front(serve, tmp_path):
     server = serve(ranges=False, faults=[1_000_000])
     (path,) = fetch(server, tmp_path)
     assert path.read_bytes() == SHARD and server.asked[1][1].startswith("bytes=")
+    (tmp_path / f"{NAME.replace('00000', '00001', 1)}.part").write_bytes(SHARD + b"more")
+    assert fetch(server, tmp_path, shards=[1])[0].read_bytes() == SHARD
+    assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize("names", [("crc32c", "md5"), ("md5",)])

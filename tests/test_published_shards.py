@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -215,6 +216,26 @@ def test_a_list_given_in_two_pieces_is_joined(first, second):
     assert found["a"].values.tolist() == list(oracle.int64_list.value) == first + second
 
 
+def test_of_two_kinds_the_last_one_counts():
+    """A oneof: what came before under another kind is forgotten, as protobuf does."""
+    pieces = [
+        to_protobuf({"a": one}, packed=True).features.feature["a"].SerializeToString()
+        for one in (("float", [1.5]), ("int", [7]), ("bytes", [b"x"]), ("int", [8, 9]))
+    ]
+    data = wrapped(b"".join(pieces))
+    oracle = example_class().FromString(data).features.feature["a"]
+    found = protowire.decode_example(np.frombuffer(data, np.uint8))["a"]
+    assert found.kind == "int"
+    assert found.values.tolist() == list(oracle.int64_list.value) == [8, 9]
+
+
+@pytest.mark.parametrize("body", [b"\x08\x05\x08", b"\x0a\x03\x05", b"\x0a\x01\x85", b"\x0b"])
+def test_integer_lists_that_are_cut_are_no_lists(body):
+    """A tag without its value, a length beyond the end, half an integer, a group."""
+    with pytest.raises(protowire.WireError):
+        protowire.int_list(memoryview(body))
+
+
 def wrapped(feature):
     """The bytes of a Feature in an Example under the name "a"; unknown fields stand about it."""
     unknown = b"\x48\x07" + b"\x5d" + bytes(4) + b"\x61" + bytes(8)  # a varint, 4 and 8 bytes
@@ -408,6 +429,15 @@ def test_a_shard_of_4_gigabytes_is_read_in_one(tmp_path):
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     n, peak_kb = (int(word) for word in out.stdout.split())
     assert n == 120 and peak_kb * 1024 < 1e9
+
+
+def test_a_record_holds_while_the_next_one_is_inflated(shard):
+    """However long the caller takes over it."""
+    data = bytes(inflated(shard))
+    for number, record in framing.RecordStream(shard, checksums=True, skip_damaged=False):
+        time.sleep(0.2)
+        at = record_start(data, number)
+        assert record.tobytes() == data[at + 12 : at + 12 + record.size]
 
 
 def test_a_reader_may_stop_early_and_leaves_no_thread(shard):
