@@ -90,9 +90,7 @@ def collection(name, items, **more):
             "spatial": {"bbox": [[-180, -90, 180, 90]]},
             "temporal": {"interval": [["2000-01-01T00:00:00Z", None]]},
         },
-        "links": [
-            {"rel": "item", "href": f"./{one['id'].replace(':', '_')}.json"} for one in items
-        ],
+        "links": [{"rel": "item", "href": f"./{file_name(one)}"} for one in items],
         **more,
     }
 
