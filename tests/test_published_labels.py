@@ -182,6 +182,16 @@ def test_a_label_of_the_shard_stays():
     assert found["soil_moisture_m3_m3"] == np.float32(0.31) and found["insitu_sensor_id"] == ""
 
 
+def test_readings_in_any_order_give_the_same_labels():
+    """The user's own table need not be sorted."""
+    table = stations(ONE, ("NET", "B", "P", 0.05, 0.05))
+    parts = [readings(s, *[(60 * k, k / 100, "G") for k in range(9)]) for s in table["sensor_id"]]
+    mixed = pd.concat(parts).sample(frac=1, random_state=0)
+    records = pd.concat([record("NET__B__P", seconds=3600 * k) for k in range(9)])
+    found = Labels(table, mixed).merge(records)
+    assert found["soil_moisture_m3_m3"].tolist() == pytest.approx([k / 100 for k in range(9)])
+
+
 def test_records_without_a_place_are_refused():
     with pytest.raises(ContractError, match="lacks latitude"):
         Labels(stations(ONE), readings(ONE_ID, (0, 0.2, "G"))).merge(
