@@ -61,7 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         start = int(wanted.split("=")[1].rstrip("-")) if wanted and server.ranges else 0
         total = len(server.data)
         if start >= total:
-            return self.answer(416, b"<Error>beyond the end</Error>", {"Content-Range": f"bytes */{total}"})
+            beyond = {"Content-Range": f"bytes */{total}"}
+            return self.answer(416, b"<Error>beyond the end</Error>", beyond)
         body = server.data[start:]
         if fault == "lie":
             body = body[:2] + bytes(len(body) - 2)
