@@ -6,7 +6,7 @@ import pytest
 
 from soilkit import contracts, grids, sources
 from soilkit.archives import open_archive
-from soilkit.archives.earthengine import Policy, expressions, layers, tables
+from soilkit.archives.earthengine import EarthEngineArchive, Policy, expressions, layers, tables
 from soilkit.archives.earthengine.work import ServiceError
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.world import calendars
@@ -281,6 +281,24 @@ def test_an_interrupted_index_goes_on_where_it_stopped(earth_engine, stand_in, t
     undisturbed = open_archive("earthengine", policy=QUICK).scenes(stations, "sentinel1", *JUNE)
     pd.testing.assert_frame_equal(table, undisturbed)
     pd.testing.assert_frame_equal(again, undisturbed)
+
+
+def test_what_is_on_disk_needs_no_login(earth_engine, stand_in, tmp_path, monkeypatch):
+    """On a plane the index of yesterday still joins; a station more has to be asked for."""
+    stations = stations_table(PLACE, PLACE, (36.6, -99.0))
+    online = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
+    before = {name: online.scenes(stations, name, *JUNE) for name in ("sentinel1", "smap", "dem")}
+    values = online.series(stations, "smap", *JUNE)
+
+    monkeypatch.setattr(EarthEngineArchive, "connect", lambda self: pytest.fail("logged in"))
+    offline = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(offline.scenes(stations, name, *JUNE), table)
+    pd.testing.assert_frame_equal(offline.series(stations, "smap", *JUNE), values)
+    fewer = offline.scenes(stations.iloc[:1], "sentinel1", *JUNE)
+    assert set(fewer["station_id"]) == {"A__0"}
+    with pytest.raises(pytest.fail.Exception, match="logged in"):
+        offline.scenes(stations_table((37.0, -99.0)), "sentinel1", *JUNE)
 
 
 def test_a_damaged_piece_is_asked_for_again(earth_engine, stand_in, tmp_path):

@@ -70,7 +70,7 @@ class EarthEngineArchive:
         self.project, self.client, self._key = project, client, service_account_key
         self.policy = policy or Policy()
         self.version = _version()
-        self._desk = Desk(Shelf(cache_dir), self.policy, float(footprint_m))
+        self._desk = Desk(Shelf(cache_dir), self.policy, float(footprint_m), self.connect)
 
     def connect(self) -> str:
         """Log in, unless that was done; the project in use."""
@@ -92,8 +92,6 @@ class EarthEngineArchive:
             When there is no login.
         """
         found, how = tables.places(stations), layer(source)[1]
-        if how.form in (ORBIT, GLOBAL):
-            self.connect()
         if how.form == ORBIT:
             return self._desk.orbiting(source, found, period=(start, end))
         images = self._desk.images(source, (start, end))
@@ -130,7 +128,6 @@ class EarthEngineArchive:
                 f"Earth Engine has no series of {source!r}; it has {', '.join(have)}. "
                 "Ask chips for images."
             )
-        self.connect()
         bands = tuple(band.name for band in row.bands)
         return self._desk.series(source, found, bands=bands, period=(start, end))
 

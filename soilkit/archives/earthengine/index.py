@@ -1,6 +1,6 @@
 """The jobs that list scenes and read series, a piece at a time, and what becomes of their rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +134,7 @@ class Desk:
     shelf: Shelf
     policy: Policy
     footprint_m: float
+    login: Callable[[], Any] = ensure
 
     def orbiting(
         self, source: str, found: pd.DataFrame, *, period: tuple[Any, Any]
@@ -145,14 +146,21 @@ class Desk:
             for row in found.drop_duplicates(["longitude", "latitude"]).itertuples()
             for start, end in spans
         }
-        answers = self._ask(pieces, IndexJob(self.footprint_m))
+        job = IndexJob(self.footprint_m)
+        whole = self.shelf.whole(job, pieces, found, period=period)
+        kept = self.shelf.read(whole)
+        if kept is not None:
+            return kept
+        answers = self._ask(pieces, job)
         parts = [answers[p].assign(station_id=s) for p, s in pieces.items()]
         rows = pd.concat([_EMPTY, *parts], ignore_index=True)
         rows = rows.drop_duplicates(["station_id", "scene_id"], ignore_index=True)
         if layers.layer(source)[1].slices:
             rows = tables.merge_slices(rows)
         rows = rows[_inside(rows, period)]
-        return tables.scenes(source, _at_twins(rows, found))
+        table = tables.scenes(source, _at_twins(rows, found))
+        self.shelf.write(whole, table)
+        return table
 
     def images(self, source: str, period: tuple[Any, Any]) -> pd.DataFrame:
         """The images of a global product, sorted: ``scene_id``, ``start``, ``end``."""
@@ -180,8 +188,7 @@ class Desk:
         return tables.series(images_table[keep], values[:, keep], found=found, bands=bands)
 
     def _ask(self, pieces: Any, job: Any) -> dict[Piece, pd.DataFrame]:
-        ensure()
-        return collect(pieces, job, shelf=self.shelf, policy=self.policy)
+        return collect(pieces, job, shelf=self.shelf, policy=self.policy, login=self.login)
 
 
 _EMPTY = pd.DataFrame(
