@@ -208,8 +208,7 @@ def content(out):
     return chips.open_store(out / "chips.zarr").data_hash, tables
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "killed"])
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(("n", "killed"), [(3, False), (1, True)], ids=["interrupted", "killed"])
 def test_a_conversion_goes_on_to_the_same_end(tmp_path, monkeypatch, n, killed):
     """Stopped inside either shard, with its ledgers saved or not: the same store and tables."""
     shards = write(tmp_path / "in", *four_records())
