@@ -201,9 +201,9 @@ def test_records_without_a_place_are_refused():
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
-    """A world of 24 stations, its archive, and a record of every third accepted reading."""
+    """A world of 12 stations, its archive, and a record of every third accepted reading."""
     folder = tmp_path_factory.mktemp("synthetic")
-    world = World(seed=3, n_stations=24, start="2020-01-01", end="2020-03-01")
+    world = World(seed=3, n_stations=12, start="2020-01-01", end="2020-03-01")
     found = Labels.from_ismn(
         world.write_ismn(folder / "ismn.zip"), cache_dir=folder / "cache", progress=False
     )
