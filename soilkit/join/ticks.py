@@ -22,7 +22,8 @@ def unit_ns(times: np.ndarray) -> int:
 
 def to_ticks(times: np.ndarray, tick_ns: int) -> np.ndarray:
     """datetime64 as int64 ticks of ``tick_ns`` (1 or 1000) nanoseconds; NaT becomes ``MISSING``."""
-    return times.astype("datetime64[ns]" if tick_ns == 1 else "datetime64[us]").view(np.int64)
+    unit = "datetime64[ns]" if tick_ns == 1 else "datetime64[us]"
+    return times.astype(unit, copy=False).view(np.int64)
 
 
 def as_categorical(column: pd.Series) -> pd.Categorical:

@@ -17,6 +17,8 @@ SCENES = replace(
     key=(),
 )
 
+Rows = np.ndarray | slice
+
 
 @dataclass(frozen=True)
 class SceneTable:
@@ -92,7 +94,7 @@ def index_scenes(
             f"for instance {scenes['scene_id'].iloc[int(wrong.argmax())]}. A static layer has "
             "neither time, an instantaneous scene has equal ones."
         )
-    positions = station_ids.get_indexer(place.categories.astype(str))
+    positions = station_ids.get_indexer(place.categories.astype(str)).astype(np.int32)
     return SceneTable(
         sources=source.codes,
         scenes=scene.codes,
@@ -111,8 +113,10 @@ def _check_keys(scenes: pd.DataFrame, codes: tuple[np.ndarray, np.ndarray, np.nd
         raise ContractError("The scenes table has rows without a source, scene_id or station_id.")
     key = np.zeros(len(scenes), dtype=np.int64)
     for code in codes:
-        key = key * (int(code.max(initial=0)) + 1) + code
-    if pd.Index(key).is_unique:
+        key *= int(code.max(initial=0)) + 1
+        key += code
+    ordered = np.sort(key)  # a hash table of 26 million keys would take a gigabyte
+    if (ordered[1:] != ordered[:-1]).all():
         return
     repeated = scenes[pd.Series(key).duplicated().to_numpy()]
     named = [f"{r.source} {r.scene_id} at {r.station_id}" for r in repeated.head(3).itertuples()]
@@ -131,17 +135,16 @@ def timeline(
     ``scene_id``. With ``max_cloud_fraction`` only scenes known to lie below it stay.
     """
     mine = table.sources == table.names.get_loc(source)
-    undated = table.times[mine] == MISSING
-    if undated.any() and not undated.all():
+    undated = mine & (table.times == MISSING)
+    if undated.any() and not (undated == mine).all():
         raise ContractError(
-            f"{int(undated.sum())} of {len(undated)} {source!r} scenes have no time: a source is "
-            "either static (no scene has a time) or dated (all have). Fill in or remove these rows."
+            f"{int(undated.sum())} of {int(mine.sum())} {source!r} scenes have no time: a source "
+            "is either static (no scene has a time) or dated (all have). Fill in or remove these rows."
         )
     usable = mine & (table.stations >= 0)
     if max_cloud_fraction is not None:
         usable &= table.cloud_fraction < max_cloud_fraction  # unknown, NaN, compares as false
-    rows = np.flatnonzero(usable)
-    rows = _settle(table, _sort(table, rows))
+    rows = _settle(table, _sort(table, _rows(usable)))
     first = np.searchsorted(table.stations[rows], np.arange(n_stations + 1))
     return Timeline(
         times=table.times[rows],
@@ -151,29 +154,41 @@ def timeline(
     )
 
 
-def _sort(table: SceneTable, rows: np.ndarray) -> np.ndarray:
+def _rows(usable: np.ndarray) -> Rows:
+    """Which rows are usable: a slice where they follow each other, so that nothing is copied."""
+    first, n = int(usable.argmax()) if len(usable) else 0, int(usable.sum())
+    if usable[first : first + n].all():
+        return slice(first, first + n)
+    return np.flatnonzero(usable)
+
+
+def _listed(rows: Rows) -> np.ndarray:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def _sort(table: SceneTable, rows: Rows) -> Rows:
     """Rows by station and time; most archives list them so already."""
     times, stations = table.times[rows], table.stations[rows]
     onward = (stations[1:] == stations[:-1]) & (times[1:] >= times[:-1])
     if (onward | (stations[1:] > stations[:-1])).all():
         return rows
-    return rows[np.lexsort((times, stations))]
+    return _listed(rows)[np.lexsort((times, stations))]
 
 
-def _settle(table: SceneTable, rows: np.ndarray) -> np.ndarray:
+def _settle(table: SceneTable, rows: Rows) -> Rows:
     """Of rows sorted by station and time, the best one of each station and time."""
     times, stations = table.times[rows], table.stations[rows]
-    repeats = np.zeros(len(rows), dtype=bool)
+    repeats = np.zeros(len(times), dtype=bool)
     repeats[1:] = (times[1:] == times[:-1]) & (stations[1:] == stations[:-1])
     if not repeats.any():
         return rows
+    rows = _listed(rows).copy()
     tied = repeats | np.append(repeats[1:], False)
     rivals = rows[tied]
     rank = pd.factorize(table.scene_ids.take(table.scenes[rivals]).astype(str), sort=True)[0]
     invalid = np.where(
         np.isnan(table.valid_fraction[rivals]), np.inf, -table.valid_fraction[rivals]
     )
-    rows = rows.copy()
     rows[tied] = rivals[np.lexsort((rank, invalid, times[tied], stations[tied]))]
     return rows[~repeats]
 

@@ -147,7 +147,7 @@ class Desk:
             for start, end in spans
         }
         job = IndexJob(self.footprint_m)
-        whole = self.shelf.whole(job, pieces, found, period=period)
+        whole = self.shelf.whole(job, pieces, found=found, period=period)
         kept = self.shelf.read(whole)
         if kept is not None:
             return kept

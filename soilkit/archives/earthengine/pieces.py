@@ -80,7 +80,7 @@ class Shelf:
         return self._named(piece.source, repr(job), repr(piece))
 
     def whole(
-        self, job: Any, pieces: Iterable[Piece], found: pd.DataFrame, *, period: tuple[Any, Any]
+        self, job: Any, pieces: Iterable[Piece], *, found: pd.DataFrame, period: tuple[Any, Any]
     ) -> Path | None:
         """Where the table made of many pieces is kept: one file is read a hundred times faster."""
         pieces = list(pieces)

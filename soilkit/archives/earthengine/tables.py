@@ -49,7 +49,8 @@ def at_every_place(source: str, images: pd.DataFrame, *, found: pd.DataFrame) ->
     found : places
     """
     n, m = len(found), len(images)
-    image, station = np.tile(np.arange(m), n), np.repeat(np.arange(n), m)
+    image = np.tile(np.arange(m, dtype=np.int32), n)
+    station = np.repeat(np.arange(n, dtype=np.int32), m)
     table = {
         "source": repeated([source], np.zeros(n * m, dtype=np.int8)),
         "scene_id": repeated(images["scene_id"].to_numpy(), image),
