@@ -139,7 +139,8 @@ def timeline(
     if undated.any() and not (undated == mine).all():
         raise ContractError(
             f"{int(undated.sum())} of {int(mine.sum())} {source!r} scenes have no time: a source "
-            "is either static (no scene has a time) or dated (all have). Fill in or remove these rows."
+            "is either static (no scene has a time) or dated (all have). Fill in or remove these "
+            "rows."
         )
     usable = mine & (table.stations >= 0)
     if max_cloud_fraction is not None:
