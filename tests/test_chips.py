@@ -14,10 +14,17 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soilkit import chips, grids
+from soilkit import chips, grids, sources
 from soilkit.chips import FILL, Packing
 from soilkit.chips.arrays import Shards
-from soilkit.errors import ContractError, SceneNotFoundError, StoreError, UnknownNameError
+from soilkit.contracts import Failure
+from soilkit.errors import (
+    ContractError,
+    ParameterError,
+    SceneNotFoundError,
+    StoreError,
+    UnknownNameError,
+)
 from tests.helpers_archive import FakeArchive, analytic, broken, samples_table, stations_table
 
 STATIONS = stations_table(3)
@@ -131,6 +138,15 @@ def test_a_trial_fetches_whole_samples_up_to_its_limit_and_the_rest_comes_later(
     assert len(some) + drops["count"].sum() == len(SAMPLES)
     everything, none = build(tmp_path / "c", rest)
     assert len(rest.asked) == CHIPS - 7 and len(everything) == len(SAMPLES) and none.empty
+
+
+@pytest.mark.parametrize("limit", [-1, 2.5, "200"])
+def test_a_limit_that_is_no_count_is_refused_before_anything_is_asked(tmp_path, limit):
+    """As a slice, -1 would be all chips but one: no trial."""
+    archive = FakeArchive()
+    with pytest.raises(ParameterError, match=f"limit.*found {limit!r}"):
+        build(tmp_path / "c", archive, limit=limit)
+    assert archive.asked == [] and not (tmp_path / "c").exists()
 
 
 def test_the_archive_is_closed_as_soon_as_a_build_stops(tmp_path, monkeypatch):
@@ -344,6 +360,39 @@ def test_values_that_the_integers_cannot_hold_fail_by_name(tmp_path):
 
     samples, drops = build(tmp_path / "c", Wild())
     assert samples.empty and drops["reason"].str.contains("outside the store's").all()
+
+
+def test_failures_of_one_kind_are_counted_together(tmp_path):
+    """The names of scene and station stand in the index row; in the reason they would hide it."""
+
+    class Sea(FakeArchive):
+        def chips(self, requests):
+            for request, chip in super().chips(requests):
+                words = f"{request.scene_id} holds nothing over {request.station_id}."
+                yield request, Failure(words) if request.source == "sentinel1" else chip
+
+    _, drops = build(tmp_path / "c", Sea())
+    assert set(drops["reason"]) == {"chip failed: <scene> holds nothing over <station>."}
+    assert len(drops) == drops["sensor_id"].nunique() and drops["count"].sum() == len(SAMPLES)
+
+
+# What the assets document of their bands: the least and the largest stored value.
+STORED = {
+    "landsat8": (1, 65535), "landsat9": (1, 65535), "sentinel2": (0, 28000), "QA60": (0, 3072),
+    "dem": (-512, 8768), "dem_3dep": (-100, 4413), "dem_merit": (-463, 8815),
+    "dem_srtm": (-10, 6500), "modis_lai": (0, 100), "modis_ndvi_500": (-2000, 10000),
+    "modis_ndvi_250": (-2000, 10000), "modis_lst": (7500, 65535), "modis_lst_daily": (250, 400),
+    "modis_et": (0, 32700), "soilgrids": (0, 1000), "soilgrids_ph": (20, 100), "gnatsgo": (0, 50),
+    "land_cover": (0, 200), "nlcd_2021": (11, 95), "modis_land_cover": (1, 17),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_an_asset_stores_fits_the_chips(name):
+    packing = chips.packing_of(sources.get("sentinel2" if name == "QA60" else name))
+    wanted = np.array(STORED[name], float)
+    kept = packing.unpack(packing.pack(wanted))
+    np.testing.assert_allclose(kept, wanted, atol=0.51 * packing.scale)
 
 
 def test_another_format_version_is_refused_by_name(tmp_path):

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from soilkit.chips.requests import Planner, chip_sources, settle
 from soilkit.chips.store import ChipStore, open_store
 from soilkit.chips.writing import Writer, missing
 from soilkit.contracts import Archive, Chip, ChipRequest, Failure
-from soilkit.errors import StoreError
+from soilkit.errors import ParameterError, StoreError
 
 log = logging.getLogger(__name__)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -71,11 +72,14 @@ def build(
     ------
     ContractError
         When a table does not hold what it promises.
+    ParameterError
+        For a limit that is no whole number from zero on.
     StoreError
         When the disk is full (what was written stays good), the store is of another kind or in
         the hands of another build, or its folder cannot be made.
     """
     contracts.check(samples, contracts.SAMPLES)
+    _check_limit(limit)
     chosen = chip_sources(samples, sources)
     wanted = {s.name: band_names(s, (bands or {}).get(s.name)) for s in chosen}
     path = Path(store)
@@ -175,6 +179,14 @@ def add(
         writer = Writer(path, prepare(path, content)["sources"], [])
         writer.take(pairs)
     return {name: ledger.entries for name, ledger in writer.ledgers.items()}
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and not (isinstance(limit, Integral) and limit >= 0):
+        raise ParameterError(
+            f"limit is how many chips to ask for at most: None or a whole number from 0 on; found "
+            f"{limit!r}."
+        )
 
 
 @contextlib.contextmanager

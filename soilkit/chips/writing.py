@@ -1,9 +1,11 @@
 """Writing chips: each one whole, and the ledgers true to what lies on disk."""
 
 import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,7 @@ class Writer:
         self.shards[request.source].file(old.row).unlink(missing_ok=True)
         failure = answer if isinstance(answer, Failure) else self._write(request, answer, new)
         if failure is not None:
+            failure = replace(failure, reason=_kind(failure.reason, request))
             new.reason, new.permanent = failure.reason, failure.permanent
         ledger.entries[new.key] = new
         return failure
@@ -115,8 +118,9 @@ class Writer:
             return Failure("empty")
         try:
             packed = packing_of(source).pack(chip.values)
-        except ContractError as error:
-            return Failure(str(error))
+        except ContractError:  # the value differs from chip to chip, the reason does not
+            low, high = packing_of(source).limits
+            return Failure(f"values outside the store's {low:g} to {high:g}")
         self.arrays[request.source][entry.row] = packed
         entry.data_sha256 = sha256(packed)
         return None
@@ -184,6 +188,16 @@ def _stands(request: ChipRequest, ledgers: dict[str, Ledger], shards: dict[str, 
     if entry.data_sha256:
         return shards[request.source].file(entry.row).exists()
     return entry.permanent
+
+
+def _kind(reason: str, request: ChipRequest) -> str:
+    """A reason that counts with its like: the index row holds the scene and the station already."""
+    gaps = dict.fromkeys(request.scene_id.split("+"), "<scene>")
+    gaps |= {request.scene_id: "<scene>", request.station_id: "<station>"}
+    gaps[str(request.time)] = "<time>"
+    for words in sorted(filter(None, gaps), key=len, reverse=True):
+        reason = re.sub(rf"(?<!\w){re.escape(words)}(?!\w)", gaps[words], reason)
+    return reason
 
 
 def _transforms(table: pd.DataFrame) -> np.ndarray:
