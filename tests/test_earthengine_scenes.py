@@ -100,6 +100,24 @@ def test_a_pass_at_new_year_is_whole():
     assert merged.valid_fraction.tolist() == [1.0, 1.0]
 
 
+def test_of_overlapping_tiles_of_a_pass_the_fullest_is_taken():
+    """Stamped seconds apart, the later one would win the join with a sliver of the footprint."""
+    times = ["2019-06-01 17:30:00", "2019-06-01 17:30:14", "2019-06-06 17:30:00"]
+    rows = {
+        "station_id": "A__0", "scene_id": ["north", "south", "north_later"],
+        "start": pd.to_datetime(times), "end": pd.to_datetime(times), "orbit": "",
+        "valid_fraction": [1.0, 0.3, 0.2], "cloud_fraction": [0.1, 0.0, 0.0],
+    }  # fmt: skip
+    kept = tables.fullest_of_pass(pd.DataFrame(rows))
+    assert kept.scene_id.tolist() == ["north", "north_later"]
+
+
+def test_a_station_where_tiles_overlap_sees_one_optical_scene_a_pass(archive):
+    table = archive.scenes(stations_table((36.4, -100.12)), "sentinel2", "2021-06-01", "2021-06-12")
+    assert table.scene_id.str[-6:].tolist() == ["T14SLF"] * 3  # of T14SMF it sees a third
+    assert (table.valid_fraction == 1).all()
+
+
 def test_of_two_processings_of_a_slice_one_is_taken():
     rows = {
         "station_id": "A__0",
@@ -203,6 +221,12 @@ def test_a_stamped_end_never_makes_a_composite_end_earlier():
     assert end.astype("datetime64[D]").astype(str).tolist() == [
         "2019-01-04", "2019-01-05", "2019-01-04",
     ]  # fmt: skip
+
+
+def test_a_yearly_map_ends_with_its_year_in_leap_years_too():
+    first = np.array(["2019-01-01", "2020-01-01"], "datetime64[us]")
+    _, end = layers.dated(sources.get("modis_land_cover"), first, end=first)
+    assert end.astype(str).tolist() == ["2020-01-01T00:00:00.000000", "2021-01-01T00:00:00.000000"]
 
 
 def test_a_product_dated_in_its_middle_reaches_half_a_step_to_both_sides():

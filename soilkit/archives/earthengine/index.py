@@ -155,8 +155,8 @@ class Desk:
         parts = [answers[p].assign(station_id=s) for p, s in pieces.items()]
         rows = pd.concat([_EMPTY, *parts], ignore_index=True)
         rows = rows.drop_duplicates(["station_id", "scene_id"], ignore_index=True)
-        if layers.layer(source)[1].slices:
-            rows = tables.merge_slices(rows)
+        sliced = layers.layer(source)[1].slices
+        rows = tables.merge_slices(rows) if sliced else tables.fullest_of_pass(rows)
         rows = rows[_inside(rows, period)]
         table = tables.scenes(source, _at_twins(rows, found))
         self.shelf.write(whole, table)

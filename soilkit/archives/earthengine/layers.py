@@ -9,6 +9,7 @@ from soilkit.errors import UnknownNameError
 from soilkit.sources import Source
 
 ORBIT, GLOBAL, STATIC, TILES = "orbit", "global", "static", "tiles"
+DAY = np.timedelta64(1, "D")
 SLICES = "+"  # joins the ids of the images that are one scene
 
 
@@ -127,5 +128,6 @@ def dated(source: Source, begin: np.ndarray, *, end: np.ndarray) -> tuple[np.nda
         return begin - step // 2, np.maximum(begin + step - step // 2, stamped)
     if layer(source.name)[1].new_year:
         next_year = (begin.astype("datetime64[Y]") + 1).astype("datetime64[us]")
+        step = -(-step // DAY) * DAY  # a mean year ends before a leap year does
         return begin, np.minimum(begin + step, next_year)
     return begin, np.maximum(begin + step, stamped)

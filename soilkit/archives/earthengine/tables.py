@@ -21,9 +21,15 @@ def places(stations: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ContractError
-        Where a station has no coordinates.
+        Where the table lacks a column, or a station its coordinates.
     """
     columns = ["station_id", "longitude", "latitude"]
+    lacking = set(columns) - set(getattr(stations, "columns", ()))
+    if lacking:
+        raise ContractError(
+            f"A stations table has the columns {', '.join(columns)}; this "
+            f"{type(stations).__name__} lacks {', '.join(sorted(lacking))}."
+        )
     found = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
     lost = found.station_id[~np.isfinite(found[columns[1:]].to_numpy(float)).all(axis=1)]
     if len(lost):
@@ -95,11 +101,7 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
     rows = rows.drop_duplicates(["station_id", "start", "end"], keep="last", ignore_index=True)
-    apart = rows["start"] - rows["end"].shift() > SAME_PASS
-    other = (rows["station_id"] != rows["station_id"].shift()) | (
-        rows["orbit"] != rows["orbit"].shift()
-    )
-    number = (apart | other).cumsum()
+    number = _pass_number(rows)
     several = number.duplicated(keep=False)
     merged = (
         rows[several]
@@ -117,6 +119,32 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
     merged["valid_fraction"] = merged["valid_fraction"].clip(upper=1.0)
     alone = rows.loc[~several, merged.columns].set_axis(number[~several])
     return pd.concat([alone, merged]).sort_index().reset_index(drop=True)
+
+
+def fullest_of_pass(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a pass: of the overlapping tiles of one pass the one that holds most of a footprint.
+
+    They show the same pixels, but are stamped seconds apart: the join would take the later one,
+    though it may hold no more than a sliver.
+
+    Parameters
+    ----------
+    rows : as in ``merge_slices``
+    """
+    rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
+    ranked = rows.assign(number=_pass_number(rows)).sort_values(
+        ["number", "valid_fraction", "scene_id"], ascending=[True, False, True]
+    )
+    return rows.loc[ranked.drop_duplicates("number").index.sort_values()].reset_index(drop=True)
+
+
+def _pass_number(rows: pd.DataFrame) -> pd.Series:
+    """Which pass each row belongs to; rows sorted by station and start."""
+    apart = rows["start"] - rows["end"].shift() > SAME_PASS
+    other = (rows["station_id"] != rows["station_id"].shift()) | (
+        rows["orbit"] != rows["orbit"].shift()
+    )
+    return (apart | other).cumsum()
 
 
 def series(
