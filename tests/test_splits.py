@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pyproj import Geod
 
-from soilkit import grids, splits
+from soilkit import grids, plots, splits
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.splits.places import nearest_km, overlapping_chips
 
 SPLITS = {
     "station": splits.by_station, "sensor": splits.by_sensor, "block": splits.by_block,
@@ -221,3 +223,25 @@ def test_categorical_ids_are_welcome():
     coded = splits.by_station(samples.astype({"station_id": "category"}), stations)
     assert coded.tolist() == plain.tolist()
     assert not isinstance(coded.dtype, pd.CategoricalDtype)
+
+
+def test_the_nearest_of_many_is_the_nearest_of_all():
+    """A search among few candidates on the ellipsoid finds what all pairs of geodesics find."""
+    rng = np.random.default_rng(2)
+    lon, lat = rng.uniform(-180, 180, 300), rng.uniform(-60, 75, 300)
+    places = pd.DataFrame({"longitude": lon, "latitude": lat})
+    here, there = places[:100], places[100:]
+    i, j = np.repeat(np.arange(100), 200), np.tile(np.arange(200), 100)
+    _, _, metres = Geod(ellps="WGS84").inv(
+        here["longitude"].to_numpy()[i], here["latitude"].to_numpy()[i],
+        there["longitude"].to_numpy()[j], there["latitude"].to_numpy()[j],
+    )  # fmt: skip
+    slow = metres.reshape(100, 200).min(axis=1) / 1000
+    np.testing.assert_allclose(nearest_km(here, there), slow, rtol=1e-12)
+    assert splits.training_distance_km is plots.training_distance_km
+
+
+def test_chips_that_touch_the_date_line_overlap():
+    """180 and -180 degrees are one meridian."""
+    pairs = overlapping_chips(stations_at((10, 179.999), (10, -179.999), (10, 0)))
+    assert pairs.tolist() == [[0, 1]]

@@ -10,7 +10,6 @@ from soilkit.plots.dataset import (
     distance_bars,
     distributions,
     station_density,
-    training_distance_km,
 )
 from soilkit.plots.maps import Overlay, map_and_truth, moisture_range, overlay, region_panel
 from soilkit.plots.places import chip_panel, station_map
@@ -18,6 +17,7 @@ from soilkit.plots.record import imagery_series, sample_gallery, station_record
 from soilkit.plots.scores import interval_dots, strata_bars
 from soilkit.plots.series import density_scatter, series_panel
 from soilkit.plots.strata import strata_panels
+from soilkit.splits import training_distance_km
 
 __all__ = [
     "Overlay",

@@ -9,10 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from pyproj import Geod
 
 from soilkit import strata
-from soilkit.errors import ContractError
 from soilkit.plots.style import COLOURS, colours
 
 MIN_BINS, MAX_BINS = 6, 40
@@ -160,53 +158,6 @@ def station_density(stations: pd.DataFrame, *, by: str = "network", title: str =
     figure.legend(loc="outside right upper", fontsize="small", title=f"{by} (stations)")
     figure.suptitle(title, fontsize="medium")
     return figure
-
-
-def training_distance_km(
-    samples: pd.DataFrame, stations: pd.DataFrame, *, split: pd.Series, label: str = "test"
-) -> pd.Series:
-    """Geodesic distance of each sensor labelled ``label`` to the nearest sensor that trains.
-
-    A sensor whose own rows train, or whose replicate in the same pit does, is 0 km away. Distances
-    are on the WGS84 ellipsoid [1]_.
-
-    Parameters
-    ----------
-    samples, stations : tables of those contracts
-    split : Series on the samples' index, from ``soilkit.splits``
-    label : which side to measure from
-
-    Returns
-    -------
-    Series by sensor_id, km; empty where the split has no such sensor
-
-    Raises
-    ------
-    ContractError
-        When no sample trains.
-
-    References
-    ----------
-    .. [1] Karney (2013), doi:10.1007/s00190-012-0578-z
-    """
-    places = stations.drop_duplicates("sensor_id").set_index("sensor_id")
-    sensors = samples["sensor_id"].astype("str")
-    here = places.loc[sorted(set(sensors[split == label]))]
-    there = places.loc[sorted(set(sensors[split == "train"]))]
-    if there.empty:
-        raise ContractError(
-            f"No sample is labelled 'train', only {', '.join(sorted(set(split)))}: "
-            "nothing to measure a distance to. Take another split or other fractions."
-        )
-    pairs = np.meshgrid(np.arange(len(here)), np.arange(len(there)), indexing="ij")
-    i, j = (index.ravel() for index in pairs)
-    lon, lat = "longitude", "latitude"
-    _, _, metres = Geod(ellps="WGS84").inv(
-        here[lon].to_numpy(float)[i], here[lat].to_numpy(float)[i],
-        there[lon].to_numpy(float)[j], there[lat].to_numpy(float)[j],
-    )  # fmt: skip
-    nearest = np.reshape(metres, (len(here), len(there))).min(axis=1) / 1000  # (sensor,)
-    return pd.Series(nearest, index=here.index, name="distance_km")
 
 
 def distance_bars(distances_km: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: a label per sample, and what each split leaks.
+"""Who trains, who validates, who tests: a label per sample.
 
 Every function returns a Series on the samples' index whose ``name`` says which split it is. Labels
 hang on the stations table and the seed alone, so samples lost on the way change no one's label.
@@ -6,73 +6,12 @@ hang on the stations table and the seed alone, so samples lost on the way change
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
-from soilkit import grids
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.splits.places import BLOCK_SIZE_DEG, block_ids, chip_groups
 
 LABELS = ("train", "validation", "test")
 FRACTIONS = (0.6, 0.2, 0.2)  # seed 001, 2c1
-CHIP_SIDE_M = 2560.0
-BLOCK_SIZE_DEG = 2.0
-_EARTH_RADIUS_M = 6_371_000.0
-
-
-def block_ids(stations, *, size_deg=BLOCK_SIZE_DEG):
-    """The block of each row, floor(latitude / size) and floor(longitude / size) as text.
-
-    Parameters
-    ----------
-    stations : table with latitude, longitude [WGS84 degrees]
-    size_deg : float, degrees
-
-    Examples
-    --------
-    >>> block_ids(pd.DataFrame({"latitude": [30.3], "longitude": [-98.8]})).tolist()
-    ['15_-50']
-    """
-    if not size_deg > 0:
-        raise ContractError(f"A block needs a positive size in degrees, found {size_deg}.")
-    rows = np.floor(stations["latitude"].to_numpy(float) / size_deg)
-    cols = np.floor(stations["longitude"].to_numpy(float) / size_deg)
-    if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
-        raise ContractError("Blocks need the latitude and longitude of every station; some lack.")
-    names = [
-        f"{row:d}_{col:d}" for row, col in zip(rows.astype(int), cols.astype(int), strict=True)
-    ]
-    return pd.Series(names, index=stations.index, dtype="str")
-
-
-def chip_groups(stations, *, side_m=CHIP_SIDE_M):
-    """Groups of stations whose chips overlap, directly or through others.
-
-    Chips are squares on UTM grids snapped to 10 m. Across a zone border, where squares are turned
-    against each other, stations closer than a square's diagonal count as overlapping.
-
-    Parameters
-    ----------
-    stations : stations table (one row a sensor)
-    side_m : float, m
-
-    Returns
-    -------
-    Series by station_id of group numbers
-    """
-    places = stations.drop_duplicates("station_id")
-    latitude, longitude = places["latitude"].to_numpy(float), places["longitude"].to_numpy(float)
-    boxes = [
-        grids.chip_grid(lat, lon, size_px=round(side_m / 10), pixel_size_m=10)
-        for lat, lon in zip(latitude, longitude, strict=True)
-    ]
-    points_m = _EARTH_RADIUS_M * _unit_vectors(latitude, longitude)  # (station, 3)
-    # 1 % and one snap more than the diagonal: UTM scale, ellipsoid and snapping.
-    near = cKDTree(points_m).query_pairs(side_m * np.sqrt(2) * 1.01 + 20, output_type="ndarray")
-    pairs = np.array([p for p in near if _overlap(boxes[p[0]], boxes[p[1]])]).reshape(-1, 2)
-    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(places),) * 2)
-    _, groups = connected_components(graph, directed=False)
-    return pd.Series(groups, index=pd.Index(places["station_id"].astype("str")), name="group")
 
 
 def by_station(samples, stations, *, seed=0, fractions=FRACTIONS):
@@ -188,21 +127,6 @@ def folds_by_network(samples, stations):
     """
     networks = _station_column(stations, "network")
     return _per_sample(samples, "station_id", networks, name="folds_by_network")
-
-
-def _unit_vectors(latitude, longitude):
-    lat, lon = np.radians(latitude), np.radians(longitude)
-    return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-
-
-def _overlap(a, b):
-    if a.crs != b.crs:
-        return True  # the candidates are already within a diagonal
-    left, bottom, right, top = a.bounds_m
-    return (
-        left < b.bounds_m[2] and b.bounds_m[0] < right and bottom < b.bounds_m[3]
-        and b.bounds_m[1] < top
-    )  # fmt: skip
 
 
 def _station_column(stations, column):
