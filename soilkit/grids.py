@@ -93,7 +93,11 @@ def project(grid: Grid, crs: str, *, step_px: int = 32) -> tuple[np.ndarray, np.
     y = grid.top_m - (rows + 0.5) * grid.pixel_size_m
     along, across = transformer(grid.crs, crs).transform(*np.meshgrid(x, y))
     row, col = np.arange(grid.height), np.arange(grid.width)
-    return _bilinear(along, rows, cols, row, col), _bilinear(across, rows, cols, row, col)
+    is_split = crs == "EPSG:4326" and np.ptp(along) > 180  # the antimeridian runs through the grid
+    along = _bilinear(along % 360 if is_split else along, rows, cols, row, col)
+    if is_split:
+        along = np.where(along >= 180, along - 360, along)
+    return along, _bilinear(across, rows, cols, row, col)
 
 
 def _net(n: int, step: int) -> np.ndarray:

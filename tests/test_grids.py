@@ -55,6 +55,15 @@ def test_projecting_by_a_net_agrees_with_every_pixel(size):
     assert np.abs(np.subtract(fast, exact)).max() < 0.01
 
 
+def test_longitudes_do_not_run_around_the_earth_at_the_antimeridian():
+    """A mean of 179.99 and -179.99 degrees is no longitude between them."""
+    grid = grids.chip_grid(-17.0, 179.995, size_px=256, pixel_size_m=10)
+    longitude, latitude = grids.lonlat(grid)
+    x, y = grids.transformer("EPSG:4326", grid.crs).transform(longitude, latitude)
+    assert np.abs(x - grid.x_m).max() < 0.02 and np.abs(y - grid.y_m[:, None]).max() < 0.02
+    assert (longitude > 179.9).any() and (longitude < -179.9).any()
+
+
 def test_ease_grid_cells_hold_their_own_centres():
     """A cell centre computed from the published origin falls back into that cell."""
     size = grids.EASE2_PIXEL_SIZE_M[36]
