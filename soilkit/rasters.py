@@ -112,6 +112,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
             if file.crs is None:
                 points = ", only ground control points (radar geometry?)" if file.gcps[0] else ""
                 raise ValueError(f"it has no CRS{points}")
+            if not (file.crs.is_projected or file.crs.is_geographic):
+                raise ValueError("its CRS is local, tied to no place on Earth")
             yield file
     except (*_READ_ERRORS, IndexError, ValueError) as error:
         raise StoreError(

@@ -1,5 +1,7 @@
 """Any STAC catalogue answers as the other archives do."""
 
+import cProfile
+import json
 import logging
 import shutil
 from datetime import UTC, datetime
@@ -58,6 +60,50 @@ def flat(value, *, size=64, dtype="float32"):
     return np.full((size, size), value, dtype=dtype)
 
 
+# ---- the antimeridian --------------------------------------------------------------------------
+
+EAST, WEST = [[179.5, -18], [180, -18], [180, -16]], [[-180, -18], [-179.5, -16], [-180, -16]]
+ACROSS = {
+    "parted": {
+        "type": "MultiPolygon",
+        "coordinates": [[[*EAST, [179.6, -16], EAST[0]]], [[*WEST, WEST[0]]]],
+    },
+    "not parted": {
+        "type": "Polygon",
+        "coordinates": [[[179.5, -18], [-179.4, -18], [-179.5, -16], [179.6, -16], [179.5, -18]]],
+    },
+    "a box": None,
+}
+
+
+@pytest.mark.parametrize("shape", ACROSS)
+def test_a_scene_across_the_antimeridian_is_over_both_sides_and_nowhere_else(tmp_path, shape):
+    one = radar_item("x", "2020-06-03T00:10:00Z")
+    one |= {"geometry": ACROSS[shape], "bbox": [179.5, -18, -179.4, -16]}
+    archive = radar(tmp_path, [one])
+    places = {"W": (-17, -179.9), "E": (-17, 179.9), "ON": (-16.5, 179.9999), "NOT": (-17, 20.0)}
+    found = archive.scenes(make.stations(**places), "sentinel1", *PERIOD)
+    assert sorted(found.station_id) == ["E", "ON", "W"]
+    inside = found.set_index("station_id").valid_fraction
+    assert inside["E"] == 1 or shape == "a box"
+
+
+@pytest.mark.parametrize(("longitude", "crs"), [(179.999, "EPSG:32701"), (-179.999, "EPSG:32760")])
+def test_a_chip_across_the_antimeridian_is_cut_where_it_lies(tmp_path, longitude, crs):
+    place = -17.0, longitude
+    grid, file_grid = make.grid_at(*place), make.grid_at(*place, size_px=200, crs=crs)
+    slope = np.tile(np.linspace(-20, -5, 200, dtype="float32"), (200, 1))
+    assets = {"vv": image(tmp_path, "v", slope, grid=file_grid)}
+    one = radar_item("x", "2020-06-03T00:10:00Z", geometry=make.square(179, -18, 180, -16))
+    one |= {"bbox": [179, -18, -179, -16], "assets": {"vv": {"href": str(assets["vv"])}}}
+    time = np.datetime64("2020-06-03T00:10", "us")
+    asked = ChipRequest("sentinel1", "x", "F__1", time, ("VV",), grid)
+    [(_, chip)] = radar(tmp_path, [one]).chips([asked])
+    x = grids.transformer(grid.crs, crs).transform(*np.meshgrid(grid.x_m, grid.y_m))[0]
+    expected = -20 + 15 * ((x - file_grid.left_m) / 10 - 0.5) / 199
+    assert np.abs(chip.values[0] - expected).max() < 1e-3
+
+
 # ---- items become scenes -------------------------------------------------------------------------
 
 
@@ -73,6 +119,34 @@ def test_unknown_cloud_cover_is_unknown_and_a_percentage_becomes_a_fraction(tmp_
     )
     contracts.check(table, contracts.SCENES)
     assert table.cloud_fraction.tolist()[0] == 0.25 and np.isnan(table.cloud_fraction.iloc[1])
+
+
+@pytest.mark.parametrize("said", ["unknown", -1, 250, "NaN", [3]])
+def test_a_cloud_cover_that_is_no_percentage_is_unknown_and_costs_no_other_item(tmp_path, said):
+    items = [
+        make.item(n, "sentinel-2-l2a", geometry=make.around(*HERE), time=t, **{"eo:cloud_cover": c})
+        for n, t, c in (("a", "2020-06-03T17:00:00Z", said), ("b", "2020-06-05T17:00:00Z", 30))
+    ]
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    found = archive.scenes(one_station(), "sentinel2", *PERIOD).set_index("scene_id")
+    assert np.isnan(found.cloud_fraction["a"]) and found.cloud_fraction["b"] == 0.3
+
+
+def test_the_clouds_of_a_composite_are_unknown_where_those_of_one_tile_are(tmp_path):
+    """Python's own max of 0.1 and NaN depends on their order."""
+    items = [
+        make.item(n, "gldas", geometry=make.around(*HERE), time="2020-06-03T00:00:00Z", **more)
+        for n, more in (("a", {"eo:cloud_cover": 10}), ("b", {}))
+    ]
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    [fraction] = archive.scenes(one_station(), "gldas", *PERIOD).cloud_fraction
+    assert np.isnan(fraction)
+
+
+def test_an_item_that_ends_before_it_starts_is_left_out_and_named(tmp_path):
+    archive = radar(tmp_path, [radar_item("x", ("2020-06-05T00:00:00Z", "2020-06-03T00:00:00Z"))])
+    assert archive.scenes(one_station(), "sentinel1", *PERIOD).empty
+    assert "before it starts" in archive.left_out.reason[0]
 
 
 def test_slices_of_one_pass_are_one_scene_over_the_stations_that_see_both(tmp_path):
@@ -427,6 +501,28 @@ def test_a_broken_file_of_a_catalogue_is_named(tmp_path):
         StacArchive(path)
 
 
+@pytest.mark.parametrize("linking", ["catalog.json", "sentinel-1/collection.json"])
+def test_links_that_go_round_and_items_linked_twice_count_once(tmp_path, linking):
+    path = make.write_catalogue(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
+    words = json.loads((tmp_path / linking).read_text())
+    back = {"rel": "child", "href": str(path)}
+    (tmp_path / linking).write_text(json.dumps({**words, "links": [*words["links"] * 2, back]}))
+    archive = StacArchive(path, collections={"sentinel1": "sentinel-1"})
+    assert len(archive.scenes(one_station(), "sentinel1", *PERIOD)) == 1
+
+
+def test_opening_a_catalogue_takes_a_time_in_proportion_to_its_items(tmp_path):
+    """Counted in function calls, which other programs do not slow down."""
+    calls = []
+    for n in (20, 200):
+        items = [radar_item(f"x{k}", "2020-06-03T00:10:00Z") for k in range(n)]
+        path = make.write_catalogue(tmp_path / str(n), items)
+        profile = cProfile.Profile()
+        profile.runcall(StacArchive, path)
+        calls.append(sum(row.callcount for row in profile.getstats()))
+    assert calls[1] < 12 * calls[0], calls
+
+
 def test_an_unknown_source_is_refused_with_the_collections_that_there_are(tmp_path):
     archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
     with pytest.raises(UnknownNameError, match="does not serve 'smap'.*collections are sentinel-1"):
@@ -482,6 +578,28 @@ def test_an_image_without_a_crs_is_refused_even_with_control_points(tmp_path):
     with rasterio.open(tmp_path / "raw.tif", "r+") as file:
         file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
     assert "only ground control points" in spoiled(tmp_path / "b", tmp_path / "raw.tif").reason
+
+
+def test_an_image_in_a_local_crs_is_refused(tmp_path):
+    local = 'LOCAL_CS["field",UNIT["metre",1]]'
+    failure = spoiled(tmp_path, image(tmp_path, "v", flat(-9.0), crs=local))
+    assert "its CRS is local" in failure.reason
+
+
+@pytest.mark.parametrize("told", [{"nodata": "none"}, {"raster:bands": [{"scale": "x"}]}])
+def test_words_for_numbers_fail_one_chip_by_name(tmp_path, told):
+    asset = {"href": image(tmp_path, "v", flat(-9.0)), **told}
+    failure = spoiled(tmp_path, asset)
+    assert failure.permanent and "states no number" in failure.reason
+
+
+def test_chips_are_asked_for_again_where_their_addresses_could_not_be_signed(tmp_path):
+    def sign(href):
+        raise OSError("the token service is down")
+
+    items = [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": image(tmp_path, "v", flat(-9))})]
+    failure = ask(radar(tmp_path, items, sign=sign), "sentinel1", bands=("VV",))
+    assert not failure.permanent and "token service is down" in failure.reason
 
 
 def test_an_image_without_one_valid_pixel_is_a_counted_failure(tmp_path):

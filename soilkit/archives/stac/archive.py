@@ -158,7 +158,7 @@ class StacArchive:
             record, stations = one
             try:
                 values = reader.at_points(record, at.loc[stations].to_numpy(float))
-            except (SceneNotFoundError, StoreError) as error:
+            except (CatalogueError, SceneNotFoundError, StoreError) as error:
                 self._finder.leave_out(record, row, reason=str(error))
                 return None
             return id(record), stations, values

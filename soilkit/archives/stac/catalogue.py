@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from soilkit.archives.stac.geometry import Box
+from soilkit.archives.stac.geometry import Box, spans
 from soilkit.archives.stac.shelf import Item, KeptItems, boxes
 from soilkit.errors import CatalogueError
 
@@ -31,7 +31,7 @@ class StaticCatalogue:
         self.path = _root(Path(path))
         root = _read(self.path)
         self.catalogue_id = str(root.id)
-        self._found = list(_walk(root, str(self.path)))
+        self._found = list(_walk(root, str(self.path), met=set()))
         self.collections: Mapping[str, Mapping[str, Any]] = {
             **{str(item["collection"]): {} for kind, item in self._found if kind == "item"},
             **{str(one["id"]): one for kind, one in self._found if kind == "collection"},
@@ -69,8 +69,10 @@ class StaticCatalogue:
         found: list[Item] = []
         for name in collections:
             west, south, east, north = self._boxes.get(name, np.empty((0, 4))).T
-            near = (west <= box[2]) & (east >= box[0]) & (south <= box[3]) & (north >= box[1])
-            near |= (west > east) & (south <= box[3]) & (north >= box[1])  # across 180 degrees
+            in_line = west > east  # across 180 degrees
+            for first, last in spans(box):
+                in_line |= (west <= last) & (east >= first)
+            near = in_line & (south <= box[3]) & (north >= box[1])
             found += [self._items[name][i] for i in np.flatnonzero(near)]
         return found
 
@@ -111,25 +113,40 @@ def _read(path: Path) -> Any:
         raise _broken(str(path), error) from error
 
 
-def _walk(catalogue: Any, path: str) -> Iterator[tuple[str, Item]]:
-    """Every collection and item below a catalogue, in the order of its links."""
+def _walk(catalogue: Any, path: str, *, met: set[str]) -> Iterator[tuple[str, Item]]:
+    """Every collection and item below a catalogue once, in the order of its links.
+
+    Items are read without the catalogue that links to them: pystac searches all its links for each.
+    """
     import pystac
 
     if isinstance(catalogue, pystac.Collection):
         yield "collection", catalogue.to_dict(include_self_link=False, transform_hrefs=False)
+    met.add(path)
     for link in catalogue.get_links():
         if link.rel not in ("item", "child"):
             continue
-        href = link.get_absolute_href() or path
+        href = pystac.utils.make_absolute_href(str(link.href), path)
+        if href in met:
+            continue  # linked to twice, or a way back
+        met.add(href)
         try:
-            found = link.resolve_stac_object(root=catalogue.get_root()).target
+            found = _item(href) if link.rel == "item" else pystac.read_file(href)
             plain = _plain(found, catalogue) if link.rel == "item" else {}
         except (*_BROKEN, pystac.STACError, pystac.STACTypeError) as error:
-            raise _broken(str(href), error) from error
+            raise _broken(href, error) from error
         if link.rel == "item":
             yield "item", plain
         else:
-            yield from _walk(found, str(href))
+            yield from _walk(found, href, met=met)
+
+
+def _item(href: str) -> Any:
+    """An item of any version; without a copy of its words, of which a catalogue has many."""
+    import pystac
+
+    words = pystac.StacIO.default().read_json(href)
+    return pystac.Item.from_dict(words, href=href, migrate=True, preserve_dict=False)
 
 
 def _plain(item: Any, parent: Any) -> Item:

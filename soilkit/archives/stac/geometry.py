@@ -7,6 +7,7 @@ import numpy as np
 
 from soilkit import grids
 
+HALF_WAY_DEG = 180.0  # nothing that a satellite sees at once is as wide
 POINTS_A_SIDE = 32  # a covered fraction is told in steps of a thousandth
 Geometry = Mapping[str, Any]
 Box = tuple[float, float, float, float]
@@ -27,23 +28,53 @@ def grid_points(grid) -> np.ndarray:
 
 
 def box_of(points: np.ndarray) -> Box:
-    """(west, south, east, north) of some points."""
-    (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
-    return float(west), float(south), float(east), float(north)
+    """(west, south, east, north) of points that lie close together.
+
+    West is larger than east where the antimeridian runs between them, as in GeoJSON.
+    """
+    x, y = points.T
+    if np.ptp(x) > HALF_WAY_DEG:
+        return float(x[x > 0].min()), float(y.min()), float(x[x <= 0].max()), float(y.max())
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+
+def spans(box: Box) -> list[tuple[float, float]]:
+    """The (west, east) of a box: one, or two on both sides of the antimeridian."""
+    west, _, east, _ = box
+    return [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
 
 
 def meets(one: Box, other: Box) -> bool:
     """Whether two boxes share a point."""
-    return bool(
-        one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
-    )
+    in_line = any(a <= d and c <= b for a, b in spans(one) for c, d in spans(other))
+    return in_line and one[1] <= other[3] and other[1] <= one[3]
 
 
 def polygon(box: Sequence[float]) -> Geometry:
     """A box as GeoJSON; a bounding box with heights has six numbers."""
     west, south, east, north = (*box[:2], *box[len(box) // 2 :][:2])
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {"type": "Polygon", "coordinates": [ring]}
+    rings = [
+        [[[w, south], [e, south], [e, north], [w, north], [w, south]]]
+        for w, e in spans((west, south, east, north))
+    ]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings[0]}
+    return {"type": "MultiPolygon", "coordinates": rings}
+
+
+def parted(geometry: Geometry) -> Geometry:
+    """A scene's polygon across the antimeridian, once on either side of it.
+
+    Many catalogues do not part such polygons, whose edges then seem to run around the Earth.
+    """
+    west, _, east, _ = extent(geometry)
+    if east - west <= HALF_WAY_DEG or geometry["type"] == "MultiPolygon":
+        return geometry
+    rings = next(_polygons(geometry))
+    eastern = [np.stack([r[:, 0] % 360, r[:, 1]], axis=1) for r in rings]
+    western = [r - (360.0, 0.0) for r in eastern]
+    parts = [[ring.tolist() for ring in some] for some in (eastern, western)]
+    return {"type": "MultiPolygon", "coordinates": parts}
 
 
 def _polygons(geometry: Geometry) -> Iterator[list[np.ndarray]]:
@@ -55,7 +86,8 @@ def _polygons(geometry: Geometry) -> Iterator[list[np.ndarray]]:
 
 def extent(geometry: Geometry) -> Box:
     """(west, south, east, north) of a polygon or several."""
-    return box_of(np.concatenate([ring for rings in _polygons(geometry) for ring in rings]))
+    x, y = np.concatenate([ring for rings in _polygons(geometry) for ring in rings]).T
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def is_area(geometry: Geometry | None) -> bool:

@@ -38,9 +38,12 @@ class Record:
 
     @property
     def cloud_fraction(self) -> float:
-        """``eo:cloud_cover`` as a fraction; NaN where the item does not say."""
-        percent = self.properties.get("eo:cloud_cover")
-        return float("nan") if percent is None else float(percent) / 100
+        """``eo:cloud_cover`` as a fraction; NaN where the item does not say, or no percentage."""
+        try:
+            percent = float(self.properties["eo:cloud_cover"])
+        except (KeyError, TypeError, ValueError):
+            return float("nan")
+        return percent / 100 if 0 <= percent <= 100 else float("nan")
 
     @property
     def orbit(self) -> str:
@@ -65,6 +68,8 @@ def record(item: Mapping[str, Any], source: Source) -> Record | str:
         return "it has neither a polygon nor a bounding box"
     footprint = area if geometry.is_area(area) else geometry.polygon(box)
     imagery = source.resolution == "high" and not source.is_static
+    if imagery:
+        footprint = geometry.parted(footprint)
     proper = geometry.is_area(area) and not (imagery and geometry.is_box(footprint))
     try:
         start, end = (NAT, NAT) if source.is_static else interval(properties, source)
@@ -90,17 +95,20 @@ def _unfit(properties: Mapping[str, Any], source: Source) -> str:
 def interval(properties: Mapping[str, Any], source: Source) -> tuple[np.datetime64, np.datetime64]:
     """Start and end of an item's acquisition or composite, UTC.
 
-    ``start_datetime`` and ``end_datetime`` where they are given. A lone ``datetime`` is what the
+    ``start_datetime`` and ``end_datetime`` where they are given; a lone ``datetime`` is what the
     source is dated by: an instant, the start or the middle of a composite as long as its cadence.
 
     Raises
     ------
     ValueError
-        Without a time, or with one that is none.
+        Without a time, with one that is none, or with an end before its start.
     """
     first, last = (properties.get(f"{end}_datetime") for end in ("start", "end"))
     if first and last:
-        return _utc(first), _utc(last)
+        start, end = _utc(first), _utc(last)
+        if start > end:
+            raise ValueError(f"it ends ({last}) before it starts ({first})")
+        return start, end
     if not properties.get("datetime"):
         raise ValueError("it has no datetime")
     at = _utc(properties["datetime"])

@@ -11,7 +11,7 @@ from soilkit.archives.stac import mapping
 from soilkit.archives.stac.items import Record
 from soilkit.archives.stac.mapping import DECIBEL, POWER, Served
 from soilkit.contracts import ChipRequest, Grid
-from soilkit.errors import SceneNotFoundError
+from soilkit.errors import CatalogueError, SceneNotFoundError
 from soilkit.sources import Band, Source
 
 OFFSET_SINCE = 4.0  # the processing baseline of Sentinel-2 that raised all digital numbers
@@ -58,7 +58,7 @@ class Reader:
         Raises
         ------
         SceneNotFoundError
-            When the item has no asset for the band.
+            When the item has no asset for the band, or tells of it what cannot be.
         """
         defaults = self.item_assets.get(record.collection, {})
         assets = {key: {**defaults.get(key, {}), **one} for key, one in record.assets.items()}
@@ -71,9 +71,15 @@ class Reader:
         key, number = found
         told = mapping.bands_of(assets[key])
         about = {**assets[key], **(told[number - 1] if number <= len(told) else {})}
-        scale, offset = _linear(about, record, source=self.source, band=band)
+        try:
+            scale, offset = _linear(about, record, source=self.source, band=band)
+            nodata = _nodata(about, source=self.source, band=band)
+        except (TypeError, ValueError) as error:
+            raise SceneNotFoundError(
+                f"item {record.item_id} states no number as scale, offset or nodata of asset "
+                f"{key} ({error})"
+            ) from error
         unit = DECIBEL if about.get("unit") == DECIBEL else self.served.unit
-        nodata = _nodata(about, source=self.source, band=band)
         return Layer(band, assets[key]["href"], number, scale, offset, nodata, unit)
 
     def on_grid(self, records: Iterable[Record], request: ChipRequest) -> np.ndarray:
@@ -87,6 +93,8 @@ class Reader:
         ------
         SceneNotFoundError
             When an item lacks an asset.
+        CatalogueError
+            When ``sign`` fails.
         StoreError
             When a file is absent, damaged or without a CRS.
         """
@@ -116,7 +124,15 @@ class Reader:
         return out
 
     def _open(self, layer: Layer) -> str:
-        return self.sign(layer.href) if self.sign else layer.href
+        if self.sign is None:
+            return layer.href
+        try:
+            return self.sign(layer.href)
+        except Exception as error:  # the user's own function: most ask a service for a token
+            raise CatalogueError(
+                f"sign= could not sign {layer.href} ({type(error).__name__}: {error}). Check the "
+                "service that it asks, and build again."
+            ) from error
 
     def _way(self, layer: Layer, request: ChipRequest) -> str:
         """Classes, flags and pixels much larger than the chip are taken as they are."""

@@ -57,7 +57,7 @@ def scenes_of(
                 "scene_id": STATIC if source.is_static else scene_id(group),
                 "start": min(r.start for r in group),
                 "end": max(r.end for r in group),
-                "cloud_fraction": max(r.cloud_fraction for r in group),
+                "cloud_fraction": float(np.max([r.cloud_fraction for r in group])),
                 "orbit": group[0].orbit,
                 "valid_fraction": float(covered.mean()) if proper else np.nan,
             },
