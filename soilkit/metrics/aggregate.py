@@ -7,7 +7,8 @@ from scipy import stats
 from soilkit import strata
 from soilkit.errors import ContractError
 from soilkit.metrics import bootstrap
-from soilkit.metrics.points import METRICS
+from soilkit.metrics.groups import state_of
+from soilkit.metrics.points import metrics_of
 from soilkit.metrics.stations import OK
 
 UNKNOWN = "unknown"
@@ -55,13 +56,13 @@ def summarize(
     """
     kind = clusters or ("network" if stations is None else "block")
     table = station_scores.assign(_cluster=bootstrap.clusters(station_scores, stations, kind=kind))
-    keys = ["model", "split"]
+    keys = ["model", "split", *state_of(table)]
     if by is not None and by not in keys:
         table[by] = _classes(station_scores, stations, by=by)
         keys.append(by)
     rows = []
     for key, part in table.groupby(keys, observed=True, sort=True):
-        for metric in METRICS:
+        for metric in metrics_of(table):
             rng = np.random.default_rng(seed)  # the same draws for every line: comparable
             row = _line(part, metric, confidence=confidence, rng=rng, kind=kind)
             rows.append({**dict(zip(keys, key, strict=True)), "metric": metric, **row})
@@ -144,14 +145,15 @@ def block_means(
     """
     table = scores.assign(_cluster=bootstrap.clusters(scores, stations, kind="block"))
     rows = []
-    for (model, split), part in table.groupby(["model", "split"], observed=True, sort=True):
-        for metric in METRICS:
+    keys = ["model", "split", *state_of(table)]
+    for key, part in table.groupby(keys, observed=True, sort=True):
+        for metric in metrics_of(table):
             found = part[part[metric].notna()]
             line = mean_of_means(found[metric], found["_cluster"], confidence=confidence)
             line["n_stations"] = found["station_id"].nunique()
             line["status"] = _status(len(found), line["n_blocks"], "block")
-            rows.append({"model": model, "split": split, "metric": metric, **line})
-    return pd.DataFrame(rows, columns=["model", "split", "metric", *BLOCK_MEANS])
+            rows.append({**dict(zip(keys, key, strict=True)), "metric": metric, **line})
+    return pd.DataFrame(rows, columns=[*keys, "metric", *BLOCK_MEANS])
 
 
 def mean_of_means(values, cluster, *, confidence):

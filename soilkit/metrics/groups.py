@@ -1,4 +1,8 @@
-"""Predictions as sorted columns of floats, one contiguous run a model, split and sensor."""
+"""Predictions as sorted columns of floats, one contiguous run a model, split and sensor.
+
+Where a table names the state of its values (raw, rescaled, an anomaly) in a column ``state``, each
+state is a run of its own.
+"""
 
 from dataclasses import dataclass
 
@@ -7,6 +11,7 @@ import pandas as pd
 
 KEYS = ["model", "split", "sensor_id"]
 PLACES = ["station_id", "network"]
+STATE = "state"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Groups:
         )
 
 
+def state_of(table: pd.DataFrame) -> list[str]:
+    """The column that names the state of a table's values, where it has one."""
+    return [STATE] if STATE in table.columns else []
+
+
 def _codes(column: pd.Series) -> tuple[np.ndarray, int]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(np.int64) + 1, len(column.cat.categories) + 1
@@ -67,7 +77,7 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, int]:
 def _group_numbers(predictions: pd.DataFrame) -> tuple[np.ndarray, int]:
     """A number per row that is equal within a model, split and sensor, and their count."""
     number = np.zeros(len(predictions), np.int64)
-    for key in KEYS:
+    for key in KEYS + state_of(predictions):
         codes, n = _codes(predictions[key])
         number = number * n + codes
     numbers, found = pd.factorize(number)
@@ -90,7 +100,8 @@ def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFr
         order = np.argsort(small, kind="stable")
     counts = np.bincount(numbers, minlength=n_groups)
     first = order[np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)[:n_groups]]
-    keys = predictions[KEYS + PLACES].iloc[first].astype("str").reset_index(drop=True)
+    names = KEYS + PLACES + state_of(predictions)
+    keys = predictions[names].iloc[first].astype("str").reset_index(drop=True)
     observed = predictions["observed_m3_m3"].to_numpy(np.float64)[order]
     predicted = predictions["predicted_m3_m3"].to_numpy(np.float64)[order]
     hours = _hours(predictions["time"])[order] if in_time else np.zeros(len(order))

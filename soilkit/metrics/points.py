@@ -1,11 +1,56 @@
-"""The four point scores, for all groups at once."""
+"""The point scores, for all groups at once: the four, and others on request."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from soilkit.metrics.groups import Groups, group
+from soilkit.errors import ContractError
+from soilkit.metrics import extra
+from soilkit.metrics.groups import STATE, Groups, group
 
 METRICS = ("r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
+KGE = "kge_2012"  # what "kge" means: its bias and variability do not count one error twice
+EXTRA_METRICS = ("spearman", "kge_2009", KGE)
+
+
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """The metrics that a table of scores has, the four first."""
+    return [name for name in METRICS + EXTRA_METRICS if name in table.columns]
+
+
+def extra_names(metrics: Iterable[str], table: pd.DataFrame) -> list[str]:
+    """The columns that ``metrics`` adds to the four; "kge" is Kling-Gupta's of 2012.
+
+    Raises
+    ------
+    ContractError
+        For an unknown name, or Kling-Gupta's score of anomalies, whose mean is no amount of water.
+    """
+    asked = [KGE if name == "kge" else name for name in metrics]
+    unknown = [name for name in asked if name not in METRICS + EXTRA_METRICS]
+    if unknown:
+        raise ContractError(
+            f"No metric {', '.join(unknown)}; there are {', '.join(METRICS + EXTRA_METRICS)}."
+        )
+    states = table[STATE].astype("str").unique() if STATE in table.columns else []
+    if any(name.startswith("kge") for name in asked) and any("anomaly" in s for s in states):
+        raise ContractError(
+            "Kling-Gupta's score divides by the mean observation, and the mean of anomalies is "
+            "about zero. Ask for it of absolute values only."
+        )
+    return [name for name in EXTRA_METRICS if name in asked]
+
+
+def extra_points(groups: Groups, r: np.ndarray, *, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Spearman's R and Kling-Gupta's scores of each group by name, (group,)."""
+    forms = {"kge_2009": 2009, "kge_2012": 2012}
+    return {
+        name: extra.kling_gupta(groups, r, form=forms[name])
+        if name in forms
+        else extra.spearman(groups)
+        for name in names
+    }
 
 
 def points(groups: Groups) -> dict[str, np.ndarray]:
@@ -33,20 +78,24 @@ def points(groups: Groups) -> dict[str, np.ndarray]:
     }
 
 
-def point_scores(predictions: pd.DataFrame) -> pd.DataFrame:
+def point_scores(predictions: pd.DataFrame, *, metrics: Iterable[str] = ()) -> pd.DataFrame:
     """R, ubRMSE, RMSE, bias and n of every model, split and sensor, without intervals.
 
     Parameters
     ----------
     predictions : table of that contract
+    metrics : further scores: "spearman", "kge" (Kling-Gupta of 2012) or "kge_2009"
 
     Returns
     -------
     DataFrame, one row a model, split and sensor; moisture scores in m3 m-3
     """
     keys, groups = group(predictions, in_time=False)
-    table = keys.assign(**dict.fromkeys(METRICS, np.nan), n=0)
-    for name, values in {**points(groups), "n": groups.counts}.items():
+    names = extra_names(metrics, predictions)
+    table = keys.assign(**dict.fromkeys([*METRICS, *names], np.nan), n=0)
+    found = points(groups)
+    found |= extra_points(groups, found["r"], names=names)
+    for name, values in {**found, "n": groups.counts}.items():
         column = table[name].to_numpy(copy=True)
         column[groups.which] = values
         table[name] = column

@@ -1,14 +1,17 @@
 """Scores of every sensor with intervals that know about its memory."""
 
+import dataclasses
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from soilkit import contracts
 from soilkit.errors import ContractError
-from soilkit.metrics import intervals
-from soilkit.metrics.groups import Groups, group
+from soilkit.metrics import extra, intervals
+from soilkit.metrics.groups import Groups, group, state_of
 from soilkit.metrics.memory import Steps, effective_size, memory_hours
-from soilkit.metrics.points import METRICS, points
+from soilkit.metrics.points import METRICS, extra_names, extra_points, points
 
 MIN_SAMPLES = 13  # seed 001, 4a
 MIN_EFFECTIVE = 5.0
@@ -17,7 +20,11 @@ COLUMNS = [f"{metric}{end}" for metric in METRICS for end in ("", "_lower", "_up
 
 
 def station_scores(
-    predictions: pd.DataFrame, *, min_samples: int = MIN_SAMPLES, confidence: float = 0.95
+    predictions: pd.DataFrame,
+    *,
+    min_samples: int = MIN_SAMPLES,
+    confidence: float = 0.95,
+    metrics: Iterable[str] = (),
 ) -> pd.DataFrame:
     """R, ubRMSE, RMSE and bias of every sensor, with intervals that know about autocorrelation.
 
@@ -31,13 +38,16 @@ def station_scores(
     predictions : table of that contract; rows without a finite pair are left out
     min_samples : int, fewer pairs give no score
     confidence : float, of each interval alone
+    metrics : further scores: "spearman", with the interval of Bonett and Wright at R's effective
+        size; "kge" (Kling-Gupta of 2012) and "kge_2009", which have no analytic interval
 
     Returns
     -------
     DataFrame, one row a model, split and sensor: ``model, split, sensor_id, station_id, network``,
     then ``r`` and ``ubrmse_m3_m3, rmse_m3_m3, bias_m3_m3``, each with ``_lower`` and ``_upper``,
     then ``n``, ``n_effective`` (R's; the bias's where R does not exist) and ``status``: "ok", or
-    why a score or an interval is missing. A score stands wherever it is no NaN.
+    why a score or an interval is missing. A score stands wherever it is no NaN. Further scores
+    stand before ``n``; a column ``state`` of the predictions is kept, each state scored apart.
 
     Raises
     ------
@@ -48,7 +58,8 @@ def station_scores(
     ----------
     .. [1] Bartlett (1935), doi:10.2307/2342284
     """
-    contracts.check(predictions, contracts.PREDICTIONS)
+    key = (*contracts.PREDICTIONS.key, *state_of(predictions))
+    contracts.check(predictions, dataclasses.replace(contracts.PREDICTIONS, key=key))
     if min_samples < 2 or not 0 < confidence < 1:
         raise ContractError(
             "Scores need min_samples >= 2 and a confidence between 0 and 1, "
@@ -58,17 +69,27 @@ def station_scores(
     n = np.zeros(len(keys), np.int64)
     n[groups.which] = groups.counts
     scored = groups.take(groups.counts >= min_samples)
-    values = _scores(scored, confidence) if len(scored.counts) else {}
-    table = keys.assign(**dict.fromkeys(COLUMNS, np.nan), n=n, n_effective=np.nan)
+    names = extra_names(metrics, predictions)
+    values = _scores(scored, confidence, names=names) if len(scored.counts) else {}
+    table = keys.assign(**dict.fromkeys([*COLUMNS, *_columns(names)], np.nan))
+    table = table.assign(n=n, n_effective=np.nan)
     table["status"] = [f"too few samples: {k} < {min_samples}" for k in n]
     for name, column in values.items():
         filled = table[name].to_numpy(copy=True)
         filled[scored.which] = column
         table[name] = filled
-    return table.sort_values(["model", "split", "sensor_id"], ignore_index=True)
+    order = ["model", "split", "sensor_id", *state_of(predictions)]
+    return table.sort_values(order, ignore_index=True)
 
 
-def _scores(groups: Groups, confidence: float) -> dict[str, np.ndarray]:
+def _columns(names):
+    ends = {"spearman": ("", "_lower", "_upper")}
+    return [f"{name}{end}" for name in names for end in ends.get(name, ("",))]
+
+
+def _scores(
+    groups: Groups, confidence: float, *, names: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
     found = points(groups)
     n_r, n_mean, n_square = _effective_sizes(groups)
     n_effective = np.where(np.isnan(n_r), n_mean, n_r)
@@ -80,13 +101,19 @@ def _scores(groups: Groups, confidence: float) -> dict[str, np.ndarray]:
         "rmse_m3_m3": intervals.of_rmse(rmse, bias, **sizes),
         "bias_m3_m3": intervals.of_bias(bias, ubrmse, n_effective=n_mean, confidence=confidence),
     }
+    found |= extra_points(groups, r, names=names)
+    if "spearman" in found:
+        limits["spearman"] = extra.spearman_interval(found["spearman"], n_r, confidence=confidence)
     enough_pairs = n_effective >= MIN_EFFECTIVE
     enough_errors = enough_pairs & (n_mean >= MIN_EFFECTIVE)
     for metric, (lower, upper) in limits.items():
-        enough = enough_pairs if metric == "r" else enough_errors
+        enough = enough_pairs if metric in ("r", "spearman") else enough_errors
         found[f"{metric}_lower"] = np.where(enough, lower, np.nan)
         found[f"{metric}_upper"] = np.where(enough, upper, np.nan)
-    return {**found, "n_effective": n_effective, "status": _status(groups, n_effective, n_mean)}
+    status = _status(groups, n_effective, n_mean)
+    for name in (name for name in names if name.startswith("kge")):
+        status = np.where(np.isnan(found[name]) & (status == OK), f"no {name}: zero mean", status)
+    return {**found, "n_effective": n_effective, "status": status}
 
 
 def _effective_sizes(groups: Groups) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

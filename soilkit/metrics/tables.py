@@ -1,9 +1,12 @@
 """Scores in the long form of ``scores.csv``."""
 
+import numpy as np
 import pandas as pd
 
 from soilkit import contracts
-from soilkit.metrics.points import METRICS
+from soilkit.metrics.groups import state_of
+from soilkit.metrics.points import metrics_of
+from soilkit.metrics.stations import OK
 
 VALUES = ["metric", "value", "lower", "upper", "n", "n_effective", "status"]
 
@@ -41,20 +44,26 @@ def _long(table):
 
 
 def _of_sensors(table):
-    keys = table[["model", "split", "network", "station_id", "sensor_id"]]
+    keys = table[["model", "split", *state_of(table), "network", "station_id", "sensor_id"]]
     parts = []
-    for metric in METRICS:
+    for metric in metrics_of(table):
         part = keys.assign(
             metric=metric,
             value=table[metric],
-            lower=table[f"{metric}_lower"],
-            upper=table[f"{metric}_upper"],
+            lower=table.get(f"{metric}_lower", np.nan),
+            upper=table.get(f"{metric}_upper", np.nan),
             n=table["n"].astype(float),
             n_effective=table["n_effective"],
-            status=table["status"],
+            status=_status_of(table, metric),
         )
         parts.append(part)
     return pd.concat(parts)
+
+
+def _status_of(table, metric):
+    if f"{metric}_lower" in table.columns:
+        return table["status"]
+    return table["status"].where(table["status"] != OK, "no interval: no analytic form")
 
 
 def _of_summary(table, statistic):
@@ -71,7 +80,7 @@ def _of_summary(table, statistic):
 
 
 def _of_blocks(table):
-    return table[["model", "split"]].assign(
+    return table[["model", "split", *state_of(table)]].assign(
         metric=table["metric"] + "_block_mean",
         value=table["value"],
         lower=table["lower"],
