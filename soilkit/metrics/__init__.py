@@ -1,6 +1,14 @@
 """Scores of every sensor first, then of strata and pairs of models, each with its interval."""
 
 from soilkit.metrics.aggregate import block_means, summarize
+from soilkit.metrics.calibration import reliability, sharpness, spread_skill
+from soilkit.metrics.forecasts import (
+    crps_gaussian,
+    crps_quantiles,
+    forecast_rows,
+    pit_gaussian,
+    pit_quantiles,
+)
 from soilkit.metrics.paired import paired_difference
 from soilkit.metrics.paper import paper_strata, paper_table
 from soilkit.metrics.points import METRICS, point_scores
@@ -10,10 +18,18 @@ from soilkit.metrics.tables import to_scores_table
 __all__ = [
     "METRICS",
     "block_means",
+    "crps_gaussian",
+    "crps_quantiles",
+    "forecast_rows",
     "paired_difference",
     "paper_strata",
     "paper_table",
+    "pit_gaussian",
+    "pit_quantiles",
     "point_scores",
+    "reliability",
+    "sharpness",
+    "spread_skill",
     "station_scores",
     "summarize",
     "to_scores_table",

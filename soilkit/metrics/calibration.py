@@ -1,0 +1,193 @@
+"""Does a predicted spread mean what it says: reliability, sharpness, spread against skill."""
+
+import numpy as np
+import pandas as pd
+
+from soilkit import strata
+from soilkit.errors import ContractError
+from soilkit.metrics import bootstrap
+from soilkit.metrics.aggregate import _classes
+from soilkit.metrics.forecasts import KEYS
+from soilkit.metrics.resampling import cluster_names, limits, ratio_draws
+from soilkit.metrics.stations import MIN_SAMPLES, OK
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def reliability(
+    rows: pd.DataFrame,
+    *,
+    levels: tuple[float, ...] = LEVELS,
+    stations: pd.DataFrame | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Nominal against observed coverage, of central intervals and of quantiles, by stratum.
+
+    ``kind`` "interval": the share of observations inside the central interval of that level;
+    "quantile": the share at or below the quantile. Both are means over sensors with at least 13
+    usable rows, so that a long record counts no more than a short one; intervals resample whole
+    2-degree blocks (networks without stations). From quantile columns only the levels that they
+    have are forecasts; ask for those.
+
+    Parameters
+    ----------
+    rows : from ``forecast_rows``
+    levels : nominal levels, 0-1
+    stations : stations table, for places and strata
+    by : column of either table that makes the strata
+    seed : int
+
+    Returns
+    -------
+    DataFrame: ``model, split``, the stratum, ``kind, nominal, observed, lower, upper``,
+    ``is_consistent`` (the interval holds the nominal level), ``n, n_left_out, n_sensors,
+    n_stations, n_clusters, is_small, status``
+    """
+    levels_ = np.asarray(levels, float)
+    if not ((levels_ > 0) & (levels_ < 1)).all():
+        raise ContractError(f"Nominal levels lie between 0 and 1, found {tuple(levels)}.")
+    parts = []
+    for head, part in _strata(rows, stations, by):
+        pit = part["pit"].to_numpy()[:, None]
+        inside = np.abs(2 * pit - 1) <= levels_  # (row, level)
+        values = np.hstack([inside, pit <= levels_]).astype(float)
+        line = _sensor_means(part, values, stations=stations, seed=seed)
+        line["kind"] = ["interval"] * len(levels_) + ["quantile"] * len(levels_)
+        line["nominal"] = np.tile(levels_, 2)
+        held = (line["lower"] <= line["nominal"]) & (line["nominal"] <= line["upper"])
+        line["is_consistent"] = held.where(line["lower"].notna(), None).astype("boolean")
+        parts.append(line.assign(**head))
+    first = [*KEYS, *([by] if by else []), "kind", "nominal", "observed", "lower", "upper"]
+    return _stacked(parts, [*first, "is_consistent"])
+
+
+def sharpness(
+    rows: pd.DataFrame,
+    *,
+    stations: pd.DataFrame | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """CRPS, spread, error and their ratio by stratum, with intervals over clusters.
+
+    ``metric`` is "crps_m3_m3", "spread_m3_m3" (smaller is sharper; worth something only where
+    ``reliability`` holds), "pit_mean" (1/2 when unbiased) and "pit_variance" about 1/2 (1/12 when
+    calibrated, more when overconfident). Means over sensors with at least 13 usable rows.
+
+    Returns
+    -------
+    DataFrame: ``model, split``, the stratum, ``metric, observed, lower, upper`` and the columns
+    that count, as in ``reliability``
+    """
+    parts = []
+    for head, part in _strata(rows, stations, by):
+        pit = part["pit"].to_numpy()
+        columns = part["crps_m3_m3"], part["spread_m3_m3"], pit, (pit - 0.5) ** 2
+        line = _sensor_means(part, np.column_stack(columns), stations=stations, seed=seed)
+        line["metric"] = ["crps_m3_m3", "spread_m3_m3", "pit_mean", "pit_variance"]
+        parts.append(line.assign(**head))
+    return _stacked(parts, [*KEYS, *([by] if by else []), "metric", "observed", "lower", "upper"])
+
+
+def spread_skill(
+    rows: pd.DataFrame, *, stations: pd.DataFrame | None = None, n_bins: int = 10, seed: int = 0
+) -> pd.DataFrame:
+    """Root mean square error against root mean square spread, in bins of equally many rows.
+
+    A calibrated spread lies on the 1:1 line in every bin [1]_: ``ratio`` = RMSE / spread is 1,
+    above 1 where the model is too sure. The interval of the ratio resamples whole clusters.
+
+    Returns
+    -------
+    DataFrame: ``model, split, bin, spread_m3_m3, rmse_m3_m3, ratio, ratio_lower, ratio_upper, n,
+    n_stations, n_clusters, status``
+
+    References
+    ----------
+    .. [1] Fortin et al. (2014), doi:10.1175/JHM-D-14-0008.1
+    """
+    lines = []
+    for head, part in _strata(rows, stations, None):
+        part = part[part["status"] == OK]
+        n_parts = min(n_bins, part["spread_m3_m3"].nunique())
+        rank = part["spread_m3_m3"].rank(method="average") - 0.5
+        numbers = np.floor(rank * n_parts / max(len(part), 1)).astype(int)
+        for number, rows_of in part.groupby(numbers.to_numpy(), sort=True):
+            line = _bin(rows_of, stations, seed)
+            lines.append({**head, "bin": int(number) + 1, **line})
+    names = ["spread_m3_m3", "rmse_m3_m3", "ratio", "ratio_lower", "ratio_upper"]
+    counts = ["n", "n_stations", "n_clusters", "status"]
+    return pd.DataFrame(lines, columns=[*KEYS, "bin", *names, *counts])
+
+
+def _strata(rows, stations, by):
+    keys = list(KEYS)
+    if by is not None and by not in keys:
+        rows = rows.assign(**{by: _classes(rows, stations, by=by).to_numpy()})
+        keys.append(by)
+    for key, part in rows.groupby(keys, observed=True, sort=True):
+        yield dict(zip(keys, key, strict=True)), part
+
+
+def _sensor_means(part, values, *, stations, seed):
+    """Means over sensors of each column of ``values`` (row, column), with limits and counts."""
+    ok = (part["status"] == OK).to_numpy()
+    codes, _ = pd.factorize(part["sensor_id"].astype("str")[ok])
+    n = np.bincount(codes)
+    sums = np.stack([np.bincount(codes, v, minlength=len(n)) for v in values[ok].T], axis=1)
+    first = np.unique(codes, return_index=True)[1]
+    sensors = part[ok].iloc[first][n >= MIN_SAMPLES]
+    means = (sums / n[:, None])[n >= MIN_SAMPLES]  # (sensor, column)
+    cluster = cluster_names(sensors, stations)
+    n_stations, n_clusters = sensors["station_id"].nunique(), len(set(cluster))
+    lower = upper = np.full(values.shape[1], np.nan)
+    status = _status(n_stations, n_clusters, len(sensors))
+    if status == OK:
+        rng = np.random.default_rng(seed)
+        draws = ratio_draws(means, np.ones((len(means), 1)), cluster=cluster, rng=rng)
+        lower, upper = limits(draws, n_clusters=n_clusters)
+    n_used = int(n[n >= MIN_SAMPLES].sum())
+    return pd.DataFrame(
+        {
+            "observed": means.mean(axis=0) if len(means) else np.full(values.shape[1], np.nan),
+            "lower": lower, "upper": upper, "n": n_used, "n_left_out": len(part) - n_used,
+            "n_sensors": len(sensors), "n_stations": n_stations, "n_clusters": n_clusters,
+            "is_small": n_stations < strata.MIN_STATIONS, "status": status,
+        }
+    )  # fmt: skip
+
+
+def _status(n_stations, n_clusters, n_sensors):
+    if not n_sensors:
+        return f"no sensor with {MIN_SAMPLES} usable rows"
+    if n_stations < strata.MIN_STATIONS:
+        return f"no interval: {n_stations} stations < {strata.MIN_STATIONS}"
+    if n_clusters < bootstrap.MIN_CLUSTERS:
+        return f"no interval: {n_clusters} clusters < {bootstrap.MIN_CLUSTERS}"
+    return OK
+
+
+def _bin(rows, stations, seed):
+    cluster = cluster_names(rows, stations)
+    error2, spread2 = rows["error_m3_m3"].to_numpy() ** 2, rows["spread_m3_m3"].to_numpy() ** 2
+    rng = np.random.default_rng(seed)
+    draws = ratio_draws(error2[:, None], spread2[:, None], cluster=cluster, rng=rng)
+    lower, upper = np.sqrt(limits(draws, n_clusters=len(set(cluster))))
+    spread, rmse = np.sqrt(spread2.mean()), np.sqrt(error2.mean())
+    n_stations, n_clusters = rows["station_id"].nunique(), len(set(cluster))
+    status = OK if np.isfinite(lower[0]) else _status(n_stations, n_clusters, 1)
+    if status == OK and not np.isfinite(lower[0]):
+        status = "no ratio: the spread is zero"
+    return {
+        "spread_m3_m3": spread, "rmse_m3_m3": rmse, "ratio": rmse / spread if spread else np.nan,
+        "ratio_lower": lower[0], "ratio_upper": upper[0], "n": len(rows),
+        "n_stations": n_stations, "n_clusters": n_clusters, "status": status,
+    }  # fmt: skip
+
+
+def _stacked(parts, first):
+    if not parts:
+        return pd.DataFrame(columns=first)
+    table = pd.concat(parts, ignore_index=True)
+    return table[[*first, *(name for name in table.columns if name not in first)]]
