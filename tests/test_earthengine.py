@@ -11,7 +11,7 @@ import pytest
 
 from soilkit import sources
 from soilkit.archives import open_archive
-from soilkit.archives.earthengine import Policy
+from soilkit.archives.earthengine import Policy, doctor, facts
 from soilkit.archives.earthengine.images import ChipJob
 from soilkit.archives.earthengine.work import ServiceError
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
@@ -330,6 +330,18 @@ def test_the_doctor_looks_before_the_first_chip(archive, stand_in):
     with pytest.raises(DatasetError, match="smap.*ended"):
         list(archive.chips([late]))
     assert stand_in.counters.snapshot()["requests"] == before
+
+
+def test_the_doctor_looks_at_the_bands_that_are_asked_for(archive, monkeypatch):
+    """A band that Earth Engine has dropped stops nobody who leaves it out."""
+    pinned = facts.load_facts()
+    s1 = {**pinned["COPERNICUS/S1_GRD"], "bands": ["VV", "angle"]}
+    known = pinned | {"COPERNICUS/S1_GRD": s1}
+    monkeypatch.setattr(doctor, "load_facts", lambda: known)
+    request = ask(archive, "sentinel1")
+    with pytest.raises(DatasetError, match="no band VH"):
+        list(archive.chips([request]))
+    assert isinstance(only(archive, dataclasses.replace(request, bands=("VV",))), Chip)
 
 
 def test_an_estimate_needs_no_login():

@@ -153,6 +153,16 @@ def test_a_project_without_the_api_is_told_where_to_enable_it(logged_out, stand_
     assert not logged_out.data.is_initialized()
 
 
+def test_a_login_that_expired_since_is_told_where_another_deadline_is_set(earth_engine, stand_in):
+    """The client asks for its methods again then: Google's own error would come through."""
+    connect(policy=Policy(deadline_s=5.0))
+    stand_in.faults.set(every_request="403")
+    with pytest.raises(ConnectError, match="enable the API"):
+        connect(policy=Policy(deadline_s=6.0))
+    stand_in.reset()
+    assert connect(policy=Policy(deadline_s=7.0)) == "stand-in-project"
+
+
 def test_without_a_network_the_network_is_named(logged_out):
     with pytest.raises(ConnectError, match="cannot be reached: check the network"):
         connect("a-project", credentials=anonymous(), url="http://127.0.0.1:9")

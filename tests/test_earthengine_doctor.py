@@ -113,6 +113,15 @@ def test_a_missing_band_is_named_and_blocks():
     assert "no band VH among VV, angle" in row.what
 
 
+def test_a_missing_band_that_nobody_asks_for_does_not_block():
+    """Its advice is to leave the band out: whoever does so gets the rest."""
+    known = changed(S1, bands=["VV", "angle"])
+    (row,) = doctor.examine({"sentinel1": ("VV", "angle")}, facts=known).itertuples()
+    assert (row.status, row.blocks) == ("ok", False)
+    with pytest.raises(DatasetError, match="no band VH"):
+        doctor.require({"sentinel1": ("VH",)}, facts=known)
+
+
 def test_a_band_that_was_never_verified_does_not_block():
     """A list of bands that nobody has seen is no reason to refuse an export."""
     known = changed(S1, bands=["VV"], uncertain=["bands"])

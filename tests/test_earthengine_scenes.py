@@ -1,5 +1,9 @@
 """Scenes and series from Earth Engine: which, when, how cloudy; asked once and kept."""
 
+import errno
+import threading
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +11,9 @@ import pytest
 from soilkit import contracts, grids, sources
 from soilkit.archives import open_archive
 from soilkit.archives.earthengine import EarthEngineArchive, Policy, expressions, layers, tables
+from soilkit.archives.earthengine.pieces import Shelf
 from soilkit.archives.earthengine.work import ServiceError
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.errors import BoundError, ContractError, StoreError, TimeZoneError, UnknownNameError
 from soilkit.world import calendars
 from tests.helpers_earthengine import BETWEEN_SLICES, JUNE, PLACE, stations_table
 from tests.stand_in_ee import sentinel1
@@ -292,7 +297,8 @@ def test_an_interrupted_index_goes_on_where_it_stopped(earth_engine, stand_in, t
     stations = stations_table(*[(36 + 0.1 * k, -99.0) for k in range(6)])
     first = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
     stand_in.faults.set(permanent=0.5, seed=3)
-    with pytest.raises(ServiceError, match=r"of 6 pieces of sentinel1 did not come.*call again"):
+    wanted = r"of 6 pieces of sentinel1 did not come \(request \d.*doctor.*call again"
+    with pytest.raises(ServiceError, match=wanted):
         first.scenes(stations, "sentinel1", *JUNE)
     kept = len(list(tmp_path.rglob("*.parquet")))
     assert 0 < kept < 6
@@ -381,3 +387,91 @@ def test_a_source_that_earth_engine_lacks_is_refused_with_its_home(archive):
 def test_a_station_beyond_utm_is_refused_by_its_latitude(archive):
     with pytest.raises(ContractError, match="latitude 86"):
         archive.scenes(stations_table((86.0, 10.0)), "sentinel1", *JUNE)
+
+
+def test_an_empty_table_is_explained_in_the_log(archive, caplog):
+    """The paper's SMAP ended in 2022: whoever asks for 2023 is told so, and where to turn."""
+    for ask in (archive.scenes, archive.series):
+        caplog.clear()
+        assert len(ask(stations_table(PLACE), "smap", "2023-06-01", "2023-06-12")) == 0
+        assert "No smap from 2023-06-01" in caplog.text and "ended on 2022-08-02" in caplog.text
+        assert "smap_l4" in caplog.text
+
+
+@pytest.mark.parametrize("start", ["June", None, pd.NaT, [1]])
+def test_what_is_no_moment_is_refused_by_its_name(archive, start):
+    with pytest.raises(BoundError, match="start is a moment such as"):
+        archive.scenes(stations_table(PLACE), "sentinel1", start, "2019-07-01")
+
+
+def test_a_zoned_time_is_refused(archive):
+    """Dropping the zone would shift every bound by hours."""
+    zoned = pd.Timestamp("2019-07-01", tz="America/Chicago")
+    with pytest.raises(TimeZoneError, match="end carries the zone America/Chicago"):
+        archive.series(stations_table(PLACE), "smap", "2019-06-01", zoned)
+
+
+def test_a_stations_table_without_places_is_refused_by_column(archive):
+    with pytest.raises(ContractError, match="lacks latitude"):
+        archive.scenes(stations_table(PLACE).drop(columns="latitude"), "sentinel1", *JUNE)
+
+
+def test_a_cache_that_cannot_be_written_is_named_before_anything_is_asked(
+    earth_engine, stand_in, tmp_path
+):
+    (tmp_path / "file").write_text("no folder")
+    archive = open_archive("earthengine", cache_dir=tmp_path / "file", policy=QUICK)
+    before = stand_in.counters.snapshot()["requests"]
+    with pytest.raises(StoreError, match="cannot be kept in .*file.*another cache_dir"):
+        archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    assert stand_in.counters.snapshot()["requests"] == before
+
+
+def test_a_disk_that_fills_leaves_the_index_whole(earth_engine, tmp_path, monkeypatch):
+    """No part of a file stays, and the next call goes on."""
+    archive = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
+
+    def full(self, path, **_):
+        Path(path).write_bytes(b"PAR1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pd.DataFrame, "to_parquet", full)
+        with pytest.raises(StoreError, match="No space left.*call again"):
+            archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert len(archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)) > 5
+
+
+@pytest.mark.parametrize("ask, source", [("scenes", "sentinel2"), ("series", "chirps")])
+def test_an_interrupted_index_stops_asking_at_once(earth_engine, stand_in, tmp_path, ask, source):
+    """Ctrl-C while a piece is put away: a notebook keeps the traceback, and with it the run."""
+    archive = open_archive("earthengine", cache_dir=tmp_path, policy=Policy(concurrency=2))
+    n = 30 if ask == "scenes" else 1200  # pieces of one station, and of forty
+    stations = stations_table(*[(36 + 0.001 * k, -99.0) for k in range(n)])
+    period = ("2019-06-01", "2019-06-03")
+    stand_in.faults.set(latency_s=0.02)
+    write = Shelf.write
+
+    def interrupted(self, path, table):
+        write(self, path, table)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Shelf, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt) as kept:
+            getattr(archive, ask)(stations, source, *period)
+    left = [t for t in threading.enumerate() if t.name.startswith("soilkit-request")]
+    assert kept.value is not None and not any(t.is_alive() for t in left)
+    assert stand_in.counters.snapshot()["in_flight"] == 0
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1 and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "kind, words", [("401", "run `earthengine authenticate`"), ("403", "enable the API at")]
+)
+def test_a_login_that_is_refused_on_the_way_says_what_to_do(archive, stand_in, kind, words):
+    archive.connect()
+    stand_in.faults.set(every_request=kind)
+    with pytest.raises(ServiceError, match=f"permission: .*{words}"):
+        archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,15 +17,16 @@ from soilkit.archives.earthengine import estimate as estimating
 from soilkit.archives.earthengine import layers, tables
 from soilkit.archives.earthengine.cluster import run_on_dask
 from soilkit.archives.earthengine.connecting import connect
-from soilkit.archives.earthengine.doctor import require
+from soilkit.archives.earthengine.doctor import examine, require
 from soilkit.archives.earthengine.images import ChipJob
 from soilkit.archives.earthengine.index import Desk
 from soilkit.archives.earthengine.layers import GLOBAL, ORBIT, layer
-from soilkit.archives.earthengine.pieces import Shelf
+from soilkit.archives.earthengine.pieces import Shelf, moments
 from soilkit.archives.earthengine.work import Fault, Policy, run
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import SoilkitError, UnknownNameError
 
+log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 _STAMP = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)")
 SAME_SCENE = np.timedelta64(1, "h")  # between the time in a scene's name and its end
@@ -86,16 +88,22 @@ class EarthEngineArchive:
         ------
         UnknownNameError
             For a source that Earth Engine lacks: the message says where it lives.
+        BoundError, TimeZoneError
+            For a start or end that is no moment in naive UTC.
         ServiceError
             When some of the index did not come; what came is kept in ``cache_dir``.
+        StoreError
+            When ``cache_dir`` cannot be written.
         ConnectError
             When there is no login.
         """
         found, how = tables.places(stations), layer(source)[1]
         if how.form == ORBIT:
-            return self._desk.orbiting(source, found, period=(start, end))
-        images = self._desk.images(source, (start, end))
-        return tables.at_every_place(source, images, found=found)
+            table = self._desk.orbiting(source, found, period=(start, end))
+        else:
+            images = self._desk.images(source, (start, end))
+            table = tables.at_every_place(source, images, found=found)
+        return _explained(table, source, period=(start, end))
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A global product at the stations: one row a station and scene with a value.
@@ -129,7 +137,8 @@ class EarthEngineArchive:
                 "Ask chips for images."
             )
         bands = tuple(band.name for band in row.bands)
-        return self._desk.series(source, found, bands=bands, period=(start, end))
+        table = self._desk.series(source, found, bands=bands, period=(start, end))
+        return _explained(table, source, period=(start, end))
 
     def chips(
         self, requests: Iterable[ChipRequest]
@@ -193,7 +202,20 @@ def _examine(wanted: list[ChipRequest]) -> None:
     """Have the doctor look at the sources over the requested time."""
     times = np.array([r.time for r in wanted if not np.isnat(r.time)], "datetime64[us]")
     period = (times.min(), times.max() + np.timedelta64(1, "D")) if len(times) else (None, None)
-    require(dict.fromkeys(r.source for r in wanted), start=period[0], end=period[1])
+    bands: dict[str, set[str]] = {}
+    for request in wanted:
+        bands.setdefault(request.source, set()).update(request.bands)
+    require(bands, start=period[0], end=period[1])
+
+
+def _explained(table: pd.DataFrame, source: str, *, period: tuple[Any, Any]) -> pd.DataFrame:
+    """The table; where it is empty, the log tells what the doctor knows about that."""
+    start, end = moments(period)
+    if not len(table) and start < end:
+        for row in examine([source], start=start, end=end).itertuples():
+            what = "nothing is known against it" if row.status == "ok" else row.what
+            log.warning("No %s from %s to %s: %s. %s", source, start, end, what, row.advice)
+    return table
 
 
 def _elsewhen(request: ChipRequest) -> str:

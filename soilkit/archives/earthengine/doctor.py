@@ -5,7 +5,7 @@ dates, and what replaced it. ``refresh`` reads the facts anew from the service.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 
 
 def examine(
-    names: Iterable[str] | None = None,
+    names: Iterable[str] | Mapping[str, Collection[str]] | None = None,
     *,
     start: Any = None,
     end: Any = None,
@@ -52,8 +52,8 @@ def examine(
 
     Parameters
     ----------
-    names : iterable of str, optional
-        All sources by default.
+    names : iterable of str, or mapping from str to names of bands, optional
+        Sources, or sources with the bands that are wanted of them; all of all by default.
     start, end : datetime64 or text, UTC, optional
         The requested period, half-open. Without it every end is reported, whenever it was.
     facts : Facts, optional
@@ -81,12 +81,18 @@ def examine(
     known = load_facts() if facts is None else facts
     period = _period(start, end)
     wanted = [s.name for s in sources.CATALOGUE] if names is None else list(names)
-    rows = [row for name in wanted for row in _of_source(sources.get(name), known, period)]
+    bands = dict(names) if isinstance(names, Mapping) else {}
+    chosen = [(sources.get(name), bands.get(name)) for name in wanted]
+    rows = [row for source, some in chosen for row in _of_source(source, some, known, period)]
     return pd.DataFrame(rows, columns=list(Finding._fields))
 
 
 def require(
-    names: Iterable[str], *, start: Any = None, end: Any = None, facts: Facts | None = None
+    names: Iterable[str] | Mapping[str, Collection[str]],
+    *,
+    start: Any = None,
+    end: Any = None,
+    facts: Facts | None = None,
 ) -> None:
     """Examine before an export: raise for what blocks it, warn of the rest in the log.
 
@@ -114,12 +120,14 @@ def _period(start: Any, end: Any) -> Period:
     return first, last
 
 
-def _of_source(source: Source, facts: Facts, period: Period) -> Iterator[Finding]:
+def _of_source(
+    source: Source, wanted: Collection[str] | None, facts: Facts, period: Period
+) -> Iterator[Finding]:
     if not source.asset:
         what = "Earth Engine does not hold it"
         yield Finding(source.name, "", "not in earth engine", what, source.lives_at, True)
         return
-    for asset, bands in assets_of(source.name).items():
+    for asset, bands in assets_of(source.name, wanted).items():
         fact = facts.get(asset)
         if fact is None:
             what = "no fact is pinned about this asset"

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ def save_facts(facts: Facts, path: str | os.PathLike[str]) -> None:
             os.remove(name)
 
 
-def assets_of(name: str) -> dict[str, list[str]]:
-    """The Earth Engine assets of a source, each with the bands that are read from it.
+def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, list[str]]:
+    """The Earth Engine assets of a source, or of some bands, each with what is read from it.
 
     An image with a single band is read whatever that is called: it has an empty list.
 
@@ -81,6 +81,8 @@ def assets_of(name: str) -> dict[str, list[str]]:
     source, how = layer(name)
     found: dict[str, list[str]] = {}
     for band in source.bands:
+        if wanted is not None and band.name not in wanted:
+            continue
         bands = found.setdefault(how.image.format(band=band.name), [])
         if how.band:
             bands.append(how.band.format(band=band.name))

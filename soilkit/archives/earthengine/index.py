@@ -11,7 +11,7 @@ from soilkit.archives.earthengine import expressions, layers, tables
 from soilkit.archives.earthengine.connecting import ensure
 from soilkit.archives.earthengine.expressions import BEGIN, CLOUD, END, ID, KNOWN, ORBIT, VALID
 from soilkit.archives.earthengine.layers import SLICES
-from soilkit.archives.earthengine.pieces import Piece, PieceJob, Shelf, collect, years
+from soilkit.archives.earthengine.pieces import Piece, PieceJob, Shelf, collect, moments, years
 from soilkit.archives.earthengine.service import features, value
 from soilkit.archives.earthengine.work import Policy
 
@@ -206,7 +206,7 @@ _EMPTY = pd.DataFrame(
 
 def _inside(rows: pd.DataFrame, period: tuple[Any, Any]) -> np.ndarray:
     """Which rows end in the half-open period."""
-    start, end = (np.datetime64(t, "us") for t in period)
+    start, end = moments(period)
     ends = rows["end"].to_numpy().astype(US)
     return (ends >= start) & (ends < end)
 

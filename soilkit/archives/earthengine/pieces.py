@@ -1,11 +1,13 @@
 """Long questions in pieces of a year: each asked once, kept on disk, and asked for in parts."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tqdm.auto import tqdm
 
 from soilkit.archives.earthengine import layers
 from soilkit.archives.earthengine.work import Fault, Job, Policy, ServiceError, run
+from soilkit.errors import BoundError, StoreError, TimeZoneError
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
@@ -41,7 +44,7 @@ def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, 
     An hour after the end finds the rest of a pass that began before it.
     """
     found, how = layers.layer(source)
-    start, end = np.datetime64(period[0], "us"), np.datetime64(period[1], "us")
+    start, end = moments(period)
     if not start < end:
         return []
     back = HOUR if found.dated_by == "instant" else 2 * layers.cadence(found)
@@ -50,6 +53,33 @@ def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, 
     cuts = np.arange(first.astype("datetime64[Y]") + 1, last.astype("datetime64[Y]") + 1)
     edges = [first, *(c for c in cuts.astype("datetime64[us]") if first < c < last), last]
     return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def moments(period: tuple[Any, Any]) -> tuple[np.datetime64, np.datetime64]:
+    """Start and end of a period, UTC.
+
+    Raises
+    ------
+    BoundError
+        For what is no moment.
+    TimeZoneError
+        For a time with a zone.
+    """
+    found = []
+    for name, given in zip(("start", "end"), period, strict=True):
+        if getattr(given, "tzinfo", None) is not None:
+            raise TimeZoneError(
+                f"{name} carries the zone {given.tzinfo}; times are naive UTC. Convert with "
+                ".tz_convert('UTC').tz_localize(None)."
+            )
+        try:
+            moment = np.datetime64("NaT" if given is pd.NaT else given, "us")
+        except (ValueError, TypeError):
+            moment = np.datetime64("NaT")
+        if np.isnat(moment):
+            raise BoundError(f"{name} is a moment such as '2019-06-01', UTC; found {given!r}.")
+        found.append(moment)
+    return found[0], found[1]
 
 
 class PieceJob:
@@ -86,7 +116,7 @@ class Shelf:
         pieces = list(pieces)
         if not pieces or self.path(job, max(pieces, key=lambda piece: piece.end)) is None:
             return None
-        span = [str(np.datetime64(t, "us")) for t in period]
+        span = [str(t) for t in moments(period)]
         return self._named(pieces[0].source, repr(job), *span, found.to_csv(index=False))
 
     def _named(self, source: str, *words: str) -> Path | None:
@@ -110,15 +140,33 @@ class Shelf:
         """Keep a table, whole or not at all."""
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
+        with self._named_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            os.close(handle)
+            try:
+                table.to_parquet(part)
+                os.replace(part, path)
+            except BaseException:
+                Path(part).unlink(missing_ok=True)
+                raise
+
+    def open(self) -> None:
+        """Make the folder and write to it once, before anything is asked that could not be kept."""
+        if self.folder is not None:
+            with self._named_errors():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.folder).close()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
         try:
-            table.to_parquet(part)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"The scene index cannot be kept in {self.folder} ({error}). What is there stays "
+                "good: free some space, or name another cache_dir, and call again."
+            ) from error
 
 
 def collect(
@@ -134,18 +182,22 @@ def collect(
     Raises
     ------
     ServiceError
-        When pieces failed for good; what came is on the shelf, and the next call goes on there.
+        When pieces failed; what came is on the shelf, and the next call goes on there.
+    StoreError
+        When the shelf cannot be written.
     """
     paths = {piece: shelf.path(job, piece) for piece in pieces}
     kept = {piece: shelf.read(path) for piece, path in paths.items()}
     found = {piece: table for piece, table in kept.items() if table is not None}
     missing = [piece for piece in paths if piece not in found]
     if missing:
+        shelf.open()
         login()
     faults: list[Fault] = []
     name = missing[0].source if missing else ""
-    answers = run(missing, job, policy=policy)
-    with tqdm(total=len(missing), desc=f"{name} index", unit="piece", delay=BAR_AFTER_S) as bar:
+    bar = tqdm(total=len(missing), desc=f"{name} index", unit="piece", delay=BAR_AFTER_S)
+    running: Any = run(missing, job, policy=policy)
+    with bar, contextlib.closing(running) as answers:  # an interruption stops its calls at once
         for piece, answer in answers:
             bar.update()
             if isinstance(answer, Fault):
@@ -154,12 +206,17 @@ def collect(
             shelf.write(paths[piece], answer)
             found[piece] = answer
     if faults:
-        first = faults[0]
-        raise ServiceError(
-            replace(
-                first,
-                reason=f"{len(faults)} of {len(paths)} pieces of {name} did not come ("
-                f"{first.reason}); call again to ask for them alone.",
-            )
-        )
+        raise _missed(faults, of=f"{len(paths)} pieces of {name}")
     return found
+
+
+def _missed(faults: list[Fault], *, of: str) -> ServiceError:
+    """The error of the pieces that failed; one that will fail again is named first."""
+    first = min(faults, key=lambda fault: fault.retry)
+    kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(f.kind for f in faults).items())
+    doctor = "" if first.retry else "look at the source with doctor.examine, then "
+    reason = (
+        f"{len(faults)} of {of} did not come ({kinds}: {first.reason}); {doctor}call again to ask "
+        "for them alone."
+    )
+    return ServiceError(replace(first, reason=reason))

@@ -9,11 +9,13 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from soilkit.archives.earthengine.advising import advice
 from soilkit.archives.earthengine.faults import Fault, ServiceError, fault_of_status
 from soilkit.contracts import Grid
 
@@ -163,7 +165,7 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, auth.GoogleAuthError):
         if isinstance(error, auth.TransportError) or error.retryable:
             return Fault("network", f"no answer from the login: {error}", True)
-        return Fault("permission", f"the login was refused: {error.args[0]}", False)
+        return Fault("permission", f"the login was refused: {advice(error)}", False)
     if isinstance(error, TimeoutError) or "timed out" in str(error):
         return Fault("deadline", f"no answer in time: {error}", True)
     if isinstance(error, http.client.HTTPException | json.JSONDecodeError | UnicodeError):
@@ -184,7 +186,9 @@ def _refused(error: BaseException) -> Fault | None:
     for found in (error, error.__cause__, error.__context__):
         if isinstance(found, HttpError):
             said = found._get_reason().strip() or f"HTTP {found.resp.status}"
-            return fault_of_status(int(found.resp.status), said, retry_after_s=_wait_s(found.resp))
+            status, wait_s = int(found.resp.status), _wait_s(found.resp)
+            fault = fault_of_status(status, said, retry_after_s=wait_s)
+            return replace(fault, reason=advice(error)) if fault.kind == "permission" else fault
     return None
 
 
