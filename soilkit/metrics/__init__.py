@@ -1,7 +1,9 @@
 """Scores of every sensor first, then of strata and pairs of models, each with its interval."""
 
 from soilkit.metrics.aggregate import block_means, summarize
+from soilkit.metrics.baselines import product_baseline, training_climatology, training_mean
 from soilkit.metrics.calibration import reliability, sharpness, spread_skill
+from soilkit.metrics.comparison import compare, sensor_differences
 from soilkit.metrics.forecasts import (
     crps_gaussian,
     crps_quantiles,
@@ -14,23 +16,40 @@ from soilkit.metrics.paper import paper_strata, paper_table
 from soilkit.metrics.points import METRICS, point_scores
 from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
+from soilkit.metrics.wins import (
+    class_points,
+    normalized_wins,
+    site_scores,
+    top_shares,
+    win_counts,
+)
 
 __all__ = [
     "METRICS",
     "block_means",
+    "class_points",
+    "compare",
     "crps_gaussian",
     "crps_quantiles",
     "forecast_rows",
+    "normalized_wins",
     "paired_difference",
     "paper_strata",
     "paper_table",
     "pit_gaussian",
     "pit_quantiles",
     "point_scores",
+    "product_baseline",
     "reliability",
+    "sensor_differences",
     "sharpness",
+    "site_scores",
     "spread_skill",
     "station_scores",
     "summarize",
     "to_scores_table",
+    "top_shares",
+    "training_climatology",
+    "training_mean",
+    "win_counts",
 ]

@@ -1,4 +1,6 @@
-"""Two models on the same samples: is one better, beyond what the choice of places explains?"""
+"""Models on the same samples: is one better, beyond what the choice of places explains?"""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -48,18 +50,22 @@ def paired_difference(
         For an unknown metric, several models in one table, repeated samples, or samples whose
         observations differ.
     """
-    if metric not in METRICS:
-        raise ContractError(f"No metric {metric!r}; there are {', '.join(METRICS)}.")
-    names = {"metric": metric, "model_a": _model(predictions_a), "model_b": _model(predictions_b)}
-    a, b = _common(predictions_a, predictions_b)
+    check_metrics([metric])
+    names = {
+        "metric": metric,
+        "model_a": model_of(predictions_a),
+        "model_b": model_of(predictions_b),
+    }
+    a, b = common_samples([predictions_a, predictions_b])
     scores = point_scores(a).assign(b=point_scores(b)[metric]).rename(columns={metric: "a"})
     scores = scores[(scores["n"] >= min_samples) & scores["a"].notna() & scores["b"].notna()]
     if metric == "bias_m3_m3":
         scores = scores.assign(a=scores["a"].abs(), b=scores["b"].abs())
-    return pd.Series({**names, **_compare(scores, stations, seed)}, name=metric)
+    return pd.Series({"metric": metric, **names, **_compare(scores, stations, seed)}, name=metric)
 
 
-def _model(predictions):
+def model_of(predictions: pd.DataFrame) -> str:
+    """The one model of a predictions table; ``ContractError`` where there are more or none."""
     names = predictions["model"].astype("str").unique()
     if len(names) != 1:
         raise ContractError(
@@ -69,28 +75,53 @@ def _model(predictions):
     return str(names[0])
 
 
-def _common(predictions_a, predictions_b):
-    """The rows of both tables that share a sample and hold finite pairs, in one order."""
-    tables = []
-    for table in (predictions_a, predictions_b):
-        keyed = table.set_index(table["sample_id"].astype("str"))
-        if keyed.index.has_duplicates:
-            raise ContractError("A sample stands twice in one model's predictions: select a split.")
-        finite = np.isfinite(keyed["observed_m3_m3"]) & np.isfinite(keyed["predicted_m3_m3"])
-        tables.append(keyed[finite.to_numpy()])
-    a, b = tables
-    shared = a.index.intersection(b.index)
-    a, b = a.loc[shared], b.loc[shared]
-    apart = np.abs(a["observed_m3_m3"].to_numpy(float) - b["observed_m3_m3"].to_numpy(float))
+def common_samples(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Of each table, one model's, the rows that all predict with finite pairs, in one order.
+
+    Every table has the first one's observations and keys, ``model`` and ``split`` left empty, so
+    that a sensor's scores stand on the same line.
+
+    Raises
+    ------
+    ContractError
+        When a sample stands twice in a table, or has another observation in another.
+    """
+    keyed = [_finite(table) for table in tables]
+    shared = keyed[0].index
+    for table in keyed[1:]:
+        shared = shared.intersection(table.index)
+    first = keyed[0].loc[shared].assign(model="", split="")
+    found = [first]
+    for table in keyed[1:]:
+        other = table.loc[shared]
+        _check_observations(first["observed_m3_m3"], other["observed_m3_m3"])
+        found.append(first.assign(predicted_m3_m3=other["predicted_m3_m3"]))
+    return found
+
+
+def _finite(table):
+    keyed = table.set_index(table["sample_id"].astype("str"))
+    if keyed.index.has_duplicates:
+        raise ContractError("A sample stands twice in one model's predictions: select a split.")
+    finite = np.isfinite(keyed["observed_m3_m3"]) & np.isfinite(keyed["predicted_m3_m3"])
+    return keyed[finite.to_numpy()]
+
+
+def _check_observations(ours, theirs):
+    apart = np.abs(ours.to_numpy(float) - theirs.to_numpy(float))
     n_apart = int((apart > SAME_OBSERVATION_M3_M3).sum())
     if n_apart:
         raise ContractError(
             f"{n_apart} samples have another observation in the other table (up to "
             f"{apart.max():.3g} m3 m-3 apart): the sample_ids do not mean the same."
         )
-    # One key for both, so that a sensor's two scores stand on the same line.
-    a = a.assign(model="", split="")
-    return a, a.assign(predicted_m3_m3=b["predicted_m3_m3"])
+
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Raise ``ContractError`` for a name that is none of the four metrics."""
+    for metric in names:
+        if metric not in METRICS:
+            raise ContractError(f"No metric {metric!r}; there are {', '.join(METRICS)}.")
 
 
 def _compare(scores, stations, seed):
