@@ -1,5 +1,7 @@
 """Published shards to samples and chips: nothing lost, nothing read twice, nothing overwritten."""
 
+import errno
+import threading
 import tracemalloc
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from soilkit import archives, chips, contracts, datasets, grids, insitu, join, published, sources
 from soilkit.chips.writing import Writer
 from soilkit.contracts import ChipRequest
-from soilkit.errors import ContractError, ShardError
+from soilkit.errors import ContractError, ShardError, StoreError
 from soilkit.published import coding, convert, images, schema
 from soilkit.published.convert import to_dataset
 from soilkit.published.labels import Labels
@@ -111,6 +113,57 @@ def test_without_an_archive_only_the_shards_own_labels_count(tmp_path):
     assert found.drops["reason"].tolist() == ["no label in the shard, and no in-situ archive given"]
     row = found.stations.iloc[0]
     assert row["sensor_id"] == "NET__A__P__0.05__0.05" and row["land_cover"] == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"timestamp": 0.0}, "record has no time"),
+        ({"timestamp": float("nan")}, "record has no time"),
+        ({"timestamp": 1e30}, "record has no time"),
+        ({"center_lat": float("nan")}, "record has no place in a UTM zone"),
+        ({"center_lat": 88.0}, "record has no place in a UTM zone"),
+        ({"sm_5_5": -0.1}, "label in the shard is no soil moisture"),
+        ({"sm_5_5": 17.0}, "label in the shard is no soil moisture"),
+    ],
+)
+def test_a_record_that_cannot_be_a_sample_is_counted_and_costs_no_other(tmp_path, told, reason):
+    found = run(write(tmp_path / "in", [record(**told), record(hours=1)]), tmp_path / "out")
+    assert len(found.samples) == 1 and found.n_records == 2
+    assert found.drops[["source", "reason", "count"]].values.tolist() == [["label", reason, 1]]
+
+
+def test_a_scene_seen_after_its_reading_makes_no_sample(tmp_path):
+    """The stamps tell it, whatever the sign of the difference beside them."""
+    late = record(hours=0, scene_hours=1, sentinel_1_time_millis_diff=3.6e6)
+    found = run(write(tmp_path / "in", [late, record(hours=5)]), tmp_path / "out")
+    assert found.samples["sentinel1_age_hours"].tolist() == pytest.approx([0.5])
+    assert found.drops[["source", "reason"]].values.tolist() == [
+        ["sentinel1", "seen after the reading"]
+    ]
+    assert found.n_records == 2
+
+
+def test_a_coarse_value_that_is_missing_has_neither_scene_nor_age(tmp_path):
+    found = run(write(tmp_path / "in", [record(smap_sm=0)]), tmp_path / "out")
+    sample = found.samples.iloc[0]
+    assert pd.isna(sample["smap_scene"]) and np.isnan(sample["smap_age_hours"])
+    assert np.isnan(found.features["smap_ssm"][0]) and sample["gldas_age_hours"] == 0.5
+
+
+@pytest.mark.parametrize("records", [[], [record(label=0)]], ids=["empty", "no label"])
+def test_shards_without_a_single_label_give_empty_tables_and_counted_drops(tmp_path, records):
+    found = run(write(tmp_path / "in", records), tmp_path / "out")
+    assert found.samples.empty and found.n_records == len(records)
+    assert pd.read_parquet(tmp_path / "out" / "samples.parquet").empty
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_read(tmp_path, reads):
+    shards = write(tmp_path / "in", [record()])
+    (tmp_path / "out").write_text("a file is in the way")
+    with pytest.raises(StoreError, match="Name an out_dir in a place that you may write to"):
+        run(shards, tmp_path / "out")
+    assert reads == []
 
 
 def test_a_merged_label_brings_its_station_and_its_own_exact_time(tmp_path):
@@ -296,6 +349,20 @@ def test_a_cut_shard_costs_no_other_and_is_named(tmp_path, reads):
     cut.write_bytes(bytes_)
     assert len(run(tmp_path / "in", tmp_path / "out").samples) == 4
     assert reads == ["00000", "00001", "00000"]
+
+
+def test_a_store_that_fails_leaves_no_shard_open(tmp_path, monkeypatch):
+    def full(self, request, answer):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def inflating():
+        return {t for t in threading.enumerate() if t.name.startswith("inflate")}
+
+    shards, before = write(tmp_path / "in", [record(), record(hours=1)]), inflating()
+    monkeypatch.setattr(Writer, "_put", full)
+    with pytest.raises(StoreError, match="disk is full") as held:
+        run(shards, tmp_path / "out")
+    assert inflating() == before and held.value.__traceback__ is not None
 
 
 def test_a_record_of_a_wrong_checksum_is_a_counted_drop(tmp_path, monkeypatch):

@@ -350,6 +350,14 @@ def test_coarse_values_and_ages_come_in_units():
     assert made.scene_times["sentinel_1"] == made.time - np.timedelta64(2_621_440, "ms")
 
 
+def test_stamps_a_rounding_apart_are_no_look_into_the_future():
+    """Two stamps of equal times may differ by a step of 131 s; more is another time."""
+    step_ms = 2.0**17
+    now = float(np.float32(1_590_000_000_000))
+    ages = sample(smap_timestamp=now + step_ms, gldas_timestamp=now + 2 * step_ms).ages_hours
+    assert ages["smap"] == 0.0 and ages["gldas"] < 0
+
+
 def test_a_sample_knows_its_time_to_131_seconds():
     """Milliseconds since 1970 in 32 bits: a reading on the hour is off by up to 66 s."""
     hours = np.arange("2015-04-01", "2015-05-01", dtype="datetime64[h]")
@@ -568,6 +576,12 @@ def test_what_is_no_gzip_says_so(tmp_path):
 def write_record(path, message):
     with framing.record_writer(path) as put:
         put(message if isinstance(message, bytes) else message.SerializeToString())
+
+
+def test_a_shard_that_is_not_there_says_where_to_get_one(tmp_path):
+    for path in (tmp_path / "absent.tfrecord.gz", tmp_path):
+        with pytest.raises(ShardError, match="Fetch one with soilkit.published.download"):
+            next(read_shard(path))
 
 
 def test_another_schema_names_what_it_lacks(tmp_path):

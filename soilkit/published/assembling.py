@@ -16,6 +16,7 @@ from soilkit.published.images import BANDS
 from soilkit.published.records import ALL_PREFIXES, COARSE, DEPTHS_M, Record
 
 Ledgers = Mapping[str, Mapping[tuple[str, str], Entry]]
+LATE = "seen after the reading"
 REPEATED = "repeats a record of the same sensor and time"
 KEPT = (labelling.MERGED, labelling.IN_THE_SHARD)
 
@@ -86,7 +87,8 @@ def assemble(
         ["sensor_id", "time"], kind="stable", ignore_index=True
     )
     repeats = labelled.duplicated(["sensor_id", "time"])
-    rows = labelled[~repeats].reset_index(drop=True)
+    late = _late(labelled)
+    rows = labelled[~repeats & (late == "")].reset_index(drop=True)
     samples, chip_drops = settle(
         _samples(rows),
         ledgers,
@@ -97,6 +99,7 @@ def assemble(
     drops = [
         _drops(unlabelled["published_id"], "label", unlabelled["outcome"]),
         _drops(labelled["sensor_id"][repeats], "record", REPEATED),
+        _late_drops(labelled[~repeats], late[~repeats]),
         chip_drops,
     ]
     dataset = Dataset(
@@ -128,7 +131,20 @@ def _sample_ids(rows: pd.DataFrame) -> pd.Series:
     return rows["sensor_id"].astype("str") + rows["time"].dt.strftime("@%Y%m%dT%H%M%S")
 
 
-def _drops(sensor_ids: pd.Series, source: str, reason: pd.Series | str) -> pd.DataFrame:
+def _late(rows: pd.DataFrame) -> pd.Series:
+    """The first source of each record that was seen after its reading; empty where none was."""
+    late = pd.Series("", index=rows.index, dtype="str")
+    for name in ALL_PREFIXES:
+        late[(rows[f"{name}_age_hours"] < 0) & (late == "")] = name
+    return late
+
+
+def _late_drops(rows: pd.DataFrame, late: pd.Series) -> pd.DataFrame:
+    is_late = late != ""
+    return _drops(rows["sensor_id"][is_late], late[is_late], LATE)
+
+
+def _drops(sensor_ids: pd.Series, source: pd.Series | str, reason: pd.Series | str) -> pd.DataFrame:
     table = pd.DataFrame({"sensor_id": sensor_ids.astype("str"), "source": source})
     table["reason"] = reason
     counts = table.groupby(["sensor_id", "source", "reason"]).size().rename("count")
@@ -181,6 +197,8 @@ def _stations(rows: pd.DataFrame, archive: pd.DataFrame | None) -> pd.DataFrame:
         **dict.fromkeys(("land_cover", "koeppen", "texture"), ""),
     )
     own = table[[column.name for column in contracts.STATIONS.columns]]
+    own = own.astype({c.name: "str" for c in contracts.STATIONS.columns if c.kind == "string"})
+    own = own.astype({c.name: "float64" for c in contracts.STATIONS.columns if c.kind == "float"})
     return pd.concat([*known, own] if len(own) or not known else known, ignore_index=True)
 
 

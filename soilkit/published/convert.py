@@ -5,11 +5,12 @@ out/*.parquet       stations, observations, scenes, drops, features, samples
 out/shards/         one table a shard that was read whole, so that none is read twice
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 from soilkit import chips, insitu
 from soilkit.chips.manifest import write_atomic
 from soilkit.contracts import FORMAT_VERSION, Chip, ChipRequest
-from soilkit.errors import ShardError
+from soilkit.errors import ShardError, StoreError
 from soilkit.published import assembling, images, schema
 from soilkit.published import labels as labelling
 from soilkit.published.assembling import Dataset
@@ -72,10 +73,10 @@ def to_dataset(
     ContractError
         For a ``size_px`` that is no multiple of 32.
     StoreError
-        As ``chips.build``.
+        As ``chips.build``, and when ``out_dir`` cannot be written.
     """
     paths, out = shard_paths(shards), Path(out_dir)
-    (out / "shards").mkdir(parents=True, exist_ok=True)
+    _make(out / "shards")
     job = _Job(out, labels, size_px, progress)
     parts, broken = [], []
     for path in tqdm(paths, disable=not progress, desc="shards", unit="shard"):
@@ -97,6 +98,16 @@ def to_dataset(
     )
     assembling.write(dataset, out)
     return dataset
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The folder {folder} cannot be made ({error}). Name an out_dir in a place that you "
+            "may write to."
+        ) from error
 
 
 def shard_paths(
@@ -156,7 +167,8 @@ class _Job:
             if assembling.all_stand(table, self._before):
                 return table
         records: list[Record] = []
-        self.add(self._chips(path, records))  # the chips are on disk before their table is
+        with contextlib.closing(self._chips(path, records)) as pairs:
+            self.add(pairs)  # the chips are on disk before their table is
         table = assembling.records_table(records)
         write_atomic(kept, lambda part: table.to_parquet(part, index=False))
         return table
@@ -169,7 +181,7 @@ class _Job:
             words = f"{self._settings} {path.name} {size} {file.read().hex()}"
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
-    def _chips(self, path: Path, records: list[Record]) -> Iterator[tuple[ChipRequest, Chip]]:
+    def _chips(self, path: Path, records: list[Record]) -> Generator[tuple[ChipRequest, Chip]]:
         """The chips of a shard's labelled records; notes every record on the way."""
         reader = read_shard(path, damaged="skip")
         try:

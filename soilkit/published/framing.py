@@ -175,8 +175,15 @@ class RecordStream:
 
 
 def _check_head(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(2)
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        raise ShardError(
+            f"{path} cannot be opened ({error.strerror}); wanted a gzipped TFRecord file. Fetch "
+            "one with soilkit.published.download.",
+            record=0,
+        ) from error
     if not head:
         raise ShardError(f"{path} is empty; wanted a gzipped TFRecord file. {_AGAIN}", record=0)
     if head != _MAGIC:

@@ -25,6 +25,9 @@ IN_THE_SHARD = "label in the shard"
 NO_READING = "no reading within 3 min"
 MANY_READINGS = "readings within 3 min disagree"
 FLAGGED = "reading flagged "
+NOT_MOISTURE = "label in the shard is no soil moisture"
+NO_TIME = "record has no time"
+NO_PLACE = "record has no place in a UTM zone"
 NO_ARCHIVE = "no label in the shard, and no in-situ archive given"
 DAMAGED = "record fails its checksum"
 RECORDS = Table(
@@ -51,6 +54,9 @@ PAPER_DOES = {
     MANY_READINGS: "value failure",
     naming.NOT_AN_ID: "value failure",
     NO_ARCHIVE: "needs the archive too",
+    NOT_MOISTURE: "keeps",
+    NO_TIME: "value failure",
+    NO_PLACE: "keeps or merges",
     DAMAGED: "stops",
 }
 PAPER_MISSES = "look-up failure"

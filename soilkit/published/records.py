@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from soilkit import sources
+from soilkit import grids, sources, units
 from soilkit.contracts import ChipRequest
+from soilkit.errors import ContractError
 from soilkit.insitu import names
 from soilkit.published import labels as labelling
 from soilkit.published import naming
@@ -69,7 +70,7 @@ def read_record(sample: Sample, labels: Labels | None) -> Record:
     """
     own = sample.soil_moisture_m3_m3
     record = Record(
-        labelling.NO_ARCHIVE,
+        _unusable(sample) or labelling.NO_ARCHIVE,
         published_id=sample.sensor_id,
         time=sample.time,
         latitude=sample.latitude,
@@ -78,6 +79,8 @@ def read_record(sample: Sample, labels: Labels | None) -> Record:
         orbit=str(sample.scalars.get("sentinel_1_orbit_pass", "")),
         coarse=sample.coarse,
     )
+    if record.outcome != labelling.NO_ARCHIVE:
+        return record
     if np.isfinite(own):
         _take_own(record, sample, own)
     elif labels is not None:
@@ -86,10 +89,21 @@ def read_record(sample: Sample, labels: Labels | None) -> Record:
     return record
 
 
+def _unusable(sample: Sample) -> str:
+    """Why no label can make a sample of a record; empty where one can."""
+    if np.isnat(sample.time):
+        return labelling.NO_TIME
+    try:
+        grids.utm_crs(sample.latitude, sample.longitude)
+    except ContractError:
+        return labelling.NO_PLACE
+    return ""
+
+
 def _take_own(record: Record, sample: Sample, value: float) -> None:
     named = naming.parts(record.published_id)
-    if named is None:
-        record.outcome = naming.NOT_AN_ID
+    if named is None or not 0 < value <= units.MAX_SOIL_MOISTURE_M3_M3:
+        record.outcome = naming.NOT_AN_ID if named is None else labelling.NOT_MOISTURE
         return
     network, station, probe = named
     which = next(n for n in DEPTHS_M if _number(sample.scalars.get(n)) == value)
@@ -121,6 +135,8 @@ def _date(record: Record, sample: Sample) -> None:
         if not np.isnat(when) and np.isfinite(record.coarse[name]):
             record.times[name] = when
             record.scenes[name] = compact(when)
+        else:
+            record.ages_hours[name] = np.nan
 
 
 def _number(value: Any) -> float:

@@ -16,6 +16,8 @@ from soilkit.published.protowire import Values, WireError, decode_example, encod
 LABELS = ("sm_0_5", "sm_5_5")  # the second where the first is 0 or absent
 REQUIRED = ("sensor_id", "timestamp", "center_lat", "center_long")
 _MS_PER_HOUR = 3_600_000
+_STEP_HOURS = 132 / 3600  # two stamps of 131 s steps: their difference is known to one step
+_MAX_MS = 1e14  # in the year 5138; beyond it no number is a time
 _IMAGE_NAMES = frozenset(schema.IMAGES)
 
 
@@ -85,19 +87,23 @@ class Sample:
         """How long before the reading each source was seen, h, by its prefix in ``schema.DATED``.
 
         From ``<source>_time_millis_diff`` where it is there, which is finer than the difference of
-        two stamps. Its sign is not published: no source lies after its reading, so it is taken
-        without.
+        two stamps. Its sign is not published and taken from the stamps: negative is an age only
+        where they say that a source was seen after the reading.
         """
         stamps = {p: self.scalars.get(f"{p}_time_millis_diff") for p in schema.DATED}
         ages = {p: abs(float(ms)) / _MS_PER_HOUR for p, ms in stamps.items() if ms is not None}
         for prefix, then in self.scene_times.items():
-            ages.setdefault(prefix, float((self.time - then) / np.timedelta64(1, "s")) / 3600)
+            apart = float((self.time - then) / np.timedelta64(1, "s")) / 3600
+            if apart < -_STEP_HOURS:
+                ages[prefix] = apart
+            else:
+                ages.setdefault(prefix, max(apart, 0.0))
         return ages
 
 
 def _moment(milliseconds: Any) -> np.datetime64:
     value = float(milliseconds)
-    if not np.isfinite(value) or value == 0:
+    if not 0 < value < _MAX_MS:
         return np.datetime64("NaT", "us")
     return np.datetime64(round(value), "ms").astype("datetime64[us]")
 
