@@ -2,8 +2,9 @@
 
 from soilkit.metrics.aggregate import block_means, summarize
 from soilkit.metrics.baselines import product_baseline, training_climatology, training_mean
-from soilkit.metrics.calibration import reliability, sharpness, spread_skill
+from soilkit.metrics.calibration import interval_coverage, reliability, sharpness, spread_skill
 from soilkit.metrics.comparison import compare, sensor_differences
+from soilkit.metrics.conformal import Conformal
 from soilkit.metrics.forecasts import (
     crps_gaussian,
     crps_quantiles,
@@ -26,12 +27,14 @@ from soilkit.metrics.wins import (
 
 __all__ = [
     "METRICS",
+    "Conformal",
     "block_means",
     "class_points",
     "compare",
     "crps_gaussian",
     "crps_quantiles",
     "forecast_rows",
+    "interval_coverage",
     "normalized_wins",
     "paired_difference",
     "paper_strata",

@@ -121,6 +121,58 @@ def spread_skill(
     return pd.DataFrame(lines, columns=[*KEYS, "bin", *names, *counts])
 
 
+def interval_coverage(
+    intervals: pd.DataFrame,
+    *,
+    nominal: float,
+    stations: pd.DataFrame | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Coverage, width and interval score of ``lower_m3_m3`` to ``upper_m3_m3``, by stratum.
+
+    ``metric`` is "coverage", "covered_sensors" (the share of sensors with at least ``nominal`` of
+    their readings inside), "width_m3_m3" and "interval_score_m3_m3": the width plus 2 / (1 -
+    nominal) times the distance of what lies outside [1]_. Means over sensors with at least 13
+    usable rows.
+
+    Parameters
+    ----------
+    intervals : predictions table with ``lower_m3_m3`` and ``upper_m3_m3``, as from
+        ``conformal.apply``
+    nominal : float, 0-1
+    stations, by, seed : as in ``reliability``
+
+    Returns
+    -------
+    DataFrame: ``model, split``, the stratum, ``metric, observed, lower, upper`` and the columns
+    that count, as in ``reliability``
+
+    References
+    ----------
+    .. [1] Gneiting and Raftery (2007), doi:10.1198/016214506000001437, equation 43
+    """
+    if not 0 < nominal < 1:
+        raise ContractError(f"A nominal level lies between 0 and 1, found {nominal}.")
+    names = ["observed_m3_m3", "lower_m3_m3", "upper_m3_m3"]
+    x, low, high = intervals[names].to_numpy(float).T
+    ok = np.isfinite(x) & np.isfinite(low) & np.isfinite(high)
+    inside = ((low <= x) & (x <= high)).astype(float)
+    share = pd.Series(np.where(ok, inside, np.nan)).groupby(
+        [intervals[key].to_numpy() for key in (*KEYS, "sensor_id")]
+    )
+    kept = share.transform("mean").to_numpy() >= nominal
+    score = high - low + 2 / (1 - nominal) * (np.maximum(low - x, 0) + np.maximum(x - high, 0))
+    columns = ["coverage", "covered_sensors", "width_m3_m3", "interval_score_m3_m3"]
+    rows = intervals.reset_index(drop=True).assign(status=np.where(ok, OK, "no interval or pair"))
+    rows[columns] = np.column_stack([inside, kept, high - low, score])
+    parts = []
+    for head, part in _strata(rows, stations, by):
+        line = _sensor_means(part, part[columns].to_numpy(float), stations=stations, seed=seed)
+        parts.append(line.assign(**head, metric=columns))
+    return _stacked(parts, [*KEYS, *([by] if by else []), "metric", "observed", "lower", "upper"])
+
+
 def _strata(rows, stations, by):
     keys = list(KEYS)
     if by is not None and by not in keys:
