@@ -82,3 +82,7 @@ class DependencyError(SoilkitError, ImportError):
 
 class DatasetError(SoilkitError, LookupError):
     """An archive no longer holds a dataset, a band or a period that an export needs."""
+
+
+class LeakageError(SoilkitError, ValueError):
+    """A split keeps less apart than a result claims; the message lists what leaks."""

@@ -4,6 +4,7 @@ The functions that split return a label per sample; ``audit`` says what a split 
 refuses to call a result "unseen" that is not.
 """
 
+from soilkit.splits.audit import Rules, audit
 from soilkit.splits.labels import (
     FRACTIONS,
     LABELS,
@@ -22,12 +23,16 @@ from soilkit.splits.places import (
     chip_groups,
     training_distance_km,
 )
+from soilkit.splits.report import AuditReport
 
 __all__ = [
+    "AuditReport",
     "BLOCK_SIZE_DEG",
     "CHIP_SIDE_M",
     "FRACTIONS",
     "LABELS",
+    "Rules",
+    "audit",
     "block_ids",
     "by_block",
     "by_network",
