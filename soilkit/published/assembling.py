@@ -86,9 +86,7 @@ def assemble(
     labelled = records[records["outcome"].isin(KEPT)].sort_values(
         ["sensor_id", "time"], kind="stable", ignore_index=True
     )
-    repeats = labelled.duplicated(["sensor_id", "time"])
-    late = _late(labelled)
-    rows = labelled[~repeats & (late == "")].reset_index(drop=True)
+    rows, spare = _parted(labelled)
     samples, chip_drops = settle(
         _samples(rows),
         ledgers,
@@ -98,8 +96,7 @@ def assemble(
     unlabelled = records[~records["outcome"].isin(KEPT)]
     drops = [
         _drops(unlabelled["published_id"], "label", unlabelled["outcome"]),
-        _drops(labelled["sensor_id"][repeats], "record", REPEATED),
-        _late_drops(labelled[~repeats], late[~repeats]),
+        spare,
         chip_drops,
     ]
     dataset = Dataset(
@@ -131,17 +128,24 @@ def _sample_ids(rows: pd.DataFrame) -> pd.Series:
     return rows["sensor_id"].astype("str") + rows["time"].dt.strftime("@%Y%m%dT%H%M%S")
 
 
+def _parted(labelled: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records that become samples, and drops of those that repeat one or see the future."""
+    repeats, late = labelled.duplicated(["sensor_id", "time"]), _late(labelled)
+    ahead = ~repeats & (late != "")
+    drops = [
+        _drops(labelled["sensor_id"][repeats], "record", REPEATED),
+        _drops(labelled["sensor_id"][ahead], late[ahead], LATE),
+    ]
+    rows = labelled[~repeats & ~ahead].reset_index(drop=True)
+    return rows, pd.concat(drops, ignore_index=True)
+
+
 def _late(rows: pd.DataFrame) -> pd.Series:
     """The first source of each record that was seen after its reading; empty where none was."""
     late = pd.Series("", index=rows.index, dtype="str")
     for name in ALL_PREFIXES:
         late[(rows[f"{name}_age_hours"] < 0) & (late == "")] = name
     return late
-
-
-def _late_drops(rows: pd.DataFrame, late: pd.Series) -> pd.DataFrame:
-    is_late = late != ""
-    return _drops(rows["sensor_id"][is_late], late[is_late], LATE)
 
 
 def _drops(sensor_ids: pd.Series, source: pd.Series | str, reason: pd.Series | str) -> pd.DataFrame:
