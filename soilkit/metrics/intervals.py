@@ -17,6 +17,18 @@ def of_r(r, n_effective, *, confidence):
         return np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
 
 
+def of_r_like(r, n_pairs, *, confidence):
+    """Fisher's interval as if of n_pairs independent normal pairs, tanh(arctanh(r) +- t / sqrt(n)).
+
+    Student's t with n_pairs - 1 degrees of freedom stands for the normal quantile because the
+    variance 1 / n_pairs is itself estimated; for independent pairs it is within 3 % of
+    z / sqrt(n - 3) from n = 13 on.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = stats.t.ppf((1 + confidence) / 2, n_pairs - 1) / np.sqrt(n_pairs)
+        return np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
+
+
 def of_bias(bias, ubrmse, *, n_effective, confidence):
     """Student's interval with n_effective - 1 degrees of freedom, same unit as the bias."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -60,7 +72,7 @@ def _root_of_chi_square(square, freedom, confidence):
     alpha = 1 - confidence
     # Beyond a million degrees of freedom the quantiles are the mean to three digits and more.
     freedom = np.minimum(freedom, 1e6)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         lower = square * freedom / stats.chi2.ppf(1 - alpha / 2, freedom)
         upper = square * freedom / stats.chi2.ppf(alpha / 2, freedom)
         return np.sqrt(lower), np.sqrt(upper)
