@@ -159,3 +159,240 @@ def test_states_of_one_table_are_scored_apart():
     contracts.check(long, contracts.SCORES)
     with pytest.raises(ContractError, match="repeats"):
         metrics.station_scores(both.drop(columns="state"))
+
+
+# Anomalies
+
+
+def seasonal(rng, *, n_sensors=3, n_days=1096, noise=0.02):
+    """A yearly wave with white noise, observed and predicted, (sensor, day) each."""
+    day = np.arange(n_days)
+    wave = 0.25 + 0.1 * np.sin(2 * np.pi * day / 365.2425)
+    return tuple(wave + rng.normal(0, noise, (n_sensors, n_days)) for _ in range(2))
+
+
+def test_window_anomalies_agree_with_pandas_on_uneven_steps():
+    """Each sensor against pandas' own centred time window, hours apart and with gaps."""
+    rng = np.random.default_rng(6)
+    parts = []
+    for i in range(3):
+        days = np.sort(rng.choice(np.arange(0, 300, 0.25), 150, replace=False))
+        table = predictions(rng.random(150), rng.random(150), days=days, sensors=[f"N__{i}__P__0"])
+        parts.append(table)
+    table = pd.concat(parts, ignore_index=True).sample(frac=1, random_state=0)
+    found = metrics.window_anomalies(table)
+    pd.testing.assert_index_equal(found.index, table.index)
+    for part in parts:
+        mine = found.loc[found["sensor_id"] == part["sensor_id"][0]].sort_values("time")
+        for name in ("observed_m3_m3", "predicted_m3_m3"):
+            series = part.set_index("time")[name]
+            window = series.rolling("35D", center=True, closed="both", min_periods=10)
+            np.testing.assert_allclose(mine[name], series - window.mean(), rtol=0, atol=1e-12)
+
+
+def test_a_window_takes_time_and_not_rows():
+    """Ten days of readings, a pause of a hundred days, nine days: the nine have no anomaly."""
+    days = np.concatenate([np.arange(10), 110 + np.arange(9)])
+    found = metrics.window_anomalies(predictions(np.arange(19.0), np.arange(19.0), days=days))
+    assert (found["status"][:10] == "ok").all()
+    assert (found["status"][10:] == "fewer than 10 values in the window").all()
+    assert found["observed_m3_m3"][10:].isna().all()
+    # The mean of 0 ... 9 is 4.5.
+    np.testing.assert_allclose(found["observed_m3_m3"][:10], np.arange(10) - 4.5, atol=1e-12)
+
+
+def test_ten_day_means_have_no_35_day_anomaly():
+    """Four of them fit into a window; the sensor's row then says that nothing was left to score."""
+    found = metrics.window_anomalies(predictions([0.1] * 50, [0.2] * 50, days=np.arange(50) * 10))
+    assert (found["status"] != "ok").all()
+    assert metrics.station_scores(found)["status"][0] == "too few samples: 0 < 13"
+
+
+def test_both_means_run_over_the_same_pairs():
+    """A prediction that is missing takes its observation out of the window with it."""
+    x = np.arange(30.0)
+    y = x.copy()
+    y[10] = np.nan
+    found = metrics.window_anomalies(predictions(x, y))
+    pd.testing.assert_series_equal(
+        found["observed_m3_m3"], found["predicted_m3_m3"], check_names=False
+    )
+    assert found["status"][10] == "no finite pair"
+
+
+def anomaly_kinds():
+    return [metrics.window_anomalies, metrics.climatology_anomalies]
+
+
+@pytest.mark.parametrize("anomalies", anomaly_kinds())
+def test_an_offset_of_ten_thousand_loses_nothing_of_anomalies(anomalies):
+    """On a grid of 2^-20 the offset is exact in binary."""
+    x, y = (np.round(v * 2**20) / 2**20 for v in seasonal(np.random.default_rng(7)))
+    near, far = (anomalies(predictions(x + c, y + c)) for c in (0, 1e4))
+    for name in ("observed_m3_m3", "predicted_m3_m3"):
+        np.testing.assert_allclose(far[name], near[name], rtol=0, atol=1e-12)
+
+
+def slow_climatology(time, values, *, half_days=17.5):
+    """Means of values at the same time of other years, one row at a time."""
+    days = (time - time.min()) / pd.Timedelta(1, "D")
+    found = []
+    for day in days:
+        away = (days - day) / 365.2425
+        year = np.round(away)
+        near = (np.abs(days - day - year * 365.2425) <= half_days) & (year != 0)
+        found.append(values[near].mean() if near.sum() >= 10 else np.nan)
+    return np.array(found)
+
+
+def test_climatology_anomalies_agree_with_a_slow_loop():
+    """For uneven steps over four years."""
+    rng = np.random.default_rng(8)
+    days = np.sort(rng.choice(1461, 500, replace=False))
+    table = predictions(rng.random(500), rng.random(500), days=days)
+    found = metrics.climatology_anomalies(table)
+    for name in ("observed_m3_m3", "predicted_m3_m3"):
+        expected = table[name] - slow_climatology(table["time"], table[name].to_numpy())
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-12)
+
+
+def test_a_sample_never_meets_its_own_season():
+    """Half a year about New Year is made wet: its climatology stays what other years say."""
+    x, y = seasonal(np.random.default_rng(9), n_sensors=1)
+    wet = x.copy()
+    wet[0, 640:820] += 0.3  # 180 days about the turn of 2020 to 2021, day 731
+    before, after = (metrics.climatology(predictions(v, y)) for v in (x, wet))
+    own = slice(640, 820)
+    np.testing.assert_allclose(
+        after["predicted_m3_m3"][own], before["predicted_m3_m3"][own], rtol=0, atol=1e-12
+    )
+    assert (after["predicted_m3_m3"][290:440] > before["predicted_m3_m3"][290:440] + 0.1).all()
+
+
+def test_a_single_year_has_no_climatology():
+    """Neither has a second year that holds nothing at that time of the year."""
+    x, y = seasonal(np.random.default_rng(10), n_sensors=1, n_days=300)
+    found = metrics.climatology_anomalies(predictions(x, y))
+    assert (found["status"] == "no other year").all()
+    days = np.concatenate([np.arange(60), 365 + 180 + np.arange(60)])
+    found = metrics.climatology_anomalies(predictions(x[:, :120], y[:, :120], days=days))
+    assert (found["status"] == "no other year").all()
+
+
+def test_the_season_alone_earns_raw_skill_and_none_in_anomalies():
+    """Two series that share nothing but the yearly wave: R 0.9 raw, about zero as anomalies."""
+    table = predictions(*seasonal(np.random.default_rng(11), n_sensors=20))
+    assert metrics.point_scores(table)["r"].mean() > 0.85
+    for anomalies in anomaly_kinds():
+        assert abs(metrics.point_scores(anomalies(table))["r"].mean()) < 0.05
+
+
+def test_anomalies_name_their_state_down_to_the_long_table():
+    """Climatological ones are labelled an oracle; Kling-Gupta's score of them is refused."""
+    table = predictions(*seasonal(np.random.default_rng(12))).assign(predicted_std_m3_m3=0.1)
+    found = metrics.climatology_anomalies(table)
+    assert "oracle" in found["state"].unique().item()
+    assert "predicted_std_m3_m3" not in found.columns
+    scores = metrics.station_scores(found)
+    assert "oracle" in metrics.to_scores_table(metrics.summarize(scores))["state"].unique().item()
+    assert "oracle" in metrics.climatology(table)["model"].unique().item()
+    with pytest.raises(ContractError, match="zero"):
+        metrics.station_scores(found, metrics=["kge"])
+
+
+# Rescaling
+
+METHODS = ["mean_std", "linear", "cdf"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rescaling_undoes_a_straight_line(method):
+    """Where the prediction is 0.3 + 2 x, every method gives x back, year by year."""
+    x, _ = seasonal(np.random.default_rng(13))
+    found = metrics.rescale(predictions(x, 0.3 + 2 * x), method=method)
+    assert (found["status"] == "ok").all()
+    np.testing.assert_allclose(
+        found["predicted_m3_m3"], found["observed_m3_m3"], rtol=0, atol=1e-12
+    )
+    assert found["state"].unique().item().startswith(f"rescaled: {method}")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_year_is_rescaled_without_its_own_observations(method):
+    """Other observations in 2020 move the predictions of 2019 and 2021 and none of 2020."""
+    x, y = seasonal(np.random.default_rng(14), n_sensors=1)
+    raised = x.copy()
+    raised[0, 365:731] += 0.2
+    before, after = (metrics.rescale(predictions(v, y), method=method) for v in (x, raised))
+    moved = (after["predicted_m3_m3"] - before["predicted_m3_m3"]).to_numpy()
+    np.testing.assert_array_equal(moved[365:731], 0)
+    assert (np.abs(moved[:365]) > 0).mean() > 0.9
+
+
+def test_rescaling_agrees_with_numpy_and_scipy():
+    """The year 2019 mapped by hand with what 2020 says."""
+    x, y = seasonal(np.random.default_rng(15), n_sensors=1, n_days=731)
+    new, fit_x, fit_y = y[0, :365], y[0, 365:], x[0, 365:]
+    line = stats.linregress(fit_x, fit_y)
+    percents = np.linspace(0, 100, 366 // 20 + 1)
+    at, to = (np.percentile(v, percents, method="hazen") for v in (fit_x, fit_y))
+    inside = (new >= fit_x.min()) & (new <= fit_x.max())
+    expected = {
+        "mean_std": (new - fit_x.mean()) / fit_x.std() * fit_y.std() + fit_y.mean(),
+        "linear": line.intercept + line.slope * new,
+        "cdf": np.where(inside, np.interp(new, at, to), np.nan),
+    }
+    for method, values in expected.items():
+        found = metrics.rescale(predictions(x, y), method=method)["predicted_m3_m3"][:365]
+        good = np.isfinite(values)
+        np.testing.assert_allclose(found[good], values[good], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_offset_of_ten_thousand_loses_nothing_of_rescaling(method):
+    """Differences to the observations stay to the spacing of doubles near 1e4, 2e-12."""
+    x, y = (np.round(v * 2**20) / 2**20 for v in seasonal(np.random.default_rng(16)))
+    near, far = (metrics.rescale(predictions(x + c, y + c), method=method) for c in (0, 1e4))
+    np.testing.assert_allclose(
+        far["predicted_m3_m3"] - 1e4, near["predicted_m3_m3"], rtol=0, atol=4e-12
+    )
+
+
+def test_a_year_without_a_fit_says_why():
+    """One year only, few pairs, a constant, and a falling line, each in its words."""
+    x, y = seasonal(np.random.default_rng(17), n_sensors=1, n_days=380)
+
+    def words(x, y, method="mean_std"):
+        return metrics.rescale(predictions(x, y), method=method)["status"]
+
+    assert set(words(x[:, :300], y[:, :300])) == {"no other year"}
+    assert words(x, y)[0] == "too few pairs in other years: 15 < 20"
+    assert words(x, y)[370] == "ok"
+    assert set(words(np.tile(x, 2), np.full((1, 760), 0.2))) == {
+        "constant prediction in other years"
+    }
+    falling = words(np.tile(x, 2), -np.tile(x, 2), "linear")
+    assert set(falling) == {"no rising line in other years"}
+    with pytest.raises(ContractError, match="cdf"):
+        metrics.rescale(predictions(x, y), method="beta")
+
+
+def test_tied_percentiles_have_one_image():
+    """A prediction of two levels maps each to one value, and none is lost."""
+    rng = np.random.default_rng(18)
+    y = rng.choice([0.1, 0.3], 800)
+    found = metrics.rescale(predictions(y + rng.normal(0, 0.02, 800), y), method="cdf")
+    in_2019 = found[found["time"].dt.year == 2019]
+    assert in_2019["predicted_m3_m3"].notna().all()
+    assert in_2019["predicted_m3_m3"].nunique() == 2
+
+
+def test_states_follow_one_another():
+    """An anomaly of rescaled values says both, and two states at once are refused."""
+    table = predictions(*seasonal(np.random.default_rng(19)))
+    scaled = metrics.rescale(table)
+    both = metrics.window_anomalies(scaled)["state"].unique().item()
+    assert both.startswith("rescaled: mean_std") and both.endswith("> anomaly: 35-day window")
+    mixed = scaled.assign(state=np.where(np.arange(len(scaled)) % 2, "a", "b"))
+    with pytest.raises(ContractError, match="One state"):
+        metrics.window_anomalies(mixed)

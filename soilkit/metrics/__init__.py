@@ -1,6 +1,7 @@
 """Scores of every sensor first, then of strata and pairs of models, each with its interval."""
 
 from soilkit.metrics.aggregate import block_means, summarize
+from soilkit.metrics.anomalies import climatology, climatology_anomalies, window_anomalies
 from soilkit.metrics.baselines import product_baseline, training_climatology, training_mean
 from soilkit.metrics.calibration import interval_coverage, reliability, sharpness, spread_skill
 from soilkit.metrics.comparison import compare, sensor_differences
@@ -15,6 +16,7 @@ from soilkit.metrics.forecasts import (
 from soilkit.metrics.paired import paired_difference
 from soilkit.metrics.paper import paper_strata, paper_table
 from soilkit.metrics.points import METRICS, point_scores
+from soilkit.metrics.rescaling import rescale
 from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
 from soilkit.metrics.wins import (
@@ -30,6 +32,8 @@ __all__ = [
     "Conformal",
     "block_means",
     "class_points",
+    "climatology",
+    "climatology_anomalies",
     "compare",
     "crps_gaussian",
     "crps_quantiles",
@@ -44,6 +48,7 @@ __all__ = [
     "point_scores",
     "product_baseline",
     "reliability",
+    "rescale",
     "sensor_differences",
     "sharpness",
     "site_scores",
@@ -55,4 +60,5 @@ __all__ = [
     "training_climatology",
     "training_mean",
     "win_counts",
+    "window_anomalies",
 ]

@@ -31,7 +31,7 @@ class Groups:
     @property
     def starts(self) -> np.ndarray:
         """The first row of each group, (group,)."""
-        return np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.intp)
+        return (np.cumsum(self.counts) - self.counts).astype(np.intp)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sums over each group, (group,)."""
@@ -111,6 +111,24 @@ def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFr
         observed, predicted, hours = observed[good], predicted[good], hours[good]
     which = np.flatnonzero(n)
     return keys, Groups(observed, predicted, hours, n[which], which)
+
+
+def rows_in_time(predictions: pd.DataFrame) -> tuple[np.ndarray, Groups]:
+    """The places of the finite pairs in the table, (row,), as their groups run in time."""
+    finite = np.isfinite(predictions["observed_m3_m3"].to_numpy(np.float64))
+    finite &= np.isfinite(predictions["predicted_m3_m3"].to_numpy(np.float64))
+    places = np.flatnonzero(finite)
+    table = predictions.iloc[places]
+    numbers, n_groups = _group_numbers(table)
+    order = np.lexsort((table["time"].to_numpy(), numbers))
+    groups = Groups(
+        table["observed_m3_m3"].to_numpy(np.float64)[order],
+        table["predicted_m3_m3"].to_numpy(np.float64)[order],
+        _hours(table["time"])[order],
+        np.bincount(numbers, minlength=n_groups),
+        np.arange(n_groups),
+    )
+    return places[order], groups
 
 
 def _hours(time: pd.Series) -> np.ndarray:
