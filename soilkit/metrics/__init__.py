@@ -6,6 +6,7 @@ from soilkit.metrics.baselines import product_baseline, training_climatology, tr
 from soilkit.metrics.calibration import interval_coverage, reliability, sharpness, spread_skill
 from soilkit.metrics.comparison import compare, sensor_differences
 from soilkit.metrics.conformal import Conformal
+from soilkit.metrics.failures import class_differences, class_preferences, site_means
 from soilkit.metrics.forecasts import (
     crps_gaussian,
     crps_quantiles,
@@ -19,6 +20,7 @@ from soilkit.metrics.points import METRICS, point_scores
 from soilkit.metrics.rescaling import rescale
 from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
+from soilkit.metrics.traits import TraitSpace, trait_space
 from soilkit.metrics.wins import (
     class_points,
     normalized_wins,
@@ -26,12 +28,16 @@ from soilkit.metrics.wins import (
     top_shares,
     win_counts,
 )
+from soilkit.metrics.worst import worst_stations
 
 __all__ = [
     "METRICS",
     "Conformal",
+    "TraitSpace",
     "block_means",
+    "class_differences",
     "class_points",
+    "class_preferences",
     "climatology",
     "climatology_anomalies",
     "compare",
@@ -51,6 +57,7 @@ __all__ = [
     "rescale",
     "sensor_differences",
     "sharpness",
+    "site_means",
     "site_scores",
     "spread_skill",
     "station_scores",
@@ -59,6 +66,8 @@ __all__ = [
     "top_shares",
     "training_climatology",
     "training_mean",
+    "trait_space",
     "win_counts",
     "window_anomalies",
+    "worst_stations",
 ]
