@@ -456,7 +456,10 @@ class Busy:
 
 policy = work.Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000, closing_s=0.2)
 main = threading.get_ident()
-threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+for seconds in (0.3, 15.0):  # Python drops a signal that meets it in a destructor
+    timer = threading.Timer(seconds, lambda: signal.pthread_kill(main, signal.SIGINT))
+    timer.daemon = True
+    timer.start()
 try:
     for _ in work.run(range(10), Busy(), policy=policy):
         pass
