@@ -14,6 +14,7 @@ from soilkit.metrics.forecasts import (
     pit_gaussian,
     pit_quantiles,
 )
+from soilkit.metrics.moving_block import block_bootstrap
 from soilkit.metrics.paired import paired_difference
 from soilkit.metrics.paper import paper_strata, paper_table
 from soilkit.metrics.points import METRICS, point_scores
@@ -34,6 +35,7 @@ __all__ = [
     "METRICS",
     "Conformal",
     "TraitSpace",
+    "block_bootstrap",
     "block_means",
     "class_differences",
     "class_points",
