@@ -165,6 +165,17 @@ def test_a_spent_daily_quota_is_not_waited_for():
     assert (fault.kind, fault.retry, service.calls[1], clock.rests) == ("quota", True, 1, [])
 
 
+def test_a_quota_that_is_spent_in_the_night_ends_the_run():
+    """The remaining chips are not asked for in vain: tomorrow's build goes on with them."""
+    spent = fault_of_status(429, "You exceeded the custom quota 'daily_eecu_usage_time'")
+    service = Service(lambda item, nth: spent if item >= 20 else None)
+    results = []
+    with pytest.raises(ServiceError, match="quota: .*daily_eecu"):
+        results.extend(work.run(range(1000), service, policy=QUICK))
+    assert sum(service.calls.values()) < 20 + 3 * QUICK.concurrency
+    assert all(answer == 2 * item for item, answer in results)
+
+
 def test_a_missed_deadline_is_asked_again():
     """A stalled call says nothing about the item."""
     stalled = Fault("deadline", "no answer within 120 s", retry=True)

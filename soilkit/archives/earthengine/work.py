@@ -142,11 +142,14 @@ def _ask_parts(
 
 
 def refuse_all(answer: Any) -> None:
-    """Raise ``ServiceError`` for a refused login: the next item would fare alike.
+    """Raise ``ServiceError`` for a refused login or a spent quota: the next item would fare alike.
 
-    Were it yielded, an expired token would mark a night's chips as refused for good.
+    Were it yielded, an expired token would mark a night's chips as refused for good, and each of
+    the rest would be asked for in vain.
     """
-    if isinstance(answer, Fault) and answer.kind == "permission":
+    if not isinstance(answer, Fault):
+        return
+    if answer.kind == "permission" or (answer.retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
         raise ServiceError(answer)
 
 
@@ -263,7 +266,9 @@ def run(
     Raises
     ------
     ServiceError
-        For a fault of kind "permission" (an expired token, a project without the API).
+        For a fault of kind "permission" (an expired token, a project without the API), and where
+        the service wants to be left alone for longer than ``LONGEST_RETRY_AFTER_S`` (a spent
+        quota).
     Exception
         Whatever else the job raises: a bug. Both end the run.
     """
