@@ -15,7 +15,7 @@ PACKAGE = ROOT / "soilkit"
 FLOORS = {
     "words": ["_version", "units", "errors", "contracts", "sources"],
     "science": ["grids", "retention", "strata", "splits", "join", "features", "metrics", "world"],
-    "doors": ["rasters", "insitu", "chips", "archives", "published"],
+    "doors": ["rasters", "insitu", "foreign", "chips", "archives", "published"],
     "learning": ["datasets", "augment", "losses", "models", "training", "maps"],
     "showing": ["plots", "widgets", "reports"],
 }

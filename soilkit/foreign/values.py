@@ -1,0 +1,133 @@
+"""The numbers and times of a foreign table: text, fill values, infinities, units, zones."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from soilkit.errors import ContractError, TimeZoneError, UnitError
+from soilkit.foreign.files import MISSING_WORDS
+from soilkit.insitu import rules
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+UNITS = {"m3 m-3": 1.0, "percent": 0.01, "%": 0.01}
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
+OFFSET = re.compile(r"\d:\d\d.*(Z|z|[+-]\d\d(:?\d\d)?)$")
+
+
+def numbers(column: pd.Series, *, name: str, decimal: str) -> np.ndarray:
+    """Floats; text that stands for nothing is NaN, any other text is refused with its rows."""
+    if pd.api.types.is_bool_dtype(column):
+        raise ContractError(f"Column {name!r} holds True and False, not soil moisture.")
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(float, na_value=np.nan)
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    plain = text.str.replace(",", ".", regex=False) if decimal == "," else text
+    found = pd.to_numeric(plain.where(~text.isin(MISSING_WORDS), "nan"), errors="coerce")
+    bad = found.isna() & ~text.isin(MISSING_WORDS)
+    if bad.any():
+        rows = text[bad]
+        some = ", ".join(f"{value!r} in row {i + 1}" for i, value in rows.head(3).items())
+        commas = rows.map(lambda t: DECIMAL_COMMA.fullmatch(t) is not None).all()
+        advice = (
+            "These are decimal commas: pass decimal=','."
+            if commas
+            else "Remove the text, or read the table with pandas.read_csv(na_values=[...]) and "
+            "pass the DataFrame."
+        )
+        raise ContractError(f"Column {name!r} holds text in {len(rows)} rows: {some}. {advice}")
+    return found.to_numpy(float)
+
+
+def tidy_numbers(values, *, what, stations, notes):
+    """NaN for infinities and for fill values of -99 and below, each noted."""
+    values = values.copy()
+    for status, bad, detail in (
+        ("infinite", np.isinf(values), "infinite values are taken as missing"),
+        ("fill value", values <= rules.MISSING_BELOW, "values of -99 and below mean missing"),
+    ):
+        bad = bad & ~np.isnan(values)
+        if bad.any():
+            notes.add(status, detail, column=what, rows=bad.sum(), stations=stations[bad])
+            values[bad] = np.nan
+    return values
+
+
+def volumetric(values, *, what, units, stations, notes):
+    """m3 m-3 from the unit that the caller names; values that look like the other are refused."""
+    if units not in UNITS:
+        raise UnitError(
+            f"units must be 'm3 m-3' or '%', found {units!r} for {what}. Look it up: it is not "
+            "guessed."
+        )
+    present = np.isfinite(values)
+    if UNITS[units] == 1:
+        refuse_percent(values, present, what=what, stations=stations)
+    elif present.any() and what != "std":
+        if np.quantile(values[present], 0.99) <= 1:
+            raise UnitError(
+                f"{what} is said to be in %, but 99 % of its values are 1 or less (median "
+                f"{np.median(values[present]):.3g}). If they are m3 m-3, pass units='m3 m-3'."
+            )
+        peak = pd.Series(values[present]).groupby(stations[present]).max()
+        low = peak.index[peak <= 1]
+        if len(low):
+            notes.add(
+                "perhaps another unit", "said to be in %, but no value of these stations exceeds 1",
+                column=what, rows=np.isin(stations[present], low).sum(), stations=low,
+            )  # fmt: skip
+    if UNITS[units] != 1:
+        notes.add("unit", "% divided by 100, as told", column=what, rows=present.sum())
+    return values * UNITS[units]
+
+
+def refuse_percent(values, present, *, what, stations):
+    """Raise ``UnitError`` where most values of the table, or of one station, exceed 1 m3 m-3."""
+    above = pd.Series((values > MAX_SOIL_MOISTURE_M3_M3)[present])
+    share = above.groupby(stations[present]).mean()
+    wrong = sorted(share.index[share > 0.5])
+    if wrong or (len(above) and above.mean() > 0.5):
+        raise UnitError(
+            f"{what} should hold m3 m-3 (0-1), but more than half of the values exceed 1 at "
+            f"{len(wrong)} of {len(share)} stations ({', '.join(map(str, wrong[:3]))}): they look "
+            "like percent. Pass units='%' if all are, units={'observed': ..., 'predicted': ...} if "
+            "one column is; repair single stations at the source."
+        )
+
+
+def outside(values, *, what, stations, notes, keep):
+    """Values outside 0-1 m3 m-3: an observation becomes missing, a prediction stays; noted."""
+    bad = (values < 0) | (values > MAX_SOIL_MOISTURE_M3_M3)
+    if not bad.any():
+        return values
+    detail = "outside 0-1 m3 m-3, " + ("scored as it stands" if keep else "taken as missing")
+    notes.add("impossible value", detail, column=what, rows=bad.sum(), stations=stations[bad])
+    return values if keep else np.where(bad, np.nan, values)
+
+
+def utc(times: pd.Series, *, timezone: str | None, notes) -> pd.Series:
+    """Naive UTC; a column that gives an offset in some rows only is refused."""
+    n_offset = 0
+    if getattr(times.dtype, "tz", None) is not None:
+        n_offset = int(times.notna().sum())
+    elif not pd.api.types.is_datetime64_any_dtype(times):
+        text = times.astype(object).where(times.notna(), "").astype(str).str.strip()
+        times = times.where(~text.isin(MISSING_WORDS), None)
+        text = text[~text.isin(MISSING_WORDS)]
+        n_offset = int(text.map(lambda t: OFFSET.search(t) is not None).sum())
+        if 0 < n_offset < len(text):
+            raise TimeZoneError(
+                f"{n_offset} of {len(text)} times carry an offset or Z, the others do not: their "
+                "zone is unknown. Write all of them alike."
+            )
+    moved, n_no_such_time = rules.to_utc(times, timezone=timezone)
+    if n_offset:
+        notes.add("time zone", "offsets converted to UTC", column="time", rows=n_offset)
+    elif timezone != "UTC":
+        notes.add("time zone", f"{timezone} converted to UTC", column="time", rows=len(times))
+    if n_no_such_time:
+        notes.add(
+            "no such time", f"local times that {timezone} skips or has twice", column="time",
+            rows=n_no_such_time,
+        )  # fmt: skip
+    return moved
