@@ -14,11 +14,14 @@ PACKAGE = ROOT / "soilkit"
 # Modules in order: each may import those before it, and whatever stands inside its own sub-package.
 FLOORS = {
     "words": ["_version", "units", "errors", "contracts", "sources"],
-    "science": ["grids", "retention", "strata", "splits", "join", "features", "metrics", "world"],
+    "science": [
+        "grids", "retention", "strata", "splits", "join", "features", "metrics", "applicability",
+        "world",
+    ],
     "doors": ["rasters", "insitu", "foreign", "chips", "archives", "published"],
     "learning": ["datasets", "augment", "losses", "models", "training", "maps"],
     "showing": ["plots", "widgets", "reports"],
-}
+}  # fmt: skip
 SCIENCE = {"numpy", "pandas", "xarray", "scipy", "pyproj", "sklearn", "tqdm"}
 DOORS = SCIENCE | {
     "pyarrow", "zarr", "rasterio", "ismn", "ee", "google", "googleapiclient", "requests",
