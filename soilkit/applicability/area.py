@@ -11,6 +11,8 @@ from scipy.spatial.distance import cdist
 from soilkit.errors import ContractError
 
 EXACT_ROWS = 5_000  # above, the mean distance is that of as many rows drawn at random
+MOST_SEARCHES = 10_000  # above, the threshold is that of as many training rows drawn at random
+ALL_CORES = -1
 MAX_NEIGHBOURS = 512  # larger groups are searched around, one tree without each
 CHUNK_VALUES = 4_000_000  # of distances held at once: 32 MB
 WHISKER = 1.5  # interquartile ranges above the upper quartile
@@ -27,7 +29,8 @@ class Area:
     weights : (predictor,), dimensionless
     mean_distance : mean distance between training rows in standardised, weighted units
     threshold : the largest dissimilarity index inside the area
-    training_index : the index of each training row against rows of other groups, (row,)
+    training_index : the index of training rows against rows of other groups, (row,); of 10,000
+        rows drawn at random where there are more
     constants : predictors that never varied in training, with their value; no distance knows them
     n_left_out : training rows with a missing predictor
     """
@@ -70,10 +73,12 @@ class Area:
         index, near = np.full(len(table), np.nan), np.full(len(table), -1)
         for rows in _chunks(np.flatnonzero(np.isfinite(raw).all(axis=1)), len(self.predictors)):
             points = (raw[rows] - self.centre) / self.scale * self.weights
-            index[rows] = self.tree.query(points)[0] / self.mean_distance
+            index[rows] = self.tree.query(points, workers=ALL_CORES)[0] / self.mean_distance
             if density:
                 reach = self.threshold * self.mean_distance
-                near[rows] = self.tree.query_ball_point(points, reach, return_length=True)
+                near[rows] = self.tree.query_ball_point(
+                    points, reach, return_length=True, workers=ALL_CORES
+                )
         status = self._status(table, raw, index=index)
         found = pd.DataFrame(
             {"dissimilarity_index": index, "is_inside": status == "inside", "status": status},
@@ -116,7 +121,8 @@ def fit(
         out too small for a model judged at unseen stations
     weights : importance of each predictor in the model, from zero on (negative ones count as
         zero); None = all alike
-    seed : draws the rows of the mean distance where there are more than 5,000
+    seed : draws the rows that the mean distance (5,000) and the threshold (10,000) are made of,
+        where there are more; every row is searched for the nearest either way
 
     Raises
     ------
@@ -137,8 +143,10 @@ def fit(
     raw_used, centre, scale = raw[:, used], raw[:, used].mean(axis=0), scale[used]
     points = (raw_used - centre) / scale * weight[used]
     tree = cKDTree(points)
-    mean_distance = _mean_distance(points, np.random.default_rng(seed))
-    index = _nearest_elsewhere(tree, points, groups=apart) / mean_distance
+    rng = np.random.default_rng(seed)
+    mean_distance = _mean_distance(points[_drawn(len(points), EXACT_ROWS, rng)])
+    searched = _drawn(len(points), MOST_SEARCHES, rng)
+    index = _nearest_elsewhere(tree, points, groups=apart, rows=searched) / mean_distance
     still = np.flatnonzero(~varies & (weight > 0)).tolist()
     constants = {predictors[k]: float(raw[0, k]) for k in still}
     return Area(
@@ -203,34 +211,39 @@ def _chunks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
         yield rows[first : first + step]
 
 
-def _mean_distance(points: np.ndarray, rng: np.random.Generator) -> float:
+def _drawn(n: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """All row numbers, or ``most`` of them at random, in order."""
+    return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+
+
+def _mean_distance(points: np.ndarray) -> float:
     """Mean distance between two different rows."""
-    if len(points) > EXACT_ROWS:
-        points = points[rng.choice(len(points), EXACT_ROWS, replace=False)]
     n = len(points)
     parts = (cdist(points[rows], points).sum() for rows in _chunks(np.arange(n), n))
     return float(sum(parts) / (n * (n - 1)))
 
 
-def _nearest_elsewhere(tree: cKDTree, points: np.ndarray, *, groups) -> np.ndarray:
-    """Distance of each row to the nearest row of another group, (row,)."""
+def _nearest_elsewhere(
+    tree: cKDTree, points: np.ndarray, *, groups: np.ndarray | None, rows: np.ndarray
+) -> np.ndarray:
+    """Distance of each of ``rows`` to the nearest row of another group, (rows,)."""
     if groups is None:
-        return tree.query(points, k=[2])[0][:, 0]
-    sizes = np.bincount(groups)
-    nearest = np.full(len(points), np.inf)
+        return tree.query(points[rows], k=[2], workers=ALL_CORES)[0][:, 0]
+    sizes, own = np.bincount(groups), groups[rows]
+    nearest = np.full(len(rows), np.inf)
     for large in np.flatnonzero(sizes > MAX_NEIGHBOURS):
-        own = groups == large
-        nearest[own] = cKDTree(points[~own]).query(points[own])[0]
-    left, k = np.flatnonzero(sizes[groups] <= MAX_NEIGHBOURS), 2
+        others = cKDTree(points[groups != large])
+        nearest[own == large] = others.query(points[rows[own == large]], workers=ALL_CORES)[0]
+    left, k = np.flatnonzero(sizes[own] <= MAX_NEIGHBOURS), 2
     while len(left):
         # A group of m rows cannot fill m + 1 places, so this ends.
         k = min(4 * k, MAX_NEIGHBOURS + 1, len(points))
-        for rows in _chunks(left, k):
-            distance, found = tree.query(points[rows], k=k)  # (row, neighbour)
-            foreign = groups[found] != groups[rows][:, None]
+        for part in _chunks(left, k):
+            distance, found = tree.query(points[rows[part]], k=k, workers=ALL_CORES)  # (row, near)
+            foreign = groups[found] != own[part][:, None]
             first = foreign.argmax(axis=1)[:, None]
             hit = np.take_along_axis(distance, first, axis=1)[:, 0]
-            nearest[rows] = np.where(foreign.any(axis=1), hit, np.inf)
+            nearest[part] = np.where(foreign.any(axis=1), hit, np.inf)
         left = left[np.isinf(nearest[left])]
     return nearest
 
