@@ -396,3 +396,326 @@ def test_states_follow_one_another():
     mixed = scaled.assign(state=np.where(np.arange(len(scaled)) % 2, "a", "b"))
     with pytest.raises(ContractError, match="One state"):
         metrics.window_anomalies(mixed)
+
+
+# Across stations
+
+
+def field(rng, *, n_stations=40, n_days=30, n_blocks=10, noise=0.02):
+    """A stations table of blocks and predictions whose errors neighbours share."""
+    block = np.arange(n_stations) % n_blocks
+    place = rng.normal(0, 0.05, n_blocks)[block] + rng.normal(0, 0.03, n_stations)
+    day = rng.normal(0, 0.03, n_days)
+    x = 0.25 + place[:, None] + day + rng.normal(0, noise, (n_stations, n_days))
+    offset = rng.normal(0, 0.04, n_blocks)[block]
+    y = 0.3 + 0.6 * place[:, None] + offset[:, None] + day + rng.normal(0, noise, x.shape)
+    table = predictions(x, y)
+    known = table.drop_duplicates("sensor_id")[["sensor_id", "station_id"]]
+    return table, known.assign(latitude=31.0 + 4 * block, longitude=-100.0)
+
+
+def test_spatial_scores_are_those_across_the_stations_of_a_date():
+    """Each date against scipy and numpy; a date of nine stations has none and says so."""
+    table, stations = field(np.random.default_rng(20))
+    day = (table["time"] - table["time"].min()).dt.days
+    station = table["sensor_id"].factorize()[0]
+    table = table[(day != 7) | (station < 9)]
+    found = metrics.spatial_scores(table, stations=stations)
+    assert len(found) == 30
+    for i in (0, 29):
+        part = table[day[table.index] == i]
+        x, y = part["observed_m3_m3"], part["predicted_m3_m3"]
+        row = found.iloc[i]
+        assert row["r"] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+        assert row["ubrmse_m3_m3"] == pytest.approx(np.std(y - x), abs=1e-12)
+        assert row["bias_m3_m3"] == pytest.approx((y - x).mean(), abs=1e-12)
+        assert (row["n_stations"], row["n_clusters"], row["status"]) == (40, 10, "ok")
+        assert row["r_lower"] < row["r"] < row["r_upper"]
+    assert found["status"][7] == "too few stations: 9 < 10"
+    assert found[["r", "r_lower", "rmse_m3_m3"]].iloc[7].isna().all()
+
+
+def test_replicate_probes_of_a_station_count_once():
+    """Two probes at each station, one 0.02 up and one down, score as their mean does."""
+    rng = np.random.default_rng(21)
+    x, y = rng.uniform(0.1, 0.4, (2, 12, 5))
+    names = [f"N__S{i:04d}__P2__0__5" for i in range(12)]
+    one = metrics.spatial_scores(predictions(x, y))
+    two = pd.concat([predictions(x + 0.02, y), predictions(x - 0.02, y, sensors=names)])
+    pd.testing.assert_frame_equal(metrics.spatial_scores(two), one, check_exact=False, atol=1e-12)
+
+
+def test_the_pool_is_parted_exactly_into_bias_places_and_days():
+    """RMSE2 = bias2 + static2 + dynamic2 for ragged stations, and so for covariances."""
+    rng = np.random.default_rng(22)
+    table, stations = field(rng)
+    table = table.sample(frac=0.6, random_state=0)
+    found = metrics.spatial_parts(table, stations=stations).set_index("metric")
+    value = found["value"]
+    error = table["predicted_m3_m3"] - table["observed_m3_m3"]
+    squares = [value[n] ** 2 for n in ("bias_m3_m3", "ubrmse_static_m3_m3", "ubrmse_dynamic_m3_m3")]
+    assert value["rmse_m3_m3"] ** 2 == pytest.approx(sum(squares), abs=1e-15)
+    assert value["rmse_m3_m3"] ** 2 == pytest.approx((error**2).mean(), abs=1e-15)
+    assert value["bias_m3_m3"] == pytest.approx(error.mean(), abs=1e-15)
+    columns = table[["observed_m3_m3", "predicted_m3_m3"]]
+    means = columns.groupby(table["station_id"]).transform("mean")
+    assert value["r"] == pytest.approx(columns.corr().iloc[0, 1], abs=1e-12)
+    assert value["r_static"] == pytest.approx(means.corr().iloc[0, 1], abs=1e-12)
+    assert value["r_dynamic"] == pytest.approx((columns - means).corr().iloc[0, 1], abs=1e-12)
+    assert (found["status"] == "ok").all()
+    assert ((found["lower"] < value) & (value < found["upper"])).all()
+
+
+def test_a_map_of_places_has_no_dynamic_skill():
+    """A prediction that is constant in time: static R 1, dynamic R none, with its words."""
+    table, stations = field(np.random.default_rng(23), noise=0)
+    mean = table.groupby("station_id")["observed_m3_m3"].transform("mean")
+    found = metrics.spatial_parts(table.assign(predicted_m3_m3=mean), stations=stations)
+    found = found.set_index("metric")
+    assert found["value"]["r_static"] == pytest.approx(1, abs=1e-9)
+    assert found["value"]["ubrmse_static_m3_m3"] == pytest.approx(0, abs=1e-9)
+    assert np.isnan(found["value"]["r_dynamic"])
+    assert found["status"]["r_dynamic"] == "constant"
+    days = metrics.spatial_scores(table.assign(predicted_m3_m3=mean), part="dynamic")
+    assert (days["status"] == "constant across stations").all()
+
+
+def test_the_parts_of_a_date_can_be_scored_alone():
+    """Good places and inverted days: static R high, dynamic R minus one."""
+    table, stations = field(np.random.default_rng(24), noise=0.03)
+    mean = table.groupby("station_id")["observed_m3_m3"].transform("mean")
+    turned = table.assign(predicted_m3_m3=2 * mean - table["observed_m3_m3"])
+    static, dynamic = (
+        metrics.spatial_scores(turned, stations=stations, part=part)["r"]
+        for part in ("static", "dynamic")
+    )
+    np.testing.assert_allclose(static, 1, atol=1e-9)
+    np.testing.assert_allclose(dynamic, -1, atol=1e-9)
+
+
+def test_an_offset_of_ten_thousand_loses_nothing_across_stations():
+    """On a grid of 2^-20 the offset is exact in binary."""
+    table, stations = field(np.random.default_rng(25))
+    columns = ["observed_m3_m3", "predicted_m3_m3"]
+    table[columns] = np.round(table[columns] * 2**20) / 2**20
+    far = table.assign(**{name: table[name] + 1e4 for name in columns})
+    for score in (metrics.spatial_scores, metrics.spatial_parts):
+        near_found, far_found = score(table, stations=stations), score(far, stations=stations)
+        pd.testing.assert_frame_equal(far_found, near_found, check_exact=False, rtol=0, atol=1e-12)
+
+
+def test_few_clusters_give_spatial_scores_without_intervals():
+    """Four blocks: a score, no interval, and the reason."""
+    table, stations = field(np.random.default_rng(26), n_blocks=4)
+    for score in (metrics.spatial_scores, metrics.spatial_parts):
+        found = score(table, stations=stations)
+        assert (found["status"] == "no interval: 4 clusters < 5").all()
+        assert found.filter(like="lower").isna().all(axis=None)
+    with pytest.raises(ContractError, match="static"):
+        metrics.spatial_scores(table, part="both")
+
+
+# By season
+
+
+def test_the_hemisphere_turns_the_season_and_december_joins_january():
+    """DJF is winter in the north, summer in the south; without a latitude it is DJF."""
+    time = pd.Series(pd.to_datetime(["2020-12-31", "2021-01-01", "2021-03-01", "2021-08-31"]))
+    north, south = metrics.season_of(time, 45.0), metrics.season_of(time, -45.0)
+    assert north["season"].tolist() == ["winter", "winter", "spring", "summer"]
+    assert south["season"].tolist() == ["summer", "summer", "autumn", "winter"]
+    assert north["months"].tolist() == ["DJF", "DJF", "MAM", "JJA"]
+    unknown = metrics.season_of(time, np.nan)
+    assert unknown["season"].tolist() == unknown["months"].tolist()
+    assert set(unknown["hemisphere"]) == {"unknown"}
+
+
+def test_seasons_share_out_the_samples_and_are_scored_apart():
+    """Skill that is there in winter alone shows in winter alone, on both hemispheres."""
+    rng = np.random.default_rng(27)
+    x, y = rng.uniform(0.1, 0.4, (2, 2, 731))
+    table = predictions(x, y)
+    known = table.drop_duplicates("sensor_id")[["sensor_id", "station_id"]]
+    stations = known.assign(latitude=[40.0, -40.0], longitude=10.0)
+    latitude = table["station_id"].map(stations.set_index("station_id")["latitude"])
+    is_winter = metrics.season_of(table["time"], latitude)["season"] == "winter"
+    table["predicted_m3_m3"] = table["predicted_m3_m3"].where(~is_winter, table["observed_m3_m3"])
+    scores = metrics.season_scores(table, stations, metrics=["spearman"])
+    assert len(scores) == 8
+    assert scores["n"].sum() == len(table)
+    winter = scores[scores["season"] == "winter"].set_index("hemisphere")
+    assert winter["months"].to_dict() == {"north": "DJF", "south": "JJA"}
+    np.testing.assert_allclose(winter["spearman"], 1, atol=1e-12)
+    assert (scores[scores["season"] != "winter"]["r"].abs() < 0.3).all()
+    by_season = metrics.summarize(scores, by="season").set_index(["season", "metric"])
+    assert by_season.loc[("winter", "r"), "mean"] == pytest.approx(1, abs=1e-12)
+    with pytest.raises(ContractError, match="latitude"):
+        metrics.season_scores(table, stations.drop(columns="latitude"))
+
+
+# A coarse product at its own time
+
+
+def product_and_readings(read_hours, readings):
+    """One value a day at noon and readings at given hours, at one station of two probes."""
+    noon = START + (np.arange(3) * 24 + 12).astype("timedelta64[h]")
+    series = pd.DataFrame(
+        {
+            "station_id": "N__S", "scene_id": ["a", "b", "c"], "ssm": [0.1, 0.2, np.nan],
+            "start": noon - np.timedelta64(12, "h"), "end": noon + np.timedelta64(12, "h"),
+        }
+    )  # fmt: skip
+    sensors = ["N__S__P__0__5", "N__S__Q__0__5"]
+    stations = pd.DataFrame({"sensor_id": sensors, "station_id": "N__S", "network": "N"})
+    minutes = np.round(np.asarray(read_hours) * 60).astype("timedelta64[m]")
+    observations = pd.DataFrame(
+        {
+            "sensor_id": sensors[0], "time": START + minutes,
+            "soil_moisture_m3_m3": readings, "flag": "G",
+        }
+    )  # fmt: skip
+    return series, observations, stations
+
+
+def test_a_product_meets_the_reading_nearest_to_its_own_time():
+    """Bound included, the earlier of two, no missing reading; each row without a pair says why."""
+    hours, readings = [11, 12.5, 13, 34.5, 37.5, 60], [0.3, np.nan, 0.4, 0.5, 0.6, 0.7]
+    series, observations, stations = product_and_readings(hours, readings)
+    table = metrics.at_own_time(
+        series, observations, stations=stations, value="ssm", max_gap_hours=1.5
+    )
+    contracts.check(table, contracts.PREDICTIONS)
+    first, second = (part.reset_index() for _, part in table.groupby("sensor_id"))
+    assert first["observed_m3_m3"].tolist()[:2] == [0.3, 0.5]
+    assert first["gap_hours"].tolist()[:2] == [-1.0, -1.5]
+    assert first["status"].tolist() == ["ok", "ok", "no value in the series"]
+    assert second["status"].tolist()[:2] == ["no reading within the bound"] * 2
+    narrow = metrics.at_own_time(
+        series, observations, stations=stations, value="ssm", max_gap_hours=1.4
+    )
+    assert narrow["status"][1] == "no reading within the bound"
+    with pytest.raises(ContractError, match="smap"):
+        metrics.at_own_time(series, observations, stations=stations, value="smap")
+
+
+def test_a_stale_product_scores_lower_as_joined_than_at_its_own_time():
+    """A perfect product, two days old when joined: both scores stand, each under its state."""
+    rng = np.random.default_rng(28)
+    truth = 0.25 + 0.05 * autoregressive(rng, shape=(1, 302), rho=0.8)
+    own = predictions(truth[:, 2:], truth[:, 2:])
+    joined = predictions(truth[:, 2:], truth[:, :-2])
+    scores = metrics.score_both_ways(own, joined).set_index("state")
+    assert scores.loc["at its own time", "r"] == pytest.approx(1, abs=1e-12)
+    assert 0.4 < scores.loc["as joined", "r"] < 0.8
+
+
+def clustered_places(rng, *, n_blocks, per_block=4, n_days=3):
+    """Places and errors that blocks share, and what spatial scores of them would be in the end."""
+    block = np.repeat(np.arange(n_blocks), per_block)
+    place = rng.normal(0, 0.05, n_blocks)[block] + rng.normal(0, 0.03, len(block))
+    error = rng.normal(0, 0.04, n_blocks)[block]
+    noise = rng.normal(0, 0.02, (2, len(block), n_days))
+    table = predictions(
+        0.25 + place[:, None] + noise[0], 0.3 + (0.6 * place + error)[:, None] + noise[1]
+    )
+    known = table.drop_duplicates("sensor_id")[["sensor_id", "station_id"]]
+    stations = known.assign(latitude=1 + 4.0 * (block // 10), longitude=1 + 4.0 * (block % 10))
+    # Var(place) = 0.0034; a station's mean over the days has a third of the days' noise.
+    truth = {"bias_m3_m3": 0.05}
+    for name, noise2 in (("date", 0.02**2), ("r_static", 0.02**2 / n_days)):
+        variances = (0.0034 + noise2) * (0.36 * 0.0034 + 0.04**2 + noise2)
+        truth[name] = 0.6 * 0.0034 / np.sqrt(variances)
+    truth["ubrmse_static_m3_m3"] = np.sqrt(0.16 * 0.0034 + 0.04**2 + 2 * 0.02**2 / n_days)
+    return table, stations, truth
+
+
+def spatial_hits(*, n_blocks, n_worlds):
+    """How often the intervals of date, bias and both parts hold the truth; a world is a model."""
+    worlds = []
+    for seed in range(n_worlds):
+        table, stations, truth = clustered_places(np.random.default_rng(seed), n_blocks=n_blocks)
+        worlds.append(table.assign(model=f"{seed:04d}"))
+    worlds = pd.concat(worlds, ignore_index=True)
+    parts = metrics.spatial_parts(worlds, stations=stations)
+    days = metrics.spatial_scores(worlds, stations=stations).drop_duplicates("model")
+    days = days.rename(columns={"r_lower": "lower", "r_upper": "upper"}).assign(metric="date")
+    limits = pd.concat([parts, days])
+    limits = limits[limits["metric"].isin(list(truth))]
+    expected = limits["metric"].map(truth)
+    return (
+        ((limits["lower"] < expected) & (expected < limits["upper"]))
+        .groupby(limits["metric"])
+        .mean()
+    )
+
+
+def test_spatial_intervals_know_that_neighbours_share_errors():
+    """Twenty blocks of four stations: about 95 % of the intervals hold the truth."""
+    covered = spatial_hits(n_blocks=20, n_worlds=40)
+    assert (covered >= 0.82).all(), covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_blocks", "least"), [(5, 0.85), (10, 0.85), (20, 0.90), (40, 0.90)])
+def test_spatial_coverage_over_many_worlds(n_blocks, least):
+    """The spread of station means is the hardest: 89 % at ten blocks, 93 % at forty."""
+    covered = spatial_hits(n_blocks=n_blocks, n_worlds=500)
+    assert covered.between(least, 0.99).all(), covered
+
+
+# Beside pytesmo, where it is installed (the validation extra)
+
+
+def test_scores_agree_with_pytesmo():
+    """R, Spearman, ubRMSE, RMSE and bias to 1e-12; its bias is first less second."""
+    theirs = pytest.importorskip("pytesmo.metrics", reason="needs the validation extra")
+    rng = np.random.default_rng(30)
+    x, y = rng.uniform(0.05, 0.5, (2, 5, 300))
+    found = metrics.point_scores(predictions(x, y), metrics=["spearman"])
+    for i in range(5):
+        expected = {
+            "r": theirs.pearson_r(x[i], y[i]),
+            "spearman": theirs.spearman_r(x[i], y[i]),
+            "ubrmse_m3_m3": theirs.ubrmsd(x[i], y[i]),
+            "rmse_m3_m3": theirs.rmsd(x[i], y[i]),
+            "bias_m3_m3": theirs.bias(y[i], x[i]),
+        }
+        for name, value in expected.items():
+            assert found[name][i] == pytest.approx(value, abs=1e-12)
+
+
+def test_window_anomalies_agree_with_pytesmo():
+    """Its moving average of 35 days with at least ten values, over uneven days."""
+    filtering = pytest.importorskip(
+        "pytesmo.time_series.filtering", reason="needs the validation extra"
+    )
+    rng = np.random.default_rng(31)
+    days = np.sort(rng.choice(700, 260, replace=False))
+    table = predictions(rng.random(260), rng.random(260), days=days)
+    found = metrics.window_anomalies(table)
+    for name in ("observed_m3_m3", "predicted_m3_m3"):
+        series = table.set_index(pd.DatetimeIndex(table["time"]))[name]
+        mean = filtering.moving_average(series, window_size=35, min_obs=10)
+        np.testing.assert_allclose(found[name], (series - mean).to_numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rescaling_agrees_with_pytesmo(method):
+    """Fitted on 2020 and applied to 2019, which pytesmo does in one step where it fits at all."""
+    scaling = pytest.importorskip("pytesmo.scaling", reason="needs the validation extra")
+    matching = pytest.importorskip("pytesmo.cdf_matching", reason="needs the validation extra")
+    x, y = seasonal(np.random.default_rng(32), n_sensors=1, n_days=731)
+    # The second year's predictions again in the first: its own fit then stands for the other's.
+    x, y = x[0], y[0]
+    y[:365] = y[365:730]
+    found = metrics.rescale(predictions(x, y), method=method)["predicted_m3_m3"][:365]
+    fit_x, fit_y = y[365:], x[365:]
+    if method == "linear":
+        slope, intercept = scaling.linreg_params(fit_x, fit_y)
+        expected = scaling.linreg_stored_params(y[:365], slope, intercept)
+    elif method == "mean_std":
+        expected = scaling.mean_std(fit_x, fit_y)[:365]
+    else:
+        matcher = matching.CDFMatching(nbins=100, minobs=20, linear_edge_scaling=False)
+        expected = matcher.fit(fit_x, fit_y).predict(y[:365])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)

@@ -6,6 +6,7 @@ from soilkit.metrics.baselines import product_baseline, training_climatology, tr
 from soilkit.metrics.calibration import interval_coverage, reliability, sharpness, spread_skill
 from soilkit.metrics.comparison import compare, sensor_differences
 from soilkit.metrics.conformal import Conformal
+from soilkit.metrics.decomposition import spatial_parts
 from soilkit.metrics.failures import class_differences, class_preferences, site_means
 from soilkit.metrics.forecasts import (
     crps_gaussian,
@@ -15,10 +16,13 @@ from soilkit.metrics.forecasts import (
     pit_quantiles,
 )
 from soilkit.metrics.moving_block import block_bootstrap
+from soilkit.metrics.own_time import at_own_time, score_both_ways
 from soilkit.metrics.paired import paired_difference
 from soilkit.metrics.paper import paper_strata, paper_table
 from soilkit.metrics.points import METRICS, point_scores
 from soilkit.metrics.rescaling import rescale
+from soilkit.metrics.seasons import season_of, season_scores
+from soilkit.metrics.spatial import spatial_scores
 from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
 from soilkit.metrics.traits import TraitSpace, trait_space
@@ -35,6 +39,7 @@ __all__ = [
     "METRICS",
     "Conformal",
     "TraitSpace",
+    "at_own_time",
     "block_bootstrap",
     "block_means",
     "class_differences",
@@ -57,10 +62,15 @@ __all__ = [
     "product_baseline",
     "reliability",
     "rescale",
+    "score_both_ways",
+    "season_of",
+    "season_scores",
     "sensor_differences",
     "sharpness",
     "site_means",
     "site_scores",
+    "spatial_parts",
+    "spatial_scores",
     "spread_skill",
     "station_scores",
     "summarize",
