@@ -145,6 +145,21 @@ def test_an_interval_and_its_p_value_agree():
     assert seen == {True, False}
 
 
+def test_each_draw_is_measured_by_its_own_error():
+    """Small-block errors with one huge outlier: an unstudentised bootstrap would reach too far.
+
+    t* has tails far heavier than the normal's where one of seven blocks decides everything, so
+    the interval is wider than the normal one with the same standard error, in the known ratio.
+    """
+    values = np.array([0.0, 0.1, -0.1, 0.05, -0.05, 0.02, 5.0])
+    found, _ = studentized(values, np.arange(7), rng=np.random.default_rng(0))
+    error = values.std(ddof=1) / np.sqrt(7)
+    # Draws without the outlier, (6/7)^7 = 34 % of them, lie about 0.72 below the mean with a
+    # spread of 0.02: their |t*| is above 20, and the 95 % quantile is one of theirs.
+    assert (found["upper"] - found["lower"]) / (2 * error) > 20
+    assert found["p_value"] > 0.3
+
+
 @pytest.mark.parametrize(
     "n_trials", [150, pytest.param(2000, marks=pytest.mark.slow)], ids=["short", "full"]
 )
@@ -342,6 +357,10 @@ def test_a_training_climatology_knows_the_season_and_no_other():
     # A running mean over w = 31 days damps a wave by sin(pi w / 365) / (w sin(pi / 365)) = 0.988.
     damped = 0.2 + 0.988 * (wave - 0.2)
     np.testing.assert_allclose(found, damped, atol=0.002)
+    # One value on the last of December speaks for the first of January, across the year's end.
+    eve = training[training["time"].dt.dayofyear == 366]
+    first = baselines.training_climatology(training[:1], eve)["predicted_m3_m3"].item()
+    assert first == pytest.approx(eve["observed_m3_m3"].mean())
     january = training[training["time"].dt.month == 1]
     july = training[training["time"].dt.month == 7]
     assert baselines.training_climatology(july, january)["predicted_m3_m3"].isna().all()

@@ -16,6 +16,7 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 SQUARES = ((0, 0), (1, 1), (2, 2), *PAIRS)
 ENDS = ("_lower", "_upper")
 N_DRAWS = 1000
+COUNTED_ROWS = 4_000_000
 MIN_EFFECTIVE = 80.0  # below, 95 % intervals of R were seen to cover 83 %
 
 
@@ -137,17 +138,28 @@ def _drawn(part, length, rng):
     z = part - part[:, :1]
     z = z - z.mean(axis=1, keepdims=True)
     n = z.shape[1]
-    columns = [*z, *(z[i] * z[j] for i, j in SQUARES)]
+    columns = np.array([*z, *(z[i] * z[j] for i, j in SQUARES)])  # (9, row)
     n_blocks = -(-n // length)
     starts = rng.integers(0, n, (N_DRAWS, n_blocks))
     last = n - (n_blocks - 1) * length
-    means = np.empty((len(columns), N_DRAWS))
-    for k, column in enumerate(columns):
-        running = np.concatenate([[0.0], np.cumsum(np.concatenate([column, column[:length]]))])
-        whole, cut = running[length:][:n] - running[:n], running[last:][:n] - running[:n]
-        means[k] = (whole[starts[:, :-1]].sum(axis=1) + cut[starts[:, -1]]) / n
+    running = np.cumsum(np.concatenate([columns, columns[:, :length]], axis=1), axis=1)
+    running = np.concatenate([np.zeros((len(columns), 1)), running], axis=1)
+    whole, cut = running[:, length:][:, :n] - running[:, :n], running[:, last:][:, :n]
+    cut = cut - running[:, :n]
+    means = (_summed(whole, starts[:, :-1]) + cut[:, starts[:, -1]]) / n  # (9, draw)
     q = [means[3 + k] - means[i] * means[j] for k, (i, j) in enumerate(SQUARES)]
     return np.stack(q, axis=1)
+
+
+def _summed(values, places):
+    """Sums over the places of every draw, (column, draw), of values (column, row)."""
+    n_draws, n_places = places.shape
+    n = values.shape[1]
+    # Where most rows are drawn, counting them first is several times faster than gathering.
+    if 4 * n_places < n or n_draws * n > COUNTED_ROWS:
+        return np.stack([column[places].sum(axis=1) for column in values])
+    cells = (places + n * np.arange(n_draws)[:, None]).ravel()
+    return values @ np.bincount(cells, minlength=n_draws * n).reshape(n_draws, n).T.astype(float)
 
 
 def _tail(n_blocks, confidence):

@@ -11,6 +11,7 @@ from soilkit.metrics.paired import CONFIDENCE, check_metrics, common_samples, mo
 from soilkit.metrics.points import METRICS, point_scores
 from soilkit.metrics.stations import MIN_SAMPLES, OK
 
+CHUNK = 1000
 N_DRAWS = 9999  # the smallest p-value is one in ten thousand
 COMPARISON = [
     "metric", "model_a", "model_b", "mean_a", "mean_b", "difference", "lower", "upper", "p_value",
@@ -154,17 +155,28 @@ def studentized(values, cluster, *, rng, n_resamples=N_DRAWS):
             return {"lower": 0.0, "upper": 0.0, "p_value": 1.0}, "the scores are identical"
         none = dict.fromkeys(("lower", "upper", "p_value"), np.nan)
         return none, "no test: the difference is the same in every block"
-    weights = rng.multinomial(k, np.full(k, 1 / k), size=n_resamples)  # (draw, cluster)
-    n = weights @ sizes
-    shift = weights @ excess / n  # (draw,)
-    squares = weights @ excess**2 - 2 * shift * (weights @ (excess * sizes))
-    squares += shift**2 * (weights @ sizes**2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(shift) / (np.sqrt(k / (k - 1) * np.maximum(squares, 0)) / n)
-    t = np.where(np.isnan(t), np.inf, t)  # one cluster drawn throughout has no error of its own
+    t = _t_of_draws(excess, sizes, rng=rng, n_resamples=n_resamples)
     reach = np.quantile(t, CONFIDENCE, method="higher") * error
     p_value = (1 + (t >= np.abs(mean) / error).sum()) / (1 + n_resamples)
     return {"lower": mean - reach, "upper": mean + reach, "p_value": p_value}, OK
+
+
+def _t_of_draws(excess, sizes, *, rng, n_resamples):
+    """Each draw's |t| about the mean, (draw,), from sums and sizes of the clusters (cluster,)."""
+    k = len(sizes)
+    moments = np.stack([excess, sizes, excess**2, excess * sizes, sizes**2], axis=1)
+    found = []
+    for first in range(0, n_resamples, CHUNK):  # all draws at once would fill the memory
+        n_draws = min(CHUNK, n_resamples - first)
+        cells = rng.integers(0, k, (n_draws, k)) + k * np.arange(n_draws)[:, None]
+        weights = np.bincount(cells.ravel(), minlength=n_draws * k).reshape(n_draws, k)
+        total, n, squares, cross, sizes_squared = (weights.astype(float) @ moments).T  # (draw,)
+        shift = total / n
+        squares = squares - 2 * shift * cross + shift**2 * sizes_squared
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(np.abs(total) / np.sqrt(k / (k - 1) * np.maximum(squares, 0)))
+    t = np.concatenate(found)
+    return np.where(np.isnan(t), np.inf, t)  # one cluster drawn throughout has no error of its own
 
 
 def _better(table):
