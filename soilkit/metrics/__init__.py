@@ -15,6 +15,7 @@ from soilkit.metrics.forecasts import (
     pit_gaussian,
     pit_quantiles,
 )
+from soilkit.metrics.literature import beside_literature, literature_table
 from soilkit.metrics.moving_block import block_bootstrap
 from soilkit.metrics.own_time import at_own_time, score_both_ways
 from soilkit.metrics.paired import paired_difference
@@ -26,6 +27,7 @@ from soilkit.metrics.spatial import spatial_scores
 from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
 from soilkit.metrics.traits import TraitSpace, trait_space
+from soilkit.metrics.triple import shared_sources, triple_collocation, triplets_of
 from soilkit.metrics.wins import (
     class_points,
     normalized_wins,
@@ -40,6 +42,7 @@ __all__ = [
     "Conformal",
     "TraitSpace",
     "at_own_time",
+    "beside_literature",
     "block_bootstrap",
     "block_means",
     "class_differences",
@@ -52,6 +55,7 @@ __all__ = [
     "crps_quantiles",
     "forecast_rows",
     "interval_coverage",
+    "literature_table",
     "normalized_wins",
     "paired_difference",
     "paper_strata",
@@ -66,6 +70,7 @@ __all__ = [
     "season_of",
     "season_scores",
     "sensor_differences",
+    "shared_sources",
     "sharpness",
     "site_means",
     "site_scores",
@@ -79,6 +84,8 @@ __all__ = [
     "training_climatology",
     "training_mean",
     "trait_space",
+    "triple_collocation",
+    "triplets_of",
     "win_counts",
     "window_anomalies",
     "worst_stations",
