@@ -81,6 +81,7 @@ def test_thresholds_by_hand():
     # Sorted 1 2 3 4: cumulative 1/8, 3/8, 5/8, 6/8.
     assert conformal.row_threshold(scores, groups, coverage=0.375) == 2
     assert conformal.row_threshold(scores, groups, coverage=0.38) == 3
+    assert conformal.row_threshold(scores, groups, coverage=0.6) == 3  # rows alike: 9/16, so 4
     assert conformal.row_threshold(scores, groups, coverage=0.75) == 4
     with pytest.raises(ContractError, match="need 4 calibration groups .* found 3"):
         conformal.row_threshold(scores, groups, coverage=0.8)

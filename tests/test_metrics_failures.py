@@ -180,6 +180,14 @@ def test_preferences_are_those_of_the_papers_table_4():
         metrics.class_preferences(scores_of([0.05] * 3), places(3, texture="A"), by=("texture",))
 
 
+def test_equal_models_have_a_ratio_of_one_in_every_resample():
+    """Both means come from the same clusters drawn, so the interval has no width."""
+    values = np.random.default_rng(9).uniform(0.03, 0.08, 12)
+    scores = pd.concat([scores_of(values, model="a"), scores_of(values, model="b")])
+    found = metrics.class_preferences(scores, places(12, texture="Loam"), by=("texture",))
+    np.testing.assert_allclose(found[["ratio_lower", "ratio_upper"]], 1, rtol=0, atol=1e-12)
+
+
 def test_a_missing_column_is_named():
     """No texture in the stations, no such metric in the scores, several states at once."""
     scores = scores_of([0.05] * 6)
