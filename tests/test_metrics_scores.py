@@ -719,3 +719,14 @@ def test_rescaling_agrees_with_pytesmo(method):
         matcher = matching.CDFMatching(nbins=100, minobs=20, linear_edge_scaling=False)
         expected = matcher.fit(fit_x, fit_y).predict(y[:365])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_sorted_table_is_scored_without_sorting_and_alike():
+    """Sorted, each sensor turned back in time, and interleaved: the same intervals to 1e-12."""
+    rng = np.random.default_rng(33)
+    x = autoregressive(rng, shape=(6, 80), rho=0.8)
+    table = predictions(x, x + rng.standard_normal(x.shape))
+    expected = metrics.station_scores(table)
+    turned = table.sort_values(["sensor_id", "time"], ascending=[True, False])
+    for other in (turned, table.sort_values("time"), table.astype({"sensor_id": "category"})):
+        pd.testing.assert_frame_equal(metrics.station_scores(other), expected, rtol=0, atol=1e-12)

@@ -68,20 +68,59 @@ def state_of(table: pd.DataFrame) -> list[str]:
 
 
 def _codes(column: pd.Series) -> tuple[np.ndarray, int]:
+    """Small numbers for names, -1 for a missing one, and how many names there may be."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(np.int64) + 1, len(column.cat.categories) + 1
+        return column.cat.codes.to_numpy(), len(column.cat.categories)
     codes, names = pd.factorize(column)
-    return codes.astype(np.int64) + 1, len(names) + 1
+    return codes, len(names)
+
+
+def _key_codes(predictions: pd.DataFrame) -> list[tuple[np.ndarray, int]]:
+    return [_codes(predictions[key]) for key in KEYS + state_of(predictions)]
+
+
+def _numbers(keys: list[tuple[np.ndarray, int]], rows: np.ndarray | slice) -> np.ndarray:
+    """A number per row that is equal within a model, split, state and sensor."""
+    number = np.zeros(len(keys[0][0][rows]), np.int64)
+    for codes, n in keys:
+        number = number * (n + 1) + codes[rows] + 1
+    return number
 
 
 def _group_numbers(predictions: pd.DataFrame) -> tuple[np.ndarray, int]:
-    """A number per row that is equal within a model, split and sensor, and their count."""
-    number = np.zeros(len(predictions), np.int64)
-    for key in KEYS + state_of(predictions):
-        codes, n = _codes(predictions[key])
-        number = number * n + codes
-    numbers, found = pd.factorize(number)
+    """A number per row from 0 on, in the order that groups appear in, and their count."""
+    numbers, found = pd.factorize(_numbers(_key_codes(predictions), slice(None)))
     return numbers, len(found)
+
+
+def _runs(keys: list[tuple[np.ndarray, int]], time: np.ndarray | None) -> np.ndarray | None:
+    """The lengths of runs where the table holds each group as one, in time where asked, or None."""
+    n_rows = len(keys[0][0])
+    is_new = np.ones(n_rows, bool)
+    is_new[1:] = np.logical_or.reduce([codes[1:] != codes[:-1] for codes, _ in keys])
+    starts = np.flatnonzero(is_new)
+    if len(np.unique(_numbers(keys, starts))) < len(starts):
+        return None
+    if time is not None and not ((time[1:] >= time[:-1]) | is_new[1:]).all():
+        return None
+    return np.diff(np.append(starts, n_rows))
+
+
+def _order(predictions: pd.DataFrame, *, in_time: bool) -> tuple[np.ndarray | slice, np.ndarray]:
+    """The rows group by group, and how many each has; no row moves in a sorted table."""
+    time = predictions["time"].to_numpy() if in_time else None
+    keys = _key_codes(predictions)
+    counts = _runs(keys, time)
+    if counts is not None:
+        return slice(None), counts
+    numbers, found = pd.factorize(_numbers(keys, slice(None)))
+    # Small unsigned integers are sorted by radix, many times faster than by comparison.
+    small = numbers.astype(np.min_scalar_type(max(len(found) - 1, 0)))
+    counts = np.bincount(numbers, minlength=len(found))
+    if time is None:
+        return np.argsort(small, kind="stable"), counts
+    by_time = np.argsort(time, kind="stable")
+    return by_time[np.argsort(small[by_time], kind="stable")], counts
 
 
 def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFrame, Groups]:
@@ -90,24 +129,19 @@ def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFr
     Rows whose observation or prediction is no finite number stay out of the groups; a sensor that
     has no others still has its row of keys. Within a group rows run in time if ``in_time``.
     """
-    numbers, n_groups = _group_numbers(predictions)
-    # Small unsigned integers are sorted by radix, many times faster than by comparison.
-    small = numbers.astype(np.min_scalar_type(max(n_groups - 1, 0)))
-    if in_time:
-        by_time = np.argsort(predictions["time"].to_numpy(), kind="stable")
-        order = by_time[np.argsort(small[by_time], kind="stable")]
-    else:
-        order = np.argsort(small, kind="stable")
-    counts = np.bincount(numbers, minlength=n_groups)
-    first = order[np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)[:n_groups]]
+    order, counts = _order(predictions, in_time=in_time)
+    first = (np.cumsum(counts) - counts).astype(np.intp)
+    if not isinstance(order, slice):
+        first = order[first]
     names = KEYS + PLACES + state_of(predictions)
     keys = predictions[names].iloc[first].astype("str").reset_index(drop=True)
     observed = predictions["observed_m3_m3"].to_numpy(np.float64)[order]
     predicted = predictions["predicted_m3_m3"].to_numpy(np.float64)[order]
-    hours = _hours(predictions["time"])[order] if in_time else np.zeros(len(order))
+    hours = _hours(predictions["time"])[order] if in_time else np.zeros(len(observed))
     good = np.isfinite(observed) & np.isfinite(predicted)
-    n = np.bincount(np.repeat(np.arange(n_groups), counts)[good], minlength=n_groups)
+    n = counts
     if not good.all():
+        n = np.bincount(np.repeat(np.arange(len(counts)), counts)[good], minlength=len(counts))
         observed, predicted, hours = observed[good], predicted[good], hours[good]
     which = np.flatnonzero(n)
     return keys, Groups(observed, predicted, hours, n[which], which)
