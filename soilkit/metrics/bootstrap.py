@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from soilkit.errors import ContractError
 from soilkit.splits import BLOCK_SIZE_DEG, block_ids
@@ -38,7 +39,11 @@ def clusters(scores: pd.DataFrame, stations: pd.DataFrame | None, *, kind: str) 
 
 
 def intervals(values, cluster, *, confidence, rng):
-    """Percentile intervals of mean and median when whole clusters are drawn with replacement.
+    """Percentile intervals of mean and median when whole clusters are drawn with replacement [1]_.
+
+    Percentiles of k clusters alone are too narrow by sqrt(1 - 1 / k) and know nothing of Student's
+    t; they are taken as far out as makes both good for a mean [2]_. Measured coverage stands in
+    ``reports/coverage/coverage.csv``.
 
     Parameters
     ----------
@@ -53,7 +58,8 @@ def intervals(values, cluster, *, confidence, rng):
 
     References
     ----------
-    Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
+    .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
+    .. [2] Hesterberg (2015), doi:10.1080/00031305.2015.1089789
     """
     codes, names = pd.factorize(cluster)
     if len(names) < MIN_CLUSTERS:
@@ -61,7 +67,8 @@ def intervals(values, cluster, *, confidence, rng):
     k = len(names)
     weights = rng.multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES)  # (resample, cluster)
     means = (weights @ np.bincount(codes, values)) / (weights @ np.bincount(codes))
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    far = stats.norm.cdf(np.sqrt(k / (k - 1)) * stats.t.ppf((1 + confidence) / 2, k - 1))
+    ends = [1 - far, far]
     medians = _weighted_medians(values, weights[:, codes])
     return tuple(np.quantile(means, ends)), tuple(np.quantile(medians, ends))
 

@@ -1,0 +1,262 @@
+"""How often the intervals hold the truth, on synthetic series whose truth is given.
+
+Writes ``reports/coverage/coverage.csv``, one row a kind of series, method, length, lag-1
+correlation, true R and metric::
+
+    python -m tests.benchmarks.coverage                 # the full study, some minutes
+    python -m tests.benchmarks.coverage --n-series 200 --out /tmp/coverage.csv
+
+Nothing here is a measurement of soil: column ``data`` says "synthetic" in every row.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.signal import lfilter
+
+from soilkit import metrics
+from soilkit.metrics import bootstrap
+from soilkit.metrics.aggregate import mean_of_means
+
+START, DAY = np.datetime64("2018-01-01", "us"), np.timedelta64(1, "D")
+SCALE, OFFSET = 0.06, 0.03  # m3 m-3
+KINDS = ("autoregressive", "seasonal", "dry-down", "two-speed errors")
+METHODS = ("product", "gruber", "i.i.d.", "moving block")
+LAG_ONES, LENGTHS, TRUE_RS = (0.0, 0.5, 0.8, 0.9, 0.95), (100, 365, 1000), (0.3, 0.8)
+WHITE_LAG_ONE = 0.3  # of the fast errors
+COLUMNS = [
+    "data", "kind", "method", "metric", "n", "lag_1", "true_r", "coverage", "standard_error",
+    "share_given", "n_effective", "n_series", "n_clusters", "confidence",
+]  # fmt: skip
+
+
+def autoregressive(rng, *, shape, rho):
+    """Unit-variance first-order autoregressive series, (series, day)."""
+    noise = rng.standard_normal(shape)
+    noise[:, 1:] *= np.sqrt(1 - rho**2)
+    return lfilter([1], [1, -rho], noise, axis=1)
+
+
+def dry_downs(rng, *, shape, rho, n_before=400):
+    """Standardised sawtooth series that rain fills and days empty, (series, day).
+
+    s' = k s (1 - j) + j, where j is the share of the deficit that a day's rain fills, zero on dry
+    days: bounded, skewed, and of lag-1 correlation k (1 - E j) exactly; so are mean and variance.
+    """
+    mean_fill = 0.4 * (1 - rho)  # of all days; half the deficit a rainy day
+    keep = rho / (1 - mean_fill)
+    is_rain = rng.random((shape[0], shape[1] + n_before)) < 2 * mean_fill
+    fill = np.where(is_rain, rng.uniform(0.1, 0.9, is_rain.shape), 0)
+    storage, series = np.full(shape[0], 0.4), np.empty(is_rain.shape)
+    for day in range(is_rain.shape[1]):
+        storage = keep * storage * (1 - fill[:, day]) + fill[:, day]
+        series[:, day] = storage
+    square_fill = 2 * mean_fill * (0.25 + 0.8**2 / 12)
+    mean = mean_fill / (1 - rho)
+    square = (2 * keep * mean * (mean_fill - square_fill) + square_fill) / (
+        1 - keep**2 * (1 - 2 * mean_fill + square_fill)
+    )
+    return (series[:, n_before:] - mean) / np.sqrt(square - mean**2)
+
+
+def pairs(kind, rng, *, shape, rho, r):
+    """Observed and predicted series (series, day) of a kind, and their true scores.
+
+    Truth is that of the process; of the seasonal kind, that of the process about the season as it
+    was sampled, since a season is no accident.
+    """
+    if kind == "dry-down":
+        x, noise = (f(rng, shape=shape, rho=rho) for f in (dry_downs, autoregressive))
+        slope = 0.8  # a prediction of too small amplitude
+        error = slope * np.sqrt(1 / r**2 - 1)
+        return _scaled(x, slope * x + error * noise, r=r, scatter=np.hypot(1 - slope, error))
+    x = autoregressive(rng, shape=shape, rho=rho)
+    noise_rho = WHITE_LAG_ONE if kind == "two-speed errors" else rho
+    noise = autoregressive(rng, shape=shape, rho=noise_rho)
+    y = r * x + np.sqrt(1 - r**2) * noise
+    if kind != "seasonal":
+        return _scaled(x, y, r=r, scatter=np.sqrt(2 - 2 * r))
+    phase = rng.uniform(0, 2 * np.pi, (shape[0], 1))
+    season = np.sqrt(0.5) * np.sin(2 * np.pi * np.arange(shape[1]) / 365 + phase)
+    variance = season.var(axis=1)
+    true_r = (0.8 * variance + r) / np.sqrt((variance + 1) * (0.64 * variance + 1))
+    scatter = np.sqrt(0.04 * variance + 2 - 2 * r)
+    shift = -0.2 * season.mean(axis=1)
+    return _scaled(x + season, y + 0.8 * season, r=true_r, scatter=scatter, shift=shift)
+
+
+def _scaled(x, y, *, r, scatter, shift=0.0):
+    bias = OFFSET + SCALE * shift
+    truth = {
+        "r": r,
+        "ubrmse_m3_m3": SCALE * scatter,
+        "rmse_m3_m3": np.hypot(SCALE * scatter, bias),
+        "bias_m3_m3": bias,
+    }
+    return 0.25 + SCALE * x, 0.25 + OFFSET + SCALE * y, truth
+
+
+def predictions(observed, predicted):
+    """A predictions table of daily series; rows are sensors in the order given."""
+    n_series, n = observed.shape
+    ids = pd.Categorical.from_codes(
+        np.repeat(np.arange(n_series), n), [f"N__S{i:05d}__P__0__5" for i in range(n_series)]
+    )
+    zeros = np.zeros(n_series * n, int)
+    words = {"network": "N", "model": "m", "split": "test"}
+    return pd.DataFrame(
+        {
+            "sample_id": np.arange(n_series * n).astype(str),
+            "sensor_id": ids,
+            "station_id": ids,
+            "time": np.tile(START + np.arange(n) * DAY, n_series),
+            "observed_m3_m3": observed.ravel(),
+            "predicted_m3_m3": predicted.ravel(),
+            **{name: pd.Categorical.from_codes(zeros, [word]) for name, word in words.items()},
+        }
+    )
+
+
+def scored(table, method):
+    """Scores with the intervals of a method."""
+    if method == "moving block":
+        return metrics.block_bootstrap(table)
+    if method != "i.i.d.":
+        return metrics.station_scores(table, r_interval=method)
+    scores = metrics.station_scores(table)
+    half = 1.96 / np.sqrt(scores["n"] - 3)
+    scores["r_lower"] = np.tanh(np.arctanh(scores["r"]) - half)
+    scores["r_upper"] = np.tanh(np.arctanh(scores["r"]) + half)
+    half = 1.96 * scores["ubrmse_m3_m3"] / np.sqrt(scores["n"])
+    scores["bias_m3_m3_lower"] = scores["bias_m3_m3"] - half
+    scores["bias_m3_m3_upper"] = scores["bias_m3_m3"] + half
+    return scores.drop(columns=["ubrmse_m3_m3_lower", "rmse_m3_m3_lower"])
+
+
+def coverages(scores, truth):
+    """Per metric the share of the given intervals that hold the truth, and the share given."""
+    rows = []
+    for metric, value in truth.items():
+        if f"{metric}_lower" not in scores:
+            continue
+        lower, upper = scores[f"{metric}_lower"].to_numpy(), scores[f"{metric}_upper"].to_numpy()
+        given = np.isfinite(lower)
+        holds = ((lower <= value) & (value <= upper))[given]
+        rate = holds.mean() if len(holds) else np.nan
+        error = np.sqrt(rate * (1 - rate) / max(len(holds), 1))
+        rows.append(
+            {"metric": metric, "coverage": rate, "standard_error": error,
+             "share_given": given.mean(), "n_effective": scores["n_effective"].median(),
+             "n_series": len(scores)}
+        )  # fmt: skip
+    return rows
+
+
+def study(*, n_series, methods=METHODS, kinds=KINDS, lengths=LENGTHS, lag_ones=LAG_ONES):
+    """The rows of single stations' intervals."""
+    rows = []
+    for kind in kinds:
+        for n in lengths:
+            for rho in lag_ones:
+                if kind == "dry-down" and rho == 0:
+                    continue  # rain that is gone the same day is no dry-down
+                for r in TRUE_RS:
+                    rng = np.random.default_rng([KINDS.index(kind), n, round(100 * rho)])
+                    x, y, truth = pairs(kind, rng, shape=(n_series, n), rho=rho, r=r)
+                    table = predictions(x, y)
+                    names = {"kind": kind, "n": n, "lag_1": rho, "true_r": r}
+                    for method in methods:
+                        found = coverages(scored(table, method), truth)
+                        rows += [{**names, "method": method, **row} for row in found]
+    return rows
+
+
+def clustered_scores(rng, *, n_clusters, sizes):
+    """One table of station scores whose clusters share an error, and its stations.
+
+    The truth is a mean and a median of 0.5; a cluster's effect has four times a station's variance.
+    """
+    cluster = np.repeat(np.arange(n_clusters), sizes(rng, n_clusters))
+    effect = rng.normal(0, 0.1, n_clusters)[cluster] + rng.normal(0, 0.05, len(cluster))
+    names = [f"s{i}" for i in range(len(cluster))]
+    scores = pd.DataFrame(
+        {"model": "m", "split": "test", "sensor_id": names, "station_id": names,
+         "network": [f"net{c}" for c in cluster], "n": 99, "n_effective": 50.0, "status": "ok"}
+    )  # fmt: skip
+    scores = scores.assign(**dict.fromkeys(metrics.METRICS, 0.5 + effect))
+    stations = scores[["sensor_id", "station_id"]].assign(
+        latitude=31.0 + 2.0 * (cluster % 8), longitude=-119.0 + 2.0 * (cluster // 8)
+    )
+    return scores, stations
+
+
+SIZES = {
+    "clusters of 5 stations": lambda rng, k: np.full(k, 5),
+    "clusters of 1 to 40 stations": lambda rng, k: np.ceil(np.exp(rng.uniform(0, 3.7, k))).astype(
+        int
+    ),
+}
+
+
+def cluster_study(*, n_tables, n_clusters=(5, 10, 20, 50), kinds=tuple(SIZES)):
+    """The rows of aggregates: the cluster bootstrap by block and by network, and block means."""
+    rows = []
+    for kind in kinds:
+        for k in n_clusters:
+            rng = np.random.default_rng([len(SIZES), k])
+            tables = [
+                clustered_scores(rng, n_clusters=k, sizes=SIZES[kind]) for _ in range(n_tables)
+            ]
+            for method, (lower, upper, n) in _aggregates(tables).items():
+                rate = ((lower <= 0.5) & (upper >= 0.5)).mean()
+                rows.append(
+                    {"kind": kind, "method": method, "metric": "r", "n": n, "coverage": rate,
+                     "standard_error": np.sqrt(rate * (1 - rate) / n_tables), "share_given": 1.0,
+                     "n_series": n_tables, "n_clusters": k}
+                )  # fmt: skip
+    return rows
+
+
+def _aggregates(tables):
+    """By blocks; here each block is a network, so a bootstrap over networks is the same."""
+    found = {}
+    for i, (scores, stations) in enumerate(tables):
+        values = scores["r"].to_numpy()
+        cluster = bootstrap.clusters(scores, stations, kind="block")
+        rng = np.random.default_rng(i)
+        mean, median = bootstrap.intervals(values, cluster, confidence=0.95, rng=rng)
+        half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+        of_means = mean_of_means(values, cluster, confidence=0.95)
+        limits = {
+            "stations as i.i.d., mean": (values.mean() - half, values.mean() + half),
+            "cluster bootstrap, mean": mean,
+            "cluster bootstrap, median": median,
+            "mean of cluster means": (of_means["lower"], of_means["upper"]),
+        }
+        for name, ends in limits.items():
+            found.setdefault(name, []).append((*ends, len(values)))
+    columns = {name: np.array(rows).T for name, rows in found.items()}
+    return {name: (low, up, np.median(n)) for name, (low, up, n) in columns.items()}
+
+
+def main():
+    """Write the table and print what a reader wants first: the worst cell of each method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n-series", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=Path("reports/coverage/coverage.csv"))
+    options = parser.parse_args()
+    rows = study(n_series=options.n_series) + cluster_study(n_tables=options.n_series)
+    table = pd.DataFrame(rows).assign(data="synthetic", confidence=0.95)[COLUMNS]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    table.round(4).to_csv(options.out, index=False, lineterminator="\n")
+    # n_effective of R's product form; the requirement is made from ten on.
+    told = table[(table["n_clusters"].notna()) | (table["n_effective"] >= 10)]
+    print(
+        told.groupby(["kind", "method", "metric"])["coverage"].describe()[["count", "min", "max"]]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Intervals hold the truth as often as they say, on series made for it, and say where not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import metrics
+from soilkit.errors import ContractError
+from soilkit.metrics import moving_block
+from soilkit.metrics.groups import group
+from soilkit.metrics.memory import Steps, correlation_size, longer, memory_hours
+from tests.benchmarks import coverage
+
+N_SHORT = 300
+
+
+def rates(kind, *, n, rho, r=0.7, method="product", n_series=N_SHORT):
+    """Coverage a metric."""
+    rng = np.random.default_rng([n, round(100 * rho)])
+    x, y, truth = coverage.pairs(kind, rng, shape=(n_series, n), rho=rho, r=r)
+    scores = coverage.scored(coverage.predictions(x, y), method)
+    rows = coverage.coverages(scores, truth)
+    return {row["metric"]: row["coverage"] for row in rows}
+
+
+# The series that the study is made of
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_dry_downs_have_the_mean_variance_and_memory_that_are_claimed(rho):
+    """A true R is worth nothing where the sawtooth's own moments are wrong."""
+    series = coverage.dry_downs(np.random.default_rng(0), shape=(400, 1000), rho=rho)
+    # 400,000 values hold at least 400,000 (1 - 0.9) / (1 + 0.9) = 21,000 independent ones.
+    assert series.mean() == pytest.approx(0, abs=4 / np.sqrt(21_000))
+    assert series.std() == pytest.approx(1, abs=0.02)
+    assert np.mean(series[:, 1:] * series[:, :-1]) == pytest.approx(rho, abs=0.03)
+    skewness = np.mean(series**3)
+    assert abs(skewness) > 0.2  # no normal values
+
+
+@pytest.mark.parametrize("kind", coverage.KINDS)
+def test_the_truth_of_each_kind_is_what_long_series_score(kind):
+    """The mean score of long series meets the truth that coverage is counted against."""
+    rng = np.random.default_rng(1)
+    x, y, truth = coverage.pairs(kind, rng, shape=(200, 3000), rho=0.8, r=0.7)
+    scores = metrics.point_scores(coverage.predictions(x, y))
+    for metric, value in truth.items():
+        assert scores[metric].mean() == pytest.approx(np.mean(value), rel=0.02), metric
+
+
+# Analytic intervals
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "rho"),
+    [("autoregressive", 100, 0.8), ("autoregressive", 365, 0.95), ("seasonal", 365, 0.8),
+     ("dry-down", 365, 0.9), ("dry-down", 100, 0.5)],
+)  # fmt: skip
+def test_intervals_cover_on_soil_like_series(kind, n, rho):
+    """R, errors and bias hold 95 % within what 300 series can tell."""
+    rate = rates(kind, n=n, rho=rho)
+    # Three standard errors of 0.95 over 300 series are 0.038.
+    assert all(0.912 <= value <= 0.99 for value in rate.values()), rate
+
+
+def test_intervals_of_independent_pairs_fail_on_soil():
+    """At a lag-1 of 0.95 an i.i.d. interval of R holds about a third of what it says."""
+    rate = rates("autoregressive", n=365, rho=0.95, method="i.i.d.")
+    assert rate["r"] < 0.5 and rate["bias_m3_m3"] < 0.5
+    assert rates("autoregressive", n=365, rho=0.95)["r"] > 0.91
+
+
+def test_errors_that_forget_faster_than_soil_count_more():
+    """A signal of long memory under white errors is worth what the parts say, not their mix."""
+    rng = np.random.default_rng(3)
+    x, y, _ = coverage.pairs("two-speed errors", rng, shape=(100, 3000), rho=0.9, r=0.8)
+    _, groups = group(coverage.predictions(x, y))
+    steps = Steps.of(groups)
+    rate = tuple(
+        1 / memory_hours(groups.centred(v), steps) for v in (groups.observed, groups.predicted)
+    )
+    found = np.median(correlation_size(groups, steps=steps, rates=rate))
+    # n_xe: q = 0.9 x 0.3 = 0.27, 3000 x 0.73 / 1.27 = 1724.4; n_xx: q = 0.81, 3000 x 0.19 / 1.81
+    # = 314.9; n_ee: q = 0.09, 3000 x 0.91 / 1.09 = 2504.6.
+    # 0.36 / 1724.4 + 0.64 (1 / 314.9 + 1 / 2504.6) / 2 = 1.3527e-3, so 739 pairs.
+    assert found == pytest.approx(739, rel=0.08)
+
+
+def test_gruber_s_form_is_the_wider_one():
+    """n (1 - rho) / (1 + rho) at the geometric mean of both lag-1 correlations."""
+    rng = np.random.default_rng(4)
+    x, y, _ = coverage.pairs("autoregressive", rng, shape=(100, 1000), rho=0.8, r=0.5)
+    table = coverage.predictions(x, y)
+    product, gruber = (metrics.station_scores(table, r_interval=k) for k in coverage.METHODS[:2])
+    # 1000 x 0.2 / 1.8 = 111 pairs, against 1000 x 0.36 / 1.64 = 220.
+    assert gruber["n_effective"].median() == pytest.approx(111, rel=0.05)
+    assert product["n_effective"].median() == pytest.approx(220, rel=0.05)
+    width = [(s["r_upper"] - s["r_lower"]).median() for s in (product, gruber)]
+    assert width[1] / width[0] == pytest.approx(np.sqrt(220 / 111), rel=0.1)
+    pd.testing.assert_series_equal(product["bias_m3_m3_lower"], gruber["bias_m3_m3_lower"])
+    with pytest.raises(ContractError, match="product, gruber"):
+        metrics.station_scores(table, r_interval="fisher")
+
+
+def test_a_perfect_copy_has_an_interval_without_width():
+    """R is 1 and stays 1; no interval is lost without a word."""
+    x = coverage.autoregressive(np.random.default_rng(5), shape=(1, 200), rho=0.3)
+    row = metrics.station_scores(coverage.predictions(x, x + 0.1)).iloc[0]
+    assert row["r_lower"] == pytest.approx(1, abs=1e-6) and row["r_upper"] == pytest.approx(1)
+
+
+def test_a_memory_s_upper_quartile_is_above_three_of_four():
+    """What is called a quartile holds 75 % of fitted memories' truths."""
+    rng = np.random.default_rng(6)
+    series = coverage.autoregressive(rng, shape=(1000, 365), rho=0.8)
+    _, groups = group(coverage.predictions(series, series))
+    steps = Steps.of(groups)
+    tau = memory_hours(groups.centred(groups.observed), steps)
+    share = np.mean(longer(tau, steps) > -24 / np.log(0.8))
+    assert 0.69 < share < 0.83
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", coverage.LENGTHS)
+@pytest.mark.parametrize("kind", coverage.KINDS[:3])
+def test_r_covers_93_to_97_percent_and_errors_90_to_97(kind, n):
+    """The whole promise, 2,000 series a case, from ten effective pairs on."""
+    rows = coverage.study(n_series=2000, methods=("product",), kinds=(kind,), lengths=(n,))
+    for row in rows:
+        if row["n_effective"] < 10:
+            continue
+        slack = 3 * np.sqrt(0.05 * 0.95 / 2000)  # 0.015: what 2,000 series cannot tell
+        low, high = (0.93, 0.97) if row["metric"] == "r" else (0.90, 0.97)
+        if row["metric"] == "r" or n >= 365:
+            assert low - slack <= row["coverage"] <= high + slack, row
+
+
+# Moving blocks
+
+
+def test_moving_blocks_cover_where_they_are_given():
+    """From fifty effective pairs on they hold at least nine in ten."""
+    rate = rates("autoregressive", n=1000, rho=0.7, method="moving block", n_series=200)
+    # Three standard errors of 0.92 over 200 series are 0.058.
+    assert all(0.86 <= value <= 0.99 for value in rate.values()), rate
+
+
+def test_moving_blocks_hold_where_one_memory_does_not_fit():
+    """Slow and fast errors together: the analytic bias interval is too short, blocks are not."""
+    case = {"kind": "two-speed errors", "n": 1000, "rho": 0.9, "r": 0.3, "n_series": 200}
+    analytic, blocks = (rates(method=m, **case) for m in ("product", "moving block"))
+    assert analytic["bias_m3_m3"] < 0.88 < blocks["bias_m3_m3"]
+
+
+def test_too_few_effective_pairs_refuse_the_bootstrap():
+    """Fifty, by name; the score stands, the interval does not."""
+    rng = np.random.default_rng(7)
+    x, y, _ = coverage.pairs("autoregressive", rng, shape=(20, 365), rho=0.95, r=0.7)
+    scores = metrics.block_bootstrap(coverage.predictions(x, y))
+    assert scores["status"].str.match(r"too few effective samples: [\d.]+ < 50").all()
+    assert scores["r"].notna().all() and scores["r_lower"].isna().all()
+    flat = metrics.block_bootstrap(coverage.predictions(x[:1], np.full((1, 365), 0.2)))
+    assert flat["status"].item() == "constant series"
+    short = metrics.block_bootstrap(coverage.predictions(x[:, :5], y[:, :5]))
+    assert short["status"].eq("too few samples: 5 < 13").all()
+    with pytest.raises(ContractError, match="n_draws >= 100"):
+        metrics.block_bootstrap(coverage.predictions(x, y), n_draws=10)
+
+
+def test_the_block_length_is_that_of_politis_and_white_for_one_memory():
+    """(sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3), a row where nothing is remembered."""
+    # rho 0.7, n 1000: (2.449490 x 0.7 / 0.51)^(2/3) x 10 = 3.362073^(2/3) x 10 = 22.44.
+    found = moving_block.block_length(np.array([1000, 1000]), np.array([0.7, 0.0]))
+    assert found.tolist() == [22, 1]
+
+
+def test_a_draw_s_scores_are_those_of_the_rows_it_drew():
+    """Sums from running sums equal the slow way, cut last block and all."""
+    x, y = np.random.default_rng(8).standard_normal((2, 10))
+    moments = moving_block.draw_moments(x, y, length=4, n_draws=200, rng=np.random.default_rng(9))
+    rng = np.random.default_rng(9)  # 10 rows: two blocks of four, then one of two
+    whole, rest = rng.integers(0, 7, (200, 2)), rng.integers(0, 9, (200, 1))
+    rows = np.concatenate(
+        [(whole[:, :, None] + np.arange(4)).reshape(200, 8), rest + np.arange(2)], axis=1
+    )
+    expected = [f.mean(axis=1) for f in (x[rows], y[rows], x[rows] ** 2, y[rows] ** 2)]
+    np.testing.assert_allclose(moments[:4], expected, atol=1e-12)
+    np.testing.assert_allclose(moments[4], (x[rows] * y[rows]).mean(axis=1), atol=1e-12)
+
+
+def test_a_sensor_s_blocks_do_not_depend_on_its_neighbours():
+    """The same seed repeats it, alone or in company; another seed is another interval."""
+    rng = np.random.default_rng(10)
+    x, y, _ = coverage.pairs("autoregressive", rng, shape=(3, 400), rho=0.3, r=0.7)
+    table = coverage.predictions(x, y)
+    together = metrics.block_bootstrap(table)
+    first = table[table["sensor_id"] == together["sensor_id"][0]]
+    pd.testing.assert_frame_equal(metrics.block_bootstrap(first), together.iloc[:1])
+    other = metrics.block_bootstrap(first, seed=1)
+    assert other["r_lower"].item() != together["r_lower"][0]
+    assert other["r_lower"].item() == pytest.approx(together["r_lower"][0], abs=0.03)
+
+
+# Aggregates of stations that share errors
+
+
+def test_clusters_cover_where_stations_as_independent_do_not():
+    """Ten networks of five stations: the bootstrap holds, counting stations does not."""
+    kind = "clusters of 5 stations"
+    rows = coverage.cluster_study(n_tables=100, n_clusters=(10,), kinds=(kind,))
+    rate = {row["method"]: row["coverage"] for row in rows}
+    # Three standard errors of 0.95 over 100 tables are 0.065.
+    assert rate["cluster bootstrap, mean"] > 0.88
+    assert rate["cluster bootstrap, median"] > 0.88
+    assert rate["stations as i.i.d., mean"] < 0.8
+
+
+def test_networks_are_clusters_as_blocks_are():
+    """Where each block is a network, both ways give one interval."""
+    scores, stations = coverage.clustered_scores(
+        np.random.default_rng(11), n_clusters=12, sizes=coverage.SIZES["clusters of 5 stations"]
+    )
+    blocks, networks = (
+        metrics.summarize(scores, stations, clusters=kind) for kind in ("block", "network")
+    )
+    assert networks["n_clusters"].eq(12).all()
+    widths = [table["mean_upper"] - table["mean_lower"] for table in (blocks, networks)]
+    np.testing.assert_allclose(*widths, rtol=0.1)
