@@ -254,6 +254,9 @@ def test_a_bin_that_has_no_score_or_interval_says_why():
     flat = _scores(rows_of(observed, np.full(12, 0.1), range(12)), confidence=0.95, seed=0)
     assert flat["status"] == "no R: a series is constant"
     assert np.isnan(flat["r"]) and flat["rmse_m3_m3_upper"] > flat["rmse_m3_m3"]
+    exact = _scores(rows_of(observed, observed, range(12)), confidence=0.95, seed=0)
+    assert exact["status"].startswith("no interval of r")
+    assert (exact["rmse_m3_m3"], exact["r"]) == (0, pytest.approx(1))
     lifted = _scores(rows_of(observed + 1e4, observed**2 + 1e4, range(12)), confidence=0.95, seed=0)
     assert lifted["r"] == pytest.approx(np.corrcoef(observed, observed**2)[0, 1], abs=1e-9)
 

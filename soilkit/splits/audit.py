@@ -147,7 +147,7 @@ def _distances(sides: Sides) -> pd.Series:
         if len(here) and len(there):
             places = sides.stations.iloc[here]
             km = nearest_km(places, sides.stations.iloc[there])
-            found.append(pd.Series(np.where(np.isin(here, there), 0.0, km), index=places.index))
+            found.append(pd.Series(km, index=places.index))
     empty = pd.Series(dtype=float, index=pd.Index([], name="station_id"))
     return pd.concat(found or [empty]).rename("distance_km")
 
