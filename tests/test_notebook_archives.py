@@ -105,3 +105,22 @@ def test_earth_engine_is_asked_for_each_chip_once_after_saying_what_it_costs(ear
     assert held > 20 and len(answered) == held and set(answered.values()) == {1}
     assert f"{held} chips to fetch" in html and "EECU" in html
     assert road.asked["most_in_flight"] <= 32
+
+
+@pytest.mark.slow
+def test_the_notebooks_after_it_run_on_a_dataset_of_earth_engine(earthengine, road, stand_in):
+    """Whoever looks, splits and trains does not know which road the data came."""
+    folder, _ = earthengine
+    common = {"archive": "earthengine", "out_dir": str(folder)}
+    later = {
+        "11_inspect_in_situ": {"ismn_archive": str(road.folder / "ismn_synthetic.zip")},
+        "13_choose_splits": {},
+        "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
+    }
+    with stand_in_environment(road.folder, url=stand_in.url) as variables:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("IPYTHONDIR", variables["IPYTHONDIR"])
+            for name, parameters in later.items():
+                notebook = NOTEBOOK.with_name(f"{name}.ipynb")
+                page = reports.run(notebook, common | parameters, road.folder / "later")
+                assert reports.external_loads(page.read_text(encoding="utf-8")) == []
