@@ -117,10 +117,12 @@ def test_the_notebooks_after_it_run_on_a_dataset_of_earth_engine(earthengine, ro
         "13_choose_splits": {},
         "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
     }
-    with stand_in_environment(road.folder, url=stand_in.url) as variables:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("IPYTHONDIR", variables["IPYTHONDIR"])
-            for name, parameters in later.items():
-                notebook = NOTEBOOK.with_name(f"{name}.ipynb")
-                page = reports.run(notebook, common | parameters, road.folder / "later")
-                assert reports.external_loads(page.read_text(encoding="utf-8")) == []
+    with (
+        stand_in_environment(road.folder, url=stand_in.url) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("IPYTHONDIR", variables["IPYTHONDIR"])
+        for name, parameters in later.items():
+            notebook = NOTEBOOK.with_name(f"{name}.ipynb")
+            page = reports.run(notebook, common | parameters, road.folder / "later")
+            assert reports.external_loads(page.read_text(encoding="utf-8")) == []
