@@ -194,11 +194,22 @@ def test_a_sensor_s_blocks_do_not_depend_on_its_neighbours():
     x, y, _ = coverage.pairs("autoregressive", rng, shape=(3, 400), rho=0.3, r=0.7)
     table = coverage.predictions(x, y)
     together = metrics.block_bootstrap(table)
-    first = table[table["sensor_id"] == together["sensor_id"][0]]
-    pd.testing.assert_frame_equal(metrics.block_bootstrap(first), together.iloc[:1])
-    other = metrics.block_bootstrap(first, seed=1)
-    assert other["r_lower"].item() != together["r_lower"][0]
-    assert other["r_lower"].item() == pytest.approx(together["r_lower"][0], abs=0.03)
+    last = table[table["sensor_id"] == together["sensor_id"][2]]
+    alone = metrics.block_bootstrap(last)
+    pd.testing.assert_frame_equal(alone, together.iloc[2:].reset_index(drop=True))
+    other = metrics.block_bootstrap(last, seed=1)
+    assert other["r_lower"].item() != alone["r_lower"].item()
+    assert other["r_lower"].item() == pytest.approx(alone["r_lower"].item(), abs=0.03)
+
+
+def test_an_rmse_that_is_all_bias_is_as_uncertain_as_the_bias():
+    """With a bias ten times the scatter both intervals of blocks have one width."""
+    rng = np.random.default_rng(12)
+    x = coverage.autoregressive(rng, shape=(1, 400), rho=0.3)
+    y = x + 10 + rng.standard_normal(x.shape)
+    row = metrics.block_bootstrap(coverage.predictions(x, y)).iloc[0]
+    width = [row[f"{m}_upper"] - row[f"{m}_lower"] for m in ("rmse_m3_m3", "bias_m3_m3")]
+    assert width[0] == pytest.approx(width[1], rel=0.1)
 
 
 # Aggregates of stations that share errors
