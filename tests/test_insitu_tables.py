@@ -74,6 +74,14 @@ def test_naive_times_need_a_zone_and_local_ones_move_to_utc():
     assert observations["time"].tolist()[0] == pd.Timestamp("2020-07-01 12:00")  # six hours west
 
 
+@pytest.mark.parametrize("zone", ["Z", "+01:00", "-0600"])
+def test_times_of_which_only_some_carry_a_zone_are_refused(zone):
+    """Half of a logger's file in another firmware: nobody knows the zone of the other half."""
+    when = ["2020-07-01 06:00", f"2020-07-01 07:00{zone}", "2020-07-01 06:00"]
+    with pytest.raises(TimeZoneError, match="1 of 3 times carry a zone and the others none"):
+        insitu.read_table(mesonet(when=when), columns=LONG, units="m3 m-3", timezone="UTC")
+
+
 def test_times_with_a_zone_need_no_other():
     when = ["2020-07-01T06:00-06:00", "2020-07-01T07:00-06:00", "2020-07-01T06:00-06:00"]
     _, observations = insitu.read_table(mesonet(when=when), columns=LONG, units="m3 m-3")

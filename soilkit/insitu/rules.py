@@ -203,6 +203,12 @@ def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
     TimeZoneError
         For naive times with no ``timezone``, or a zone that does not exist.
     """
+    n_zoned = 0 if pd.api.types.is_datetime64_any_dtype(times) else _zoned(times)
+    if 0 < n_zoned < int(times.notna().sum()):
+        raise TimeZoneError(
+            f"{n_zoned} of {int(times.notna().sum())} times carry a zone and the others none, so "
+            "theirs is unknown. Write all of them alike."
+        )
     times = _parsed(times)
     if getattr(times.dt, "tz", None) is not None:
         return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]"), 0
@@ -219,6 +225,11 @@ def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
         ) from error
     utc = local.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
     return utc, int((utc.isna() & times.notna()).sum())
+
+
+def _zoned(times: pd.Series) -> int:
+    """How many texts end in a zone: "Z", "+01", "-06:00"."""
+    return int(times.astype("str").str.contains(r"T?\d\d:\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$").sum())
 
 
 def _parsed(times: pd.Series) -> pd.Series:
