@@ -41,7 +41,7 @@ def station_scores(
     n_effective is n (1 - rho_x rho_y) / (1 + rho_x rho_y) [1]_ and R's interval is Fisher's, with
     that product form taken apart by signal and error (``memory.correlation_size``); the bias's is
     Student's with n (1 - rho_d) / (1 + rho_d), and those of ubRMSE and RMSE are chi-square's with
-    n (1 - rho_d^2) / (1 + rho_d^2), where rho_d is the upper quartile of what was fitted.
+    n (1 - rho_d^2) / (1 + rho_d^2), where rho_d is half a standard error above what was fitted.
 
     Coverage measured on synthetic series stands in ``reports/coverage/coverage.csv``. Two limits
     show there: below some ten effective errors, and where errors are a slow part plus a fast one
