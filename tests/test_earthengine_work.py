@@ -466,6 +466,7 @@ class Busy:
     split = merge = None
 
 policy = work.Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000, closing_s=0.2)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 main = threading.get_ident()
 for seconds in (0.3, 15.0):  # Python drops a signal that meets it in a destructor
     timer = threading.Timer(seconds, lambda: signal.pthread_kill(main, signal.SIGINT))

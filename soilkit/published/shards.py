@@ -1,7 +1,7 @@
 """Published shards to samples and back: ``read_shard``, ``write_shard``."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -118,9 +118,9 @@ class ShardReader:
     """
 
     def __init__(self, stream: RecordStream, images: tuple[str, ...]):
-        self._stream, self._images = stream, images
         self.damaged: list[int] = stream.damaged
-        self._samples = self._read()
+        # It does not know the reader: one that is dropped half-way closes its file at once.
+        self._samples = _read(stream, images)
 
     def __iter__(self) -> Iterator[Sample]:
         return self
@@ -132,15 +132,16 @@ class ShardReader:
         """Let go of the file before the shard's end."""
         self._samples.close()
 
-    def _read(self) -> Any:
-        names = frozenset(self._images)
-        for number, data in self._stream:
-            try:
-                found = decode_example(data, lambda n: n in names or n not in _IMAGE_NAMES)
-                yield _sample(found, self._images)
-            except (WireError, ShardError) as error:
-                where = f"{self._stream.path}: record {number} (counted from 0)"
-                raise ShardError(f"{where}: {error}", record=number) from error
+
+def _read(stream: RecordStream, images: tuple[str, ...]) -> Generator[Sample]:
+    names = frozenset(images)
+    for number, data in stream:
+        try:
+            found = decode_example(data, lambda n: n in names or n not in _IMAGE_NAMES)
+            yield _sample(found, images)
+        except (WireError, ShardError) as error:
+            where = f"{stream.path}: record {number} (counted from 0)"
+            raise ShardError(f"{where}: {error}", record=number) from error
 
 
 def read_shard(
