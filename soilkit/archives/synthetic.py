@@ -8,6 +8,7 @@ import pandas as pd
 
 from soilkit import sources
 from soilkit.archives import synthetic_scenes
+from soilkit.archives.places import places as station_places
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.world import schedule, sensors
@@ -70,7 +71,7 @@ class SyntheticArchive:
         UnknownNameError
             For a source that the synthetic world does not render.
         """
-        places = self._places(stations)
+        places = station_places(stations)
         _known(source)
         if source in MISSIONS:
             table = synthetic_scenes.orbiting(
@@ -169,7 +170,7 @@ class SyntheticArchive:
                 f"The synthetic archive has no series of {source!r}; it has "
                 f"{', '.join(products.BANDS)}. Ask chips for images."
             )
-        places = self._places(stations)
+        places = station_places(stations)
         rows, cols = products.cells(source, places.longitude, latitude=places.latitude)
         found = products.product(self.world, source, rows=rows, cols=cols)
         return synthetic_scenes.long_series(
@@ -180,18 +181,6 @@ class SyntheticArchive:
         """A period cut to the world's own."""
         start, end = np.datetime64(start, "us"), np.datetime64(end, "us")
         return max(start, self.world.start), min(end, self.world.end)
-
-    def _places(self, stations: pd.DataFrame) -> pd.DataFrame:
-        """One row a station: ``station_id``, ``longitude``, ``latitude``."""
-        columns = ["station_id", "longitude", "latitude"]
-        places = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
-        if not np.isfinite(places[columns[1:]].to_numpy(float)).all():
-            missing = places.station_id[places[columns[1:]].isna().any(axis=1)]
-            raise ContractError(
-                f"{len(missing)} stations have no coordinates, {missing.iloc[0]} the first: "
-                "give them, or leave these stations out."
-            )
-        return places
 
 
 def _version(world: World) -> str:

@@ -58,7 +58,7 @@ def summarize(
     table = station_scores.assign(_cluster=bootstrap.clusters(station_scores, stations, kind=kind))
     keys = ["model", "split", *state_of(table)]
     if by is not None and by not in keys:
-        table[by] = _classes(station_scores, stations, by=by)
+        table[by] = classes_of(station_scores, stations, by=by)
         keys.append(by)
     rows = []
     for key, part in table.groupby(keys, observed=True, sort=True):
@@ -69,7 +69,7 @@ def summarize(
     return pd.DataFrame(rows, columns=[*keys, "metric", *SUMMARY])
 
 
-def _classes(scores, stations, *, by):
+def classes_of(scores, stations, *, by):
     if stations is not None and by in stations.columns:
         known = stations.drop_duplicates("sensor_id")
         column = pd.Series(known[by].to_numpy(), index=known["sensor_id"].astype("str"))

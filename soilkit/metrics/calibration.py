@@ -6,7 +6,7 @@ import pandas as pd
 from soilkit import strata
 from soilkit.errors import ContractError
 from soilkit.metrics import bootstrap
-from soilkit.metrics.aggregate import _classes
+from soilkit.metrics.aggregate import classes_of
 from soilkit.metrics.forecasts import KEYS
 from soilkit.metrics.resampling import cluster_names, limits, ratio_draws
 from soilkit.metrics.stations import MIN_SAMPLES, OK
@@ -176,7 +176,7 @@ def interval_coverage(
 def _strata(rows, stations, by):
     keys = list(KEYS)
     if by is not None and by not in keys:
-        rows = rows.assign(**{by: _classes(rows, stations, by=by).to_numpy()})
+        rows = rows.assign(**{by: classes_of(rows, stations, by=by).to_numpy()})
         keys.append(by)
     for key, part in rows.groupby(keys, observed=True, sort=True):
         yield dict(zip(keys, key, strict=True)), part

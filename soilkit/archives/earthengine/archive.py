@@ -23,6 +23,7 @@ from soilkit.archives.earthengine.index import Desk
 from soilkit.archives.earthengine.layers import GLOBAL, ORBIT, layer
 from soilkit.archives.earthengine.pieces import Shelf, moments
 from soilkit.archives.earthengine.work import Fault, Policy, run
+from soilkit.archives.places import places
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import SoilkitError, UnknownNameError
 
@@ -97,7 +98,7 @@ class EarthEngineArchive:
         ConnectError
             When there is no login.
         """
-        found, how = tables.places(stations), layer(source)[1]
+        found, how = places(stations), layer(source)[1]
         if how.form == ORBIT:
             table = self._desk.orbiting(source, found, period=(start, end))
         else:
@@ -127,7 +128,7 @@ class EarthEngineArchive:
         ServiceError
             When some of it did not come; what came is kept in ``cache_dir``.
         """
-        found, (row, how) = tables.places(stations), layer(source)
+        found, (row, how) = places(stations), layer(source)
         if how.form != GLOBAL:
             have = [
                 s.name for s in sources.CATALOGUE if s.asset and layer(s.name)[1].form == GLOBAL

@@ -7,37 +7,11 @@ import numpy as np
 import pandas as pd
 
 from soilkit.archives.earthengine.layers import SLICES
-from soilkit.errors import ContractError
 
 STATIC_SCENE = "static"
 SAME_PASS = np.timedelta64(60, "s")
 _ORDER = ["source", "scene_id", "station_id", "start", "end"]
 _ORDER += ["cloud_fraction", "orbit", "valid_fraction"]
-
-
-def places(stations: pd.DataFrame) -> pd.DataFrame:
-    """One row a station: ``station_id``, ``longitude``, ``latitude``.
-
-    Raises
-    ------
-    ContractError
-        Where the table lacks a column, or a station its coordinates.
-    """
-    columns = ["station_id", "longitude", "latitude"]
-    lacking = set(columns) - set(getattr(stations, "columns", ()))
-    if lacking:
-        raise ContractError(
-            f"A stations table has the columns {', '.join(columns)}; this "
-            f"{type(stations).__name__} lacks {', '.join(sorted(lacking))}."
-        )
-    found = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
-    lost = found.station_id[~np.isfinite(found[columns[1:]].to_numpy(float)).all(axis=1)]
-    if len(lost):
-        raise ContractError(
-            f"{len(lost)} stations have no coordinates, {lost.iloc[0]} the first: "
-            "give them, or leave these stations out."
-        )
-    return found.astype({"station_id": str, "longitude": float, "latitude": float})
 
 
 def repeated(names: Any, codes: np.ndarray) -> pd.Categorical:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from soilkit import sources
+from soilkit.archives.places import places as station_places
 from soilkit.archives.stac import items, mapping, shelf, tables
 from soilkit.archives.stac.catalogue import StaticCatalogue
 from soilkit.archives.stac.finder import Finder
@@ -119,7 +120,7 @@ class StacArchive:
             When a service does not answer.
         """
         row, period = self._known(source), _period(start, end)
-        found = self._finder.over(tables.places(stations), row, period=period)
+        found = self._finder.over(station_places(stations), row, period=period)
         rows = [{"station_id": station, **one} for station, some in found for _, one in some]
         return tables.scenes_table(source, rows)
 
@@ -134,7 +135,7 @@ class StacArchive:
         CatalogueError
             When a service does not answer.
         """
-        row, places = self._known(source), tables.places(stations)
+        row, places = self._known(source), station_places(stations)
         if row.is_static or row.resolution == "high":
             have = [name for name in self._served if _has_series(sources.get(name))]
             raise UnknownNameError(

@@ -8,32 +8,12 @@ import pandas as pd
 
 from soilkit.archives.stac import geometry
 from soilkit.archives.stac.items import Record, grouped, scene_id
-from soilkit.errors import ContractError
 from soilkit.sources import Source
 
 STATIC = "static"
 SCENES = ["scene_id", "station_id", "start", "end", "cloud_fraction", "orbit", "valid_fraction"]
 KEYS = ["station_id", "scene_id", "start", "end"]
 Period = tuple[np.datetime64, np.datetime64]
-
-
-def places(stations: pd.DataFrame) -> pd.DataFrame:
-    """One row a station: ``station_id``, ``longitude``, ``latitude``.
-
-    Raises
-    ------
-    ContractError
-        When a station has no coordinates.
-    """
-    columns = ["station_id", "longitude", "latitude"]
-    found = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
-    unplaced = found.station_id[found[columns[1:]].isna().any(axis=1)]
-    if len(unplaced):
-        raise ContractError(
-            f"{len(unplaced)} stations have no coordinates, {unplaced.iloc[0]} the first: "
-            "give them, or leave these stations out."
-        )
-    return found
 
 
 def ending_in(records: Iterable[Record], period: Period) -> list[Record]:
