@@ -36,7 +36,8 @@ def read_predictions(
     Parameters
     ----------
     path : CSV (comma, semicolon or tab; UTF-8) or parquet, gzipped or not; or a DataFrame
-    units : "m3 m-3" or "%", or ``{"observed": ..., "predicted": ...}``; a std goes as predicted
+    units : "m3 m-3", "%" or water in a layer, "mm in 50 mm"; or ``{"observed": ..., "predicted":
+        ...}``; a std goes as predicted
     columns : ``{"station": "site", "model": "=smap-l3"}``: where our quantities stand, "=" before a
         constant. Needed: station, time, observed, predicted; optional: sensor, network, std,
         sample, model, split. Usual spellings are found by themselves, and noted.
@@ -95,11 +96,11 @@ def _identified(table, places, name, notes):
     """Text columns, those that lack derived from the others."""
     have = {}
     for quantity, place in places.items():
-        if quantity in (*files.NUMBERS, "time"):
+        if quantity in (*files.PREDICTED.numbers, "time"):
             continue
         constant = place.startswith("=")
         text = pd.Series(place[1:], index=table.index) if constant else table[place]
-        have[quantity] = text.astype(object).where(text.notna(), "").astype(str).str.strip()
+        have[quantity] = values.identifiers(text)
     if "station" not in have:
         parts = have["sensor"].str.split("__")
         have["station"] = parts.str[:2].str.join("__")
@@ -225,8 +226,21 @@ def _note_series(found, notes):
             "few samples", f"fewer than {MIN_SAMPLES} pairs: no score", rows=few.sum(),
             stations=found.loc[few, "station_id"],
         )  # fmt: skip
+    _note_twins(found, notes)
     if found["station_id"].nunique() == 1:
         notes.add(
             "one station", "a series can be judged, a map or a model cannot", rows=len(found),
             stations=found["station_id"],
+        )  # fmt: skip
+
+
+def _note_twins(found, notes):
+    """Stations whose names differ in capitals, blanks or dashes only are perhaps one."""
+    ids = pd.Series(found["station_id"].cat.categories)
+    bare = ids.str.casefold().str.replace(r"[\W_]+", "", regex=True)
+    alike = ids[bare.duplicated(keep=False) & (bare != "")]
+    if len(alike):
+        notes.add(
+            "perhaps one station", "names that differ in capitals, blanks or dashes only",
+            column="station_id", rows=found["station_id"].isin(alike).sum(), stations=alike,
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """The numbers and times of a foreign table: text, fill values, infinities, units, zones."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,22 @@ from soilkit.insitu import rules
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 UNITS = {"m3 m-3": 1.0, "percent": 0.01, "%": 0.01}
+LAYER = re.compile(r"(?:mm|kg m-2) in (\d+(?:\.\d+)?) mm")
+NUMBER = re.compile(r"\d+(\.\d+)?")
+EPOCHS = {  # a time that is only a number: from, to, what it looks like
+    (20_000, 80_000): ("days of a spreadsheet", "D", "1899-12-30"),
+    (1e8, 4e9): ("seconds since 1970", "s", "1970-01-01"),
+    (1e11, 4e12): ("milliseconds since 1970", "ms", "1970-01-01"),
+}
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 OFFSET = re.compile(r"\d:\d\d.*(Z|z|[+-]\d\d(:?\d\d)?)$")
+
+
+def identifiers(column: pd.Series) -> pd.Series:
+    """Text without blanks around it, one spelling a letter (NFC), "" where there is none."""
+    codes, spellings = pd.factorize(column)  # -1 where missing, so the last one below
+    tidy = [unicodedata.normalize("NFC", str(text)).strip() for text in spellings]
+    return pd.Series(np.array([*tidy, ""], dtype=object)[codes], index=column.index)
 
 
 def numbers(column: pd.Series, *, name: str, decimal: str) -> np.ndarray:
@@ -55,30 +70,53 @@ def tidy_numbers(values, *, what, stations, notes):
 
 def volumetric(values, *, what, units, stations, notes):
     """m3 m-3 from the unit that the caller names; values that look like the other are refused."""
-    if units not in UNITS:
-        raise UnitError(
-            f"units must be 'm3 m-3' or '%', found {units!r} for {what}. Look it up: it is not "
-            "guessed."
-        )
+    scale = factor(units, what=what)
     present = np.isfinite(values)
-    if UNITS[units] == 1:
+    if scale == 1:
         refuse_percent(values, present, what=what, stations=stations)
     elif present.any() and what != "std":
         if np.quantile(values[present], 0.99) <= 1:
             raise UnitError(
-                f"{what} is said to be in %, but 99 % of its values are 1 or less (median "
+                f"{what} is said to be in {units}, but 99 % of its values are 1 or less (median "
                 f"{np.median(values[present]):.3g}). If they are m3 m-3, pass units='m3 m-3'."
+            )
+        if (values[present] * scale > MAX_SOIL_MOISTURE_M3_M3).mean() > 0.5:
+            raise UnitError(
+                f"{what} is said to be in {units}, but more than half of its values exceed "
+                f"{1 / scale:g} (median {np.median(values[present]):.3g}), more than any soil "
+                "holds. Look up its unit, or the thickness of its layer."
             )
         peak = pd.Series(values[present]).groupby(stations[present]).max()
         low = peak.index[peak <= 1]
         if len(low):
             notes.add(
-                "perhaps another unit", "said to be in %, but no value of these stations exceeds 1",
+                "perhaps another unit",
+                f"said to be in {units}, but no value of these stations exceeds 1",
                 column=what, rows=np.isin(stations[present], low).sum(), stations=low,
             )  # fmt: skip
-    if UNITS[units] != 1:
-        notes.add("unit", "% divided by 100, as told", column=what, rows=present.sum())
-    return values * UNITS[units]
+    if scale != 1:
+        detail = f"{units} divided by {1 / scale:g}, as told"
+        notes.add("unit", detail, column=what, rows=present.sum())
+    return values * scale
+
+
+def factor(units: str | None, *, what: str) -> float:
+    """What turns a unit into m3 m-3; mm of water need the thickness of their layer.
+
+    Examples
+    --------
+    >>> factor("mm in 50 mm", what="predicted")
+    0.02
+    """
+    layer = LAYER.fullmatch(units or "")
+    if layer and float(layer[1]) > 0:
+        return 1 / float(layer[1])
+    if units not in UNITS:
+        raise UnitError(
+            f"units must be 'm3 m-3', '%' or water in a layer such as 'mm in 50 mm' or 'kg m-2 in "
+            f"100 mm', found {units!r} for {what}. Look it up: it is not guessed."
+        )
+    return UNITS[units]
 
 
 def refuse_percent(values, present, *, what, stations):
@@ -90,8 +128,9 @@ def refuse_percent(values, present, *, what, stations):
         raise UnitError(
             f"{what} should hold m3 m-3 (0-1), but more than half of the values exceed 1 at "
             f"{len(wrong)} of {len(share)} stations ({', '.join(map(str, wrong[:3]))}): they look "
-            "like percent. Pass units='%' if all are, units={'observed': ..., 'predicted': ...} if "
-            "one column is; repair single stations at the source."
+            "like percent, or like mm of water. Pass units='%' or 'mm in 50 mm' (the layer's "
+            "thickness) if all are, units={'observed': ..., 'predicted': ...} if one column is; "
+            "repair single stations at the source."
         )
 
 
@@ -112,8 +151,9 @@ def utc(times: pd.Series, *, timezone: str | None, notes) -> pd.Series:
         n_offset = int(times.notna().sum())
     elif not pd.api.types.is_datetime64_any_dtype(times):
         text = times.astype(object).where(times.notna(), "").astype(str).str.strip()
-        times = times.where(~text.isin(MISSING_WORDS), None)
+        times = text.where(~text.isin(MISSING_WORDS), None)
         text = text[~text.isin(MISSING_WORDS)]
+        _refuse_plain_numbers(text)
         n_offset = int(text.map(lambda t: OFFSET.search(t) is not None).sum())
         if 0 < n_offset < len(text):
             raise TimeZoneError(
@@ -131,3 +171,18 @@ def utc(times: pd.Series, *, timezone: str | None, notes) -> pd.Series:
             rows=n_no_such_time,
         )  # fmt: skip
     return moved
+
+
+def _refuse_plain_numbers(text):
+    """Days of a spreadsheet, seconds since 1970: their zero is not written in the file."""
+    if not len(text) or not NUMBER.fullmatch(text.iloc[0]):
+        return
+    for (low, high), (kind, unit, zero) in EPOCHS.items():
+        first = float(text.iloc[0])
+        if low <= first < high and len(text.iloc[0].split(".")[0]) != 8:  # 20200131 is a date
+            date = pd.Timestamp(zero) + pd.Timedelta(first, unit)
+            raise ContractError(
+                f"Times should be ISO 8601, such as 2020-07-01 06:00; found {text.iloc[0]}, which "
+                f"looks like {kind} ({date:%Y-%m-%d %H:%M} if counted from {zero}). Write them as "
+                "dates, yyyy-mm-dd hh:mm, and export the table again."
+            )

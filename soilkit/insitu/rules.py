@@ -241,7 +241,7 @@ def _parsed(times: pd.Series) -> pd.Series:
         try:
             return pd.to_datetime(times, format="ISO8601")
         except ValueError as error:
-            found = f"{found!r}: {error}"
+            found = f"{found!r}: {str(error).splitlines()[0]}"
             if "ixed timezones" in str(error):  # every text has an offset, so UTC loses nothing
                 return pd.to_datetime(times, format="ISO8601", utc=True)
     raise ContractError(
