@@ -4,7 +4,10 @@ Where a table names the state of its values (raw, rescaled, an anomaly) in a col
 state is a run of its own.
 """
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ import pandas as pd
 KEYS = ["model", "split", "sensor_id"]
 PLACES = ["station_id", "network"]
 STATE = "state"
+SERIES = ["observed_m3_m3", "predicted_m3_m3"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Groups:
     counts: np.ndarray
     which: np.ndarray
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray:
         """The first row of each group, (group,)."""
         return (np.cumsum(self.counts) - self.counts).astype(np.intp)
@@ -47,8 +51,14 @@ class Groups:
         The first value is taken off before the mean is: an offset of 1e4 then costs no digit,
         and a constant series gives exact zeros.
         """
-        shifted = values - self.spread(values[self.starts])
-        return shifted - self.spread(self.sum(shifted) / self.counts)
+        return self.centre(values)[0]
+
+    def centre(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and how far each group's mean lies from its first value, (group,)."""
+        deviations = values - self.spread(values[self.starts])
+        beyond_first = self.sum(deviations) / self.counts
+        deviations -= self.spread(beyond_first)
+        return deviations, beyond_first
 
     def take(self, keep: np.ndarray) -> "Groups":
         """The groups where ``keep`` (group,) is true."""
@@ -70,7 +80,7 @@ def state_of(table: pd.DataFrame) -> list[str]:
 def _codes(column: pd.Series) -> tuple[np.ndarray, int]:
     """Small numbers for names, -1 for a missing one, and how many names there may be."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(), len(column.cat.categories)
+        return column.array.codes, len(column.array.categories)
     codes, names = pd.factorize(column)
     return codes, len(names)
 
@@ -83,44 +93,42 @@ def _numbers(keys: list[tuple[np.ndarray, int]], rows: np.ndarray | slice) -> np
     """A number per row that is equal within a model, split, state and sensor."""
     number = np.zeros(len(keys[0][0][rows]), np.int64)
     for codes, n in keys:
-        number = number * (n + 1) + codes[rows] + 1
+        number *= n + 1
+        number += codes[rows]
+        number += 1
     return number
 
 
-def _group_numbers(predictions: pd.DataFrame) -> tuple[np.ndarray, int]:
+def _group_numbers(keys: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
     """A number per row from 0 on, in the order that groups appear in, and their count."""
-    numbers, found = pd.factorize(_numbers(_key_codes(predictions), slice(None)))
+    numbers, found = pd.factorize(_numbers(keys, slice(None)))
     return numbers, len(found)
 
 
-def _runs(keys: list[tuple[np.ndarray, int]], time: np.ndarray | None) -> np.ndarray | None:
-    """The lengths of runs where the table holds each group as one, in time where asked, or None."""
+def _runs(keys: list[tuple[np.ndarray, int]]) -> np.ndarray | None:
+    """The lengths of runs where the table holds each group as one, or None."""
     n_rows = len(keys[0][0])
-    is_new = np.ones(n_rows, bool)
-    is_new[1:] = np.logical_or.reduce([codes[1:] != codes[:-1] for codes, _ in keys])
+    is_new = np.zeros(n_rows, bool)
+    is_new[:1] = True
+    for codes, _ in keys:
+        is_new[1:] |= codes[1:] != codes[:-1]
     starts = np.flatnonzero(is_new)
     if len(np.unique(_numbers(keys, starts))) < len(starts):
-        return None
-    if time is not None and not ((time[1:] >= time[:-1]) | is_new[1:]).all():
         return None
     return np.diff(np.append(starts, n_rows))
 
 
-def _order(predictions: pd.DataFrame, *, in_time: bool) -> tuple[np.ndarray | slice, np.ndarray]:
+def _order(predictions: pd.DataFrame) -> tuple[np.ndarray | slice, np.ndarray]:
     """The rows group by group, and how many each has; no row moves in a sorted table."""
-    time = predictions["time"].to_numpy() if in_time else None
     keys = _key_codes(predictions)
-    counts = _runs(keys, time)
+    counts = _runs(keys)
     if counts is not None:
         return slice(None), counts
-    numbers, found = pd.factorize(_numbers(keys, slice(None)))
+    numbers, n_groups = _group_numbers(keys)
+    counts = np.bincount(numbers, minlength=n_groups)
     # Small unsigned integers are sorted by radix, many times faster than by comparison.
-    small = numbers.astype(np.min_scalar_type(max(len(found) - 1, 0)))
-    counts = np.bincount(numbers, minlength=len(found))
-    if time is None:
-        return np.argsort(small, kind="stable"), counts
-    by_time = np.argsort(time, kind="stable")
-    return by_time[np.argsort(small[by_time], kind="stable")], counts
+    numbers = numbers.astype(np.min_scalar_type(max(n_groups - 1, 0)))
+    return np.argsort(numbers, kind="stable"), counts
 
 
 def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFrame, Groups]:
@@ -129,22 +137,91 @@ def group(predictions: pd.DataFrame, *, in_time: bool = True) -> tuple[pd.DataFr
     Rows whose observation or prediction is no finite number stay out of the groups; a sensor that
     has no others still has its row of keys. Within a group rows run in time if ``in_time``.
     """
-    order, counts = _order(predictions, in_time=in_time)
+    keys, parts = pieces(predictions, in_time=in_time)
+    return keys, next(parts)
+
+
+def pieces(
+    predictions: pd.DataFrame, *, in_time: bool = True, most_rows: int | None = None
+) -> tuple[pd.DataFrame, Iterator[Groups]]:
+    """As ``group``, the groups by and by: as many at once as ``most_rows`` rows hold, or one.
+
+    Only a piece's rows are copied, so a long table needs little beside itself, and small pieces
+    stay in the processor's cache.
+    """
+    order, counts = _order(predictions)
     first = (np.cumsum(counts) - counts).astype(np.intp)
-    if not isinstance(order, slice):
-        first = order[first]
-    names = KEYS + PLACES + state_of(predictions)
-    keys = predictions[names].iloc[first].astype("str").reset_index(drop=True)
-    observed = predictions["observed_m3_m3"].to_numpy(np.float64)[order]
-    predicted = predictions["predicted_m3_m3"].to_numpy(np.float64)[order]
-    hours = _hours(predictions["time"])[order] if in_time else np.zeros(len(observed))
-    good = np.isfinite(observed) & np.isfinite(predicted)
-    n = counts
+    keys = _key_table(predictions, first if isinstance(order, slice) else order[first])
+    return keys, _cut(predictions, (order, counts), in_time=in_time, most_rows=most_rows)
+
+
+def _key_table(predictions: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """Keys and places of some rows, as text."""
+    columns = {}
+    for name in KEYS + PLACES + state_of(predictions):
+        column = predictions[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            names = column.array.categories.astype("str").array
+            columns[name] = names.take(column.array.codes[rows], allow_fill=True)
+        else:
+            columns[name] = column.iloc[rows].astype("str").array
+    return pd.DataFrame(columns)
+
+
+def _cut(predictions, where, *, in_time, most_rows):
+    order, counts = where
+    columns = [predictions[name].to_numpy(np.float64) for name in SERIES]
+    time, start = None, np.datetime64(0, "us")
+    if in_time and len(predictions):
+        time, start = predictions["time"].to_numpy(), predictions["time"].min().to_datetime64()
+    ends = np.append(0, np.cumsum(counts))
+    for first, last in _bounds(ends, most_rows):
+        rows = slice(ends[first], ends[last])
+        if not isinstance(order, slice):
+            rows = order[rows]
+        series = [values[rows] for values in columns]
+        if time is None:
+            series.append(np.zeros(len(series[0])))
+        else:
+            series.append((time[rows] - start) / np.timedelta64(1, "h"))
+            series = _in_time(series, counts[first:last])
+        yield _finite(series, counts[first:last], first)
+
+
+def _bounds(ends, most_rows):
+    """First and last group of each piece, at least one piece."""
+    n_groups = len(ends) - 1
+    if most_rows is None or n_groups == 0:
+        return [(0, n_groups)]
+    firsts = [0]
+    while firsts[-1] < n_groups:
+        full = np.searchsorted(ends, ends[firsts[-1]] + most_rows, side="right") - 1
+        firsts.append(max(int(full), firsts[-1] + 1))
+    return itertools.pairwise(firsts)
+
+
+def _in_time(series, counts):
+    """Columns (observed, predicted, hours) whose rows run in time within each group."""
+    hours = series[-1]
+    rises = np.ones(len(hours), bool)
+    rises[1:] = hours[1:] >= hours[:-1]
+    rises[(np.cumsum(counts) - counts).astype(np.intp)] = True
+    if rises.all():
+        return series
+    order = np.lexsort((hours, np.repeat(np.arange(len(counts)), counts)))
+    return [values[order] for values in series]
+
+
+def _finite(series, counts, first):
+    """Groups of the finite pairs, their numbers counted from ``first``."""
+    good = np.isfinite(series[0])
+    good &= np.isfinite(series[1])
     if not good.all():
-        n = np.bincount(np.repeat(np.arange(len(counts)), counts)[good], minlength=len(counts))
-        observed, predicted, hours = observed[good], predicted[good], hours[good]
-    which = np.flatnonzero(n)
-    return keys, Groups(observed, predicted, hours, n[which], which)
+        number = np.repeat(np.arange(len(counts)), counts)
+        counts = np.bincount(number[good], minlength=len(counts))
+        series = [values[good] for values in series]
+    which = np.flatnonzero(counts)
+    return Groups(*series, counts[which], which + first)
 
 
 def rows_in_time(predictions: pd.DataFrame) -> tuple[np.ndarray, Groups]:
@@ -153,7 +230,7 @@ def rows_in_time(predictions: pd.DataFrame) -> tuple[np.ndarray, Groups]:
     finite &= np.isfinite(predictions["predicted_m3_m3"].to_numpy(np.float64))
     places = np.flatnonzero(finite)
     table = predictions.iloc[places]
-    numbers, n_groups = _group_numbers(table)
+    numbers, n_groups = _group_numbers(_key_codes(table))
     order = np.lexsort((table["time"].to_numpy(), numbers))
     groups = Groups(
         table["observed_m3_m3"].to_numpy(np.float64)[order],
