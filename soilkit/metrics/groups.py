@@ -221,7 +221,8 @@ def _finite(series, counts, first):
         counts = np.bincount(number[good], minlength=len(counts))
         series = [values[good] for values in series]
     which = np.flatnonzero(counts)
-    return Groups(*series, counts[which], which + first)
+    observed, predicted, hours = series
+    return Groups(observed, predicted, hours, counts[which], which + first)
 
 
 def rows_in_time(predictions: pd.DataFrame) -> tuple[np.ndarray, Groups]:
