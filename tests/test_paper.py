@@ -36,11 +36,80 @@ def test_classes_with_at_least_five_sensors_lie_near_the_overall_correlation(num
     assert table.loc[table["r"].isna(), "is_small"].all()
 
 
-@pytest.mark.parametrize("number", [9, 10, 11, 12])
+@pytest.mark.parametrize("number", [9, 10, 11, 12, 15, 16, 18, 19, 21])
 def test_an_unbiased_error_never_passes_the_whole_error(number):
     table = metrics.paper_table(number).dropna(subset=["r"])
+    if number not in (16, 18, 21):  # which print no RMSE
+        assert table["rmse_m3_m3"].notna().all()
+    table = table.dropna(subset=["rmse_m3_m3"])
 
     assert (table["ubrmse_m3_m3"] <= table["rmse_m3_m3"]).all()
+
+
+# Table 16 as printed: ubRMSE and R lost, in percent of the baseline's.
+PERCENT_LOST = {
+    "DEM": (7.4, 1.0),
+    "Sentinel-1": (3.7, 3.2),
+    "Sentinel-2": (7.4, 3.2),
+    "SoilGrids": (18.5, 9.5),
+    "SMAP": (5.6, 2.9),
+    "GLDAS": (1.9, 1.5),
+    "SMAP + GLDAS": (7.4, 7.2),
+}
+
+
+@pytest.mark.parametrize("source", PERCENT_LOST)
+def test_the_losses_that_table_16_prints_follow_from_its_scores(source):
+    """The paper prints what each removal costs in percent, with one digit: an oracle."""
+    table = metrics.paper_table(16).set_index("class")
+    without, full = table.loc[source], table.loc["None (Baseline)"]
+    ubrmse, r = PERCENT_LOST[source]
+
+    assert 100 * (without["ubrmse_m3_m3"] / full["ubrmse_m3_m3"] - 1) == pytest.approx(
+        ubrmse, abs=0.06
+    )
+    assert 100 * (1 - without["r"] / full["r"]) == pytest.approx(r, abs=0.06)
+
+
+# Table 21 as printed: gains over the SMAP + GLDAS network of the same anchor, in percent.
+PERCENT_GAINED = {
+    ("sentinel1", FULL.removesuffix(" + SMAP + GLDAS")): (4.9, 1.8),
+    ("sentinel1", FULL): (11.5, 9.7),
+    ("smap", FULL.removesuffix(" + SMAP + GLDAS")): (1.5, -1.6),
+    ("smap", FULL): (9.5, 9.5),
+}
+
+
+@pytest.mark.parametrize(("anchor", "model"), PERCENT_GAINED)
+def test_the_gains_that_table_21_prints_follow_from_its_scores(anchor, model):
+    table = metrics.paper_table(21).set_index(["anchor", "class"])
+    ours, coarse = table.loc[(anchor, model)], table.loc[(anchor, "SMAP + GLDAS NN")]
+    ubrmse, r = PERCENT_GAINED[anchor, model]
+
+    assert 100 * (1 - ours["ubrmse_m3_m3"] / coarse["ubrmse_m3_m3"]) == pytest.approx(
+        ubrmse, abs=0.1
+    )
+    assert 100 * (ours["r"] / coarse["r"] - 1) == pytest.approx(r, abs=0.1)
+
+
+@pytest.mark.parametrize(("number", "line"), [(16, "None (Baseline)"), (18, "None (Baseline)"),
+                                              (19, FULL), (21, FULL)])  # fmt: skip
+def test_the_full_model_scores_alike_wherever_it_is_printed(number, line):
+    """Tables 16, 18, 19 and 21 repeat the last line of Table 9."""
+    table_9 = metrics.paper_table(9).query("split == 'validation'").set_index("class")
+    table = metrics.paper_table(number).query("anchor == 'sentinel1'").set_index("class")
+
+    assert table.loc[line, "r"] == table_9.loc[FULL, "r"]
+    assert table.loc[line, "ubrmse_m3_m3"] == table_9.loc[FULL, "ubrmse_m3_m3"]
+
+
+def test_splits_have_the_sizes_that_section_2_tells():
+    """23,408 points validate and 21,071 test, of 130,070; training has the other 85,591."""
+    table = metrics.paper_table(9).groupby("split")["n_samples"].agg(["min", "max"])
+
+    assert table.loc["validation"].tolist() == [23_408, 23_408]
+    assert table.loc["test"].tolist() == [21_071, 21_071]
+    assert 130_070 - 23_408 - 21_071 == 85_591
 
 
 def test_asterisks_stay_on_the_names_and_off_the_classes():
@@ -60,7 +129,7 @@ def test_the_papers_classes_are_those_that_strata_names():
 
 
 def test_another_table_is_refused_by_number():
-    with pytest.raises(UnknownNameError, match="9, 10, 11 and 12"):
+    with pytest.raises(UnknownNameError, match="9, 10, 11, 12, 15, 16"):
         metrics.paper_table(13)
 
 

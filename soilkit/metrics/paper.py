@@ -11,21 +11,24 @@ VALUES_FILE = Path(__file__).with_name("paper_001.csv")
 
 
 def paper_table(number: int) -> pd.DataFrame:
-    """Table 9 (overall), 10 (land cover), 11 (texture) or 12 (climate) of Batchu et al. [1]_.
+    """A table of scores that Batchu et al. print [1]_.
 
-    Means over sensors with at least 13 samples; the strata are of the full model's validation
-    split. These are scores at real stations and stand beside others', never for them.
+    Table 9 (which sources), 10 (land cover), 11 (texture), 12 (climate), 15 (input size), 16 (one
+    source left out), 18 (NDVI, EVI and LAI added), 19 (active and passive radar) or 21 (the anchor
+    of the join). Means over sensors with at least 13 samples; the strata are of the full model's
+    validation split. These are scores at real stations and stand beside others', never for them.
 
     Parameters
     ----------
-    number : int, 9-12
+    number : int, 9-12, 15, 16, 18, 19 or 21
 
     Returns
     -------
     DataFrame, one row a class (or experiment) and split: ``name`` as printed, with its asterisk
     where there are fewer than five sensors; ``class``, the same without ornament, Koeppen's two
-    letters; ``stratum, split``; ``r`` [1], ``ubrmse_m3_m3, rmse_m3_m3`` [m3 m-3], NaN where the
-    paper prints none; ``is_small``
+    letters, or the model that the name stands for; ``stratum, split``; ``r`` [1], ``ubrmse_m3_m3,
+    rmse_m3_m3`` [m3 m-3], NaN where the paper prints none; ``n_samples`` of the split, NaN where
+    the paper does not tell; ``anchor``, the source that readings were joined to; ``is_small``
 
     Raises
     ------
@@ -43,7 +46,8 @@ def paper_table(number: int) -> pd.DataFrame:
     """
     rows = pd.read_csv(VALUES_FILE, comment="#")
     if number not in set(rows["table"]):
-        raise UnknownNameError(f"No table {number} here; there are 9, 10, 11 and 12.")
+        have = ", ".join(str(n) for n in sorted(set(rows["table"])))
+        raise UnknownNameError(f"No table {number} here; there are {have}.")
     chosen = rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
     return chosen.assign(is_small=chosen["name"].str.endswith("*"))
 
