@@ -1,7 +1,7 @@
-"""The modified aligned Xception encoder, its block tables, and centre-weighted pooling."""
+"""The modified aligned Xception encoder, its block tables, and pooling around the centre."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +47,7 @@ class EncoderTable:
 
     def depth(self, channels: int) -> int:
         """A row's channels after the depth multiplier."""
-        return max(round(channels * self.depth_multiplier), MIN_DEPTH)
+        return scaled_depth(channels, self.depth_multiplier)
 
     @property
     def out_channels(self) -> int:
@@ -69,8 +69,47 @@ XCEPTION_65 = (*ENTRY_FLOW, Block((728, 728, 728), skip="sum", stride=1, repeat=
 XCEPTION_41 = (*ENTRY_FLOW, Block((728, 728, 728), skip="sum", stride=1, repeat=8), *EXIT_FLOW)
 
 
-def _norm(channels: int, momentum: float) -> nn.BatchNorm2d:
+def scaled_depth(channels: int, multiplier: float) -> int:
+    """Channels after a depth multiplier, never fewer than ``MIN_DEPTH``."""
+    return max(round(channels * multiplier), MIN_DEPTH)
+
+
+def batch_norm(channels: int, momentum: float) -> nn.BatchNorm2d:
+    """The batch norm of all encoders."""
     return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON, momentum=momentum)
+
+
+def drop_path(branch: torch.Tensor, keep: float) -> torch.Tensor:
+    """A branch times d / keep, d ~ Bernoulli(keep) per sample, (B, depth, row, col) [1]_.
+
+    References
+    ----------
+    .. [1] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
+    """
+    kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) < keep
+    return branch * (kept.to(branch.dtype) / keep)
+
+
+def dilated(
+    strides: Iterable[int], *, reached: int, output_stride: int
+) -> Iterator[tuple[int, int]]:
+    """Stride and dilation of each block: strides past the output stride become dilation.
+
+    ``reached`` is the stride of what comes before the blocks.
+
+    Examples
+    --------
+    >>> list(dilated([2, 2, 1], reached=8, output_stride=16))
+    [(2, 1), (1, 1), (1, 2)]
+    """
+    dilation = 1
+    for stride in strides:
+        if reached < output_stride:
+            reached *= stride
+            yield stride, dilation
+        else:
+            yield 1, dilation
+            dilation *= stride
 
 
 class SeparableConv(nn.Module):
@@ -88,9 +127,9 @@ class SeparableConv(nn.Module):
         self.depthwise = nn.Conv2d(
             channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False
         )
-        self.depthwise_norm = _norm(channels, momentum)
+        self.depthwise_norm = batch_norm(channels, momentum)
         self.pointwise = nn.Conv2d(channels, depth, 1, bias=False)
-        self.pointwise_norm = _norm(depth, momentum)
+        self.pointwise_norm = batch_norm(depth, momentum)
         self.inner_activation = inner_activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -134,7 +173,7 @@ class XceptionBlock(nn.Module):
         self.skip: nn.Module | None = None
         if row.skip == "conv":
             shortcut = nn.Conv2d(channels, depths[-1], 1, stride, bias=False)
-            self.skip = nn.Sequential(shortcut, _norm(depths[-1], momentum))
+            self.skip = nn.Sequential(shortcut, batch_norm(depths[-1], momentum))
         elif row.skip == "sum":
             self.skip = nn.Identity()
         self.keep = keep
@@ -145,23 +184,20 @@ class XceptionBlock(nn.Module):
         if self.skip is None:
             return branch
         if self.training and self.keep < 1:
-            kept = torch.rand(len(x), 1, 1, 1, device=x.device) < self.keep
-            branch = branch * (kept.to(branch.dtype) / self.keep)  # (B, depth, row, col)
+            branch = drop_path(branch, self.keep)
         return self.skip(x) + branch
 
 
 def _plan(table: EncoderTable) -> Iterator[tuple[Block, int, int]]:
     """Each single block with its stride and dilation, under the table's output stride."""
-    reached = math.prod(stem.stride for stem in table.stem)
-    dilation = 1
-    for row in table.blocks:
-        for _ in range(row.repeat):
-            if reached < table.output_stride:
-                reached *= row.stride
-                yield row, row.stride, dilation
-            else:
-                yield row, 1, dilation
-                dilation *= row.stride
+    rows = [row for row in table.blocks for _ in range(row.repeat)]
+    steps = dilated(
+        [row.stride for row in rows],
+        reached=math.prod(stem.stride for stem in table.stem),
+        output_stride=table.output_stride,
+    )
+    for row, (stride, dilation) in zip(rows, steps, strict=True):
+        yield row, stride, dilation
 
 
 class XceptionEncoder(nn.Module):
@@ -187,7 +223,7 @@ class XceptionEncoder(nn.Module):
             conv = nn.Conv2d(
                 channels, depth, stem.kernel, stem.stride, stem.kernel // 2, bias=False
             )
-            layers += [conv, _norm(depth, momentum), nn.ReLU()]
+            layers += [conv, batch_norm(depth, momentum), nn.ReLU()]
             channels = depth
         plan = list(_plan(table))
         for i, (row, stride, dilation) in enumerate(plan, start=1):
@@ -238,3 +274,11 @@ def pool_center(features: torch.Tensor) -> torch.Tensor:
     """Centre-weighted global pooling, (B, depth, row, col) -> (B, depth)."""
     weights = center_weights(*features.shape[-2:]).to(features)
     return torch.einsum("bdrc,rc->bd", features, weights)
+
+
+def pool_average(features: torch.Tensor) -> torch.Tensor:
+    """Plain average, (B, depth, row, col) -> (B, depth): Fig. 9's other half."""
+    return features.mean(dim=(-2, -1))
+
+
+POOLING = {"center": pool_center, "average": pool_average}

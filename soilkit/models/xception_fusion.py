@@ -2,95 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from soilkit.errors import CheckpointError, ContractError, UnknownNameError
-from soilkit.models.xception import (
-    BATCH_NORM_EPSILON,
-    XCEPTION_41,
-    XCEPTION_65,
-    XCEPTION_STEM,
-    Block,
-    EncoderTable,
-    Stem,
-    XceptionEncoder,
-    pool_center,
-)
+from soilkit.errors import CheckpointError, ContractError
+from soilkit.models.fusion import FusionConfig, enlarge, fusion_head
+from soilkit.models.presence import Presence
+from soilkit.models.presets import ENCODERS, PRESETS, build_encoder
+from soilkit.models.xception import POOLING
 
 OUTPUT_SPREAD_M3_M3 = 0.1  # how far an untrained model's output strays from the mean label
-
-
-@dataclass(frozen=True)
-class Preset:
-    """All that a model's size hangs on: encoder tables, heads and their keep probabilities."""
-
-    high: EncoderTable
-    low: EncoderTable
-    head1: tuple[int, ...] = (128, 64, 1)
-    head1_keep: tuple[float, ...] = (0.5, 0.5, 0.6)
-    head2: tuple[int, ...] = (8, 1)
-    head2_keep: tuple[float, ...] = (0.9, 0.9)
-    drop_path_keep: float = 0.6
-    batch_norm_momentum: float = 0.01
-
-
-SMALL_HIGH = (
-    Block((32, 32, 32), skip="conv", stride=2),
-    Block((64, 64, 64), skip="conv", stride=2),
-    Block((128, 128, 128), skip="conv", stride=2),
-    Block((128, 128, 128), skip="sum", stride=1, repeat=2),
-    Block((128, 128, 192), skip="none", stride=1, inner_activation=True),
-)
-SMALL_LOW = (
-    Block((32, 32, 32), skip="conv", stride=2),
-    Block((48, 48, 48), skip="conv", stride=2),
-    Block((64, 64, 64), skip="conv", stride=2),
-    Block((64, 64, 64), skip="none", stride=1, inner_activation=True),
-)
-PRESETS = {
-    # Table 7 of the paper; the depth multiplier is not published: a quarter is our choice.
-    "paper": Preset(
-        high=EncoderTable(XCEPTION_STEM, XCEPTION_65, output_stride=32),
-        low=EncoderTable(XCEPTION_STEM, XCEPTION_41, output_stride=16, depth_multiplier=0.25),
-    ),
-    # For a laptop and some hundred steps: fewer and narrower rows, milder drop path.
-    "small": Preset(
-        high=EncoderTable((Stem(16, kernel=5, stride=4),), SMALL_HIGH, output_stride=32),
-        low=EncoderTable((Stem(16, kernel=3, stride=2),), SMALL_LOW, output_stride=16),
-        drop_path_keep=0.8,
-        batch_norm_momentum=0.1,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """What a model eats: channels of each encoder (0 = no such encoder), coarse scalars, preset."""
-
-    high_channels: int = 0
-    low_channels: int = 0
-    coarse: int = 0
-    preset: str = "paper"
-
-
-def fusion_head(
-    channels: int, widths: Iterable[int], *, keeps: Iterable[float], momentum: float
-) -> nn.Sequential:
-    """Blocks of [dropout, linear, batch norm, Swish], the last one only [dropout, linear].
-
-    (B, channels) -> (B, last of ``widths``); ``keeps`` are keep probabilities, one a block.
-    """
-    layers: list[nn.Module] = []
-    for width, keep in zip(widths, keeps, strict=True):
-        norm = nn.BatchNorm1d(width, eps=BATCH_NORM_EPSILON, momentum=momentum)
-        layers += [nn.Dropout(1 - keep), nn.Linear(channels, width), norm, nn.SiLU()]
-        channels = width
-    return nn.Sequential(*layers[:-2])
 
 
 class XceptionFusion(nn.Module):
@@ -99,6 +23,13 @@ class XceptionFusion(nn.Module):
     Embeddings of the two encoders, pooled around the centre, meet in head 1; its one output meets
     the coarse scalars in head 2. A model without coarse scalars ends at head 1; one without images
     is head 2 on the scalars alone. The output is not bounded, as in the paper.
+
+    Early fusion, which the paper weighed and left for its wasted compute, concatenates the
+    low-resolution images, enlarged bilinearly to 10 m, with the high-resolution ones before one
+    encoder; of the coarse scalars the paper says nothing there, so they meet head 2 as always.
+
+    A model with source dropout takes NaN for an absent source, sample by sample: learnt values
+    stand in for its channels, and both heads see flags of what is known (`Presence`).
 
     Parameters
     ----------
@@ -109,9 +40,9 @@ class XceptionFusion(nn.Module):
     Raises
     ------
     ContractError
-        When nothing is left to eat.
+        When nothing is left to eat, or the source dropout does not know the channels' sources.
     UnknownNameError
-        For a preset that does not exist.
+        For a preset or an option that does not exist.
 
     References
     ----------
@@ -126,25 +57,29 @@ class XceptionFusion(nn.Module):
 
     def __init__(self, config: FusionConfig, *, mean_label_m3_m3: float = 0.2):
         super().__init__()
-        size = _preset(config)
+        config.check()
+        size = PRESETS[config.preset]
         self.config = config
-        keep, momentum = size.drop_path_keep, size.batch_norm_momentum
-        self.high_encoder = self.low_encoder = self.head1 = self.head2 = None
+        self.pool = POOLING[config.pooling]
+        self.presence = self.high_encoder = self.low_encoder = self.head1 = self.head2 = None
+        momentum = size.batch_norm_momentum
+        how = {"drop_path_keep": size.drop_path_keep, "momentum": momentum}
+        high, low = ENCODERS[config.encoder][config.preset]
         embedded = 0
+        if config.source_dropout is not None:
+            self.presence = Presence(config.sources, rate=config.source_dropout)
         if config.high_channels:
-            self.high_encoder = XceptionEncoder(
-                config.high_channels, size.high, drop_path_keep=keep, momentum=momentum
-            )
-            embedded += size.high.out_channels
-        if config.low_channels:
-            self.low_encoder = XceptionEncoder(
-                config.low_channels, size.low, drop_path_keep=keep, momentum=momentum
-            )
-            embedded += size.low.out_channels
+            channels = config.high_channels + config.low_channels * config.is_early
+            self.high_encoder = build_encoder(channels, high, **how)
+            embedded += high.out_channels
+        if config.low_channels and not config.is_early:
+            self.low_encoder = build_encoder(config.low_channels, low, **how)
+            embedded += low.out_channels
         if embedded:
-            self.head1 = fusion_head(embedded, size.head1, keeps=size.head1_keep, momentum=momentum)
+            entering = embedded + len(config.image_sources)
+            self.head1 = fusion_head(entering, size.head1, keeps=size.head1_keep, momentum=momentum)
         if config.coarse:
-            entering = config.coarse + bool(embedded)
+            entering = config.coarse + bool(embedded) + len(set(config.sources))
             self.head2 = fusion_head(entering, size.head2, keeps=size.head2_keep, momentum=momentum)
         self._initialise(mean_label_m3_m3)
 
@@ -172,6 +107,25 @@ class XceptionFusion(nn.Module):
         return cls(config, mean_label_m3_m3=mean_label_m3_m3)
 
     @classmethod
+    def for_inputs(
+        cls, inputs: Any, *, preset: str = "paper", mean_label_m3_m3: float = 0.2, **options: Any
+    ) -> XceptionFusion:
+        """A model of what ``datasets.Inputs`` names; ``options`` as in ``FusionConfig``.
+
+        Examples
+        --------
+        >>> from soilkit.datasets import Inputs
+        >>> model = XceptionFusion.for_inputs(Inputs(), preset="small", encoder="resnet")
+        >>> model.config.high_channels, model.config.encoder
+        (10, 'resnet')
+        """
+        if options.get("source_dropout") is not None:
+            options = {"sources": inputs.channel_sources, **options}
+        high, low, coarse = inputs.channels
+        config = FusionConfig(high, low, coarse, preset, **options)
+        return cls(config, mean_label_m3_m3=mean_label_m3_m3)
+
+    @classmethod
     def from_checkpoint(cls, checkpoint: Any) -> XceptionFusion:
         """The model that ``training.load_checkpoint`` read, in evaluation mode.
 
@@ -192,8 +146,11 @@ class XceptionFusion(nn.Module):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The configuration as plain values, for a checkpoint."""
-        return asdict(self.config)
+        """The configuration as plain values, for a checkpoint; options at their default left out.
+
+        A model without options is written as it was before there were any.
+        """
+        return self.config.plain()
 
     def forward(
         self,
@@ -209,26 +166,34 @@ class XceptionFusion(nn.Module):
         low : tensor (B, low_channels, 16, 16) or None, normalised
         coarse : tensor (B, coarse) or None, normalised
 
+        Other crops are squares too, a pixel of ``low`` for 16 of ``high``. With source dropout NaN
+        is absent; without it a NaN stays one.
+
         Raises
         ------
         ContractError
             When an input is missing, has other channels, or was not foreseen.
         """
         self._check(high=high, low=low, coarse=coarse)
-        embeddings = [
-            pool_center(encoder(images))
+        flags: list[torch.Tensor] = []  # (B, source), one tensor or none
+        if self.presence is not None:
+            (high, low, coarse), known = self.presence([high, low, coarse])
+            flags = [known]
+        if self.config.is_early:
+            assert high is not None and low is not None
+            high, low = torch.cat([high, enlarge(low, size_px=high.shape[-1])], dim=1), None
+        parts = [
+            self.pool(encoder(images))
             for encoder, images in ((self.high_encoder, high), (self.low_encoder, low))
             if encoder is not None
         ]
-        out = coarse
         if self.head1 is not None:
-            out = self.head1(torch.cat(embeddings, dim=1))  # (B, 1)
-            if coarse is not None:
-                out = torch.cat([out, coarse], dim=1)  # (B, 1 + coarse)
+            seen = [known[:, : len(self.config.image_sources)] for known in flags]
+            parts = [self.head1(torch.cat([*parts, *seen], dim=1))]  # (B, 1)
         if self.head2 is not None:
-            out = self.head2(out)
-        assert out is not None
-        return out.squeeze(1)
+            assert coarse is not None
+            parts = [self.head2(torch.cat([*parts, coarse, *flags], dim=1))]
+        return parts[0].squeeze(1)
 
     def _check(self, **inputs: torch.Tensor | None) -> None:
         wanted = (self.config.high_channels, self.config.low_channels, self.config.coarse)
@@ -239,16 +204,3 @@ class XceptionFusion(nn.Module):
                     f"The model was built for {channels} {name} channels and was handed {found}. "
                     "Build it for the dataset's inputs, or feed the ones it was built for."
                 )
-
-
-def _preset(config: FusionConfig) -> Preset:
-    if config.preset not in PRESETS:
-        raise UnknownNameError(
-            f"No preset {config.preset!r}; there are {', '.join(PRESETS)}. Name one of them."
-        )
-    if not (config.high_channels or config.low_channels or config.coarse):
-        raise ContractError(
-            "The model has no input: high_channels, low_channels and coarse are all 0. "
-            "Set at least one of them."
-        )
-    return PRESETS[config.preset]
