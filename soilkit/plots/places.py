@@ -47,8 +47,10 @@ def station_map(
     counts = blocks.value_counts()
     crowded = blocks.eq(counts.index[0]).to_numpy() if len(counts) else np.zeros(0, bool)
     has_inset = bool(crowded.sum() > MIN_CLUSTER and crowded.sum() < len(points))
-    windows = [_window(points)] + has_inset * [_window(points[crowded], widest=WIDEST_INSET)]
-    shapes = [_width_to_height(window) for window in windows]
+    windows = [window_around(points)] + has_inset * [
+        window_around(points[crowded], widest=WIDEST_INSET)
+    ]
+    shapes = [width_to_height(window) for window in windows]
     height = min(3.6, 8.5 / sum(shapes))
     figure, axes = plt.subplots(
         1, len(shapes), figsize=(height * sum(shapes) + 0.9 * len(shapes) + 0.8, height + 1.0),
@@ -56,14 +58,14 @@ def station_map(
     )  # fmt: skip
     colours = METRIC_COLOURS.get(metric) or _range(points[metric])
     for axis, window in zip(axes[0], windows, strict=True):
-        drawn = _points(axis, points, metric, colours)
-        _frame(axis, window)
+        drawn = draw_points(axis, points, metric=metric, colours=colours)
+        frame_map(axis, window)
     if has_inset:
         axes[0, 1].set_title(
             f"the {crowded.sum()} stations of the densest block", fontsize="medium"
         )
         _mark_window(axes[0, 0], windows[1])
-    extend = _beyond(points[metric], colours)
+    extend = beyond(points[metric], colours)
     figure.colorbar(drawn, ax=axes[0, -1], label=label(metric), extend=extend)
     figure.suptitle(title)
     return figure
@@ -75,7 +77,7 @@ def _range(values: pd.Series) -> dict[str, Any]:
     return {"cmap": "viridis_r", "vmin": 0.0, "vmax": top or 1.0}
 
 
-def _beyond(values: pd.Series, colours: dict[str, Any]) -> str:
+def beyond(values: pd.Series, colours: dict[str, Any]) -> str:
     """Which end of the colour bar wants an arrow because values lie beyond it."""
     below, above = values.min() < colours["vmin"], values.max() > colours["vmax"]
     return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
@@ -83,7 +85,8 @@ def _beyond(values: pd.Series, colours: dict[str, Any]) -> str:
     )
 
 
-def _points(axis: Axes, points: pd.DataFrame, metric: str, colours: dict[str, Any]):
+def draw_points(axis: Axes, points: pd.DataFrame, *, metric: str, colours: dict[str, Any]):
+    """Coloured dots where a column is known and hollow ones where it is not, in degrees."""
     known = points[metric].notna()
     axis.scatter(
         points.longitude[~known], points.latitude[~known], s=28, facecolor="none", edgecolor="0.5"
@@ -98,7 +101,9 @@ def _points(axis: Axes, points: pd.DataFrame, metric: str, colours: dict[str, An
     return drawn
 
 
-def _window(points: pd.DataFrame, *, widest: float = WIDEST) -> tuple[float, float, float, float]:
+def window_around(
+    points: pd.DataFrame, *, widest: float = WIDEST
+) -> tuple[float, float, float, float]:
     """Left, right, low and high degrees around points, no flatter or steeper than the limits."""
     if points.empty:
         return (-180.0, 180.0, -60.0, 75.0)
@@ -111,12 +116,14 @@ def _window(points: pd.DataFrame, *, widest: float = WIDEST) -> tuple[float, flo
     return (x - half_x, x + half_x, y - half_y, y + half_y)
 
 
-def _width_to_height(window: tuple[float, float, float, float]) -> float:
+def width_to_height(window: tuple[float, float, float, float]) -> float:
+    """The shape of a window on the ground."""
     left, right, low, high = window
     return float((right - left) * np.cos(np.radians((low + high) / 2)) / (high - low))
 
 
-def _frame(axis: Axes, window: tuple[float, float, float, float]) -> None:
+def frame_map(axis: Axes, window: tuple[float, float, float, float]) -> None:
+    """Limit a map to a window, a degree as long to the north as on the ground to the east."""
     left, right, low, high = window
     axis.set(xlim=(left, right), ylim=(low, high))
     axis.set_aspect(1 / np.cos(np.radians((low + high) / 2)))

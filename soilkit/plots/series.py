@@ -4,9 +4,19 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from soilkit.plots.style import MOISTURE, colours
+from soilkit.plots.style import (
+    COLOURS,
+    MOISTURE,
+    colours,
+    head,
+    names_of,
+    nothing,
+    panels,
+    wrapped,
+)
 
 GAP_DAYS = 15  # a line is not drawn across a longer gap
 
@@ -54,26 +64,57 @@ def _line(axis: Axes, rows: pd.DataFrame, *, label: str, colour: str) -> None:
 
 
 def density_scatter(predictions: pd.DataFrame, *, title: str = "") -> Figure:
-    """Predicted against observed moisture as counts of samples, one panel a model."""
-    known = predictions.dropna(subset=["observed_m3_m3"])
-    models = list(dict.fromkeys(known["model"].astype("str")))
-    n = max(len(models), 1)
-    figure, axes = plt.subplots(
-        1, n, figsize=(0.9 + 3.1 * n, 3.7), sharex=True, sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    top = float(known[["observed_m3_m3", "predicted_m3_m3"]].max().max()) if len(known) else 0.5
-    for axis, model in zip(axes[0], models, strict=False):
-        rows = known[known["model"] == model]
-        drawn = axis.hexbin(
-            rows["observed_m3_m3"], rows["predicted_m3_m3"], gridsize=40, bins="log", mincnt=1,
-            extent=(0, top, 0, top), cmap="viridis", linewidths=0.1,
-        )  # fmt: skip
-        axis.plot([0, top], [0, top], color="0.3", linewidth=0.8)
-        axis.set(aspect="equal", xlabel=f"observed [{MOISTURE}]")
-        axis.set_title(f"{model} (n = {len(rows):,})", fontsize="medium")
-    if models:
-        figure.colorbar(drawn, ax=axes[0, -1], label="samples [count]")
-    axes[0, 0].set_ylabel(f"predicted [{MOISTURE}]")
-    figure.suptitle(title, fontsize="medium")
+    """Predicted against observed moisture as counts of samples, one panel a model.
+
+    One logarithmic colour scale and one frame for all; the thin line is 1:1, the thick one the
+    least-squares line of predicted on observed, all samples pooled: it mixes places and times.
+
+    Parameters
+    ----------
+    predictions : predictions table, one or more models; rows without a finite pair are left out
+    """
+    values = ["observed_m3_m3", "predicted_m3_m3"]
+    known = predictions[np.isfinite(predictions[values].to_numpy(float)).all(axis=1)]
+    if known.empty:
+        return nothing(f"none of {len(predictions):,} rows has a finite pair", title=title)
+    names = names_of(known)
+    low, high = min(float(known[values].min().min()), 0.0), float(known[values].max().max())
+    models = list(dict.fromkeys(names))
+    figure, axes = panels(
+        len(models), columns=3, size=(3.1, 3.1), sharex=True, sharey=True, layout="compressed"
+    )
+    drawn = [
+        _density(axis, known[names == model], name=model, span=(low, max(high, low + 0.01)))
+        for axis, model in zip(axes, models, strict=True)
+    ]
+    scale = LogNorm(1, max(2.0, *(float(d.get_array().max()) for d in drawn)))
+    for one in drawn:
+        one.set_norm(scale)
+    figure.colorbar(drawn[-1], ax=axes, label="samples [count]", shrink=0.85, format="%g")
+    for axis in axes:
+        axis.set_xlabel(f"observed [{MOISTURE}]")
+        axis.tick_params(labelbottom=True)
+    for axis in axes[::3]:
+        axis.set_ylabel(f"predicted [{MOISTURE}]")
+    head(figure, title)
     return figure
+
+
+def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, float]):
+    """Hexagons of one model, the 1:1 line and the regression."""
+    x, y = rows["observed_m3_m3"].to_numpy(float), rows["predicted_m3_m3"].to_numpy(float)
+    drawn = axis.hexbin(x, y, gridsize=40, mincnt=1, extent=span * 2, cmap="viridis",
+                        linewidths=0.1)  # fmt: skip
+    axis.plot(span, span, color="0.3", linewidth=0.8)
+    words = "no line: too few or constant"
+    if len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0:
+        slope, intercept = np.polyfit(x, y, 1)
+        ends = np.array([x.min(), x.max()])
+        axis.plot(ends, intercept + slope * ends, color=COLOURS[1], linewidth=1.8)
+        words = f"y = {slope:.2f} x {'+' if intercept >= 0 else '−'} {abs(intercept):.3f}"
+        words += f"\npooled R = {np.corrcoef(x, y)[0, 1]:.2f}"
+    axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
+              color=COLOURS[1])  # fmt: skip
+    axis.set(aspect="equal", xlim=span, ylim=span)
+    axis.set_title(f"{wrapped(name, letters=30)} (n = {len(rows):,})", fontsize="medium")
+    return drawn

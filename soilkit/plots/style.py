@@ -1,14 +1,37 @@
 """Words, colours and units that every picture shares."""
 
+from collections.abc import Iterable, Sequence
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from soilkit.errors import ContractError
+from soilkit.strata import MIN_STATIONS
+
 MOISTURE = "m³ m⁻³"
 METRIC_LABELS = {
     "r": "correlation R [1]",
     "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]",
     "rmse_m3_m3": f"RMSE [{MOISTURE}]",
     "bias_m3_m3": f"bias, predicted − observed [{MOISTURE}]",
+    "spearman": "Spearman's R [1]",
+    "kge_2012": "Kling-Gupta efficiency (2012) [1]",
+    "kge_2009": "Kling-Gupta efficiency (2009) [1]",
+    "crps_m3_m3": f"CRPS [{MOISTURE}]",
+    "spread_m3_m3": f"predicted spread [{MOISTURE}]",
 }
 # Okabe and Ito's palette, told apart with any colour vision and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+FAINT = "0.6"  # of a class that is too small to judge
+GRID = "0.92"
+SMALL_NOTE = f"grey and * : fewer than {MIN_STATIONS} stations, too few to judge"
+TITLE_LETTERS, NAME_LETTERS = 105, 24
 
 
 def label(metric: str) -> str:
@@ -23,3 +46,103 @@ def label(metric: str) -> str:
 def colours(n: int) -> list[str]:
     """The first ``n`` colours, begun anew where they run out."""
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each name, no two alike for the first 49."""
+    n = len(COLOURS)
+    return {
+        name: {"color": COLOURS[i % n], "marker": MARKERS[(i + i // n) % n]}
+        for i, name in enumerate(names)
+    }
+
+
+def names_of(table: pd.DataFrame) -> pd.Series:
+    """The model of each row, with its split and state where the table has several of them."""
+    names = table["model"].astype("str")
+    for key in ("split", "state"):
+        if key in table.columns and table[key].astype("str").nunique() > 1:
+            names = names + ", " + table[key].astype("str")
+    return names
+
+
+def wrapped(name: str, *, letters: int = NAME_LETTERS) -> str:
+    """A long name on several lines."""
+    return fill(str(name), letters)
+
+
+def need(table: pd.DataFrame, columns: Iterable[str], *, maker: str) -> None:
+    """Raise ``ContractError`` unless the table has the columns that ``maker`` gives it."""
+    lacking = [name for name in columns if name not in table.columns]
+    if lacking:
+        raise ContractError(
+            f"This picture wants the table of {maker}; it lacks {', '.join(lacking)}, and has "
+            f"{', '.join(map(str, table.columns))}."
+        )
+
+
+def head(figure: Figure, title: str) -> None:
+    """A title above all panels, on several lines where it is long."""
+    figure.suptitle(fill(title, TITLE_LETTERS), fontsize="medium")
+
+
+def foot(figure: Figure, words: str) -> None:
+    """A note below all panels; it has the place of the figure's axis label."""
+    if words:
+        figure.supxlabel(words, fontsize="small", color="0.35", wrap=True)
+
+
+def quiet_grid(axis: Axes, which: str = "both") -> None:
+    """A pale grid behind everything."""
+    axis.grid(axis=which, color=GRID)  # type: ignore[arg-type]
+    axis.set_axisbelow(True)
+
+
+def whiskers(rows: pd.DataFrame, *, value: str = "value", ends: Sequence[str] = ("lower", "upper")):
+    """Distances from a value down and up to its interval, (2, row); NaN draws nothing."""
+    middle = rows[value].to_numpy(float)
+    low, high = (rows[name].to_numpy(float) for name in ends)
+    return np.clip([middle - low, high - middle], 0, None)
+
+
+def panels(
+    n: int, *, columns: int, size: tuple[float, float], aside: float = 0.0, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n`` panels, at most ``columns`` a row, ``size`` inches each.
+
+    ``aside`` inches are for a legend; panels of equal aspect want ``layout="compressed"``.
+    """
+    across = min(columns, max(n, 1))
+    down = -(-max(n, 1) // across)
+    shared = {"layout": "constrained"} | shared
+    figure, axes = plt.subplots(
+        down, across, figsize=(max(size[0] * across + aside, 5.0), size[1] * down + 0.6),
+        squeeze=False, **shared,
+    )  # fmt: skip
+    for axis in axes.ravel()[n:]:
+        axis.set_visible(False)
+    return figure, list(axes.ravel()[:n])
+
+
+def aside(figure: Figure, axis: Axes | None = None, *, title: str = "") -> None:
+    """A legend right of all panels, of what is named in one of them, each name once."""
+    axes = figure.axes if axis is None else [axis]
+    found = {
+        words: handle
+        for each in axes
+        for handle, words in zip(*each.get_legend_handles_labels(), strict=True)
+    }
+    if found:
+        figure.legend(
+            list(found.values()), list(found), loc="outside right center", fontsize="small",
+            title=title or None, title_fontsize="small",
+        )  # fmt: skip
+
+
+def nothing(why: str, *, title: str = "") -> Figure:
+    """A picture that says why there is none."""
+    figure, axis = plt.subplots(figsize=(8, 1.8), layout="constrained")
+    axis.text(0.5, 0.5, fill(f"Nothing to draw: {why}", 90), ha="center", va="center")
+    axis.set_axis_off()
+    head(figure, title)
+    return figure
