@@ -3,12 +3,36 @@
 The label belongs to the centre, so the centre never moves. No band needs special care when a chip
 turns: the radar's incidence angle, like backscatter and reflectance, is a number at a place and not
 a direction in the image. (A band that were an azimuth or an aspect would have to turn too.)
+
+A whole batch moves at once, on the device that holds it; the maps are drawn on the processor, so
+that a seed gives the same ones everywhere. A band that is NaN throughout (an absent source) stays
+so.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
+
+from soilkit.errors import ContractError
+
+LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
+
+
+def turning_px(crop_px: int) -> int:
+    """Side of the square to read so that a crop finds all of its ground however it turns, pixels.
+
+    sqrt(2) times the crop, to the nearest even number; shears reach a little further and are
+    continued by reflection.
+
+    Examples
+    --------
+    >>> [turning_px(side) for side in (64, 128, 256, 512)]
+    [90, 182, 362, 724]
+    """
+    return 2 * round(crop_px * math.sqrt(2) / 2)
 
 
 @dataclass(frozen=True)
@@ -47,6 +71,27 @@ class Augment:
     shear: float = 0.3
     max_rotation_deg: float = 180.0
     max_shear_deg: float = 9.0
+
+    @classmethod
+    def for_crop(cls, crop_px: int, **options: Any) -> "Augment":
+        """Augmentation to crops of so many pixels of 10 m; ``options`` are the other fields.
+
+        Raises
+        ------
+        ContractError
+            When the crop is no whole number of 160 m pixels.
+
+        Examples
+        --------
+        >>> Augment.for_crop(128).low_px
+        8
+        """
+        if crop_px < 1 or crop_px % LOW_PIXEL_RATIO:
+            raise ContractError(
+                f"A crop of {crop_px} pixels of 10 m is no whole number of 160 m pixels. Choose a "
+                f"multiple of {LOW_PIXEL_RATIO}, such as 64, 128, 256 or 512."
+            )
+        return cls(high_px=crop_px, low_px=crop_px // LOW_PIXEL_RATIO, **options)
 
     def __call__(
         self, high: torch.Tensor | None, low: torch.Tensor | None, *, generator: torch.Generator
@@ -111,9 +156,11 @@ def warp(images: torch.Tensor, matrices: torch.Tensor, *, size_px: int) -> torch
     tensor (B, band, size_px, size_px)
     """
     scale = size_px / images.shape[-1]  # the sampler counts in half sides, of output and of input
-    theta = functional.pad(matrices * scale, (0, 1)).to(images)  # (B, 2, 3), no shift
+    # Half precision could not tell neighbouring pixels' coordinates apart.
+    theta = functional.pad(matrices * scale, (0, 1)).to(images.device)  # (B, 2, 3), no shift
     shape = [len(images), images.shape[1], size_px, size_px]
     grid = functional.affine_grid(theta, shape, align_corners=False)
-    return functional.grid_sample(
-        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    moved = functional.grid_sample(
+        images.to(grid.dtype), grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
+    return moved.to(images.dtype)

@@ -1,7 +1,14 @@
 """Losses on soil moisture, each a function (predicted, observed) -> scalar."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch.nn import functional
+
+from soilkit.errors import UnknownNameError
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def huber(predicted: torch.Tensor, observed: torch.Tensor, *, delta: float = 0.4) -> torch.Tensor:
@@ -59,3 +66,27 @@ def mae(predicted: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
     tensor (), m3 m-3
     """
     return functional.l1_loss(predicted, observed)
+
+
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {"huber": huber, "mse": mse, "mae": mae}
+
+
+def by_name(name: str, *, delta: float = 0.4) -> Loss:
+    """The loss of a name, "huber", "mse" or "mae"; ``delta`` is Huber's alone.
+
+    Errors rarely pass Huber's delta, so its gradient is half that of "mse" and about |e| times that
+    of "mae": a learning rate that fits one loss need not fit another.
+
+    Raises
+    ------
+    UnknownNameError
+        With the names that there are.
+
+    Examples
+    --------
+    >>> by_name("mae")(torch.tensor([0.3]), torch.tensor([0.1]))
+    tensor(0.2000)
+    """
+    if name not in LOSSES:
+        raise UnknownNameError(f"No loss {name!r}; there are {', '.join(LOSSES)}. Name one.")
+    return partial(huber, delta=delta) if name == "huber" else LOSSES[name]

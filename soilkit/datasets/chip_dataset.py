@@ -8,16 +8,26 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
+from soilkit import sources
 from soilkit.chips import ChipStore
-from soilkit.datasets.inputs import Inputs, coarse_statistics, coarse_values
-from soilkit.datasets.layers import Layer, images
+from soilkit.datasets.inputs import (
+    Inputs,
+    coarse_band,
+    coarse_statistics,
+    coarse_values,
+    source_of,
+)
+from soilkit.datasets.layers import ABSENT, Images, chip_rows
 from soilkit.errors import ContractError
 
 PIXEL_RATIO = 16  # 160 m over 10 m
 
 
 class Batch(NamedTuple):
-    """(B, Chigh, row, col), (B, Clow, row, col), (B, Ccoarse), (B,) m3 m-3; None where not fed."""
+    """(B, Chigh, row, col), (B, Clow, row, col), (B, Ccoarse), (B,) m3 m-3; None where not fed.
+
+    A source that a sample lacks is NaN in all its channels.
+    """
 
     high: torch.Tensor | None
     low: torch.Tensor | None
@@ -38,22 +48,27 @@ class ChipDataset(Dataset):
     High and low hold the centre of each chip, normalised by the catalogue; what is unknown becomes
     0, the middle of the range. A crop never leaves the centre, where the label was measured.
 
+    An absent source is NaN in all of its channels, which a model with source dropout accepts.
+
     Parameters
     ----------
     samples : samples table, as ``chips.build`` returned it
     features : features table with the coarse columns, matched by sample_id; None without coarse
     store : open chip store
     inputs : Inputs
-    crop_px : int, pixels of 10 m a side; more than 256 leaves a margin for rotation
+    crop_px : int, pixels of 10 m a side; ``augment.turning_px`` gives a crop's margin for rotation
     statistics : from ``coarse_statistics`` of the *training* samples; None takes these samples
     cache : whether to keep packed crops in memory once read, for sets that fit
+    allow_missing : whether a sample with an empty ``<source>_scene``, or no coarse value, lacks the
+        source; else such samples are refused, and an unknown coarse value becomes its mean
+    withhold : sources that every sample lacks, whatever the tables hold; they are never read
 
     Raises
     ------
     SceneNotFoundError
-        When the store lacks a chip.
+        When the store lacks a chip that a sample names.
     ContractError
-        When the crop is larger than the chips, or a table lacks what is fed.
+        When the dataset lacks a source, by name; when the crop is larger than the chips.
     """
 
     def __init__(
@@ -66,16 +81,26 @@ class ChipDataset(Dataset):
         crop_px: int = 256,
         statistics: Mapping[str, Sequence[float]] | None = None,
         cache: bool = False,
+        allow_missing: bool = False,
+        withhold: Sequence[str] = (),
     ):
-        self.inputs, self.crop_px = inputs, crop_px
+        self.inputs, self.crop_px, self.withheld = inputs, crop_px, tuple(withhold)
+        _check_sources(samples, features, store=store, inputs=inputs.without(*withhold))
         self.sample_ids = samples["sample_id"].astype(str).to_numpy()
         self.moisture = samples["soil_moisture_m3_m3"].to_numpy(np.float32)
-        self._high = [Layer(store, s, samples, crop_px=crop_px) for s in inputs.high]
+        rows = {
+            source: np.full(len(samples), ABSENT)
+            if source in self.withheld
+            else chip_rows(store, source, samples, allow_missing=allow_missing)
+            for source in dict.fromkeys(source_of(e) for e in (*inputs.high, *inputs.low))
+        }
         low_px = 2 * -(-crop_px // (2 * PIXEL_RATIO))
-        self._low = [Layer(store, s, samples, crop_px=low_px) for s in inputs.low]
-        for layer in (*self._high, *self._low):
-            layer.keep = len(layer.rows) if cache else layer.keep
-        self.statistics, self._coarse = self._standardised(features, statistics)
+        self._high = Images(store, inputs.high, rows=rows, crop_px=crop_px, cache=cache)
+        self._low = Images(store, inputs.low, rows=rows, crop_px=low_px, cache=cache)
+        self.statistics, coarse = self._standardised(features, statistics)
+        self._coarse = coarse if allow_missing else np.nan_to_num(coarse)
+        self._coarse[:, [source_of(e) in self.withheld for e in inputs.coarse]] = np.nan
+        self._known = {source: found >= 0 for source, found in rows.items()}
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -89,7 +114,16 @@ class ChipDataset(Dataset):
         """A whole batch at once, each crop written straight into its place."""
         coarse = torch.from_numpy(self._coarse[indices]) if self.inputs.coarse else None
         moisture = torch.from_numpy(self.moisture[indices])
-        return Batch(images(self._high, indices), images(self._low, indices), coarse, moisture)
+        return Batch(self._high.batch(indices), self._low.batch(indices), coarse, moisture)
+
+    @property
+    def present(self) -> pd.DataFrame:
+        """Whether each sample has each source: sample_id and one column of bool a source."""
+        known = dict(self._known)
+        for entry, column in zip(self.inputs.coarse, self._coarse.T, strict=True):
+            source = source_of(entry)
+            known[source] = known.get(source, True) & np.isfinite(column)
+        return pd.DataFrame({"sample_id": self.sample_ids, **known})
 
     @property
     def normalisation(self) -> dict[str, Any]:
@@ -97,18 +131,41 @@ class ChipDataset(Dataset):
         return self.inputs.normalisation(self.statistics)
 
     def _standardised(self, features, statistics):
-        if not self.inputs.coarse:
-            return {}, np.empty((len(self), 0), np.float32)
+        """Statistics by coarse entry, and standardised scalars (sample, entry), NaN unknown."""
+        z = np.full((len(self), len(self.inputs.coarse)), np.nan, np.float32)
+        fed = self.inputs.without(*self.withheld)
+        if not fed.coarse:
+            return dict(statistics or {}), z
         table = _matched(features, self.sample_ids)
-        statistics = dict(statistics or coarse_statistics(table, self.inputs))
-        pairs = np.array([statistics[s] for s in self.inputs.coarse])  # (source, mean and std)
-        z = (coarse_values(table, self.inputs) - pairs[:, 0]) / pairs[:, 1]
-        return statistics, np.nan_to_num(z).astype(np.float32)
+        statistics = dict(statistics or coarse_statistics(table, fed))
+        pairs = np.array([statistics[entry] for entry in fed.coarse])  # (entry, mean and std)
+        columns = [self.inputs.coarse.index(entry) for entry in fed.coarse]
+        z[:, columns] = (coarse_values(table, fed) - pairs[:, 0]) / pairs[:, 1]
+        return statistics, z
+
+
+def _check_sources(samples, features, *, store, inputs: Inputs) -> None:
+    """Refuse a dataset that lacks a source, naming all of them and where they were looked for."""
+    lacking = []
+    for source in dict.fromkeys(source_of(e) for e in (*inputs.high, *inputs.low)):
+        if source not in store.sources:
+            lacking.append(f"{source} (the store has chips of {', '.join(store.sources)})")
+        elif f"{source}_scene" not in samples and not sources.get(source).is_static:
+            lacking.append(f"{source} (the samples have no column {source}_scene)")
+    columns = () if features is None else features.columns
+    for entry in inputs.coarse:
+        column = f"{source_of(entry)}_{coarse_band(entry).name}"
+        if column not in columns:
+            has = ", ".join(columns) or "not been handed"
+            lacking.append(f"{entry} (no column {column} in the features, which have {has})")
+    if lacking:
+        raise ContractError(
+            f"The dataset lacks {'; '.join(lacking)}. Build it with them, leave them out by "
+            "Inputs.without, or pass withhold= for a model with source dropout."
+        )
 
 
 def _matched(features, sample_ids) -> pd.DataFrame:
-    if features is None:
-        raise ContractError("Coarse inputs need a features table. Hand one, or Inputs(coarse=()).")
     rows = pd.Index(features["sample_id"].astype(str)).get_indexer(sample_ids)
     if (rows < 0).any():
         raise ContractError(

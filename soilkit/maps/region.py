@@ -8,7 +8,7 @@ import numpy as np
 from soilkit import sources
 from soilkit.chips.requests import Planner
 from soilkit.contracts import Archive, Chip
-from soilkit.datasets import Inputs
+from soilkit.datasets import Inputs, source_of
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
 
 
@@ -42,7 +42,8 @@ def region_chips(
         )
     planner = Planner(sample, stations, size_px=size_px, version=archive.version)
     requests = []
-    for name in (*inputs.high, *inputs.low):
+    names = dict.fromkeys(source_of(entry) for entry in (*inputs.high, *inputs.low))
+    for name in names:
         source = sources.get(name)
         requests += planner.requests(source, [band.name for band in source.bands])
     found = {}
@@ -53,7 +54,7 @@ def region_chips(
                 f"{answer.reason}. Choose another sample, or a smaller region."
             )
         found[request.source] = answer
-    return {name: found[name] for name in (*inputs.high, *inputs.low)}
+    return {name: found[name] for name in names}
 
 
 def stored_statistics(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from soilkit import sources
 from soilkit.contracts import Grid
-from soilkit.datasets import Inputs, coarse_values
+from soilkit.datasets import INDICES, Inputs, coarse_band, coarse_values, source_of
 from soilkit.errors import ContractError
 
 LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
@@ -74,8 +74,9 @@ def scene_from_layers(
     ContractError
         When a layer or a statistic is missing, or coarse rasters differ in shape.
     """
-    wanted = {*inputs.high, *inputs.low, *inputs.coarse}
-    missing = sorted(wanted - layers.keys()) + sorted(set(inputs.coarse) - set(statistics or {}))
+    missing = sorted(set(inputs.source_names) - layers.keys()) + sorted(
+        set(inputs.coarse) - set(statistics or {})
+    )
     if missing:
         raise ContractError(
             f"The scene lacks {', '.join(missing)} (a layer, or a coarse source's mean and std); "
@@ -87,20 +88,39 @@ def scene_from_layers(
 
 def _images(layers: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
     found = []
-    for name in names:
-        have = [band.name for band in sources.get(name).bands]
-        for band in Inputs.bands(name):
-            values = np.asarray(layers[name][have.index(band)], dtype=np.float64)
-            rule = sources.get(name).band(band).normalisation
-            found.append((values if rule is None else rule(values)).astype(np.float32))
+    for entry in names:
+        source = source_of(entry)
+        for band in Inputs.bands(entry):
+            found.append(_channel(layers[source], source, band=band).astype(np.float32))
     return np.stack(found) if found else None  # (band, row, col)
+
+
+def _channel(layer: np.ndarray, source: str, *, band: str) -> np.ndarray:
+    """One channel of a source's stored values, (row, col): a band normalised, or an index."""
+    bands = sources.get(source).bands
+    have = [b.name for b in bands]
+    index = INDICES.get(source, {}).get(band)
+    if index is not None:
+        places = [have.index(b) for b in index.bands]
+        return index(*(layer[p] * bands[p].scale + bands[p].offset for p in places))
+    values = np.asarray(layer[have.index(band)], dtype=np.float64)
+    rule = sources.get(source).band(band).normalisation
+    return values if rule is None else rule(values)
+
+
+def _scalar(layers, entry: str) -> np.ndarray:
+    """One coarse entry, (row, col) or one number."""
+    values = np.asarray(layers[source_of(entry)], dtype=float)
+    if values.ndim < 3:
+        return values
+    have = [band.name for band in sources.get(source_of(entry)).bands]
+    return values[have.index(coarse_band(entry).name)]
 
 
 def _coarse(layers, inputs: Inputs, statistics) -> np.ndarray | None:
     if not inputs.coarse:
         return None
-    rasters = [np.asarray(layers[name], dtype=float) for name in inputs.coarse]
-    rasters = [r[0] if r.ndim == 3 else r for r in rasters]
+    rasters = [_scalar(layers, entry) for entry in inputs.coarse]
     if len({r.shape for r in rasters}) > 1:
         raise ContractError(
             f"The coarse layers have shapes {', '.join(str(r.shape) for r in rasters)}. "
