@@ -60,6 +60,16 @@ def test_places_may_stand_in_the_predictions_file(tmp_path):
     assert notes.loc["unknown place", "stations"] == "A"
 
 
+def test_our_own_tables_are_lists_too():
+    """station_id beside station, as in every stations table, is clear; lat beside latitude no."""
+    own, _ = read_stations_list(listed(), predictions())
+    assert {"station_id", "station"} <= set(own.columns)
+    stations, notes = read(own, predictions())
+    assert stations["latitude"].tolist() == [35.5, 47.0] and notes.empty
+    with pytest.raises(ContractError, match="latitude may be any of lat, latitude"):
+        read(listed(latitude=1.0), predictions())
+
+
 def test_nothing_known_is_said():
     """No list, or one without coordinates: NaN places, a note with the stations' number."""
     for source in (None, rows()):

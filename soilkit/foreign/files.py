@@ -178,6 +178,9 @@ def locate(have, columns: Mapping[str, str], *, of: Quantities = PREDICTED) -> d
         found = [c for c in have if c.lower() in of.spellings[quantity] and c not in taken]
         if quantity in places or not found:
             continue
+        own = of.spellings[quantity][0]
+        if "_" in own and own in found:  # our contract's name, with its unit or "id", is no doubt
+            found = [own]
         if len(found) > 1:
             raise ContractError(
                 f"{quantity} may be any of {', '.join(found)}: "

@@ -65,15 +65,15 @@ def read_stations_list(
     stations["station"] = stations["station_id"].str.split("__").str[-1]
     listed = pd.DataFrame(columns=["key", *LISTED.values()])
     if path is not None:
-        listed = _listed(path, columns or {}, decimal=decimal, notes=notes)
-    stations = _joined(stations, listed)
+        listed = _listed(path, columns or {}, decimal=decimal)
+    stations = _joined(stations, listed, notes)
     _note_unknown(stations, listed, notes)
     contracts.check(stations, contracts.STATIONS)
     return stations, notes.table()
 
 
-def _listed(path, columns, *, decimal, notes):
-    """One row a name (``key``), with what is known there."""
+def _listed(path, columns, *, decimal):
+    """Each row under each of its names (``key``), with what it says."""
     if not isinstance(path, pd.DataFrame) and _is_archive(Path(path)):
         known = insitu.read_stations(path, without_coordinates="drop", progress=False)
         named = [known.assign(key=known[name]) for name in ("sensor_id", "station_id")]
@@ -83,8 +83,7 @@ def _listed(path, columns, *, decimal, notes):
         _refuse_no_places(known, places, names)
         named = [known.assign(key=key) for key in names]
     listed = pd.concat(named, ignore_index=True)[["key", *LISTED.values()]]
-    listed = listed[listed["key"] != ""].drop_duplicates()
-    return _one_row_each(listed, notes)
+    return listed[listed["key"] != ""].drop_duplicates()
 
 
 def _is_archive(path):
@@ -109,7 +108,7 @@ def _known(table, places, *, decimal):
     text = {q: values.identifiers(_column(table, places[q])) for q in NAMES if q in places}
     names = [text[q] for q in ("sensor", "station") if q in text]
     if "network" in text and "station" in text:
-        whole = (text["network"] != "") & (text["station"] != "")
+        whole = (text["network"] != "") & ~text["station"].str.contains("__", regex=False)
         names.append((text["network"] + "__" + text["station"]).where(whole, ""))
     known["longitude"] -= 360.0 * (known["longitude"] > 180)
     nowhere = (known[PLACE] == 0).all(axis=1) | known[PLACE].isna().any(axis=1)
@@ -139,7 +138,7 @@ def _refuse_no_places(known, places, names):
 
 
 def _one_row_each(listed, notes):
-    """One row a key; where the rows of a key disagree, the value is unknown, and noted."""
+    """One row a key (the index); where its rows disagree, the value is unknown, and noted."""
     groups = listed.groupby("key", sort=False)
     found = groups.first()  # the first that is not missing
     texts = listed[CLASSES].replace("", None)
@@ -155,27 +154,27 @@ def _one_row_each(listed, notes):
             "several values", "rows of the list disagree: taken as unknown", column=column,
             stations=found.index[wrong],
         )  # fmt: skip
-    return found.reset_index()
+    return found
 
 
-def _joined(stations, listed):
-    """The stations with the first row of the list that bears one of their names."""
-    rows = pd.Series(listed.index, index=listed["key"].astype("str"))
-    found = stations["sensor_id"].map(rows)
+def _joined(stations, listed, notes):
+    """The stations with what the list says under the first of their names that it knows."""
+    known = set(listed["key"])
+    found = stations["sensor_id"].where(stations["sensor_id"].isin(known))
     for name in (stations["station_id"], stations["network"] + "__" + stations["station_id"]):
-        found = found.fillna(name.map(rows))
-    stations["listed"] = found.notna()
+        found = found.fillna(name.where(name.isin(known)))
+    rows = _one_row_each(listed[listed["key"].isin(found)], notes).reindex(found)
     for name in LISTED.values():
-        told = pd.Series(listed[name].reindex(found).to_numpy(), dtype=object)
+        told = pd.Series(rows[name].to_numpy(), dtype=object)
         stations[name] = told.fillna("").astype(str) if name in CLASSES else told.astype(float)
-    return stations
+    return stations.assign(listed=found.notna())
 
 
 def _note_unknown(stations, listed, notes):
     """Stations that the list lacks, and stations that it does not place."""
     absent, placed = ~stations.pop("listed"), stations["latitude"].notna()
     if absent.any() and len(listed):
-        some = ", ".join(listed["key"].head(3))
+        some = ", ".join(listed["key"].drop_duplicates().head(3))
         notes.add(
             "not in the list", f"the list has {some}, ...: write the names alike",
             stations=stations.loc[absent, "station_id"],

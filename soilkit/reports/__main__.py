@@ -21,6 +21,7 @@ SYNTHETIC = Book(
         Section("20_train_xception_fusion"),
         Section("24_tabular_baselines"),
         Section("31_evaluate_by_stratum"),
+        Section("35_bring_your_own_predictions"),
         Section("40_map_a_region", {"n_stations": 120}),
     ),
 )

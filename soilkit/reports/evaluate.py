@@ -1,0 +1,130 @@
+"""``python -m soilkit.reports.evaluate table.csv --units "m3 m-3" --out reports/mine``.
+
+Anybody's predictions, a SMAP product or a colleague's csv, evaluated into one page that opens with
+no network. Exit codes: 0 the report stands; 2 the table, the list or an argument is wrong, in one
+sentence; 1 the evaluation itself failed.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from papermill import PapermillExecutionError
+
+from soilkit import errors
+from soilkit.errors import ParameterError, SoilkitError
+from soilkit.reports.foreign import evaluate_table, failure
+
+PAIRS: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "OURS=THEIRS"}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "predictions": {"help": "csv or parquet: station, time, observed, predicted are enough"},
+    "--units": {
+        "nargs": "+", "required": True, "metavar": "UNIT",
+        "help": "'m3 m-3', '%%' or 'mm in 50 mm'; or observed=... predicted=...",
+    },
+    "--out": {"type": Path, "required": True, "metavar": "FOLDER", "help": "of the report"},
+    "--stations": {
+        "metavar": "LIST",
+        "help": "csv or parquet of stations, or an ISMN zip; else columns of the table itself",
+    },
+    "--columns": PAIRS | {"help": "station=site observed=sm_obs model==smap (== a constant)"},
+    "--station-columns": PAIRS | {"help": "the same for the list of stations: latitude=y"},
+    "--timezone": {"help": "zone of naive times: UTC, America/Chicago, Etc/GMT+6"},
+    "--duplicates": {
+        "choices": ("refuse", "first", "last", "mean"), "default": "refuse",
+        "help": "which row of a sensor and time counts",
+    },
+    "--decimal": {"choices": (".", ","), "default": "."},
+    "--name": {"help": "what the data are called, on every figure; by default as the file"},
+    "--main": {"default": "", "help": "the model in the foreground; by default the first"},
+    "--training": {
+        "default": "", "metavar": "PARQUET",
+        "help": "sample_id, fold or split, and predictors of the samples the model trained on",
+    },
+    "--seed": {"type": int, "default": 0, "help": "of the resampling"},
+    "--min-samples": {"type": int, "help": "a sensor with fewer has no score"},
+    "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
+}  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="python -m soilkit.reports.evaluate",
+        usage="%(prog)s predictions --units UNIT [UNIT ...] --out FOLDER [more, see --help]",
+        description="Evaluate anybody's predictions table into one page that opens offline.",
+        epilog="Example: python -m soilkit.reports.evaluate smap.csv --units observed='m3 m-3' "
+        "predicted='mm in 50 mm' --timezone UTC --out reports/smap --name 'SMAP, my sites'",
+    )
+    for flag, details in ARGUMENTS.items():
+        made.add_argument(flag, **details)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build one report; a wrong table or argument ends with one sentence and the code 2."""
+    command = parser()
+    options = command.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        page = evaluate_table(options.predictions, options.out, **_arguments(options))
+    except PapermillExecutionError as error:
+        name, words = failure(error)
+        code = 2 if issubclass(getattr(errors, name, Exception), SoilkitError) else 1
+        command.exit(code, f"error: the evaluation stopped: {name}: {words}\n")
+    except (SoilkitError, OSError) as error:
+        command.exit(2, f"error: {' '.join(str(error).split())}\n")
+    sys.stdout.write(f"{page}\n")
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    by_column = any("=" in text for text in options.units)
+    units = pairs(options.units, option="--units") if by_column else " ".join(options.units)
+    reading = {
+        "units": units,
+        "columns": pairs(options.columns, option="--columns"),
+        "station_columns": pairs(options.station_columns, option="--station-columns"),
+        "timezone": options.timezone,
+        "duplicates": options.duplicates,
+        "decimal": options.decimal,
+    }
+    training = str(Path(options.training).resolve()) if options.training else ""
+    told = {
+        "archive": options.name, "main": options.main or None, "training": training or None,
+        "seed": options.seed, "min_samples": options.min_samples,
+    }  # fmt: skip
+    return {
+        "reading": reading,
+        "stations": options.stations,
+        "parameters": {name: value for name, value in told.items() if value is not None},
+        "notebook": options.notebook,
+    }
+
+
+def pairs(texts: Sequence[str], *, option: str) -> dict[str, str]:
+    """``{"observed": "sm_obs"}`` of ``["observed=sm_obs"]``; only the first "=" parts.
+
+    Raises
+    ------
+    ParameterError
+        For a text without "=", and for a name that stands twice.
+
+    Examples
+    --------
+    >>> pairs(["station=site", "model==smap"], option="--columns")
+    {'station': 'site', 'model': '=smap'}
+    """
+    bare = [text for text in texts if "=" not in text]
+    if bare:
+        raise ParameterError(f"{option} takes pairs such as observed=sm_obs, found {bare[0]!r}.")
+    found = dict(text.split("=", 1) for text in texts)
+    if len(found) < len(texts):
+        raise ParameterError(f"{option} names a quantity twice: {' '.join(texts)}.")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Anybody's predictions table as the evaluation report of notebook 31."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import soilkit
+from soilkit import foreign
+from soilkit.errors import ContractError, ParameterError
+from soilkit.metrics.stations import MIN_SAMPLES
+from soilkit.reports import runner
+from soilkit.reports.stamp import as_csv, write_whole
+
+LOG = logging.getLogger(__name__)
+EVALUATION = "31_evaluate_by_stratum.ipynb"
+SHARED = ("station", "sensor", "network")  # columns that a list of stations may share
+
+
+def evaluate_table(
+    predictions: str | Path | pd.DataFrame,
+    out_dir: str | Path,
+    *,
+    reading: Mapping[str, Any],
+    stations: str | Path | pd.DataFrame | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    notebook: str | Path | None = None,
+) -> Path:
+    """Read a predictions table, and run the evaluation notebook on it into one offline page.
+
+    ``out_dir/work`` receives ``predictions.parquet``, ``stations.parquet`` and ``notes.csv`` of
+    those contracts, ``out_dir`` the page and the scores beside it.
+
+    Parameters
+    ----------
+    predictions : as in ``foreign.read_predictions``
+    out_dir : folder of the report
+    reading : arguments of ``foreign.read_predictions``: ``{"units": "m3 m-3", ...}``; and
+        ``station_columns``, the ``columns`` of ``foreign.read_stations_list``
+    stations : as in ``foreign.read_stations_list``; None: columns of the predictions table itself,
+        if it has any
+    parameters : of the notebook, such as ``archive`` (the data's name, on every figure; by default
+        that of the file), ``main``, ``training``, ``seed``, ``min_samples``
+    notebook : path of notebook 31; by default in the folder ``notebooks`` beside the package
+
+    Returns
+    -------
+    path of the HTML file
+
+    Raises
+    ------
+    SoilkitError
+        For a table or a list that cannot be read, a model that it lacks, too few samples, or an
+        unknown parameter; before anything runs.
+    papermill.PapermillExecutionError
+        If the notebook fails.
+    """
+    page = Path(notebook) if notebook else notebook_folder() / EVALUATION
+    told = dict(parameters or {})
+    if isinstance(predictions, str | Path):
+        told.setdefault("archive", Path(predictions).name.split(".")[0])
+    work = Path(out_dir).resolve() / "work"
+    names = {"predictions": "predictions.parquet", "stations": "stations.parquet"}
+    paths = {name: str(work / file) for name, file in (names | {"notes": "notes.csv"}).items()}
+    if not page.is_file():
+        raise ParameterError(
+            f"No evaluation notebook at {page}. It comes with soilkit's repository, not with an "
+            "installed package: clone the repository and pass its path (--notebook)."
+        )
+    runner.check_parameters(page, told | paths)
+    if told.get("training") and not Path(told["training"]).is_file():
+        raise ParameterError(f"No table of training samples at {told['training']}.")
+    table, places, notes = _read(predictions, stations, reading)
+    _refuse_too_few(table, told)
+    work.mkdir(parents=True, exist_ok=True)
+    for part, name in ((table, "predictions"), (places, "stations")):
+        _write(Path(paths[name]), part.to_parquet)
+    write_whole(Path(paths["notes"]), as_csv(notes))
+    return runner.run(page, told | paths, out_dir)
+
+
+def notebook_folder() -> Path:
+    """The folder ``notebooks`` of the repository that this package belongs to."""
+    return Path(soilkit.__file__).resolve().parents[1] / "notebooks"
+
+
+def _read(predictions, stations, reading):
+    """Predictions and stations of their contracts, and what was noted about either."""
+    options = dict(reading)
+    columns, own = options.get("columns") or {}, dict(options.pop("station_columns", None) or {})
+    table, notes = foreign.read_predictions(predictions, **options)
+    for line in notes.itertuples():
+        LOG.info("%s %s: %d rows, %s", line.status, line.column, line.n_rows, line.detail)
+    if stations is None:  # the places may stand in the table itself, under the same names
+        stations = predictions
+        own = {name: columns[name] for name in SHARED if name in columns} | own
+    decimal = {"decimal": options["decimal"]} if "decimal" in options else {}
+    places, more = foreign.read_stations_list(stations, table, columns=own, **decimal)
+    for line in more.itertuples():
+        LOG.warning("%s: %d stations, %s", line.status, line.n_stations, line.detail)
+    return table, places, pd.concat([notes, more], ignore_index=True)
+
+
+def _refuse_too_few(table, told):
+    """A table in which nothing can be scored has no report."""
+    main, wanted = told.get("main") or "", told.get("min_samples", MIN_SAMPLES)
+    models = list(table["model"].cat.categories)
+    if main and main not in models:
+        raise ContractError(f"main is {main!r}, and the models are {', '.join(models)}.")
+    pair = np.isfinite(table["observed_m3_m3"]) & np.isfinite(table["predicted_m3_m3"])
+    rows = table[pair & (table["model"] == main if main else True)]
+    n = rows.groupby(["model", "split", "sensor_id"], observed=True).size()
+    if n.max() < wanted or n.empty:
+        raise ContractError(
+            f"No sensor has {wanted} pairs of observed and predicted values; the best of "
+            f"{table['sensor_id'].nunique()} has {0 if n.empty else n.max()}. Give a longer table, "
+            "or lower min_samples."
+        )
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def failure(error: Any) -> tuple[str, str]:
+    """The name and the first line of what a notebook's cell raised."""
+    return error.ename, str(error.evalue).strip().split("\n")[0]
