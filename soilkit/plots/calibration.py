@@ -91,7 +91,7 @@ def _histogram(axis: Axes, bars, *, name: str, colour: str) -> None:
         axis.text(0.5, 0.5, f"no sensor with\n{MIN_SAMPLES} usable rows", ha="center",
                   transform=axis.transAxes)  # fmt: skip
     axis.set(xlim=(0, 1), ylim=(0, None))
-    axis.set_title(f"{style.wrapped(name, letters=30)}\n{words}", fontsize="medium")
+    axis.set_title(f"{style.wrapped(name, letters=28, lines=2)}\n{words}", fontsize="medium")
 
 
 def reliability_lines(table: pd.DataFrame, *, kind: str = "interval", title: str = "") -> Figure:
@@ -111,7 +111,7 @@ def reliability_lines(table: pd.DataFrame, *, kind: str = "interval", title: str
     by = _class_column(rows)
     classes = list(dict.fromkeys(rows[by].astype("str"))) if by else [""]
     names = style.names_of(rows)
-    looks = style.looks(list(dict.fromkeys(names)))
+    looks = _legend_of(style.looks(list(dict.fromkeys(names))), rows, names=names)
     size = (2.7, 2.7) if by else (4.6, 4.6)
     figure, axes = style.panels(
         len(classes), columns=3, size=size, aside=2.2, sharex=True, sharey=True, layout="compressed"
@@ -138,13 +138,22 @@ def _reliability(axis: Axes, rows, *, names, looks) -> None:
         n = one["n_stations"].max() if len(one) else 0
         axis.errorbar(
             one["nominal"] + 0.004 * i, one["observed"], yerr=style.whiskers(one, value="observed"),
-            capsize=2.5, markersize=5, linewidth=1.2, alpha=1.0 if n >= MIN_STATIONS else 0.4,
-            label=style.wrapped(name) if n >= MIN_STATIONS else None, **look,
+            capsize=2.5, markersize=5, linewidth=1.2, **look,
+            alpha=1.0 if n >= MIN_STATIONS else 0.4,
         )  # fmt: skip
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     for each in (axis.xaxis, axis.yaxis):
         each.set_major_formatter(PercentFormatter(1, symbol=None))
     style.quiet_grid(axis)
+
+
+def _legend_of(looks, rows, *, names) -> dict:
+    """Looks with the name of each model, marked where all its stations are fewer than five."""
+    most = rows["n_stations"].groupby(names).max()
+    return {
+        name: look | {"label": style.wrapped(mark_small([name], [most[name]])[0])}
+        for name, look in looks.items()
+    }
 
 
 def _class_column(table: pd.DataFrame) -> str | None:
@@ -178,9 +187,11 @@ def coverage_dots(table: pd.DataFrame, *, nominal: float = 0.9, title: str = "")
     classes, names = list(dict.fromkeys(of)), style.names_of(rows)
     counts = rows["n_stations"].groupby(of).max().reindex(classes)
     looks = style.looks(list(dict.fromkeys(names)))
-    figure, (axis,) = style.panels(1, columns=1, size=(7, 1.2 + 0.36 * len(classes)), aside=2)
+    figure, (axis,) = style.panels(
+        1, columns=1, size=(7, 1.2 + max(0.36, 0.11 * len(looks)) * len(classes)), aside=2
+    )
     for i, (name, look) in enumerate(looks.items()):
-        shift = 0.24 * (i - (len(looks) - 1) / 2) * min(1, 3 / len(looks))
+        shift = 0.72 / max(len(looks), 3) * (i - (len(looks) - 1) / 2)
         _dots(axis, rows[names == name], of=of, look=look, shift=shift, classes=classes)
     axis.axvline(
         nominal, color="0.3", linewidth=0.9, linestyle="--", label=f"nominal {nominal:.0%}"

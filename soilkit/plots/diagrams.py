@@ -111,7 +111,7 @@ def _rims(axis, rim: float, lowest: float) -> None:
             last = np.flatnonzero(seen)[seen.sum() // 2]
             axis.text(angle[last], far[last], f"{radius:g}", color="#8A6A35", fontsize="small",
                       ha="center", va="center", backgroundcolor="white", zorder=1.5)  # fmt: skip
-    axis.set_xlabel("standard deviation, predicted / observed [1]")
+    axis.set_xlabel("standard deviation, predicted / observed [1]", labelpad=16)
     middle = np.arccos(max(lowest, 0.0) if lowest == 0 else lowest) / 2
     axis.text(middle, 1.17 * rim, "correlation R [1]", ha="center", va="center",
               rotation=np.degrees(middle) - 90)  # fmt: skip
@@ -190,7 +190,7 @@ def _target(axis: Axes, rows: pd.DataFrame, *, reach: float, look: Mapping[str, 
     axis.axvline(0, color="0.35", linewidth=0.8)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     n, beyond = rows["station_id"].nunique(), int((np.maximum(abs(x), abs(y)) > reach).sum())
-    name = style.wrapped(mark_small([rows["name"].iloc[0]], [n])[0], letters=32)
+    name = style.wrapped(mark_small([rows["name"].iloc[0]], [n])[0], letters=28, lines=2)
     axis.set_title(
         f"{name}\n{n} stations{f', {beyond} beyond' if beyond else ''}", fontsize="medium"
     )

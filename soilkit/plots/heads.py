@@ -83,9 +83,9 @@ def _letters(axis: Axes, words, *, share, middle: float, pale) -> None:
 
 
 def _names(axis: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    axis.set_xticks(range(len(columns)), [style.wrapped(n, letters=14) for n in columns],
+    axis.set_xticks(range(len(columns)), [style.wrapped(n, letters=16, lines=2) for n in columns],
                     rotation=30, ha="right", rotation_mode="anchor", fontsize="small")  # fmt: skip
-    axis.set_yticks(range(len(rows)), [style.wrapped(n, letters=26) for n in rows],
+    axis.set_yticks(range(len(rows)), [style.wrapped(n, letters=26, lines=2) for n in rows],
                     fontsize="small")  # fmt: skip
     axis.tick_params(length=0, labelbottom=True)
 

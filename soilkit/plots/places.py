@@ -127,6 +127,7 @@ def frame_map(axis: Axes, window: tuple[float, float, float, float]) -> None:
     left, right, low, high = window
     axis.set(xlim=(left, right), ylim=(low, high))
     axis.set_aspect(1 / np.cos(np.radians((low + high) / 2)))
+    axis.ticklabel_format(useOffset=False)
     axis.locator_params(axis="x", nbins=4, steps=[1, 2, 5, 10])
     axis.locator_params(axis="y", nbins=7)
 

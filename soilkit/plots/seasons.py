@@ -69,9 +69,11 @@ def _panel(axis: Axes, rows, *, looks, seasons) -> None:
         jitter = rng.uniform(-0.22, 0.22, len(one)) / len(looks)
         axis.scatter(at + jitter, one["value"], s=9, alpha=0.35, c=colour, linewidth=0)
         mean = one.groupby("season")["value"].mean().reindex(seasons).to_numpy(float)
-        axis.plot(np.arange(len(seasons)) + _place(i, len(looks)), mean, linestyle="",
-                  markersize=7, markeredgecolor="black", label=style.wrapped(name), **look,
-                  zorder=4)  # fmt: skip
+        x, few = np.arange(len(seasons)) + _place(i, len(looks)), np.array(n) < MIN_STATIONS
+        for pale, ink in ((False, look), (True, look | {"color": style.FAINT})):
+            words = style.wrapped(name) if pale == few.all() else None
+            axis.plot(x[few == pale], mean[few == pale], linestyle="", markersize=7, **ink,
+                      markeredgecolor="black", label=words, zorder=4)  # fmt: skip
     stars = mark_small(seasons, n)
     axis.set_xticks(range(len(seasons)), [f"{s}\n({k})" for s, k in zip(stars, n, strict=True)])
     for text, k in zip(axis.get_xticklabels(), n, strict=True):

@@ -116,5 +116,5 @@ def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, fl
     axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
               color=COLOURS[1])  # fmt: skip
     axis.set(aspect="equal", xlim=span, ylim=span)
-    axis.set_title(f"{wrapped(name, letters=30)} (n = {len(rows):,})", fontsize="medium")
+    axis.set_title(f"{wrapped(name, letters=28, lines=2)} (n = {len(rows):,})", fontsize="medium")
     return drawn

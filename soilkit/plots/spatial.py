@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from soilkit.plots import style
 from soilkit.plots.series import GAP_DAYS
+from soilkit.strata import mark_small
 
 PART_LOOKS: dict[str, dict[str, Any]] = {
     "all": {"color": "black", "linewidth": 1.6, "marker": "."},
@@ -53,18 +54,26 @@ def spatial_skill(
     for axis, model in zip(axes, models, strict=True):
         for key, table in tables.items():
             _dates(axis, table[names[key] == model].sort_values("date"), key=key, metric=metric)
-        axis.set_title(f"{model}, across the stations of each date", loc="left", fontsize="medium")
+        axis.set_title(
+            f"{style.wrapped(model, letters=56, lines=1)}, across the stations of each date",
+            loc="left",
+            fontsize="medium",
+        )
         if metric != "r":
             axis.axhline(0, color="0.4", linewidth=0.8)
         style.quiet_grid(axis)
-    locator = AutoDateLocator()
-    axes[-1].xaxis.set_major_locator(locator)
-    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes[-1].set_xlabel("date [UTC]")
+    _date_axis(axes[-1])
     figure.supylabel(style.label(metric), fontsize="medium")
     style.aside(figure)
     style.head(figure, title)
     return figure
+
+
+def _date_axis(axis: Axes) -> None:
+    locator = AutoDateLocator()
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axis.set_xlabel("date [UTC]")
 
 
 def _dates(axis: Axes, rows: pd.DataFrame, *, key: str, metric: str) -> None:
@@ -107,6 +116,27 @@ def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
     names = list(wide.index)
     size = (3.9, 1.1 + 0.45 * len(names))
     figure, (left, right) = style.panels(2, columns=2, size=size, aside=2, sharey=True)
+    _squares(left, wide, names=names)
+    _correlations(right, rows, names=names)
+    counts = rows.groupby("name", sort=False)["n_stations"].max()
+    left.set_yticks(
+        range(len(names)),
+        [
+            f"{style.wrapped(mark_small([n], [counts[n]])[0], lines=2)} ({counts[n]:.0f})"
+            for n in names
+        ],
+    )
+    left.set_ylabel("model (stations)")
+    left.set_ylim(len(names) - 0.5, -0.5)
+    for axis in (left, right):
+        style.quiet_grid(axis, "x")
+    style.aside(figure)
+    style.head(figure, title)
+    return figure
+
+
+def _squares(left: Axes, wide: pd.DataFrame, *, names: list[str]) -> None:
+    """Bars of the parts, in 1e-4, and the RMSE at their end."""
     start = np.zeros(len(names))
     shades = (style.COLOURS[4], style.COLOURS[1], style.COLOURS[0])
     for metric, words, colour in zip(SQUARES, SQUARE_WORDS, shades, strict=True):
@@ -117,16 +147,6 @@ def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
         left.text(start[i], i, f" RMSE {rmse:.3f}", va="center", fontsize="small")
     left.set_xlim(0, 1.5 * max(float(np.nanmax(start)), 1e-6))
     left.set_xlabel(f"mean square error [10⁻⁴ ({style.MOISTURE})²]")
-    _correlations(right, rows, names=names)
-    counts = rows.groupby("name", sort=False)["n_stations"].max()
-    left.set_yticks(range(len(names)), [f"{style.wrapped(n)} ({counts[n]:.0f})" for n in names])
-    left.set_ylabel("model (stations)")
-    left.set_ylim(len(names) - 0.5, -0.5)
-    for axis in (left, right):
-        style.quiet_grid(axis, "x")
-    style.aside(figure)
-    style.head(figure, title)
-    return figure
 
 
 def _correlations(axis: Axes, rows: pd.DataFrame, *, names: list[str]) -> None:

@@ -106,7 +106,7 @@ def _unit(metric: str) -> str:
 def _winner(values: pd.Series, metric: str, *, models: tuple[str, str]) -> str:
     """At how many stations the first model is the better one."""
     known = values.dropna() * (1 if metric in HIGHER_IS_BETTER else -1)
-    a, b = (style.wrapped(model, letters=38) for model in models)
+    a, b = (style.wrapped(model, letters=36, lines=2) for model in models)
     return (
         f"{a}\nminus {b}\nblue, the first is better: {(known > 0).sum()} of {len(known)} stations"
     )

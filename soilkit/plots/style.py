@@ -31,7 +31,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FAINT = "0.6"  # of a class that is too small to judge
 GRID = "0.92"
 SMALL_NOTE = f"grey and * : fewer than {MIN_STATIONS} stations, too few to judge"
-TITLE_LETTERS, NAME_LETTERS = 105, 24
+LETTERS_AN_INCH, NAME_LETTERS, NAME_LINES = 12, 24, 3
 
 
 def label(metric: str) -> str:
@@ -66,9 +66,19 @@ def names_of(table: pd.DataFrame) -> pd.Series:
     return names
 
 
-def wrapped(name: str, *, letters: int = NAME_LETTERS) -> str:
-    """A long name on several lines."""
-    return fill(str(name), letters)
+def wrapped(name: str, *, letters: int = NAME_LETTERS, lines: int = NAME_LINES) -> str:
+    """A long name on about ``lines`` lines; what is longer yet loses its middle.
+
+    Examples
+    --------
+    >>> wrapped("forest of radar, optics and SMAP, third edition", letters=20, lines=1)
+    'forest of ra…tion'
+    """
+    text, most = str(name), int(0.85 * letters * lines)
+    if len(text) > letters * lines:
+        tail = most // 4
+        text = f"{text[: most - tail - 1]}…{text[-tail:]}"
+    return fill(text, letters)
 
 
 def need(table: pd.DataFrame, columns: Iterable[str], *, maker: str) -> None:
@@ -83,7 +93,8 @@ def need(table: pd.DataFrame, columns: Iterable[str], *, maker: str) -> None:
 
 def head(figure: Figure, title: str) -> None:
     """A title above all panels, on several lines where it is long."""
-    figure.suptitle(fill(title, TITLE_LETTERS), fontsize="medium")
+    letters = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
+    figure.suptitle(fill(title, letters), fontsize="medium")
 
 
 def foot(figure: Figure, words: str) -> None:
@@ -127,11 +138,10 @@ def panels(
 def aside(figure: Figure, axis: Axes | None = None, *, title: str = "") -> None:
     """A legend right of all panels, of what is named in one of them, each name once."""
     axes = figure.axes if axis is None else [axis]
-    found = {
-        words: handle
-        for each in axes
-        for handle, words in zip(*each.get_legend_handles_labels(), strict=True)
-    }
+    found: dict[str, Any] = {}
+    for each in axes:
+        for handle, words in zip(*each.get_legend_handles_labels(), strict=True):
+            found.setdefault(words, handle)
     if found:
         figure.legend(
             list(found.values()), list(found), loc="outside right center", fontsize="small",

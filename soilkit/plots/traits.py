@@ -94,12 +94,13 @@ def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: st
     table : from ``metrics.class_differences`` or ``metrics.class_preferences``
     threshold : half-width of the band, as the table was made with
     """
-    columns = ["characteristic", "label", "metric", "ratio", "ratio_lower", "ratio_upper",
+    columns = ["characteristic", "class", "label", "metric", "ratio", "ratio_lower", "ratio_upper",
                "verdict", "is_certain", "n_stations"]  # fmt: skip
-    style.need(table, columns, maker="metrics.class_differences")
+    style.need(table, columns if len(table) else columns[:7], maker="metrics.class_differences")
     rows = table[table["ratio"].notna() & (table["ratio"] > 0)]
     if rows.empty:
-        return style.nothing("no class has a ratio", title=title)
+        found = "; ".join(dict.fromkeys(table["status"])) if len(table) else "no station is scored"
+        return style.nothing(f"no class has a ratio ({found})", title=title)
     names = style.names_of(rows)
     models = list(dict.fromkeys(names))
     classes = list(dict.fromkeys(zip(rows["characteristic"], rows["class"], strict=True)))
@@ -110,7 +111,7 @@ def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: st
     for axis, model in zip(axes, models, strict=True):
         one = rows[names == model]
         _ratios(axis, one, classes=classes, threshold=threshold)
-        axis.set_title(style.wrapped(model, letters=30), fontsize="medium")
+        axis.set_title(style.wrapped(model, letters=28, lines=2), fontsize="medium")
         axis.tick_params(labelbottom=True)
     _ratio_ticks(axes, rows, classes=classes)
     _verdict_legend(figure, threshold)
