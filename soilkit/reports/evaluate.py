@@ -40,10 +40,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--decimal": {"choices": (".", ","), "default": "."},
     "--name": {"help": "what the data are called, on every figure; by default as the file"},
     "--main": {"default": "", "help": "the model in the foreground; by default the first"},
-    "--training": {
-        "default": "", "metavar": "PARQUET",
-        "help": "sample_id, fold or split, and predictors of the samples the model trained on",
+    "--folds": {
+        "metavar": "PARQUET", "help": "split, sample_id, fold: on what the model trained",
     },
+    "--features": {"metavar": "PARQUET", "help": "sample_id and what the model eats"},
     "--seed": {"type": int, "default": 0, "help": "of the resampling"},
     "--min-samples": {"type": int, "help": "a sensor with fewer has no score"},
     "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
@@ -91,10 +91,11 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "duplicates": options.duplicates,
         "decimal": options.decimal,
     }
-    training = str(Path(options.training).resolve()) if options.training else ""
+    beside = {"folds": options.folds, "features": options.features}
     told = {
-        "archive": options.name, "main": options.main or None, "training": training or None,
+        "archive": options.name, "main": options.main or None,
         "seed": options.seed, "min_samples": options.min_samples,
+        **{name: path and str(Path(path).resolve()) for name, path in beside.items()},
     }  # fmt: skip
     return {
         "reading": reading,

@@ -18,6 +18,7 @@ from soilkit.reports.stamp import as_csv, write_whole
 
 LOG = logging.getLogger(__name__)
 EVALUATION = "31_evaluate_by_stratum.ipynb"
+BESIDE = ("folds", "features")  # what the model trained on, and what it eats
 SHARED = ("station", "sensor", "network")  # columns that a list of stations may share
 
 
@@ -44,7 +45,8 @@ def evaluate_table(
     stations : as in ``foreign.read_stations_list``; None: columns of the predictions table itself,
         if it has any
     parameters : of the notebook, such as ``archive`` (the data's name, on every figure; by default
-        that of the file), ``main``, ``training``, ``seed``, ``min_samples``
+        that of the file), ``main``, ``folds``, ``features``, ``seed``,
+        ``min_samples``
     notebook : path of notebook 31; by default in the folder ``notebooks`` beside the package
 
     Returns
@@ -72,8 +74,9 @@ def evaluate_table(
             "installed package: clone the repository and pass its path (--notebook)."
         )
     runner.check_parameters(page, told | paths)
-    if told.get("training") and not Path(told["training"]).is_file():
-        raise ParameterError(f"No table of training samples at {told['training']}.")
+    for name in BESIDE:
+        if told.get(name) and not Path(told[name]).is_file():
+            raise ParameterError(f"No table of {name} at {told[name]}.")
     table, places, notes = _read(predictions, stations, reading)
     _refuse_too_few(table, told)
     work.mkdir(parents=True, exist_ok=True)
