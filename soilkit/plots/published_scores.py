@@ -33,8 +33,9 @@ def beside_works(table: pd.DataFrame, *, metric: str = "r", title: str = "") -> 
     absent = table.loc[(table["metric"] == metric) & (table["literature_value"].isna()), "network"]
     alone = ", ".join(dict.fromkeys(absent.astype("str")))
     if rows.empty:
-        why = f" ({alone})" if alone else ""
-        return style.nothing(f"no work has scored one of these networks{why}", title=title)
+        found = table[table["metric"] == metric].groupby("status", sort=True)["network"].unique()
+        why = "; ".join(f"{words} ({', '.join(map(str, where))})" for words, where in found.items())
+        return style.nothing(why or f"the table has no {metric}", title=title)
     lines = rows.drop_duplicates(["network", "work", "statistic", "asterisk", "literature_value"])
     lines = lines[["network", "work", "statistic", "asterisk", "literature_value", "n_stations"]]
     lines = lines.sort_values("network", kind="stable")

@@ -111,7 +111,7 @@ def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, fl
         slope, intercept = np.polyfit(x, y, 1)
         ends = np.array([x.min(), x.max()])
         axis.plot(ends, intercept + slope * ends, color=COLOURS[1], linewidth=1.8)
-        words = f"y = {slope:.2f} x {'+' if intercept >= 0 else '−'} {abs(intercept):.3f}"
+        words = f"y = {slope:.2f} x {'−' if intercept < -0.0005 else '+'} {abs(intercept):.3f}"
         words += f"\npooled R = {np.corrcoef(x, y)[0, 1]:.2f}"
     axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
               color=COLOURS[1])  # fmt: skip

@@ -49,10 +49,18 @@ def score_maps(
     points = _placed(_by_station(scores, metrics), stations)
     if points.empty:
         return style.nothing("no scored station is in the stations table", title=title)
+    if points[list(metrics)].isna().all(axis=None):
+        return style.nothing(f"no station has a score ({_reasons(scores)})", title=title)
     looks = [METRIC_COLOURS.get(m) or _upwards(points[m]) for m in metrics]
     words = [style.label(m) for m in metrics]
     tops = [_counted(points[m]) for m in metrics]
     return _maps(points, metrics, looks=looks, words=words, tops=tops, title=title)
+
+
+def _reasons(scores: pd.DataFrame) -> str:
+    """What the scores say of themselves, the most frequent three."""
+    words = scores["status"] if "status" in scores else pd.Series(dtype=str)
+    return "; ".join(words.value_counts().index[:3]) or "no status is given"
 
 
 def _counted(values: pd.Series) -> str:
@@ -92,6 +100,9 @@ def difference_maps(
     points = _placed(tables[0] - tables[1], stations)
     if points.empty:
         return style.nothing("no station of both models is in the stations table", title=title)
+    if points[list(metrics)].isna().all(axis=None):
+        why = f"no station has scores of both models ({_reasons(scores)})"
+        return style.nothing(why, title=title)
     looks = [_symmetric(points[m], is_better=m in HIGHER_IS_BETTER) for m in metrics]
     words = [_unit(m) for m in metrics]
     tops = [_winner(points[m], m, models=models) for m in metrics]
@@ -106,7 +117,7 @@ def _unit(metric: str) -> str:
 def _winner(values: pd.Series, metric: str, *, models: tuple[str, str]) -> str:
     """At how many stations the first model is the better one."""
     known = values.dropna() * (1 if metric in HIGHER_IS_BETTER else -1)
-    a, b = (style.wrapped(model, letters=36, lines=2) for model in models)
+    a, b = (style.wrapped(model, letters=42, lines=1) for model in models)
     return (
         f"{a}\nminus {b}\nblue, the first is better: {(known > 0).sum()} of {len(known)} stations"
     )
