@@ -16,10 +16,10 @@ FLOORS = {
     "words": ["_version", "units", "errors", "contracts", "sources"],
     "science": [
         "grids", "retention", "strata", "splits", "join", "features", "metrics", "applicability",
-        "world",
+        "evaluation", "world",
     ],
     "doors": ["rasters", "insitu", "foreign", "chips", "archives", "published"],
-    "learning": ["datasets", "augment", "losses", "models", "training", "maps"],
+    "learning": ["datasets", "augment", "losses", "models", "training", "maps", "experiments"],
     "showing": ["plots", "widgets", "reports"],
 }  # fmt: skip
 SCIENCE = {"numpy", "pandas", "xarray", "scipy", "pyproj", "sklearn", "tqdm"}

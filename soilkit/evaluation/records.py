@@ -1,0 +1,205 @@
+"""What an evaluation is asked, what is known beside its table, and what it found."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from soilkit.metrics.stations import MIN_SAMPLES
+from soilkit.metrics.traits import TraitSpace
+from soilkit.splits import AuditReport
+
+OK = "ok"
+SCORED = "scored"
+NOT_AUDITABLE = "not auditable: the training stations are unknown"
+UNSEEN_CLAIMS = ("unseen stations", "unseen places", "unseen networks")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an evaluation is made.
+
+    Attributes
+    ----------
+    min_samples : a sensor with fewer pairs is not scored
+    seed : of every resampling
+    metrics : further scores: "spearman", "kge"
+    every : length of a date for spatial skill, "1D"; "" takes a day, or the table's longer step
+    rescaling : methods of ``metrics.rescale``
+    baselines : ``{"smap": model, "gldas": model, "climatology": model}``; found by name otherwise
+    by : columns of the stations table that make strata
+    traits : numeric columns of the stations table; none named takes all of them
+    worst : how many stations to list
+    """
+
+    min_samples: int = MIN_SAMPLES
+    seed: int = 0
+    metrics: tuple[str, ...] = ("spearman", "kge")
+    every: str = ""
+    rescaling: tuple[str, ...] = ("mean_std",)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    by: tuple[str, ...] = ("network", "land_cover", "texture", "koeppen")
+    traits: tuple[str, ...] = ()
+    worst: int = 10
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known beside the predictions; every part may lack.
+
+    Attributes
+    ----------
+    notes : what ``foreign.read_predictions`` noted
+    folds : by split, a label of each sample, indexed by ``sample_id``: folds that are held out in
+        turn, or "train", "validation" and "test"
+    samples : every labelled sample, those that train too; None = the predictions
+    features : what the model eats, a row a ``sample_id``
+    training_features : rows that trained, with ``station_id`` where known; None = each fold's
+        predictions are measured against the features of the other folds
+    predictors : columns of the features that make the distance from training
+    coarse_columns : columns that hold a coarse product, for the audit
+    fitted_on : as ``splits.audit`` takes it
+    sources : by model, the catalogue names of what went into it; triple collocation needs them
+    provenance : rows for the protocol box, such as ``{"flags": "G only"}``
+    """
+
+    notes: pd.DataFrame | None = None
+    folds: Mapping[str, pd.Series | Mapping[str, object]] = field(default_factory=dict)
+    samples: pd.DataFrame | None = None
+    features: pd.DataFrame | None = None
+    training_features: pd.DataFrame | None = None
+    predictors: tuple[str, ...] = ()
+    coarse_columns: tuple[str, ...] = ()
+    fitted_on: Iterable | Mapping | None = None
+    sources: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NotAudited:
+    """A split that no audit was made of, and why; ``words`` is all that may be claimed."""
+
+    split: str
+    reason: str
+    words: str = NOT_AUDITABLE
+
+    def claim(self) -> str:
+        """What a result on this split may be called."""
+        return self.words
+
+    def __str__(self) -> str:
+        return f"Leakage audit of {self.split}: {self.words} ({self.reason})"
+
+    def _repr_html_(self) -> str:
+        return f"<b>Leakage audit of {self.split}: {self.words}</b><p>{self.reason}</p>"
+
+
+@dataclass(frozen=True)
+class Applicability:
+    """How far inputs lie from training: ``measured`` a row a prediction, ``skill`` a row a bin.
+
+    ``share_inside`` is the mean over stations of the share of predictions inside the area, with
+    the interval that resamples 2-degree blocks.
+    """
+
+    status: str
+    measured: pd.DataFrame = field(default_factory=pd.DataFrame)
+    skill: pd.DataFrame = field(default_factory=pd.DataFrame)
+    share_inside: tuple[float, float, float] = (float("nan"),) * 3
+    median_index: float = float("nan")
+    threshold: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The tables of ``metrics.reliability``, ``sharpness`` and ``spread_skill``."""
+
+    status: str
+    reliability: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sharpness: pd.DataFrame = field(default_factory=pd.DataFrame)
+    spread_skill: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Classes better or worse than the rest, the worst stations, and the space of static traits."""
+
+    status: str
+    classes: pd.DataFrame
+    worst: pd.DataFrame
+    traits: TraitSpace | None
+    traits_status: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every table of an evaluation. One that could not be made has one row and ``status`` only.
+
+    Attributes
+    ----------
+    label : name of the data; "synthetic" in it marks every sentence
+    main : the model that is judged, and ``models`` all of them, it first
+    handed_in : rows of the table as it came
+    unseen : the rows scored, ``split`` "scored" and the table's own word in ``given_split``
+    losses : ``step, reason, n_rows`` (lost), ``n_left, n_stations_left``
+    claim : what the weakest audit of the splits that were scored allows to say of the main model
+    spatial_mean : mean R over dates by model and part, with an interval over 2-degree blocks
+    errors : ubRMSE and RMSE over the observations' own standard deviation, mean over sensors
+    """
+
+    label: str
+    main: str
+    models: list[str]
+    options: Options
+    background: Background
+    stations: pd.DataFrame
+    handed_in: int
+    unseen: pd.DataFrame
+    losses: pd.DataFrame
+    claim: str
+    audits: dict[str, AuditReport | NotAudited]
+    audit_table: pd.DataFrame
+    scores: pd.DataFrame
+    overall: pd.DataFrame
+    by_block: pd.DataFrame
+    errors: pd.DataFrame
+    strata: dict[str, pd.DataFrame]
+    comparison: pd.DataFrame
+    wins: pd.DataFrame
+    wins_by_class: pd.DataFrame
+    anomaly: pd.DataFrame
+    rescaled: pd.DataFrame
+    spatial: pd.DataFrame
+    spatial_mean: pd.DataFrame
+    spatial_parts: pd.DataFrame
+    applicability: Applicability
+    calibration: Calibration
+    failures: Failures
+    literature: pd.DataFrame
+    triple: pd.DataFrame
+    shared_pixels: pd.DataFrame
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the scored stations may be called unseen at all."""
+        return self.claim.startswith(UNSEEN_CLAIMS)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the data are a made-up world."""
+        return "synthetic" in self.label.lower()
+
+    @property
+    def main_scores(self) -> pd.DataFrame:
+        """The scores of the main model, a row a sensor."""
+        return self.scores[self.scores["model"] == self.main]
+
+
+def missing(reason: str) -> pd.DataFrame:
+    """The table of a part that could not be made."""
+    return pd.DataFrame({"status": [reason]})
+
+
+def is_missing(table: pd.DataFrame) -> bool:
+    """Whether a part could not be made; its ``status`` says why."""
+    return list(table.columns) == ["status"]
