@@ -27,6 +27,14 @@ SYNTHETIC = Book(
 )
 
 
+US_10DAY = {
+    "flags": "G only; a sensor's day counts from 12 good hours, a window from 6 such days",
+    "labels": "means over ten-day windows of a station's sensors, from ISMN",
+    "temporal collocation": "in situ and satellites are means of one ten-day window",
+    "spatial collocation": "Sentinel-1 and -2 at the station, SMAP's 10 km pixel around it",
+}
+
+
 def us_10day(data: Path) -> Book:
     """The run on real stations, whose data lie outside the project."""
     return Book(
@@ -40,6 +48,19 @@ def us_10day(data: Path) -> Book:
                 {
                     "train_table": str(data / "us_10day" / "matched_10day.parquet"),
                     "ismn_archive": str(data / "ismn" / "ismn_us_header_2019_2021.zip"),
+                },
+            ),
+            Section(
+                "31_evaluate_by_stratum",
+                {
+                    "archive": "us_10day",
+                    "main": "forest: all",
+                    "min_samples": 20,
+                    "predictions": "{work}/predictions.parquet",
+                    "stations": "{work}/ten_day/stations.parquet",
+                    "folds": "{work}/folds.parquet",
+                    "features": "{work}/ten_day/features.parquet",
+                    "provenance": US_10DAY,
                 },
             ),
         ),

@@ -49,7 +49,8 @@ li span {{ color: #666 }}
 class Section:
     """One notebook of a report, and the parameters that differ from its defaults.
 
-    ``folder`` names a working folder of its own, for a dataset that is not the one of the others.
+    ``folder`` names a working folder of its own, for a dataset that is not the one of the others;
+    "{work}" in a text parameter stands for the section's working folder.
     """
 
     notebook: str
@@ -76,7 +77,12 @@ def build(book: Book, notebooks: Path, reports: Path) -> Path:
     out_dir = reports / book.name
     work = (reports / "work" / book.name).resolve()
     for section in book.sections:
-        parameters = {"out_dir": str(work / section.folder)} | section.parameters
+        own = str(work / section.folder)
+        told = {
+            name: value.replace("{work}", own) if isinstance(value, str) else value
+            for name, value in section.parameters.items()
+        }
+        parameters = {"out_dir": own} | told
         run(notebooks / f"{section.notebook}.ipynb", parameters, out_dir)
     return bind(book, notebooks=notebooks, out_dir=out_dir)
 
