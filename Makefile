@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: help setup report test test-all lab bench check clean
+.PHONY: help setup report test test-all lab bench study check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ lab: $(STAMP)  ## open JupyterLab on the notebooks
 
 bench: $(STAMP)  ## one line a benchmark: name, ours, peer, ratio
 	$(BIN)/python -m tests.benchmarks
+
+study: $(STAMP)  ## hours: the paper's experiments on the synthetic world; interrupt and start again at will
+	$(BIN)/python -m soilkit.experiments reports/xception_fusion $(STUDY)
 
 check: $(STAMP)  ## style, types, notebooks without outputs
 	$(BIN)/python -m ruff check .

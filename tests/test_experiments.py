@@ -1,0 +1,223 @@
+"""A study ends with the same rows however it was interrupted, and tells what broke."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from soilkit import chips, experiments
+from soilkit.errors import ContractError, StoreError, UnknownNameError
+from soilkit.experiments import Experiment, Profile, Recipe, Study, Trial, Variant, rows, running
+from soilkit.experiments.__main__ import main
+from soilkit.experiments.scheduling import Progress, run_all
+from tests.helpers_archive import FakeArchive, samples_table, stations_table
+from tests.helpers_jobs import Dying
+
+torch.set_num_threads(1)
+PASSES = 14  # a sensor's score needs 13 samples
+SCALARS = {"high": (), "low": ()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A dataset of 15 stations in as many 2-degree blocks, whose label follows SMAP."""
+    out = tmp_path_factory.mktemp("dataset")
+    stations = stations_table(15).assign(land_cover="Shrubs", texture="loam", koeppen="BSk")
+    stations["longitude"] = -120.0 + 3 * (stations["longitude"] + 98.0) / 0.1
+    samples = samples_table(stations, passes=PASSES)
+    rng = np.random.default_rng(0)
+    wet = rng.normal(0.25, 0.05, len(samples))
+    samples["soil_moisture_m3_m3"] = wet
+    archive = FakeArchive()
+    samples, _ = chips.build(
+        samples, archive, out / "chips.zarr", stations=stations, size_px=64, progress=False
+    )
+    features = pd.DataFrame(
+        {
+            "sample_id": samples["sample_id"],
+            "smap_ssm": 50 * (samples["soil_moisture_m3_m3"] + rng.normal(0, 0.03, len(samples))),
+            "gldas_SoilMoi0_10cm_inst": 100 * rng.normal(0.3, 0.05, len(samples)),
+        }
+    )
+    for name, table in (("stations", stations), ("features", features), ("samples", samples)):
+        table.to_parquet(out / f"{name}.parquet", index=False)
+    return out
+
+
+def profile(folder, **changes):
+    base = Trial(recipe="here", crop_px=32, batch_size=8, steps=5, validations=5, **changes)
+    return Profile(base, {"here": Recipe("here", folder=str(folder), label="analytic")}, (), ())
+
+
+def experiment(**variants):
+    lines = {name: Variant(changes) for name, changes in variants.items()}
+    return Experiment("two", "Two lines", next(iter(lines)), lines, n_seeds=1)
+
+
+def study(folder, work, *experiments, **options):
+    told = {"workers": 0, **options}
+    return Study(tuple(experiments), profile(folder), work=work, **told)
+
+
+def plain(row):
+    """A row without the seconds, which no one can repeat."""
+    return {k: v for k, v in row.items() if k != "seconds"}
+
+
+PAIR = experiment(scalars=SCALARS, images={"high": ("dem",), "low": (), "coarse": ()})
+
+
+def test_a_study_of_two_trials_ends_in_rows_and_tables(folder, tmp_path):
+    """Two processes; every line has its scores, weights and curve."""
+    found = study(folder, tmp_path, PAIR, workers=2).run()
+
+    assert [row["status"] for row in found] == ["ok", "ok"]
+    assert all(row["n_weights"] > 0 and row["flops"] > 0 for row in found)
+    assert all(len(row["history"]) == 5 for row in found)
+    evaluation = found[0]["evaluations"][0]
+    assert evaluation["split"] == "validation"
+    assert len(evaluation["sensors"]["r"]) >= 3
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def test_a_killed_study_ends_with_the_rows_of_an_undisturbed_one(folder, tmp_path, monkeypatch):
+    """Killed within the second trial: the first is not run again, the second goes on."""
+    whole = study(folder, tmp_path / "whole", PAIR).run()
+    calls, train = [], running.training.fit
+
+    def killed(model, loaders, loss, **options):
+        calls.append(model)
+        if len(calls) == 2:
+            options["settings"] = dataclasses.replace(options["settings"])
+            left = iter(range(3))
+
+            def dying(predicted, observed):
+                if next(left, None) is None:
+                    raise Killed
+                return loss(predicted, observed)
+
+            return train(model, loaders, dying, **options)
+        return train(model, loaders, loss, **options)
+
+    monkeypatch.setattr(running.training, "fit", killed)
+    with pytest.raises(Killed):
+        study(folder, tmp_path / "parted", PAIR).run()
+    half = study(folder, tmp_path / "parted", PAIR)
+    assert len(half.due()) == 1
+    again = half.run()
+
+    assert [plain(row) for row in again] == [plain(row) for row in whole]
+    assert len(calls) == 3
+
+
+def test_equal_trials_of_two_tables_are_run_once(folder, tmp_path):
+    """The baseline of Table 16 is the last line of Table 9."""
+    one = experiment(all=SCALARS)
+    other = dataclasses.replace(one, name="another", variants={"baseline": Variant(SCALARS)})
+    found = study(folder, tmp_path, one, other)
+
+    assert len(found.run()) == 1
+    assert [line.variant for line in found.lines] == ["all", "baseline"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 6}, {"seed": 1}, {"loss": "mse"}, {"coarse": ("smap",)}, {"crop_px": 64}]
+)
+def test_a_changed_definition_is_a_new_trial(change):
+    base = Trial()
+    assert base.with_(**change).key("data") != base.key("data")
+    assert base.key("other data") != base.key("data")
+    assert base.with_(recipe="renamed").key("data") == base.key("data")
+
+
+def test_a_broken_trial_is_a_row_and_stops_no_other(folder, tmp_path):
+    """A source that the dataset lacks is refused by name; a learning rate may be too high."""
+    lines = experiment(
+        lai={"low": ("soilgrids", "modis_lai")},
+        wild=SCALARS | {"learning_rate": 1e30, "optimizer": "sgd"},
+        good=SCALARS,
+    )
+    lai, wild, good = study(folder, tmp_path, lines).run()
+
+    assert "holds no modis_lai" in lai["status"]
+    assert wild["status"].startswith("DivergedError")
+    assert good["status"] == "ok"
+    assert study(folder, tmp_path, lines).due() == []
+    assert len(study(folder, tmp_path, lines, again=True).due()) == 2
+
+
+def test_a_process_that_dies_leaves_a_row_that_says_so(tmp_path):
+    job = Dying(tmp_path)
+    run_all([job], workers=1, progress=Progress([job], work=tmp_path))
+    assert rows.read_row(tmp_path, "dying")["status"] == "killed: its process ended with 9"
+
+
+def test_the_test_split_is_predicted_only_when_asked_and_the_row_says_so(folder, tmp_path):
+    lines = experiment(scalars=SCALARS)
+    blind = study(folder, tmp_path, lines).run()[0]
+    seen = study(folder, tmp_path, lines, look_at_test=True).run()[0]
+
+    assert [e["split"] for e in blind["evaluations"]] == ["validation"]
+    assert not blind["looked_at_test"] and seen["looked_at_test"]
+    assert [e["split"] for e in seen["evaluations"]] == ["validation", "test"]
+    assert seen["evaluations"][0] == blind["evaluations"][0]
+    assert study(folder, tmp_path, lines, look_at_test=True).due() == []
+    at_once = study(folder, tmp_path / "at once", lines, look_at_test=True).run()[0]
+    assert plain(at_once) == plain(seen)
+
+
+def test_a_product_is_scored_as_it_comes(folder, tmp_path):
+    """SMAP here is the label with noise of 0.03; what the row says is what numpy says."""
+    lines = experiment(smap=SCALARS | {"coarse": (), "product": "smap"})
+    row = study(folder, tmp_path, lines).run()[0]
+    data = experiments.Data(folder)
+    scores = pd.DataFrame(row["evaluations"][0]["sensors"]).set_index("sensor_id")
+    sensor = scores.index[0]
+    mine = data.samples["sensor_id"] == sensor
+    smap = data.features.loc[mine, "smap_ssm"].to_numpy() / 50
+    label = data.samples.loc[mine, "soil_moisture_m3_m3"].to_numpy()
+
+    assert scores.loc[sensor, "r"] == pytest.approx(np.corrcoef(smap, label)[0, 1], abs=1e-6)
+    assert scores.loc[sensor, "ubrmse_m3_m3"] == pytest.approx((smap - label).std(), abs=1e-6)
+    assert row["n_weights"] == 0
+
+
+def test_a_damaged_row_is_named(tmp_path):
+    rows.row_path(tmp_path, "x").parent.mkdir()
+    rows.row_path(tmp_path, "x").write_text("{")
+    with pytest.raises(StoreError, match="x.json"):
+        rows.read_row(tmp_path, "x")
+
+
+def test_a_folder_without_a_dataset_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="notebook 10"):
+        experiments.prepare(Recipe("mine", folder=str(tmp_path)), tmp_path)
+
+
+def test_an_unknown_experiment_is_refused_with_the_list():
+    with pytest.raises(UnknownNameError, match="table9"):
+        experiments.chosen(["table99"])
+
+
+def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path):
+    """The same command as for the world, on a folder of notebook 10 or 12."""
+    words = [str(tmp_path / "out"), "--only", "table9", "--seeds", "0", "--workers", "0"]
+    words += ["--dataset", str(folder), "--label", "analytic", "--steps", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        small = dataclasses.replace(experiments.PROFILES["small"], base=profile(folder).base)
+        small = dataclasses.replace(small, base=small.base.with_(recipe="sentinel1"))
+        patch.setitem(experiments.PROFILES, "small", small)
+        main(words)
+    table = pd.read_csv(tmp_path / "out" / "tables.csv")
+    trials = pd.read_csv(tmp_path / "out" / "trials.csv")
+
+    assert set(table["variant"]) == set(experiments.chosen(["table9"])[0].variants)
+    assert table["ours"].notna().sum() >= 20
+    assert set(trials["status"]) == {"ok"} and set(trials["data"]) == {"analytic"}
+    assert json.loads((next((tmp_path / "work").rglob("rows/*.json"))).read_text())["key"]
