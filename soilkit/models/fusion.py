@@ -26,6 +26,12 @@ class FusionConfig:
     and stacked with the high ones). With a ``source_dropout`` the model accepts that a source is
     absent and, in training, withholds each with that probability; it needs ``sources``, the source
     of every channel, high, low, then coarse.
+
+    ``is_aligned`` adds a row and a column of pixels in the south-east. A strided convolution looks
+    at every other pixel from the first on: of an even number of pixels it looks at those in the
+    north-west, and after five of them the pooled features look at a place some 11 pixels (110 m)
+    from the station, in the low-resolution images 4.5 pixels (720 m). With an odd number they look
+    at the station. The paper's images are even, hence the default.
     """
 
     high_channels: int = 0
@@ -37,6 +43,7 @@ class FusionConfig:
     fusion: str = "late"
     source_dropout: float | None = None
     sources: tuple[str, ...] = ()
+    is_aligned: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
@@ -116,3 +123,11 @@ def enlarge(low: torch.Tensor, *, size_px: int) -> torch.Tensor:
     )
     edge = (fine.shape[-1] - size_px) // 2
     return fine[..., edge : edge + size_px, edge : edge + size_px]
+
+
+def align(images: torch.Tensor) -> torch.Tensor:
+    """Images with their last row and column repeated: strided convolutions then keep the centre.
+
+    (B, channel, row, col) -> (B, channel, row + 1, col + 1)
+    """
+    return functional.pad(images, (0, 1, 0, 1), mode="replicate")

@@ -71,8 +71,10 @@ class ResidualBlock(nn.Module):
         self.branch = nn.Sequential(*layers)
         self.skip: nn.Module = nn.Identity()
         if stride > 1 or channels != out:
-            shortcut = conv_norm(channels, out, kernel=1, stride=stride, momentum=momentum)
-            self.skip = nn.Sequential(*shortcut)
+            # Thinned out first: torch 2.13's gradient of a strided 1x1 convolution from 8 to 16
+            # channels (channels-last, on the CPU) writes past its memory.
+            shortcut = conv_norm(channels, out, kernel=1, momentum=momentum)
+            self.skip = nn.Sequential(nn.MaxPool2d(1, stride), *shortcut)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Add the branch to the skip."""

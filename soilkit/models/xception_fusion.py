@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from soilkit.errors import CheckpointError, ContractError
-from soilkit.models.fusion import FusionConfig, enlarge, fusion_head
+from soilkit.models.fusion import FusionConfig, align, enlarge, fusion_head
 from soilkit.models.presence import Presence
 from soilkit.models.presets import ENCODERS, PRESETS, build_encoder
 from soilkit.models.xception import POOLING
@@ -183,9 +183,9 @@ class XceptionFusion(nn.Module):
             assert high is not None and low is not None
             high, low = torch.cat([high, enlarge(low, size_px=high.shape[-1])], dim=1), None
         parts = [
-            self.pool(encoder(images))
+            self.pool(encoder(align(images) if self.config.is_aligned else images))
             for encoder, images in ((self.high_encoder, high), (self.low_encoder, low))
-            if encoder is not None
+            if encoder is not None and images is not None
         ]
         if self.head1 is not None:
             seen = [known[:, : len(self.config.image_sources)] for known in flags]
