@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from soilkit.augment import Augment, warp
+from soilkit.augment import Augment, turning_px, warp
+from soilkit.errors import ContractError
 
 torch.set_num_threads(1)
 
@@ -109,3 +110,64 @@ def test_a_turned_chip_without_margin_has_no_empty_corners():
 
 def test_models_without_images_are_left_alone():
     assert Augment()(None, None, generator=generator()) == (None, None)
+
+
+def test_a_batch_moves_as_its_samples_would_alone():
+    """One call for all: each sample by its own map, whoever stands beside it."""
+    high, low = torch.rand(4, 3, 90, 90), torch.rand(4, 2, 6, 6)
+    turn = Augment.for_crop(64)
+    matrices = turn.draw(4, generator=generator(7))
+    together = turn(high, low, generator=generator(7))
+    for n in range(4):
+        alone = warp(high[n : n + 1], matrices[n : n + 1], size_px=64)
+        torch.testing.assert_close(together[0][n], alone[0])
+    assert together[0].shape == (4, 3, 64, 64) and together[1].shape == (4, 2, 4, 4)
+
+
+def test_the_draw_is_a_function_of_the_generator_alone():
+    """Not of what was moved before, nor of torch's global seed."""
+    high = torch.rand(3, 1, 90, 90)
+    torch.manual_seed(0)
+    first, _ = Augment.for_crop(64)(high, None, generator=generator(5))
+    torch.manual_seed(1)
+    again, _ = Augment.for_crop(64)(high, None, generator=generator(5))
+    other, _ = Augment.for_crop(64)(high, None, generator=generator(6))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("crop_px", [64, 128, 256, 512])
+def test_the_margin_holds_what_turns_into_the_corners(crop_px):
+    """However a crop turns, it stays within half a pixel of the square that is read for it."""
+    reach = crop_px * math.sqrt(2) / 2
+    assert abs(turning_px(crop_px) / 2 - reach) <= 1
+    size = turning_px(crop_px)
+    ramp = torch.arange(size, dtype=torch.float32).expand(1, 1, size, size)
+    diagonal = torch.tensor([[[1.0, -1.0], [1.0, 1.0]]]) / math.sqrt(2)
+    moved = warp(ramp, diagonal, size_px=crop_px)[0, 0]
+    steps = moved.diff(dim=1)  # a reflected part would run backwards
+    assert steps[2:-2, 2:-2].min() > 0.70
+
+
+def test_half_precision_still_finds_its_pixels():
+    """Coordinates stay in single precision: 8 bits of bfloat16 could not count to 362."""
+    image = ground(362, 10, bump_at_m=(300, -200))[None]
+    exact, _ = Augment()(image, None, generator=generator(2))
+    rough, _ = Augment()(image.bfloat16(), None, generator=generator(2))
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float(), exact, atol=0.01, rtol=0)
+
+
+def test_an_absent_source_stays_absent():
+    """NaN throughout a band is NaN throughout the crop, and in no other band or sample."""
+    high = torch.rand(3, 4, 90, 90)
+    high[1, 2:] = torch.nan
+    moved, _ = Augment.for_crop(64)(high, None, generator=generator())
+    unknown = moved.isnan().flatten(2)
+    assert torch.equal(unknown.all(2), unknown.any(2))
+    assert unknown.all(2).nonzero().tolist() == [[1, 2], [1, 3]]
+
+
+def test_a_crop_of_broken_low_pixels_is_refused():
+    with pytest.raises(ContractError, match="multiple of 16"):
+        Augment.for_crop(100)
+    assert Augment.for_crop(256, rotate=0.0) == Augment(rotate=0.0)

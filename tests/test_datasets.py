@@ -5,8 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import chips, sources
-from soilkit.datasets import ChipDataset, Inputs, coarse_statistics, coarse_values, make_loader
+from soilkit import augment, chips, sources
+from soilkit.datasets import (
+    INDICES,
+    ChipDataset,
+    Inputs,
+    coarse_statistics,
+    coarse_values,
+    make_loader,
+)
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 
@@ -166,6 +173,178 @@ def test_a_store_without_a_band_that_is_fed_is_refused(tmp_path):
     with pytest.raises(UnknownNameError, match="B12"):
         inputs = Inputs(high=("sentinel2",), low=(), coarse=())
         ChipDataset(SAMPLES, None, chips.open_store(tmp_path / "c"), inputs=inputs, crop_px=32)
+
+
+def gaps(*rows):
+    """The samples, without an optical scene in some rows: clouds for a fortnight."""
+    samples = SAMPLES.assign(sentinel2_scene=SAMPLES["sentinel2_scene"].astype(object))
+    samples.loc[list(rows), "sentinel2_scene"] = [None, ""][: len(rows)]
+    return samples
+
+
+def test_a_sample_without_a_scene_lacks_the_source_only_when_that_is_allowed(store):
+    """NaN in all six optical bands and nowhere else; its neighbours are read as ever."""
+    with pytest.raises(ContractError, match="2 of 16 samples have no sentinel2 scene"):
+        ChipDataset(gaps(1, 5), FEATURES, store, inputs=Inputs(), crop_px=32)
+    features = FEATURES.copy()
+    features.loc[3, "smap_ssm"] = np.nan
+    data = ChipDataset(gaps(1, 5), features, store, inputs=Inputs(), crop_px=32, allow_missing=True)
+    whole = dataset(store, statistics=data.statistics)
+    batch, expected = data.__getitems__([0, 1, 3, 5]), whole.__getitems__([0, 1, 3, 5])
+    expected.high[[1, 3], 3:9] = torch.nan
+    expected.coarse[2, 0] = torch.nan
+    torch.testing.assert_close(batch, expected, equal_nan=True)
+    present = data.present.set_index("sample_id")
+    assert list(present) == ["sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas"]
+    assert np.flatnonzero(~present["sentinel2"]).tolist() == [1, 5]
+    assert np.flatnonzero(~present["smap"]).tolist() == [3]
+    assert present.drop(columns=["sentinel2", "smap"]).to_numpy().all()
+
+
+def test_an_unknown_scalar_is_its_mean_where_gaps_are_not_asked_for(store):
+    features = FEATURES.copy()
+    features.loc[3, "smap_ssm"] = np.nan
+    data = ChipDataset(SAMPLES, features, store, inputs=Inputs(), crop_px=32)
+    assert data[3].coarse[0] == 0
+
+
+def test_a_scene_that_was_never_built_is_no_gap(store):
+    with pytest.raises(SceneNotFoundError, match="S9"):
+        ChipDataset(
+            SAMPLES.assign(sentinel1_scene="S9"),
+            FEATURES,
+            store,
+            inputs=Inputs(),
+            crop_px=32,
+            allow_missing=True,
+        )
+
+
+def test_a_withheld_source_is_absent_everywhere_and_need_not_exist(store):
+    """What absence costs is measured on the same samples; neither store nor tables are asked."""
+    samples = SAMPLES.drop(columns=["sentinel2_scene"])
+    data = ChipDataset(
+        samples,
+        FEATURES.drop(columns=["smap_ssm"]),
+        store,
+        inputs=Inputs(low=("soilgrids", "modis_lai")),
+        crop_px=32,
+        statistics={"smap": (0.2, 0.1), "gldas": (0.3, 0.2)},
+        withhold=("sentinel2", "smap", "modis_lai"),
+    )
+    high, low, coarse, _ = data[0]
+    assert high.isnan().flatten(1).any(1).tolist() == [False] * 3 + [True] * 6 + [False]
+    assert low.isnan().all(2).all(1).tolist() == [False] * 4 + [True]
+    assert coarse.isnan().tolist() == [True, False]
+    assert not data.present[["sentinel2", "smap", "modis_lai"]].to_numpy().any()
+    assert data.normalisation["smap.ssm"] == {"Standard": [0.2, 0.1]}
+    with pytest.raises(ContractError, match="landsat8 is no source of these inputs"):
+        dataset(store, withhold=("landsat8",))
+
+
+def test_a_dataset_without_a_source_is_refused_by_name(store):
+    """All that is lacking at once: in the store, in the samples, in the features."""
+    samples = SAMPLES.drop(columns=["sentinel2_scene"])
+    features = FEATURES.drop(columns=["gldas_SoilMoi0_10cm_inst"])
+    inputs = Inputs(low=("soilgrids", "modis_lai"))
+    for options in ({}, {"allow_missing": True}):
+        with pytest.raises(ContractError) as refused:
+            ChipDataset(samples, features, store, inputs=inputs, crop_px=32, **options)
+        for words in (
+            "modis_lai (the store has chips of",
+            "sentinel2 (the samples have no column sentinel2_scene)",
+            "gldas (no column gldas_SoilMoi0_10cm_inst",
+            "withhold",
+        ):
+            assert words in str(refused.value)
+        assert "sentinel1 (" not in str(refused.value)
+    with pytest.raises(ContractError, match="smap .* not been handed"):
+        ChipDataset(SAMPLES, None, store, inputs=Inputs(), crop_px=32)
+
+
+def test_indices_are_made_of_the_reflectance_of_their_pixel(store):
+    """Table 18's further channels: NDVI and EVI beside the bands, from one reading of the chip."""
+    high = ("sentinel1", "sentinel2", "dem", "sentinel2.NDVI", "sentinel2.EVI")
+    data = dataset(store, inputs=Inputs(high=high))
+    assert data.inputs.channels == (12, 4, 2)
+    assert data.inputs.names[8:12] == (
+        "sentinel2.B12",
+        "dem.elevation",
+        "sentinel2.NDVI",
+        "sentinel2.EVI",
+    )
+    chip = store.read("sentinel2", "S2_0", SAMPLES["station_id"][0])
+    bands = dict(zip(chip.bands, chip.values[:, 16:48, 16:48] * 1e-4, strict=True))
+    n, r, b = bands["B8"], bands["B4"], bands["B2"]
+    found = data[0].high
+    np.testing.assert_allclose(found[10], (n - r) / (n + r), atol=1e-5)
+    np.testing.assert_allclose(found[11], 2.5 * (n - r) / (n + 6 * r - 7.5 * b + 1), atol=1e-5)
+    np.testing.assert_array_equal(found[:10], dataset(store)[0].high)
+    assert data.normalisation["sentinel2.EVI"] == {"Index": [-1, 1]}
+
+
+def test_an_index_of_nothing_or_of_bright_clouds_stays_in_its_range():
+    ndvi, evi = (INDICES["sentinel2"][name] for name in ("NDVI", "EVI"))
+    zero, bright = np.zeros(1), np.array([0.9])
+    assert np.isnan(ndvi(zero, zero)).all()
+    assert np.isnan(ndvi(np.array([np.nan]), bright)).all()
+    # 2.5 x 0.3 / (0.9 + 3.6 - 5.4 + 1) = 7.5, far outside
+    assert evi(bright, np.array([0.6]), np.array([0.72])) == 1
+
+
+def test_one_band_of_a_source_is_an_input(store):
+    data = dataset(store, inputs=Inputs(high=("dem", "sentinel1.VV"), low=("soilgrids.clay",)))
+    whole = dataset(store)
+    assert data.inputs.names[:3] == ("dem.elevation", "sentinel1.VV", "soilgrids.clay")
+    np.testing.assert_array_equal(data[0].high, whole[0].high[[9, 0]])
+    clay = whole.inputs.names[10:14].index("soilgrids.clay")
+    np.testing.assert_array_equal(data[0].low[0], whole[0].low[clay])
+
+
+def test_leaf_area_and_brightness_temperature_may_be_scalars():
+    """Low-resolution sources at the station, and any band of a coarse one (Tables 18 and 19)."""
+    inputs = Inputs((), (), ("modis_lai", "smap_l3_005.tb_v_corrected_am", "smap_l3_005"))
+    features = pd.DataFrame(
+        {
+            "modis_lai_Lai": [20.0, 40.0],
+            "smap_l3_005_tb_v_corrected_am": [250.0, 260.0],
+            "smap_l3_005_soil_moisture_am": [0.2, 0.3],
+        }
+    )
+    np.testing.assert_allclose(coarse_values(features, inputs), [[2, 250, 0.2], [4, 260, 0.3]])
+    assert inputs.channel_sources == ("modis_lai", "smap_l3_005", "smap_l3_005")
+    assert set(coarse_statistics(features, inputs)) == set(inputs.coarse)
+
+
+def test_leaving_a_source_out_takes_all_its_channels():
+    inputs = Inputs(high=("sentinel1", "sentinel2", "sentinel2.NDVI", "dem"))
+    assert inputs.without("sentinel2", "smap", "gldas") == Inputs(("sentinel1", "dem"), coarse=())
+    assert inputs.source_names == ("sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas")
+    with pytest.raises(ContractError, match="landsat8 is no source"):
+        inputs.without("landsat8")
+
+
+def test_inputs_that_no_network_should_eat_are_refused():
+    with pytest.raises(ContractError, match="sentinel2.B4 stands twice"):
+        Inputs(high=("sentinel2", "sentinel2.B4"))
+    with pytest.raises(ContractError, match="classes or flags"):
+        Inputs(high=("sentinel2.QA60",))
+    with pytest.raises(UnknownNameError, match="B99"):
+        Inputs(high=("sentinel2.B99",))
+    with pytest.raises(ContractError, match="high resolution and cannot be a coarse"):
+        Inputs(coarse=("sentinel1",))
+
+
+@pytest.mark.parametrize("crop_px", [64, 128, 256, 512])
+def test_a_store_too_small_for_a_crop_says_how_large_it_must_be(crop_px, store):
+    """512 pixels serve any crop of 256 with its margin; these of 64 not even 64 with one."""
+    reading = augment.turning_px(crop_px)
+    with pytest.raises(ContractError, match=rf"crop of {reading} .* of 64.*size_px={reading} or"):
+        dataset(store, crop_px=reading)
+    inputs = Inputs(high=(), coarse=())
+    low_px = 2 * -(-crop_px // 16)  # twice the ground, even
+    with pytest.raises(ContractError, match=f"crop of {low_px} .*size_px={16 * low_px} or"):
+        dataset(store, inputs=inputs, crop_px=2 * crop_px)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soilkit import losses
+from soilkit.errors import UnknownNameError
 
 MOISTURE = st.floats(0, 0.6, allow_nan=False)
 
@@ -37,3 +38,25 @@ def test_squared_and_absolute_errors_are_means():
     pairs = (0.3, 0.2), (0.1, 0.4)
     assert losses.mse(*tensors(*pairs)).item() == pytest.approx(0.05)
     assert losses.mae(*tensors(*pairs)).item() == pytest.approx(0.2)
+
+
+def test_a_loss_is_chosen_by_its_name():
+    # errors 0.5 and -0.1: Huber (0.4 (0.5 - 0.2) + 0.005) / 2, squares 0.26 / 2, sizes 0.6 / 2
+    pairs = (0.6, 0.1), (0.2, 0.3)
+    for name, expected in (("huber", 0.0625), ("mse", 0.13), ("mae", 0.3)):
+        assert losses.by_name(name)(*tensors(*pairs)).item() == pytest.approx(expected)
+    # delta 0.1: (0.1 (0.5 - 0.05) + 0.1 (0.1 - 0.05)) / 2
+    assert losses.by_name("huber", delta=0.1)(*tensors(*pairs)).item() == pytest.approx(0.025)
+    with pytest.raises(UnknownNameError, match="huber, mse, mae"):
+        losses.by_name("rmse")
+
+
+def test_huber_pulls_half_as_hard_as_the_squared_error():
+    """Below delta: the same direction, half the gradient, so twice the learning rate is alike."""
+    predicted = torch.tensor([0.3, 0.1], requires_grad=True)
+    observed = torch.tensor([0.2, 0.25])
+    pulls = [
+        torch.autograd.grad(losses.by_name(name)(predicted, observed), predicted)[0]
+        for name in ("huber", "mse")
+    ]
+    torch.testing.assert_close(2 * pulls[0], pulls[1])

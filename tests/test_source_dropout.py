@@ -1,8 +1,10 @@
 """A source may be absent: nothing of its pixels is left, the model knows, and others stay."""
 
+import pandas as pd
 import pytest
 import torch
 
+from soilkit import losses, training
 from soilkit.datasets import Inputs
 from soilkit.errors import ContractError
 from soilkit.models.presence import Presence
@@ -140,6 +142,22 @@ def test_the_coarse_network_does_without_one_of_its_scalars():
         assert torch.isfinite(model(None, None, scalars)).all()
     with pytest.raises(ContractError, match="2 coarse channels and was handed 0"):
         model(None, None, None)
+
+
+def test_training_on_gaps_stays_finite_and_is_repeatable():
+    """Steps of ``fit`` over batches with gaps, withholding more: the same twice, no NaN."""
+    batch = (*without(images(), "sentinel2", sample=1), torch.full((4,), 0.2))
+    histories = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = XceptionFusion.for_inputs(INPUTS, preset="small", source_dropout=0.5)
+        settings = training.Settings(steps=3, validate_every=3, optimizer="adam")
+        loaders = training.Loaders([batch], [batch])
+        kept = {"settings": settings, "progress": False}
+        histories.append(training.fit(model, loaders, losses.huber, **kept))
+        assert all(torch.isfinite(p).all() for p in model.parameters())
+        assert model.presence.stand_in.abs().sum() > 0
+    pd.testing.assert_frame_equal(*histories)
 
 
 def test_absence_compiles_into_one_graph():
