@@ -1,6 +1,5 @@
 """The training loop, read once from top to bottom, and prediction."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,7 +10,10 @@ import torch
 from tqdm.auto import tqdm
 
 from soilkit.errors import ContractError
+from soilkit.training.acceleration import ahead, autocast, compiled, move
 from soilkit.training.checkpoint import Provenance
+from soilkit.training.memory import MemoryAdvice
+from soilkit.training.parallel import Share, Team
 from soilkit.training.run import Run, Settings
 
 ORDER, NOISE, AUGMENTATION = range(3)  # streams of random numbers, each by (seed, epoch or step)
@@ -65,11 +67,16 @@ def fit(
     (seed, epoch): a run that was killed and is called again ends with the same weights as one that
     was not.
 
+    On several GPUs or machines the same script is started by ``torchrun --nproc-per-node=4`` after
+    ``torch.distributed.init_process_group``: every process hands over the same loaders, whose batch
+    is the batch of the whole run and is shared out; gradients and batch norms are those of the
+    whole batch, and the first process alone writes (see ``soilkit.training.parallel``).
+
     Parameters
     ----------
     model : module, (high, low, coarse) -> (B,) m3 m-3, on the device to train on
     loaders : train and validation
-    loss : (predicted, observed) -> scalar; see ``soilkit.losses``
+    loss : (predicted, observed) -> scalar, a mean over samples; see ``soilkit.losses``
     settings : learning rate, steps, precision and the rest
     path : where the best checkpoint goes; ``<stem>.resume.pt`` beside it holds the run's state.
         None keeps everything in memory.
@@ -92,33 +99,35 @@ def fit(
     MemoryError
         With advice, when a batch does not fit.
     """
-    train, validation = loaders
-    run = Run(model, settings, path=path, provenance=provenance)
+    team = Team()
+    train, validation = (team.share(loaders[i], every_step=i == 0) for i in range(2))
+    run = Run(model, settings, path=path, provenance=provenance, team=team)
     if resume:
         run.restore()
     device = next(model.parameters()).device
-    bar = tqdm(total=settings.steps, initial=run.step, disable=not progress, unit="step")
-    losses: list[float] = []
-    with bar, _own_randomness(device), _memory_advice():
-        for step, batch in _batches(train, settings, start=run.step):
-            high, low, coarse, moisture = _to(device, batch)
+    bar = tqdm(total=settings.steps, initial=run.step, disable=not (progress and team.leads))
+    advice = MemoryAdvice(model, precision=settings.precision)
+    with bar, advice, _own_randomness(device), team.whole_batch_norms(model):
+        forward = compiled(team.wrap(model), mode=settings.compile, device=device)
+        batches = _batches(train, settings, start=run.step)
+        for step, batch in ahead(batches, device, channels_last=settings.channels_last):
+            advice.batch = high, low, coarse, moisture = batch
             # (B, 10, 256, 256), (B, 4, 16, 16), (B, 2), (B,) m3 m-3
+            torch.manual_seed(_mix(settings.seed, step, NOISE, *team.stream))
             if augment is not None:
-                generator = _generator(settings.seed, step, stream=AUGMENTATION)
+                generator = _generator(settings.seed, step, AUGMENTATION, *team.stream)
                 high, low = augment(high, low, generator=generator)
             model.train()
-            with _autocast(device, settings.dtype):
-                predicted = model(high, low, coarse)
-            error = loss(predicted.float(), moisture)
-            run.learn(error, step)
-            losses.append(error.item())
+            with autocast(device, settings.dtype):
+                predicted = forward(high, low, coarse)
+            run.learn(loss(predicted.float(), moisture), step, n=len(moisture))
             bar.update()
             if run.step % settings.validate_every == 0 or run.step == settings.steps:
-                result = score(*_predict(model, validation, dtype=settings.dtype))
-                run.note(loss=float(np.mean(losses)), score=result, epoch=step // len(train))
-                bar.set_postfix(loss=f"{np.mean(losses):.5f}", score=f"{result:.4f}")
-                losses.clear()
-    run.load_best()
+                parts = _predict(model, validation, settings)
+                result = score(*(np.concatenate(team.gather(part)) for part in parts))
+                run.note(score=result, epoch=step // len(train))
+                bar.set_postfix({k: f"{run.history[-1][k]:.4g}" for k in ("loss", "score")})
+    run.finish()
     return pd.DataFrame(run.history)
 
 
@@ -137,27 +146,42 @@ def predict(
     Returns
     -------
     array (sample,) float32, m3 m-3
+
+    Raises
+    ------
+    ContractError
+        When an answer is no finite number.
+    MemoryError
+        With advice, when a batch does not fit.
     """
     bar = tqdm(loader, disable=not progress, unit="batch")
-    with _memory_advice():
-        return _predict(model, bar, dtype=Settings(precision=precision).dtype)[0]
+    with MemoryAdvice(model, precision=precision):
+        predicted = np.concatenate(_predict(model, bar, Settings(precision=precision))[0])
+    unknown = ~np.isfinite(predicted)
+    if unknown.any():
+        raise ContractError(
+            f"The model has no finite answer for {int(unknown.sum())} of {len(predicted)} samples, "
+            f"the first of them number {int(unknown.argmax())}. Look for NaN in the inputs: only a "
+            "model built with a source_dropout does without a source."
+        )
+    return predicted
 
 
-def _predict(model, loader, *, dtype) -> tuple[np.ndarray, np.ndarray]:
+def _predict(model, loader, settings: Settings) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Predicted and observed, batch by batch; where nothing was observed, the predicted again."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     predicted, observed = [], []
-    with torch.inference_mode(), _autocast(device, dtype):
+    with torch.inference_mode(), autocast(device, settings.dtype):
         for batch in loader:
-            high, low, coarse, moisture = _to(device, batch)
-            predicted.append(model(high, low, coarse).float().cpu())
-            if moisture is not None:
-                observed.append(moisture.cpu())
+            high, low, coarse, moisture = move(device, batch, channels_last=settings.channels_last)
+            predicted.append(model(high, low, coarse).float().cpu().numpy())
+            observed.append(predicted[-1] if moisture is None else moisture.cpu().numpy())
     model.train(was_training)
     if not predicted:
         raise ContractError("The loader gave no batch. Hand it at least one sample.")
-    return torch.cat(predicted).numpy(), torch.cat(observed or predicted).numpy()
+    return predicted, observed
 
 
 def _batches(loader: Any, settings: Settings, *, start: int) -> Iterator[tuple[int, Any]]:
@@ -180,11 +204,12 @@ def _batches(loader: Any, settings: Settings, *, start: int) -> Iterator[tuple[i
 
 
 def _order(loader: Any, seed: int, epoch: int) -> None:
-    """Make the loader's order in an epoch a function of (seed, epoch)."""
+    """Make the loader's order in an epoch a function of (seed, epoch), alike in all processes."""
+    loader = loader.whole if isinstance(loader, Share) else loader
     holders: list[Any] = [loader, getattr(loader, "sampler", None)]
     for holder in holders:
         if hasattr(holder, "generator"):
-            holder.generator = _generator(seed, epoch, stream=ORDER)
+            holder.generator = _generator(seed, epoch, ORDER)
         if hasattr(holder, "set_epoch"):
             holder.set_epoch(epoch)
 
@@ -193,32 +218,10 @@ def _mix(*words: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-def _generator(seed: int, index: int, *, stream: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_mix(seed, index, stream))
-
-
-def _to(device: torch.device, batch: Any) -> list[Any]:
-    return [None if part is None else part.to(device, non_blocking=True) for part in batch]
-
-
-def _autocast(device: torch.device, dtype: torch.dtype):
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+def _generator(*words: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_mix(*words))
 
 
 def _own_randomness(device: torch.device):
     """Seed dropout step by step without touching the caller's random state."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
-
-
-@contextlib.contextmanager
-def _memory_advice() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        words = "out of memory", "allocate memory"
-        if type(error) is RuntimeError and not any(word in str(error) for word in words):
-            raise
-        raise MemoryError(
-            f"A batch does not fit into memory ({str(error).partition(chr(10))[0]}). Halve "
-            'batch_size, or choose preset="small", or precision="bfloat16".'
-        ) from error

@@ -1,5 +1,6 @@
 """One run's settings and state: optimizer, best weights, history, and what a kill must not lose."""
 
+import glob
 import logging
 import math
 import os
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from soilkit.errors import CheckpointError, ContractError, DivergedError
@@ -21,13 +23,15 @@ from soilkit.training.checkpoint import (
     save_checkpoint,
     write_atomic,
 )
+from soilkit.training.parallel import Team
 
 log = logging.getLogger("soilkit.training")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": lambda weights, momentum: torch.optim.SGD(weights, lr=0.0, momentum=momentum),
-    "adam": lambda weights, momentum: torch.optim.Adam(weights, lr=0.0, betas=(momentum, 0.999)),
+    "sgd": lambda weights, m, **how: torch.optim.SGD(weights, lr=0.0, momentum=m, **how),
+    "adam": lambda weights, m, **how: torch.optim.Adam(weights, lr=0.0, betas=(m, 0.999), **how),
 }
+STEPS_BETWEEN_CHECKS_ON_GPU = 10  # reading the loss makes the GPU wait, so it is read in bulk
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,12 @@ class Settings:
     The learning rate at step t of T is ``learning_rate`` (1 - t / T)^``power``. Weights shrink by
     ``weight_decay`` (1 - t / T)^``power`` of themselves a step, apart from the gradient (decoupled
     [2]_; torch's own SGD adds the decay to the gradient). Biases and batch norms do not decay.
-    ``precision`` is "float32" or "bfloat16" (mixed). Every ``validate_every`` steps the model is
-    scored and the run's state saved.
+    Every ``validate_every`` steps the model is scored and the run's state saved.
+
+    Speed: ``precision`` is "float32" or "bfloat16" (mixed); ``channels_last`` lays out weights and
+    images with the channels innermost; ``compile`` (True, or a mode of ``torch.compile`` such as
+    "reduce-overhead") fuses what stands between convolutions, with a warning where nothing can
+    compile. Each changes the last digits of a run, so a run resumes only under the same ones.
 
     Labels vary by less than 0.1 m3 m-3, so gradients are small and SGD takes very many steps; for
     some hundred steps choose ``optimizer="adam"`` [3]_ (``momentum`` is then its beta 1) and a
@@ -67,6 +75,8 @@ class Settings:
     max_gradient_norm: float = math.inf
     validate_every: int = 1000
     seed: int = 0
+    channels_last: bool = False
+    compile: bool | str = False
 
     def __post_init__(self) -> None:
         for name, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
@@ -103,13 +113,21 @@ class Run:
         *,
         path: str | os.PathLike[str] | None,
         provenance: Provenance | None,
+        team: Team | None = None,
     ):
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.team = model, settings, team or Team()
+        if settings.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.path = None if path is None else Path(path)
         self.provenance = provenance or Provenance()
-        self.decaying = [p for p in model.parameters() if p.ndim >= 2]
-        self.optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings.momentum)
+        self.decaying: list[torch.Tensor] = [p for p in model.parameters() if p.ndim >= 2]
+        self.is_on_gpu = all(p.is_cuda for p in model.parameters())
+        fused = {"fused": True} if self.is_on_gpu else {}
+        make = OPTIMIZERS[settings.optimizer]
+        self.optimizer = make(model.parameters(), settings.momentum, **fused)
         self.step = 0
+        self.losses: list[float] = []
+        self.unread: list[tuple[int, torch.Tensor]] = []
         self.history: list[dict[str, float]] = []
         self.best: Checkpoint | None = None
 
@@ -121,23 +139,31 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal for a saved state to be this run's."""
+        settings = asdict(self.settings)
+        for name in ("channels_last", "compile"):  # states from before there were these
+            if not settings[name]:
+                del settings[name]
         return plain(
             {
-                "settings": asdict(self.settings),
+                "settings": settings,
                 "configuration": getattr(self.model, "configuration", {}),
                 "provenance": asdict(self.provenance),
             }
         )
 
-    def learn(self, error: torch.Tensor, step: int) -> None:
-        """One step down the gradient of ``error``, at the step's learning rate.
+    def learn(self, error: torch.Tensor, step: int, *, n: int = 1) -> None:
+        """One step down the gradient of the mean error of ``n`` samples, at the step's rate.
 
         Raises
         ------
         DivergedError
-            When the error is no finite number; the weights stay as they were.
+            When the error is no finite number. On a CPU the weights stay as they were; a GPU tells
+            some steps late, the checkpoint untouched.
         """
-        self._check_finite("loss", error.item(), step)
+        error, whole = self.team.pool(error, n)
+        self.unread.append((step, whole))
+        if not self.is_on_gpu or len(self.unread) >= STEPS_BETWEEN_CHECKS_ON_GPU:
+            self._read_losses()
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step)
@@ -146,24 +172,27 @@ class Run:
         if math.isfinite(settings.max_gradient_norm):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_gradient_norm)
         with torch.no_grad():
-            for weight in self.decaying:
-                weight.mul_(1 - settings.weight_decay * settings.decay_at(step))
+            shrink = 1 - settings.weight_decay * settings.decay_at(step)
+            torch._foreach_mul_(self.decaying, shrink)
         self.optimizer.step()
         self.step = step + 1
 
-    def note(self, *, loss: float, score: float, epoch: int) -> None:
+    def note(self, *, score: float, epoch: int) -> None:
         """Add a row to the history, keep the best weights, save the state."""
+        self._read_losses()
+        loss = float(np.mean(self.losses))
+        self.losses.clear()
         self._check_finite("validation score", score, self.step - 1)
         rate = self.settings.learning_rate_at(self.step)
         row = {"step": self.step, "epoch": epoch, "learning_rate": rate}
-        self.history.append({**row, "loss": float(loss), "score": float(score)})
+        self.history.append({**row, "loss": loss, "score": float(score)})
         weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         if self.best is None or score < self.best.score:
             configuration = getattr(self.model, "configuration", {})
             self.best = Checkpoint(configuration, self.provenance, weights, self.step, float(score))
-            if self.path is not None:
+            if self.path is not None and self.team.leads:
                 save_checkpoint(self.path, self.best)
-        if self.resume_path is not None:
+        if self.resume_path is not None and self.team.leads:
             state = {"optimizer": self.optimizer.state_dict(), "step": self.step}
             state |= {"weights": weights, "history": self.history, "identity": self.identity}
             write_atomic(self.resume_path, {"format_version": FORMAT_VERSION, **state})
@@ -176,8 +205,24 @@ class Run:
         CheckpointError
             When it is another run's.
         """
-        if self.path is None or self.resume_path is None or not self.resume_path.exists():
+        saved = self.team.from_leader(self._saved)
+        if saved is None:
             return
+        state, self.best = saved
+        self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history = state["step"], state["history"]
+        log.info("resumed %s at step %d of %d", self.path, self.step, self.settings.steps)
+
+    def _saved(self) -> tuple[dict[str, Any], Checkpoint] | None:
+        """This run's state and best checkpoint on disk, if there are any."""
+        if self.path is None or self.resume_path is None:
+            return None
+        for path in (self.path, self.resume_path):
+            for half_written in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+                half_written.unlink(missing_ok=True)  # by a process that was killed
+        if not self.resume_path.exists():
+            return None
         state = read_plain(self.resume_path)
         theirs = state.get("identity", {})
         for part, ours in self.identity.items():
@@ -186,16 +231,23 @@ class Run:
                     f"{self.resume_path} is a run with {part} {theirs.get(part)}; this one has "
                     f"{ours}. Choose another path, or pass resume=False to start anew."
                 )
-        self.model.load_state_dict(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history = state["step"], state["history"]
-        self.best = load_checkpoint(self.path)
-        log.info("resumed %s at step %d of %d", self.path, self.step, self.settings.steps)
+        return state, load_checkpoint(self.path)
 
-    def load_best(self) -> None:
-        """Give the model the weights that scored best."""
+    def finish(self) -> None:
+        """Give the model the weights that scored best, when all that is written can be read."""
         assert self.best is not None
         self.model.load_state_dict(self.best.weights)
+        self.team.wait()
+
+    def _read_losses(self) -> None:
+        """The losses of the last steps as numbers, each of them finite."""
+        if not self.unread:
+            return
+        values = torch.stack([loss for _, loss in self.unread]).tolist()
+        for (step, _), value in zip(self.unread, values, strict=True):
+            self._check_finite("loss", value, step)
+        self.losses += values
+        self.unread.clear()
 
     def _check_finite(self, name: str, value: float, step: int) -> None:
         if not math.isfinite(value):

@@ -1,0 +1,133 @@
+"""Options of speed change nothing but the last digits, and running out of memory gives advice."""
+
+import errno
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from soilkit import losses
+from soilkit.errors import CheckpointError, ContractError
+from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.training import Settings, acceleration, checkpoint, fit, predict
+
+torch.set_num_threads(1)
+GENERATOR = torch.Generator().manual_seed(0)
+BATCH = (torch.randn(8, 3, 32, 32, generator=GENERATOR), None, None, torch.rand(8))
+
+
+def image_model():
+    torch.manual_seed(0)
+    return XceptionFusion.preset("small", high_channels=3)
+
+
+def run(loss=losses.huber, *, path=None, model=None, **settings):
+    model = model or image_model()
+    how = Settings(**{"steps": 3, "validate_every": 3} | settings)
+    history = fit(model, ([BATCH], [BATCH]), loss, settings=how, path=path, progress=False)
+    return model, history
+
+
+def raising(error):
+    def loss(predicted, observed):
+        raise error
+
+    return loss
+
+
+SHORTAGES = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES, ids=lambda e: str(e)[:24])
+def test_running_out_of_memory_names_batch_crop_preset_and_precision(shortage):
+    model = image_model()
+    model.config = type(model.config)(high_channels=3, preset="paper")  # as it would be
+    with pytest.raises(MemoryError) as caught:
+        run(raising(shortage), model=model)
+    message = str(caught.value)
+    assert message.startswith("A batch of 8 with crops of 32 pixels does not fit into this machine")
+    for advice in ("batch_size to 4", "crop_px=16", 'preset="small"', 'precision="bfloat16"'):
+        assert advice in message
+    assert ("workers" in message) == ("worker" in str(shortage))
+    assert "\n" not in message
+
+
+def test_advice_never_asks_for_what_is_already_so():
+    shortage = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(MemoryError) as caught:
+        run(raising(shortage), precision="bfloat16")
+    assert "preset" not in str(caught.value) and "precision" not in str(caught.value)
+
+
+def test_what_the_allocator_really_says_is_understood():
+    """An honest refusal: more memory than any machine has."""
+
+    def loss(predicted, observed):
+        return predicted.new_empty(2**50).sum()
+
+    with pytest.raises(MemoryError, match="Halve batch_size to 4"):
+        run(loss)
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(RuntimeError, match="^shapes do not match$"):
+        run(raising(RuntimeError("shapes do not match")))
+    with pytest.raises(FileNotFoundError):
+        run(raising(FileNotFoundError(errno.ENOENT, "gone")))
+
+
+def test_channels_last_trains_to_the_same_weights():
+    ours, history = run(channels_last=True)
+    theirs, expected = run()
+    assert ours.high_encoder.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert history.score.to_numpy() == pytest.approx(expected.score.to_numpy(), rel=1e-3)
+    assert predict(ours, [BATCH]) == pytest.approx(predict(theirs, [BATCH]), rel=1e-2)
+
+
+def test_a_machine_without_a_compiler_trains_uncompiled_and_says_so(monkeypatch, caplog):
+    def no_compiler(*args, **kwargs):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
+
+    acceleration.can_compile.cache_clear()
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with caplog.at_level(logging.WARNING, logger="soilkit.training"):
+        compiled, _ = run(compile=True)
+    assert "No working C++ compiler found" in caplog.text and "going on without" in caplog.text
+    plain, _ = run()
+    assert all(
+        torch.equal(a, b) for a, b in zip(compiled.parameters(), plain.parameters(), strict=True)
+    )
+    acceleration.can_compile.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same():
+    if not acceleration.can_compile("cpu"):
+        pytest.skip("no C++ compiler here")
+    ours, _ = run(compile=True)
+    theirs, _ = run()
+    assert predict(ours, [BATCH]) == pytest.approx(predict(theirs, [BATCH]), rel=1e-2)
+
+
+def test_a_state_from_before_there_were_options_still_resumes(tmp_path):
+    """Settings that are not chosen are not written, so older states equal newer ones."""
+    run(path=tmp_path / "a.pt", steps=4)
+    settings = checkpoint.read_plain(tmp_path / "a.resume.pt")["identity"]["settings"]
+    assert "compile" not in settings and "channels_last" not in settings
+    with pytest.raises(CheckpointError, match="settings"):
+        run(path=tmp_path / "a.pt", steps=4, channels_last=True)
+
+
+def test_an_answer_that_is_no_number_is_refused():
+    high = BATCH[0].clone()
+    high[5] = np.nan
+    with pytest.raises(ContractError, match="1 of 8 samples, the first of them number 5"):
+        predict(image_model(), [(high, None, None, None)])

@@ -1,0 +1,117 @@
+"""Several processes learn what one learns, from the same batches, and one of them writes."""
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch.utils.data import DataLoader, DistributedSampler
+
+from soilkit.errors import ContractError
+from soilkit.training import load_checkpoint
+from soilkit.training.parallel import Share, Team
+from tests.helpers_training import Chips, collate, loaders, member, train
+
+torch.set_num_threads(1)
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two gloo processes found, and their folder."""
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(member, (2, str(folder)), nprocs=2)
+    found = [torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(2)]
+    return folder, found
+
+
+def close(ours, theirs):
+    """Equal to a hundred-thousandth of each tensor's largest number."""
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        scale = max(float(tensor.abs().max()), 1e-3)
+        distance = float((ours[name] - tensor).abs().max())
+        assert distance <= TOLERANCE * scale, (name, distance, scale)
+
+
+def test_two_processes_have_the_gradients_and_weights_of_one(two, tmp_path):
+    """Batches of 8, 8 and 7 samples: parts of four, and of four and three, weighted."""
+    _, found = two
+    for steps in (1, 3):
+        alone = train(tmp_path / f"{steps}.pt", steps=steps)
+        close(found[0][steps]["gradients"], alone["gradients"])
+        close(found[0][steps]["weights"], alone["weights"])
+        ours, theirs = found[0][steps]["history"], alone["history"]
+        assert ours[["step", "epoch"]].equals(theirs[["step", "epoch"]])
+        assert ours.loss.to_numpy() == pytest.approx(theirs.loss.to_numpy(), rel=1e-4)
+        assert ours.score.to_numpy() == pytest.approx(theirs.score.to_numpy(), rel=1e-4)
+
+
+def test_both_processes_end_with_the_same_bytes(two):
+    _, found = two
+    for run in (1, 3, "whole", "parted"):
+        first, second = (found[rank][run] for rank in range(2))
+        assert all(torch.equal(first["weights"][k], v) for k, v in second["weights"].items())
+        assert first["history"].equals(second["history"])
+
+
+def test_the_first_process_alone_writes_and_anyone_reads_it(two):
+    folder, found = two
+    assert not (folder / "process1").exists()
+    names = sorted(p.name for p in (folder / "process0").iterdir())
+    assert names == sorted(
+        f"{n}{s}" for n in ("1", "3", "whole", "parted") for s in (".pt", ".resume.pt")
+    )
+    checkpoint = load_checkpoint(folder / "process0" / "3.pt")
+    assert all(torch.equal(checkpoint.weights[k], v) for k, v in found[0][3]["weights"].items())
+
+
+def test_an_interrupted_run_of_two_goes_on_exactly(two):
+    """With dropout and drop path: each process has random numbers of its own, by (seed, step)."""
+    _, found = two
+    assert found[0]["interrupted"] and found[1]["interrupted"]
+    whole, parted = found[0]["whole"], found[0]["parted"]
+    assert all(torch.equal(whole["weights"][k], v) for k, v in parted["weights"].items())
+    assert whole["history"].equals(parted["history"])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_sample_of_a_batch_is_read_by_one_process(size):
+    """Without overlap or loss, and nobody reads the others' samples."""
+    whole, _ = loaders(11, 4)
+    shares = []
+    for rank in range(size):
+        loader = DataLoader(Chips(11), 4, collate_fn=collate)
+        share = Share(loader, rank=rank, size=size, every_step=True)
+        shares.append((share, list(share)))
+    assert sorted(sum((s.whole.dataset.read for s, _ in shares), [])) == list(range(11))
+    expected = list(DataLoader(Chips(11), 4, collate_fn=collate))
+    for b, (_, _, coarse, _) in enumerate(expected):
+        for rank, (_, batches) in enumerate(shares):
+            assert torch.equal(batches[b][2], coarse[rank::size])
+    assert len(whole) == len(shares[0][0]) == 3
+
+
+def test_batches_that_are_no_torch_loader_are_cut():
+    batches = [(None, None, torch.arange(5.0)[:, None], torch.arange(5.0))]
+    parts = [list(Share(batches, rank=r, size=2, every_step=True))[0][3] for r in range(2)]
+    assert [p.tolist() for p in parts] == [[0, 2, 4], [1, 3]]
+
+
+def test_a_batch_too_small_for_all_processes_is_refused():
+    loader = DataLoader(Chips(5), 4, collate_fn=collate)
+    with pytest.raises(ContractError, match="batch of 1 samples cannot be shared by 2"):
+        list(Share(loader, rank=0, size=2, every_step=True))
+    assert len(list(Share(loader, rank=1, size=2, every_step=False))) == 1  # validation may
+
+
+def test_a_loader_that_shares_by_itself_is_refused():
+    """Sharing twice would lose samples in silence."""
+    sampler = DistributedSampler(Chips(8), num_replicas=2, rank=0)
+    with pytest.raises(ContractError, match="same in every process"):
+        Share(DataLoader(Chips(8), 4, sampler=sampler), rank=0, size=2, every_step=True)
+
+
+def test_a_process_alone_is_a_team_of_one():
+    team, loader = Team(), loaders(11, 4).train
+    assert team.leads and team.share(loader, every_step=True) is loader
+    error = torch.ones(()).requires_grad_()
+    assert team.pool(error, 3)[0] is error
