@@ -60,10 +60,12 @@ def test_groups_measure_to_others_and_open_the_area():
     assert apart.threshold > 5 * alone.threshold
 
 
-@pytest.mark.parametrize(("n_groups", "limit"), [(3, 512), (3, 20), (40, 512), (150, 4)])
-def test_the_search_for_other_groups_agrees_with_all_pairs(monkeypatch, n_groups, limit):
-    """Small groups are searched through, large ones around; small chunks change nothing."""
-    monkeypatch.setattr(area_module, "MAX_NEIGHBOURS", limit)
+@pytest.mark.parametrize(
+    ("n_groups", "tile"), [(3, (256, 2048)), (3, (7, 11)), (40, (1000, 16)), (150, (16, 64))]
+)
+def test_the_search_for_other_groups_agrees_with_all_pairs(monkeypatch, n_groups, tile):
+    """Few large groups or many small ones; tiles that cut them change nothing."""
+    monkeypatch.setattr(area_module, "TILE", tile)
     monkeypatch.setattr(area_module, "CHUNK_VALUES", 100)
     training = cloud(300)
     groups = np.random.default_rng(1).integers(0, n_groups, 300)

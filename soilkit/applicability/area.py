@@ -11,9 +11,9 @@ from scipy.spatial.distance import cdist
 from soilkit.errors import ContractError
 
 EXACT_ROWS = 5_000  # above, the mean distance is that of as many rows drawn at random
-MOST_SEARCHES = 10_000  # above, the threshold is that of as many training rows drawn at random
+MOST_SEARCHES = 4_000  # above, the threshold is that of as many training rows drawn at random
 ALL_CORES = -1
-MAX_NEIGHBOURS = 512  # larger groups are searched around, one tree without each
+TILE = (256, 2048)  # rows by training rows whose distances stay in a cache: 4 MB
 CHUNK_VALUES = 4_000_000  # of distances held at once: 32 MB
 WHISKER = 1.5  # interquartile ranges above the upper quartile
 
@@ -29,7 +29,7 @@ class Area:
     weights : (predictor,), dimensionless
     mean_distance : mean distance between training rows in standardised, weighted units
     threshold : the largest dissimilarity index inside the area
-    training_index : the index of training rows against rows of other groups, (row,); of 10,000
+    training_index : the index of training rows against rows of other groups, (row,); of 4,000
         rows drawn at random where there are more
     constants : predictors that never varied in training, with their value; no distance knows them
     n_left_out : training rows with a missing predictor
@@ -121,7 +121,7 @@ def fit(
         out too small for a model judged at unseen stations
     weights : importance of each predictor in the model, from zero on (negative ones count as
         zero); None = all alike
-    seed : draws the rows that the mean distance (5,000) and the threshold (10,000) are made of,
+    seed : draws the rows that the mean distance (5,000) and the threshold (4,000) are made of,
         where there are more; every row is searched for the nearest either way
 
     Raises
@@ -146,7 +146,7 @@ def fit(
     rng = np.random.default_rng(seed)
     mean_distance = _mean_distance(points[_drawn(len(points), EXACT_ROWS, rng)])
     searched = _drawn(len(points), MOST_SEARCHES, rng)
-    index = _nearest_elsewhere(tree, points, groups=apart, rows=searched) / mean_distance
+    index = _nearest_elsewhere(points, groups=apart, rows=searched) / mean_distance
     still = np.flatnonzero(~varies & (weight > 0)).tolist()
     constants = {predictors[k]: float(raw[0, k]) for k in still}
     return Area(
@@ -190,7 +190,7 @@ def _complete(training: pd.DataFrame, predictors, groups) -> tuple[np.ndarray, n
         return raw[good], None
     if len(groups) != len(training):
         raise ContractError(f"{len(groups)} groups for {len(training)} training rows.")
-    codes = pd.factorize(np.asarray(groups, dtype=object)[good].astype(str))[0]
+    codes = pd.factorize(pd.Series(groups).array[good], use_na_sentinel=False)[0]
     if codes.max() == 0:
         raise ContractError("One group alone has no others to be far from; give two and more.")
     return raw[good], codes
@@ -224,28 +224,45 @@ def _mean_distance(points: np.ndarray) -> float:
 
 
 def _nearest_elsewhere(
-    tree: cKDTree, points: np.ndarray, *, groups: np.ndarray | None, rows: np.ndarray
+    points: np.ndarray, *, groups: np.ndarray | None, rows: np.ndarray
 ) -> np.ndarray:
-    """Distance of each of ``rows`` to the nearest row of another group, (rows,)."""
-    if groups is None:
-        return tree.query(points[rows], k=[2], workers=ALL_CORES)[0][:, 0]
-    sizes, own = np.bincount(groups), groups[rows]
-    nearest = np.full(len(rows), np.inf)
-    for large in np.flatnonzero(sizes > MAX_NEIGHBOURS):
-        others = cKDTree(points[groups != large])
-        nearest[own == large] = others.query(points[rows[own == large]], workers=ALL_CORES)[0]
-    left, k = np.flatnonzero(sizes[own] <= MAX_NEIGHBOURS), 2
-    while len(left):
-        # A group of m rows cannot fill m + 1 places, so this ends.
-        k = min(4 * k, MAX_NEIGHBOURS + 1, len(points))
-        for part in _chunks(left, k):
-            distance, found = tree.query(points[rows[part]], k=k, workers=ALL_CORES)  # (row, near)
-            foreign = groups[found] != own[part][:, None]
-            first = foreign.argmax(axis=1)[:, None]
-            hit = np.take_along_axis(distance, first, axis=1)[:, 0]
-            nearest[part] = np.where(foreign.any(axis=1), hit, np.inf)
-        left = left[np.isinf(nearest[left])]
-    return nearest
+    """Distance of each of ``rows`` to the nearest row of another group, (rows,).
+
+    All pairs are looked at, a tile of products at a time: in tens of dimensions, and past the
+    hundreds of rows of its own station that lie close to a row, no tree is faster.
+    """
+    groups = np.arange(len(points)) if groups is None else groups
+    order = np.argsort(groups, kind="stable")
+    sorted_groups, left = groups[order], np.argsort(groups[rows], kind="stable")
+    asked, own = points[rows[left]], groups[rows[left]]
+    # |p - q|^2 less |p|^2, which does not decide who is nearest to p.
+    factors = np.column_stack([-2 * asked, np.ones(len(asked))])
+    least, nearest = np.full(len(rows), np.inf), np.zeros(len(rows), np.intp)
+    for first in range(0, len(points), TILE[1]):
+        there = order[first : first + TILE[1]]
+        q = points[there]
+        others = np.vstack([q.T, np.einsum("ij,ij->i", q, q)])  # (predictor + 1, row)
+        codes = sorted_groups[first : first + TILE[1]]
+        for begin in range(0, len(rows), TILE[0]):
+            part = slice(begin, begin + TILE[0])
+            squares = factors[part] @ others
+            _forbid(squares, own[part], codes)
+            found = squares.argmin(axis=1)
+            value = squares[np.arange(len(found)), found]
+            closer = value < least[part]
+            least[part] = np.where(closer, value, least[part])
+            nearest[part] = np.where(closer, there[found], nearest[part])
+    distance = np.empty(len(rows))
+    distance[left] = np.sqrt(((asked - points[nearest]) ** 2).sum(axis=1))
+    return distance
+
+
+def _forbid(squares: np.ndarray, own: np.ndarray, codes: np.ndarray) -> None:
+    """Write infinity where a row, (row,), and a column, both sorted by group, are of one group."""
+    low, high = np.searchsorted(own, [codes[0], codes[-1] + 1])
+    for group in np.unique(own[low:high]):
+        row, column = (slice(*np.searchsorted(c, [group, group + 1])) for c in (own, codes))
+        squares[row, column] = np.inf
 
 
 def _upper_whisker(values: np.ndarray) -> float:
