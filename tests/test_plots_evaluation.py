@@ -318,7 +318,7 @@ def test_our_value_stands_in_the_row_of_each_work():
     solid = next(ln for ln in ours if ln.get_color() == style.COLOURS[0])
     grey = next(ln for ln in ours if ln.get_color() == style.FAINT)
     assert sorted(solid.get_xdata()) == [0.7, 0.7] and list(grey.get_xdata()) == [0.5]
-    row = {theirs_: y for theirs_, y in theirs.get_xydata()}
+    row = dict(theirs.get_xydata())
     assert row[0.8] == at["Bi et al.* (mean)"]
     assert sorted(solid.get_ydata()) == sorted([row[0.6], row[0.8]])
     assert list(grey.get_ydata()) == [row[0.4]]
