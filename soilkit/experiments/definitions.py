@@ -1,11 +1,11 @@
 """The experiments of Batchu et al. (2022): a table is a list of variants of one trial."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from soilkit.errors import UnknownNameError
-from soilkit.experiments.recipes import Recipe
+from soilkit.experiments.recipes import ALL, Recipe
 from soilkit.experiments.trials import Trial
 
 S1_DEM = "Sentinel-1 + DEM"
@@ -25,46 +25,58 @@ class Profile:
 
     base: Trial
     recipes: Mapping[str, Recipe]
-    learning_rates: tuple[float, ...]
-    weight_decays: tuple[float, ...]
 
 
+NO_LAI = tuple(s for s in ALL if s != "modis_lai")
 RECIPES = {
     "sentinel1": Recipe("sentinel1"),
     "sentinel1_wide": Recipe(
-        "sentinel1_wide", n_stations=60, size_px=512, sources=("sentinel1", "sentinel2", "dem")
+        "sentinel1_wide", n_stations=90, size_px=512, sources=("sentinel1", "sentinel2", "dem")
     ),
-    "smap": Recipe("smap", anchor="smap", n_stations=120, sources=tuple(
-        s for s in Recipe("").sources if s != "modis_lai")),
-}  # fmt: skip
+    "smap": Recipe("smap", anchor="smap", sources=NO_LAI),
+}
 PROFILES = {
-    # Two cores: hundreds of steps of Adam. The sweep keeps the proportions of the paper's.
-    "small": Profile(Trial(), RECIPES, (0.004, 0.002, 0.0012), (0.02, 0.01, 0.006)),
+    # Two cores: some hundred steps of Adam.
+    "small": Profile(Trial(), RECIPES),
     # Table 7, for a GPU.
     "paper": Profile(
         Trial(
-            preset="paper", crop_px=256, steps=600_000, batch_size=64, validations=100,
-            optimizer="sgd", learning_rate=0.05, weight_decay=5e-5, precision="bfloat16",
+            preset="paper",
+            crop_px=256,
+            steps=600_000,
+            batch_size=64,
+            validations=100,
+            optimizer="sgd",
+            learning_rate=0.05,
+            weight_decay=5e-5,
+            precision="bfloat16",
         ),
-        RECIPES | {"sentinel1": Recipe("sentinel1", n_stations=1000, size_px=384)},
-        (0.1, 0.05, 0.03),
-        (1e-4, 5e-5, 3e-5),
+        {name: replace(r, size_px=max(r.size_px, 384)) for name, r in RECIPES.items()},
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class Variant:
     """A line of a table: what it changes, and which sources its evaluation goes without.
 
-    ``printed`` is the paper's label where ours differs, ``reference`` another line than the
-    experiment's own to measure the step from.
+    ``scaled`` multiplies fields of the profile's trial. ``printed`` is the paper's label where ours
+    differs, ``reference`` another line than the experiment's own to measure the step from.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
+    scaled: Mapping[str, float] = field(default_factory=dict)
     printed: str = ""
     reference: str = ""
+
+    def trial(self, base: Trial) -> Trial:
+        """The trial that this line makes of another."""
+        scaled = {name: getattr(base, name) * by for name, by in self.scaled.items()}
+        trial = base.with_(**scaled).with_(**self.changes)
+        if trial.has_images or "steps" in self.changes:
+            return trial
+        return trial.with_(steps=base.steps * COARSE_STEPS)
 
 
 @dataclass(frozen=True)
@@ -85,15 +97,9 @@ class Experiment:
     def trials(self, profile: Profile) -> Iterator[tuple[str, Variant, Trial]]:
         """(line, variant, trial) for every line and seed, the seeds of a line together."""
         for name, variant in self.variants.items():
-            for seed in range(self.n_seeds):
-                changes = {"seed": seed, **variant.changes}
-                if not (changes.get("high", True) or changes.get("low", True)):
-                    changes.setdefault("steps", profile.base.steps * COARSE_STEPS)
-                if changes.get("product"):
-                    changes |= {"seed": 0}
-                    if seed:
-                        continue
-                yield name, variant, profile.base.with_(**changes)
+            trial = variant.trial(profile.base)
+            for seed in range(1 if trial.product else self.n_seeds):
+                yield name, variant, trial.with_(seed=seed)
 
 
 def _lines(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Variant]:
@@ -135,7 +141,101 @@ TABLE_16 = Experiment(
     table=16,
     n_seeds=5,
 )
-EXPERIMENTS = (TABLE_9, TABLE_16)
+# The largest crops cost sixteen times the usual one: every size gets fewer samples to learn from.
+SHORT = {"recipe": "sentinel1_wide", "low": (), "coarse": (), "batch_size": 16, "steps": 200}
+SIZES = {f"{px}x{px}": SHORT | {"high": RADAR_OPTICS, "crop_px": px} for px in (64, 128, 256, 512)}
+TABLE_15 = Experiment("table15", "Input size", "256x256", _lines(SIZES), table=15)
+INDICES = (*RADAR_OPTICS, "sentinel2.NDVI", "sentinel2.EVI")
+ADDED = {"EVI/NDVI": {"high": INDICES}, "MODIS LAI": {"low": ("soilgrids", "modis_lai")}}
+TABLE_18 = Experiment(
+    "table18", "One more vegetation layer", BASELINE, _lines({BASELINE: {}, **ADDED}), table=18
+)
+ACTIVE_PASSIVE = "Sentinel-1 + DEM + SMAP (Active-passive)"
+TABLE_19 = Experiment(
+    "table19",
+    "Active and passive radar together",
+    ACTIVE_PASSIVE,
+    _lines(
+        {
+            "SMAP": PRODUCTS["SMAP"],
+            S1_DEM: LADDER[S1_DEM],
+            ACTIVE_PASSIVE: {"high": RADAR, "low": (), "coarse": ("smap",)},
+            "Full model (For comparison)": {},
+        }
+    ),
+    table=19,
+)
+
+
+def _anchored(anchor: str, recipe: str) -> dict[str, Variant]:
+    """The lines of Table 21 for one anchor, each measured from its own SMAP + GLDAS network."""
+    lines = {n: LADDER[n] | {"recipe": recipe} for n in (COARSE_NN, NO_COARSE, FULL)}
+    base = f"{COARSE_NN}, {anchor} anchored"
+    return {
+        f"{n}, {anchor} anchored": Variant(c, printed=n, reference=base) for n, c in lines.items()
+    }
+
+
+TABLE_21 = Experiment(
+    "table21",
+    "The anchor of the join",
+    f"{COARSE_NN}, Sentinel-1 anchored",
+    {**_anchored("Sentinel-1", "sentinel1"), **_anchored("SMAP", "smap")},
+    table=21,
+)
+FACTORS = (2.0, 1.0, 0.6)  # of Table 7: 0.1, 0.05, 0.03, and the same for the weight decay
+SWEEP = {
+    f"learning rate x{rate:g}, weight decay x{decay:g}": Variant(
+        scaled={"learning_rate": rate, "weight_decay": decay}
+    )
+    for rate in FACTORS
+    for decay in FACTORS
+}
+TABLE_7 = Experiment(
+    "table7", "Learning rate and weight decay", "learning rate x1, weight decay x1", SWEEP
+)
+DESIGN = {
+    "encoder": ("Encoder", {"xception": "Xception", "resnet": "ResNet", "mobilenet": "MobileNet"}),
+    "pooling": ("Pooling", {"center": "centre-weighted", "average": "average"}),
+    "loss": ("Loss", {"huber": "Huber", "mse": "squared error", "mae": "absolute error"}),
+    "fusion": ("Fusion", {"late": "late", "early": "early"}),
+}
+CHOICES = tuple(
+    Experiment(
+        argument,
+        title,
+        next(iter(names.values())),
+        _lines({words: {argument: value} for value, words in names.items()}),
+    )
+    for argument, (title, names) in DESIGN.items()
+)
+SOURCE_NAMES = {
+    "DEM": ("dem",),
+    "Sentinel-1": ("sentinel1",),
+    "Sentinel-2": ("sentinel2",),
+    "SoilGrids": ("soilgrids",),
+    "SMAP": ("smap",),
+    "GLDAS": ("gldas",),
+    "SMAP + GLDAS": ("smap", "gldas"),
+}
+DROPOUT = {"source_dropout": 0.3, "withheld": tuple(SOURCE_NAMES.values())}
+ALL_PRESENT = "trained with all"
+ABSENCE = Experiment(
+    "absence",
+    "A source absent at inference: one model trained for it, or one model for each case",
+    ALL_PRESENT,
+    {ALL_PRESENT: Variant(), "source dropout, all present": Variant(DROPOUT)}
+    | {f"trained without {name}": Variant(change) for name, change in LEFT_OUT.items()}
+    | {
+        f"source dropout, {name} absent": Variant(
+            DROPOUT, withheld=sources, reference=f"trained without {name}"
+        )
+        for name, sources in SOURCE_NAMES.items()
+    },
+)
+EXPERIMENTS = (
+    TABLE_9, TABLE_16, TABLE_15, TABLE_18, TABLE_19, TABLE_21, TABLE_7, *CHOICES, ABSENCE,
+)  # fmt: skip
 
 
 def chosen(names: list[str] | None = None) -> tuple[Experiment, ...]:

@@ -23,7 +23,7 @@ OK = "ok"
 _SETTINGS = ("optimizer", "learning_rate", "weight_decay", "precision", "seed")
 _OPTIONS = ("encoder", "pooling", "fusion", "source_dropout")
 SCORED = ("validation", "test")
-EVALUATION_BATCH = 64
+EVALUATION_PIXELS = 64 * 256**2  # of a batch that is only predicted
 SENSOR_COLUMNS = ("n", "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
 
 
@@ -210,7 +210,8 @@ class Session:
         return datasets.make_loader(dataset, batch_size=size, shuffle=True, generator=order)
 
     def _in_order(self, dataset):
-        return datasets.make_loader(dataset, batch_size=EVALUATION_BATCH, shuffle=False)
+        size = min(256, max(1, EVALUATION_PIXELS // self.trial.crop_px**2))
+        return datasets.make_loader(dataset, batch_size=size, shuffle=False)
 
 
 def _model(trial: Trial, mean_label_m3_m3: float) -> XceptionFusion:
