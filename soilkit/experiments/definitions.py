@@ -146,7 +146,10 @@ SHORT = {"recipe": "sentinel1_wide", "low": (), "coarse": (), "batch_size": 16, 
 SIZES = {f"{px}x{px}": SHORT | {"high": RADAR_OPTICS, "crop_px": px} for px in (64, 128, 256, 512)}
 TABLE_15 = Experiment("table15", "Input size", "256x256", _lines(SIZES), table=15)
 INDICES = (*RADAR_OPTICS, "sentinel2.NDVI", "sentinel2.EVI")
-ADDED = {"EVI/NDVI": {"high": INDICES}, "MODIS LAI": {"low": ("soilgrids", "modis_lai")}}
+ADDED: dict[str, dict[str, Any]] = {
+    "EVI/NDVI": {"high": INDICES},
+    "MODIS LAI": {"low": ("soilgrids", "modis_lai")},
+}
 TABLE_18 = Experiment(
     "table18", "One more vegetation layer", BASELINE, _lines({BASELINE: {}, **ADDED}), table=18
 )
