@@ -15,6 +15,7 @@ from soilkit.datasets import (
     make_loader,
 )
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
+from tests import helpers_archive
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 
 torch.set_num_threads(1)
@@ -262,8 +263,13 @@ def test_a_dataset_without_a_source_is_refused_by_name(store):
         ChipDataset(SAMPLES, None, store, inputs=Inputs(), crop_px=32)
 
 
-def test_indices_are_made_of_the_reflectance_of_their_pixel(store):
+def test_indices_are_made_of_the_reflectance_of_their_pixel(tmp_path, monkeypatch):
     """Table 18's further channels: NDVI and EVI beside the bands, from one reading of the chip."""
+    for band, number in (("B2", 600.0), ("B4", 900.0), ("B8", 3000.0)):
+        monkeypatch.setitem(helpers_archive.BASE, band, number)
+    green = tmp_path / "green"
+    chips.build(SAMPLES, FakeArchive(), green, stations=STATIONS, size_px=64, progress=False)
+    store = chips.open_store(green)
     high = ("sentinel1", "sentinel2", "dem", "sentinel2.NDVI", "sentinel2.EVI")
     data = dataset(store, inputs=Inputs(high=high))
     assert data.inputs.channels == (12, 4, 2)
@@ -278,6 +284,7 @@ def test_indices_are_made_of_the_reflectance_of_their_pixel(store):
     n, r, b = bands["B8"], bands["B4"], bands["B2"]
     found = data[0].high
     np.testing.assert_allclose(found[10], (n - r) / (n + r), atol=1e-5)
+    assert found[10].mean() == pytest.approx(0.54, abs=0.01)
     np.testing.assert_allclose(found[11], 2.5 * (n - r) / (n + 6 * r - 7.5 * b + 1), atol=1e-5)
     np.testing.assert_array_equal(found[:10], dataset(store)[0].high)
     assert data.normalisation["sentinel2.EVI"] == {"Index": [-1, 1]}

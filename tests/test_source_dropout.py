@@ -70,6 +70,24 @@ def test_an_absent_source_has_no_gradient(model):
     assert (batch[0].grad[2, :3] != 0).any() and (batch[0].grad[1, 3:9] != 0).any()
 
 
+@pytest.mark.parametrize(("head", "source"), [("head1", "dem"), ("head2", "smap")])
+def test_a_head_tells_the_middle_of_the_range_from_nothing(head, source):
+    """Zeros that were measured and zeros that stand in differ by the flag alone, and it counts."""
+    torch.manual_seed(0)
+    model = XceptionFusion.for_inputs(INPUTS, preset="small", source_dropout=0.3).eval()
+    place = channels_of(source)[0]
+    batch = images()
+    (batch[0][:, place] if source == "dem" else batch[2][:, place - 14]).zero_()
+    entering = []
+    getattr(model, head).register_forward_hook(lambda m, i, o: entering.append(i[0]))
+    with torch.inference_mode():
+        known = model(*batch)
+        absent = model(*without(batch, source, sample=1))
+    changed = (entering[0] != entering[1]).sum(dim=1)
+    assert changed.tolist() == [0, 1, 0, 0]
+    assert known[1] != absent[1]
+
+
 def test_all_sources_may_be_absent_but_the_answer_is_a_number(model):
     nothing = [torch.full_like(part, NAN) for part in images()]
     with torch.inference_mode():
