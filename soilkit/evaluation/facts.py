@@ -30,7 +30,9 @@ def between(lower: float, upper: float, *, places: int = 2) -> str:
 
 
 def with_interval(value: float, limits: tuple[float, float], *, places: int = 2) -> str:
-    """ "0.68 (95 %: 0.61 to 0.72)"; without an interval, that too is said."""
+    """ "0.68 (95 %: 0.61 to 0.72)", "0.68 (no interval)", or "undefined" without a value."""
+    if np.isnan(value):
+        return "undefined"
     ends = between(*limits, places=places)
     tail = f" (95 %: {ends})" if ends != "no interval" else " (no interval)"
     return f"{value:.{places}f}{tail}"

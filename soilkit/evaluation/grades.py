@@ -37,7 +37,9 @@ def capped(answer: Answer, evaluation: Evaluation) -> Answer:
         words = f"would be {answer.grade!r}, but the samples are no test: {answer.answer}"
         return answer._replace(answer=words, grade=UNKNOWN)
     if not evaluation.is_unseen and answer.grade == YES:
-        words = f"{answer.answer}; whether at places it never saw is unknown"
+        known = evaluation.claim != NOT_AUDITABLE
+        tail = "but at stations that also trained" if known else "if the places are unseen"
+        words = f"{answer.answer}; {tail}"
         return answer._replace(answer=words, grade=PARTLY)
     return answer
 

@@ -59,14 +59,7 @@ def sift(
     """
     steps = _Steps(predictions, notes)
     table = predictions.reset_index(drop=True)
-    words = table["split"].astype("str")
-    bad = words.isin(leaky) | words.map({w: bool(TRAINING.search(w)) for w in words.unique()})
-    if (~bad & (table["model"].astype("str") == main)).any():
-        table = steps.drop(table, bad, reason=TRAINED)
-    else:
-        table = steps.drop(
-            table, np.zeros(len(table), bool), reason=TRAINED + " (none: nothing else)"
-        )
+    table = steps.drop(table, _trained(table, main, leaky=leaky), reason=TRAINED)
     table = steps.drop(table, table.duplicated(["model", "sample_id"]), reason=REPEATED)
     table = table.assign(**{GIVEN: table["split"].astype("str"), "split": SCORED})
     candidates = table
@@ -79,6 +72,20 @@ def sift(
     reason = f"a sensor with fewer than {options.min_samples} pairs of a model"
     table = steps.drop(table, n < options.min_samples, reason=reason)
     return Sifted(table, candidates, steps.table(), steps.handed_in)
+
+
+def _trained(table: pd.DataFrame, main: str, *, leaky: set[str]) -> pd.Series:
+    """Rows to leave out, (row,): the strictest choice that leaves the main model something.
+
+    Training rows go before those of leaky splits stay, and all stay where there is nothing else.
+    """
+    words = table["split"].astype("str")
+    named = words.map({word: bool(TRAINING.search(word)) for word in words.unique()}).astype(bool)
+    own = table["model"].astype("str") == main
+    for bad in (named | words.isin(leaky), named):
+        if (own & ~bad).any():
+            return bad
+    return named & False
 
 
 class _Steps:
