@@ -1,4 +1,4 @@
-"""How fast the small preset learns on two threads, beside the 100 images/s that a laptop needs."""
+"""How fast the small preset learns on two threads, beside the 100 images/s a laptop needs."""
 
 import time
 
