@@ -57,7 +57,8 @@ def main():
     extra = f" (compiled {BATCH / seconds['compiled']:.2f})" if "compiled" in seconds else ""
     print(
         f"training step, full model, batch {BATCH}, CPU | "
-        f"ours {BATCH / seconds['ours']:.2f}{extra} images/s | eager float32 {BATCH / seconds['eager']:.2f} images/s | "
+        f"ours {BATCH / seconds['ours']:.2f}{extra} images/s | "
+        f"eager float32 {BATCH / seconds['eager']:.2f} images/s | "
         f"ratio {seconds['eager'] / best:.2f}, required {REQUIRED} | "
         f"{share:.0%} of this machine's bfloat16 matmul rate, "
         f"load {os.getloadavg()[0] if hasattr(os, 'getloadavg') else -1:.1f}"
