@@ -91,7 +91,7 @@ class ChipDataset(Dataset):
         rows = {
             source: np.full(len(samples), ABSENT)
             if source in self.withheld
-            else chip_rows(store, source, samples, allow_missing=allow_missing)
+            else chip_rows(store, source, samples=samples, allow_missing=allow_missing)
             for source in dict.fromkeys(source_of(e) for e in (*inputs.high, *inputs.low))
         }
         low_px = 2 * -(-crop_px // (2 * PIXEL_RATIO))

@@ -104,7 +104,7 @@ class Images:
         return out
 
 
-def chip_rows(store: ChipStore, source: str, samples: Any, *, allow_missing: bool) -> np.ndarray:
+def chip_rows(store: ChipStore, source: str, *, samples: Any, allow_missing: bool) -> np.ndarray:
     """The row of each sample's chip in the store, ``ABSENT`` where the sample names no scene.
 
     Raises
