@@ -52,6 +52,22 @@ def places(n, **columns):
     )
 
 
+def test_scores_of_two_states_are_never_averaged():
+    """Raw and anomaly scores of a station are no two sensors of it: refused, one state is not."""
+    raw, anomaly = (
+        scores_of([value] * 6).assign(state=state) for value, state in ((0.08, "raw"), (0.02, "x"))
+    )
+    both = pd.concat([raw, anomaly], ignore_index=True)
+    with pytest.raises(ContractError, match=r"several states \(raw, x\)"):
+        metrics.site_means(both, metric="ubrmse_m3_m3")
+    with pytest.raises(ContractError, match="several states"):
+        metrics.class_differences(both, places(6, texture="clay"), by=["texture"])
+    with pytest.raises(ContractError, match="several states"):
+        metrics.worst_stations(both, places(6), metric="ubrmse_m3_m3")
+    found = metrics.site_means(both[both["state"] == "raw"], metric="ubrmse_m3_m3")
+    assert found["value"].tolist() == pytest.approx([0.08] * 6)
+
+
 # Classes
 
 

@@ -62,6 +62,8 @@ class Groups:
 
     def take(self, keep: np.ndarray) -> "Groups":
         """The groups where ``keep`` (group,) is true."""
+        if keep.all():
+            return self
         rows = self.spread(keep)
         return Groups(
             self.observed[rows],

@@ -1,4 +1,4 @@
-"""How many independent pairs a series is worth: memory fitted in time, not by row."""
+"""How many independent values a series is worth: memory fitted in time, not by row."""
 
 from dataclasses import dataclass
 
@@ -154,51 +154,3 @@ def effective_size(rate_per_hour: np.ndarray, steps: Steps) -> np.ndarray:
     """
     gained = np.tanh(steps.hours * steps.spread(rate_per_hour) / 2)
     return (steps.counts + 1) * steps.sum(gained) / steps.counts
-
-
-def correlation_size(groups: Groups, *, steps: Steps, rates: tuple) -> np.ndarray:
-    """How many independent normal pairs would know R as well as these do, (group,).
-
-    With y = b x + e and s^2 the variance, arctanh R = arcsinh(b s_x / s_e), hence by the delta
-    method its variance is (1 - R^2) / n_xe + R^2 (k_x / n_xx + k_e / n_ee) / 2, where
-    n_ab = n (1 - rho_a rho_b) / (1 + rho_a rho_b) [1]_ and k = (kurtosis - 1) / 2, 1 for normal
-    values [2]_. With one memory for all this is n (1 - rho_x rho_y) / (1 + rho_x rho_y) [3]_; it
-    differs where errors forget faster than soil does, or values are skewed. The regression is
-    done both ways and the smaller size taken.
-
-    Parameters
-    ----------
-    groups : observed and predicted series
-    steps : of the same groups
-    rates : (group,) each, h-1; 1 / tau of the observed and of the predicted series
-
-    References
-    ----------
-    .. [1] Bartlett (1946), doi:10.2307/2983611
-    .. [2] Steiger and Hakstian (1982), doi:10.1111/j.2044-8317.1982.tb00653.x
-    .. [3] Bartlett (1935), doi:10.2307/2342284
-    """
-    x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
-    xx, yy, xy = groups.sum(x * x), groups.sum(y * y), groups.sum(x * y)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = np.minimum(xy**2 / (xx * yy), 1)
-        sizes = [
-            _size_one_way(r2, (a, rate), b - groups.spread(xy / aa) * a, (groups, steps))
-            for a, b, aa, rate in ((x, y, xx, rates[0]), (y, x, yy, rates[1]))
-        ]
-    return np.minimum(*sizes)
-
-
-def _size_one_way(r2, signal, error, where):
-    (groups, steps), (x, rate_x) = where, signal
-    fitted = 1 / memory_hours(np.nan_to_num(error), steps)
-    rate_e = np.where(np.isnan(fitted), rate_x, fitted)  # no error at all: R is 1 whatever the size
-    k_x, k_e = ((_kurtosis(values, groups) - 1) / 2 for values in (x, error))
-    own = k_x / effective_size(2 * rate_x, steps) + k_e / effective_size(2 * rate_e, steps)
-    return 1 / ((1 - r2) / effective_size(rate_x + rate_e, steps) + r2 * own / 2)
-
-
-def _kurtosis(values, groups):
-    square = values**2
-    kurtosis = groups.counts * groups.sum(square**2) / groups.sum(square) ** 2
-    return np.where(np.isfinite(kurtosis), kurtosis, 3)

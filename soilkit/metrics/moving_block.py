@@ -1,17 +1,16 @@
 """Intervals of one sensor's scores from blocks of its own time series, drawn anew."""
 
-import dataclasses
 import zlib
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from soilkit import contracts
 from soilkit.errors import ContractError
 from soilkit.metrics.groups import Groups, group, state_of
 from soilkit.metrics.memory import Steps, effective_size, memory_hours
 from soilkit.metrics.points import METRICS, points
+from soilkit.metrics.rows import check_predictions
 
 MIN_EFFECTIVE = 50.0  # fewer independent pairs make too few blocks
 N_DRAWS = 1000
@@ -45,8 +44,7 @@ def block_bootstrap(
     about the series' own mean [5]_.
 
     Measured coverage stands in ``reports/coverage/coverage.csv``: on autoregressive series it
-    holds a little less than ``station_scores`` does, and it goes on holding where errors are a
-    slow part plus a fast one, where the analytic interval of the bias does not.
+    holds a little less than ``station_scores`` does.
 
     Parameters
     ----------
@@ -77,8 +75,7 @@ def block_bootstrap(
     .. [4] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
     .. [5] Flegal and Jones (2010), doi:10.1214/09-AOS735
     """
-    key = (*contracts.PREDICTIONS.key, *state_of(predictions))
-    contracts.check(predictions, dataclasses.replace(contracts.PREDICTIONS, key=key))
+    check_predictions(predictions)
     if n_draws < 100 or not 0 < confidence < 1 or (block_rows is not None and block_rows < 1):
         raise ContractError(
             "A block bootstrap needs n_draws >= 100, a confidence between 0 and 1 and blocks of a "

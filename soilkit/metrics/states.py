@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from soilkit import contracts
 from soilkit.errors import ContractError
 from soilkit.metrics.groups import STATE, state_of
+from soilkit.metrics.rows import check_predictions
 
 RAW = "raw"
 OK = "ok"
@@ -49,7 +49,7 @@ def check(predictions: pd.DataFrame) -> None:
     ------
     ContractError
     """
-    contracts.check(predictions, contracts.PREDICTIONS)
+    check_predictions(predictions)
     for name in state_of(predictions):
         found = predictions[name].astype("str").unique()
         if len(found) > 1:

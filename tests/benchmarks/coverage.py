@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
+from scipy.special import gammaln
 
 from soilkit import metrics
 from soilkit.metrics import bootstrap
@@ -22,10 +23,10 @@ from soilkit.metrics.aggregate import mean_of_means
 
 START, DAY = np.datetime64("2018-01-01", "us"), np.timedelta64(1, "D")
 SCALE, OFFSET = 0.06, 0.03  # m3 m-3
-KINDS = ("autoregressive", "seasonal", "dry-down", "two-speed errors")
+KINDS = ("autoregressive", "seasonal", "dry-down", "two-speed errors", "drifting errors")
 METHODS = ("product", "gruber", "i.i.d.", "moving block")
 LAG_ONES, LENGTHS, TRUE_RS = (0.0, 0.5, 0.8, 0.9, 0.95), (100, 365, 1000), (0.3, 0.8)
-WHITE_LAG_ONE = 0.3  # of the fast errors
+WHITE_LAG_ONE, SOIL_LAG_ONE = 0.3, 0.8  # of fast errors, and of soil under errors that drift
 COLUMNS = [
     "data", "kind", "method", "metric", "n", "lag_1", "true_r", "coverage", "standard_error",
     "share_given", "n_effective", "n_series", "n_clusters", "confidence",
@@ -72,6 +73,11 @@ def pairs(kind, rng, *, shape, rho, r):
         slope = 0.8  # a prediction of too small amplitude
         error = slope * np.sqrt(1 / r**2 - 1)
         return _scaled(x, slope * x + error * noise, r=r, scatter=np.hypot(1 - slope, error))
+    if kind == "drifting errors":  # half the noise is slow, and no part of the observations
+        lag_ones = (SOIL_LAG_ONE, rho, WHITE_LAG_ONE)
+        x, slow, fast = (autoregressive(rng, shape=shape, rho=k) for k in lag_ones)
+        noise = np.sqrt(0.5) * (slow + fast)
+        return _scaled(x, r * x + np.sqrt(1 - r**2) * noise, r=r, scatter=np.sqrt(2 - 2 * r))
     x = autoregressive(rng, shape=shape, rho=rho)
     noise_rho = WHITE_LAG_ONE if kind == "two-speed errors" else rho
     noise = autoregressive(rng, shape=shape, rho=noise_rho)
@@ -160,7 +166,7 @@ def study(*, n_series, methods=METHODS, kinds=KINDS, lengths=LENGTHS, lag_ones=L
     for kind in kinds:
         for n in lengths:
             for rho in lag_ones:
-                if kind == "dry-down" and rho == 0:
+                if rho == 0 and kind in ("dry-down", "drifting errors"):
                     continue  # rain that is gone the same day is no dry-down
                 for r in TRUE_RS:
                     rng = np.random.default_rng([KINDS.index(kind), n, round(100 * rho)])
@@ -241,6 +247,49 @@ def _aggregates(tables):
     return {name: (low, up, np.median(n)) for name, (low, up, n) in columns.items()}
 
 
+def paired_models(rng, *, n_clusters, n_samples=13):
+    """Predictions of two models at five stations a cluster, their stations, and what is true.
+
+    White errors; the spreads of a cluster's errors differ by its own amount between the models,
+    0.01 m3 m-3 on average. Of n normal errors the ubRMSE is sqrt(2 / n) gamma(n / 2) /
+    gamma((n - 1) / 2) times their spread on average, for both alike.
+    """
+    cluster = np.repeat(np.arange(n_clusters), 5)
+    more = 0.01 + rng.normal(0, 0.008, n_clusters)[cluster] + rng.normal(0, 0.004, len(cluster))
+    spread = 0.06 + np.array([more, -more]) / 2
+    shape = (len(cluster), n_samples)
+    observed = 0.25 + SCALE * rng.standard_normal(shape)
+    tables = [
+        predictions(observed, observed + one[:, None] * rng.standard_normal(shape)).assign(model=m)
+        for m, one in zip("ab", spread, strict=True)
+    ]
+    known = tables[0].drop_duplicates("sensor_id")[["sensor_id", "station_id"]]
+    stations = known.assign(latitude=31.0 + 2.0 * (cluster % 8), longitude=1.0 + 2 * (cluster // 8))
+    factor = np.sqrt(2 / n_samples) * np.exp(gammaln(n_samples / 2) - gammaln((n_samples - 1) / 2))
+    return tables, stations, 0.01 * factor
+
+
+def paired_study(*, n_tables, n_clusters=(5, 10, 20, 50)):
+    """The rows of a paired difference, by both of its intervals."""
+    rows = []
+    for k in n_clusters:
+        rng = np.random.default_rng([len(SIZES), k, 1])
+        holds = []
+        for _ in range(n_tables):
+            (a, b), stations, truth = paired_models(rng, n_clusters=k)
+            found = metrics.paired_difference(a, b, stations=stations, metric="ubrmse_m3_m3")
+            ends = found[["lower", "upper", "block_lower", "block_upper"]].to_numpy(float)
+            holds.append((ends[::2] <= truth) & (truth <= ends[1::2]))
+        for method, rate in zip(("mean", "mean of cluster means"), np.mean(holds, 0), strict=True):
+            rows.append(
+                {"kind": "clusters of 5 stations", "method": f"paired difference, {method}",
+                 "metric": "ubrmse_m3_m3", "n": 5 * k, "coverage": rate, "share_given": 1.0,
+                 "standard_error": np.sqrt(rate * (1 - rate) / n_tables),
+                 "n_series": n_tables, "n_clusters": k}
+            )  # fmt: skip
+    return rows
+
+
 def main():
     """Write the table and print what a reader wants first: the worst cell of each method."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -248,6 +297,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("reports/coverage/coverage.csv"))
     options = parser.parse_args()
     rows = study(n_series=options.n_series) + cluster_study(n_tables=options.n_series)
+    rows += paired_study(n_tables=options.n_series)
     table = pd.DataFrame(rows).assign(data="synthetic", confidence=0.95)[COLUMNS]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.round(4).to_csv(options.out, index=False, lineterminator="\n")
