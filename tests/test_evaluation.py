@@ -191,7 +191,8 @@ def test_missing_parts_are_one_row_that_says_why(pair):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_thin_tables_end_in_statuses_on_every_page(pair, change):
     predictions, stations = pair
-    ev = evaluation.evaluate(change(predictions), stations, label="x")
+    ours = predictions[predictions["model"] == "ours"]
+    ev = evaluation.evaluate(change(ours), stations, label="x")
 
     assert ev.handed_in == len(ev.unseen) + ev.losses["n_rows"].sum()
     verdict = evaluation.verdict(ev)

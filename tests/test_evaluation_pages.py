@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import evaluation, splits
+from soilkit import evaluation, metrics, splits
 from soilkit.evaluation import grades
+from soilkit.evaluation.extras import calibration
 from soilkit.evaluation.grades import NO, PARTLY, UNKNOWN, YES
 from soilkit.evaluation.records import NOT_AUDITABLE, OK, Background, Calibration, Options
+from soilkit.evaluation.scoring import Places, relative_errors
 from soilkit.models import ten_day
 from soilkit.models.tabular import SmapLinear, cross_folds, cross_predict, forest
 
@@ -145,13 +147,15 @@ def test_losing_to_an_oracle_proves_nothing(shuffled):
     assert grades.than_climatology(oracle).grade == UNKNOWN
 
 
-def test_right_swings_at_wrong_levels_are_partly_right(tables):
+def test_right_swings_at_wrong_levels_are_partly_right(tables, good):
     """0.1 m3 m-3 too wet everywhere: ubRMSE below the spread, RMSE above it."""
     predictions, stations = tables
     table = predictions[predictions["model"] == "ours"].copy()
     table["predicted_m3_m3"] += 0.1
-    ev = evaluation.evaluate(table, stations, label="x", background=known(table))
-    assert grades.error_size(ev).grade == PARTLY
+    scores = metrics.station_scores(table)
+    errors = relative_errors(table, scores, places=Places(stations, True))
+    ev = replace(good, errors=errors)
+    assert grades.error_size(good).grade == YES and grades.error_size(ev).grade == PARTLY
     assert "|bias| quartiles 0.09" in grades.error_size(ev).evidence
 
 
@@ -182,7 +186,8 @@ def test_a_spread_half_as_wide_is_not_true(tables, good):
     predictions, stations = tables
     table = predictions[predictions["model"] == "ours"]
     table = table.assign(predicted_std_m3_m3=0.01)
-    ev = evaluation.evaluate(table, stations, label="x", background=known(table))
+    found = calibration(table, places=Places(stations, True), seed=0)
+    ev = replace(good, calibration=found)
     assert grades.uncertainty(good).grade == YES
     assert grades.uncertainty(ev).grade == NO
     assert any("stated uncertainty" in words for words in evaluation.cautions(ev))
@@ -198,10 +203,11 @@ def test_inputs_unlike_training_lower_the_grade(good, share, grade):
     assert grades.distance(replace(good, applicability=area)).grade == grade
 
 
-def test_a_constant_prediction_knows_no_time(tables):
+def test_a_constant_prediction_knows_no_time(tables, good):
     predictions, stations = tables
     table = predictions[predictions["model"] == "ours"].assign(predicted_m3_m3=0.2)
-    ev = evaluation.evaluate(table, stations, label="x", background=known(table))
+    scores = metrics.station_scores(table)
+    ev = replace(good, scores=scores, overall=metrics.summarize(scores, stations))
     assert grade_of(ev)["when"] == NO and grade_of(ev)["all"] == NO
 
 
