@@ -78,6 +78,25 @@ def test_r_and_snr_do_not_depend_on_the_unit():
     np.testing.assert_allclose(ratio, [1, 100, 1], rtol=1e-9)
 
 
+def test_triple_collocation_agrees_with_pytesmo():
+    """To 1e-12: SNR as it is, errors in each series' own unit where pytesmo takes the first's.
+
+    Pytesmo's covariances have n - 1 below the line and ours n.
+    """
+    theirs = pytest.importorskip("pytesmo.metrics", reason="needs the validation extra")
+    rng, n = np.random.default_rng(5), 500
+    truth = rng.standard_normal(n)
+    series = [
+        0.25 + slope * (truth + scale * rng.standard_normal(n))
+        for slope, scale in ((0.05, 0.5), (0.03, 0.7), (0.08, 0.9))
+    ]
+    found = metrics.triple_collocation(triplets(*series), OWN)
+    snr, error, beta = theirs.tcol_metrics(*series)
+    np.testing.assert_allclose(found["snr_db"], snr, rtol=0, atol=1e-12)
+    expected = error / beta * np.sqrt((n - 1) / n)
+    np.testing.assert_allclose(found["error_std_m3_m3"], expected, rtol=0, atol=1e-12)
+
+
 def test_many_sensors_at_once_are_each_alone():
     """Rows in any order, gaps in one series: each sensor is what it is by itself."""
     rng = np.random.default_rng(1)
