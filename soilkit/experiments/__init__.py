@@ -10,6 +10,7 @@ from soilkit.experiments.definitions import (
     chosen,
 )
 from soilkit.experiments.recipes import Data, Recipe, prepare
+from soilkit.experiments.reporting import read_study, results_of, write_study
 from soilkit.experiments.study import Study
 from soilkit.experiments.tables import Results, by_stratum, paper_beside_ours, render, sizes
 from soilkit.experiments.trials import Trial
@@ -30,6 +31,9 @@ __all__ = [
     "mean_with_interval",
     "paper_beside_ours",
     "prepare",
+    "read_study",
     "render",
+    "results_of",
     "sizes",
+    "write_study",
 ]

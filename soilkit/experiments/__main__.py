@@ -10,8 +10,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from soilkit.experiments import collecting, tables
 from soilkit.experiments.definitions import PROFILES, Profile, chosen
+from soilkit.experiments.reporting import write_study
 from soilkit.experiments.study import Study
 
 log = logging.getLogger("soilkit.experiments")
@@ -59,24 +59,6 @@ def profile_of(options: argparse.Namespace) -> Profile:
     return dataclasses.replace(profile, recipes=theirs)
 
 
-def report(study: Study, out: Path) -> None:
-    """Write what the study knows so far as csv tables."""
-    rows, lines = study.rows(), collecting.lines_table(study.lines)
-    labels = {d.content_hash: study.profile.recipes[n].label for n, d in study.data.items()}
-    found = {
-        "lines": lines,
-        "trials": collecting.trials_table(rows, labels=labels),
-        "sensors": collecting.sensors_table(rows),
-        "curves": collecting.curves_table(rows),
-        "places": collecting.places_of(study.data.values()),
-    }
-    if len(found["sensors"]):
-        results = tables.Results(found["lines"], found["sensors"], found["places"])
-        found["tables"] = tables.render(results, study.experiments)
-        found["sizes"] = tables.sizes(found["trials"], lines)
-    collecting.save(found, out)
-
-
 def main(words: list[str] | None = None) -> None:
     """Run the study that the command line describes."""
     options = arguments().parse_args(words)
@@ -100,7 +82,7 @@ def main(words: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         log.info("interrupted: start it again to go on")
     finally:
-        report(study, options.out)
+        write_study(study, options.out)
         log.info("tables in %s", options.out)
 
 

@@ -11,7 +11,16 @@ from soilkit.experiments.recipes import Data
 from soilkit.experiments.running import OK, SENSOR_COLUMNS
 from soilkit.experiments.study import Line
 
-KEPT = ("key", "status", "looked_at_test", "n_weights", "flops", "best_step", "seconds")
+KEPT = (
+    "key",
+    "status",
+    "looked_at_test",
+    "n_weights",
+    "flops",
+    "best_step",
+    "seconds",
+    "cpu_seconds",
+)
 
 
 def trials_table(rows: Iterable[dict[str, Any]], *, labels: dict[str, str]) -> pd.DataFrame:

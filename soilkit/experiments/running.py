@@ -47,13 +47,14 @@ def run_trial(trial: Trial, data: Data, *, work: Path, look_at_test: bool = Fals
         "data": data.content_hash,
         "looked_at_test": look_at_test,
     }
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     try:
         row |= _train_and_score(trial, data, work, look_at_test)
     except Exception as error:
         log.exception("trial %s", row["key"])
         row["status"] = f"{type(error).__name__}: {error}"
-    return row | {"seconds": round(time.perf_counter() - started, 1)}
+    cpu_seconds = round(time.process_time() - worked, 1)
+    return row | {"seconds": round(time.perf_counter() - started, 1), "cpu_seconds": cpu_seconds}
 
 
 def _train_and_score(trial: Trial, data: Data, work: Path, look_at_test: bool) -> dict:
@@ -85,6 +86,11 @@ def _checkpoint(trial: Trial, data: Data, work: Path) -> Path:
     return work / "checkpoints" / f"{trial.key(data.content_hash)}.pt"
 
 
+def prediction_path(work: Path, key: str, *, part: str) -> Path:
+    """Where a trial's predictions of one part of the split stay."""
+    return work / "predictions" / f"{key}-{part}.parquet"
+
+
 def _evaluate(session: "Session", model, *, parts: tuple[str, ...], work: Path) -> list[dict]:
     """Scores of some parts of the split, whose predictions go to ``work/predictions``."""
     found = []
@@ -94,7 +100,7 @@ def _evaluate(session: "Session", model, *, parts: tuple[str, ...], work: Path) 
             for absent in ((), *session.trial.withheld)
         ]
         everything = pd.concat(tables, ignore_index=True)
-        path = work / "predictions" / f"{session.key}-{part}.parquet"
+        path = prediction_path(work, session.key, part=part)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, everything.to_parquet)
         found += [_evaluation(table) for table in tables]

@@ -49,7 +49,12 @@ class Job:
 
     def broke(self, why: str) -> None:
         """Write the row of a trial whose process died."""
-        definition = {"definition": self.trial.definition, "data": "", "seconds": 0.0}
+        definition = {
+            "definition": self.trial.definition,
+            "data": "",
+            "seconds": 0.0,
+            "cpu_seconds": 0.0,
+        }
         row = {"format_version": FORMAT_VERSION, "key": self.key, "status": why}
         rows.write_row(self.work, row | definition | {"looked_at_test": False})
 

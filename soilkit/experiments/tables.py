@@ -12,6 +12,7 @@ from soilkit.experiments.definitions import Experiment
 
 SCORES = ("r", "ubrmse_m3_m3", "rmse_m3_m3")
 SAME, OPPOSITE, OPEN, ALONE = "as in the paper", "opposite", "not resolved", ""
+SIZE_COLUMNS = ("n_weights", "flops", "steps", "seconds", "cpu_seconds")
 STRATA = {"land_cover": 10, "texture": 11, "koeppen": 12}
 
 
@@ -171,10 +172,9 @@ def _printed_class(stratum: str, name: str, metric: str, split: str) -> dict:
 
 def sizes(trials: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     """Weights, operations of a forward pass and seconds of every line, the mean over its seeds."""
-    table = lines.merge(trials[["key", "n_weights", "flops", "seconds", "steps"]], on="key")
+    table = lines.merge(trials[["key", *SIZE_COLUMNS]], on="key")
     keys = ["experiment", "variant"]
-    columns = ["n_weights", "flops", "steps", "seconds"]
-    return table.groupby(keys, sort=False)[columns].mean().reset_index()
+    return table.groupby(keys, sort=False)[list(SIZE_COLUMNS)].mean().reset_index()
 
 
 def render(results: Results, experiments: Iterable[Experiment]) -> pd.DataFrame:

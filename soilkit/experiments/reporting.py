@@ -1,0 +1,75 @@
+"""A study's tables as csv, written from its rows and read again by notebooks."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from soilkit.experiments import collecting, tables
+from soilkit.experiments.definitions import FULL
+from soilkit.experiments.running import prediction_path
+from soilkit.experiments.study import Study
+
+log = logging.getLogger(__name__)
+SHOWN = ("table9", FULL)  # the line whose strata and time series are told
+N_SERIES = 3
+NAMES = ("lines", "trials", "sensors", "curves", "places", "tables", "strata", "sizes", "series")
+
+
+def write_study(study: Study, out: Path) -> None:
+    """Write what a study knows so far as csv tables, each whole or not at all.
+
+    ``lines`` (line of a table and seed -> trial), ``trials`` (definition, status, size, time),
+    ``sensors`` (scores), ``curves``, ``places``; and made of them ``tables`` (paper beside ours),
+    ``sizes``, and of the full model ``strata`` and ``series`` (three sensors over time).
+    """
+    rows = study.rows()
+    labels = {d.content_hash: study.profile.recipes[n].label for n, d in study.data.items()}
+    found = {
+        "lines": collecting.lines_table(study.lines),
+        "trials": collecting.trials_table(rows, labels=labels),
+        "sensors": collecting.sensors_table(rows),
+        "curves": collecting.curves_table(rows),
+        "places": collecting.places_of(study.data.values()),
+    }
+    if len(found["sensors"]):
+        results = tables.Results(found["lines"], found["sensors"], found["places"])
+        found["tables"] = tables.render(results, study.experiments)
+        found["sizes"] = tables.sizes(found["trials"], found["lines"])
+        if not results.scores(*SHOWN, split="validation", metric="r").empty:
+            found["strata"] = tables.by_stratum(results, SHOWN[0], variant=SHOWN[1])
+            found["series"] = _series(study, results)
+    collecting.save(found, out)
+
+
+def _series(study: Study, results: tables.Results) -> pd.DataFrame:
+    """Predictions at a sensor of low, middle and high R, the mean over seeds."""
+    r = results.scores(*SHOWN, split="validation", metric="r").mean().sort_values()
+    chosen = [r.index[i] for i in (np.linspace(0.25, 1, N_SERIES) * (len(r) - 1)).astype(int)]
+    mine = [n for n in study.lines if (n.experiment, n.variant) == SHOWN]
+    paths = [prediction_path(study.work, line.key, part="validation") for line in mine]
+    parts = [pd.read_parquet(path) for path in paths if path.exists()]
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat(parts)
+    table = table[(table["withheld"] == "") & table["sensor_id"].isin(chosen)]
+    keys = ["sample_id", "sensor_id", "station_id", "network", "time", "observed_m3_m3"]
+    return table.groupby(keys, sort=True)["predicted_m3_m3"].mean().reset_index()
+
+
+def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
+    """The tables of ``write_study``, those that there are, by name.
+
+    Examples
+    --------
+    >>> read_study("no such folder")
+    {}
+    """
+    paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
+    return {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+
+
+def results_of(found: dict[str, pd.DataFrame]) -> tables.Results:
+    """The tables of ``read_study``, indexed for questions."""
+    return tables.Results(found["lines"], found["sensors"], found["places"])
