@@ -56,6 +56,7 @@ def us_10day(data: Path) -> Book:
                     "archive": "us_10day",
                     "main": "forest: all",
                     "min_samples": 20,
+                    "leave_out": ["by block, all labelled rows"],
                     "predictions": "{work}/predictions.parquet",
                     "stations": "{work}/ten_day/stations.parquet",
                     "folds": "{work}/folds.parquet",
