@@ -39,7 +39,7 @@ def station_scores(
 
     Coverage measured on synthetic series stands in ``reports/coverage/coverage.csv``. Two limits
     show there: below some ten effective errors, and where half the noise is a drift that neither
-    series shows, intervals of 95 % hold about nine in ten.
+    series shows, intervals of 95 % hold about nine in ten, of fewer than 320 rows as few as seven.
 
     Parameters
     ----------
