@@ -188,6 +188,33 @@ def test_a_product_is_scored_as_it_comes(folder, tmp_path):
     assert row["n_weights"] == 0
 
 
+def test_a_crop_larger_than_the_chips_is_refused_never_enlarged(folder, tmp_path):
+    lines = experiment(large={"crop_px": 128, "low": (), "coarse": ()})
+    assert "128 pixels does not fit" in study(folder, tmp_path, lines).run()[0]["status"]
+
+
+def test_lines_whose_dataset_stands_nowhere_are_left_out_by_name(folder, tmp_path, caplog):
+    """Table 21 without a dataset that is anchored on SMAP keeps its other half."""
+    lines = experiment(here=SCALARS, there=SCALARS | {"recipe": "there"})
+    asked = study(folder, tmp_path, lines)
+    absent = Recipe("there", folder=str(tmp_path / "nowhere"))
+    asked.profile = Profile(asked.profile.base, {**asked.profile.recipes, "there": absent})
+
+    assert [line.variant for line in asked.plan()] == ["here"]
+    assert "two, there" in caplog.text and "notebook 10" in caplog.text
+
+
+def test_a_notebook_opens_the_study_that_was_run(folder, tmp_path):
+    """What was run is read, never run again."""
+    asked = {"only": ["table16"], "dataset": folder, "steps": 1, "seed": 0}
+    done = study(folder, tmp_path, dataclasses.replace(experiment(x=SCALARS), name="table16"))
+    done.run()
+    experiments.write_study(done, tmp_path / "tables")
+    found = experiments.open_study(tmp_path / "tables", **asked)
+
+    assert found["lines"]["variant"].tolist() == ["x"]
+
+
 def test_a_damaged_row_is_named(tmp_path):
     rows.row_path(tmp_path, "x").parent.mkdir()
     rows.row_path(tmp_path, "x").write_text("{")

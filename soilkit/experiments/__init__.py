@@ -10,7 +10,7 @@ from soilkit.experiments.definitions import (
     chosen,
 )
 from soilkit.experiments.recipes import Data, Recipe, prepare
-from soilkit.experiments.reporting import read_study, results_of, write_study
+from soilkit.experiments.reporting import open_study, read_study, results_of, write_study
 from soilkit.experiments.study import Study
 from soilkit.experiments.tables import Results, by_stratum, paper_beside_ours, render, sizes
 from soilkit.experiments.trials import Trial
@@ -29,6 +29,7 @@ __all__ = [
     "by_stratum",
     "chosen",
     "mean_with_interval",
+    "open_study",
     "paper_beside_ours",
     "prepare",
     "read_study",

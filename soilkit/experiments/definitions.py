@@ -21,10 +21,14 @@ COARSE_STEPS = 5
 
 @dataclass(frozen=True)
 class Profile:
-    """How large everything is: the trial that others vary, and the data of each recipe."""
+    """How large everything is: the trial that others vary, and the data of each recipe.
+
+    ``for_size`` changes the trials of the study of input size, whose largest crops cost most.
+    """
 
     base: Trial
     recipes: Mapping[str, Recipe]
+    for_size: Mapping[str, Any] = field(default_factory=dict)
 
 
 NO_LAI = tuple(s for s in ALL if s != "modis_lai")
@@ -37,7 +41,7 @@ RECIPES = {
 }
 PROFILES = {
     # Two cores: some hundred steps of Adam.
-    "small": Profile(Trial(), RECIPES),
+    "small": Profile(Trial(), RECIPES, for_size={"batch_size": 16, "steps": 200}),
     # Table 7, for a GPU.
     "paper": Profile(
         Trial(
@@ -60,18 +64,21 @@ PROFILES = {
 class Variant:
     """A line of a table: what it changes, and which sources its evaluation goes without.
 
-    ``scaled`` multiplies fields of the profile's trial. ``printed`` is the paper's label where ours
-    differs, ``reference`` another line than the experiment's own to measure the step from.
+    ``scaled`` multiplies fields of the profile's trial, ``is_size`` takes its ``for_size``.
+    ``printed`` is the paper's label where ours differs, ``reference`` another line than the
+    experiment's own to measure the step from.
     """
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
     scaled: Mapping[str, float] = field(default_factory=dict)
+    is_size: bool = False
     printed: str = ""
     reference: str = ""
 
-    def trial(self, base: Trial) -> Trial:
-        """The trial that this line makes of another."""
+    def trial(self, profile: Profile) -> Trial:
+        """The trial that this line makes of a profile's."""
+        base = profile.base.with_(**(profile.for_size if self.is_size else {}))
         scaled = {name: getattr(base, name) * by for name, by in self.scaled.items()}
         trial = base.with_(**scaled).with_(**self.changes)
         if trial.has_images or "steps" in self.changes:
@@ -97,7 +104,7 @@ class Experiment:
     def trials(self, profile: Profile) -> Iterator[tuple[str, Variant, Trial]]:
         """(line, variant, trial) for every line and seed, the seeds of a line together."""
         for name, variant in self.variants.items():
-            trial = variant.trial(profile.base)
+            trial = variant.trial(profile)
             for seed in range(1 if trial.product else self.n_seeds):
                 yield name, variant, trial.with_(seed=seed)
 
@@ -141,10 +148,11 @@ TABLE_16 = Experiment(
     table=16,
     n_seeds=5,
 )
-# The largest crops cost sixteen times the usual one: every size gets fewer samples to learn from.
-SHORT = {"recipe": "sentinel1_wide", "low": (), "coarse": (), "batch_size": 16, "steps": 200}
-SIZES = {f"{px}x{px}": SHORT | {"high": RADAR_OPTICS, "crop_px": px} for px in (64, 128, 256, 512)}
-TABLE_15 = Experiment("table15", "Input size", "256x256", _lines(SIZES), table=15)
+ON_WIDE = {"recipe": "sentinel1_wide", "high": RADAR_OPTICS, "low": (), "coarse": ()}
+SIZES = {
+    f"{px}x{px}": Variant(ON_WIDE | {"crop_px": px}, is_size=True) for px in (64, 128, 256, 512)
+}
+TABLE_15 = Experiment("table15", "Input size", "256x256", SIZES, table=15)
 INDICES = (*RADAR_OPTICS, "sentinel2.NDVI", "sentinel2.EVI")
 ADDED: dict[str, dict[str, Any]] = {
     "EVI/NDVI": {"high": INDICES},

@@ -1,15 +1,18 @@
 """A study's tables as csv, written from its rows and read again by notebooks."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from soilkit.experiments import collecting, tables
-from soilkit.experiments.definitions import FULL
+from soilkit.experiments.definitions import FULL, RECIPES, Profile, chosen
+from soilkit.experiments.recipes import Recipe
 from soilkit.experiments.running import prediction_path
 from soilkit.experiments.study import Study
+from soilkit.experiments.trials import Trial
 
 log = logging.getLogger(__name__)
 SHOWN = ("table9", FULL)  # the line whose strata and time series are told
@@ -68,6 +71,36 @@ def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
     """
     paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
     return {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+
+
+def open_study(
+    folder: Path | str, *, only: Sequence[str], dataset: Path | str, steps: int, seed: int
+) -> dict[str, pd.DataFrame]:
+    """The tables of a study that was run; else of a try: few steps on a dataset, one seed.
+
+    A try shows the road, not a result: it trains ``steps`` steps on crops of 64 pixels, in
+    ``dataset/study``. ``found["trials"]`` says how many steps each trial had.
+
+    Parameters
+    ----------
+    folder : where ``write_study`` wrote
+    only : experiments that must be in it
+    dataset : folder of notebook 10
+    steps, seed : of the try
+    """
+    found = read_study(folder)
+    if "sensors" in found and set(only) <= set(found["lines"]["experiment"]):
+        return found
+    base = Trial(crop_px=64, batch_size=8, validations=2, steps=steps)
+    recipes = {
+        name: Recipe(name, folder=str(dataset) if recipe.anchor == "sentinel1" else "no-dataset")
+        for name, recipe in RECIPES.items()
+    }
+    work = Path(dataset) / "study"
+    study = Study(chosen(list(only)), Profile(base, recipes), work, workers=0, seeds=(seed,))
+    study.run()
+    write_study(study, work / "tables")
+    return read_study(work / "tables")
 
 
 def results_of(found: dict[str, pd.DataFrame]) -> tables.Results:

@@ -205,7 +205,7 @@ class Session:
             self.data.features,
             self.data.store,
             inputs=trial.inputs,
-            crop_px=min([max(wanted, trial.crop_px), *sizes]),
+            crop_px=max(trial.crop_px, min([wanted, *sizes])),
             statistics=self.statistics,
             withhold=withheld,
         )

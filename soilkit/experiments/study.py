@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from soilkit.errors import ContractError
 from soilkit.experiments import rows, running
 from soilkit.experiments.definitions import Experiment, Profile
 from soilkit.experiments.recipes import Data, prepare
@@ -93,14 +94,24 @@ class Study:
     data: dict[str, Data] = field(default_factory=dict)
 
     def plan(self) -> list[Line]:
-        """Every line with its trial's key; builds the datasets that are not there yet."""
+        """Every line with its trial's key; builds the datasets that are not there yet.
+
+        Lines whose dataset stands nowhere are left out, and the log says which.
+        """
         self.lines = []
+        absent: dict[str, str] = {}
         for experiment in self.experiments:
             for name, variant, trial in experiment.trials(self.profile):
-                if self.seeds is None or trial.seed in self.seeds:
+                if self.seeds is not None and trial.seed not in self.seeds:
+                    continue
+                try:
                     key = trial.key(self.data_of(trial.recipe).content_hash)
-                    line = Line(experiment.name, name, variant.withheld, trial, key)
-                    self.lines.append(line)
+                except ContractError as error:
+                    absent[f"{experiment.name}, {name}"] = str(error)
+                    continue
+                self.lines.append(Line(experiment.name, name, variant.withheld, trial, key))
+        for name, why in absent.items():
+            log.warning("left out: %s. %s", name, why)
         return self.lines
 
     def data_of(self, recipe: str) -> Data:

@@ -26,11 +26,13 @@ from soilkit.plots.series import density_scatter, series_panel
 from soilkit.plots.spatial import error_parts, spatial_skill
 from soilkit.plots.station_maps import difference_maps, score_maps
 from soilkit.plots.strata import strata_panels
+from soilkit.plots.study import beside_paper, learning_curves
 from soilkit.plots.traits import class_ratios, trait_plane
 from soilkit.splits import training_distance_km
 
 __all__ = [
     "Overlay",
+    "beside_paper",
     "beside_works",
     "chip_panel",
     "class_bars",
@@ -47,6 +49,7 @@ __all__ = [
     "error_parts",
     "imagery_series",
     "interval_dots",
+    "learning_curves",
     "map_and_truth",
     "moisture_range",
     "outside_map",
