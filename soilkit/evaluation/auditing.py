@@ -49,24 +49,32 @@ def audit_splits(
 
 def _audit(name, ids, predictions, *, stations, background):
     samples = predictions if background.samples is None else background.samples
-    labels = _labels(name, samples, background)
+    labels = labels_of(name, samples=samples, background=background)
     if labels is None:
         if TRAINING.search(name):
             return NotAudited(name, "its name says so", f"leaky: the split is called {name!r}")
         return NotAudited(name, "no folds or labels of the samples that trained were given")
-    values = set(labels.astype("str"))
-    trains = ids & set(labels.index[labels.astype("str") == "train"])
+    trains = ids & set(labels.index[labels == "train"])
     if trains:
         words = f"leaky: {len(trains)} scored samples are among those that train"
         return NotAudited(name, "the labels call scored samples 'train'", words)
     lost = len(ids - set(labels.index))
     if lost:
         return NotAudited(name, f"{lost} of its {len(ids)} samples have no label")
+    return _checked(name, labels, samples, stations=stations, background=background)
+
+
+def _checked(name, labels, samples, *, stations, background):
+    """The checks of ``splits``, where every sample with a label is at hand."""
     table = samples.assign(sample_id=samples["sample_id"].astype("str")).drop_duplicates(
         "sample_id"
     )
     table = table[table["sample_id"].isin(labels.index)].reset_index(drop=True)
-    held_out = (name,) if name in values else ("test",)
+    if len(table) < len(labels):
+        lost = len(labels) - len(table)
+        reason = f"{lost:,} of {len(labels):,} samples with a label are in no table: their places"
+        return NotAudited(name, f"{reason} may be those that are scored")
+    held_out = (name,) if name in set(labels) else ("test",)
     rules = splits.Rules(held_out=held_out, coarse_columns=background.coarse_columns)
     report = splits.audit(
         table,
@@ -79,16 +87,18 @@ def _audit(name, ids, predictions, *, stations, background):
     return replace(report, split=name)
 
 
-def _labels(name: str, samples: pd.DataFrame, background: Background) -> pd.Series | None:
+def labels_of(
+    name: str, *, samples: pd.DataFrame | None, background: Background
+) -> pd.Series | None:
     """A label by sample_id: of this split's own, of one that has it as a label, of the table's."""
     own = [pd.Series(background.folds[name])] if name in background.folds else []
     others = [pd.Series(labels) for labels in background.folds.values()]
     own += [labels for labels in others if name in set(labels.astype("str"))]
     if own:
-        labels = own[0]
+        labels = own[0].dropna().astype("str")
         labels.index = labels.index.astype("str")
         return labels[~labels.index.duplicated()]
-    if "split" in samples and not TRAINING.search(name):
+    if samples is not None and "split" in samples and not TRAINING.search(name):
         words = samples["split"].astype("str").to_numpy()
         known = np.isin(words, ["train", name])
         if (words == "train").any() and (words == name).any():

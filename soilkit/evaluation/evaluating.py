@@ -1,5 +1,7 @@
 """One call from a predictions table to every table of its evaluation."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from soilkit import metrics
@@ -51,6 +53,8 @@ def evaluate(
     """
     options, background = options or Options(), background or Background()
     check_predictions(predictions)
+    if background.samples is None:  # the predictions themselves know place, time and reading
+        background = replace(background, samples=predictions)
     main = scoring.main_model(predictions, main, options=options)
     every = completed(stations, predictions)
     audits = auditing.audit_splits(predictions, every, background=background)
@@ -120,7 +124,7 @@ def _parts(facts: dict, places: scoring.Places) -> dict:
         "rescaled": try_(lambda: changing.rescaled(rows, **how)),
         **mapping.in_space(rows, places=places, options=options),
         "applicability": extras.distance(
-            rows, main, background=background, places=places, seed=options.seed
+            unseen, main, background=background, places=places, seed=options.seed
         ),
         "calibration": extras.calibration(rows, places=places, seed=options.seed),
         "failures": extras.failures(scores, main, **how),

@@ -18,6 +18,7 @@ from soilkit.evaluation.records import (
     missing,
 )
 from soilkit.evaluation.scoring import Places, attempt, role_of
+from soilkit.evaluation.turns import turns
 from soilkit.metrics import bootstrap
 from soilkit.metrics.resampling import cluster_names
 
@@ -70,25 +71,20 @@ def _measured(own, background, places, seed):
 
 
 def _by_fold(own, table, asked, *, background, how):
-    """Each fold's predictions against the features of the samples that trained them."""
-    ids = own["sample_id"].astype("str")
-    for labels in background.folds.values():
-        labels = pd.Series(labels).astype("str")
-        labels.index = labels.index.astype("str")
-        labels = labels[~labels.index.duplicated()]
-        mine = ids.map(labels)
-        if mine.isna().any():
-            continue
-        known = labels[labels.index.isin(table.index)]
-        parts, thresholds = [], []
-        for fold in mine.unique():
-            trains = known == "train" if (known == "train").any() else known != fold
-            rows = table.loc[known.index[trains]]
-            area = applicability.fit(rows, groups=_groups(rows.index, known, background), **how)
-            parts.append(area.measure(asked[(mine == fold).to_numpy()]))
-            thresholds.append(area.threshold)
-        return pd.concat(parts).sort_index(), float(np.median(thresholds))
-    raise ContractError("not known: neither training features nor folds of these samples given")
+    """Each fold's predictions against the features of the samples that trained for them."""
+    if background.samples is None:
+        raise ContractError("not known: neither training features nor samples that trained given")
+    parts, thresholds = [], []
+    for held_out, trained in turns(own, background):
+        known = trained[trained.index.isin(table.index)]
+        if not len(known):
+            raise ContractError("not known: no sample that trained has features")
+        area = applicability.fit(
+            table.loc[known.index], groups=_groups(known.index, known, background), **how
+        )
+        parts.append(area.measure(asked.iloc[held_out]))
+        thresholds.append(area.threshold)
+    return pd.concat(parts).sort_index(), float(np.median(thresholds))
 
 
 def _groups(ids, labels, background):

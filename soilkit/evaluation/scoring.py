@@ -11,6 +11,8 @@ import pandas as pd
 from soilkit import metrics
 from soilkit.errors import ContractError, SoilkitError
 from soilkit.evaluation.records import OK, Background, Options, missing
+from soilkit.evaluation.sifting import GIVEN
+from soilkit.evaluation.turns import turns
 from soilkit.metrics import bootstrap
 from soilkit.metrics.aggregate import mean_of_means
 from soilkit.metrics.anomalies import ORACLE
@@ -138,39 +140,35 @@ def relative_errors(unseen, main_scores, *, places: Places) -> pd.DataFrame:
 
 def baselines(unseen, main: str, *, background: Background) -> list[pd.DataFrame]:
     """Climatologies of the main model's samples: of its own other years, and of training."""
-    own = unseen[unseen["model"].astype("str") == main].drop(columns="given_split")
+    given = unseen[unseen["model"].astype("str") == main].reset_index(drop=True)
+    own = given.drop(columns=GIVEN)
     made = []
     oracle = metrics.climatology(own)
     oracle = oracle[oracle["predicted_m3_m3"].notna()].drop(columns=["state", "status"])
     if len(oracle):
         made.append(oracle)
-    learned = _training_climatology(own, background)
+    learned = _training_climatology(given, background)
     if learned is not None:
         made.append(learned)
     return made
 
 
-def _training_climatology(own, background):
-    """The season of the stations that trained, fold by fold; None where they are unknown."""
+def _training_climatology(given, background):
+    """The season of the samples that trained, turn by turn; None where they are unknown."""
     samples = background.samples
-    if samples is None or not background.folds:
+    if samples is None:
         return None
     samples = samples.assign(sample_id=samples["sample_id"].astype("str"))
-    ids = own["sample_id"].astype("str")
-    for labels in background.folds.values():
-        labels = pd.Series(labels).astype("str")
-        labels.index = labels.index.astype("str")
-        mine = ids.map(labels[~labels.index.duplicated()])
-        if mine.isna().any():
-            continue
-        trains = samples["sample_id"].map(labels[~labels.index.duplicated()])
-        parts = []
-        for fold in mine.unique():
-            there = trains == "train" if (trains == "train").any() else trains.ne(fold)
-            training = samples[there.to_numpy() & trains.notna().to_numpy()]
-            parts.append(metrics.training_climatology(own[(mine == fold).to_numpy()], training))
-        return pd.concat(parts, ignore_index=True)
-    return None
+    samples = samples.drop_duplicates("sample_id").set_index("sample_id")
+    own = given.drop(columns=GIVEN)
+    try:
+        parts = [
+            metrics.training_climatology(own.iloc[held_out], samples.reindex(trained.index))
+            for held_out, trained in turns(given, background)
+        ]
+    except ContractError:
+        return None
+    return pd.concat(parts, ignore_index=True)
 
 
 def comparison(tables, main: str, *, places: Places, options: Options) -> pd.DataFrame:
