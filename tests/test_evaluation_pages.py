@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from soilkit import evaluation, metrics, splits
-from soilkit.evaluation import grades
+from soilkit.evaluation import gains, grades
+from soilkit.evaluation.answers import NO, PARTLY, UNKNOWN, YES
 from soilkit.evaluation.extras import calibration
-from soilkit.evaluation.grades import NO, PARTLY, UNKNOWN, YES
 from soilkit.evaluation.records import NOT_AUDITABLE, OK, Background, Calibration, Options
 from soilkit.evaluation.scoring import Places, relative_errors
 from soilkit.models import ten_day
@@ -117,34 +117,34 @@ def test_unseen_stations_in_a_shared_pixel_are_partly_unseen(good):
 
 
 def test_grades_follow_intervals_and_not_values(good):
-    """The same mean R of 0.9: surely above 0.5, above zero, not above zero, no interval."""
+    """A mean R surely above 0.5, above zero, of either sign, near zero, without an interval."""
     lines = good.overall.set_index(["model", "metric"])
     found = []
-    for lower in (0.6, 0.3, -0.1, np.nan):
-        lines.loc[("ours", "r"), ["mean", "mean_lower", "mean_upper"]] = [0.9, lower, 0.95]
+    for lower, upper in ((0.6, 0.95), (0.3, 0.95), (-0.1, 0.95), (-0.1, 0.3), (np.nan, np.nan)):
+        lines.loc[("ours", "r"), ["mean", "mean_lower", "mean_upper"]] = [0.2, lower, upper]
         scores = good.scores.assign(r_lower=-0.1 if np.isnan(lower) else good.scores["r_lower"])
         ev = replace(good, overall=lines.reset_index(), scores=scores)
         found.append(grades.when(ev).grade)
-    assert found == [YES, PARTLY, NO, UNKNOWN]
+    assert found == [YES, PARTLY, UNKNOWN, NO, UNKNOWN]
 
 
 def test_a_gain_needs_holm(good):
     """Three scores whose own intervals leave zero out, and no adjusted p below 0.05."""
     table = good.comparison.assign(p_adjusted=0.06, better="")
-    answer = grades.better_than(replace(good, comparison=table), ("smap",), question="?")
+    answer = gains.better_than(replace(good, comparison=table), ("smap",), question="?")
     assert answer.grade == UNKNOWN and answer.answer.startswith("undecided")
 
     mixed = good.comparison.copy()
     mixed.loc[mixed["metric"] == "r", "better"] = mixed["model_b"]
-    answer = grades.better_than(replace(good, comparison=mixed), ("smap",), question="?")
+    answer = gains.better_than(replace(good, comparison=mixed), ("smap",), question="?")
     assert answer.grade == PARTLY and answer.answer == "better in ubRMSE, RMSE and worse in R"
 
 
 def test_losing_to_an_oracle_proves_nothing(shuffled):
     table = shuffled.comparison[shuffled.comparison["role"] == "climatology"]
     oracle = replace(shuffled, comparison=table.assign(role="oracle"))
-    assert grades.than_climatology(shuffled).grade == NO
-    assert grades.than_climatology(oracle).grade == UNKNOWN
+    assert gains.than_climatology(shuffled).grade == NO
+    assert gains.than_climatology(oracle).grade == UNKNOWN
 
 
 def test_right_swings_at_wrong_levels_are_partly_right(tables, good):

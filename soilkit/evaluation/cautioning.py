@@ -36,6 +36,15 @@ def _data(evaluation: Evaluation) -> Iterator[str]:
         )
     if not len(facts.pairs_of_main(evaluation)):
         yield f"Nothing at all: no sample of {evaluation.main} could be scored."
+    rows = facts.pairs_of_main(evaluation)
+    for word, column in (("predictions", "predicted_m3_m3"), ("observations", "observed_m3_m3")):
+        outside = int((~rows[column].between(0, 1)).sum())
+        if outside:
+            yield (
+                f"Not that the {word} are volumes of water: {outside:,} of {len(rows):,} lie "
+                f"outside 0 to 1 m3 m-3 (the median is {rows[column].median():.3g}); are their "
+                "units right?"
+            )
 
 
 def _split(evaluation: Evaluation) -> Iterator[str]:
@@ -47,6 +56,12 @@ def _split(evaluation: Evaluation) -> Iterator[str]:
         )
     elif not evaluation.is_unseen:
         yield f"Not that any station was unseen: {evaluation.claim}."
+    chosen = facts.validation_share(evaluation)
+    if chosen:
+        yield (
+            f"Not that all samples were untouched: {chosen:.0%} of them are validation, which may "
+            "have chosen the model or its settings."
+        )
     for row in table[~table["is_scored"]].itertuples():
         if is_leaky(row.claim):
             found = f" ({row.failed})" if row.failed else ""
@@ -102,9 +117,13 @@ def _places(evaluation: Evaluation) -> Iterator[str]:
     line = facts.main_of(evaluation, "ubrmse_m3_m3")
     if line is not None and np.isfinite(line["mean"]):
         above = int((evaluation.main_scores["ubrmse_m3_m3"] > REQUIREMENT_M3_M3).sum())
+        n_sensors = line["n_sensors"]
+        words = f"all {n_sensors} sensors pass because their ubRMSE is within"
+        if above:
+            words = f"{above} of {n_sensors} sensors fail because their ubRMSE exceeds"
+        others = ", nor that the others pass" if 0 < above < n_sensors else ""
         yield (
-            f"Not that {above} of {line['n_sensors']} sensors fail because their ubRMSE exceeds "
-            f"SMAP's {REQUIREMENT_M3_M3} m3 m-3, nor that the others pass: that requirement is a "
+            f"Not that {words} SMAP's {REQUIREMENT_M3_M3} m3 m-3{others}: that requirement is a "
             "footprint's, against many probes, and a single probe adds its own misfit."
         )
 
@@ -176,6 +195,13 @@ def _space(evaluation: Evaluation) -> Iterator[str]:
             "of soils has too; of departures from them R is "
             f"{facts.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}."
         )
+    if dynamic["lower"] > 0 and static["lower"] <= 0:
+        yield (
+            "Not that it tells wet places from dry ones: its skill in space is that of departures, "
+            f"R {facts.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}; of "
+            "places' means R is "
+            f"{facts.with_interval(static['r'], (static['lower'], static['upper']))}."
+        )
 
 
 def _many(evaluation: Evaluation) -> Iterator[str]:
@@ -214,8 +240,10 @@ def _spread(evaluation: Evaluation) -> Iterator[str]:
             )
     distance = evaluation.applicability
     if distance.status == OK and distance.share_inside[0] < 1:
-        outside = distance.measured["status"] != "inside"
+        lacking = distance.measured["dissimilarity_index"].isna()
+        outside = (distance.measured["status"] != "inside") & ~lacking
+        tail = f", and {int(lacking.sum()):,} lack an input" if lacking.any() else ""
         yield (
             f"Nothing of the mean score about inputs unlike training: {int(outside.sum()):,} of "
-            f"{len(outside):,} predictions lie outside the area of applicability."
+            f"{len(outside):,} predictions lie outside the area of applicability{tail}."
         )

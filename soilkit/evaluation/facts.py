@@ -7,9 +7,14 @@ import numpy as np
 import pandas as pd
 
 from soilkit import splits
+from soilkit.evaluation.answers import GOOD_R
 from soilkit.evaluation.records import Evaluation, is_missing
 from soilkit.metrics.seasons import season_of
 from soilkit.strata import MIN_STATIONS
+
+VALIDATION = re.compile(r"^(val|valid|validation|dev)\b", re.IGNORECASE)
+YEAR_DAYS = 365
+LEVELS_WRONG = "swings yes, levels no"
 
 
 def row_of(table: pd.DataFrame, **keys: Any) -> pd.Series | None:
@@ -82,6 +87,11 @@ def months_absent(evaluation: Evaluation) -> list[str]:
     return [name for name in ("DJF", "MAM", "JJA", "SON") if name not in present]
 
 
+def is_short(evaluation: Evaluation) -> bool:
+    """Whether the samples miss a season, or span less than a year."""
+    return span_days(evaluation) < YEAR_DAYS - 15 or bool(months_absent(evaluation))
+
+
 def depths(evaluation: Evaluation) -> str:
     """The depths of the sensors in words."""
     spans = used_stations(evaluation)[["depth_from_m", "depth_to_m"]].dropna().drop_duplicates()
@@ -124,7 +134,9 @@ def main_of(evaluation: Evaluation, metric: str) -> pd.Series | None:
 
 
 def classes_apart(evaluation: Evaluation) -> pd.DataFrame:
-    """Classes that are surely more than a tenth worse than the rest, or where R is not above zero.
+    """Classes that are surely more than a tenth worse than the rest, or surely without skill.
+
+    Without skill is a class whose mean R has an interval that holds zero and ends below 0.5.
 
     Returns
     -------
@@ -143,7 +155,7 @@ def classes_apart(evaluation: Evaluation) -> pd.DataFrame:
         if is_missing(table) or by == "season":
             continue
         own = table[(table["model"] == evaluation.main) & (table["metric"] == "r")]
-        for _, row in own[own["mean_lower"] <= 0].iterrows():
+        for _, row in own[(own["mean_lower"] <= 0) & (own["mean_upper"] < GOOD_R)].iterrows():
             why = f"R {with_interval(row['mean'], (row['mean_lower'], row['mean_upper']))}"
             found.append((by, str(row[by]), int(row["n_stations"]), why))
     return pd.DataFrame(found, columns=["characteristic", "class", "n_stations", "why"])
@@ -162,3 +174,31 @@ def n_judged_classes(evaluation: Evaluation) -> int:
             good = own[own["mean_lower"].notna()]
             names |= {(by, str(name)) for name in good[by]}
     return len(names)
+
+
+def judged_share(evaluation: Evaluation) -> float:
+    """Share of stations, over all characteristics, in classes whose mean R decides something.
+
+    An interval that holds zero and reaches 0.5 decides nothing.
+    """
+    judged = total = 0
+    for by, table in evaluation.strata.items():
+        if is_missing(table) or by == "season":
+            continue
+        own = table[(table["model"] == evaluation.main) & (table["metric"] == "r")]
+        decides = (own["mean_lower"] > 0) | (own["mean_upper"] < GOOD_R)
+        judged += int(own.loc[decides, "n_stations"].sum())
+        total += int(own["n_stations"].sum())
+    return judged / total if total else 0.0
+
+
+def validation_share(evaluation: Evaluation) -> float:
+    """Share of the main model's scored samples whose split is called validation."""
+    words = pairs_of_main(evaluation)["given_split"].astype("str")
+    return float(words.str.contains(VALIDATION).mean()) if len(words) else 0.0
+
+
+def unmeasured_share(evaluation: Evaluation) -> float:
+    """Share of predictions without a distance from training: an input lacks."""
+    table = evaluation.applicability.measured
+    return float(table["dissimilarity_index"].isna().mean()) if len(table) else 0.0

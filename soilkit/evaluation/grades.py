@@ -5,43 +5,20 @@ and the evidence says so. What an audit forbids caps every grade: on a leaky spl
 first question has an answer, on one that cannot be audited nothing is better than "partly".
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from soilkit.evaluation import facts
-from soilkit.evaluation.auditing import is_leaky
+from soilkit.evaluation.answers import GOOD_R, NO, PARTLY, UNKNOWN, YES, Answer
+from soilkit.evaluation.gains import beats_season_in_time
 from soilkit.evaluation.records import NOT_AUDITABLE, OK, Evaluation, NotAudited, is_missing
 
-YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "unknown"
-GOOD_R = 0.5  # a quarter of the variance
-COMPARED = ("r", "ubrmse_m3_m3", "rmse_m3_m3")
-SHOWN = {"r": "R", "ubrmse_m3_m3": "ubRMSE", "rmse_m3_m3": "RMSE"}
+SAME = 0.9  # an error surely above nine tenths of the spread is no smaller than it
+HOLDS, TOO_FEW = 0.8, 0.5  # shares of stations that stand in classes that can be judged
 NEAR, FAR = 0.8, 0.5  # shares of predictions inside the area of applicability
 TOO_SURE, NOMINAL = 0.8, 0.9  # coverage of a 90 % interval, below which it misleads
-
-
-class Answer(NamedTuple):
-    """One line of the first page."""
-
-    question: str
-    answer: str
-    grade: str
-    evidence: str
-
-
-def capped(answer: Answer, evaluation: Evaluation) -> Answer:
-    """The answer as far as the split lets it stand."""
-    if is_leaky(evaluation.claim) and answer.grade in (YES, PARTLY):
-        words = f"would be {answer.grade!r}, but the samples are no test: {answer.answer}"
-        return answer._replace(answer=words, grade=UNKNOWN)
-    if not evaluation.is_unseen and answer.grade == YES:
-        known = evaluation.claim != NOT_AUDITABLE
-        tail = "but at stations that also trained" if known else "if the places are unseen"
-        words = f"{answer.answer}; {tail}"
-        return answer._replace(answer=words, grade=PARTLY)
-    return answer
 
 
 def unseen(evaluation: Evaluation) -> Answer:
@@ -56,7 +33,11 @@ def unseen(evaluation: Evaluation) -> Answer:
         grade, answer = PARTLY, "stations yes, but their chips or coarse pixels also trained"
     else:
         grade, answer = NO, f"only {claim}" if claim.startswith("unseen") else claim
-    words = []
+    chosen = facts.validation_share(evaluation)
+    if chosen and grade == YES:
+        grade = PARTLY
+    words = [f"{chosen:.0%} of the samples are validation: they may have chosen the model"]
+    words = words if chosen else []
     for row in evaluation.audit_table[evaluation.audit_table["is_scored"]].itertuples():
         audit = evaluation.audits[row.split]
         if isinstance(audit, NotAudited):
@@ -69,55 +50,11 @@ def unseen(evaluation: Evaluation) -> Answer:
     return Answer(question, answer, grade, ". ".join(words))
 
 
-def better_than(evaluation: Evaluation, roles: tuple[str, ...], *, question: str) -> Answer:
-    """Yes: better in one score and worse in none, by Holm. No: worse and never better.
-
-    Partly: better in one, worse in another. Unknown: no pair, no interval, or undecided.
-    """
-    table = evaluation.comparison
-    if not is_missing(table):
-        rows = table[table["role"].isin(roles) & table["metric"].isin(COMPARED)]
-        rows = rows[rows["model_b"] == rows["model_b"].iloc[0]] if len(rows) else rows
-    if is_missing(table) or not len(rows):
-        why = table["status"].iloc[0] if is_missing(table) else "it is not among the models"
-        return Answer(question, "not compared", UNKNOWN, why)
-    judged = rows[rows["lower"].notna()]
-    if not len(judged):
-        return Answer(question, "no interval", UNKNOWN, "; ".join(rows["status"].unique()))
-    wins = judged.loc[judged["better"] == evaluation.main, "metric"].map(SHOWN).tolist()
-    losses = judged.loc[judged["better"] == judged["model_b"], "metric"].map(SHOWN).tolist()
-    grade = {(True, False): YES, (False, True): NO, (True, True): PARTLY}.get(
-        (bool(wins), bool(losses)), UNKNOWN
-    )
-    said = [f"better in {', '.join(wins)}"] if wins else []
-    said += [f"worse in {', '.join(losses)}"] if losses else []
-    evidence = "; ".join(
-        f"{SHOWN[row.metric]} {row.difference:+.3f} (95 %: "
-        f"{facts.between(row.lower, row.upper, places=3)}, p by Holm {row.p_adjusted:.2g})"
-        for row in judged.itertuples()
-    )
-    first = judged.iloc[0]
-    where = (
-        f" minus {first['model_b']} at {first['n_stations']} stations, {first['n_blocks']} blocks"
-    )
-    answer = " and ".join(said) or "undecided: every interval holds zero, or Holm takes it back"
-    return Answer(question, answer, grade, evidence + where)
-
-
-def than_climatology(evaluation: Evaluation) -> Answer:
-    """As against any model; where only an oracle is there, it can be beaten but not lost to."""
-    question = "Is it better than the season alone (a climatology)?"
-    honest = better_than(evaluation, ("climatology",), question=question)
-    oracle = better_than(evaluation, ("oracle",), question=question)
-    if honest.answer != "not compared" or oracle.answer == "not compared":
-        return honest
-    words = f"{oracle.answer} than an oracle that knows the station's other years"
-    grade = oracle.grade if oracle.grade == YES else UNKNOWN
-    return oracle._replace(answer=words, grade=grade)
-
-
 def error_size(evaluation: Evaluation) -> Answer:
-    """Yes: ubRMSE and RMSE surely below the station's own spread. Partly: ubRMSE. No: neither."""
+    """Yes: ubRMSE and RMSE surely below the station's own spread. Partly: ubRMSE. No: neither.
+
+    Unknown: whether ubRMSE is below the spread is left open by its interval.
+    """
     question = "Is a typical error at a place smaller than what happens there?"
     table = evaluation.errors
     if is_missing(table):
@@ -137,15 +74,21 @@ def error_size(evaluation: Evaluation) -> Answer:
     typical = f"half of the places are within {lines['median']['rmse_m3_m3']:.3f} m3 m-3"
     if np.isnan(ub.lower):
         return Answer(question, f"{typical}; {ub.status}", UNKNOWN, evidence)
-    if ub.upper >= 1:
+    if ub.upper >= 1 and ub.lower >= SAME:
         return Answer(question, "no: a station's own mean would do as well", NO, evidence)
+    if ub.upper >= 1:
+        return Answer(question, f"undecided: the interval holds 1; {typical}", UNKNOWN, evidence)
     if not rms.upper < 1:
-        return Answer(question, f"swings yes, levels no; {typical}", PARTLY, evidence)
+        words = facts.LEVELS_WRONG if rms.lower >= 1 else "swings yes, levels undecided"
+        return Answer(question, f"{words}; {typical}", PARTLY, evidence)
     return Answer(question, typical, YES, evidence)
 
 
 def when(evaluation: Evaluation) -> Answer:
-    """Yes: mean R surely above 0.5, anomalies' not refuted. No: R not above zero. Else partly."""
+    """Yes: mean R surely above 0.5, and anomalies' above zero or R above a climatology's.
+
+    No: R surely below 0.5, and not above zero. Unknown: the interval leaves both open.
+    """
     question = "Does it know when a place is wet (R in time)?"
     line = facts.main_of(evaluation, "r")
     if line is None or not line["n_sensors"]:
@@ -161,19 +104,26 @@ def when(evaluation: Evaluation) -> Answer:
         answer = "at these places, yes" if grade == PARTLY else "too few places for an interval"
         return Answer(question, answer, grade, f"{evidence}; {line['status']}")
     beside = _anomaly(evaluation)
-    if beside is None:
-        evidence += "; beside the season it was not scored"
-    else:
+    ends = "it was not scored"
+    if beside is not None:
         ends = facts.with_interval(beside["mean"], (beside["mean_lower"], beside["mean_upper"]))
-        evidence += f"; R of anomalies {ends}"
+    words, grade = _in_time(line, beside, evaluation)
+    return Answer(question, words, grade, f"{evidence}; R of anomalies: {ends}")
+
+
+def _in_time(line, beside, evaluation: Evaluation) -> tuple[str, str]:
+    """The answer and its grade, from the interval of R and that of the anomalies' R, if any."""
     if line["mean_lower"] <= 0:
-        return Answer(question, "no: R is not shown to be above zero", NO, evidence)
+        if line["mean_upper"] < GOOD_R:
+            return "no: R is not above zero", NO
+        return "undecided: R's interval holds zero", UNKNOWN
     if beside is not None and beside["mean_lower"] <= 0:
-        return Answer(question, "the season, but not what departs from it", PARTLY, evidence)
+        return "the season, but not what departs from it", PARTLY
     if line["mean_lower"] <= GOOD_R:
-        words = f"R is above zero, but not surely above {GOOD_R}"
-        return Answer(question, words, PARTLY, evidence)
-    return Answer(question, f"R is surely above {GOOD_R}", YES, evidence)
+        return f"R is above zero, but not surely above {GOOD_R}", PARTLY
+    if beside is None and not beats_season_in_time(evaluation):
+        return f"R is surely above {GOOD_R}, but may be the season's alone", PARTLY
+    return f"R is surely above {GOOD_R}", YES
 
 
 def _without_r(question: str, evaluation: Evaluation) -> Answer:
@@ -197,7 +147,10 @@ def _anomaly(evaluation: Evaluation) -> pd.Series | None:
 
 
 def where(evaluation: Evaluation) -> Answer:
-    """Yes: R across stations above zero, and of its dynamic part. Partly: one of them. No: none."""
+    """Yes: R across stations above zero, that of places' means and that of departures too.
+
+    Partly: some of the three. No: surely below 0.5 and none, or every place alike.
+    """
     question = "Does it know where it is wet (R across stations at one date)?"
     table = evaluation.spatial_mean
     found: dict[str, Any] = {p: facts.row_of(table, model=evaluation.main, part=p)
@@ -205,36 +158,51 @@ def where(evaluation: Evaluation) -> Answer:
     if any(row is None for row in found.values()):
         why = table["status"].iloc[0] if is_missing(table) else "no date is scored"
         return Answer(question, "not scored", UNKNOWN, why)
-    if np.isnan(found["all"]["lower"]):
-        return Answer(question, "no interval", UNKNOWN, found["all"]["status"])
+    whole = found["all"]
+    if str(whole["status"]).startswith("constant"):
+        return Answer(question, "no: it shows every place alike", NO, whole["status"])
+    if np.isnan(whole["lower"]):
+        return Answer(question, "no interval", UNKNOWN, whole["status"])
     evidence = "; ".join(
         f"{word} {facts.with_interval(found[p]['r'], (found[p]['lower'], found[p]['upper']))}"
         for p, word in (("all", "R"), ("static", "of places' means"), ("dynamic", "of departures"))
     )
-    evidence += f"; mean of {found['all']['n_dates']} dates"
-    level, moves = found["all"]["lower"] > 0, found["dynamic"]["lower"] > 0
-    if level and moves:
-        return Answer(question, "which places are wet, and which wetter than usual", YES, evidence)
-    if level:
-        return Answer(
-            question, "which places are wet always, not which are today", PARTLY, evidence
-        )
-    if moves:
-        return Answer(question, "which places are wetter than usual, not which are wet", PARTLY,
-                      evidence)  # fmt: skip
-    return Answer(question, "no: the pattern is not shown to be right", NO, evidence)
+    evidence += f"; mean of {whole['n_dates']} dates"
+    above = tuple(bool(found[p]["lower"] > 0) for p in ("all", "static", "dynamic"))
+    return Answer(question, *_pattern(*above, may_be_good=whole["upper"] >= GOOD_R), evidence)
+
+
+def _pattern(level: bool, static: bool, moves: bool, *, may_be_good: bool) -> tuple[str, str]:
+    """The answer and its grade, from which of R and its two parts are surely above zero."""
+    if level and static and moves:
+        return "which places are wet, and which wetter than usual", YES
+    if static and not moves:
+        return "which places are wet always, not which are today", PARTLY
+    if moves and not static:
+        return "which places are wetter than usual, not which are wet", PARTLY
+    if level or moves:
+        return "something of the pattern, but not all of its parts", PARTLY
+    if may_be_good:
+        return "undecided: every interval holds zero", UNKNOWN
+    return "no: the pattern is not shown to be right", NO
 
 
 def regions(evaluation: Evaluation) -> Answer:
-    """Yes: no class surely worse or without skill. No: such hold half of the stations."""
+    """Yes: no class surely worse or without skill, and most stations stand in judged classes.
+
+    No: bad classes hold half of the stations. Unknown: fewer than half stand in judged classes.
+    """
     question = "Does it hold across regions and classes of land?"
     n_judged, n = facts.n_judged_classes(evaluation), facts.sizes(evaluation)["stations"]
-    if n_judged < 2:
-        why = f"{n_judged} of {facts.n_classes(evaluation)} classes have an interval"
-        return Answer(question, "too few classes can be judged", UNKNOWN, why)
-    bad = facts.classes_apart(evaluation)
-    evidence = f"{n_judged} of {facts.n_classes(evaluation)} classes have an interval"
+    bad, share = facts.classes_apart(evaluation), facts.judged_share(evaluation)
+    evidence = f"{n_judged} of {facts.n_classes(evaluation)} classes have an interval, and "
+    evidence += f"{share:.0%} of the stations stand in one that decides"
     if not len(bad):
+        if n_judged < 2 or share < TOO_FEW:
+            return Answer(question, "too few classes can be judged", UNKNOWN, evidence)
+        if share < HOLDS:
+            words = "no class that can be judged fails, but too many cannot"
+            return Answer(question, words, PARTLY, evidence)
         return Answer(question, "no class is surely worse or without skill", YES, evidence)
     names = bad.drop_duplicates(["characteristic", "class"])
     largest = names.groupby("characteristic")["n_stations"].sum().max()
@@ -282,5 +250,7 @@ def distance(evaluation: Evaluation) -> Answer:
     if np.isnan(lower):
         return Answer(question, "too few places for an interval", UNKNOWN, evidence)
     answer = f"{share:.0%} of the predictions lie inside the area of applicability"
+    lacking = facts.unmeasured_share(evaluation)
+    answer += f", {lacking:.0%} lack an input" if lacking >= 0.01 else ""
     grade = YES if lower >= NEAR else NO if upper < FAR else PARTLY
     return Answer(question, answer, grade, evidence)

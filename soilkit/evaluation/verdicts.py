@@ -2,11 +2,9 @@
 
 import pandas as pd
 
-from soilkit.evaluation import grades
-from soilkit.evaluation.grades import NO, PARTLY, UNKNOWN, YES, Answer
+from soilkit.evaluation import facts, gains, grades
+from soilkit.evaluation.answers import NO, PARTLY, UNKNOWN, YES, Answer, capped
 from soilkit.evaluation.records import Evaluation
-
-THAN_SMAP = "Is it better than the satellite alone (SMAP)?"
 
 
 def verdict(evaluation: Evaluation) -> pd.DataFrame:
@@ -28,8 +26,8 @@ def verdict(evaluation: Evaluation) -> pd.DataFrame:
     """
     first = grades.unseen(evaluation)
     rest = {
-        "smap": _than_smap(evaluation),
-        "season": grades.than_climatology(evaluation),
+        "smap": gains.than_smap(evaluation),
+        "season": gains.than_climatology(evaluation),
         "size": grades.error_size(evaluation),
         "when": grades.when(evaluation),
         "where": grades.where(evaluation),
@@ -37,9 +35,9 @@ def verdict(evaluation: Evaluation) -> pd.DataFrame:
         "spread": grades.uncertainty(evaluation),
         "distance": grades.distance(evaluation),
     }
-    rest = {name: grades.capped(answer, evaluation) for name, answer in rest.items()}
+    rest = {name: capped(answer, evaluation) for name, answer in rest.items()}
     table = pd.DataFrame([first, *rest.values()], columns=list(Answer._fields))
-    grade, words = _overall(first, rest)
+    grade, words = _overall(first, rest, is_short=facts.is_short(evaluation))
     name = f"{evaluation.main} on {evaluation.label}"
     table.attrs = {"grade": grade, "sentence": f"{name}: {words}"}
     return table
@@ -50,34 +48,45 @@ def sentence(evaluation: Evaluation) -> str:
     return str(verdict(evaluation).attrs["sentence"])
 
 
-def _than_smap(evaluation: Evaluation) -> Answer:
-    found = grades.better_than(evaluation, ("smap",), question=THAN_SMAP)
-    if found.answer != "not compared" or not evaluation.main.lower().startswith("smap"):
-        return found
-    return found._replace(answer="it is a satellite product itself", evidence="nothing to compare")
+def _overall(first: Answer, rest: dict[str, Answer], *, is_short: bool) -> tuple[str, str]:
+    """No: leaky, or time, errors or both skills refuted. Yes: unseen, in time, in size, not beaten.
 
-
-def _overall(first: Answer, rest: dict[str, Answer]) -> tuple[str, str]:
-    """No: leaky, or neither time nor errors hold. Yes: unseen, in time, in size, not beaten."""
+    A yes also wants all seasons of a year.
+    """
     grade = {name: answer.grade for name, answer in rest.items()}
     skill = {grade["when"], grade["where"]}
-    weak = [_short(name) for name, g in grade.items() if g in (NO, PARTLY)]
-    open_ = [_short(name) for name, g in grade.items() if g == UNKNOWN]
     if first.grade == NO:
         return NO, f"do not trust these scores for new places: {first.answer}."
     if grade["when"] == NO or skill <= {NO, UNKNOWN} and NO in skill:
-        return NO, f"do not trust this map: {rest['when'].answer}; {rest['where'].answer}."
-    tail = f" Reservations: {', '.join(weak)}." if weak else ""
-    tail += f" Not known: {', '.join(open_)}." if open_ else ""
+        bad = [rest[name].answer for name in ("when", "where") if grade[name] == NO]
+        return NO, f"do not trust this map: {'; '.join(bad).replace('no: ', '')}."
+    tail = _tail(rest, is_short=is_short)
+    if grade["size"] == NO:
+        words = rest["size"].answer.removeprefix("no: ")
+        return NO, f"do not trust this map's values: {words}; {_strength(rest)}." + tail
     if grade["when"] == UNKNOWN:
         return UNKNOWN, "too little is scored to say whether to trust this map." + tail
     if first.grade == UNKNOWN:
         words = "skill is shown, but not that it holds at places the model never saw."
         return UNKNOWN, words + tail
-    good = {grade["when"], grade["size"]} == {YES} and NO not in grade.values()
+    good = {grade["when"], grade["size"]} == {YES} and NO not in grade.values() and not is_short
     if good and first.grade == YES and grade["regions"] != UNKNOWN:
         return YES, "trust this map at places like those scored." + tail
-    return PARTLY, f"trust this map with reservations; {_strength(rest)}." + tail
+    words = "trust this map with reservations"
+    if rest["size"].answer.startswith(facts.LEVELS_WRONG):
+        words = "trust when it says wetter or drier, not how wet it says a place is"
+    return PARTLY, f"{words}; {_strength(rest)}." + tail
+
+
+def _tail(rest: dict[str, Answer], *, is_short: bool) -> str:
+    """What is against it, what was tried and stayed open, and what nobody could try."""
+    weak = [_short(name) for name, answer in rest.items() if answer.grade in (NO, PARTLY)]
+    weak += ["less than the seasons of a year"] if is_short else []
+    open_ = [name for name, answer in rest.items() if answer.grade == UNKNOWN]
+    tried = [_short(name) for name in open_ if rest[name].answer.startswith("undecided")]
+    rest_ = [_short(name) for name in open_ if not rest[name].answer.startswith("undecided")]
+    parts = {"Reservations": weak, "Not shown": tried, "Not known": rest_}
+    return "".join(f" {word}: {', '.join(names)}." for word, names in parts.items() if names)
 
 
 def _strength(rest: dict[str, Answer]) -> str:

@@ -1,0 +1,180 @@
+"""The first page in situations that could mislead: each answer matches its own interval."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import evaluation
+from soilkit.evaluation import facts, gains, grades
+from soilkit.evaluation.answers import NO, PARTLY, UNKNOWN, YES
+from tests.test_evaluation_pages import grade_of, known, world
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return world()
+
+
+@pytest.fixture(scope="module")
+def good(tables):
+    predictions, stations = tables
+    return evaluation.evaluate(predictions, stations, label="x", background=known(predictions))
+
+
+def judged(tables, change, **more):
+    """The evaluation of our predictions, changed."""
+    predictions, stations = tables
+    table = predictions[predictions["model"] == "ours"].copy()
+    table["predicted_m3_m3"] = change(table["predicted_m3_m3"], table)
+    table = table.assign(**more)
+    return evaluation.evaluate(table, stations, label="x", background=known(table))
+
+
+@pytest.mark.parametrize(
+    "above, grade, words",
+    [("all static dynamic", YES, "which places are wet, and which wetter"),
+     ("all dynamic", PARTLY, "not which are wet"), ("all static", PARTLY, "not which are today"),
+     ("static dynamic", PARTLY, "not all"), ("dynamic", PARTLY, "not which are wet"),
+     ("all", PARTLY, "not all of its parts"), ("", NO, "not shown to be right")],
+)  # fmt: skip
+def test_skill_in_space_is_claimed_part_by_part(good, above, grade, words):
+    """A part whose interval holds zero, 0.00 (-0.52 to 0.53), is not claimed."""
+    table = good.spatial_mean.copy()
+    table["lower"] = np.where(table["part"].isin(above.split()), 0.1, -0.2)
+    table["upper"] = 0.4
+    answer = grades.where(replace(good, spatial_mean=table))
+    assert answer.grade == grade and words in answer.answer
+    wide = grades.where(replace(good, spatial_mean=table.assign(lower=-0.2, upper=0.8)))
+    assert wide.grade == UNKNOWN and wide.answer.startswith("undecided")
+
+
+def test_classes_without_intervals_do_not_make_a_yes(good):
+    """Of 120 stations' places in classes, a third stand in one that decides: nothing is known."""
+
+    def grade_where(n_judged):
+        strata = {}
+        for by, table in good.strata.items():
+            table = table.copy()
+            if by in ("network", "land_cover") and n_judged < 4:
+                names = sorted(table[by].unique())[: n_judged // 2]
+                table.loc[~table[by].isin(names), ["mean_lower", "mean_upper"]] = np.nan
+            strata[by] = table
+        return grades.regions(replace(good, strata=strata)).grade
+
+    assert [grade_where(4), grade_where(2), grade_where(0)] == [YES, PARTLY, UNKNOWN]
+
+
+def test_an_interval_that_reaches_far_is_no_failure_of_a_class(good):
+    """R 0.3 (-0.1 to 0.7) is undecided; R 0.0 (-0.1 to 0.1) has no skill."""
+    table = good.strata["land_cover"].copy()
+    farms = (table["land_cover"] == "Agriculture") & (table["metric"] == "r")
+    farms &= table["model"] == "ours"
+    found = []
+    for upper in (0.7, 0.1):
+        table.loc[farms, ["mean", "mean_lower", "mean_upper"]] = [0.0, -0.1, upper]
+        ev = replace(good, strata=good.strata | {"land_cover": table})
+        found.append("Agriculture" in "".join(facts.classes_apart(ev)["class"]))
+    assert found == [False, True]
+
+
+def test_the_hardest_climatology_decides(good):
+    """A constant beside it is easily beaten, whatever stands first in the table."""
+    own = good.comparison[good.comparison["role"] == "climatology"]
+    easy, hard = own.assign(model_b="training mean"), own.assign(better="", p_adjusted=1.0)
+    for order in ([easy, hard], [hard, easy]):
+        table = pd.concat(order, ignore_index=True)
+        answer = gains.than_climatology(replace(good, comparison=table))
+        assert answer.grade == UNKNOWN and "training climatology" in answer.evidence
+    lost = hard.assign(lower=np.nan, model_b="empty")
+    table = pd.concat([lost, easy], ignore_index=True)
+    assert gains.than_climatology(replace(good, comparison=table)).grade == YES
+
+
+def test_removing_what_refutes_it_does_not_raise_a_grade(good):
+    """Anomalies without skill cap skill in time; so do anomalies that nobody could score."""
+    line = {"state": "anomaly: 35-day window", "model": "ours", "metric": "r", "mean": 0.0,
+            "mean_lower": -0.1, "mean_upper": 0.1}  # fmt: skip
+    refuted = replace(good, anomaly=pd.DataFrame([line]))
+    alone = good.comparison[good.comparison["role"] != "climatology"]
+    unscored = replace(good, comparison=alone)
+    assert grades.when(refuted).grade == PARTLY and grades.when(unscored).grade == PARTLY
+    assert "may be the season's alone" in grades.when(unscored).answer
+    assert grades.when(good).grade == YES, "its R is surely above the season's"
+
+
+def test_an_error_near_the_spread_is_undecided_or_no_smaller(good):
+    table = good.errors.set_index("metric")
+    found = []
+    for lower, upper in ((0.4, 0.6), (0.7, 1.1), (0.95, 1.02), (1.2, 1.5)):
+        table.loc["ubrmse / sd", ["mean", "lower", "upper"]] = [1.0, lower, upper]
+        found.append(grades.error_size(replace(good, errors=table.reset_index())).grade)
+    assert found == [YES, UNKNOWN, NO, NO]
+
+
+def test_right_swings_with_a_huge_bias_are_no_map_of_levels(tables):
+    """R 0.9 and 0.2 m3 m-3 too wet: timing is trusted, values are not."""
+    ev = judged(tables, lambda value, _: value + 0.2)
+    words = evaluation.sentence(ev)
+    assert grade_of(ev)["all"] == PARTLY and grade_of(ev)["when"] == YES
+    assert "trust when it says wetter or drier, not how wet it says a place is" in words
+
+
+def test_predictions_in_percent_are_not_trusted(tables):
+    ev = judged(tables, lambda value, _: 100 * value)
+    assert grade_of(ev)["all"] == NO
+    assert "do not trust this map's values" in evaluation.sentence(ev)
+    assert "skill in time" in evaluation.sentence(ev), "its order may serve as an index"
+    assert any("outside 0 to 1 m3 m-3" in line for line in evaluation.cautions(ev))
+
+
+def test_a_season_alone_is_no_map(tables):
+    def season(_, table):
+        return 0.22 + 0.04 * np.sin(2 * np.pi * table["time"].dt.day_of_year / 365.25)
+
+    ev = judged(tables, season)
+    assert grade_of(ev)["where"] == NO and grade_of(ev)["when"] == PARTLY
+    assert grade_of(ev)["all"] != YES and "skill in time" not in _holds(ev)
+
+
+def _holds(ev):
+    words = evaluation.sentence(ev)
+    return words.split("what holds:")[-1].split(".")[0] if "what holds:" in words else ""
+
+
+def test_one_season_is_not_trusted_for_the_year(tables):
+    """The same skill from March to August only."""
+    predictions, stations = tables
+    table = predictions[predictions["time"].dt.month.isin(range(3, 9))]
+    table = table[table["station_id"].isin(stations["station_id"])]
+    ev = evaluation.evaluate(table, stations, label="x", background=known(table))
+    assert grade_of(ev)["when"] == YES and grade_of(ev)["all"] == PARTLY
+    assert "less than the seasons of a year" in evaluation.sentence(ev)
+
+
+def test_a_score_of_validation_is_not_wholly_unseen(tables):
+    """Validation stations chose the checkpoint, whatever the audit of places says."""
+    predictions, stations = tables
+    chose = predictions["station_id"] < "S10"
+    table = predictions.assign(split=chose.map({True: "validation", False: "test"}))
+    ev = evaluation.evaluate(table, stations, label="x", background=known(table))
+    first = evaluation.verdict(ev).iloc[0]
+    assert first["grade"] == PARTLY and "33% of the samples are validation" in first["evidence"]
+    assert any("chosen the model" in line for line in evaluation.cautions(ev))
+
+
+def test_smap_alone_is_smap_and_a_network_that_eats_it_is_not(tables):
+    predictions, stations = tables
+    for name, own in (("SMAP L3", True), ("SMAP + GLDAS network", False)):
+        table = predictions[predictions["model"] == "ours"].assign(model=name)
+        ev = evaluation.evaluate(table, stations, label="x", main=name)
+        found = gains.than_smap(ev)
+        assert found.grade == UNKNOWN and found.answer.startswith("it is a") == own
+
+
+def test_undecided_is_not_the_same_as_unknown(good):
+    table = good.comparison.assign(p_adjusted=0.5, better="")
+    words = evaluation.sentence(replace(good, comparison=table))
+    assert "Not shown: gain over SMAP, gain over the season." in words
+    assert "Not known: stated uncertainties, distance from training." in words
