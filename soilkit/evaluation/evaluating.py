@@ -12,6 +12,7 @@ from soilkit.evaluation.records import (
     Calibration,
     Evaluation,
     Failures,
+    NotAudited,
     Options,
     missing,
 )
@@ -59,7 +60,10 @@ def evaluate(
     every = completed(stations, predictions)
     audits = auditing.audit_splits(predictions, every, background=background)
     leaky = {name for name, audit in audits.items() if auditing.is_leaky(audit.claim())}
-    sifted = sift(predictions, main, leaky=leaky, options=options, notes=background.notes)
+    clean = {name for name, audit in audits.items() if not isinstance(audit, NotAudited)} - leaky
+    sifted = sift(
+        predictions, main, leaky=leaky, options=options, notes=background.notes, clean=clean
+    )
     places = scoring.Places.of(every, sifted.candidates)
     splits_scored = _splits_of(main, sifted.unseen if len(sifted.unseen) else sifted.candidates)
     table = auditing.audit_table(audits, predictions)

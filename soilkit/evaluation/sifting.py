@@ -10,7 +10,12 @@ from soilkit import contracts
 from soilkit.errors import ContractError
 from soilkit.evaluation.records import SCORED, Options
 
-TRAINING = re.compile(r"\btrain|leaky|random.?row", re.IGNORECASE)
+TRAINING = re.compile(
+    r"^train(ing|ed)?([ _-]*(set|rows?|samples?|data|split|part|fold|stations|\d+))*$"
+    r"|(?<!\bnot )(?<!\bnon[ -])(?<!\bun)(?<!\bno )\bleak(y|ing|s)?\b"
+    r"|\brandom[ _-]?rows?\b|\brows?[ _-]at[ _-]random\b",
+    re.IGNORECASE,
+)
 GIVEN = "given_split"
 TRAINED = "a split that trains or leaks"
 REPEATED = "the same model and sample again"
@@ -45,7 +50,13 @@ def check_predictions(predictions: pd.DataFrame) -> None:
 
 
 def sift(
-    predictions: pd.DataFrame, main: str, *, leaky: set[str], options: Options, notes=None
+    predictions: pd.DataFrame,
+    main: str,
+    *,
+    leaky: set[str],
+    options: Options,
+    notes: pd.DataFrame | None = None,
+    clean: frozenset[str] | set[str] = frozenset(),
 ) -> Sifted:
     """Drop what must not be scored, step by step, and count it.
 
@@ -56,11 +67,12 @@ def sift(
     leaky : splits that an audit calls leaky, beside those whose name says so
     options : Options
     notes : of a foreign reader, whose own losses come first
+    clean : splits that an audit cleared, whatever their name says
     """
     steps = _Steps(predictions, notes)
     table = predictions.reset_index(drop=True)
-    table = steps.drop(table, _trained(table, main, leaky=leaky), reason=TRAINED)
-    table = steps.drop(table, table.duplicated(["model", "sample_id"]), reason=REPEATED)
+    table = steps.drop(table, _trained(table, main, leaky=leaky, clean=clean), reason=TRAINED)
+    table = steps.drop(table, _repeated(table), reason=REPEATED)
     table = table.assign(**{GIVEN: table["split"].astype("str"), "split": SCORED})
     candidates = table
     observed = np.isfinite(table["observed_m3_m3"].to_numpy(float))
@@ -74,13 +86,22 @@ def sift(
     return Sifted(table, candidates, steps.table(), steps.handed_in)
 
 
-def _trained(table: pd.DataFrame, main: str, *, leaky: set[str]) -> pd.Series:
+def _repeated(table: pd.DataFrame) -> pd.Series:
+    """Rows of a model and sample that another row stands for: the first one that is a pair."""
+    pair = np.isfinite(table[["observed_m3_m3", "predicted_m3_m3"]].to_numpy(float)).all(axis=1)
+    ids = {name: table[name].astype("str") for name in ("model", "sample_id")}
+    ordered = pd.DataFrame(ids).iloc[np.argsort(~pair, kind="stable")]
+    return ordered.duplicated().sort_index()
+
+
+def _trained(table: pd.DataFrame, main: str, *, leaky: set[str], clean) -> pd.Series:
     """Rows to leave out, (row,): the strictest choice that leaves the main model something.
 
     Training rows go before those of leaky splits stay, and all stay where there is nothing else.
     """
     words = table["split"].astype("str")
-    named = words.map({word: bool(TRAINING.search(word)) for word in words.unique()}).astype(bool)
+    named = {word: bool(TRAINING.search(word)) and word not in clean for word in words.unique()}
+    named = words.map(named).astype(bool)
     own = table["model"].astype("str") == main
     for bad in (named | words.isin(leaky), named):
         if (own & ~bad).any():
