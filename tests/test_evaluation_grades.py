@@ -178,3 +178,38 @@ def test_undecided_is_not_the_same_as_unknown(good):
     words = evaluation.sentence(replace(good, comparison=table))
     assert "Not shown: gain over SMAP, gain over the season." in words
     assert "Not known: stated uncertainties, distance from training." in words
+
+
+def test_nothing_is_done_on_the_checklist_without_evidence(good):
+    """One sensor with a score, no interval, no common sample: none of it is called done."""
+
+    def status(**changes):
+        table = evaluation.checklist(replace(good, **changes)).set_index("part")
+        return table["status"]
+
+    scores, mean, pairs = good.scores.copy(), good.spatial_mean, good.comparison
+    few = scores["sensor_id"] != scores["sensor_id"].iloc[0]
+    scores.loc[few, ["r", "ubrmse_m3_m3_lower"]] = np.nan
+    assert (status()[["metrics", "confidence intervals", "independence"]] == "done").all()
+    thin = status(scores=scores, claim="unseen stations")
+    assert (thin[["metrics", "confidence intervals", "independence"]] == "partly").all()
+    poor = good.scores.assign(n_effective=3.0)
+    assert status(scores=poor)["sample size"] == "partly"
+    assert status(spatial_mean=mean.assign(lower=np.nan))["spatial pattern"] == "partly"
+    nothing = status(comparison=pairs.assign(lower=np.nan, n_samples=0))
+    assert (nothing[["common samples", "other products"]] == "not done").all()
+    assert status()["rescaling"] == "partly", "nobody said whether the values came rescaled"
+    told = replace(good.background, provenance={"rescaling": "none"})
+    assert status(background=told)["rescaling"] == "done"
+
+
+def test_cautions_about_sizes_and_space_fit_their_figures(good):
+    """No sensor above 0.04 cannot fail by it; departures without levels are said to be so."""
+    fine = good.scores.assign(ubrmse_m3_m3=0.02)
+    words = "\n".join(evaluation.cautions(replace(good, scores=fine)))
+    assert "Not that all 30 sensors pass" in words and "0 of 30" not in words
+    table = good.spatial_mean.copy()
+    table.loc[table["part"] == "static", "lower"] = -0.5
+    words = "\n".join(evaluation.cautions(replace(good, spatial_mean=table)))
+    assert "Not that it tells wet places from dry ones" in words
+    assert "Not that it tells" not in "\n".join(evaluation.cautions(good))

@@ -13,7 +13,14 @@ import pandas as pd
 from soilkit.evaluation import facts, scored_items
 from soilkit.evaluation.auditing import is_leaky
 from soilkit.evaluation.records import NOT_AUDITABLE, Evaluation, is_missing
-from soilkit.evaluation.scored_items import DONE, NOT_APPLICABLE, NOT_DONE, PARTLY, Item
+from soilkit.evaluation.scored_items import (
+    DONE,
+    NOT_APPLICABLE,
+    NOT_DONE,
+    PARTLY,
+    Item,
+    told_of,
+)
 
 SURFACE_M = 0.055
 FEW_SITES = 30  # "a small set" of locations in the definition of stage 1
@@ -83,7 +90,7 @@ def stage(evaluation: Evaluation) -> Stage:
         return Stage(0, f"{why} ({words})")
     if n["stations"] < FEW_SITES or n["blocks"] < FEW_SITES or days < 365 or absent:
         lacking = f", nothing in {', '.join(absent)}" if absent else ""
-        why = f"{words}{lacking}; stage 2 wants more than {FEW_SITES} places that are not "
+        why = f"{words}{lacking}; stage 2 wants {FEW_SITES} places and more that are not "
         return Stage(1, why + "neighbours, over all seasons")
     why = f"{words}; stage 2 in full also wants its consistency with other products published, and "
     return Stage(2, why + "stage 3 errors characterised over places that stand for the globe")
@@ -98,15 +105,9 @@ def _stage_item(evaluation: Evaluation) -> Item:
     return Item("stage", "State the CEOS validation stage and what it rests on.", status, evidence)
 
 
-def _told(evaluation: Evaluation, *names: str) -> str:
-    """What the provider said under one of these names."""
-    lines = {str(k).lower(): str(v) for k, v in evaluation.background.provenance.items()}
-    return next((lines[name] for name in names if lines.get(name)), "")
-
-
 def _flags(evaluation: Evaluation) -> Item:
     wanted = "Use the reference's quality flags, and say which readings they let through."
-    told = _told(evaluation, "flags", "quality flags")
+    told = told_of(evaluation, "flags", "quality flags")
     evidence = f"Told: {told}." if told else "Nobody said which quality flags the readings passed."
     return Item("reference quality", wanted, DONE if told else NOT_DONE, evidence)
 
@@ -123,7 +124,7 @@ def _networks(evaluation: Evaluation) -> Item:
 
 def _representativeness(evaluation: Evaluation) -> Item:
     wanted = "Make the reference stand for the footprint: upscale, select, or bound the misfit."
-    told = _told(evaluation, "upscaling", "representativeness")
+    told = told_of(evaluation, "upscaling", "representativeness")
     n = facts.sizes(evaluation)
     if told:
         return Item("representativeness", wanted, DONE, f"Told: {told}.")
@@ -146,13 +147,16 @@ def _independence(evaluation: Evaluation) -> Item:
     evidence = f"{made}; what they allow: {evaluation.claim}."
     if evaluation.claim == NOT_AUDITABLE:
         return Item("independence", wanted, NOT_DONE, evidence)
-    status = DONE if evaluation.is_unseen else NOT_DONE
+    shared = evaluation.claim.startswith("unseen stations") or facts.validation_share(evaluation)
+    if facts.validation_share(evaluation):
+        evidence += " Some samples are validation, which may have chosen the model."
+    status = NOT_DONE if not evaluation.is_unseen else PARTLY if shared else DONE
     return Item("independence", wanted, status, evidence)
 
 
 def _in_space(evaluation: Evaluation) -> Item:
     wanted = "Say how a station found its pixel, and what grid that is."
-    told, n = _told(evaluation, "spatial collocation", "grid", "pixel"), facts.sizes(evaluation)
+    told, n = told_of(evaluation, "spatial collocation", "grid", "pixel"), facts.sizes(evaluation)
     evidence = f"{n['located']} of {n['stations']} stations have a place; "
     evidence += f"told: {told}." if told else "the pixel that a prediction is of was not told."
     status = (
@@ -163,7 +167,7 @@ def _in_space(evaluation: Evaluation) -> Item:
 
 def _in_time(evaluation: Evaluation) -> Item:
     wanted = "Pair product and reference within a stated time window."
-    told = _told(evaluation, "temporal collocation", "bounds", "join")
+    told = told_of(evaluation, "temporal collocation", "bounds", "join")
     samples = evaluation.background.samples
     ages = [] if samples is None else [c for c in samples if str(c).endswith("_age_hours")]
     if told:
@@ -184,7 +188,7 @@ def _depth(evaluation: Evaluation) -> Item:
         return Item("depth", wanted, NOT_DONE, f"No depth is known of any of {n} sensors.")
     shallow = int((ends <= SURFACE_M).sum())
     evidence = f"Depths: {facts.depths(evaluation)}; {shallow} of {n} sensors end within 5 cm."
-    told = _told(evaluation, "sensing depth", "depth")
+    told = told_of(evaluation, "sensing depth", "depth")
     evidence += f" Told: {told}." if told else " The depth that the product senses was not told."
     status = DONE if shallow == n and told else PARTLY
     return Item("depth", wanted, status, evidence)
@@ -197,15 +201,16 @@ def _same_samples(evaluation: Evaluation) -> Item:
         one = len(evaluation.models) == 1
         words = f"{table['status'].iloc[0]}."
         return Item("common samples", wanted, NOT_APPLICABLE if one else NOT_DONE, words)
-    n, names = table["n_samples"], table["model_b"].unique()
-    evidence = f"{n.min():,} to {n.max():,} samples in common with {', '.join(names)}."
-    return Item("common samples", wanted, DONE, evidence)
+    n = table.groupby(table["model_b"].astype("str"), sort=False)["n_samples"].max()
+    evidence = f"{n.min():,} to {n.max():,} samples in common with {', '.join(n.index)}."
+    status = DONE if n.min() else PARTLY if n.max() else NOT_DONE
+    return Item("common samples", wanted, status, evidence)
 
 
 def _reporting(evaluation: Evaluation) -> Item:
     wanted = "Report versions, settings and every sample lost, so that others can repeat it."
     lost = int(evaluation.losses["n_rows"].sum())
-    told = _told(evaluation, "versions", "version", "product version")
+    told = told_of(evaluation, "versions", "version", "product version")
     evidence = (
         f"{evaluation.handed_in:,} rows in, {len(evaluation.unseen):,} scored, {lost:,} lost, "
     )

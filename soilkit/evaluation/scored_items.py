@@ -6,6 +6,7 @@ import numpy as np
 
 from soilkit.evaluation import facts
 from soilkit.evaluation.records import OK, Evaluation, is_missing
+from soilkit.metrics.stations import MIN_EFFECTIVE
 
 DONE, PARTLY, NOT_DONE, NOT_APPLICABLE = "done", "partly", "not done", "not applicable"
 YEARS = 2
@@ -19,6 +20,12 @@ class Item(NamedTuple):
     requirement: str
     status: str
     evidence: str
+
+
+def told_of(evaluation: Evaluation, *names: str) -> str:
+    """What the provider said under one of these names."""
+    lines = {str(k).lower(): str(v) for k, v in evaluation.background.provenance.items()}
+    return next((lines[name] for name in names if lines.get(name)), "")
 
 
 def items(evaluation: Evaluation) -> list[Item]:
@@ -36,7 +43,8 @@ def _metrics(evaluation: Evaluation) -> Item:
     n, r = int(own["rmse_m3_m3"].notna().sum()), int(own["r"].notna().sum())
     evidence = f"Of {len(own)} sensors {n} have bias, ubRMSE and RMSE, {r} have R; "
     evidence += f"the rest a status ({facts.statuses(evaluation)})."
-    return Item("metrics", wanted, DONE if n else NOT_DONE, evidence)
+    status = DONE if n and r >= len(own) / 2 else PARTLY if n else NOT_DONE
+    return Item("metrics", wanted, status, evidence)
 
 
 def _intervals(evaluation: Evaluation) -> Item:
@@ -48,7 +56,7 @@ def _intervals(evaluation: Evaluation) -> Item:
     whole = line is not None and bool(np.isfinite(line["mean_lower"]))
     evidence = f"{n} of {len(scored)} sensors have 95 % intervals from their effective size; "
     evidence += f"means: {line['status'] if line is not None else 'none'}."
-    status = DONE if whole and n else PARTLY if n else NOT_DONE
+    status = DONE if whole and n >= len(scored) / 2 else PARTLY if whole or n else NOT_DONE
     return Item("confidence intervals", wanted, status, evidence)
 
 
@@ -62,8 +70,10 @@ def _numbers(evaluation: Evaluation) -> Item:
         return Item("sample size", wanted, NOT_DONE, words)
     evidence = f"A sensor needs {evaluation.options.min_samples} pairs ({few} of {len(own)} have "
     evidence += f"fewer); the median one has {scored['n'].median():.0f}, worth "
-    evidence += f"{scored['n_effective'].median():.0f} independent ones."
-    return Item("sample size", wanted, DONE, evidence)
+    worth = scored["n_effective"].median()
+    evidence += f"{worth:.0f} independent ones."
+    status = DONE if worth >= MIN_EFFECTIVE else PARTLY
+    return Item("sample size", wanted, status, evidence)
 
 
 def _strata(evaluation: Evaluation) -> Item:
@@ -73,7 +83,10 @@ def _strata(evaluation: Evaluation) -> Item:
     evidence = f"By {', '.join(known) or 'nothing'}; {facts.n_judged_classes(evaluation)} of "
     evidence += f"{facts.n_classes(evaluation)} classes have an interval."
     evidence += f" Not known: {', '.join(lacking)}." if lacking else ""
-    status = DONE if known and not lacking else PARTLY if known else NOT_DONE
+    share = facts.judged_share(evaluation)
+    evidence += f" {share:.0%} of the stations stand in a class that can be judged."
+    full = known and not lacking and share >= 0.5
+    status = DONE if full else PARTLY if known else NOT_DONE
     return Item("stratification", wanted, status, evidence)
 
 
@@ -122,7 +135,9 @@ def _rescaling(evaluation: Evaluation) -> Item:
     evidence = "Scores are of raw values unless they name a state"
     evidence += f"; beside them {'; '.join(states)}." if states else "; none was rescaled."
     evidence += f" Not: {'; '.join(why)}." if why else ""
-    return Item("rescaling", wanted, DONE, evidence)
+    told = told_of(evaluation, "rescaling", "values")
+    evidence += f" Told: {told}." if told else " Whether they came rescaled was not told."
+    return Item("rescaling", wanted, DONE if told else PARTLY, evidence)
 
 
 def _space(evaluation: Evaluation) -> Item:
@@ -136,7 +151,8 @@ def _space(evaluation: Evaluation) -> Item:
         f"R across stations {facts.with_interval(row['r'], (row['lower'], row['upper']))}, mean "
     )
     evidence += f"of {row['n_dates']} dates, static and dynamic parts apart."
-    return Item("spatial pattern", wanted, DONE, evidence)
+    status = DONE if np.isfinite(row["lower"]) else PARTLY
+    return Item("spatial pattern", wanted, status, evidence)
 
 
 def _products(evaluation: Evaluation) -> Item:
@@ -144,9 +160,13 @@ def _products(evaluation: Evaluation) -> Item:
     table = evaluation.comparison
     if is_missing(table):
         return Item("other products", wanted, NOT_DONE, f"{table['status'].iloc[0]}.")
-    roles = set(table["role"])
+    scored = table[table["lower"].notna()]
+    roles = set(scored["role"])
     named = ", ".join(f"{row.model_b} ({row.role})" for row in
-                      table.drop_duplicates("model_b").itertuples())  # fmt: skip
+                      scored.drop_duplicates("model_b").itertuples())  # fmt: skip
+    if not named:
+        words = f"No difference has an interval: {table['status'].iloc[0]}."
+        return Item("other products", wanted, NOT_DONE, words)
     has = bool(roles & {"smap", "gldas"}), bool(roles & {"climatology", "oracle"})
     status = DONE if all(has) else PARTLY
     return Item("other products", wanted, status, f"Compared with {named}, p-values by Holm.")
@@ -160,7 +180,7 @@ def _triple(evaluation: Evaluation) -> Item:
         status = NOT_APPLICABLE if "independent errors" in why else NOT_DONE
         return Item("triple collocation", wanted, status, f"{why.rstrip('.')}.")
     n, good = table["sensor_id"].nunique(), table[table["status"] == OK]["sensor_id"].nunique()
-    status = DONE if good else NOT_DONE
+    status = DONE if good >= n / 2 else PARTLY if good else NOT_DONE
     return Item("triple collocation", wanted, status, f"{good} of {n} sensors have an estimate.")
 
 
@@ -180,7 +200,9 @@ def _reference_error(evaluation: Evaluation) -> Item:
     wanted = "Account for the reference's own errors."
     table = evaluation.triple
     if not is_missing(table) and (table["status"] == OK).any():
-        return Item("reference error", wanted, DONE, "Triple collocation gives the probes' error.")
+        n, good = table["sensor_id"].nunique(), table[table["status"] == OK]["sensor_id"].nunique()
+        words = f"Triple collocation gives the probes' error at {good} of {n} sensors."
+        return Item("reference error", wanted, DONE if good >= n / 2 else PARTLY, words)
     evidence = (
         "Probes count as truth: their error and misfit to the footprint stand in every score."
     )
