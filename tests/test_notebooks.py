@@ -20,6 +20,10 @@ SMALL = {
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
     "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
+    "30_ablate_sources": {"steps": 2},
+    "32_input_size_and_choices": {"steps": 2},
+    "33_extra_inputs": {"steps": 2},
+    "34_anchors": {"steps": 2},
     "40_map_a_region": {"n_stations": 15, "region_km": 5.12},
 }
 # The order is that of the road: 10 writes what the others read, 20 and 24 what 31 and 40 read.

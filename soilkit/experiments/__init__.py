@@ -3,6 +3,7 @@
 from soilkit.experiments.contrasts import mean_with_interval
 from soilkit.experiments.definitions import (
     EXPERIMENTS,
+    FULL,
     PROFILES,
     Experiment,
     Profile,
@@ -17,6 +18,7 @@ from soilkit.experiments.trials import Trial
 
 __all__ = [
     "EXPERIMENTS",
+    "FULL",
     "PROFILES",
     "Data",
     "Experiment",
