@@ -211,3 +211,14 @@ def test_smap_at_real_stations_is_evaluated_by_one_command(tmp_path, capsys):
     whole = scores[(scores["metric"] == "r_mean") & (scores["stratum"].fillna("all") == "all")]
     assert 0.55 < whole["value"].iloc[0] < 0.85
     contracts.check(pd.read_parquet(page.parent / "work" / "stations.parquet"), contracts.STATIONS)
+
+
+def test_an_option_given_twice_adds_to_itself(tmp_path):
+    """--columns a=b --columns c=d is --columns a=b c=d, and the next command starts anew."""
+    common = ["t.csv", "--out", str(tmp_path), "--units", "observed=%"]
+    twice = [*common, "--units", "predicted=m3 m-3", "--columns", "observed=o", "--columns",
+             "predicted=p"]  # fmt: skip
+    found = evaluate.parser().parse_args(twice)
+    assert found.columns == ["observed=o", "predicted=p"]
+    assert found.units == ["observed=%", "predicted=m3 m-3"]
+    assert evaluate.parser().parse_args(common).columns == []

@@ -12,7 +12,7 @@ from soilkit.evaluation.records import Evaluation, is_missing
 from soilkit.metrics.seasons import season_of
 from soilkit.strata import MIN_STATIONS
 
-VALIDATION = re.compile(r"^(val|valid|validation|dev)\b", re.IGNORECASE)
+VALIDATION = re.compile(r"^(?:val|valid|validation|dev)\b", re.IGNORECASE)
 YEAR_DAYS = 365
 LEVELS_WRONG = "swings yes, levels no"
 

@@ -18,11 +18,13 @@ from soilkit import errors
 from soilkit.errors import ParameterError, SoilkitError
 from soilkit.reports.foreign import evaluate_table, failure
 
-PAIRS: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "OURS=THEIRS"}
+PAIRS: dict[str, Any] = {
+    "nargs": "+", "action": "extend", "default": [], "metavar": "OURS=THEIRS",
+}  # fmt: skip
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "predictions": {"help": "csv or parquet: station, time, observed, predicted are enough"},
     "--units": {
-        "nargs": "+", "required": True, "metavar": "UNIT",
+        "nargs": "+", "action": "extend", "required": True, "metavar": "UNIT",
         "help": "'m3 m-3', '%%' or 'mm in 50 mm'; or observed=... predicted=...",
     },
     "--out": {"type": Path, "required": True, "metavar": "FOLDER", "help": "of the report"},
