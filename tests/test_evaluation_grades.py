@@ -213,3 +213,56 @@ def test_cautions_about_sizes_and_space_fit_their_figures(good):
     words = "\n".join(evaluation.cautions(replace(good, spatial_mean=table)))
     assert "Not that it tells wet places from dry ones" in words
     assert "Not that it tells" not in "\n".join(evaluation.cautions(good))
+
+
+def test_a_short_rival_takes_no_sample_from_the_others(tables):
+    """Twenty samples a sensor of a third model: the pair with SMAP keeps all of its own."""
+    predictions, stations = tables
+    short = predictions[predictions["model"] == "SMAP"].assign(model="short")
+    short = short[short.groupby("sensor_id").cumcount() < 10]
+    table = pd.concat([predictions, short], ignore_index=True)
+    ev = evaluation.evaluate(table, stations, label="x", main="ours", background=known(predictions))
+    lines = ev.comparison.set_index(["model_b", "metric"])
+    assert lines.loc[("SMAP", "rmse_m3_m3"), "n_samples"] == 30 * 60
+    assert gains.than_smap(ev).grade == YES
+    known_p = ev.comparison["p_value"].dropna()
+    assert np.allclose(lines["p_adjusted"].dropna().min(), min(known_p.min() * len(known_p), 1))
+
+
+def test_a_rival_with_other_readings_is_named_and_the_rest_compared(tables):
+    predictions, stations = tables
+    odd = predictions[predictions["model"] == "SMAP"].assign(model="odd")
+    odd = odd.assign(observed_m3_m3=odd["observed_m3_m3"] + 0.1)
+    table = pd.concat([predictions, odd], ignore_index=True)
+    ev = evaluation.evaluate(table, stations, label="x", main="ours", background=known(predictions))
+    lines = ev.comparison.drop_duplicates("model_b").set_index("model_b")
+    assert lines["better"].to_dict()["SMAP"] == "ours" and lines["better"]["odd"] == ""
+    assert lines["n_samples"]["odd"] == 0 and "observ" in lines["status"]["odd"]
+
+
+def test_fewer_stations_never_raise_the_grade(tables):
+    """Errors as large as the spread: no with ten blocks, not more with four, two or one."""
+    predictions, stations = tables
+    noisy = predictions[predictions["model"] == "ours"].copy()
+    noise = 0.06 * np.random.default_rng(3).standard_normal(len(noisy))
+    noisy["predicted_m3_m3"] += noise
+    found = []
+    for n in (10, 4, 2, 1):
+        part = noisy[noisy["station_id"].isin(stations["station_id"][:n])]
+        ev = evaluation.evaluate(part, stations, label="x", background=known(part))
+        found.append(grade_of(ev)["all"])
+    assert found == [NO, UNKNOWN, UNKNOWN, UNKNOWN]
+
+
+def test_unchecked_pixels_are_not_said_to_have_trained(tables):
+    predictions, _ = tables
+    ev = evaluation.evaluate(predictions, None, label="x", background=known(predictions))
+    first = evaluation.verdict(ev).iloc[0]
+    assert first["grade"] == PARTLY and "could not be checked" in first["answer"]
+    assert "place of every scored station" in gains.than_climatology(ev).evidence
+
+
+def test_one_impossible_prediction_is_no_question_of_units(tables):
+    ev = judged(tables, lambda value, _: value.where(value.index != value.index[0], -0.01))
+    words = "\n".join(evaluation.cautions(ev))
+    assert "1 of 1,800 lie outside 0 to 1 m3 m-3." in words and "units right" not in words

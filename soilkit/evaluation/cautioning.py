@@ -39,11 +39,16 @@ def _data(evaluation: Evaluation) -> Iterator[str]:
     rows = facts.pairs_of_main(evaluation)
     for word, column in (("predictions", "predicted_m3_m3"), ("observations", "observed_m3_m3")):
         outside = int((~rows[column].between(0, 1)).sum())
-        if outside:
+        if not outside:
+            continue
+        found = f"{outside:,} of {len(rows):,} lie outside 0 to 1 m3 m-3"
+        middle = rows[column].median()
+        if 0 <= middle <= 1:
+            yield f"Not that all {word} are possible volumes of water: {found}."
+        else:
             yield (
-                f"Not that the {word} are volumes of water: {outside:,} of {len(rows):,} lie "
-                f"outside 0 to 1 m3 m-3 (the median is {rows[column].median():.3g}); are their "
-                "units right?"
+                f"Not that the {word} are volumes of water: {found} (the median is {middle:.3g}); "
+                "are their units right?"
             )
 
 

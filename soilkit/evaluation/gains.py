@@ -74,6 +74,8 @@ def than_climatology(evaluation: Evaluation) -> Answer:
     if honest.answer != NOT_COMPARED:
         return honest
     if oracle.answer == NOT_COMPARED:
+        if is_missing(evaluation.comparison):
+            return honest
         why = "no other year to learn a season from, and nobody said which samples trained"
         return honest._replace(evidence=why)
     words = f"{oracle.answer} (against an oracle that knows the station's other years)"

@@ -30,7 +30,10 @@ def unseen(evaluation: Evaluation) -> Answer:
     elif claim.startswith(("unseen places", "unseen networks")):
         grade, answer = YES, claim
     elif claim.startswith("unseen stations"):
-        grade, answer = PARTLY, "stations yes, but their chips or coarse pixels also trained"
+        rows = evaluation.audit_table[evaluation.audit_table["is_scored"]]
+        failed = rows["failed"].astype("str").str.len().gt(0).any()
+        how = "also trained" if failed else "could not be checked"
+        grade, answer = PARTLY, f"stations yes, but their chips or coarse pixels {how}"
     else:
         grade, answer = NO, f"only {claim}" if claim.startswith("unseen") else claim
     chosen = facts.validation_share(evaluation)

@@ -13,12 +13,13 @@ from soilkit.errors import ContractError, SoilkitError
 from soilkit.evaluation.records import OK, Background, Options, missing
 from soilkit.evaluation.sifting import GIVEN
 from soilkit.evaluation.turns import turns
-from soilkit.metrics import bootstrap
+from soilkit.metrics import bootstrap, multiplicity
 from soilkit.metrics.aggregate import mean_of_means
 from soilkit.metrics.anomalies import ORACLE
-from soilkit.metrics.comparison import COMPARISON
+from soilkit.metrics.comparison import COMPARISON, METRICS
 
 CLIMATOLOGY = "training climatology"
+ALPHA = 0.05
 ROLES = {
     "climatology": re.compile(r"climatolog|training mean|persistence", re.IGNORECASE),
     "smap": re.compile(r"^smap(?!.*(\+|network|forest|fusion|ensemble))", re.IGNORECASE),
@@ -172,7 +173,10 @@ def _training_climatology(given, background):
 
 
 def comparison(tables, main: str, *, places: Places, options: Options) -> pd.DataFrame:
-    """``metrics.compare`` of the main model with every other, one Holm family, and their roles."""
+    """``metrics.compare`` of the main model with every other, one Holm family, and their roles.
+
+    Each pair stands on the samples that both predict: a short rival takes none from the others.
+    """
     by_name: dict[Any, pd.DataFrame] = {}
     for table in tables:
         by_name |= dict(list(table.groupby(table["model"].astype("str"), sort=False)))
@@ -183,9 +187,29 @@ def comparison(tables, main: str, *, places: Places, options: Options) -> pd.Dat
     kept = [other for other in others if ids & set(other["sample_id"].astype("str"))]
     if not kept:
         return missing("no other model predicts a sample of the main one")
-    found = metrics.compare(own, kept, stations=places.required(), seed=options.seed)
+    pairs = [_pair(own, other, places.required(), seed=options.seed) for other in kept]
+    found = pd.concat(pairs, ignore_index=True)
+    order = {name: place for place, name in enumerate(METRICS)}
+    found = found.sort_values("metric", key=lambda m: m.map(order), kind="stable")
+    found["p_adjusted"] = multiplicity.adjust(found["p_value"], "holm")
+    is_first = found["difference"].gt(0) == (found["metric"] == "r")
+    name = found["model_a"].where(is_first, found["model_b"])
+    found["better"] = name.where(found["p_adjusted"] < ALPHA, "")
     roles = [role_of(name, options) for name in found["model_b"]]
-    return found[COMPARISON].assign(role=roles)
+    return found[COMPARISON].reset_index(drop=True).assign(role=roles)
+
+
+def _pair(own, other, stations, *, seed):
+    """One rival's lines; where it cannot be compared each says why."""
+    try:
+        return metrics.compare(own, other, stations=stations, correction=None, seed=seed)
+    except ContractError as error:
+        names = {"model_a": own["model"].iloc[0], "model_b": other["model"].iloc[0]}
+        lines = pd.DataFrame({"metric": list(METRICS), **names})
+        counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)
+        lines = lines.assign(**counts, better="", status=str(error)).reindex(columns=COMPARISON)
+        figures = [name for name in COMPARISON if lines[name].isna().all()]
+        return lines.astype(dict.fromkeys(figures, float))
 
 
 def contests(unseen, *, places: Places) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -64,8 +64,11 @@ def _overall(first: Answer, rest: dict[str, Answer], *, is_short: bool) -> tuple
     if grade["size"] == NO:
         words = rest["size"].answer.removeprefix("no: ")
         return NO, f"do not trust this map's values: {words}; {_strength(rest)}." + tail
-    if grade["when"] == UNKNOWN:
-        return UNKNOWN, "too little is scored to say whether to trust this map." + tail
+    if UNKNOWN in (grade["when"], grade["size"]):
+        words = "too little is scored to say whether to trust this map."
+        if grade["when"] != UNKNOWN:
+            words = f"skill in time is shown at the places scored, but {words}"
+        return UNKNOWN, words + tail
     if first.grade == UNKNOWN:
         words = "skill is shown, but not that it holds at places the model never saw."
         return UNKNOWN, words + tail
