@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from soilkit import evaluation
-from soilkit.evaluation.records import Background, Options
+from soilkit.evaluation.records import NOT_AUDITABLE, Background, Options
 from soilkit.evaluation.sifting import TRAINING, sift
 from tests.test_evaluation import folds_of, world
 
@@ -71,3 +71,22 @@ def test_categories_and_strings_are_the_same_table(pair):
         pages.append((found.claim, evaluation.verdict(found).to_dict("list")))
     assert pages[0] == pages[1]
     assert folds.index.equals(folds_of(predictions).index), "the caller's folds stay as they were"
+
+
+@pytest.mark.parametrize("word", ["train", "Train", "training set"])
+def test_training_rows_under_any_of_their_names_are_what_is_audited(pair, word):
+    """The table's own training rows at the scored stations make the split leaky in rows."""
+    predictions, stations = pair
+    first = predictions.groupby("sensor_id").cumcount() < 40
+    table = predictions.assign(split=first.map({True: word, False: "test"}))
+    found = evaluation.evaluate(table, stations, label="x")
+    assert not found.is_unseen and len(found.unseen) == (~first).sum()
+    assert found.audits["test"].claim() != NOT_AUDITABLE
+    apart = table["station_id"].isin(["N0__S0", "N1__S1"]).map({True: word, False: "test"})
+    there = evaluation.evaluate(predictions.assign(split=apart), stations, label="x")
+    assert there.is_unseen
+    folds = pd.Series(word, index=predictions["sample_id"].unique())
+    trained = evaluation.evaluate(
+        predictions, stations, label="x", background=Background(folds={"test": folds})
+    )
+    assert trained.claim.startswith("leaky: 640 scored samples")

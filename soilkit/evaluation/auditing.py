@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from soilkit import grids, splits
 from soilkit.errors import ContractError
 from soilkit.evaluation.records import NOT_AUDITABLE, Background, NotAudited
-from soilkit.evaluation.sifting import TRAINING
+from soilkit.evaluation.sifting import TRAINING, TRAINS
 from soilkit.splits.checks import LADDER, TIMES
 from soilkit.splits.copies import copied_series
 
@@ -95,11 +95,11 @@ def labels_of(
     others = [pd.Series(labels) for labels in background.folds.values()]
     own += [labels for labels in others if name in set(labels.astype("str"))]
     if own:
-        labels = own[0].dropna().astype("str")
+        labels = as_train(own[0].dropna().astype("str"))
         labels.index = labels.index.astype("str")
         return labels[~labels.index.duplicated()]
     if samples is not None and "split" in samples and not TRAINING.search(name):
-        words = samples["split"].astype("str").to_numpy()
+        words = as_train(samples["split"].astype("str")).to_numpy()
         known = np.isin(words, ["train", name])
         if (words == "train").any() and (words == name).any():
             ids = samples["sample_id"].astype("str").to_numpy()[known]
@@ -111,6 +111,12 @@ def labels_of(
                 .first()
             )
     return None
+
+
+def as_train(words: pd.Series) -> pd.Series:
+    """Labels in which "Training set" and its like read "train"."""
+    names = {word: "train" for word in words.unique() if TRAINS.search(word)}
+    return words.map(lambda word: names.get(word, word)) if names else words.copy()
 
 
 def is_leaky(claim: str) -> bool:

@@ -109,7 +109,7 @@ def small_classes(evaluation: Evaluation) -> list[str]:
         if is_missing(table) or by == "season":
             continue
         own = table[(table["model"] == evaluation.main) & (table["metric"] == "rmse_m3_m3")]
-        small = own[own["n_stations"] < MIN_STATIONS]
+        small = own[(own["n_stations"] < MIN_STATIONS) & (own[by].astype("str") != "unknown")]
         pairs = zip(small[by], small["n_stations"], strict=True)
         found += [f"{name} ({by}, {n})" for name, n in pairs]
     return found

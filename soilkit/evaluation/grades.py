@@ -107,7 +107,7 @@ def when(evaluation: Evaluation) -> Answer:
         answer = "at these places, yes" if grade == PARTLY else "too few places for an interval"
         return Answer(question, answer, grade, f"{evidence}; {line['status']}")
     beside = _anomaly(evaluation)
-    ends = "it was not scored"
+    ends = "not scored"
     if beside is not None:
         ends = facts.with_interval(beside["mean"], (beside["mean_lower"], beside["mean_upper"]))
     words, grade = _in_time(line, beside, evaluation)

@@ -10,9 +10,13 @@ from soilkit import contracts
 from soilkit.errors import ContractError
 from soilkit.evaluation.records import SCORED, Options
 
+# "train", "training set", "train 2019"; not "trained on 2019, tested on 2020".
+TRAINS = re.compile(
+    r"^train(?:ing|ed)?(?:[ _-]*(?:set|rows?|samples?|data|split|part|fold|stations|\d+))*$",
+    re.IGNORECASE,
+)
 TRAINING = re.compile(
-    r"^train(ing|ed)?([ _-]*(set|rows?|samples?|data|split|part|fold|stations|\d+))*$"
-    r"|(?<!\bnot )(?<!\bnon[ -])(?<!\bun)(?<!\bno )\bleak(y|ing|s)?\b"
+    rf"{TRAINS.pattern}|(?<!\bnot )(?<!\bnon[ -])(?<!\bun)(?<!\bno )\bleak(?:y|ing|s)?\b"
     r"|\brandom[ _-]?rows?\b|\brows?[ _-]at[ _-]random\b",
     re.IGNORECASE,
 )
