@@ -144,7 +144,8 @@ class Evaluation:
     losses : ``step, reason, n_rows`` (lost), ``n_left, n_stations_left``
     claim : what the weakest audit of the splits that were scored allows to say of the main model
     spatial_mean : mean R over dates by model and part, with an interval over 2-degree blocks
-    errors : ubRMSE and RMSE over the observations' own standard deviation, mean over sensors
+    errors : ubRMSE and RMSE over the observations' own standard deviation, geometric mean over
+        sensors, and their sizes
     """
 
     label: str

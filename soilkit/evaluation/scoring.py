@@ -20,6 +20,7 @@ from soilkit.metrics.comparison import COMPARISON, METRICS
 
 CLIMATOLOGY = "training climatology"
 ALPHA = 0.05
+TINY = 1e-6  # a ratio of errors that is as good as none
 ROLES = {
     "climatology": re.compile(r"climatolog|training mean|persistence", re.IGNORECASE),
     "smap": re.compile(r"^smap(?!.*(\+|network|forest|fusion|ensemble))", re.IGNORECASE),
@@ -115,7 +116,8 @@ def relative_errors(unseen, main_scores, *, places: Places) -> pd.DataFrame:
     """ubRMSE and RMSE as shares of the observations' own standard deviation, and their sizes.
 
     A ratio below one says that the model knows more than the station's own mean would. Means are
-    over sensors, intervals Student's over the means of 2-degree blocks (networks without places).
+    over sensors, of ratios geometric, so that one desert that hardly varies does not decide;
+    intervals are Student's over the means of 2-degree blocks (networks without places).
     """
     own = unseen[unseen["model"].isin(main_scores["model"])]
     spread = own.groupby(own["sensor_id"].astype("str"))["observed_m3_m3"].std(ddof=0)
@@ -130,12 +132,16 @@ def relative_errors(unseen, main_scores, *, places: Places) -> pd.DataFrame:
     rows = []
     for name in ("ubrmse / sd", "rmse / sd", "ubrmse_m3_m3", "bias size_m3_m3", "rmse_m3_m3"):
         has = table[name].notna().to_numpy()
-        line = mean_of_means(table[name][has], cluster[has], confidence=0.95)
+        is_ratio = name.endswith("/ sd")
+        values = np.log(table[name][has].clip(lower=TINY)) if is_ratio else table[name][has]
+        line = mean_of_means(values, cluster[has], confidence=0.95)
+        ends = [line[end] for end in ("value", "lower", "upper")]
+        ends = np.exp(ends).tolist() if is_ratio else ends
         quarters = table[name].quantile([0.25, 0.5, 0.75]).tolist()
         few = line["n_blocks"] < bootstrap.MIN_CLUSTERS
         words = f"no interval: {line['n_blocks']} {places.unit}s < {bootstrap.MIN_CLUSTERS}"
-        rows.append((name, line["value"], line["lower"], line["upper"], *quarters, int(has.sum()),
-                     line["n_blocks"], words if few else OK))  # fmt: skip
+        rows.append((name, *ends, *quarters, int(has.sum()), line["n_blocks"],
+                     words if few else OK))  # fmt: skip
     return pd.DataFrame(rows, columns=list(ERRORS))
 
 
