@@ -33,6 +33,7 @@ SYNTHETIC = Book(
 
 US_10DAY = {
     "flags": "G only; a sensor's day counts from 12 good hours, a window from 6 such days",
+    "rescaling": "none: models are fitted to the in-situ moisture of other blocks",
     "labels": "means over ten-day windows of a station's sensors, from ISMN",
     "temporal collocation": "in situ and satellites are means of one ten-day window",
     "spatial collocation": "Sentinel-1 and -2 at the station, SMAP's 10 km pixel around it",
