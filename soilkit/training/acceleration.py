@@ -32,6 +32,9 @@ def compiled(
     """
     if not mode or not can_compile(device.type):
         return model
+    from torch._inductor import config as inductor
+
+    inductor.fallback_random = True  # the same draws as uncompiled: a run may resume either way
     return torch.compile(model, mode="default" if mode is True else mode, dynamic=False)
 
 
