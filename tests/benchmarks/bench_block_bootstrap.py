@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from soilkit import metrics
+from tests.benchmarks.best import best_time
 from tests.benchmarks.coverage import pairs, predictions
 
 try:
@@ -36,22 +37,12 @@ def with_numpy(x, y, rng, length):
     return np.std(draws, axis=0)
 
 
-def seconds_of(function):
-    """Seconds of the fastest of a few calls, and the result."""
-    seconds = []
-    for _ in range(N_REPEATS):
-        start = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
-
-
 def main():
     """Print one line: both times, their ratio, whether the spreads agree."""
     rng = np.random.default_rng(0)
     x, y, _ = pairs("autoregressive", rng, shape=(N_SENSORS, N_DAYS), rho=0.7, r=0.7)
     table = predictions(x, y)
-    ours_s, ours = seconds_of(lambda: metrics.block_bootstrap(table, n_draws=N_DRAWS))
+    ours_s, ours = best_time(lambda: metrics.block_bootstrap(table, n_draws=N_DRAWS), N_REPEATS)
     lengths = ours["block_rows"].to_numpy()
     peer = with_numpy if pairwise is None else with_pytesmo
     name = "plain numpy loop" if pairwise is None else "pytesmo, one call a score"

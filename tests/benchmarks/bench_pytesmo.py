@@ -3,12 +3,11 @@
 Needs the validation extra: python -m pip install "soilkit[validation]".
 """
 
-import time
-
 import numpy as np
 import pandas as pd
 
 from soilkit import metrics
+from tests.benchmarks.best import best_time
 
 N_STATIONS, N_SAMPLES, N_REPEATS = 1300, 650_000, (25, 5)
 COLUMNS = ["observed_m3_m3", "predicted_m3_m3"]
@@ -45,16 +44,6 @@ def peer_scores(table):
         x, y = part[COLUMNS[0]].to_numpy(), part[COLUMNS[1]].to_numpy()
         rows[name] = (peer.pearson_r(x, y), peer.ubrmsd(x, y), peer.rmsd(x, y), peer.bias(y, x))
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(metrics.METRICS))
-
-
-def best_time(function, n_repeats):
-    """Seconds of the fastest of a few calls, and its result."""
-    seconds = []
-    for _ in range(n_repeats):
-        start = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
 
 
 def main():

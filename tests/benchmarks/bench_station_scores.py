@@ -1,12 +1,11 @@
 """The four point scores of 1,300 stations, against one scipy call a station."""
 
-import time
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from soilkit import metrics
+from tests.benchmarks.best import best_time
 
 N_STATIONS, N_SAMPLES, N_REPEATS = 1300, 650_000, 5
 
@@ -48,25 +47,15 @@ def peer_scores(part):
     )
 
 
-def best_time(function):
-    """Seconds of the fastest of a few calls, and its result."""
-    seconds = []
-    for _ in range(N_REPEATS):
-        start = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
-
-
 def main():
     """Print one line: both times, their ratio, whether the scores agree to 1e-12."""
     table = make_predictions(np.random.default_rng(0))
     columns = ["observed_m3_m3", "predicted_m3_m3"]
-    ours_s, ours = best_time(lambda: metrics.point_scores(table))
+    ours_s, ours = best_time(lambda: metrics.point_scores(table), N_REPEATS)
     peer_s, peer = best_time(
-        lambda: table.groupby("sensor_id", observed=True)[columns].apply(peer_scores)
+        lambda: table.groupby("sensor_id", observed=True)[columns].apply(peer_scores), N_REPEATS
     )
-    full_s, _ = best_time(lambda: metrics.station_scores(table))
+    full_s, _ = best_time(lambda: metrics.station_scores(table), N_REPEATS)
     ours = ours.set_index("sensor_id").loc[peer.index.astype("str"), list(metrics.METRICS)]
     equal = np.allclose(ours, peer[list(metrics.METRICS)], rtol=0, atol=1e-12)
     print(
