@@ -41,7 +41,7 @@ RECIPES = {
 }
 PROFILES = {
     # Two cores: some hundred steps of Adam.
-    "small": Profile(Trial(), RECIPES, for_size={"batch_size": 16, "steps": 200}),
+    "small": Profile(Trial(), RECIPES, for_size={"batch_size": 8, "steps": 200}),
     # Table 7, for a GPU.
     "paper": Profile(
         Trial(
