@@ -20,6 +20,7 @@ from soilkit.metrics.moving_block import block_bootstrap
 from soilkit.metrics.own_time import at_own_time, score_both_ways
 from soilkit.metrics.paired import paired_difference
 from soilkit.metrics.paper import paper_strata, paper_table
+from soilkit.metrics.paper_ensembles import ensembles_table
 from soilkit.metrics.points import METRICS, point_scores
 from soilkit.metrics.rescaling import rescale
 from soilkit.metrics.seasons import season_of, season_scores
@@ -53,6 +54,7 @@ __all__ = [
     "compare",
     "crps_gaussian",
     "crps_quantiles",
+    "ensembles_table",
     "forecast_rows",
     "interval_coverage",
     "literature_table",

@@ -1,0 +1,133 @@
+"""The daily table loses no station-day without a reason and never looks ahead."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from soilkit import archives, contracts
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.models import daily_table
+from soilkit.world import composites
+
+
+@pytest.fixture(scope="module")
+def archive():
+    return archives.open_archive(
+        "synthetic", seed=3, n_stations=10, start="2019-02-01", end="2019-05-01"
+    )
+
+
+@pytest.fixture(scope="module")
+def table(archive):
+    return daily_table.build(archive)
+
+
+def sites(textures):
+    names = [f"N__{k}" for k in range(len(textures))]
+    return pd.DataFrame({"station_id": names, "texture": textures})
+
+
+def test_every_station_day_is_kept_or_counted(table):
+    """Rows = stations x days less what the steps dropped; readings are counted apart."""
+    days = table.drops[table.drops["unit"] == "station-day"]
+
+    assert days["rows"].iloc[0] == 10 * 89
+    assert days["rows"].iloc[0] - days["dropped"].sum() == len(table.rows) == days["rows"].iloc[-1]
+    assert (
+        days["rows"].shift(1).iloc[1:] - days["rows"].iloc[1:] == days["dropped"].iloc[1:]
+    ).all()
+    assert table.rows["station_id"].nunique() == days["stations"].iloc[-1]
+
+
+def test_only_networks_without_flags_are_pruned_by_temperature(archive, table):
+    """A cold day with a good flag stays, as in the paper; without flags it goes."""
+    cold = table.rows[table.rows["lst_c"] < daily_table.FROST_C]
+    assert len(cold)
+    assert not cold["network"].isin(["SYN-CLIMATE"]).any()
+
+    trusted = daily_table.build(archive, unflagged=())
+    step = trusted.drops["step"].str.startswith("LST below")
+    assert trusted.drops.loc[step, "dropped"].item() == 0
+    assert (trusted.rows.loc[trusted.rows["network"] == "SYN-CLIMATE", "lst_c"] < 3).any()
+
+
+def test_a_composite_serves_only_once_it_has_ended(archive, table):
+    """Aged 0-7 days from its end, or, as the paper pads it, from its first day."""
+    assert table.rows["lst_c_age_days"].between(0, 7).all()
+    days = np.arange("2019-03-01", "2019-03-12", dtype="datetime64[D]")
+    where = np.array([-98.0]), np.array([37.0])
+    ended, age = daily_table.composite_by_day(archive.world, "lst_c", where=where, days=days)
+    ahead, _ = daily_table.composite_by_day(
+        archive.world, "lst_c", where=where, days=days + np.timedelta64(8, "D"), causal="end"
+    )
+    padded, _ = daily_table.composite_by_day(
+        archive.world, "lst_c", where=where, days=days, causal="start"
+    )
+
+    assert age.tolist() == [3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5]  # 6 March is the ninth period's first
+    assert (padded == ahead).all() and not (padded == ended).any()
+
+
+def test_a_daily_mean_is_that_of_its_accepted_hours(archive, table):
+    """One day recomputed from the hourly readings of the station's surface sensors."""
+    row = table.rows[table.rows["network"] != "SYN-CLIMATE"].iloc[20]
+    sensors = archive.world.stations()
+    mine = (sensors["station_id"] == row["station_id"]) & (sensors["depth_to_m"] < 0.055)
+    means = []
+    for name in sensors.loc[mine, "sensor_id"]:
+        hours = archive.world.readings(name)
+        hours = hours[(hours["time"].dt.floor("D") == row["time"]) & (hours["flag"] == "G")]
+        means.append(hours["soil_moisture_m3_m3"].mean())
+
+    assert row["soil_moisture_m3_m3"] == pytest.approx(np.mean(means))
+
+
+def test_pixels_are_the_same_for_a_map_and_a_station(archive):
+    """A station's NDVI is that of the pixel in which it stands, noise included."""
+    starts = np.array(["2019-03-06"], "datetime64[D]")
+    here = composites.pixels_at(-98.0, 37.0, size_m=500)
+    block = composites.Pixels(500.0, here.rows + np.arange(3), np.repeat(here.cols, 3))
+
+    alone = composites.ndvi(archive.world, here, starts=starts)
+    assert composites.ndvi(archive.world, block, starts=starts)[0, 0] == pytest.approx(alone[0, 0])
+
+
+def test_thinning_keeps_each_stations_every_third_day(archive, table):
+    thin = daily_table.build(archive, every_days=3)
+    gaps = thin.rows.groupby("station_id")["time"].diff().dropna().dt.days
+
+    assert (gaps % 3 == 0).all()
+    assert 0.2 < len(thin.rows) / len(table.rows) < 0.47
+    assert set(thin.rows["sample_id"]) <= set(table.rows["sample_id"])
+
+
+def test_a_fifth_of_each_texture_class_validates_and_a_single_site_trains():
+    split = daily_table.split_by_texture(sites(["Loam"] * 10 + ["Clay"] * 2 + ["Sand"]), seed=1)
+    counts = split.groupby("texture")["part"].value_counts().unstack(fill_value=0)
+
+    assert counts.loc["Loam"].to_dict() == {"train": 8, "validation": 2}
+    assert counts.loc["Clay"].to_dict() == {"train": 1, "validation": 1}
+    assert counts.loc["Sand"].to_dict() == {"train": 1, "validation": 0}
+    assert split.loc[split["texture"] == "Sand", "status"].item() == "Sand: one site, it trains"
+    with pytest.raises(ContractError, match="one row a station"):
+        daily_table.split_by_texture(pd.concat([sites(["Loam"])] * 2))
+
+
+def test_predictions_and_characteristics_follow_the_rows(table):
+    rows = table.rows.iloc[::7].reset_index(drop=True)
+    found = daily_table.predictions(rows, predicted=rows["smap_m3_m3"], model="SMAP", split="all")
+    contracts.check(found, contracts.PREDICTIONS)
+
+    classes = daily_table.characteristics(rows, table.stations)
+    assert list(classes.columns) == list(daily_table.CHARACTERISTICS)
+    assert np.allclose(classes["clay"], rows["clay_percent"])
+
+
+def test_other_archives_and_wrong_words_are_refused(archive):
+    class Other:
+        name = "stac"
+
+    with pytest.raises(UnknownNameError, match="synthetic archive, found 'stac'"):
+        daily_table.build(Other())  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="'end' or 'start'"):
+        daily_table.build(archive, causal="middle")
