@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints-ci.txt
 report: $(STAMP)  ## the main job: run the notebooks, build reports/
 	$(BIN)/python -m soilkit.reports notebooks reports
 
-test: $(STAMP)  ## all tests but the slow ones
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## all tests but the slow ones, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(STAMP)  ## the slow proofs too
 	$(BIN)/python -m pytest -m 'not live'

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from soilkit import contracts, reports
-from soilkit.reports.__main__ import SYNTHETIC, us_10day
+from soilkit.reports.books import SYNTHETIC, us_10day
 from soilkit.reports.runner import declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"

@@ -145,14 +145,28 @@ def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, m
     """A bare clone has no real data: the synthetic report is built all the same."""
     built = []
     monkeypatch.setattr(main, "build", lambda book, *folders: built.append(book.name))
-    monkeypatch.setattr("sys.argv", ["reports", "notebooks", "reports"])
+    monkeypatch.setattr("sys.argv", ["reports", "notebooks", "reports", "--workers", "1"])
     monkeypatch.delenv("SOILKIT_TEST_DATA", raising=False)
     main.main()
-    assert built == ["synthetic"] and "the report on real stations is left out" in caplog.text
+    without = built.copy()
+    assert "synthetic" in without and "the report on real stations is left out" in caplog.text
     (tmp_path / "us_10day").mkdir()
     monkeypatch.setenv("SOILKIT_TEST_DATA", str(tmp_path))
     main.main()
-    assert built == ["synthetic", "synthetic", "us_10day"]
+    assert set(built[len(without) :]) - set(without) == {"us_10day"}
+
+
+def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
+    """One report that fails is told at the end; the others' pages stand."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    notebook_at(folder / "98_good.ipynb", cells=["1 + 1"])
+    notebook_at(folder / "99_bad.ipynb", cells=["1 / 0"])
+    books = [Book(n, n, "About.", (Section(n),)) for n in ("99_bad", "98_good")]
+    with pytest.raises(Exception, match="division by zero"):
+        main.build_all(books, folder, tmp_path / "reports", workers=2)
+    assert (tmp_path / "reports" / "98_good" / "index.html").exists()
+    assert not (tmp_path / "reports" / "99_bad" / "index.html").exists()
 
 
 @pytest.mark.parametrize("stem", ["13_choose_splits", "20_train_xception_fusion"])

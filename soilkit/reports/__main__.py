@@ -1,96 +1,55 @@
-"""``python -m soilkit.reports notebooks reports``: every report of this project, in order."""
+"""``python -m soilkit.reports notebooks reports``: every report of this project, two at a time."""
 
 import argparse
 import logging
+import multiprocessing
 import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from soilkit.reports.book import Book, Section, build
+from soilkit.reports.book import Book, build
+from soilkit.reports.books import all_books
 
-SYNTHETIC = Book(
-    "synthetic",
-    "soilkit on the synthetic world",
-    "Every number here is synthetic: it was computed on an invented world with a known truth and "
-    "is no evidence about the real Earth. What it shows is that the road works from end to end.",
-    (
-        Section("00_start_here"),
-        Section("10_build_dataset", {"n_stations": 120}),
-        Section("11_inspect_in_situ"),
-        Section("12_read_published_shards", folder="published"),
-        Section("13_choose_splits"),
-        Section("20_train_xception_fusion"),
-        Section("24_tabular_baselines", {"preset": "small"}),
-        Section("30_ablate_sources"),
-        Section("31_evaluate_by_stratum"),
-        Section("35_bring_your_own_predictions"),
-        Section("40_map_a_region", {"n_stations": 120}),
-    ),
-)
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
-US_10DAY = {
-    "flags": "G only; a sensor's day counts from 12 good hours, a window from 6 such days",
-    "rescaling": "none: models are fitted to the in-situ moisture of other blocks",
-    "labels": "means over ten-day windows of a station's sensors, from ISMN",
-    "temporal collocation": "in situ and satellites are means of one ten-day window",
-    "spatial collocation": "Sentinel-1 and -2 at the station, SMAP's 10 km pixel around it",
-}
+def build_all(books: Sequence[Book], notebooks: Path, reports: Path, *, workers: int) -> list[Path]:
+    """Build reports side by side, each in a process of its own; their index pages, in order.
+
+    One that fails does not stop the others; its error is raised when they are done.
+    """
+    if workers < 2 or len(books) < 2:
+        return [build(book, notebooks, reports) for book in books]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _speak) as pool:
+        built = [pool.submit(build, book, notebooks, reports) for book in books]
+    return [future.result() for future in built]
 
 
-def us_10day(data: Path) -> Book:
-    """The run on real stations, whose data lie outside the project."""
-    return Book(
-        "us_10day",
-        "Ten-day soil moisture at 94 real stations (USCRN, TxSON, ARM), 2019-2021",
-        "Real data: the us_10day table of Sentinel-1, Sentinel-2 and SMAP predictors with labels "
-        "from the International Soil Moisture Network.",
-        (
-            Section(
-                "24_tabular_baselines",
-                {
-                    "train_table": str(data / "us_10day" / "matched_10day.parquet"),
-                    "ismn_archive": str(data / "ismn" / "ismn_us_header_2019_2021.zip"),
-                },
-            ),
-            Section(
-                "31_evaluate_by_stratum",
-                {
-                    "archive": "us_10day",
-                    "main": "forest: all",
-                    "min_samples": 20,
-                    "leave_out": ["by block, all labelled rows"],
-                    "predictions": "{work}/predictions.parquet",
-                    "stations": "{work}/ten_day/stations.parquet",
-                    "folds": "{work}/folds.parquet",
-                    "features": "{work}/ten_day/features.parquet",
-                    "provenance": US_10DAY,
-                },
-            ),
-        ),
-    )
+def _speak() -> None:
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
 
 
 def main() -> None:
-    """Build the reports; the real one only where its data are at hand."""
+    """Build the reports; the real ones only where their data are at hand."""
+    data = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
+    books = {book.name: book for book in all_books(data)}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", type=Path)
     parser.add_argument("reports", type=Path)
-    parser.add_argument("--only", choices=("synthetic", "us_10day"), help="build one report only")
+    parser.add_argument("--only", choices=sorted(books), help="build one report only")
+    parser.add_argument("--workers", type=int, default=2, help="reports at a time (default 2)")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _speak()
     log = logging.getLogger("soilkit.reports")
-
-    data = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
-    books = [SYNTHETIC]
-    if (data / "us_10day").is_dir():
-        books.append(us_10day(data.resolve()))
-    else:
+    if not (data / "us_10day").is_dir():
         log.warning(
             "SOILKIT_TEST_DATA holds no us_10day table: the report on real stations is left out"
         )
-    for book in books:
-        if options.only in (None, book.name):
-            log.info("report: %s", build(book, options.notebooks, options.reports))
+    chosen = [books[options.only]] if options.only else list(books.values())
+    for index in build_all(chosen, options.notebooks, options.reports, workers=options.workers):
+        log.info("report: %s", index)
 
 
 if __name__ == "__main__":
