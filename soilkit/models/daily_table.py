@@ -185,25 +185,33 @@ def _moving(archive, stations, *, days, causal):
 
 
 def composite_by_day(world, name: str, *, where, days, causal: str = "end"):
-    """The last composite known on each day, (place, day), and its age in days, (day,).
+    """The last composite known on each day at some places (see ``composite_on``).
+
+    ``where`` is (longitude, latitude), arrays (place,), degrees.
+    """
+    pixels = composites.pixels_at(*where, size_m=_MAKERS[name][1])
+    return composite_on(world, name, pixels=pixels, days=days, causal=causal)
+
+
+def composite_on(world, name: str, *, pixels, days, causal: str = "end"):
+    """The last composite known on each day, (pixel, day), and its age in days, (day,).
 
     Parameters
     ----------
     world : World
     name : "ndvi", "lst_c" or "et_mm_8d"
-    where : (longitude, latitude), arrays (place,), degrees
+    pixels : composites.Pixels
     days : datetime64[D] array (day,), in order
     causal : as in ``build``
     """
-    length, (maker, size_m) = COMPOSITE_DAYS[name], _MAKERS[name]
+    length = COMPOSITE_DAYS[name]
     margin = np.timedelta64(2 * length, "D")
     first, after = composites.periods(days[0] - margin, days[-1] + 1, days=length)
     known = after if causal == "end" else first
     last = np.searchsorted(known, days, side="right") - 1  # the last that is known by then
     used = np.unique(last)
-    values = maker(world, composites.pixels_at(*where, size_m=size_m), starts=first[used])
-    age = (days - known[last]).astype(int)
-    return values[np.searchsorted(used, last)].T, age
+    values = _MAKERS[name][0](world, pixels, starts=first[used])
+    return values[np.searchsorted(used, last)].T, (days - known[last]).astype(int)
 
 
 def _pruned(rows, stations, *, unflagged, every_days, wild):

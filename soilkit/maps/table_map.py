@@ -1,0 +1,246 @@
+"""A model of tables on a grid: layers of any pixel size, sampled tile by tile, predicted by rows.
+
+Coarse inputs are taken as they are, each fine pixel from the cell in which it lies (the paper's
+way, which prints the cells' edges on the map), or between cell centres, which leaves no edges.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyproj
+import xarray as xr
+
+from soilkit import grids
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.maps.windows import STANDARD_NAME
+
+RESAMPLINGS = ("nearest", "smooth")
+NET_PX = 32  # projections are exact on a net of so many pixels; tiles are whole numbers of it
+SLACK_PX = 1e-3  # of a layer's pixel, for rounding
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One input of a map: ``values`` (row, col), numbers with NaN or class names, on ``grid``.
+
+    Raises
+    ------
+    ContractError
+        When values and grid have different shapes.
+    """
+
+    values: np.ndarray
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        wanted = (self.grid.height, self.grid.width)
+        if self.values.shape != wanted:
+            raise ContractError(f"A layer of shape {self.values.shape} has a grid of {wanted}.")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether values may be averaged: class names may not."""
+        return self.values.dtype.kind == "f"
+
+
+def predict_table_map(
+    model: Any,
+    layers: Mapping[str, Layer],
+    *,
+    grid: Grid,
+    classes: Mapping[str, Layer] | None = None,
+    resampling: str = "nearest",
+    tile_px: int = 512,
+) -> xr.Dataset:
+    """Soil moisture of every pixel of a grid, by a model that was trained on a table.
+
+    Tiles follow each other, so that no more than one tile of rows is in memory; a pixel's value
+    does not hang on the tile in which it lies.
+
+    Parameters
+    ----------
+    model : fitted estimator with ``predict(X)``, and where it has them ``return_std``, ``strata``
+    layers : {predictor: Layer} in the order of training; each covers the grid
+    grid : Grid of the map, 90 m in the paper
+    classes : {characteristic: Layer}, for models whose ``predict`` wants ``strata``; always nearest
+    resampling : "nearest", as in the paper [1]_, or "smooth": bilinear between pixel centres,
+        over the known corners; a pixel whose own cell is missing stays missing
+    tile_px : int, a multiple of 32
+
+    Returns
+    -------
+    Dataset
+        ``soil_moisture`` (y, x) float32 m3 m-3, ``soil_moisture_std`` where the model tells one,
+        and ``known_fraction`` of the predictors, with CF metadata.
+
+    Raises
+    ------
+    ContractError
+        When a layer does not cover the grid, predictors differ from those of the training, or the
+        tile's side does not fit.
+    UnknownNameError
+        For another resampling.
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), SSRN 4743411, section 3.2
+    """
+    if resampling not in RESAMPLINGS:
+        raise UnknownNameError(f"No resampling {resampling!r}; there are 'nearest' and 'smooth'.")
+    if tile_px < NET_PX or tile_px % NET_PX:
+        raise ContractError(f"A tile's side is a multiple of {NET_PX} pixels, found {tile_px}.")
+    classes = classes or {}
+    _check_names(model, layers)
+    for name, layer in {**layers, **classes}.items():
+        _check_cover(name, layer, grid)
+    sampler = _Sampler(layers, classes, resampling == "smooth")
+    shape = grid.height, grid.width
+    maps = {name: np.full(shape, np.nan, np.float32) for name in ("mean", "std", "known")}
+    for rows, cols, tile in _tiles(grid, tile_px):
+        X, strata = sampler.sample(tile)
+        maps["known"][rows, cols] = X.notna().mean(axis=1).to_numpy().reshape(tile[1])
+        for name, values in _predict(model, X, strata).items():
+            maps[name][rows, cols] = values.reshape(tile[1])
+    return _dataset(maps, grid, resampling)
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    layers: Mapping[str, Layer]
+    classes: Mapping[str, Layer]
+    smooth: bool
+
+    def sample(self, tile: tuple[Grid, tuple[int, int]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Predictors and classes of a tile's pixels, one row a pixel."""
+        where: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for layer in (*self.layers.values(), *self.classes.values()):
+            if layer.grid.crs not in where:
+                where[layer.grid.crs] = _coordinates(*tile, layer.grid.crs)
+        X = {n: _sampled(one, where, smooth=self.smooth) for n, one in self.layers.items()}
+        strata = {n: _sampled(one, where, smooth=False) for n, one in self.classes.items()}
+        return pd.DataFrame(X), pd.DataFrame(strata)
+
+
+def _coordinates(grid: Grid, shape: tuple[int, int], crs: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel centres in another CRS, (pixel,) each; ``grid`` ends on a knot of the net."""
+    x, y = grids.project(grid, crs, step_px=NET_PX)
+    return x[: shape[0], : shape[1]].ravel(), y[: shape[0], : shape[1]].ravel()
+
+
+def _sampled(layer: Layer, where: Mapping[str, Any], *, smooth: bool) -> np.ndarray:
+    row, col = _position(layer.grid, *where[layer.grid.crs])
+    height, width = layer.values.shape
+    own_row = np.clip(np.floor(row).astype(np.intp), 0, height - 1)
+    own_col = np.clip(np.floor(col).astype(np.intp), 0, width - 1)
+    nearest = layer.values[own_row, own_col]
+    if not (smooth and layer.is_number):
+        return nearest
+    return np.where(np.isnan(nearest), np.nan, _bilinear(layer.values, row - 0.5, col - 0.5))
+
+
+def _position(grid: Grid, x_m, y_m):
+    """Rows and columns of points, 0 at a grid's outer edge."""
+    return (grid.top_m - y_m) / grid.pixel_size_m, (x_m - grid.left_m) / grid.pixel_size_m
+
+
+def _bilinear(values: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    """Between pixel centres, over the corners that are known; beyond the outer ones constant."""
+    height, width = values.shape
+    row, col = np.clip(row, 0, height - 1), np.clip(col, 0, width - 1)
+    top, left = row.astype(np.intp), col.astype(np.intp)
+    down, right = row - top, col - left
+    low, far = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    corners = (
+        (top, left, (1 - down) * (1 - right)),
+        (top, far, (1 - down) * right),
+        (low, left, down * (1 - right)),
+        (low, far, down * right),
+    )
+    total, weight = np.zeros(row.shape), np.zeros(row.shape)
+    for r, c, share in corners:
+        corner = values[r, c]
+        known = ~np.isnan(corner)
+        total += np.where(known, share * corner, 0.0)
+        weight += share * known
+    return np.divide(total, weight, out=np.full(row.shape, np.nan), where=weight > 0)
+
+
+def _predict(model: Any, X: pd.DataFrame, strata: pd.DataFrame) -> dict[str, np.ndarray]:
+    takes = inspect.signature(model.predict).parameters
+    options: dict[str, Any] = {"strata": strata} if len(strata.columns) else {}
+    if "strata" not in takes:
+        options = {}
+    rows = X if hasattr(model, "feature_names_in_") else X.to_numpy(float)
+    if "return_std" in takes:
+        mean, std = model.predict(rows, return_std=True, **options)
+        return {"mean": np.asarray(mean), "std": np.asarray(std)}
+    return {"mean": np.asarray(model.predict(rows, **options))}
+
+
+def _tiles(grid: Grid, size: int) -> Iterator[tuple[slice, slice, tuple[Grid, tuple[int, int]]]]:
+    """Rows, columns, and (a grid that ends on a knot of the net, the tile's own shape)."""
+    for top in range(0, grid.height, size):
+        for left in range(0, grid.width, size):
+            shape = min(size, grid.height - top), min(size, grid.width - left)
+            whole = [-(-n // NET_PX) * NET_PX + 1 for n in shape]
+            x_m = grid.left_m + left * grid.pixel_size_m
+            y_m = grid.top_m - top * grid.pixel_size_m
+            tile = Grid(grid.crs, x_m, y_m, grid.pixel_size_m, *whole)
+            rows, cols = slice(top, top + shape[0]), slice(left, left + shape[1])
+            yield rows, cols, (tile, shape)
+
+
+def _check_names(model: Any, layers: Mapping[str, Layer]) -> None:
+    trained = getattr(model, "feature_names_in_", None)
+    if trained is not None and list(trained) != list(layers):
+        raise ContractError(
+            f"The model was trained on {', '.join(trained)}, in this order; the layers are "
+            f"{', '.join(layers)}."
+        )
+    n = getattr(model, "n_features_in_", len(layers))
+    if n != len(layers):
+        raise ContractError(f"The model was trained on {n} predictors; there are {len(layers)}.")
+
+
+def _check_cover(name: str, layer: Layer, grid: Grid) -> None:
+    """Corners and middles of the edges must lie on the layer."""
+    left, bottom, right, top = grid.bounds_m
+    x, y = np.meshgrid([left, (left + right) / 2, right], [top, (top + bottom) / 2, bottom])
+    u, v = grids.transformer(grid.crs, layer.grid.crs).transform(x.ravel(), y.ravel())
+    row, col = _position(layer.grid, np.asarray(u), np.asarray(v))
+    inside = min(row.min(), col.min()) >= -SLACK_PX and row.max() <= layer.grid.height + SLACK_PX
+    if not (inside and col.max() <= layer.grid.width + SLACK_PX):
+        raise ContractError(
+            f"The layer {name!r} does not cover the map: rows {row.min():.1f} to {row.max():.1f} "
+            f"and columns {col.min():.1f} to {col.max():.1f} of its {layer.grid.height} x "
+            f"{layer.grid.width} are wanted. Cut it wider, or the map smaller."
+        )
+
+
+def _dataset(maps: dict[str, np.ndarray], grid: Grid, resampling: str) -> xr.Dataset:
+    """The maps with CF metadata; a spread that no model told is left out."""
+    word = "surface soil moisture, about 0-5 cm"
+    common = {"grid_mapping": "crs"}
+    moisture = {"units": "m3 m-3", "standard_name": STANDARD_NAME, "long_name": word}
+    std = {"units": "m3 m-3", "long_name": "standard deviation of soil moisture, by the ensemble"}
+    known = {"units": "1", "long_name": "fraction of the predictors that are known"}
+    variables = {
+        "soil_moisture": (("y", "x"), maps["mean"], moisture | common),
+        "soil_moisture_std": (("y", "x"), maps["std"], std | common),
+        "known_fraction": (("y", "x"), maps["known"], known | common),
+        "crs": ((), np.int32(0), pyproj.CRS(grid.crs).to_cf() | {"code": grid.crs}),
+    }
+    if not np.isfinite(maps["std"]).any():
+        del variables["soil_moisture_std"]
+    x_attrs = {"units": "m", "axis": "X", "standard_name": "projection_x_coordinate"}
+    y_attrs = {"units": "m", "axis": "Y", "standard_name": "projection_y_coordinate"}
+    return xr.Dataset(
+        variables,
+        {"x": ("x", grid.x_m, x_attrs), "y": ("y", grid.y_m, y_attrs)},
+        {"Conventions": "CF-1.11", "cell_size_m": grid.pixel_size_m, "resampling": resampling},
+    )
