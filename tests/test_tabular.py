@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from soilkit import contracts, reports, splits
 from soilkit.errors import ContractError, UnitError
@@ -47,14 +46,6 @@ def written(table, folder):
     path = folder / "table.parquet"
     table.to_parquet(path)
     return path
-
-
-@parametrize_with_checks(
-    [SmapLinear(), DenseEnsemble(n_members=1, epochs=60, batch_size=32, target_max=None)]
-)
-def test_estimators_speak_scikit_learn(estimator, check):
-    """Whoever knows scikit-learn can put them in a pipeline, clone them and search over them."""
-    check(estimator)
 
 
 def test_a_linear_map_changes_no_correlation():

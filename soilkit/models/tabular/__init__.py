@@ -5,8 +5,9 @@ about four in ten ten-day windows lack radar or optics, and their prediction is 
 """
 
 from soilkit.models.tabular.baselines import SmapLinear, forest
-from soilkit.models.tabular.folds import cross_folds, cross_predict
+from soilkit.models.tabular.folds import cross_folds, cross_predict, predict_folds
 from soilkit.models.tabular.networks import DenseEnsemble, ProbEnsemble
+from soilkit.models.tabular.saving import load_ensemble, save_ensemble
 from soilkit.models.tabular.strata import balanced_weights
 from soilkit.models.tabular.textures import TextureForest
 from soilkit.models.tabular.wide import WideDeepEnsemble
@@ -21,4 +22,7 @@ __all__ = [
     "cross_folds",
     "cross_predict",
     "forest",
+    "load_ensemble",
+    "predict_folds",
+    "save_ensemble",
 ]

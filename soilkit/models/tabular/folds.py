@@ -1,10 +1,12 @@
 """Cross-validation by groups: every row is predicted by a model that has seen none of its group."""
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, KFold
+from sklearn.utils.validation import has_fit_parameter
 
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, LeakageError
 
 
 def cross_folds(y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
@@ -68,10 +70,59 @@ def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) 
     ContractError
         If there is one group only, so that nothing is left to train on.
     """
-    X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
     held_out = cross_folds(y, groups=groups, n_folds=n_folds, seed=seed)
+    return predict_folds(model, np.asarray(X, dtype=float), y=y, held_out=held_out)
+
+
+def predict_folds(model, X, *, y, held_out, strata=None, stations=None) -> np.ndarray:
+    """Predict every row by a copy of the model trained on the other folds, with its strata.
+
+    Parameters
+    ----------
+    model : unfitted estimator
+    X : DataFrame or array (row, predictor)
+    y : array (row,), m3 m-3
+    held_out : array (row,), the fold that holds each row out, as of ``cross_folds``
+    strata : DataFrame (row, characteristic), given to ``fit`` and ``predict``; None for models that
+        take none
+    stations : array (row,) of station ids or None; given, no station may stand in two folds, and a
+        model that counts sites is told them
+
+    Returns
+    -------
+    array (row,), m3 m-3
+
+    Raises
+    ------
+    LeakageError
+        If a station stands in two folds.
+    """
+    y, held_out = np.asarray(y, dtype=float), np.asarray(held_out)
+    if stations is not None:
+        stations = np.asarray(stations)
+        _refuse_parted(stations, held_out)
     predicted = np.full(len(y), np.nan)
-    for fold in range(held_out.max() + 1):
+    for fold in np.unique(held_out):
         test = held_out == fold
-        predicted[test] = clone(model).fit(X[~test], y[~test]).predict(X[test])
+        fitting = {"strata": _rows(strata, ~test)} if strata is not None else {}
+        if stations is not None and has_fit_parameter(model, "stations"):
+            fitting["stations"] = stations[~test]
+        fitted = clone(model).fit(_rows(X, ~test), y[~test], **fitting)
+        asking = {"strata": _rows(strata, test)} if strata is not None else {}
+        predicted[test] = fitted.predict(_rows(X, test), **asking)
     return predicted
+
+
+def _rows(table, keep: np.ndarray):
+    return table[keep] if isinstance(table, pd.DataFrame) else np.asarray(table)[keep]
+
+
+def _refuse_parted(stations: np.ndarray, held_out: np.ndarray) -> None:
+    folds = pd.Series(held_out).groupby(stations).nunique()
+    parted = folds.index[folds > 1]
+    if len(parted):
+        raise LeakageError(
+            f"{len(parted)} of {len(folds)} stations stand in two folds or more, so they train the "
+            f"model that predicts them: {', '.join(map(str, parted[:5]))}. "
+            "Deal out folds by groups=stations, or by blocks."
+        )

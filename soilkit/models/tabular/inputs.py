@@ -31,12 +31,6 @@ def training_rows(model, X, *, y):
     """
     X, y = validate_data(model, X, y, ensure_all_finite=False, y_numeric=True, dtype=np.float64)
     _refuse_infinite(model, X)
-    unknown = ~np.isfinite(y)
-    if unknown.any():
-        raise ContractError(
-            f"{int(unknown.sum())} of {len(y)} targets are NaN or infinity. "
-            "Train on the rows that have a label."
-        )
     limit = model.target_max
     if limit is not None and np.max(y) > limit:
         raise UnitError(

@@ -19,7 +19,7 @@ from soilkit.models.tabular.strata import (
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 UNWEIGHTED = "unweighted"
-PREDICT_ROWS = 4096  # rows at a time: their activations stay in the processor's cache
+PREDICT_ROWS = 2048  # rows at a time: their activations stay in the processor's cache
 MIN_STD = 1e-3  # of the standardised target, so that no likelihood grows without bound
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,10 @@ class NetworkEnsemble(NanTolerant):
         UnitError
             If the target exceeds ``target_max``, as moisture in percent does.
         """
-        strata = None if strata is None else matching_strata(strata, X)
-        X, y = training_rows(self, X, y=y)
+        given = X
+        X, y = training_rows(self, given, y=y)
+        if strata is not None:
+            strata = matching_strata(strata, given, n_rows=len(X))
         self.scaling_ = Scaling.of(X)
         self.scaling_.warn_of_constants(self)
         self.y_mean_, self.y_std_ = float(np.mean(y)), float(np.std(y)) or 1.0
@@ -112,8 +114,9 @@ class NetworkEnsemble(NanTolerant):
     def _outputs(self, X, strata) -> tuple[np.ndarray, np.ndarray]:
         """Each member's moisture (member, row) and the variance that it states."""
         check_is_fitted(self)
-        crosses = self._crosses_of(strata, X)
-        X = new_rows(self, X)
+        given = X
+        X = new_rows(self, given)
+        crosses = self._crosses_of(strata, given, n_rows=len(X))
         stack, found = stacked(self.members_), []
         with torch.inference_mode():
             for first in range(0, len(X), PREDICT_ROWS):
@@ -154,7 +157,7 @@ class NetworkEnsemble(NanTolerant):
         """The rows with what a wide part wants; here there is none."""
         return rows
 
-    def _crosses_of(self, strata, X) -> torch.Tensor | None:
+    def _crosses_of(self, strata, X, *, n_rows: int) -> torch.Tensor | None:
         """Numbers (row, cross) of new rows' crossed classes; here there are none."""
         return None
 

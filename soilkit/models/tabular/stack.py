@@ -120,7 +120,7 @@ def train(
             optimizer.step()
         if not torch.isfinite(error):
             raise DivergedError(
-                f"The loss became {float(error)} in epoch {epoch + 1} of {recipe.epochs}. "
+                f"The loss became {error.item()} in epoch {epoch + 1} of {recipe.epochs}. "
                 f"Lower the learning rate of {recipe.learning_rate:g}."
             )
         schedule.step()

@@ -1,6 +1,7 @@
 """Classes of static characteristics, and the weights that balance them."""
 
 from collections.abc import Mapping
+from numbers import Number
 
 import numpy as np
 import pandas as pd
@@ -38,8 +39,8 @@ def balanced_weights(classes) -> np.ndarray:
     return len(codes) / (len(names) * counts[codes])
 
 
-def matching_strata(strata, X, *, columns=None) -> pd.DataFrame:
-    """The strata as a table whose rows are those of X; with ``columns``, these alone.
+def matching_strata(strata, X, *, n_rows: int, columns=None) -> pd.DataFrame:
+    """The strata as a table whose rows are the n_rows of X; with ``columns``, these alone.
 
     Raises
     ------
@@ -47,9 +48,9 @@ def matching_strata(strata, X, *, columns=None) -> pd.DataFrame:
         If rows do not match, no column is there, or a wanted one is missing.
     """
     strata = pd.DataFrame(strata)
-    if len(strata) != len(X):
+    if len(strata) != n_rows:
         raise ContractError(
-            f"strata has {len(strata)} rows for {len(X)} rows of predictors. "
+            f"strata has {len(strata)} rows for {n_rows} rows of predictors. "
             "Give the characteristics of each row, in the same order."
         )
     if isinstance(X, pd.DataFrame) and not X.index.equals(strata.index):
@@ -90,10 +91,11 @@ def as_classes(strata: pd.DataFrame, bins: Mapping[str, list[float] | None]) -> 
     for name, edges in bins.items():
         column = strata[name]
         if edges is None:
-            found = column.astype(object).where(column.notna(), UNKNOWN).astype(str).to_numpy()
+            codes, found = pd.factorize(column, use_na_sentinel=True)
+            names = [f"{v:g}" if isinstance(v, Number) else str(v) for v in found]
         else:
             values = column.to_numpy(float)
-            numbers = np.searchsorted(edges, values, side="right")
-            found = np.where(np.isfinite(values), numbers.astype(str), UNKNOWN)
-        classes[name] = found.astype(object)
+            codes = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), -1)
+            names = [str(k) for k in range(len(edges) + 1)]
+        classes[name] = np.array([*names, UNKNOWN], dtype=object)[codes]  # code -1 is the last
     return pd.DataFrame(classes, index=strata.index)

@@ -75,8 +75,9 @@ class TextureForest(NanTolerant):
         """
         if strata is None:
             raise ContractError("A forest for each texture class needs strata with their texture.")
-        strata = matching_strata(strata, X, columns=[TEXTURE])
-        X, y = training_rows(self, X, y=y)
+        given = X
+        X, y = training_rows(self, given, y=y)
+        strata = matching_strata(strata, given, n_rows=len(X), columns=[TEXTURE])
         scaling = Scaling.of(X)
         scaling.warn_of_constants(self)
         classes = as_classes(strata, {TEXTURE: None})[TEXTURE].replace("", "unknown")

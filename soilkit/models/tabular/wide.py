@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,9 @@ class WideDeepEnsemble(NetworkEnsemble):
 
     Attributes
     ----------
-    crosses_ : dict of crossing, such as "texture x koeppen", to the number of each of its classes
+    classes_ : dict of characteristic to the classes that training rows held
+    crosses_ : dict of crossing, such as "texture x koeppen", to the number of each combination of
+        classes, 0 where training rows held none; the last place of each axis is an unknown class
 
     References
     ----------
@@ -38,37 +41,45 @@ class WideDeepEnsemble(NetworkEnsemble):
     """
 
     def _with_crosses(self, rows: Rows, strata: pd.DataFrame | None) -> Rows:
-        crossed = _crossed(as_classes(self._needed(strata), self.bins_))
+        classes = as_classes(self._needed(strata), self.bins_)
+        self.classes_ = {str(name): sorted(set(column)) for name, column in classes.items()}
+        codes = self._codes(classes)
         self.crosses_, n_crossed = {}, 0
-        for name, column in crossed.items():
-            found = pd.unique(column)
-            self.crosses_[name] = {c: n_crossed + k for k, c in enumerate(found, start=1)}
-            n_crossed += len(found)
-        return rows._replace(crosses=self._numbers(crossed), n_crossed=n_crossed)
+        for crossing in _crossings(self.classes_):
+            sizes = [len(self.classes_[name]) + 1 for name in crossing]
+            numbers = np.zeros(sizes, dtype=np.int64)
+            numbers[tuple(codes[name] for name in crossing)] = 1  # what training rows hold
+            held = numbers.astype(bool)
+            numbers[held] = np.arange(n_crossed + 1, n_crossed + held.sum() + 1)
+            self.crosses_[BETWEEN.join(crossing)] = numbers
+            n_crossed += int(held.sum())
+        return rows._replace(crosses=self._numbers(codes), n_crossed=n_crossed)
 
-    def _crosses_of(self, strata, X) -> torch.Tensor:
-        strata = matching_strata(self._needed(strata), X, columns=list(self.bins_))
+    def _crosses_of(self, strata, X, *, n_rows: int) -> torch.Tensor:
+        strata = self._needed(strata)
+        strata = matching_strata(strata, X, n_rows=n_rows, columns=list(self.bins_))
         classes = as_classes(strata, self.bins_)
-        self._warn_of_unknown(classes)
-        return self._numbers(_crossed(classes))
+        codes = self._codes(classes)
+        for name, column in codes.items():
+            _warn_of_unknown(name, classes[name][column < 0], n_rows=len(classes))
+        return self._numbers(codes)
 
-    def _numbers(self, crossed: dict[str, pd.Series]) -> torch.Tensor:
-        """Number (row, cross) of each row's class, 0 where training never held it."""
-        columns = [crossed[name].map(known) for name, known in self.crosses_.items()]
-        table = np.column_stack([c.fillna(0).to_numpy(np.int64) for c in columns])
-        return torch.from_numpy(table)
+    def _codes(self, classes: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Number (row,) of each row's class among those of training, -1 for another class."""
+        return {
+            name: pd.Index(known, dtype=object).get_indexer(classes[name])
+            for name, known in self.classes_.items()
+        }
 
-    def _warn_of_unknown(self, classes: pd.DataFrame) -> None:
-        for name, column in classes.items():
-            strange = column[~column.isin(list(self.crosses_[str(name)]))]
-            if len(strange):
-                counts = strange.replace(UNKNOWN, "unknown").value_counts()
-                told = ", ".join(f"{value} ({n} rows)" for value, n in counts.items())
-                warnings.warn(
-                    f"{len(strange)} of {len(column)} rows have a {name} that training never "
-                    f"held, which adds nothing to the wide part: {told}",
-                    stacklevel=5,
-                )
+    def _numbers(self, codes: dict[str, np.ndarray]) -> torch.Tensor:
+        """Number (row, cross) of each row's crossed class, 0 where training never held it."""
+        found = [
+            numbers[tuple(codes[name] for name in crossing)]
+            for crossing, numbers in zip(
+                _crossings(self.classes_), self.crosses_.values(), strict=True
+            )
+        ]
+        return torch.from_numpy(np.stack(found, axis=1))
 
     def _needed(self, strata):
         if strata is None:
@@ -79,9 +90,20 @@ class WideDeepEnsemble(NetworkEnsemble):
         return strata
 
 
-def _crossed(classes: pd.DataFrame) -> dict[str, pd.Series]:
-    """Each column, and each pair of columns as one column of pairs."""
-    crossed = {str(name): classes[name] for name in classes}
-    for a, b in itertools.combinations(classes, 2):
-        crossed[f"{a}{BETWEEN}{b}"] = classes[a] + BETWEEN + classes[b]
-    return crossed
+def _crossings(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Each characteristic alone, then each pair."""
+    names = list(names)
+    return [*((name,) for name in names), *itertools.combinations(names, 2)]
+
+
+def _warn_of_unknown(name: str, strange: pd.Series, *, n_rows: int) -> None:
+    """Tell how many rows have which class that training never held."""
+    if not len(strange):
+        return
+    counts = strange.replace(UNKNOWN, "unknown").value_counts()
+    told = ", ".join(f"{value} ({n} rows)" for value, n in counts.items())
+    warnings.warn(
+        f"{len(strange)} of {n_rows} rows have a {name} that training never held, "
+        f"which adds nothing to the wide part: {told}",
+        stacklevel=5,
+    )
