@@ -15,8 +15,8 @@ PACKAGE = ROOT / "soilkit"
 FLOORS = {
     "words": ["_version", "units", "errors", "contracts", "sources"],
     "science": [
-        "grids", "retention", "strata", "splits", "join", "features", "metrics", "applicability",
-        "evaluation", "world",
+        "grids", "retention", "strata", "splits", "join", "features", "antecedents", "metrics",
+        "applicability", "evaluation", "world",
     ],
     "doors": ["rasters", "insitu", "foreign", "chips", "archives", "published"],
     "learning": ["datasets", "augment", "losses", "models", "training", "maps", "experiments"],
