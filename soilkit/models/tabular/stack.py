@@ -81,12 +81,14 @@ def forward(
 
 
 def _wide(table: torch.Tensor, crosses: torch.Tensor) -> torch.Tensor:
-    """Sum over crossings of the weights (member, class) of each row's classes; class 0 has none."""
+    """Sum over crossings of the weights (member, class) of each row's classes.
+
+    Class 0, a combination that training never held, stays at the zero that it began with.
+    """
     n_members, n_classes = table.shape
     first = torch.arange(n_members)[:, None, None] * n_classes
-    known = (crosses > 0).to(table.dtype)
     weights = nn.functional.embedding(crosses + first, table.reshape(-1, 1))[..., 0]
-    return (weights * known).sum(dim=-1, keepdim=True)  # (member, row, 1)
+    return weights.sum(dim=-1, keepdim=True)  # (member, row, 1)
 
 
 def train(
