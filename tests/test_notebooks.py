@@ -18,6 +18,10 @@ SMALL = {
     "00_start_here": {"n_stations": 12},
     "10_build_dataset": {"n_stations": 15, "start": "2019-03-01", "end": "2019-12-01"},
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
+    "25_simple_ensembles": {
+        "n_stations": 16, "preset": "small", "epochs": 1, "start": "2019-05-01",
+        "end": "2019-07-10", "every_days": 1, "region_km": 2.7,
+    },
     "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
     "30_ablate_sources": {"steps": 2},
@@ -25,7 +29,7 @@ SMALL = {
     "33_extra_inputs": {"steps": 2},
     "34_anchors": {"steps": 2},
     "40_map_a_region": {"n_stations": 15, "region_km": 5.12},
-}
+}  # fmt: skip
 # The order is that of the road: 10 writes what the others read, 20 and 24 what 31 and 40 read.
 ROAD = [path.stem for path in ALL]
 FOLDERS = {section.notebook: section.folder for section in SYNTHETIC.sections}
