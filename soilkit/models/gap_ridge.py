@@ -3,8 +3,9 @@
 import warnings
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from soilkit.errors import ContractError
 from soilkit.models.tabular.inputs import NanTolerant
 
 CLIP = 4.0  # standard deviations; a predictor beyond them counts as there
@@ -14,7 +15,7 @@ class GapRidge(NanTolerant):
     """Linear regression with a penalty on standardised predictors, winsorised, gaps at the mean.
 
     Minimises sum w (y - b0 - Z b)^2 + penalty |b|^2 with weights of mean one; Z is clipped at four
-    training standard deviations, and a missing predictor is 0 there.
+    training standard deviations (of rows, without weights), and a missing predictor is 0 there.
 
     Parameters
     ----------
@@ -35,7 +36,9 @@ class GapRidge(NanTolerant):
         X, y = validate_data(
             self, X, y, ensure_all_finite="allow-nan", y_numeric=True, dtype=np.float64
         )
-        weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, float)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weights.any():
+            raise ContractError("All sample_weight are zero: nothing is left to train on.")
         weights = weights / weights.mean()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value: zero

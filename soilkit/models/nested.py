@@ -117,3 +117,37 @@ def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
             scores.append(np.corrcoef(part["p"], part["o"])[0, 1])
             blocks.append(at["block"].iloc[rows[0]])
     return float(np.average(scores, weights=block_weights(blocks))) if scores else 0.0
+
+
+def predict_unseen(model, X, *, y, at, scored, seed: int = 0) -> pd.DataFrame:
+    """Each scored row predicted by a copy trained on all labelled rows of other folds' blocks.
+
+    Folds of blocks are those of ``cross_folds`` over the scored rows, so that another model's
+    cross-validation on the same rows holds out the same blocks.
+
+    Parameters
+    ----------
+    model : unfitted ``Chosen``
+    X : DataFrame (row, predictor)
+    y : array (row,), m3 m-3; NaN where there is no label to train on
+    at : places (row, ...)
+    scored : bool array (row,), rows to predict
+    seed : int, of the folds
+
+    Returns
+    -------
+    DataFrame, one row a scored row: ``predicted, std`` [m3 m-3], ``width`` and the choices made
+    """
+    y, blocks = np.asarray(y, dtype=float), at["block"].to_numpy()
+    folds = cross_folds(y[scored], groups=blocks[scored], seed=seed)
+    rows, parts = np.flatnonzero(scored), []
+    for fold in np.unique(folds):
+        test = rows[folds == fold]
+        others = np.unique(blocks[rows[folds != fold]])
+        train = np.isfinite(y) & np.isin(blocks, others)
+        fitted = clone(model).fit(X[train], y[train], at=at[train])
+        predicted, std = fitted.predict(X.iloc[test], True, at=at.iloc[test])
+        part = pd.DataFrame({"predicted": predicted, "std": std, "width": fitted.width_}, test)
+        chosen = {name: getattr(fitted.model_, name) for name in ("penalty", "reach_km")}
+        parts.append(part.assign(fold=fold, **chosen))
+    return pd.concat(parts).loc[rows]

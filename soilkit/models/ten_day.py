@@ -164,9 +164,9 @@ def read_dataset(folder: str | Path) -> TabularDataset:
 
 
 def predictions_table(
-    samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split: str
+    samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split: str, std=None
 ) -> pd.DataFrame:
-    """Predicted moisture (row,) [m3 m-3] of samples as rows of the predictions contract."""
+    """Predicted moisture (row,) and its standard error, m3 m-3, as rows of predictions."""
     network = stations.drop_duplicates("sensor_id").set_index("sensor_id")["network"].astype(str)
     table = samples[["sample_id", "sensor_id", "station_id", "time"]].assign(
         network=samples["sensor_id"].astype(str).map(network),
@@ -176,6 +176,8 @@ def predictions_table(
         split=split,
     )
     table = table[[c.name for c in PREDICTIONS.columns if c.required]]
+    if std is not None:
+        table["predicted_std_m3_m3"] = np.asarray(std, dtype=float)
     check(table, PREDICTIONS)
     return table
 
