@@ -296,6 +296,19 @@ def test_a_diverging_member_stops_the_training():
         DenseEnsemble(**SMALL, learning_rate=1e30).fit(X, y)
 
 
+def test_the_number_of_threads_changes_no_digit_and_stays_as_it_was():
+    X, y, _ = table()
+    predicted, before = [], torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            predicted.append(DenseEnsemble(widths=(64,), epochs=2).fit(X, y).predict(X))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*predicted)
+
+
 def test_a_row_alone_is_predicted_as_among_others():
     """Single precision and chunks change the last digits only."""
     X, y, _ = table()

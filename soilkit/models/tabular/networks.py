@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from soilkit.models.tabular.inputs import NanTolerant, Scaling, new_rows, training_rows
-from soilkit.models.tabular.stack import Recipe, Rows, forward, stacked, train
+from soilkit.models.tabular.stack import Recipe, Rows, forward, one_thread, stacked, train
 from soilkit.models.tabular.strata import (
     as_classes,
     balanced_weights,
@@ -118,7 +118,7 @@ class NetworkEnsemble(NanTolerant):
         X = new_rows(self, given)
         crosses = self._crosses_of(strata, given, n_rows=len(X))
         stack, found = stacked(self.members_), []
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             for first in range(0, len(X), PREDICT_ROWS):
                 part = slice(first, first + PREDICT_ROWS)
                 inputs = torch.from_numpy(self.scaling_.apply(X[part]))

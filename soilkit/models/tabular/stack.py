@@ -4,7 +4,8 @@ Each member has its own initial weights, order of rows, dropout and sample weigh
 a stream of its own: it comes out the same, to rounding, whoever else is in the stack.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,20 @@ class Recipe(NamedTuple):
     learning_rate: float
     weight_decay: float
     dropout: float
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work on one thread: its threads wait for each other longer than such layers take.
+
+    On a busy machine that costs minutes; and rounding no longer depends on the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def first_member(shape: tuple[int, ...], seed: int) -> tuple[Member, torch.Generator]:
@@ -91,6 +106,7 @@ def _wide(table: torch.Tensor, crosses: torch.Tensor) -> torch.Tensor:
     return weights.sum(dim=-1, keepdim=True)  # (member, row, 1)
 
 
+@one_thread()
 def train(
     rows: Rows, recipe: Recipe, *, shape: tuple[int, ...], seeds, loss: RowLoss
 ) -> list[Member]:
