@@ -164,7 +164,7 @@ def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
     notebook_at(folder / "99_bad.ipynb", cells=["1 / 0"])
     books = [Book(n, n, "About.", (Section(n),)) for n in ("99_bad", "98_good")]
     with pytest.raises(Exception, match="division by zero"):
-        main.build_all(books, folder, tmp_path / "reports", workers=2)
+        main.build_all(books, notebooks=folder, reports=tmp_path / "reports", workers=2)
     assert (tmp_path / "reports" / "98_good" / "index.html").exists()
     assert not (tmp_path / "reports" / "99_bad" / "index.html").exists()
 

@@ -14,7 +14,7 @@ from soilkit.reports.books import all_books
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
-def build_all(books: Sequence[Book], notebooks: Path, reports: Path, *, workers: int) -> list[Path]:
+def build_all(books: Sequence[Book], *, notebooks: Path, reports: Path, workers: int) -> list[Path]:
     """Build reports side by side, each in a process of its own; their index pages, in order.
 
     One that fails does not stop the others; its error is raised when they are done.
@@ -48,7 +48,8 @@ def main() -> None:
             "SOILKIT_TEST_DATA holds no us_10day table: the report on real stations is left out"
         )
     chosen = [books[options.only]] if options.only else list(books.values())
-    for index in build_all(chosen, options.notebooks, options.reports, workers=options.workers):
+    folders = {"notebooks": options.notebooks, "reports": options.reports}
+    for index in build_all(chosen, **folders, workers=options.workers):
         log.info("report: %s", index)
 
 
