@@ -153,7 +153,7 @@ def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, m
     (tmp_path / "us_10day").mkdir()
     monkeypatch.setenv("SOILKIT_TEST_DATA", str(tmp_path))
     main.main()
-    assert set(built[len(without) :]) - set(without) == {"us_10day"}
+    assert set(built[len(without) :]) - set(without) == {"tabular_us_10day"}
 
 
 def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
