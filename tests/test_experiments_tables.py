@@ -114,6 +114,17 @@ def test_a_line_that_was_not_run_says_so():
     assert table.loc["SMAP", "paper"] == 0.706
 
 
+def test_a_test_table_stands_only_when_all_its_lines_saw_the_test():
+    """Half a table of test scores would compare lines that were looked at with none."""
+    table16 = chosen(["table16"])[0]
+    found = results(dict.fromkeys(table16.variants, 0.0))
+    seen = found.sensors.assign(split="test")
+    halves = seen[seen["key"].str.startswith("DEM")]
+    for extra, splits in ((halves, {"validation"}), (seen, {"validation", "test"})):
+        both = Results(found.lines, pd.concat([found.sensors, extra]), found.places.reset_index())
+        assert set(tables.render(both, [table16])["split"]) == splits
+
+
 def test_strata_stand_beside_the_papers_with_its_asterisks():
     table = by_stratum(results({"None (Baseline)": 0.0}), "table16", variant="None (Baseline)")
     table = table[table["metric"] == "r"].set_index(["stratum", "class"])
