@@ -150,13 +150,13 @@ def antecedent_precipitation(precipitation_mm, *, days=None, retention: float = 
 
     Parameters
     ----------
-    precipitation_mm : array (time,), one station in order of time
+    precipitation_mm : array (time, ...), in order of time
     days : array (time,), day numbers; None means one a day
     retention : float, share kept a day
 
     Returns
     -------
-    array (time,), mm
+    array (time, ...), mm
 
     References
     ----------
@@ -170,7 +170,7 @@ def antecedent_precipitation(precipitation_mm, *, days=None, retention: float = 
     rain = np.nan_to_num(np.asarray(precipitation_mm, dtype=float))
     days = np.arange(len(rain)) if days is None else np.asarray(days, dtype=float)
     kept = retention ** np.diff(days, prepend=days[:1])
-    index, store = np.zeros(len(rain)), 0.0
+    index, store = np.zeros_like(rain), np.zeros(rain.shape[1:])
     for i in range(len(rain)):
         store = kept[i] * store + rain[i]
         index[i] = store

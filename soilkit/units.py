@@ -66,3 +66,22 @@ def volumetric_from_water_depth(water_mm, *, layer_mm):
     array([0.25])
     """
     return np.asarray(water_mm) / layer_mm
+
+
+def volumetric_from_percent(percent):
+    """Volumetric soil moisture in m3 m-3 from percent by volume.
+
+    Parameters
+    ----------
+    percent : array, % (m3 of water in 100 m3 of soil)
+
+    Returns
+    -------
+    array, m3 m-3
+
+    Examples
+    --------
+    >>> volumetric_from_percent(np.array([18.0]))
+    array([0.18])
+    """
+    return np.asarray(percent) / 100
