@@ -1,0 +1,239 @@
+"""The contest of tabular procedures, and the blend, on a few made-up stations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import LinearRegression
+
+from soilkit.errors import ContractError
+from soilkit.experiments import contending, procedures
+from soilkit.experiments.contending import Contest
+from soilkit.models import nested, ten_day
+from soilkit.models.blend import Blend, weigh
+
+TREES, NETWORK = "extra trees: nowcast", "two parts: network"
+LINE, FOREST = "SMAP line", procedures.FOREST
+
+
+def made_up(n_stations=12, n_windows=24, seed=0):
+    """Stations 3 degrees apart whose moisture follows SMAP; every fifth window lacks radar."""
+    rng = np.random.default_rng(seed)
+    station, window = np.divmod(np.arange(n_stations * n_windows), n_windows)
+    wet = rng.normal(size=len(station))
+    soil = rng.uniform(10, 40, n_stations)
+    name = pd.Series([f"SCAN/s{i}" for i in station])
+    time = pd.Timestamp("2020-01-01") + pd.to_timedelta(10 * window, unit="D")
+    samples = pd.DataFrame(
+        {
+            "sample_id": name + "_" + pd.Series(window).astype(str),
+            "sensor_id": name,
+            "station_id": name,
+            "time": time.astype("datetime64[us]"),
+            "soil_moisture_m3_m3": np.clip(0.005 * soil[station] + 0.05 * wet + 0.1, 0.01, 0.9),
+            "label_days": 10.0,
+        }
+    )
+    radar = np.where(window % 5 == 4, np.nan, -12 + wet + rng.normal(size=len(wet)))
+    features = pd.DataFrame(
+        {
+            "sample_id": samples["sample_id"],
+            "smap_ssm": 15 + 4 * wet + rng.normal(0, 1, len(wet)),
+            "sentinel1_VV": radar,
+            "soil_field_capacity_pct": soil[station],
+        }
+    )
+    at = np.arange(n_stations)
+    stations = pd.DataFrame(
+        {
+            "sensor_id": [f"SCAN/s{i}" for i in at],
+            "station_id": [f"SCAN/s{i}" for i in at],
+            "network": "SCAN",
+            "station": [f"s{i}" for i in at],
+            "latitude": 30.5 + 3 * (at % 4),
+            "longitude": -100.5 + 3 * (at // 4),
+            "elevation_m": 100.0,
+            "depth_from_m": 0.0,
+            "depth_to_m": 0.05,
+            "land_cover": "",
+            "koeppen": "",
+            "texture": "",
+        }
+    )
+    return ten_day.TabularDataset(stations, samples, features)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Eight trees, two penalties and one distance, where procedures have hundreds and three."""
+    monkeypatch.setattr(procedures, "extra_trees", small_trees)
+    monkeypatch.setattr(procedures, "forest", lambda n_jobs: small_trees())
+    monkeypatch.setattr(nested, "PENALTIES", ("penalty", (100.0, 1000.0)))
+    monkeypatch.setattr(nested, "REACHES_KM", ("reach_km", (300.0,)))
+
+
+def small_trees():
+    return ExtraTreesRegressor(8, min_samples_leaf=5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return procedures.problem_of(made_up())
+
+
+def test_a_second_call_runs_nothing_and_a_lost_file_is_made_again(problem, tmp_path, quick):
+    def contest():
+        return Contest(problem, work=tmp_path, names=[LINE, FOREST], rows=["all"], seeds=[0, 1])
+
+    assert contest().run() == 4
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert contest().run() == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    first = contest().results()
+    contest().path(FOREST, "all", seed=1).unlink()
+    assert contest().due() == [(FOREST, "all", 1)]
+    assert contest().run() == 1
+    for key, found in contest().results().items():
+        pd.testing.assert_frame_equal(found, first[key])
+
+
+@pytest.mark.parametrize(
+    "name", [NETWORK, FOREST, pytest.param("blend: network", marks=pytest.mark.slow)]
+)
+def test_labels_of_a_test_block_move_no_prediction_of_it(problem, name, quick):
+    procedure = procedures.PROCEDURES[name]
+    first = procedures.predict_unseen(problem, procedure, rows="all", seed=0)
+    rows = first.index[first["fold"] == 0]
+    samples = problem.samples.copy()
+    shaken = np.random.default_rng(1).permutation(samples.loc[rows, "soil_moisture_m3_m3"])
+    samples.loc[rows, "soil_moisture_m3_m3"] = shaken * 0.5
+    again = problem._replace(samples=samples)
+    second = procedures.predict_unseen(again, procedure, rows="all", seed=0)
+    pd.testing.assert_frame_equal(first.loc[rows], second.loc[rows])
+    others = first.index.difference(rows)
+    assert (first.loc[others, "predicted_m3_m3"] != second.loc[others, "predicted_m3_m3"]).any()
+
+
+def test_a_fold_holds_whole_blocks_and_complete_rows_are_scored_alone(problem):
+    found = procedures.predict_unseen(problem, procedures.PROCEDURES[LINE], rows="complete", seed=3)
+    assert found.index.equals(pd.Index(np.flatnonzero(problem.scored("complete"))))
+    assert problem.features.loc[found.index, "raw_sentinel1_VV"].notna().all()
+    assert found["fold"].groupby(problem.at["block"].loc[found.index]).nunique().max() == 1
+
+
+def test_every_labelled_row_of_training_blocks_trains_and_none_else(problem):
+    seen = []
+
+    class Spy(LinearRegression):
+        def fit(self, X, y):
+            seen.append(X.index)
+            return super().fit(X.fillna(0.0), y)
+
+        def predict(self, X):
+            return super().predict(X.fillna(0.0))
+
+    make = {"make": lambda _: Spy(), "see": lambda p: ["raw_smap_ssm", "raw_sentinel1_VV"]}
+    every = procedures.Procedure("given", **make)
+    found = procedures.predict_unseen(problem, every, rows="complete", seed=0)
+    for fold, trained in enumerate(seen):
+        tested = set(problem.at["block"].loc[found.index[found["fold"] == fold]])
+        allowed = ~problem.at["block"].isin(tested) & np.isfinite(problem.moisture)
+        assert trained.equals(problem.at.index[allowed])
+
+
+def test_scores_contrasts_and_their_means_are_written_and_kept(problem, tmp_path, quick):
+    work, out = tmp_path / "work", tmp_path / "out"
+    contest = Contest(problem, work=work, names=[FOREST, TREES], rows=["all"], seeds=[0, 1])
+    contest.run()
+    contending.write_tables(contest, out)
+    study, pairs = (pd.read_csv(out / f"{name}.csv") for name in ("study", "contrasts"))
+    assert study["fold_seed"].astype(str).tolist() == ["0", "1", "mean"] * 2
+    one, two, mean = (study[study.procedure == TREES].iloc[i] for i in range(3))
+    assert mean["r"] == pytest.approx((one["r"] + two["r"]) / 2, abs=1e-5)
+    assert (mean["n_seeds"], mean["n_stations"]) == (2, 12)
+    forest = study[(study.procedure == FOREST) & (study.fold_seed == "0")].iloc[0]
+    pair = pairs[(pairs.metric == "r") & (pairs.fold_seed == "0")].iloc[0]
+    assert pair["difference"] == pytest.approx(one["r"] - forest["r"], abs=2e-5)
+    text = (out / "study.csv").read_text()
+    for path in work.glob("*__1.parquet"):
+        path.unlink()
+    contending.write_tables(contest, out)
+    assert (out / "study.csv").read_text() == text
+
+
+def test_a_strange_name_and_missing_strata_are_refused(problem, tmp_path):
+    with pytest.raises(ContractError, match="No procedure is called gradient"):
+        Contest(problem, work=tmp_path, names=["gradient"])
+    with pytest.raises(ContractError, match="--ismn"):
+        procedures.predict_unseen(
+            problem, procedures.PROCEDURES["dense ensemble"], rows="all", seed=0
+        )
+    assert "dense ensemble" not in Contest(problem, work=tmp_path).names
+
+
+def test_strata_come_from_the_archive_and_what_it_does_not_tell_is_unknown():
+    stations = made_up().stations
+    archive = pd.DataFrame(
+        {
+            "network": "SCAN", "station": ["S-0", "S-0", "S1"], "texture": ["Loam", "Loam", ""],
+            "koeppen": ["Cfa", "Cfa", "BSk"], "land_cover": ["Shrubs", "Shrubs", ""],
+            "clay_percent": [20.0, 30.0, np.nan], "sand_percent": [40.0, 40.0, np.nan],
+        }
+    )  # fmt: skip
+    told = procedures.station_strata(stations, archive).set_index("station_id")
+    assert told.loc["SCAN/s0"].tolist() == ["Loam", 25.0, 40.0, "Cfa", "Shrubs"]
+    assert told.loc["SCAN/s1", ["texture", "koeppen"]].tolist() == ["unknown", "BSk"]
+    assert told.loc["SCAN/s2", "texture"] == "unknown"
+    assert np.isnan(told.loc["SCAN/s2", "clay"])
+
+
+def test_a_useless_member_gets_about_no_weight_and_none_is_negative():
+    rng = np.random.default_rng(0)
+    stations, y = np.repeat(np.arange(10), 50), rng.normal(0.2, 0.05, 500)
+    members = {
+        "good": y + rng.normal(0, 0.02, 500),
+        "useless": rng.normal(0.2, 0.05, 500),
+        "against": 0.4 - y + rng.normal(0, 0.02, 500),
+    }
+    weights = weigh(pd.DataFrame(members), y, stations=stations, rows=np.ones(500))
+    assert (weights >= 0).all()
+    assert weights.sum() <= 1
+    assert weights[0] > 0.8
+    assert weights[1:].max() < 0.05
+
+
+def test_weights_never_sum_to_more_than_one_though_members_move_too_little():
+    y = np.sin(np.arange(100.0))
+    weights = weigh(
+        pd.DataFrame({"a": 0.3 * y, "b": 0.2 * y}), y, stations=np.zeros(100), rows=np.ones(100)
+    )
+    np.testing.assert_allclose(weights, [1, 0], atol=1e-3)
+
+
+def test_a_blend_of_two_independent_errors_beats_both_of_its_members(problem):
+    at, y = problem.at, problem.moisture
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame({name: y + rng.normal(0, 0.03, len(y)) for name in ("a", "b")})
+
+    class Sees(LinearRegression):
+        def __init__(self, column="a"):
+            super().__init__()
+            self.column = column
+
+        def fit(self, X, y):
+            return super().fit(X[[self.column]], y)
+
+        def predict(self, X):
+            return super().predict(X[[self.column]])
+
+    train = (at["block"].astype("category").cat.codes < 8).to_numpy()
+    fitted = Blend([(name, Sees(name)) for name in ("a", "b")]).fit(
+        X[train], y[train], at=at[train]
+    )
+    assert np.all(np.abs(np.array(list(fitted.weights_.values())) - 0.5) < 0.2)
+
+    def rmse(predicted):
+        return np.sqrt(np.mean((predicted - y[~train]) ** 2))
+
+    alone = [rmse(member.predict(X[~train])) for _, member in fitted.members_]
+    assert rmse(fitted.predict(X[~train], at=at[~train])) < min(alone)
