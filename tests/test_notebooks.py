@@ -22,6 +22,9 @@ SMALL = {
         "n_stations": 16, "preset": "small", "epochs": 1, "start": "2019-05-01",
         "end": "2019-07-10", "every_days": 1, "region_km": 2.7,
     },
+    "26_daily_from_weather": {
+        "table": "synthetic", "n_stations": 6, "every_days": 5, "n_trees": 5,
+    },
     "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
     "30_ablate_sources": {"steps": 2},
@@ -33,6 +36,7 @@ SMALL = {
 # The order is that of the road: 10 writes what the others read, 20 and 24 what 31 and 40 read.
 ROAD = [path.stem for path in ALL]
 FOLDERS = {section.notebook: section.folder for section in SYNTHETIC.sections}
+FOLDERS["26_daily_from_weather"] = "weather"  # its predictions are not notebook 24's
 MEANINGS = {
     "archive": str, "out_dir": str, "seed": int, "n_stations": int, "preset": str, "epochs": int,
 }  # fmt: skip
