@@ -1,5 +1,7 @@
 """The contest of tabular procedures, and the blend, on a few made-up stations."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,7 +67,8 @@ def made_up(n_stations=12, n_windows=24, seed=0):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Eight trees, two penalties and one distance, where procedures have hundreds and three."""
+    """Two folds, eight trees, two penalties and one distance, where procedures have more."""
+    monkeypatch.setattr(procedures, "cross_folds", partial(procedures.cross_folds, n_folds=2))
     monkeypatch.setattr(procedures, "extra_trees", small_trees)
     monkeypatch.setattr(procedures, "forest", lambda n_jobs: small_trees())
     monkeypatch.setattr(nested, "PENALTIES", ("penalty", (100.0, 1000.0)))
