@@ -123,7 +123,8 @@ def as_table(problem: Problem, name: str, *, found: pd.DataFrame) -> pd.DataFram
 def contrast(problem: Problem, results, *, key: tuple[str, str, int]) -> list[dict]:
     """A procedure's paired differences from the forest on the same rows and folds, a measure each.
 
-    Stations have twenty windows or more; intervals of 95 % by drawing 2-degree blocks anew.
+    Stations have twenty windows or more, and an R by both (a constant prediction has none);
+    intervals of 95 % by drawing 2-degree blocks anew.
     """
     name, rows, seed = key
     reference = results.get((FOREST, rows, seed))
@@ -158,6 +159,8 @@ def with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     both["_procedure"] = both["procedure"].map(list(PROCEDURES).index)
     both = both.sort_values(["_rows", "_procedure", "fold_seed"], kind="stable")
     both = both.drop(columns=["_rows", "_procedure"])
+    counts = [name for name in both if name.startswith("n_")]
+    both[counts] = both[counts].round().astype("Int64")
     return both.drop(columns="n_seeds").assign(n_seeds=both["n_seeds"]).reset_index(drop=True)
 
 
