@@ -120,7 +120,21 @@ def test_the_yardstick_finds_the_decay_from_training_stations():
     line = daily_contenders.ApiLinear().fit(index, y, stations=stations)
 
     assert line.column_ == "api_90"
-    assert line.slope_ == pytest.approx(0.003, rel=0.1)
+    assert line.slope_ == pytest.approx([0.003], rel=0.1)
+
+
+def test_a_season_s_slopes_are_those_within_stations():
+    """Wetter places with more rain do not steepen the answer to rain: 0.3 % a mm, exactly."""
+    table = readings(3)
+    table.loc[table["Station Id"] == 2, "sm_2in"] += 20.0
+    data = daily_weather.prepare(table, places(3))
+    columns = ["api_90", *daily_contenders.SEASON]
+    line = daily_contenders.ApiLinear(season=True).fit(
+        data.features[columns], data.samples["soil_moisture_m3_m3"],
+        stations=data.samples["station_id"],
+    )  # fmt: skip
+
+    np.testing.assert_allclose(line.slope_, [0.003, 0, 0, 0, 0], atol=1e-6)
 
 
 def test_every_day_is_predicted_by_models_that_never_saw_its_station():
@@ -134,7 +148,7 @@ def test_every_day_is_predicted_by_models_that_never_saw_its_station():
     options = {"every_days": 4, "n_trees": 3}
     found, told = daily_contenders.predict_days(data, folds, **options)
     assert found["predicted_m3_m3"].notna().all()
-    assert len(found) == 6 * len(data.samples)
+    assert len(found) == 7 * len(data.samples)
     assert (told["train_stations"] == 3).all()
 
     other = data.samples["soil_moisture_m3_m3"].mask(station.eq("SCAN/SNOTEL/2"), 0.5)

@@ -15,9 +15,10 @@ from soilkit.models.daily_weather import DailyWeather
 from soilkit.models.tabular import cross_folds, forest
 from soilkit.models.two_part import TwoPart, places
 
-API, CLIMATOLOGY = "API linear", "training climatology"
+API, API_SEASON, CLIMATOLOGY = "API linear", "API and season", "training climatology"
 BOOSTED, FOREST, TWO_PARTS, BLEND = "boosted trees", "forest", "two parts", "mean of three"
 SPLIT = "by block"
+SEASON = ["season_sin", "season_cos"]
 SLOW = ("_mean_so_far", "dryness_so_far", "elevation_m")
 
 
@@ -27,27 +28,51 @@ class ApiLinear(RegressorMixin, BaseEstimator):
     Of the indices offered, one a decay, it takes that with the highest mean correlation within
     training stations; the line is least squares over all training rows.
 
+    Parameters
+    ----------
+    season : bool; True adds the season and its products with the index, with slopes fitted within
+        stations, so that wet places do not set how a place answers to rain: a harder yardstick
+
     Attributes
     ----------
     column_ : str, the index taken
     mean_r_ : Series, mean correlation within training stations by index
     """
 
+    def __init__(self, season: bool = False) -> None:
+        self.season = season
+
     def fit(self, X: pd.DataFrame, y, *, stations):
-        """Fit on indices X (row, decay), moisture y (row,) [m3 m-3] and station ids (row,)."""
+        """Fit on X (row, index or season), moisture y (row,) [m3 m-3] and station ids (row,)."""
         y, codes = np.asarray(y, dtype=float), pd.factorize(np.asarray(stations))[0]
-        self.mean_r_ = pd.Series({c: _mean_r(X[c].to_numpy(float), y, codes) for c in X})
+        self.mean_r_ = pd.Series(
+            {c: _mean_r(X[c].to_numpy(float), y, codes) for c in X if c not in SEASON}
+        )
         if self.mean_r_.isna().all():
             raise ContractError("No index varies within a training station: no decay can be told.")
         self.column_ = str(self.mean_r_.idxmax())
-        product = X[self.column_].to_numpy(float)
-        self.slope_, self.intercept_ = map(float, np.polyfit(product, y, 1))
+        design = self._design(X)
+        middle = design.mean(axis=0)
+        moving, moist = design - middle, y - y.mean()
+        if self.season:
+            n = np.bincount(codes)
+            means = [(np.bincount(codes, v) / n)[codes] for v in (*moving.T, moist)]
+            moving, moist = moving - np.column_stack(means[:-1]), moist - means[-1]
+        self.slope_ = np.linalg.lstsq(moving, moist)[0]
+        self.intercept_ = float(y.mean() - middle @ self.slope_)
         return self
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Moisture (row,), m3 m-3."""
         check_is_fitted(self)
-        return self.intercept_ + self.slope_ * X[self.column_].to_numpy(float)
+        return self.intercept_ + self._design(X) @ self.slope_
+
+    def _design(self, X) -> np.ndarray:
+        index = X[[self.column_]].to_numpy(float)
+        if not self.season:
+            return index
+        circle = X[SEASON].to_numpy(float)
+        return np.hstack([index, circle, index * circle])
 
 
 def _mean_r(x, y, codes) -> float:
@@ -72,6 +97,7 @@ def models(features: pd.DataFrame, *, seed: int = 0, n_trees: int = 100) -> dict
     trees = forest(seed=seed, n_trees=n_trees, n_jobs=1)
     return {
         API: ApiLinear(),
+        API_SEASON: ApiLinear(season=True),
         BOOSTED: boosted,
         FOREST: trees,
         TWO_PARTS: TwoPart(tuple(moving), tuple(own), tuple(own)),
@@ -143,13 +169,13 @@ def _fill(out, candidates, data, *, rows, at) -> float:
     train, test = rows
     y = data.samples["soil_moisture_m3_m3"].to_numpy()
     seen = data.features[predictors(data.features)]
-    index = [c for c in seen if c.startswith("api_")]
+    index = [c for c in seen if c.startswith("api_")] + SEASON
     known = seen.columns[seen[train].notna().any()]  # a tree cannot split on what nobody knows
     station = data.samples["station_id"].to_numpy(str)
     decay = np.nan
     for name, model in candidates.items():
         fitted = clone(model)
-        if name == API:
+        if isinstance(model, ApiLinear):
             fitted.fit(seen.loc[train, index], y[train], stations=station[train])
             out[name][test] = fitted.predict(seen.loc[test, index])
             decay = int(fitted.column_.removeprefix("api_")) / 100
@@ -166,7 +192,7 @@ def _fill(out, candidates, data, *, rows, at) -> float:
 
 
 def _table(data, out) -> pd.DataFrame:
-    order = (CLIMATOLOGY, API, BOOSTED, FOREST, TWO_PARTS, BLEND)
+    order = (CLIMATOLOGY, API, API_SEASON, BOOSTED, FOREST, TWO_PARTS, BLEND)
     parts = [
         ten_day.predictions_table(
             data.samples, data.stations, predicted=out[name], model=name, split=SPLIT
