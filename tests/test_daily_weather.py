@@ -148,7 +148,7 @@ def test_every_day_is_predicted_by_models_that_never_saw_its_station():
     options = {"every_days": 4, "n_trees": 3}
     found, told = daily_contenders.predict_days(data, folds, **options)
     assert found["predicted_m3_m3"].notna().all()
-    assert len(found) == 7 * len(data.samples)
+    assert len(found) == 8 * len(data.samples)
     assert (told["train_stations"] == 3).all()
 
     other = data.samples["soil_moisture_m3_m3"].mask(station.eq("SCAN/SNOTEL/2"), 0.5)
