@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from soilkit.reports.book import Book, build
-from soilkit.reports.books import all_books
+from soilkit.reports.books import REAL, all_books
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
@@ -43,10 +43,9 @@ def main() -> None:
     options = parser.parse_args()
     _speak()
     log = logging.getLogger("soilkit.reports")
-    if not (data / "us_10day").is_dir():
-        log.warning(
-            "SOILKIT_TEST_DATA holds no us_10day table: the report on real stations is left out"
-        )
+    for name in REAL:
+        if not (data / name).is_dir():
+            log.warning("SOILKIT_TEST_DATA holds no %s: the report on it is left out", name)
     chosen = [books[options.only]] if options.only else list(books.values())
     folders = {"notebooks": options.notebooks, "reports": options.reports}
     for index in build_all(chosen, **folders, workers=options.workers):

@@ -86,7 +86,20 @@ def us_10day(data: Path) -> Book:
     )
 
 
+def daily_scan_snotel(data: Path) -> Book:
+    """The run on real stations' daily weather."""
+    return Book(
+        "daily_scan_snotel",
+        "Daily soil moisture at 162 real stations (SCAN, SNOTEL) from weather alone, 2010-2018",
+        "Real data: daily readings of the US Department of Agriculture's SCAN and SNOTEL.",
+        (Section("26_daily_from_weather", {"table": str(data / "scan_snotel_daily")}),),
+    )
+
+
+REAL = {"us_10day": us_10day, "scan_snotel_daily": daily_scan_snotel}  # folder of data: report
+
+
 def all_books(data: Path) -> list[Book]:
-    """Every report that can be made here; the one on real stations where ``data`` holds them."""
-    real = [us_10day(data.resolve())] if (data / "us_10day").is_dir() else []
-    return [SYNTHETIC, *real, TABULAR_SYNTHETIC, XCEPTION_FUSION]
+    """Every report that can be made here; those on real stations where ``data`` holds them."""
+    found = [make(data.resolve()) for name, make in REAL.items() if (data / name).is_dir()]
+    return [SYNTHETIC, *found, TABULAR_SYNTHETIC, XCEPTION_FUSION]
