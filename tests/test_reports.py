@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from soilkit import reports
 from soilkit.errors import ParameterError
 from soilkit.reports import __main__ as main
+from soilkit.reports import side_by_side
 from soilkit.reports.book import Book, Section, build
 
 
@@ -144,7 +145,7 @@ def test_a_full_disk_leaves_the_old_page_and_no_part_of_the_new(tmp_path, monkey
 def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
     """A bare clone has no real data: the synthetic report is built all the same."""
     built = []
-    monkeypatch.setattr(main, "build", lambda book, *folders: built.append(book.name))
+    monkeypatch.setattr(side_by_side, "build", lambda book, *folders: built.append(book.name))
     monkeypatch.setattr("sys.argv", ["reports", "notebooks", "reports", "--workers", "1"])
     monkeypatch.delenv("SOILKIT_TEST_DATA", raising=False)
     main.main()
@@ -166,7 +167,7 @@ def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
     notebook_at(folder / "99_bad.ipynb", cells=["1 / 0"])
     books = [Book(n, n, "About.", (Section(n),)) for n in ("99_bad", "98_good")]
     with pytest.raises(Exception, match="division by zero"):
-        main.build_all(books, notebooks=folder, reports=tmp_path / "reports", workers=2)
+        side_by_side.build_all(books, notebooks=folder, reports=tmp_path / "reports", workers=2)
     assert (tmp_path / "reports" / "98_good" / "index.html").exists()
     assert not (tmp_path / "reports" / "99_bad" / "index.html").exists()
 
