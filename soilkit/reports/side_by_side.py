@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ def build_all(books: Sequence[Book], *, notebooks: Path, reports: Path, workers:
     if workers < 2 or len(books) < 2:
         return [build(book, notebooks, reports) for book in books]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, speak) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (workers,)) as pool:
         built = [pool.submit(build, book, notebooks, reports) for book in books]
     return [future.result() for future in built]
 
@@ -27,3 +28,10 @@ def build_all(books: Sequence[Book], *, notebooks: Path, reports: Path, workers:
 def speak() -> None:
     """Log progress, here and in every process of a report."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+
+
+def _begin(workers: int) -> None:
+    """Share the cores among the reports: threads that outnumber them wait for one another."""
+    speak()
+    cores = os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
