@@ -17,7 +17,6 @@ from sklearn.utils.validation import has_fit_parameter
 
 from soilkit import antecedents, insitu, splits
 from soilkit.errors import ContractError
-from soilkit.insitu.names import plain
 from soilkit.models import nested, ten_day
 from soilkit.models.blend import Blend, TreeDynamics
 from soilkit.models.tabular import (
@@ -113,8 +112,7 @@ def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd
     DataFrame, one row a station: ``station_id, texture, clay, sand, koeppen, land_cover``
     """
     filled = ten_day.fill_statics(stations, archive_stations).drop_duplicates("station_id")
-    names = zip(archive_stations["network"], archive_stations["station"], strict=True)
-    keys = pd.Index([f"{network}/{plain(station)}" for network, station in names])
+    keys = ten_day.station_keys(archive_stations)
     amounts = archive_stations[["clay_percent", "sand_percent"]].groupby(keys).mean()
     amounts = amounts.reindex(filled["station_id"].astype(str))
     classes = filled[["texture", "koeppen", "land_cover"]].astype(str).replace("", UNKNOWN)

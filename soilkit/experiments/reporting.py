@@ -43,7 +43,15 @@ def write_study(study: Study, out: Path) -> None:
         if not results.scores(*SHOWN, split="validation", metric="r").empty:
             found["strata"] = tables.by_stratum(results, SHOWN[0], variant=SHOWN[1])
             found["series"] = _series(study, results)
-    collecting.save(found, out)
+    collecting.save(_numbered(found), out)
+
+
+def _numbered(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables with each sensor's long name in ``places`` alone, and its number elsewhere."""
+    places = found["places"].rename_axis("place").reset_index()
+    number = places.set_index("sensor_id")["place"]
+    sensors = found["sensors"].assign(place=found["sensors"]["sensor_id"].map(number))
+    return found | {"places": places, "sensors": sensors.drop(columns="sensor_id")}
 
 
 def _series(study: Study, results: tables.Results) -> pd.DataFrame:
@@ -70,7 +78,11 @@ def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
     {}
     """
     paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
-    return {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+    found = {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+    if {"sensors", "places"} <= found.keys():
+        names = found["places"].set_index("place")["sensor_id"]
+        found["sensors"]["sensor_id"] = found["sensors"].pop("place").map(names)
+    return found
 
 
 def open_study(

@@ -44,12 +44,23 @@ def paper_table(number: int) -> pd.DataFrame:
     >>> paper_table(10)[["name", "r"]].iloc[[4, 5]].to_numpy().tolist()
     [['Shrubs', 0.775], ['Bareground*', 0.725]]
     """
-    rows = pd.read_csv(VALUES_FILE, comment="#")
+    chosen = printed_rows(VALUES_FILE, number)
+    return chosen.assign(is_small=chosen["name"].str.endswith("*"))
+
+
+def printed_rows(values: Path, number: int) -> pd.DataFrame:
+    """The rows of one table in a file of printed values, without their number.
+
+    Raises
+    ------
+    UnknownNameError
+        When the file does not hold the table.
+    """
+    rows = pd.read_csv(values, comment="#")
     if number not in set(rows["table"]):
         have = ", ".join(str(n) for n in sorted(set(rows["table"])))
-        raise UnknownNameError(f"No table {number} here; there are {have}.")
-    chosen = rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
-    return chosen.assign(is_small=chosen["name"].str.endswith("*"))
+        raise UnknownNameError(f"No table {number} of that paper here; there are {have}.")
+    return rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
 
 
 def paper_strata(stations: pd.DataFrame) -> pd.DataFrame:

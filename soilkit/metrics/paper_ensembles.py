@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from soilkit.errors import UnknownNameError
+from soilkit.metrics.paper import printed_rows
 
 VALUES_FILE = Path(__file__).with_name("paper_004.csv")
 
@@ -42,11 +42,7 @@ def ensembles_table(number: int) -> pd.DataFrame:
     >>> table[(table["model"] == "Dense")][["dataset", "r"]].to_numpy().tolist()
     [['validation', 0.632], ['cross-validation', 0.639]]
     """
-    rows = pd.read_csv(VALUES_FILE, comment="#")
-    if number not in set(rows["table"]):
-        have = ", ".join(str(n) for n in sorted(set(rows["table"])))
-        raise UnknownNameError(f"No table {number} of that paper here; there are {have}.")
-    chosen = rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
+    chosen = printed_rows(VALUES_FILE, number)
     always = ["dataset", "model", "n_stations"]
     kept = [c for c in chosen.columns if c in always or chosen[c].notna().any()]
     return chosen[kept].assign(member=chosen["member"].fillna("")) if "member" in kept else chosen

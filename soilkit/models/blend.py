@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from soilkit.metrics.conformal import row_threshold
 from soilkit.models.nested import COVERAGE, LEAST_BLOCKS_FOR_INTERVALS
 from soilkit.models.tabular import cross_folds
-from soilkit.models.two_part import FEWEST_ROWS, block_weights, check_place
+from soilkit.models.two_part import block_weights, check_place, own_moments
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 HELD = 1e3  # how much harder the sum of weights is held than the errors
@@ -134,9 +134,7 @@ class TreeDynamics(RegressorMixin, BaseEstimator):
         """Train on rows X, y at their places, as of ``TwoPart``; returns itself."""
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
         self.parts_ = clone(self.parts).fit(X, y, at=at)
-        moments = pd.Series(y).groupby(at["sensor_id"].to_numpy()).transform
-        mean, std, n = (moments(name).to_numpy() for name in ("mean", "std", "size"))
-        known = (n >= FEWEST_ROWS) & (std > 0)
+        mean, std, known = own_moments(y, at)
         z = (y[known] - mean[known]) / std[known]
         moving = X[list(self.parts.dynamic)].to_numpy(float)[known]
         weights = block_weights(at["block"][known])

@@ -1,4 +1,4 @@
-"""Daily soil moisture of unseen stations from weather alone: the its table and its drops.
+"""Daily soil moisture of unseen stations from weather alone: the table and its drops.
 
 The real table is SCAN's and SNOTEL's daily one (moisture in percent, precipitation, air and soil
 temperature). No predictor is measured in the soil: soil temperature only tells frozen days, which

@@ -36,7 +36,6 @@ GROUPS = {
     "season": ("season_",),
     "other": ("gldas_", "modis_"),
 }
-CLOUD_B2 = 2500.0  # stored L1C number, reflectance 0.25: brighter blue is cloud or snow
 
 
 class TabularDataset(NamedTuple):
@@ -182,6 +181,12 @@ def predictions_table(
     return table
 
 
+def station_keys(archive_stations: pd.DataFrame) -> pd.Index:
+    """How a ten-day table writes the stations of an in-situ archive, one a row."""
+    names = zip(archive_stations["network"], archive_stations["station"], strict=True)
+    return pd.Index([f"{network}/{plain(station)}" for network, station in names])
+
+
 def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
     """Take land cover, climate class and texture from the stations of an in-situ archive.
 
@@ -189,14 +194,8 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
     station with the same network and the same letters and digits is the same station.
     """
     names = ["land_cover", "koeppen", "texture"]
-    keys = [
-        f"{network}/{plain(station)}"
-        for network, station in zip(
-            archive_stations["network"], archive_stations["station"], strict=True
-        )
-    ]
     words = archive_stations[names].astype(str)
-    known = words.groupby(pd.Index(keys)).first()
+    known = words.groupby(station_keys(archive_stations)).first()
     filled = known.reindex(stations["station_id"].astype(str)).fillna("")
     return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
 

@@ -76,9 +76,7 @@ class TwoPart(RegressorMixin, BaseEstimator):
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
         if len(y) and np.nanmax(y) > MAX_SOIL_MOISTURE_M3_M3:
             raise UnitError(f"Moisture reaches {np.nanmax(y):.4g}: in percent? Divide by 100.")
-        moments = pd.Series(y).groupby(at["sensor_id"].to_numpy()).transform
-        mean, std, n = (moments(name).to_numpy() for name in ("mean", "std", "size"))
-        known = (n >= FEWEST_ROWS) & (std > 0)
+        mean, std, known = own_moments(y, at)
         if not known.any():
             raise ContractError(
                 f"No station has {FEWEST_ROWS} labelled rows that vary: a level and dynamics "
@@ -187,6 +185,19 @@ def check_place(at: pd.DataFrame, n_rows: int) -> pd.DataFrame:
             f"and {len(at)} places stand beside {n_rows} rows. Make them with two_part.places."
         )
     return at[PLACE].reset_index(drop=True)
+
+
+def own_moments(y: np.ndarray, at: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row's station's mean and standard deviation, m3 m-3, and whether its rows tell them.
+
+    Parameters
+    ----------
+    y : array (row,), m3 m-3
+    at : DataFrame (row, ...) with sensor_id
+    """
+    moments = pd.Series(y).groupby(at["sensor_id"].to_numpy()).transform
+    mean, std, n = (moments(name).to_numpy() for name in ("mean", "std", "size"))
+    return mean, std, (n >= FEWEST_ROWS) & (std > 0)
 
 
 def block_weights(block) -> np.ndarray:
