@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: help setup report test test-all lab bench study check clean
+.PHONY: help setup report test test-all lab bench study contest check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,11 @@ bench: $(STAMP)  ## one line a benchmark: name, ours, peer, ratio
 
 study: $(STAMP)  ## hours: the paper's experiments on the synthetic world; interrupt and start again at will
 	$(BIN)/python -m soilkit.experiments reports/xception_fusion $(STUDY)
+
+contest: $(STAMP)  ## hours: procedures on the ten-day stations over five fold seeds, resumable
+	$(BIN)/python -m soilkit.experiments.contending reports/tabular_us_10day \
+		--table $(SOILKIT_TEST_DATA)/us_10day/matched_10day.parquet \
+		--ismn $(SOILKIT_TEST_DATA)/ismn/ismn_us_header_2019_2021.zip $(CONTEST)
 
 check: $(STAMP)  ## style, types, notebooks without outputs
 	$(BIN)/python -m ruff check .

@@ -164,6 +164,23 @@ def test_scores_contrasts_and_their_means_are_written_and_kept(problem, tmp_path
     assert (out / "study.csv").read_text() == text
 
 
+def test_an_interval_is_judged_by_blocks_though_most_rows_stand_in_one(problem):
+    """All 24 rows of one block are held and none of the three of another: half of the blocks."""
+    rows = np.flatnonzero(problem.scored("all"))
+    station = problem.at["sensor_id"].to_numpy()[rows]
+    few = rows[(station == "SCAN/s0") | ((station == "SCAN/s1") & (np.arange(len(rows)) % 8 == 0))]
+    observed = problem.moisture[few]
+    half = np.where(problem.at["sensor_id"].to_numpy()[few] == "SCAN/s0", 0.1, -0.1)
+    found = pd.DataFrame(
+        {"predicted_m3_m3": observed, "lower_m3_m3": observed - half, "chosen": "",
+         "upper_m3_m3": observed + half, "fold": 0},
+        index=few,
+    )  # fmt: skip
+    told = contending.score(problem, LINE, found=found)
+    assert told["block_coverage_of_90"] == 0.5
+    assert told["coverage_of_90"] == 24 / 27
+
+
 def test_a_strange_name_and_missing_strata_are_refused(problem, tmp_path):
     with pytest.raises(ContractError, match="No procedure is called gradient"):
         Contest(problem, work=tmp_path, names=["gradient"])

@@ -91,18 +91,22 @@ class Contest:
 
 
 def score(problem: Problem, name: str, *, found: pd.DataFrame) -> dict[str, float]:
-    """Means over stations of R, ubRMSE, RMSE and bias, the share of rows in their 90 % interval.
+    """Means over stations of R, ubRMSE, RMSE and bias, and what the 90 % intervals hold.
 
-    A station has twenty scored windows or more; R of a constant prediction counts as 0.
+    A station has twenty scored windows or more; R of a constant prediction counts as 0. Intervals
+    promise 90 % of a new block's rows: ``block_coverage_of_90`` is the mean of blocks, and
+    ``coverage_of_90`` the share of rows, most of which stand in few dense blocks.
     """
     points = metrics.point_scores(as_table(problem, name, found=found))
     points = points[points["n"] >= MIN_WINDOWS].fillna({"r": 0.0})
     observed = problem.moisture[found.index]
     inside = (found["lower_m3_m3"] <= observed) & (observed <= found["upper_m3_m3"])
     told = found["lower_m3_m3"].notna()
+    of_blocks = inside.groupby(problem.at["block"].to_numpy()[found.index]).mean()
     return {
         **points[list(MEASURES)].mean().to_dict(),
-        "coverage_of_90": float(inside[told].mean()) if told.all() else np.nan,
+        "coverage_of_90": float(inside.mean()) if told.all() else np.nan,
+        "block_coverage_of_90": float(of_blocks.mean()) if told.all() else np.nan,
         "n_stations": len(points),
         "n_rows": len(found),
         "chosen": "; ".join(found.groupby("fold")["chosen"].first()).strip("; "),

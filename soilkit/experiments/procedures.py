@@ -28,7 +28,7 @@ from soilkit.models.tabular import (
     cross_folds,
     forest,
 )
-from soilkit.models.two_part import TwoPart, places, two_part
+from soilkit.models.two_part import places, two_part
 
 GIVEN, NOWCAST, RETROSPECTIVE = antecedents.GIVEN, antecedents.NOWCAST, antecedents.RETROSPECTIVE
 NETWORK, LEAKY = "network", "leaky"
@@ -165,9 +165,11 @@ def _now(problem: Problem) -> list[str]:
     return [name for name in names if name != "nlcd_mean"]
 
 
-def extra_trees() -> ExtraTreesRegressor:
-    """100 extremely random trees, leaves of five rows, 30 % of predictors a split."""
-    return ExtraTreesRegressor(100, min_samples_leaf=5, max_features=0.3, n_jobs=1, random_state=0)
+def extra_trees(n_trees: int = 100, *, seed: int = 0) -> ExtraTreesRegressor:
+    """Extremely random trees, leaves of five rows, 30 % of predictors a split."""
+    return ExtraTreesRegressor(
+        n_trees, min_samples_leaf=5, max_features=0.3, n_jobs=1, random_state=seed
+    )
 
 
 def booster() -> HistGradientBoostingRegressor:
@@ -177,18 +179,23 @@ def booster() -> HistGradientBoostingRegressor:
     )
 
 
-def _parts(kind: str, *, network: bool = False) -> Callable[[Problem], nested.Chosen]:
+def two_parts(columns: pd.DataFrame, kind: str, *, network: bool = False, seed=0) -> nested.Chosen:
+    """The two parts whose penalty, and reach with ``network``, inner folds choose."""
     stages = (nested.PENALTIES, nested.REACHES_KM) if network else (nested.PENALTIES,)
-    return lambda problem: nested.Chosen(two_part(problem.columns, kind), stages)
+    return nested.Chosen(two_part(columns, kind), stages, seed=seed)
 
 
-def _blend(network: bool) -> Callable[[Problem], Blend]:
-    def make(problem: Problem) -> Blend:
-        parts: TwoPart = two_part(problem.columns, RETROSPECTIVE)
-        ridge = _parts(RETROSPECTIVE, network=network)(problem)
-        return Blend([("two parts", ridge), ("trees", TreeDynamics(parts, extra_trees()))])
+def blend(columns: pd.DataFrame, *, network: bool = False, n_trees: int = 100, seed=0) -> Blend:
+    """Retrospective parts, and extremely random trees for the dynamics, weighed by inner folds.
 
-    return make
+    Parameters
+    ----------
+    columns : ``columns`` of ``antecedents.Widened``
+    network : whether the ridge's part adds what probes elsewhere say at the same time
+    """
+    moving = TreeDynamics(two_part(columns, RETROSPECTIVE), extra_trees(n_trees, seed=seed))
+    ridge = two_parts(columns, RETROSPECTIVE, network=network, seed=seed)
+    return Blend([("two parts", ridge), ("trees", moving)], seed=seed)
 
 
 def _ensemble(model) -> Procedure:
@@ -212,11 +219,15 @@ PROCEDURES = {
     "boosting: nowcast": Procedure(NOWCAST, lambda _: booster(), _now),
     "extra trees: nowcast": Procedure(NOWCAST, lambda _: extra_trees(), _now),
     "forest: nowcast": Procedure(NOWCAST, lambda _: forest(n_jobs=1, n_trees=100), _now),
-    "two parts: nowcast": Procedure(NOWCAST, _parts(NOWCAST), _all),
-    "two parts: retrospective": Procedure(RETROSPECTIVE, _parts(RETROSPECTIVE), _all),
-    "two parts: network": Procedure(NETWORK, _parts(RETROSPECTIVE, network=True), _all),
-    "blend: retrospective": Procedure(RETROSPECTIVE, _blend(network=False), _all),
-    "blend: network": Procedure(NETWORK, _blend(network=True), _all),
+    "two parts: nowcast": Procedure(NOWCAST, lambda p: two_parts(p.columns, NOWCAST), _all),
+    "two parts: retrospective": Procedure(
+        RETROSPECTIVE, lambda p: two_parts(p.columns, RETROSPECTIVE), _all
+    ),
+    "two parts: network": Procedure(
+        NETWORK, lambda p: two_parts(p.columns, RETROSPECTIVE, network=True), _all
+    ),
+    "blend: retrospective": Procedure(RETROSPECTIVE, lambda p: blend(p.columns), _all),
+    "blend: network": Procedure(NETWORK, lambda p: blend(p.columns, network=True), _all),
 }
 
 

@@ -40,7 +40,7 @@ def strata_bars(table: pd.DataFrame, *, by: str, metric: str = "r", title: str =
     axis.set(xlabel=label(metric), ylabel=f"{CLASS_NAMES.get(by, by)} (stations)")
     axis.grid(axis="x", color="0.9")
     axis.set_axisbelow(True)
-    figure.legend(loc="outside right upper", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     figure.suptitle(title, fontsize="medium")
     return figure
 
