@@ -26,7 +26,8 @@ def series_panel(predictions: pd.DataFrame, sensor_ids: list[str], *, title: str
 
     Parameters
     ----------
-    predictions : predictions table, one or more models
+    predictions : predictions table, one or more models; ``lower_m3_m3`` and ``upper_m3_m3``, where
+        it has them, become a band
     sensor_ids : sensors to draw, in this order
     """
     n = len(sensor_ids)
@@ -40,8 +41,9 @@ def series_panel(predictions: pd.DataFrame, sensor_ids: list[str], *, title: str
         for model, colour in zip(models, colours(len(models)), strict=True):
             _line(axis, rows[rows["model"] == model], label=model, colour=colour)
         seen = rows.drop_duplicates("time")
+        label = "observed" if predictions["observed_m3_m3"].notna().any() else None
         axis.plot(
-            seen["time"], seen["observed_m3_m3"], ".", color="black", markersize=4, label="observed"
+            seen["time"], seen["observed_m3_m3"], ".", color="black", markersize=4, label=label
         )
         axis.set_title(sensor_id, loc="left", fontsize="medium")
         axis.grid(color="0.9")
@@ -61,6 +63,9 @@ def _line(axis: Axes, rows: pd.DataFrame, *, label: str, colour: str) -> None:
         np.insert(time, gap, time[gap]), np.insert(predicted, gap, np.nan),
         color=colour, linewidth=1.1, marker=".", markersize=2.5, label=label,
     )  # fmt: skip
+    ends = rows.reindex(columns=["lower_m3_m3", "upper_m3_m3"]).astype(float)
+    if ends.notna().all(axis=1).any():
+        axis.fill_between(time, *ends.to_numpy().T, color=colour, alpha=0.15, linewidth=0)
 
 
 def density_scatter(predictions: pd.DataFrame, *, title: str = "") -> Figure:
