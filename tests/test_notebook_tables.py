@@ -82,3 +82,23 @@ def test_stations_that_train_are_not_scored(tables):
     parameters = {"train_table": path, "predict_table": path, "out_dir": str(tables / "leak")}
     with pytest.raises(PapermillExecutionError, match="may be called 'unseen stations'"):
         reports.run(NOTEBOOK, parameters | SMALL, tables / "refused")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_with_labels_of_other_stations_is_scored(tables):
+    """Windows without a label, or with one of few days, count as unlabelled; the rest is scored."""
+    labelled = ten_day_table(4, first=30)
+    labelled.loc[::5, "sm_insitu"] = np.nan
+    labelled.loc[1::5, ["sm_insitu", "sm_days"]] = 0.9, 2.0
+    labelled.to_parquet(tables / "labelled.parquet")
+    parameters = {
+        "train_table": str(tables / "train.parquet"), "out_dir": str(tables / "scored"),
+        "predict_table": str(tables / "labelled.parquet"),
+    }  # fmt: skip
+    page = reports.run(NOTEBOOK, parameters | SMALL, tables / "scored_report")
+    made = pd.read_parquet(tables / "scored" / "predictions.parquet")
+    assert made["observed_m3_m3"].notna().sum() == (np.arange(4 * 24) % 5 > 1).sum()
+    scores = pd.read_csv(page.with_suffix("") / "station_scores.csv")
+    blend = scores[scores["model"].str.startswith("blend")].set_index("sensor_id")["n"]
+    told = made.groupby("sensor_id")["observed_m3_m3"].count()
+    assert blend.sort_index().tolist() == told.sort_index().tolist()
