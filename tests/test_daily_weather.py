@@ -121,6 +121,8 @@ def test_the_yardstick_finds_the_decay_from_training_stations():
 
     assert line.column_ == "api_90"
     assert line.slope_ == pytest.approx([0.003], rel=0.1)
+    flood = index.head(1).assign(api_90=1000.0)
+    assert line.predict(flood) == [1.0]  # soil holds no more than its own volume
 
 
 def test_a_season_s_slopes_are_those_within_stations():

@@ -15,6 +15,7 @@ from soilkit.models.daily_weather import DailyWeather
 from soilkit.models.tabular import cross_folds, forest
 from soilkit.models.two_part import TwoPart, places
 from soilkit.models.weather_features import CAPACITIES_MM
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 API, API_SEASON, CLIMATOLOGY = "API linear", "API and season", "training climatology"
 BUCKET = "bucket linear"
@@ -65,9 +66,10 @@ class ApiLinear(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """Moisture (row,), m3 m-3."""
+        """Moisture (row,), m3 m-3, between dry and pure water: a hurricane's rain is beyond."""
         check_is_fitted(self)
-        return self.intercept_ + self._design(X) @ self.slope_
+        moisture = self.intercept_ + self._design(X) @ self.slope_
+        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
 
     def _design(self, X) -> np.ndarray:
         index = X[[self.column_]].to_numpy(float)
