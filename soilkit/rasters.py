@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rasterio.windows import Window
 
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, StoreError, UnknownNameError
+from soilkit.files import write_whole
 
 RESAMPLINGS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med")
 _READ_ERRORS = (rasterio_errors.RasterioIOError, rasterio_errors.CRSError)
@@ -264,8 +264,8 @@ def write_cog(
     path = Path(path)
     _check_shape(values, grid)
     cube = values if values.ndim == 3 else values[None]
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
+
+    def write(part: Path) -> None:
         with rasterio.MemoryFile() as memory:
             with memory.open(**_profile(cube, grid)) as file:
                 file.write(np.ma.filled(cube))
@@ -273,14 +273,14 @@ def write_cog(
                 file.descriptions = tuple(names) or file.descriptions
                 file.units = tuple(units) or file.units
             with memory.open() as file:
-                copy_raster(file, temporary, driver="COG", compress="DEFLATE", predictor="YES")
-        os.replace(temporary, path)
+                copy_raster(file, part, driver="COG", compress="DEFLATE", predictor="YES")
+
+    try:
+        write_whole(path, write)
     except (OSError, rasterio_errors.RasterioError) as error:
         raise StoreError(
             f"Cannot write {path}: {error}. Free some space, or choose another folder."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _profile(cube: np.ndarray, grid: Grid) -> dict:

@@ -464,7 +464,7 @@ def test_an_interrupted_index_stops_asking_at_once(earth_engine, stand_in, tmp_p
     left = [t for t in threading.enumerate() if t.name.startswith("soilkit-request")]
     assert kept.value is not None and not any(t.is_alive() for t in left)
     assert stand_in.counters.snapshot()["in_flight"] == 0
-    assert len(list(tmp_path.rglob("*.parquet"))) == 1 and not list(tmp_path.rglob("*.part"))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1 and not list(tmp_path.rglob("*.partial"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "soilkit"
 
 # Modules in order: each may import those before it, and whatever stands inside its own sub-package.
 FLOORS = {
-    "words": ["_version", "units", "errors", "contracts", "sources"],
+    "words": ["_version", "units", "errors", "files", "contracts", "sources"],
     "science": [
         "grids", "retention", "strata", "splits", "join", "features", "antecedents", "metrics",
         "applicability", "evaluation", "world",

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pandas as pd
 
 from soilkit.contracts import FORMAT_VERSION, Grid
 from soilkit.errors import StoreError
+from soilkit.files import write_text_whole, write_whole
 
 MANIFEST = "manifest.json"
 
@@ -70,7 +68,7 @@ class Ledger:
 
     def save(self) -> None:
         """Write the table whole or not at all."""
-        write_atomic(self.path, self.table().to_parquet)
+        write_whole(self.path, self.table().to_parquet)
 
 
 def _entries(path: Path) -> list[Entry]:
@@ -83,20 +81,10 @@ def _entries(path: Path) -> list[Entry]:
         ) from error
 
 
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_manifest(store: Path, content: dict[str, Any]) -> None:
     """Write ``manifest.json``; equal content gives equal bytes."""
     text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, sort_keys=True)
-    write_atomic(store / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_whole(store / MANIFEST, text)
 
 
 def read_manifest(store: Path) -> dict[str, Any]:

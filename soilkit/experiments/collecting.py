@@ -10,6 +10,7 @@ from soilkit import metrics, splits
 from soilkit.experiments.recipes import Data
 from soilkit.experiments.running import OK, SENSOR_COLUMNS
 from soilkit.experiments.study import Line
+from soilkit.files import write_text_whole
 
 KEPT = (
     "key",
@@ -100,7 +101,5 @@ def save(tables: dict[str, pd.DataFrame], out: Path) -> None:
     """Write the tables as csv, six digits, each whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        path = out / f"{name}.csv"
-        part = path.with_suffix(".csv.part")
-        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-        part.replace(path)
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text_whole(out / f"{name}.csv", text)

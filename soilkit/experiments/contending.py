@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from soilkit import metrics
-from soilkit.chips.manifest import write_atomic
 from soilkit.errors import ContractError
 from soilkit.experiments import procedures
 from soilkit.experiments.procedures import ALL, COMPLETE, FOREST, PROCEDURES, Problem
+from soilkit.files import write_whole
 from soilkit.models import ten_day
 
 MIN_WINDOWS = 20  # scored windows that give a station a score
@@ -76,7 +76,7 @@ class Contest:
             procedure = PROCEDURES[name]
             found = procedures.predict_unseen(self.problem, procedure, rows=rows, seed=seed)
             path = self.path(name, rows, seed=seed)
-            write_atomic(path, found.rename_axis("row").reset_index().to_parquet)
+            write_whole(path, found.rename_axis("row").reset_index().to_parquet)
         return len(due)
 
     def results(self) -> dict[tuple[str, str, int], pd.DataFrame]:
@@ -185,7 +185,7 @@ def write_tables(contest: Contest, out: Path) -> None:
         if lines:
             path = out / f"{name}.csv"
             table = with_means(_kept(path, pd.DataFrame(lines), keys), keys).round(DIGITS)
-            write_atomic(path, table.set_index(keys[0]).to_csv)
+            write_whole(path, table.set_index(keys[0]).to_csv)
 
 
 def _kept(path: Path, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from soilkit import archives, chips, features, insitu, join, sources
 from soilkit.chips import ChipStore
 from soilkit.datasets import FED
 from soilkit.errors import ContractError
+from soilkit.files import write_whole
 
 log = logging.getLogger(__name__)
 TABLES = ("stations", "features", "drops", "samples")  # samples last: then the dataset is whole
@@ -134,9 +135,7 @@ def _in_situ(world, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _write(out: Path, **tables: pd.DataFrame) -> None:
     for name in TABLES:
-        part = out / f"{name}.parquet.part"
-        tables[name].to_parquet(part, index=False)
-        os.replace(part, out / f"{name}.parquet")
+        write_whole(out / f"{name}.parquet", partial(tables[name].to_parquet, index=False))
 
 
 class Data:

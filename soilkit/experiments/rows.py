@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from soilkit.chips.manifest import write_atomic
 from soilkit.errors import StoreError
 from soilkit.experiments.trials import FORMAT_VERSION
+from soilkit.files import write_whole
 
 
 def row_path(work: Path, key: str) -> Path:
@@ -39,4 +39,4 @@ def write_row(work: Path, row: dict[str, Any]) -> None:
     path = row_path(work, row["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(row, allow_nan=False)
-    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from soilkit import augment, datasets, losses, metrics, splits, training
-from soilkit.chips.manifest import write_atomic
 from soilkit.errors import ContractError
 from soilkit.experiments.recipes import Data
 from soilkit.experiments.trials import FORMAT_VERSION, Trial
+from soilkit.files import write_whole
 from soilkit.models import counting
 from soilkit.models.xception_fusion import XceptionFusion
 
@@ -102,7 +102,7 @@ def _evaluate(session: "Session", model, *, parts: tuple[str, ...], work: Path) 
         everything = pd.concat(tables, ignore_index=True)
         path = prediction_path(work, session.key, part=part)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, everything.to_parquet)
+        write_whole(path, everything.to_parquet)
         found += [_evaluation(table) for table in tables]
     return found
 

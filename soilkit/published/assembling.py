@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from soilkit import contracts, sources
-from soilkit.chips.manifest import Entry, Ledger, write_atomic
+from soilkit.chips.manifest import Entry, Ledger
 from soilkit.chips.requests import settle
+from soilkit.files import write_whole
 from soilkit.published import labels as labelling
 from soilkit.published.images import BANDS
 from soilkit.published.records import ALL_PREFIXES, COARSE, DEPTHS_M, Record
@@ -210,7 +211,7 @@ def write(dataset: Dataset, out_dir: str | os.PathLike[str]) -> None:
     """Write the tables, each whole; samples last: where they stand, the dataset is whole."""
     for name in _table_names():
         table = getattr(dataset, name)
-        write_atomic(
+        write_whole(
             Path(out_dir) / f"{name}.parquet",
             lambda path, table=table: table.to_parquet(path, index=False),  # type: ignore[misc]
         )

@@ -18,9 +18,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from soilkit import chips, insitu
-from soilkit.chips.manifest import write_atomic
 from soilkit.contracts import FORMAT_VERSION, Chip, ChipRequest
 from soilkit.errors import ShardError, StoreError
+from soilkit.files import write_whole
 from soilkit.published import assembling, images, schema
 from soilkit.published import labels as labelling
 from soilkit.published.assembling import Dataset
@@ -170,7 +170,7 @@ class _Job:
         with contextlib.closing(self._chips(path, records)) as pairs:
             self.add(pairs)  # the chips are on disk before their table is
         table = assembling.records_table(records)
-        write_atomic(kept, lambda part: table.to_parquet(part, index=False))
+        write_whole(kept, lambda part: table.to_parquet(part, index=False))
         return table
 
     def _key(self, path: Path) -> str:

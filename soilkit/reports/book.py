@@ -10,8 +10,9 @@ import nbformat
 import pandas as pd
 import yaml
 
+from soilkit.files import write_text_whole
 from soilkit.reports.runner import run
-from soilkit.reports.stamp import as_csv, write_whole
+from soilkit.reports.stamp import as_csv
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +100,14 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
         sections=sections,
         tables=_comparisons(book, out_dir) + _headlines(scores),
     )
-    return write_whole(out_dir / "index.html", page)
+    return write_text_whole(out_dir / "index.html", page)
 
 
 def _join_yaml(book: Book, out_dir: Path, name: str) -> None:
     """One file of all sections' parts, which go once it stands."""
     files = _parts(book, out_dir, f"{name}.yaml")
     parts = {stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files.items()}
-    write_whole(out_dir / f"{name}.yaml", yaml.safe_dump(parts, sort_keys=False))
+    write_text_whole(out_dir / f"{name}.yaml", yaml.safe_dump(parts, sort_keys=False))
     for path in files.values():
         path.unlink()
 
@@ -115,7 +116,7 @@ def _join_scores(book: Book, out_dir: Path) -> pd.DataFrame:
     files = _parts(book, out_dir, "scores.csv")
     parts = [pd.read_csv(path).assign(notebook=stem) for stem, path in files.items()]
     scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    write_whole(out_dir / "scores.csv", as_csv(scores))
+    write_text_whole(out_dir / "scores.csv", as_csv(scores))
     for path in files.values():
         path.unlink()
     return scores

@@ -12,9 +12,10 @@ import pandas as pd
 import soilkit
 from soilkit import foreign
 from soilkit.errors import ContractError, ParameterError
+from soilkit.files import write_text_whole
 from soilkit.metrics.stations import MIN_SAMPLES
 from soilkit.reports import runner
-from soilkit.reports.stamp import as_csv, write_whole
+from soilkit.reports.stamp import as_csv
 
 LOG = logging.getLogger(__name__)
 EVALUATION = "31_evaluate_by_stratum.ipynb"
@@ -82,7 +83,7 @@ def evaluate_table(
     work.mkdir(parents=True, exist_ok=True)
     for part, name in ((table, "predictions"), (places, "stations")):
         _write(Path(paths[name]), part.to_parquet)
-    write_whole(Path(paths["notes"]), as_csv(notes))
+    write_text_whole(Path(paths["notes"]), as_csv(notes))
     return runner.run(page, told | paths, out_dir)
 
 

@@ -12,8 +12,8 @@ import papermill
 import yaml
 
 from soilkit.errors import ParameterError
+from soilkit.files import write_text_whole
 from soilkit.reports.offline import to_html
-from soilkit.reports.stamp import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
     html = to_html(nbformat.read(executed, as_version=4), _title(notebook))
     _collect(Path(str(parameters.get("out_dir", ""))), out_dir / notebook.stem)
     used = yaml.safe_dump(_portable(declared(notebook) | parameters))
-    write_whole(out_dir / notebook.stem / "parameters.yaml", used)
-    return write_whole(out_dir / f"{notebook.stem}.html", html)
+    write_text_whole(out_dir / notebook.stem / "parameters.yaml", used)
+    return write_text_whole(out_dir / f"{notebook.stem}.html", html)
 
 
 def _title(notebook: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from soilkit._version import __version__
+from soilkit.files import write_text_whole
 
 PACKAGES = ("numpy", "pandas", "xarray", "scikit-learn", "torch", "zarr", "ismn", "papermill")
 
@@ -48,22 +49,12 @@ def save_result(out_dir: str | Path, notebook: str, **results: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         if isinstance(result, dict):
-            write_whole(folder / f"{name}.yaml", yaml.safe_dump(result, sort_keys=False))
+            write_text_whole(folder / f"{name}.yaml", yaml.safe_dump(result, sort_keys=False))
         else:
-            write_whole(folder / f"{name}.csv", as_csv(result))
+            write_text_whole(folder / f"{name}.csv", as_csv(result))
     return folder
 
 
 def as_csv(table: Any) -> str:
     """A table as the text that reports keep: six digits, no index."""
     return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text through a temporary file and a rename: whole, or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        return part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

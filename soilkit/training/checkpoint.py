@@ -4,12 +4,13 @@ import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
 from soilkit.errors import CheckpointError, StoreError
+from soilkit.files import write_bytes_whole
 
 FORMAT_VERSION = 1
 
@@ -146,22 +147,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def write_atomic(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Save plain values and tensors through a temporary file and a rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_bytes_whole(path, partial(torch.save, content))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise StoreError(
             f"Cannot write the checkpoint {path}: the disk is full or refuses it ({error}). What "
             "stood there before is untouched; free some space, or choose another folder."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:

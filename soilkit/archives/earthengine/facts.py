@@ -1,10 +1,8 @@
 """The few facts that we rely on about each Earth Engine asset: pinned, and read anew."""
 
-import contextlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,6 +14,7 @@ from soilkit import sources
 from soilkit.archives.earthengine.layers import layer
 from soilkit.archives.earthengine.work import ServiceError
 from soilkit.errors import StoreError
+from soilkit.files import write_text_whole
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +55,7 @@ def load_facts(path: str | os.PathLike[str] | None = None) -> Facts:
 def save_facts(facts: Facts, path: str | os.PathLike[str]) -> None:
     """Write facts whole or not at all, for ``load_facts``."""
     content = {"about": ABOUT, "format_version": FORMAT_VERSION, "assets": facts}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-        os.replace(name, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(name)
+    write_text_whole(path, json.dumps(content, indent=1))
 
 
 def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from soilkit.archives.earthengine import layers
 from soilkit.archives.earthengine.work import Fault, Job, Policy, ServiceError, run
 from soilkit.errors import BoundError, StoreError, TimeZoneError
+from soilkit.files import write_whole
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
@@ -141,15 +142,7 @@ class Shelf:
         if path is None:
             return
         with self._named_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            os.close(handle)
-            try:
-                table.to_parquet(part)
-                os.replace(part, path)
-            except BaseException:
-                Path(part).unlink(missing_ok=True)
-                raise
+            write_whole(path, table.to_parquet)
 
     def open(self) -> None:
         """Make the folder and write to it once, before anything is asked that could not be kept."""

@@ -1,9 +1,7 @@
 """What an exported item, collection and catalogue say of themselves, as STAC 1.1 JSON."""
 
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from scipy.spatial import ConvexHull, QhullError
 from soilkit import grids, sources
 from soilkit.archives.stac.shelf import digest
 from soilkit.contracts import Grid
+from soilkit.files import write_text_whole
 from soilkit.sources import Source
 
 STAC_VERSION = "1.1.0"
@@ -187,9 +186,4 @@ def write_catalogue(folder: Path, *, catalogue_id: str) -> Path:
 
 def write_json(path: Path, words: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        temporary.write_text(json.dumps(words, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text_whole(path, json.dumps(words, indent=1))

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from soilkit.archives.stac.geometry import Box
+from soilkit.files import write_text_whole
 
 Item = dict[str, Any]
 
@@ -74,15 +73,8 @@ class KeptItems:
 
 
 def _write(path: Path | None, item: Item) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        temporary.write_text(json.dumps(item), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if path is not None:
+        write_text_whole(path, json.dumps(item))
 
 
 def boxes(items: Iterable[Item]) -> np.ndarray:

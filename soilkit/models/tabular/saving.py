@@ -11,6 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from soilkit.errors import CheckpointError, StoreError
+from soilkit.files import write_bytes_whole
 from soilkit.models.tabular.inputs import Scaling
 from soilkit.models.tabular.networks import DenseEnsemble, NetworkEnsemble, ProbEnsemble
 from soilkit.models.tabular.textures import TextureForest
@@ -57,7 +58,7 @@ def save_ensemble(model: NetworkEnsemble | TextureForest, path: str | os.PathLik
         def write(file: BinaryIO) -> None:
             torch.save(content, file)
 
-    _write_whole(Path(path), write)
+    _write(Path(path), write)
 
 
 def load_ensemble(
@@ -146,20 +147,11 @@ def _restored(value: Any) -> Any:
     return value
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_bytes_whole(path, write)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise StoreError(
             f"Cannot write the ensemble {path}: the disk is full or refuses it ({error}). "
             "What stood there before is untouched."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

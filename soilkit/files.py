@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> Path:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it.
+
+    Where ``write`` fails, what stood at ``path`` still stands and nothing else is left; a process
+    that is killed leaves ``.NAME.*.partial`` behind.
+
+    Parameters
+    ----------
+    path : file to write; its folder is made
+    write : is called with the temporary path
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write_whole(f"{folder}/a.txt", lambda path: path.write_text("whole")).read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text_whole(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text in UTF-8, whole or not at all."""
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> Path:
+    """Let ``write`` fill an open binary file, whole or not at all, and wait for the disk."""
+
+    def fill(part: Path) -> None:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return write_whole(path, fill)
