@@ -186,6 +186,22 @@ def test_percent_is_no_soil_moisture(tmp_path):
         ten_day.read_ten_day_table(written(table, tmp_path))
 
 
+def test_what_cannot_be_measured_counts_as_missing_and_is_counted(tmp_path):
+    """A fill value of -9999 is no moisture and a division by zero no backscatter: rows stay."""
+    table = ten_day_rows()
+    table.loc[table.index[:2], "sm_insitu"] = -9999.0
+    table.loc[table.index[3], "VV"] = np.inf
+    with pytest.warns(UserWarning) as told:
+        data = ten_day.read_ten_day_table(written(table, tmp_path))
+    assert [str(warning.message) for warning in told] == [
+        "Negative values count as missing: 2 of sm_insitu.",
+        "Infinite values count as missing: 1 of VV.",
+    ]
+    assert data.samples["soil_moisture_m3_m3"].head(2).isna().all()
+    assert np.isnan(data.features["sentinel1_VV"].iloc[3])
+    assert len(data.samples) == len(table)
+
+
 def test_a_table_of_other_things_is_refused_by_what_it_lacks(tmp_path):
     table = ten_day_rows()
     with pytest.raises(ContractError, match="lacks key, start"):

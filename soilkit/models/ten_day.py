@@ -4,6 +4,7 @@ One row is a station and a window of ten days: satellite means, a few static lay
 mean. It becomes the same three tables that a built dataset has, so one notebook serves both.
 """
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,8 +52,10 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
 
     ``station_id`` is ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples
     carry ``label_days``, the days with in-situ readings in the window; a window without readings,
-    or a table without the column ``sm_insitu``, has moisture NaN and keeps its row. The station's
-    elevation, which the table gives with the label only, is filled in for its other windows.
+    or a table without the column ``sm_insitu``, has moisture NaN and keeps its row. So does one
+    with negative moisture, and an infinite predictor is a missing one: a warning counts both. The
+    station's elevation, which the table gives with the label only, is filled in for its other
+    windows.
 
     Parameters
     ----------
@@ -93,6 +96,8 @@ def _samples(table: pd.DataFrame) -> pd.DataFrame:
             f"sm_insitu reaches {moisture.max():.1f}; soil moisture in m3 m-3 stays below "
             f"{MAX_SOIL_MOISTURE_M3_M3:g}. If it is percent, divide by 100."
         )
+    label = moisture.to_frame("sm_insitu")
+    moisture = _known(label, label < 0, "negative")["sm_insitu"]
     key, time = table["key"].astype(str), table["start"].astype("datetime64[us]")
     return pd.DataFrame(
         {
@@ -113,12 +118,23 @@ def _features(table: pd.DataFrame, sample_id: pd.Series) -> pd.DataFrame:
             f"No predictor of a ten-day table among {', '.join(table.columns)}; "
             f"wanted some of {', '.join(FEATURE_NAMES)}."
         )
-    predictors = table[list(have)].rename(columns=have).astype(float)
+    predictors = table[list(have)].astype(float)
+    predictors = _known(predictors, np.isinf(predictors), "infinite").rename(columns=have)
     if "dem_elevation" in predictors:
         known = predictors["dem_elevation"].groupby(table["key"].astype(str)).transform("first")
         predictors["dem_elevation"] = predictors["dem_elevation"].fillna(known)
     predictors.insert(0, "sample_id", sample_id)
     return predictors
+
+
+def _known(table: pd.DataFrame, gone: pd.DataFrame, word: str) -> pd.DataFrame:
+    """The table with values NaN where ``gone``, which a warning counts by column."""
+    counts = gone.sum()
+    counts = counts[counts > 0]
+    if len(counts):
+        told = ", ".join(f"{n} of {name}" for name, n in counts.items())
+        warnings.warn(f"{word.capitalize()} values count as missing: {told}.", stacklevel=4)
+    return table.mask(gone)
 
 
 def _stations(table: pd.DataFrame) -> pd.DataFrame:
