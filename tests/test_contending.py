@@ -75,8 +75,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(nested, "REACHES_KM", ("reach_km", (300.0,)))
 
 
-def small_trees():
-    return ExtraTreesRegressor(8, min_samples_leaf=5, random_state=0)
+def small_trees(n_trees=8, seed=0):
+    return ExtraTreesRegressor(min(n_trees, 8), min_samples_leaf=5, random_state=seed)
 
 
 @pytest.fixture(scope="module")
