@@ -196,7 +196,7 @@ def test_random_faults_lose_and_double_no_chip(study, stand_in, tmp_path, share)
 
 def test_forty_requests_in_flight_are_never_exceeded(study, stand_in, tmp_path):
     """At the service's limit, measured there: all forty places are used, and none beyond."""
-    stand_in.faults.set(latency_s=0.3, rate={"500": 0.1}, limit_in_flight=40)
+    stand_in.faults.set(latency_s=1.0, rate={"500": 0.1}, limit_in_flight=40)
     policy = Policy(concurrency=40, attempts=20, first_wait_s=0.01, longest_wait_s=0.05)
     build(study, tmp_path / "store", policy=policy)
     counters = stand_in.counters.snapshot()
