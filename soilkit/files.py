@@ -41,8 +41,8 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
 
 
 def write_text_whole(path: str | os.PathLike[str], text: str) -> Path:
-    """Write a text in UTF-8, whole or not at all."""
-    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    """Write a text in UTF-8, whole or not at all; lines end alike on every system."""
+    return write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> Path:

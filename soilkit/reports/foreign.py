@@ -1,8 +1,7 @@
 """Anybody's predictions table as the evaluation report of notebook 31."""
 
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 import soilkit
 from soilkit import foreign
 from soilkit.errors import ContractError, ParameterError
-from soilkit.files import write_text_whole
+from soilkit.files import write_text_whole, write_whole
 from soilkit.metrics.stations import MIN_SAMPLES
 from soilkit.reports import runner
 from soilkit.reports.stamp import as_csv
@@ -82,7 +81,7 @@ def evaluate_table(
     _refuse_too_few(table, told)
     work.mkdir(parents=True, exist_ok=True)
     for part, name in ((table, "predictions"), (places, "stations")):
-        _write(Path(paths[name]), part.to_parquet)
+        write_whole(paths[name], part.to_parquet)
     write_text_whole(Path(paths["notes"]), as_csv(notes))
     return runner.run(page, told | paths, out_dir)
 
@@ -124,15 +123,6 @@ def _refuse_too_few(table, told):
             f"{table['sensor_id'].nunique()} has {0 if n.empty else n.max()}. Give a longer table, "
             "or lower min_samples."
         )
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def failure(error: Any) -> tuple[str, str]:
