@@ -99,7 +99,6 @@ def lines_table(lines: Iterable[Line]) -> pd.DataFrame:
 
 def save(tables: dict[str, pd.DataFrame], out: Path) -> None:
     """Write the tables as csv, six digits, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         write_text_whole(out / f"{name}.csv", text)

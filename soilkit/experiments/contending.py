@@ -69,7 +69,6 @@ class Contest:
 
     def run(self) -> int:
         """Run what is due; returns how many were run."""
-        self.work.mkdir(parents=True, exist_ok=True)
         due = self.due()
         for number, (name, rows, seed) in enumerate(due, start=1):
             log.info("%d of %d: %s, %s rows, fold seed %d", number, len(due), name, rows, seed)
@@ -177,7 +176,6 @@ def write_tables(contest: Contest, out: Path) -> None:
         trains = PROCEDURES[key[0]].trains_on
         scored.append({**first, "trains_on": trains} | score(problem, key[0], found=found))
         pairs += contrast(problem, results, key=key)
-    out.mkdir(parents=True, exist_ok=True)
     for name, lines, keys in (
         ("study", scored, [*KEYS, "trains_on"]),
         ("contrasts", pairs, [*KEYS, "metric"]),

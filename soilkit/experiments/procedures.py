@@ -89,9 +89,8 @@ def problem_of(data: ten_day.TabularDataset, *, archive_stations=None) -> Proble
     if archive_stations is not None:
         told = station_strata(stations, archive_stations).set_index("station_id")
         strata = told.loc[samples["station_id"].astype(str)].reset_index(drop=True)
-    X = wide.features.drop(columns="sample_id")
     raw = features[given].add_prefix(RAW).reset_index(drop=True)
-    X = pd.concat([X, raw], axis=1)
+    X = wide.features.drop(columns="sample_id").join(raw)
     return Problem(samples, stations, X, wide.columns, at, strata, given)
 
 
@@ -115,17 +114,11 @@ def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd
     keys = ten_day.station_keys(archive_stations)
     amounts = archive_stations[["clay_percent", "sand_percent"]].groupby(keys).mean()
     amounts = amounts.reindex(filled["station_id"].astype(str))
-    classes = filled[["texture", "koeppen", "land_cover"]].astype(str).replace("", UNKNOWN)
-    return pd.DataFrame(
-        {
-            "station_id": filled["station_id"].astype(str).to_numpy(),
-            "texture": classes["texture"].to_numpy(),
-            "clay": amounts["clay_percent"].to_numpy(),
-            "sand": amounts["sand_percent"].to_numpy(),
-            "koeppen": classes["koeppen"].to_numpy(),
-            "land_cover": classes["land_cover"].to_numpy(),
-        }
-    )
+    names = ["station_id", "texture", "koeppen", "land_cover"]
+    strata = filled[names].astype(str).replace("", UNKNOWN).reset_index(drop=True)
+    strata.insert(2, "clay", amounts["clay_percent"].to_numpy())
+    strata.insert(3, "sand", amounts["sand_percent"].to_numpy())
+    return strata
 
 
 @dataclass(frozen=True)
@@ -180,7 +173,14 @@ def booster() -> HistGradientBoostingRegressor:
 
 
 def two_parts(columns: pd.DataFrame, kind: str, *, network: bool = False, seed=0) -> nested.Chosen:
-    """The two parts whose penalty, and reach with ``network``, inner folds choose."""
+    """The two parts whose penalty, and reach with ``network``, inner folds choose; unfitted.
+
+    Parameters
+    ----------
+    columns : ``columns`` of ``antecedents.Widened``
+    kind : "nowcast" or "retrospective"
+    network : whether probes elsewhere are asked too
+    """
     stages = (nested.PENALTIES, nested.REACHES_KM) if network else (nested.PENALTIES,)
     return nested.Chosen(two_part(columns, kind), stages, seed=seed)
 
@@ -192,6 +192,7 @@ def blend(columns: pd.DataFrame, *, network: bool = False, n_trees: int = 100, s
     ----------
     columns : ``columns`` of ``antecedents.Widened``
     network : whether the ridge's part adds what probes elsewhere say at the same time
+    n_trees : int; seed : int, of the trees and the inner folds
     """
     moving = TreeDynamics(two_part(columns, RETROSPECTIVE), extra_trees(n_trees, seed=seed))
     ridge = two_parts(columns, RETROSPECTIVE, network=network, seed=seed)
@@ -236,8 +237,7 @@ def predict_unseen(problem: Problem, procedure: Procedure, *, rows: str, seed: i
 
     Parameters
     ----------
-    problem : Problem
-    procedure : Procedure
+    problem, procedure : Problem and Procedure
     rows : "complete" or "all"
     seed : int, of the folds of 2-degree blocks
 
@@ -255,8 +255,8 @@ def predict_unseen(problem: Problem, procedure: Procedure, *, rows: str, seed: i
         raise ContractError("This procedure balances strata: name the in-situ archive (--ismn).")
     scored = np.flatnonzero(problem.scored(rows))
     blocks, labelled = problem.at["block"].to_numpy(), np.isfinite(problem.moisture)
-    leaky = procedure.kind == LEAKY
-    folds = cross_folds(scored, groups=None if leaky else blocks[scored], seed=seed)
+    groups = None if procedure.kind == LEAKY else blocks[scored]
+    folds = cross_folds(scored, groups=groups, seed=seed)
     parts = []
     for fold in np.unique(folds):
         test, train = scored[folds == fold], scored[folds != fold]

@@ -6,7 +6,7 @@ from typing import Any
 
 from soilkit.errors import StoreError
 from soilkit.experiments.trials import FORMAT_VERSION
-from soilkit.files import write_whole
+from soilkit.files import write_text_whole
 
 
 def row_path(work: Path, key: str) -> Path:
@@ -36,7 +36,4 @@ def read_row(work: Path, key: str) -> dict[str, Any] | None:
 
 def write_row(work: Path, row: dict[str, Any]) -> None:
     """Keep a row."""
-    path = row_path(work, row["key"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(row, allow_nan=False)
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text_whole(row_path(work, row["key"]), json.dumps(row, allow_nan=False))

@@ -101,7 +101,6 @@ def _evaluate(session: "Session", model, *, parts: tuple[str, ...], work: Path) 
         ]
         everything = pd.concat(tables, ignore_index=True)
         path = prediction_path(work, session.key, part=part)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, everything.to_parquet)
         found += [_evaluation(table) for table in tables]
     return found
