@@ -7,7 +7,7 @@ import pytest
 from soilkit import archives, contracts
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.models import daily_table
-from soilkit.world import composites
+from soilkit.world.sensors import composites
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from soilkit import sources
 from soilkit.archives import open_archive
 from soilkit.archives.earthengine import Policy, doctor, facts
+from soilkit.archives.earthengine.faults import ServiceError
 from soilkit.archives.earthengine.images import ChipJob
-from soilkit.archives.earthengine.work import ServiceError
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
 from soilkit.errors import DatasetError
 from tests.helpers_earthengine import (

@@ -12,7 +12,8 @@ import pytest
 from soilkit.archives import open_archive
 from soilkit.archives.earthengine import work
 from soilkit.archives.earthengine.cluster import run_on_dask
-from soilkit.archives.earthengine.work import Fault, Policy, ServiceError, fault_of_status
+from soilkit.archives.earthengine.faults import Fault, ServiceError, fault_of_status
+from soilkit.archives.earthengine.work import Policy
 from soilkit.errors import DependencyError
 from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
 

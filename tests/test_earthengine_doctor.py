@@ -8,7 +8,7 @@ import pytest
 
 from soilkit import sources
 from soilkit.archives.earthengine import doctor, facts
-from soilkit.archives.earthengine.work import ServiceError, fault_of_status
+from soilkit.archives.earthengine.faults import ServiceError, fault_of_status
 from soilkit.errors import BoundError, DatasetError, StoreError, UnknownNameError
 
 S1 = "COPERNICUS/S1_GRD"

@@ -11,10 +11,10 @@ import pytest
 from soilkit import contracts, grids, sources
 from soilkit.archives import open_archive
 from soilkit.archives.earthengine import EarthEngineArchive, Policy, expressions, layers, tables
+from soilkit.archives.earthengine.faults import ServiceError
 from soilkit.archives.earthengine.pieces import Shelf
-from soilkit.archives.earthengine.work import ServiceError
 from soilkit.errors import BoundError, ContractError, StoreError, TimeZoneError, UnknownNameError
-from soilkit.world import calendars
+from soilkit.world import schedule
 from tests.helpers_earthengine import BETWEEN_SLICES, JUNE, PLACE, stations_table
 from tests.stand_in_ee import sentinel1
 from tests.stand_in_ee.oracle import expected, expected_at, expected_mosaic
@@ -207,7 +207,7 @@ def cloudy(kind, index, grid):
 def test_composites_are_dated_as_everywhere_in_soilkit(archive, source, period):
     """Age runs from a scene's end: the last moment of its data, for the year's last scene, too."""
     table = archive.scenes(stations_table(PLACE), source, *period)
-    wanted = calendars.CALENDARS[source](*period)
+    wanted = schedule.CALENDARS[source](*period)
     length = (wanted.end - wanted.start)[0]
     if source == "smap":  # the asset's own three-day rhythm, counted from its first scene
         assert set(table.end - table.start) == {pd.Timedelta(length)}

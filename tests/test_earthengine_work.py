@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from soilkit.archives.earthengine import work
+from soilkit.archives.earthengine.faults import Fault, ServiceError, fault_of_status
 from soilkit.archives.earthengine.gate import GATE, Gate, Stopped
-from soilkit.archives.earthengine.work import Fault, Policy, ServiceError, fault_of_status
+from soilkit.archives.earthengine.work import Policy
 from soilkit.errors import ContractError
 
 QUICK = Policy(concurrency=8, attempts=8, first_wait_s=0.001, longest_wait_s=0.004, closing_s=2)

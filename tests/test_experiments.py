@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import chips, experiments
+from soilkit import chips, experiments, training
 from soilkit.errors import ContractError, StoreError, UnknownNameError
-from soilkit.experiments import Experiment, Profile, Recipe, Study, Trial, Variant, rows, running
+from soilkit.experiments import Experiment, Profile, Recipe, Study, Trial, Variant, rows
 from soilkit.experiments.__main__ import main
 from soilkit.experiments.scheduling import Progress, run_all
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
@@ -90,7 +90,7 @@ def test_a_killed_study_ends_with_the_rows_of_an_undisturbed_one(folder, tmp_pat
     """Killed within the second trial: the first is not run again, the second goes on."""
     pair = experiment(two=SCALARS, one=SCALARS | {"coarse": ("smap",)})
     whole = study(folder, tmp_path / "whole", pair).run()
-    calls, train = [], running.training.fit
+    calls, train = [], training.fit
 
     def killed(model, loaders, loss, **options):
         calls.append(model)
@@ -105,7 +105,7 @@ def test_a_killed_study_ends_with_the_rows_of_an_undisturbed_one(folder, tmp_pat
             return train(model, loaders, dying, **options)
         return train(model, loaders, loss, **options)
 
-    monkeypatch.setattr(running.training, "fit", killed)
+    monkeypatch.setattr(training, "fit", killed)
     with pytest.raises(Killed):
         study(folder, tmp_path / "parted", pair).run()
     half = study(folder, tmp_path / "parted", pair)

@@ -7,13 +7,7 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts, metrics
-from soilkit.errors import (
-    ArchiveReadError,
-    ContractError,
-    ParameterError,
-    TimeZoneError,
-    UnitError,
-)
+from soilkit.errors import ArchiveReadError, ContractError, ParameterError, TimeZoneError, UnitError
 from soilkit.foreign import read_predictions
 
 

@@ -7,12 +7,12 @@ from torch import nn
 from soilkit.datasets import Inputs
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.models import count_flops, count_parameters, size_table
-from soilkit.models.fusion import enlarge
+from soilkit.models.fusion import FusionConfig, enlarge
 from soilkit.models.mobilenet import MOBILENET_V2, MobileNetTable
 from soilkit.models.presets import ENCODERS, PRESETS, build_encoder
 from soilkit.models.resnet import RESNET_18, RESNET_50, ResNetTable
 from soilkit.models.xception import pool_average
-from soilkit.models.xception_fusion import FusionConfig, XceptionFusion
+from soilkit.models.xception_fusion import XceptionFusion
 from soilkit.training import Checkpoint, Provenance
 
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pytest
 
 from soilkit import metrics, strata
 from soilkit.errors import UnknownNameError
-from soilkit.world.ismn_writer import CCI_CLASS
+from soilkit.world.stations import CCI_CLASS
 
 FULL = "Sentinel-1 + DEM + Sentinel-2 + SoilGrids + SMAP + GLDAS"
 

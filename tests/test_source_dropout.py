@@ -7,8 +7,9 @@ import torch
 from soilkit import losses, training
 from soilkit.datasets import Inputs
 from soilkit.errors import ContractError
+from soilkit.models.fusion import FusionConfig
 from soilkit.models.presence import Presence
-from soilkit.models.xception_fusion import FusionConfig, XceptionFusion
+from soilkit.models.xception_fusion import XceptionFusion
 
 torch.set_num_threads(1)
 INPUTS = Inputs()

@@ -13,17 +13,8 @@ from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.units import linear_from_db
 from soilkit.world import World, fields, schedule, sensors
-from soilkit.world.sensors import (
-    coarse,
-    constants,
-    lattice,
-    optics,
-    passive,
-    products,
-    radar,
-    soilmaps,
-)
-from soilkit.world.sensors.view import view
+from soilkit.world.sensors import coarse, composites, instruments, lattice, optics, radar
+from soilkit.world.sensors.radar import view
 
 SUMMER = np.datetime64("2019-07-08T06:00:00", "us")
 PLACE = (38.0, -98.0)
@@ -73,7 +64,7 @@ def vv_slope(surface):
 
 
 def test_the_constants_are_the_ones_that_were_frozen():
-    assert constants.HASH[:12] == CONSTANTS
+    assert instruments.HASH[:12] == CONSTANTS
 
 
 # ---- radar -----------------------------------------------------------------------------------
@@ -226,16 +217,16 @@ def test_rainy_days_are_cloudier(chip):
 
 @given(st.floats(0.03, 0.6), st.floats(0, 5), st.floats(275, 310))
 def test_a_retrieval_without_errors_returns_the_moisture(moisture, water, kelvin):
-    tb = passive.brightness_temperature(
+    tb = coarse.brightness_temperature(
         np.array([moisture]), temperature_k=kelvin, water_kg_m2=water
     )
-    found = passive.retrieve(tb, temperature_k=kelvin, water_kg_m2=water)
+    found = coarse.retrieve(tb, temperature_k=kelvin, water_kg_m2=water)
     assert found == pytest.approx(moisture, abs=0.002)
 
 
 def test_vegetation_hides_the_soil_from_the_radiometer():
     def fall(water):
-        dry, wet = passive.brightness_temperature(
+        dry, wet = coarse.brightness_temperature(
             np.array([0.1, 0.4]), temperature_k=295.0, water_kg_m2=water
         )
         return dry - wet
@@ -249,7 +240,7 @@ def test_palmers_layer_holds_between_nothing_and_an_inch(rain, pet):
     rain = np.array([rain])
     water = coarse.palmer_surface_mm(rain, np.full(rain.shape, pet))
     assert water.min() >= 0
-    assert water.max() <= constants.PALMER_SURFACE_MM
+    assert water.max() <= instruments.PALMER_SURFACE_MM
 
 
 def test_the_coarse_models_share_the_errors_of_their_rain(world):
@@ -317,7 +308,7 @@ def test_smap_l3_dries_twice_as_fast_as_the_probes_layer(world):
     rng = np.random.default_rng(2)
     rows, cols = grids.ease2_cell(rng.uniform(-103, -93, 24), rng.uniform(33, 43, 24))
     state = world.cells(rows, cols)
-    seen = products.product(world, "smap_l3", rows=rows, cols=cols).values
+    seen = coarse.product(world, "smap_l3", rows=rows, cols=cols).values
     rain = state.precipitation_mm
     n = rain.shape[1] - 7
     dry_after = np.stack([rain[:, k : k + n] for k in range(1, 7)]).max(axis=0) < 0.5
@@ -342,7 +333,7 @@ def test_soilgrids_explains_55_to_75_percent_of_true_texture():
         grid = grids.chip_grid(lat, lon, size_px=1, pixel_size_m=160)
         at = fields.ground(0, *grids.project(grid, grids.EASE2_CRS))
         true.append([at.sand_percent.item(), at.clay_percent.item()])
-        mapped.append(soilmaps.soilgrids(0, grid)[[0, 2], 0, 0] / 10)
+        mapped.append(composites.soilgrids(0, grid)[[0, 2], 0, 0] / 10)
     error = np.square(np.subtract(mapped, true)).mean(axis=0)
 
     r2 = 1 - error / np.var(true, axis=0)
@@ -351,15 +342,15 @@ def test_soilgrids_explains_55_to_75_percent_of_true_texture():
 
 
 def test_soilgrids_fractions_add_up_to_a_kilogram(chip):
-    sand, silt, clay, density = soilmaps.soilgrids(0, chip)
+    sand, silt, clay, density = composites.soilgrids(0, chip)
     np.testing.assert_allclose(sand + silt + clay, 1000, atol=0.01)
     assert 80 < density.mean() < 200  # cg cm-3
 
 
 def test_elevation_is_the_worlds_own_within_the_models_error(world, chip):
     error = world.render("dem", SUMMER, chip)[0] - world.surface(SUMMER, chip).elevation_m
-    assert error.std() < 2 * constants.DEM_ERROR_M
-    assert abs(error.mean()) < constants.DEM_ERROR_M
+    assert error.std() < 2 * instruments.DEM_ERROR_M
+    assert abs(error.mean()) < instruments.DEM_ERROR_M
 
 
 def test_modis_leaf_area_is_stored_times_ten_and_follows_the_ground(world):

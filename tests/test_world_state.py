@@ -12,8 +12,8 @@ import pytest
 
 from soilkit import contracts, grids
 from soilkit.errors import ContractError, StoreError, UnknownNameError
-from soilkit.world import World, cells, constants, fields, moisture, noise
-from soilkit.world.weather import koeppen
+from soilkit.world import World, bucket, fields, noise, parameters
+from soilkit.world.climate import koeppen
 
 FROZEN_HASH = "59415ff2e6212c7a7812bbe7e4511861bf09e0198fc558f6e60ca7eec44d0889"
 CHIP = grids.chip_grid(38.2, -98.4, size_px=256, pixel_size_m=10)
@@ -34,8 +34,8 @@ def days():
 def domain(world, days):
     """Daily truth at 70 points all over the domain, (day, point)."""
     rng = np.random.default_rng(1)
-    longitude = rng.uniform(constants.WEST + 0.5, constants.EAST - 0.5, 70)
-    latitude = rng.uniform(constants.SOUTH + 0.5, constants.NORTH - 0.5, 70)
+    longitude = rng.uniform(parameters.WEST + 0.5, parameters.EAST - 0.5, 70)
+    latitude = rng.uniform(parameters.SOUTH + 0.5, parameters.NORTH - 0.5, 70)
     return world.truth_at(days, longitude=longitude, latitude=latitude)
 
 
@@ -75,7 +75,7 @@ def test_moisture_varies_more_over_wider_extents(world, days):
 def test_spatial_spread_peaks_at_middling_moisture(world, days):
     """The peak lies at a mean of 0.17-0.19 (Famiglietti 2008): dry and wet fields are more even."""
     mean = np.arange(0.02, 0.45, 0.005)
-    assert 0.17 <= mean[moisture.spread(mean).argmax()] <= 0.19
+    assert 0.17 <= mean[bucket.spread(mean).argmax()] <= 0.19
     spread, mean = spatial_spread(world, days, 800)
     middling = spread[(mean > 0.12) & (mean < 0.24)].mean()
     assert middling > spread[mean < 0.09].mean()
@@ -119,7 +119,7 @@ def test_memory_and_spread_in_time_are_those_of_real_stations(domain):
     ten = domain[:730].reshape(73, 10, -1).mean(axis=1)
     away = ten - ten.mean(axis=0)
     lag = ((away[1:] * away[:-1]).mean(axis=0) / (away**2).mean(axis=0)).mean()
-    between = np.hypot(ten.mean(axis=0).std(), constants.PROBE_OFFSET_SD)
+    between = np.hypot(ten.mean(axis=0).std(), parameters.PROBE_OFFSET_SD)
     assert 0.64 < lag < 0.82
     assert 0.045 < ten.std(axis=0).mean() < 0.069
     assert 0.064 < between < 0.096
@@ -132,11 +132,11 @@ def test_a_point_follows_the_mean_of_its_36_km_pixel(world, days):
     for longitude, latitude in PLACES[:4]:
         points = around(longitude, latitude, extent_m=36_000, n=35, seed=4)
         wet = world.truth_at(days, **points)
-        wet = wet + constants.PROBE_NOISE_SD * rng.standard_normal(wet.shape)
+        wet = wet + parameters.PROBE_NOISE_SD * rng.standard_normal(wet.shape)
         mean = wet.mean(axis=1)
         apart = (wet - mean[:, None]).std(axis=0).mean()
         r = np.mean([np.corrcoef(one, mean)[0, 1] for one in wet.T])
-        level = np.hypot(wet.mean(axis=0).std(ddof=1), constants.PROBE_OFFSET_SD)
+        level = np.hypot(wet.mean(axis=0).std(ddof=1), parameters.PROBE_OFFSET_SD)
         scores.append((apart, r, level))
     apart, r, level = np.mean(scores, axis=0)
     assert 0.018 < apart < 0.031
@@ -181,7 +181,7 @@ def test_two_pixel_sizes_agree_after_averaging(world):
 
 
 def cell_grid(row, col, n):
-    size = cells.CELL_M
+    size = bucket.CELL_M
     left, top = grids.EASE2_LEFT_M + col * size, grids.EASE2_TOP_M - row * size
     return contracts.Grid(grids.EASE2_CRS, left, top, size / n, n, n)
 
@@ -203,8 +203,8 @@ def test_the_coarse_state_is_the_mean_of_the_fine_one(world):
 def test_a_mean_pattern_of_the_whole_domain_vanishes():
     """Fine patterns have no mean and unit spread, so that the coarse state may stand for them."""
     rng = np.random.default_rng(5)
-    u = constants.CENTRE_U_M + constants.HALF_U_M * rng.uniform(-1, 1, 6000)
-    v = constants.CENTRE_V_M + constants.HALF_V_M * rng.uniform(-1, 1, 6000)
+    u = parameters.CENTRE_U_M + parameters.HALF_U_M * rng.uniform(-1, 1, 6000)
+    v = parameters.CENTRE_V_M + parameters.HALF_V_M * rng.uniform(-1, 1, 6000)
     ground = fields.ground(0, u, v)
     pattern = fields.pattern(0, (u, v), ground=ground)
     assert abs(pattern.deviation.mean()) < 0.08
@@ -406,4 +406,4 @@ def test_some_probes_are_stuck_or_broken_and_flagged():
 
 def test_constants_are_the_ones_that_were_frozen():
     """Another hash is another world: results of the old one do not carry over."""
-    assert constants.HASH == FROZEN_HASH
+    assert parameters.HASH == FROZEN_HASH

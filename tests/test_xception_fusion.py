@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.models.fusion import FusionConfig
+from soilkit.models.presets import PRESETS
 from soilkit.models.xception import (
     XCEPTION_41,
     XCEPTION_65,
@@ -14,7 +16,7 @@ from soilkit.models.xception import (
     center_weights,
     pool_center,
 )
-from soilkit.models.xception_fusion import PRESETS, FusionConfig, XceptionFusion
+from soilkit.models.xception_fusion import XceptionFusion
 from soilkit.training import Checkpoint, Provenance
 
 torch.set_num_threads(1)

@@ -11,9 +11,8 @@ from soilkit.archives import synthetic_scenes
 from soilkit.archives.places import places as station_places
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.world import schedule, sensors
-from soilkit.world.sensors import products
-from soilkit.world.world import World
+from soilkit.world import World, schedule, sensors
+from soilkit.world.sensors import coarse, instruments
 
 MISSIONS = {"sentinel1": schedule.SENTINEL1, "sentinel2": schedule.SENTINEL2}
 
@@ -82,7 +81,7 @@ class SyntheticArchive:
                 footprint_m=self.footprint_m,
                 revisit_days=self.revisit_days,
             )
-        elif source in products.BANDS:
+        elif source in coarse.BANDS:
             table = synthetic_scenes.periodic(
                 source, places=places, period=self._inside(start, end)
             )
@@ -165,16 +164,16 @@ class SyntheticArchive:
         UnknownNameError
             For a source without a series.
         """
-        if source not in products.BANDS:
+        if source not in coarse.BANDS:
             raise UnknownNameError(
                 f"The synthetic archive has no series of {source!r}; it has "
-                f"{', '.join(products.BANDS)}. Ask chips for images."
+                f"{', '.join(coarse.BANDS)}. Ask chips for images."
             )
         places = station_places(stations)
-        rows, cols = products.cells(source, places.longitude, latitude=places.latitude)
-        found = products.product(self.world, source, rows=rows, cols=cols)
+        rows, cols = coarse.cells(source, places.longitude, latitude=places.latitude)
+        found = coarse.product(self.world, source, rows=rows, cols=cols)
         return synthetic_scenes.long_series(
-            products.BANDS[source], found, places=places, period=self._inside(start, end)
+            coarse.BANDS[source], found, places=places, period=self._inside(start, end)
         )
 
     def _inside(self, start: Any, end: Any) -> tuple[np.datetime64, np.datetime64]:
@@ -186,7 +185,7 @@ class SyntheticArchive:
 def _version(world: World) -> str:
     """The world's own version, the hash of the sensors' constants and the period."""
     first, last = (str(t.astype("datetime64[D]")) for t in (world.start, world.end))
-    return f"{world.version}-{sensors.constants.HASH[:12]}-{first}-{last}"
+    return f"{world.version}-{instruments.HASH[:12]}-{first}-{last}"
 
 
 def _known(source: str) -> None:

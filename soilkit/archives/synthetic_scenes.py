@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from soilkit import grids
-from soilkit.world import calendars, schedule, sensors
-from soilkit.world.sensors import constants, optics, products
+from soilkit.world import schedule, sensors
+from soilkit.world.sensors import coarse, instruments, optics
 
 MISSIONS = {"sentinel1": schedule.SENTINEL1, "sentinel2": schedule.SENTINEL2}
 SKY_PX = 24  # points a side at which a footprint's clouds are counted
@@ -59,7 +59,7 @@ def _thinned(tracks, place, *, revisit_days: int | None, footprint_m: float):
         distance = track.distance_m(place.longitude, place.latitude)
         covered = float(schedule.covered_fraction(track, distance, side_m=footprint_m))
         angle = float(schedule.incidence_deg(distance))
-        return -covered, abs(angle - constants.NOMINAL_INCIDENCE_DEG)
+        return -covered, abs(angle - instruments.NOMINAL_INCIDENCE_DEG)
 
     return (min(tracks, key=off),)
 
@@ -124,7 +124,7 @@ def tile(longitude: float, *, latitude: float) -> str:
 
 def periodic(source: str, *, places: pd.DataFrame, period: Period) -> pd.DataFrame:
     """Scenes of a product with a calendar: every period at every station."""
-    times = calendars.CALENDARS[source](*period)
+    times = schedule.CALENDARS[source](*period)
     n, m = len(places), len(times.end)
     table = pd.DataFrame(
         {
@@ -158,7 +158,7 @@ def static(source: str, *, places: pd.DataFrame) -> pd.DataFrame:
 
 
 def long_series(
-    band: str, found: products.Product, *, places: pd.DataFrame, period: Period
+    band: str, found: coarse.Product, *, places: pd.DataFrame, period: Period
 ) -> pd.DataFrame:
     """Rows (station, scene) with a value, from a product whose cells follow the places."""
     times = found.periods

@@ -10,13 +10,7 @@ from torch.utils.data import Dataset
 
 from soilkit import sources
 from soilkit.chips import ChipStore
-from soilkit.datasets.inputs import (
-    Inputs,
-    coarse_band,
-    coarse_statistics,
-    coarse_values,
-    source_of,
-)
+from soilkit.datasets.inputs import Inputs, coarse_band, coarse_statistics, coarse_values, source_of
 from soilkit.datasets.layers import ABSENT, Images, chip_rows
 from soilkit.errors import ContractError
 

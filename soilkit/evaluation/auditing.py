@@ -11,11 +11,12 @@ from soilkit import grids, splits
 from soilkit.errors import ContractError
 from soilkit.evaluation.records import NOT_AUDITABLE, Background, NotAudited
 from soilkit.evaluation.sifting import TRAINING, TRAINS
+from soilkit.splits import report as report_module
 from soilkit.splits.checks import LADDER, TIMES
 from soilkit.splits.copies import copied_series
 
 ONE_SERIES = "(one series)"
-LEAKY = (splits.report.RANDOM_ROWS, "leaky")
+LEAKY = (report_module.RANDOM_ROWS, "leaky")
 # The weakest first; whatever is not listed here is leaky, and weaker than all.
 RANKS = (NOT_AUDITABLE, TIMES, *LADDER)
 PIXELS = {"SMAP, 9 km EASE-Grid 2.0": 9, "SMAP10KM, 0.1 degrees": 0.1, "GLDAS, 0.25 degrees": 0.25}

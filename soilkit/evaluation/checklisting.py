@@ -13,14 +13,7 @@ import pandas as pd
 from soilkit.evaluation import facts, scored_items
 from soilkit.evaluation.auditing import is_leaky
 from soilkit.evaluation.records import NOT_AUDITABLE, Evaluation, is_missing
-from soilkit.evaluation.scored_items import (
-    DONE,
-    NOT_APPLICABLE,
-    NOT_DONE,
-    PARTLY,
-    Item,
-    told_of,
-)
+from soilkit.evaluation.scored_items import DONE, NOT_APPLICABLE, NOT_DONE, PARTLY, Item, told_of
 
 SURFACE_M = 0.055
 FEW_SITES = 30  # "a small set" of locations in the definition of stage 1

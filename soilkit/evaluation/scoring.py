@@ -16,7 +16,8 @@ from soilkit.evaluation.turns import turns
 from soilkit.metrics import bootstrap, multiplicity
 from soilkit.metrics.aggregate import mean_of_means
 from soilkit.metrics.anomalies import ORACLE
-from soilkit.metrics.comparison import COMPARISON, METRICS
+from soilkit.metrics.comparison import COMPARISON
+from soilkit.metrics.points import METRICS
 
 CLIMATOLOGY = "training climatology"
 ALPHA = 0.05

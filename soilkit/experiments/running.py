@@ -15,6 +15,7 @@ from soilkit.errors import ContractError
 from soilkit.experiments.recipes import Data
 from soilkit.experiments.trials import FORMAT_VERSION, Trial
 from soilkit.files import write_whole
+from soilkit.metrics import stations
 from soilkit.models import counting
 from soilkit.models.xception_fusion import XceptionFusion
 
@@ -246,7 +247,7 @@ def _device() -> str:
 def _evaluation(table: pd.DataFrame) -> dict:
     """Scores of every sensor with enough samples, column by column."""
     scores = metrics.point_scores(table)
-    scores = scores[scores["n"] >= metrics.stations.MIN_SAMPLES].sort_values("sensor_id")
+    scores = scores[scores["n"] >= stations.MIN_SAMPLES].sort_values("sensor_id")
     columns = {name: [_plain(v) for v in scores[name]] for name in SENSOR_COLUMNS}
     sensors = {"sensor_id": scores["sensor_id"].astype(str).tolist(), **columns}
     return {

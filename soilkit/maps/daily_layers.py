@@ -9,8 +9,8 @@ from soilkit.contracts import Archive, Grid
 from soilkit.errors import UnknownNameError
 from soilkit.maps.table_map import Layer
 from soilkit.models import daily_table
-from soilkit.world import composites
-from soilkit.world.sensors import products
+from soilkit.world.sensors import coarse as products
+from soilkit.world.sensors import composites
 
 NDVI_PIXEL_M = 250.0  # the finer product, as the paper takes for maps
 SOIL_M, ELEVATION_M, COVER_M = 1000.0, 90.0, 100.0

@@ -29,13 +29,7 @@ from soilkit.metrics.stations import station_scores
 from soilkit.metrics.tables import to_scores_table
 from soilkit.metrics.traits import TraitSpace, trait_space
 from soilkit.metrics.triple import shared_sources, triple_collocation, triplets_of
-from soilkit.metrics.wins import (
-    class_points,
-    normalized_wins,
-    site_scores,
-    top_shares,
-    win_counts,
-)
+from soilkit.metrics.wins import class_points, normalized_wins, site_scores, top_shares, win_counts
 from soilkit.metrics.worst import worst_stations
 
 __all__ = [

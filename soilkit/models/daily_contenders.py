@@ -12,7 +12,8 @@ from soilkit import metrics, splits
 from soilkit.errors import ContractError, LeakageError
 from soilkit.models import ten_day
 from soilkit.models.daily_weather import DailyWeather
-from soilkit.models.tabular import cross_folds, forest
+from soilkit.models.tabular.baselines import forest
+from soilkit.models.tabular.folds import cross_folds
 from soilkit.models.two_part import TwoPart, places
 from soilkit.models.weather_features import CAPACITIES_MM
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3

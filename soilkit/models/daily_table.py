@@ -13,7 +13,7 @@ import pandas as pd
 from soilkit import grids, strata
 from soilkit.contracts import PREDICTIONS, Archive, check
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.world import composites
+from soilkit.world.sensors import composites
 
 log = logging.getLogger(__name__)
 # In the paper's order (section 2); units in the names.

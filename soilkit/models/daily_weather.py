@@ -15,7 +15,7 @@ from soilkit import grids, units
 from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
 from soilkit.errors import ContractError, UnitError
 from soilkit.models import daily_table, weather_features
-from soilkit.world import composites
+from soilkit.world.sensors import composites
 
 READINGS, PLACES = "scan_daily_2in.parquet", "scan_stations.csv"
 NAME, NETWORK = "scan_snotel_daily", "SCAN/SNOTEL"

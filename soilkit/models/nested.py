@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from soilkit.metrics.conformal import row_threshold
-from soilkit.models.tabular import cross_folds
+from soilkit.models.tabular.folds import cross_folds
 from soilkit.models.two_part import block_weights, check_place
 
 PENALTIES = ("penalty", (100.0, 300.0, 1000.0))

@@ -6,12 +6,7 @@ title: it says "synthetic", or names the data that the numbers come from.
 
 from soilkit.plots.calibration import coverage_dots, pit_histograms, reliability_lines, spread_skill
 from soilkit.plots.compare import split_dots, split_maps
-from soilkit.plots.dataset import (
-    class_bars,
-    distance_bars,
-    distributions,
-    station_density,
-)
+from soilkit.plots.dataset import class_bars, distance_bars, distributions, station_density
 from soilkit.plots.diagrams import target_diagram, taylor_diagram
 from soilkit.plots.distances import distance_curves
 from soilkit.plots.domain import dissimilarity_histogram, dissimilarity_skill, outside_map

@@ -7,16 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from soilkit.plots.style import (
-    COLOURS,
-    MOISTURE,
-    colours,
-    head,
-    names_of,
-    nothing,
-    panels,
-    wrapped,
-)
+from soilkit.plots.style import COLOURS, MOISTURE, colours, head, names_of, nothing, panels, wrapped
 
 GAP_DAYS = 15  # a line is not drawn across a longer gap
 

@@ -1,6 +1,265 @@
-"""The synthetic world: a function of seed, time and grid, with known soil moisture."""
+"""``World``: the synthetic Earth as a function of time, grid and seed, with known soil moisture."""
 
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from soilkit import grids
+from soilkit._version import __version__
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError
+from soilkit.world import bucket, parameters
+from soilkit.world import noise as _noise
+from soilkit.world import stations as _stations
+from soilkit.world import stations as ismn_writer
+from soilkit.world import stations as probes
+from soilkit.world import surface as places
+from soilkit.world.bucket import Cells, CellSeries, CellState, state_at
 from soilkit.world.surface import Surface
-from soilkit.world.world import World
+
+MAX_PLACES = 48  # about 8 MB each at 256 x 256
+MAX_KEPT_PIXELS = 600 * 600
+TILE_POINTS = 512
+
+
+class World:
+    """A synthetic world with known soil moisture: the same for a seed on every call.
+
+    It holds no rasters. ``truth`` is soil moisture, ``surface`` all that sensors may see,
+    ``render`` what a source would have seen; each for any time of the period and any grid. Every
+    number that comes from it is synthetic.
+
+    Parameters
+    ----------
+    seed : int
+    n_stations : int
+        How many stations stand in it; stations carry one or more sensors.
+    start, end : str or datetime64, UTC
+        The period of the stations' readings, half-open; states reach 90 days further back.
+
+    Examples
+    --------
+    >>> world = World(seed=0)
+    >>> grid = grids.chip_grid(38.0, -98.0, size_px=16, pixel_size_m=160)
+    >>> world.truth("2020-06-01 12:00", grid).shape
+    (16, 16)
+    """
+
+    def __init__(self, seed: int = 0, n_stations: int = 120, start="2019-01-01", end="2021-01-01"):
+        self.seed, self.n_stations = int(seed), int(n_stations)
+        self.start, self.end = np.datetime64(start, "us"), np.datetime64(end, "us")
+        if not self.start < self.end:
+            raise ContractError(
+                f"A world's start must lie before its end, found {start} and {end}."
+            )
+        first, last = self.start.astype("datetime64[D]"), self.end.astype("datetime64[D]")
+        self._cells = Cells(self.seed, int(first.astype(int)), int(last.astype(int)) + 2)
+        self._places: OrderedDict[Grid, places.Place] = OrderedDict()
+        self._network: _stations.Network | None = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_places": OrderedDict()}
+
+    @property
+    def version(self) -> str:
+        """A name for this very world: code version, hash of its constants, seed."""
+        return f"synthetic-{__version__}-{parameters.HASH[:12]}-{self.seed}"
+
+    # ---- the ground --------------------------------------------------------------------------
+
+    def truth(self, time, grid: Grid, depth: str = "surface") -> np.ndarray:
+        """Soil moisture at a moment, averaged over each pixel.
+
+        Parameters
+        ----------
+        time : datetime64 or str, UTC
+        grid : Grid
+        depth : "surface" (0-5 cm) or "root" (0-100 cm)
+
+        Returns
+        -------
+        array (row, col) float32, m3 m-3
+
+        Raises
+        ------
+        ContractError
+            Outside the world's period, or at a depth that it does not have.
+        """
+        if depth not in ("surface", "root"):
+            raise ContractError(f"A world has the depths 'surface' and 'root', found {depth!r}.")
+        if grid.pixel_size_m >= places.COARSE_FROM_M:
+            name = "surface" if depth == "surface" else "root"
+            return self._coarse(time, grid)[name]
+        factor = _refinement(grid.pixel_size_m)
+        out = np.empty((grid.height, grid.width), np.float32)
+        for rows, cols, tile in _tiles(grid, max(TILE_POINTS // factor, 1)):
+            place = self._place(_refined(tile, factor))
+            fine = places.truth(
+                places.coarse_states(self._cells, place, time=time), place, depth=depth
+            )
+            out[rows, cols] = _block_mean(fine, factor)
+        return out
+
+    def truth_at(self, times, *, longitude, latitude, depth: str = "surface") -> np.ndarray:
+        """Soil moisture at points, not averaged over any pixel.
+
+        Parameters
+        ----------
+        times : datetime64 array (time,), UTC
+        longitude, latitude : array (point,), WGS84 degrees
+        depth : "surface" (0-5 cm) or "root" (0-100 cm)
+
+        Returns
+        -------
+        array (time, point), m3 m-3
+        """
+        there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
+        u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
+        place = places.place_at(self.seed, (u_m, v_m))
+        state = places.point_states(self._cells, place, times=times)
+        return places.truth(state, place, depth=depth)
+
+    def surface(self, time, grid: Grid) -> Surface:
+        """The ground at a moment on a grid, averaged over each pixel (see ``Surface``).
+
+        Raises
+        ------
+        ContractError
+            Outside the world's period.
+        """
+        factor = 4 if grid.pixel_size_m >= places.COARSE_FROM_M else _refinement(grid.pixel_size_m)
+        place = self._place(_refined(grid, factor))
+        state = places.coarse_states(self._cells, place, time=time)
+        fine = places.surface(state, place, grid=_refined(grid, factor), time=time)
+        if factor == 1:
+            return fine
+        return _averaged(fine, grid, factor, coarse=self._coarse_or_none(time, grid))
+
+    def _coarse_or_none(self, time, grid):
+        return self._coarse(time, grid) if grid.pixel_size_m >= places.COARSE_FROM_M else None
+
+    def _coarse(self, time, grid):
+        u_m, v_m = grids.project(grid, grids.EASE2_CRS)
+        rows, cols, weights = places.cell_weights(u_m, v_m)
+        values = self._cells.states(time, rows=rows, cols=cols)[:, 0]
+        pixels = (weights @ values.T).astype(np.float32)
+        index = bucket.INDEX
+        return {k: pixels[:, index[k]].reshape(u_m.shape) for k in ("surface", "root")}
+
+    def _place(self, grid: Grid) -> places.Place:
+        if grid in self._places:
+            self._places.move_to_end(grid)
+            return self._places[grid]
+        place = places.place(self.seed, grid)
+        if grid.height * grid.width <= MAX_KEPT_PIXELS:
+            self._places[grid] = place
+            if len(self._places) > MAX_PLACES:
+                self._places.popitem(last=False)
+        return place
+
+    # ---- the 9 km cells ----------------------------------------------------------------------
+
+    def cells(self, rows, cols) -> CellSeries:
+        """Daily series of EASE-Grid 9 km cells (``grids.ease2_cell`` numbers them)."""
+        return self._cells.series(rows, cols)
+
+    def cell_state(self, time, *, rows, cols) -> CellState:
+        """EASE-Grid 9 km cells at one moment between the daily states."""
+        return state_at(self._cells, time, rows=rows, cols=cols)
+
+    # ---- chance ------------------------------------------------------------------------------
+
+    def rng(self, *words) -> np.random.Generator:
+        """A generator seeded by the world's seed and some words, the same on every call."""
+        return np.random.default_rng(_noise.key(self.seed, *words))
+
+    def noise(self, name: str, place, *, scale_m: float, zero_mean: bool = False) -> np.ndarray:
+        """Smooth noise of unit variance at ``place`` = (u_m, v_m) (see ``noise.smooth``)."""
+        key = _noise.key(self.seed, name)
+        return _noise.smooth(key, place, scale_m=scale_m, zero_mean=zero_mean)
+
+    def white(self, name: str, node) -> np.ndarray:
+        """Standard normal white numbers, one a pair of integers ``node`` = (i, j)."""
+        return _noise.normal(_noise.key(self.seed, name), node)
+
+    def white_uniform(self, name: str, node) -> np.ndarray:
+        """Uniform white numbers in (0, 1), one a pair of integers ``node`` = (i, j)."""
+        return _noise.uniform(_noise.key(self.seed, name), node)
+
+    # ---- sensors and stations ----------------------------------------------------------------
+
+    def render(self, source: str, time, grid: Grid) -> np.ndarray:
+        """What a source would have seen: (band, row, col) float32, stored values of the asset."""
+        from soilkit.world import sensors
+
+        return sensors.render(self, source, time, grid)
+
+    def network(self) -> _stations.Network:
+        """The stations with all that decides their readings."""
+        if self._network is None:
+            self._network = _stations.network(self)
+        return self._network
+
+    def stations(self):
+        """The stations table, one row a sensor (contract STATIONS)."""
+        return self.network().table
+
+    def readings(self, sensor_id: str):
+        """A sensor's hourly readings, flags and the truth at its point (``probes.readings``)."""
+        return probes.readings(self, sensor_id)
+
+    def write_ismn(self, path) -> Path:
+        """Write all sensors as an ISMN archive (zip, header+values, hourly); returns its path."""
+        return ismn_writer.write(self, path)
+
+
+def _refinement(pixel_size_m):
+    points = next(n for size, n in places.MAX_REFINEMENT.items() if pixel_size_m <= size)
+    return int(np.clip(round(pixel_size_m / places.FINEST_M), 1, points))
+
+
+def _refined(grid, factor):
+    if factor == 1:
+        return grid
+    size = grid.pixel_size_m / factor
+    return Grid(grid.crs, grid.left_m, grid.top_m, size, grid.height * factor, grid.width * factor)
+
+
+def _tiles(grid, size):
+    for top in range(0, grid.height, size):
+        for left in range(0, grid.width, size):
+            height, width = min(size, grid.height - top), min(size, grid.width - left)
+            x, y = left * grid.pixel_size_m, top * grid.pixel_size_m
+            tile = Grid(grid.crs, grid.left_m + x, grid.top_m - y, grid.pixel_size_m, height, width)
+            yield slice(top, top + height), slice(left, left + width), tile
+
+
+def _block_mean(values, factor):
+    if factor == 1:
+        return values
+    rows, cols = values.shape[0] // factor, values.shape[1] // factor
+    blocks = values.reshape(rows, factor, cols, factor)  # (row, y, col, x)
+    return blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+
+
+def _averaged(fine, grid, factor, *, coarse):
+    words = {}
+    for name, values in fine.__dict__.items():
+        if not isinstance(values, np.ndarray):
+            continue
+        if name == "land_cover":
+            words[name] = values[factor // 2 :: factor, factor // 2 :: factor]
+        elif name in ("u_m", "v_m"):
+            blocks = values.reshape(grid.height, factor, grid.width, factor)
+            words[name] = blocks.mean(axis=(1, 3))
+        elif values.dtype == bool:
+            words[name] = _block_mean(values, factor) > 0.5
+        else:
+            words[name] = _block_mean(values, factor)
+    if coarse is not None:
+        words["soil_moisture_m3_m3"], words["root_zone_m3_m3"] = coarse["surface"], coarse["root"]
+    return Surface(grid=grid, time=fine.time, **words)
+
 
 __all__ = ["Surface", "World"]

@@ -1,11 +1,13 @@
-"""The climate's normals: what the weather is drawn around, smooth in world coordinates."""
+"""Normals of the climate, and the daily weather of EASE-Grid 9 km cells that is drawn around them."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import lfilter
+from scipy.special import gamma, ndtr
 
-from soilkit.world import constants as c
 from soilkit.world import noise
+from soilkit.world import parameters as c
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,187 @@ def climate(seed: int, place) -> Climate:
         temperature_c=c.TEMPERATURE_C + c.TEMPERATURE_NORTH_C * north - c.LAPSE_C_M * rise,
         season_amplitude_c=c.SEASON_AMPLITUDE_C + c.SEASON_AMPLITUDE_NORTH_C * north,
     )
+
+
+# Daily weather of EASE-Grid 9 km cells, and the climate class that it amounts to.
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Daily weather over cells, arrays (day, row, col) but for ``days`` and ``normals``."""
+
+    days: np.ndarray  # (day,) days since 1970-01-01
+    normals: Climate
+    precipitation_mm: np.ndarray
+    rain_hour: np.ndarray  # when the day's rain begins, UTC
+    temperature_c: np.ndarray  # daily mean
+    soil_temperature_c: np.ndarray  # daily mean at 5 cm
+    pet_mm: np.ndarray
+    liquid_mm: np.ndarray  # rain and melt that reach the soil
+    melt_mm: np.ndarray
+    snow_mm: np.ndarray  # water equivalent at the day's start
+
+
+def weather(seed: int, days, *, u_m, v_m) -> Weather:
+    """Daily weather of blocks of cells, stacked along the rows of the result.
+
+    Parameters
+    ----------
+    seed : int
+    days : int array (day,), days since 1970-01-01, in sequence
+    u_m : array (block, col), m, cell centres
+    v_m : array (block, row), m
+    """
+    nets = [np.meshgrid(u, v) for u, v in zip(u_m, v_m, strict=True)]
+    normals = climate(seed, tuple(np.concatenate(axis) for axis in zip(*nets, strict=True)))
+    phase = 2 * np.pi * _day_of_year(days)[:, None, None] / 365.25
+    rain = _precipitation(seed, days, (u_m, v_m), (normals, phase))
+    warmth = _temperature(seed, days, (u_m, v_m), (normals, phase))
+    snow, melt, liquid = _snow(rain, warmth)
+    hour = 20 * ndtr(_daily(seed, "rain hour", days, (u_m, v_m), 250_000))
+    return Weather(
+        days, normals, rain, hour, warmth, _soil_temperature(warmth, snow, normals),
+        pet(warmth, normals.latitude, day_of_year=_day_of_year(days)), liquid, melt, snow,
+    )  # fmt: skip
+
+
+def _daily(seed, name, days, blocks, scale_m):
+    """Smooth noise of unit variance, new every day: (day, row, col)."""
+    keys = [noise.key(seed, name, scale_m, int(day)) for day in days]
+    parts = [noise.separable(keys, net, scale_m=scale_m) for net in zip(*blocks, strict=True)]
+    return np.concatenate(parts, axis=1)
+
+
+def _day_of_year(days):
+    dates = np.asarray(days).astype("datetime64[D]")
+    return (dates - dates.astype("datetime64[Y]")).astype(int) + 1
+
+
+def _precipitation(seed, days, place, season):
+    normals, phase = season
+    longer = np.append(days[0] - 1, days)
+    latent = sum(
+        weight * _daily(seed, "rain", longer, place, scale) for scale, weight in c.RAIN_OCTAVES_M
+    )
+    latent = (latent[1:] + c.RAIN_PERSISTENCE * latent[:-1]) / np.hypot(1, c.RAIN_PERSISTENCE)
+    wettest = 2 * np.pi * c.WETTEST_DAY / 365.25
+    chance = normals.wet_day_probability * (1 + normals.wet_seasonality * np.cos(phase - wettest))
+    chance = np.clip(chance * np.exp(c.SPELL_SD * _spells(seed, days, place)), 0.02, 0.65)
+    rank = (ndtr(latent) - (1 - chance)) / chance  # uniform on wet days
+    mean_mm = normals.precipitation_mm / (365.25 * normals.wet_day_probability)
+    amount = (-np.log1p(-np.clip(rank, 0, 1 - 1e-9))) ** c.RAIN_TAIL / gamma(1 + c.RAIN_TAIL)
+    return np.where(rank > 0, mean_mm * amount, 0.0)
+
+
+def _spells(seed, days, blocks):
+    """Wet and dry spells of weeks: smooth in space, straight between knots in time."""
+    knots = np.arange(days[0] // c.SPELL_DAYS, days[-1] // c.SPELL_DAYS + 2)
+    levels = _daily(seed, "spell", knots, blocks, c.SPELL_SCALE_M)
+    part = days / c.SPELL_DAYS - knots[0]
+    knot = np.floor(part).astype(int)
+    weight = (part - knot)[:, None, None]
+    mixed = levels[knot] * (1 - weight) + levels[knot + 1] * weight
+    return mixed / np.hypot(weight, 1 - weight)
+
+
+def _temperature(seed, days, place, season):
+    normals, phase = season
+    warmest = 2 * np.pi * c.WARMEST_DAY / 365.25
+    normal = normals.temperature_c + normals.season_amplitude_c * np.cos(phase - warmest)
+    white = _daily(seed, "warmth", days, place, c.WEATHER_SCALE_M)
+    memory = c.WEATHER_MEMORY
+    red = lfilter([np.sqrt(1 - memory**2)], [1, -memory], white, axis=0)
+    return normal + c.WEATHER_SD_C * (1.2 - 0.4 * np.cos(phase - warmest)) * red
+
+
+def _soil_temperature(warmth, snow, normals):
+    """Damped and late, and hardly colder than freezing under snow."""
+    keep = np.exp(-1 / c.SOIL_MEMORY_DAYS)
+    anomaly = warmth - normals.temperature_c
+    slow = lfilter([1 - keep], [1, -keep], anomaly, axis=0) * c.SOIL_DAMPING
+    soil = normals.temperature_c + 1.0 + slow
+    cover = np.exp(-snow / c.SNOW_INSULATION_MM)
+    return np.where(soil < 0, soil * cover, soil)
+
+
+def pet(temperature_c, latitude, *, day_of_year):
+    """Potential evapotranspiration, Ra (T + 5) / (100 lambda rho) above -5 C (Oudin 2005).
+
+    Parameters
+    ----------
+    temperature_c : array (day, row, col), C
+    latitude : array (row, col), degrees
+    day_of_year : int array (day,)
+
+    Returns
+    -------
+    array (day, row, col), mm d-1
+    """
+    day = np.asarray(day_of_year)[:, None, None]
+    angle = 2 * np.pi * day / 365
+    lat = np.radians(latitude)
+    tilt = 0.409 * np.sin(angle - 1.39)
+    sunset = np.arccos(np.clip(-np.tan(lat) * np.tan(tilt), -1, 1))
+    beam = sunset * np.sin(lat) * np.sin(tilt) + np.cos(lat) * np.cos(tilt) * np.sin(sunset)
+    radiation = 24 * 60 / np.pi * 0.0820 * (1 + 0.033 * np.cos(angle)) * beam  # MJ m-2 d-1, FAO 56
+    return np.maximum(radiation / 2.45 * (temperature_c + 5) / 100, 0.0)
+
+
+def _snow(rain, warmth):
+    cold = warmth < c.SNOW_THRESHOLD_C
+    pack = np.zeros(rain.shape[1:])
+    snow, melt = np.zeros(rain.shape), np.zeros(rain.shape)
+    for day in range(len(rain)):
+        snow[day] = pack
+        melt[day] = np.minimum(pack, c.MELT_MM_PER_C_DAY * np.maximum(warmth[day], 0.0))
+        pack = pack - melt[day] + np.where(cold[day], rain[day], 0.0)
+    return snow, melt, np.where(cold, 0.0, rain) + melt
+
+
+def koeppen(temperature_c, precipitation_mm, *, days) -> np.ndarray:
+    """Koeppen-Geiger classes from daily weather, by Kottek's rules [1]_.
+
+    Parameters
+    ----------
+    temperature_c, precipitation_mm : array (day, ...), C and mm
+    days : int array (day,), days since 1970-01-01
+
+    Returns
+    -------
+    array (cell,) of str such as "Cfa", cells in flat order
+
+    References
+    ----------
+    .. [1] Kottek et al. (2006), doi:10.1127/0941-2948/2006/0130
+    """
+    month = np.asarray(days).astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
+    n_days = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+    warm = np.stack([temperature_c[month == m].mean(axis=0).ravel() for m in range(12)])
+    rain = np.stack([precipitation_mm[month == m].mean(axis=0).ravel() for m in range(12)])
+    rain = rain * n_days[:, None]  # (month, cell), mm
+    return np.array([_class(warm[:, k], rain[:, k]) for k in range(warm.shape[1])], "U3")
+
+
+def _class(warm, rain):
+    summer, winter = rain[3:9], np.append(rain[:3], rain[9:])  # northern half of the Earth
+    total, mean = rain.sum(), warm.mean()
+    late = 28 if summer.sum() >= total * 2 / 3 else 0 if winter.sum() >= total * 2 / 3 else 14
+    threshold = 2 * mean + late
+    if total < 10 * threshold:
+        return "B" + ("W" if total <= 5 * threshold else "S") + ("h" if mean >= 18 else "k")
+    return _humid(warm, summer, winter)
+
+
+def _humid(warm, summer, winter):
+    if warm.max() < 10:
+        return "ET"
+    if warm.min() >= 18:
+        return "Af" if min(summer.min(), winter.min()) >= 60 else "Aw"
+    main = "C" if warm.min() > -3 else "D"
+    dry = "f"
+    if summer.min() < winter.min() and winter.max() > 3 * summer.min() and summer.min() < 40:
+        dry = "s"
+    elif winter.min() < summer.min() and summer.max() > 10 * winter.min():
+        dry = "w"
+    heat = "a" if warm.max() >= 22 else "b" if (warm >= 10).sum() >= 4 else "c"
+    return main + dry + heat

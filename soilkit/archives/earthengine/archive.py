@@ -18,11 +18,12 @@ from soilkit.archives.earthengine import layers, tables
 from soilkit.archives.earthengine.cluster import run_on_dask
 from soilkit.archives.earthengine.connecting import connect
 from soilkit.archives.earthengine.doctor import examine, require
+from soilkit.archives.earthengine.faults import Fault
 from soilkit.archives.earthengine.images import ChipJob
 from soilkit.archives.earthengine.index import Desk
 from soilkit.archives.earthengine.layers import GLOBAL, ORBIT, layer
 from soilkit.archives.earthengine.pieces import Shelf, moments
-from soilkit.archives.earthengine.work import Fault, Policy, run
+from soilkit.archives.earthengine.work import Policy, run
 from soilkit.archives.places import places
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import SoilkitError, UnknownNameError

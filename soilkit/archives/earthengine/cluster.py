@@ -6,15 +6,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from soilkit.archives.earthengine.faults import Fault
 from soilkit.archives.earthengine.gate import Stopped
-from soilkit.archives.earthengine.work import (
-    AHEAD,
-    Fault,
-    Job,
-    Policy,
-    ask,
-    refuse_all,
-)
+from soilkit.archives.earthengine.work import AHEAD, Job, Policy, ask, refuse_all
 from soilkit.errors import DependencyError
 
 T = TypeVar("T")

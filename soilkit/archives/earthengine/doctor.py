@@ -12,13 +12,7 @@ import numpy as np
 import pandas as pd
 
 from soilkit import sources
-from soilkit.archives.earthengine.facts import (
-    Facts,
-    assets_of,
-    load_facts,
-    refresh,
-    save_facts,
-)
+from soilkit.archives.earthengine.facts import Facts, assets_of, load_facts, refresh, save_facts
 from soilkit.errors import BoundError, DatasetError
 from soilkit.sources import Source
 

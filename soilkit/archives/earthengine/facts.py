@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from soilkit import sources
+from soilkit.archives.earthengine.faults import ServiceError
 from soilkit.archives.earthengine.layers import layer
-from soilkit.archives.earthengine.work import ServiceError
 from soilkit.errors import StoreError
 from soilkit.files import write_text_whole
 

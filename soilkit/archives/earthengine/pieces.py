@@ -17,7 +17,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from soilkit.archives.earthengine import layers
-from soilkit.archives.earthengine.work import Fault, Job, Policy, ServiceError, run
+from soilkit.archives.earthengine.faults import Fault, ServiceError
+from soilkit.archives.earthengine.work import Job, Policy, run
 from soilkit.errors import BoundError, StoreError, TimeZoneError
 from soilkit.files import write_whole
 

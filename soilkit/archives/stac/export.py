@@ -19,8 +19,8 @@ from soilkit.chips.requests import chip_size
 from soilkit.contracts import Chip, ChipRequest, Grid
 from soilkit.errors import StoreError
 from soilkit.sources import Source
-from soilkit.world.sensors import products
-from soilkit.world.world import World
+from soilkit.world import World
+from soilkit.world.sensors import coarse as products
 
 log = logging.getLogger(__name__)
 SETTINGS = "export.json"

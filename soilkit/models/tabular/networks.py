@@ -10,12 +10,7 @@ from torch import nn
 
 from soilkit.models.tabular.inputs import NanTolerant, Scaling, new_rows, training_rows
 from soilkit.models.tabular.stack import Recipe, Rows, forward, one_thread, stacked, train
-from soilkit.models.tabular.strata import (
-    as_classes,
-    balanced_weights,
-    learn_bins,
-    matching_strata,
-)
+from soilkit.models.tabular.strata import as_classes, balanced_weights, learn_bins, matching_strata
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 UNWEIGHTED = "unweighted"

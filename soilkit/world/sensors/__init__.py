@@ -7,9 +7,9 @@ import numpy as np
 from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
-from soilkit.world import calendars, schedule
-from soilkit.world.sensors import constants, optics, products, radar, soilmaps
-from soilkit.world.sensors.view import view
+from soilkit.world import schedule
+from soilkit.world.sensors import coarse, composites, instruments, optics, radar
+from soilkit.world.sensors.radar import view
 
 __all__ = ["SOURCES", "constants", "rain_at", "render"]
 
@@ -57,7 +57,7 @@ def _sentinel1(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
         schedule.SENTINEL1,
         grid,
         time=time,
-        default_incidence_deg=constants.NOMINAL_INCIDENCE_DEG,
+        default_incidence_deg=instruments.NOMINAL_INCIDENCE_DEG,
     )
     return radar.render(world.surface(time, grid), seed=world.seed, view=seen)
 
@@ -86,21 +86,21 @@ def middle(grid: Grid) -> tuple[float, float]:
 
 
 def _modis_lai(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
-    before = time - 2 * calendars.MODIS_DAYS * schedule.DAY
-    last = calendars.modis_lai(before, time + np.timedelta64(1, "us"))
-    return soilmaps.modis_lai(world, grid, start=last.start[-1], end=last.end[-1])
+    before = time - 2 * schedule.MODIS_DAYS * schedule.DAY
+    last = schedule.modis_lai(before, time + np.timedelta64(1, "us"))
+    return composites.modis_lai(world, grid, start=last.start[-1], end=last.end[-1])
 
 
 def _coarse(source: str):
-    return lambda world, time, grid: products.on_grid(world, source, time=time, grid=grid)
+    return lambda world, time, grid: coarse.on_grid(world, source, time=time, grid=grid)
 
 
 SOURCES = {
     "sentinel1": _sentinel1,
     "sentinel2": _sentinel2,
-    "dem": lambda world, time, grid: soilmaps.elevation(world.seed, grid),
-    "soilgrids": lambda world, time, grid: soilmaps.soilgrids(world.seed, grid),
-    "land_cover": lambda world, time, grid: soilmaps.land_cover(world.seed, grid),
+    "dem": lambda world, time, grid: composites.elevation(world.seed, grid),
+    "soilgrids": lambda world, time, grid: composites.soilgrids(world.seed, grid),
+    "land_cover": lambda world, time, grid: composites.land_cover(world.seed, grid),
     "modis_lai": _modis_lai,
     "smap": _coarse("smap"),
     "gldas": _coarse("gldas"),

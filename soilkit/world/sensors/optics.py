@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from soilkit.contracts import Grid
-from soilkit.world.sensors import constants as c
+from soilkit.world.sensors import instruments as c
 from soilkit.world.sensors import lattice
 from soilkit.world.surface import Surface
 
