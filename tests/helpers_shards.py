@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from soilkit.published import Sample, schema
+from soilkit.export.published import Sample, schema
 
 TYPE = descriptor_pb2.FieldDescriptorProto
 LISTS = {

@@ -11,8 +11,8 @@ import pandas as pd
 import rasterio
 
 from soilkit import grids
-from soilkit.archives import SyntheticArchive
-from soilkit.archives.stac import Layout, export_world
+from soilkit.export.archives import SyntheticArchive
+from soilkit.export.archives.stac import Layout, export_world
 
 CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/core",

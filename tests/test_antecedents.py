@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import antecedents
 from soilkit.errors import ContractError
+from soilkit.export import antecedents
 
 
 def made_up(n_stations=3, n_windows=40, seed=0):

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts, grids, sources
-from soilkit.archives import all_scenes, open_archive
-from soilkit.archives.stac.export import Layout, export_world
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.export.archives import all_scenes, open_archive
+from soilkit.export.archives.stac.world_catalogue import Layout, export_world
 
 # An archive of each kind over the same two stations: the invented world, a stand-in of the service
 # over analytic rasters, and the world's own export as a static catalogue.

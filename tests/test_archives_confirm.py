@@ -2,8 +2,8 @@
 
 import pytest
 
-from soilkit import archives
 from soilkit.errors import DeclinedError
+from soilkit.export import archives
 from tests.helpers_archive import FakeArchive
 
 

@@ -14,9 +14,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soilkit import chips, grids, sources
-from soilkit.chips import FILL, Packing
-from soilkit.chips.arrays import Shards
+from soilkit import grids, sources
 from soilkit.contracts import Failure
 from soilkit.errors import (
     ContractError,
@@ -25,6 +23,9 @@ from soilkit.errors import (
     StoreError,
     UnknownNameError,
 )
+from soilkit.export import chips
+from soilkit.export.chips import FILL, Packing
+from soilkit.export.chips.store import Shards
 from tests.helpers_archive import FakeArchive, analytic, broken, samples_table, stations_table
 
 STATIONS = stations_table(3)
@@ -162,7 +163,8 @@ def test_the_archive_is_closed_as_soon_as_a_build_stops(tmp_path, monkeypatch):
     archive = FakeArchive()
     monkeypatch.setattr(archive, "chips", answers)
     monkeypatch.setattr(
-        "soilkit.chips.writing.Writer._put", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O"))
+        "soilkit.export.chips.builder.Writer._put",
+        lambda *_: (_ for _ in ()).throw(OSError(5, "I/O")),
     )
     with pytest.raises(OSError) as caught:
         build(tmp_path / "c", archive)
@@ -291,7 +293,7 @@ def test_two_builds_of_one_store_never_share_a_row(tmp_path):
 def test_a_rival_build_in_another_process_is_refused_and_a_killed_one_holds_nothing(tmp_path):
     store = tmp_path / "c"
     hold = (
-        "import sys, time; from pathlib import Path; from soilkit.chips.locking import sole_builder"
+        "import sys, time; from pathlib import Path; from soilkit.export.chips.builder import sole_builder"
         "\nwith sole_builder(Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)"
     )
     command = [sys.executable, "-c", hold, str(store)]
@@ -509,11 +511,13 @@ def test_a_build_killed_without_warning_loses_only_what_the_index_does_not_know(
         def chips(self, requests):
             for n, pair in enumerate(super().chips(requests)):
                 if n == 6:
-                    monkeypatch.setattr("soilkit.chips.writing.Writer._save", lambda self: None)
+                    monkeypatch.setattr(
+                        "soilkit.export.chips.builder.Writer._save", lambda self: None
+                    )
                     raise Killed
                 yield pair
 
-    monkeypatch.setattr("soilkit.chips.writing.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("soilkit.export.chips.builder.SAVE_EVERY_S", 0.0)
     with pytest.raises(Killed):
         build(tmp_path / "c", Dying())
     (tmp_path / "c" / "dem" / "values" / "c.0.0.0.0.abc.partial").write_bytes(b"half")

@@ -11,7 +11,8 @@ from sklearn.linear_model import LinearRegression
 from soilkit.errors import ContractError
 from soilkit.experiments import contending, procedures
 from soilkit.experiments.contending import Contest
-from soilkit.models import nested, ten_day
+from soilkit.export import ten_day_table
+from soilkit.models import nested
 from soilkit.models.blend import Blend, weigh
 
 TREES, NETWORK = "extra trees: nowcast", "two parts: network"
@@ -62,7 +63,7 @@ def made_up(n_stations=12, n_windows=24, seed=0):
             "texture": "",
         }
     )
-    return ten_day.TabularDataset(stations, samples, features)
+    return ten_day_table.TabularDataset(stations, samples, features)
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import archives, contracts
+from soilkit import contracts
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.models import daily_table
+from soilkit.export import archives, daily_table
 from soilkit.world.sensors import composites
 
 

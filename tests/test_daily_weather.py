@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from soilkit.errors import ContractError, LeakageError, UnitError
-from soilkit.models import daily_contenders, daily_weather, weather_features
+from soilkit.export import antecedents, daily_table
+from soilkit.models import daily_contenders
 
 N_DAYS = 160
 
@@ -26,7 +27,7 @@ def readings(n=1, *, seed=0):
     parts = []
     for k in range(n):
         rain = np.where(rng.random(N_DAYS) < 0.25, rng.gamma(2.0, 6.0, N_DAYS), 0.0)
-        left = weather_features.antecedent_precipitation(rain, retention=0.9)
+        left = antecedents.antecedent_precipitation(rain, retention=0.9)
         parts.append(pd.DataFrame({
             "Date": pd.date_range("2015-03-01", periods=N_DAYS), "Station Id": k,
             "sm_2in": 8.0 + k + 0.3 * left, "precip_mm": rain, "tair_c": 15.0, "tmax_c": 22.0,
@@ -38,13 +39,13 @@ def readings(n=1, *, seed=0):
 def test_percent_becomes_volume_and_volume_is_refused():
     """30 % is 0.3 m3 m-3; a table that never exceeds 1 cannot be percent."""
     table = readings()
-    data = daily_weather.prepare(table, places(1))
+    data = daily_table.prepare(table, places(1))
 
     last = data.samples["soil_moisture_m3_m3"].iloc[-1]
     assert last == pytest.approx(table["sm_2in"].iloc[-1] / 100)
 
     with pytest.raises(UnitError, match="percent"):
-        daily_weather.prepare(table.assign(sm_2in=table["sm_2in"] / 100), places(1))
+        daily_table.prepare(table.assign(sm_2in=table["sm_2in"] / 100), places(1))
 
 
 def test_the_rain_of_tomorrow_does_not_move_a_predictor_of_today():
@@ -52,7 +53,7 @@ def test_the_rain_of_tomorrow_does_not_move_a_predictor_of_today():
     table = readings()
     flood, moved = 120, table.copy()
     moved.loc[flood, ["precip_mm", "tmax_c", "tair_c", "rh_pct"]] = [90.0, 35.0, 25.0, 99.0]
-    before, after = (daily_weather.prepare(t, places(1)) for t in (table, moved))
+    before, after = (daily_table.prepare(t, places(1)) for t in (table, moved))
     day = before.samples["time"] < table["Date"][flood]
 
     columns = before.features.columns[1:]
@@ -69,7 +70,7 @@ def test_frozen_impossible_and_rainless_days_are_counted():
     table.loc[100:104, "st_2in"] = [0.0, -1.0, -2.0, 0.5, np.nan]
     table.loc[110:111, "sm_2in"] = [-1.0, 70.0]
     table.loc[112, "sm_2in"] = 60.0
-    data = daily_weather.prepare(table, places(1))
+    data = daily_table.prepare(table, places(1))
 
     count = data.drops.set_index("reason")["count"]
     assert count["soil frozen: at or below 0 degC"] == 3
@@ -83,11 +84,11 @@ def test_an_impossible_rain_is_unknown_and_counted():
     """1283 mm in a day falls into no sum; soil temperature is in no predictor."""
     table = readings()
     table.loc[130, "precip_mm"] = 1283.0
-    data = daily_weather.prepare(table, places(1))
+    data = daily_table.prepare(table, places(1))
 
     assert data.unknown.set_index("column")["values"]["precip_mm"] == 1
     assert data.features["rain_90d_mm"].max() < 1000
-    warm = daily_weather.prepare(table.assign(st_2in=30.0), places(1))
+    warm = daily_table.prepare(table.assign(st_2in=30.0), places(1))
     pd.testing.assert_frame_equal(warm.features, data.features)
 
 
@@ -95,26 +96,26 @@ def test_a_station_without_a_place_and_a_day_that_stands_twice_are_refused():
     """Neither can be told from a mistake in joining tables."""
     table = readings(2)
     with pytest.raises(ContractError, match="no place"):
-        daily_weather.prepare(table, places(1))
+        daily_table.prepare(table, places(1))
     with pytest.raises(ContractError, match="stand twice"):
-        daily_weather.prepare(pd.concat([table, table[:1]]), places(2))
+        daily_table.prepare(pd.concat([table, table[:1]]), places(2))
 
 
 def test_snow_waits_for_warmth_and_a_full_bucket_spills():
     """20 mm at -5 degC melt at 3 mm a degree; demand empties a bucket towards zero."""
     rain, air = np.array([[20.0], [0.0], [0.0]]), np.array([[-5.0], [2.0], [10.0]])
-    held, water = weather_features.snowpack(rain, air)
+    held, water = antecedents.snowpack(rain, air)
     np.testing.assert_allclose(held[:, 0], [20, 14, 0])
     np.testing.assert_allclose(water[:, 0], [0, 6, 14])
 
     wet = np.array([[500.0], [0.0]])
-    filling = weather_features.bucket(wet, np.array([[0.0], [20.0]]), capacity_mm=20.0)
+    filling = antecedents.bucket(wet, np.array([[0.0], [20.0]]), capacity_mm=20.0)
     np.testing.assert_allclose(filling[:, 0], [1, np.exp(-1)])
 
 
 def test_the_yardstick_finds_the_decay_from_training_stations():
     """Moisture made with a retention of 0.9 a day correlates best with that index."""
-    data = daily_weather.prepare(readings(3), places(3))
+    data = daily_table.prepare(readings(3), places(3))
     index = data.features.filter(like="api_")
     y, stations = data.samples["soil_moisture_m3_m3"], data.samples["station_id"]
     line = daily_contenders.ApiLinear().fit(index, y, stations=stations)
@@ -129,7 +130,7 @@ def test_a_season_s_slopes_are_those_within_stations():
     """Wetter places with more rain do not steepen the answer to rain: 0.3 % a mm, exactly."""
     table = readings(3)
     table.loc[table["Station Id"] == 2, "sm_2in"] += 20.0
-    data = daily_weather.prepare(table, places(3))
+    data = daily_table.prepare(table, places(3))
     columns = ["api_90", *daily_contenders.SEASON]
     line = daily_contenders.ApiLinear(season=True).fit(
         data.features[columns], data.samples["soil_moisture_m3_m3"],
@@ -142,7 +143,7 @@ def test_a_season_s_slopes_are_those_within_stations():
 def test_every_day_is_predicted_by_models_that_never_saw_its_station():
     """A station given the moisture of another world does not change its own prediction."""
     table = readings(4)
-    data = daily_weather.prepare(table, places(4))
+    data = daily_table.prepare(table, places(4))
     folds = daily_contenders.block_folds(data, n_folds=4)
     station = data.samples["station_id"]
     assert (folds["fold"].groupby(station).nunique() == 1).all()

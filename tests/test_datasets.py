@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import augment, chips, sources
+from soilkit import augment, sources
 from soilkit.datasets import (
     INDICES,
     ChipDataset,
@@ -15,6 +15,7 @@ from soilkit.datasets import (
     make_loader,
 )
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
+from soilkit.export import chips
 from tests import helpers_archive
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from soilkit import sources
-from soilkit.archives import open_archive
-from soilkit.archives.earthengine import Policy, doctor, facts
-from soilkit.archives.earthengine.faults import ServiceError
-from soilkit.archives.earthengine.images import ChipJob
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
 from soilkit.errors import DatasetError
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.earthengine import Policy, doctor
+from soilkit.export.archives.earthengine.executor import ServiceError
+from soilkit.export.archives.earthengine.expressions import ChipJob
 from tests.helpers_earthengine import (
     BETWEEN_SLICES,
     BETWEEN_ZONES,
@@ -334,7 +334,7 @@ def test_the_doctor_looks_before_the_first_chip(archive, stand_in):
 
 def test_the_doctor_looks_at_the_bands_that_are_asked_for(archive, monkeypatch):
     """A band that Earth Engine has dropped stops nobody who leaves it out."""
-    pinned = facts.load_facts()
+    pinned = doctor.load_facts()
     s1 = {**pinned["COPERNICUS/S1_GRD"], "bands": ["VV", "angle"]}
     known = pinned | {"COPERNICUS/S1_GRD": s1}
     monkeypatch.setattr(doctor, "load_facts", lambda: known)

@@ -9,12 +9,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from soilkit.archives import open_archive
-from soilkit.archives.earthengine import work
-from soilkit.archives.earthengine.cluster import run_on_dask
-from soilkit.archives.earthengine.faults import Fault, ServiceError, fault_of_status
-from soilkit.archives.earthengine.work import Policy
 from soilkit.errors import DependencyError
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.earthengine import executor
+from soilkit.export.archives.earthengine.executor import (
+    Fault,
+    Policy,
+    ServiceError,
+    fault_of_status,
+    run_on_dask,
+)
 from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
 
 distributed = pytest.importorskip("distributed")
@@ -96,7 +100,7 @@ def test_a_cluster_answers_as_threads_do(client):
     assert Seen.calls.pop(13) == 1
     assert Seen.calls[10] == 2
     Seen.calls = Counter()
-    here = dict(work.run(items, Doubling(), policy=POLICY))
+    here = dict(executor.run(items, Doubling(), policy=POLICY))
     assert there == here
     assert there[(1, 2, 3, 4, 5)] == [2, 4, 6, 8, 10]
     assert isinstance(there[13], Fault)

@@ -7,9 +7,9 @@ import types
 
 import pytest
 
-from soilkit.archives import open_archive
-from soilkit.archives.earthengine import Policy, connect, connecting
 from soilkit.errors import ConnectError
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.earthengine import Policy, connect, connection
 from tests.stand_in_ee.fixtures import PROJECT
 
 ACCOUNT = {
@@ -92,7 +92,7 @@ def test_a_service_account_logs_in_by_its_key(logged_out, monkeypatch, tmp_path,
     stored.write_text(json.dumps({"refresh_token": "of-a-person", "project": "a-person-s"}))
     seen = {}
     monkeypatch.setattr(logged_out, "Initialize", lambda **options: seen.update(options))
-    monkeypatch.setattr(connecting, "_fit", lambda ee, policy: None)
+    monkeypatch.setattr(connection, "_fit", lambda ee, policy: None)
     if how == "environment":
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
         connect()

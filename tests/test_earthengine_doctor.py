@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from soilkit import sources
-from soilkit.archives.earthengine import doctor, facts
-from soilkit.archives.earthengine.faults import ServiceError, fault_of_status
 from soilkit.errors import BoundError, DatasetError, StoreError, UnknownNameError
+from soilkit.export.archives.earthengine import doctor
+from soilkit.export.archives.earthengine.executor import ServiceError, fault_of_status
 
 S1 = "COPERNICUS/S1_GRD"
 KEYS = {
@@ -20,7 +20,7 @@ KEYS = {
 
 def changed(asset, **values):
     """The pinned facts with one asset's changed."""
-    known = facts.load_facts()
+    known = doctor.load_facts()
     known[asset] = {**known[asset], **values}
     return known
 
@@ -35,12 +35,12 @@ def test_every_row_of_the_catalogue_is_examined():
     assert list(dict.fromkeys(table.source)) == [s.name for s in sources.CATALOGUE]
     for source in sources.CATALOGUE:
         if source.asset:
-            assert set(facts.assets_of(source.name)) <= set(facts.load_facts())
+            assert set(doctor.assets_of(source.name)) <= set(doctor.load_facts())
 
 
 def test_the_pinned_facts_say_when_and_where_they_were_read():
     """A fact without a day and a page is hearsay."""
-    for asset, fact in facts.load_facts().items():
+    for asset, fact in doctor.load_facts().items():
         assert set(fact) == KEYS, asset
         assert np.datetime64(fact["taken"]) > np.datetime64("2026-01-01")
         assert fact["from"]
@@ -99,7 +99,7 @@ def test_what_was_not_verified_is_not_called_fine():
 
 def test_an_asset_without_a_fact_is_unknown():
     """Silence is no health."""
-    known = facts.load_facts()
+    known = doctor.load_facts()
     del known[S1]
     (row,) = doctor.examine(["sentinel1"], facts=known).itertuples()
     assert (row.status, row.blocks) == ("unknown", False)
@@ -221,14 +221,14 @@ def test_facts_are_read_anew_from_the_service(caplog):
     assert len(ask.asked) == 4
     radar, smap = found[S1], found["NASA_USDA/HSL/SMAP10KM_soil_moisture"]
     assert radar["ends"] == ""  # still growing
-    assert radar["bands"] == facts.load_facts()[S1]["bands"]
+    assert radar["bands"] == doctor.load_facts()[S1]["bands"]
     assert "kept from 2026-11-21: bands, deprecated" in radar["from"]
     assert radar["taken"] == str(np.datetime64("today"))
     assert (smap["begins"], smap["ends"]) == ("2015-04-02", "2022-08-02")
     assert smap["bands"] == ["ssm", "new"]
     assert smap["deprecated"]
     assert statuses("dem_merit", facts=found) == ["not in earth engine"]
-    assert found["NASA/NASADEM_HGT/001"] == facts.load_facts()["NASA/NASADEM_HGT/001"]
+    assert found["NASA/NASADEM_HGT/001"] == doctor.load_facts()["NASA/NASADEM_HGT/001"]
     assert any("NASA/NASADEM_HGT/001 (permission" in m for m in caplog.messages)
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from soilkit.archives.earthengine.estimate import Measured, estimate, parts
-from soilkit.archives.earthengine.work import Policy
 from soilkit.contracts import ChipRequest, Grid
 from soilkit.errors import ContractError
+from soilkit.export.archives.earthengine.estimate import Measured, estimate, parts
+from soilkit.export.archives.earthengine.executor import Policy
 
 NOW = np.datetime64("2020-06-01", "us")
 

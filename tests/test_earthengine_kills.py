@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import chips, join
-from soilkit.archives import open_archive
-from soilkit.archives.earthengine import Policy
+from soilkit.export import chips, join
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.earthengine import Policy
 from tests.helpers_earthengine import PLACE, stations_table
 from tests.stand_in_ee.fixtures import ROOT, Process
 
@@ -28,9 +28,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 url, job, store = sys.argv[1:]
 from tests.stand_in_ee.fixtures import initialise
 initialise(url)
-from soilkit import chips
-from soilkit.archives import open_archive
-from soilkit.chips import writing
+from soilkit.export import chips
+from soilkit.export.archives import open_archive
+from soilkit.export.chips import builder as writing
 writing.SAVE_EVERY_S = 0.05  # the index is saved after each few chips, not each few seconds
 with open(job, "rb") as file:
     samples, stations, policy = pickle.load(file)

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts, grids, sources
-from soilkit.archives import open_archive
-from soilkit.archives.earthengine import EarthEngineArchive, Policy, expressions, layers, tables
-from soilkit.archives.earthengine.faults import ServiceError
-from soilkit.archives.earthengine.pieces import Shelf
 from soilkit.errors import BoundError, ContractError, StoreError, TimeZoneError, UnknownNameError
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.earthengine import EarthEngineArchive, Policy, expressions, scene_index
+from soilkit.export.archives.earthengine.executor import ServiceError
+from soilkit.export.archives.earthengine.expressions import Shelf
 from soilkit.world import schedule
 from tests.helpers_earthengine import BETWEEN_SLICES, JUNE, PLACE, stations_table
 from tests.stand_in_ee import sentinel1
@@ -100,7 +100,7 @@ def test_a_pass_at_new_year_is_whole():
         "valid_fraction": [0.75, 0.5, 1.0],
         "cloud_fraction": np.nan,
     }
-    merged = tables.merge_slices(pd.DataFrame(rows))
+    merged = scene_index.merge_slices(pd.DataFrame(rows))
     assert merged.scene_id.tolist() == ["a+b", "c"]
     assert merged.valid_fraction.tolist() == [1.0, 1.0]
 
@@ -113,7 +113,7 @@ def test_of_overlapping_tiles_of_a_pass_the_fullest_is_taken():
         "start": pd.to_datetime(times), "end": pd.to_datetime(times), "orbit": "",
         "valid_fraction": [1.0, 0.3, 0.2], "cloud_fraction": [0.1, 0.0, 0.0],
     }  # fmt: skip
-    kept = tables.fullest_of_pass(pd.DataFrame(rows))
+    kept = scene_index.fullest_of_pass(pd.DataFrame(rows))
     assert kept.scene_id.tolist() == ["north", "north_later"]
 
 
@@ -133,7 +133,7 @@ def test_of_two_processings_of_a_slice_one_is_taken():
         "valid_fraction": 0.5,
         "cloud_fraction": np.nan,
     }
-    merged = tables.merge_slices(pd.DataFrame(rows))
+    merged = scene_index.merge_slices(pd.DataFrame(rows))
     assert merged.scene_id.tolist() == ["S1A_1234_BBBB"]
     assert merged.valid_fraction.tolist() == [0.5]
 
@@ -222,7 +222,7 @@ def test_a_stamped_end_never_makes_a_composite_end_earlier():
     """An asset that stamps its last day's beginning would have the join read the future."""
     first = np.array(["2019-01-01"] * 3, "datetime64[us]")
     stamped = np.array(["2019-01-03", "2019-01-05", "NaT"], "datetime64[us]")
-    _, end = layers.dated(sources.get("smap"), first, end=stamped)
+    _, end = expressions.dated(sources.get("smap"), first, end=stamped)
     assert end.astype("datetime64[D]").astype(str).tolist() == [
         "2019-01-04", "2019-01-05", "2019-01-04",
     ]  # fmt: skip
@@ -230,13 +230,13 @@ def test_a_stamped_end_never_makes_a_composite_end_earlier():
 
 def test_a_yearly_map_ends_with_its_year_in_leap_years_too():
     first = np.array(["2019-01-01", "2020-01-01"], "datetime64[us]")
-    _, end = layers.dated(sources.get("modis_land_cover"), first, end=first)
+    _, end = expressions.dated(sources.get("modis_land_cover"), first, end=first)
     assert end.astype(str).tolist() == ["2020-01-01T00:00:00.000000", "2021-01-01T00:00:00.000000"]
 
 
 def test_a_product_dated_in_its_middle_reaches_half_a_step_to_both_sides():
     noon = np.array(["2019-06-01T12"], "datetime64[us]")
-    start, end = layers.dated(sources.get("smap_l3_005"), noon, end=noon)
+    start, end = expressions.dated(sources.get("smap_l3_005"), noon, end=noon)
     assert str(start[0]) == "2019-06-01T00:00:00.000000"
     assert str(end[0]) == "2019-06-02T00:00:00.000000"
 

@@ -11,11 +11,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from soilkit.archives.earthengine import work
-from soilkit.archives.earthengine.faults import Fault, ServiceError, fault_of_status
-from soilkit.archives.earthengine.gate import GATE, Gate, Stopped
-from soilkit.archives.earthengine.work import Policy
 from soilkit.errors import ContractError
+from soilkit.export.archives.earthengine import executor
+from soilkit.export.archives.earthengine.executor import (
+    GATE,
+    Fault,
+    Gate,
+    Policy,
+    ServiceError,
+    Stopped,
+    fault_of_status,
+)
 
 QUICK = Policy(concurrency=8, attempts=8, first_wait_s=0.001, longest_wait_s=0.004, closing_s=2)
 TWENTY = Policy(concurrency=20, first_wait_s=0.05)
@@ -79,7 +85,7 @@ class Clock:
 
 def ask(item, service, *, policy=None, clock=None, seed=0):
     rng = np.random.default_rng(seed)
-    return work.ask(item, service, policy=policy or Policy(), line=clock or Clock(), rng=rng)
+    return executor.ask(item, service, policy=policy or Policy(), line=clock or Clock(), rng=rng)
 
 
 def first_calls_fail(*faults):
@@ -103,7 +109,7 @@ def test_random_faults_lose_and_double_nothing(rate):
 
     service = Service(behave)
     policy = Policy(concurrency=16, attempts=30, first_wait_s=0.0005, longest_wait_s=0.001)
-    results = list(work.run(range(2000), service, policy=policy))
+    results = list(executor.run(range(2000), service, policy=policy))
     assert sorted(results) == [(i, 2 * i) for i in range(2000)]
     expected = 2000 / (1 - rate)
     assert abs(sum(service.calls.values()) - expected) < 0.2 * expected
@@ -112,7 +118,7 @@ def test_random_faults_lose_and_double_nothing(rate):
 def test_a_permanent_error_is_asked_exactly_once():
     """A 400 will be a 400 tomorrow: it is the item's answer, and the others go on."""
     service = Service(lambda item, nth: BAD if item % 10 == 0 else None)
-    results = dict(work.run(range(100), service, policy=QUICK))
+    results = dict(executor.run(range(100), service, policy=QUICK))
     assert {i for i, answer in results.items() if isinstance(answer, Fault)} == set(
         range(0, 100, 10)
     )
@@ -172,7 +178,7 @@ def test_a_quota_that_is_spent_in_the_night_ends_the_run():
     service = Service(lambda item, nth: spent if item >= 20 else None)
     results = []
     with pytest.raises(ServiceError, match="quota: .*daily_eecu"):
-        results.extend(work.run(range(1000), service, policy=QUICK))
+        results.extend(executor.run(range(1000), service, policy=QUICK))
     assert sum(service.calls.values()) < 20 + 3 * QUICK.concurrency
     assert all(answer == 2 * item for item, answer in results)
 
@@ -261,7 +267,7 @@ def test_never_more_calls_in_flight_than_allowed_over_all_runs():
     lists = [[], []]
 
     def export(mine):
-        mine.extend(work.run(range(150), service, policy=QUICK))
+        mine.extend(executor.run(range(150), service, policy=QUICK))
 
     threads = [threading.Thread(target=export, args=(mine,)) for mine in lists]
     for thread in threads:
@@ -309,7 +315,7 @@ def test_a_429_of_one_item_holds_back_the_others():
 
     service = Service(behave)
     GATE.withheld = 0
-    assert len(list(work.run(range(8), service, policy=QUICK))) == 8
+    assert len(list(executor.run(range(8), service, policy=QUICK))) == 8
     assert max(places) == 4
     assert GATE.withheld < 4
 
@@ -320,7 +326,9 @@ def test_the_jitter_repeats_with_the_seed(caplog):
     def waits(seed):
         caplog.clear()
         with caplog.at_level("DEBUG"):
-            list(work.run(range(20), Service(first_calls_fail(SERVER)), policy=TWENTY, seed=seed))
+            list(
+                executor.run(range(20), Service(first_calls_fail(SERVER)), policy=TWENTY, seed=seed)
+            )
         return sorted(message for message in caplog.messages if "asked again" in message)
 
     assert len(waits(1)) == 20
@@ -355,7 +363,7 @@ def test_items_are_drawn_only_as_places_come_free():
             drawn.append(len(drawn))
             yield drawn[-1]
 
-    results = work.run(endless(), Service(), policy=QUICK)
+    results = executor.run(endless(), Service(), policy=QUICK)
     for taken in range(1, 101):
         next(results)
         assert len(drawn) - taken <= 12
@@ -373,7 +381,7 @@ def test_results_come_before_slow_items_are_drawn():
         yield 3
         raise RuntimeError("the fourth item is never needed")
 
-    results = work.run(slowly(), Service(), policy=QUICK)
+    results = executor.run(slowly(), Service(), policy=QUICK)
     assert next(results) == (1, 2)
     results.close()
 
@@ -386,7 +394,7 @@ def test_the_slow_do_not_hold_back_the_quick():
         if item == 0:
             slow.wait(5)
 
-    results = work.run(range(20), Service(behave), policy=QUICK)
+    results = executor.run(range(20), Service(behave), policy=QUICK)
     first = [next(results)[0] for _ in range(19)]
     slow.set()
     assert 0 not in first
@@ -395,14 +403,14 @@ def test_the_slow_do_not_hold_back_the_quick():
 
 def test_no_item_gives_no_result():
     """An export with nothing missing starts no thread."""
-    assert list(work.run([], Service(), policy=QUICK)) == []
+    assert list(executor.run([], Service(), policy=QUICK)) == []
 
 
 def test_a_bug_ends_the_run_at_once():
     """An exception that is no service's fault comes out as itself; nothing more begins."""
     service = Service(lambda item, nth: ZeroDivisionError() if item == 50 else None, seconds=0.001)
     with pytest.raises(ZeroDivisionError):
-        list(work.run(range(100_000), service, policy=QUICK))
+        list(executor.run(range(100_000), service, policy=QUICK))
     assert len(service.calls) < 200
     assert not threads_at_work()
 
@@ -413,7 +421,7 @@ def test_a_refused_login_ends_the_run():
     service = Service(lambda item, nth: expired if item >= 20 else None, seconds=0.001)
     done = []
     with pytest.raises(ServiceError, match="invalid authentication"):
-        done.extend(work.run(range(10_000), service, policy=QUICK))
+        done.extend(executor.run(range(10_000), service, policy=QUICK))
     assert len(service.calls) < 60
     assert not threads_at_work()
 
@@ -426,14 +434,14 @@ def test_an_error_in_the_items_comes_out():
         raise KeyError("scene")
 
     with pytest.raises(KeyError):
-        list(work.run(items(), Service(), policy=QUICK))
+        list(executor.run(items(), Service(), policy=QUICK))
     assert not threads_at_work()
 
 
 def test_closing_leaves_nothing_at_work():
     """After a break, what runs ends, and what has not begun never does."""
     service = Service(seconds=0.01)
-    results = work.run(range(1000), service, policy=QUICK)
+    results = executor.run(range(1000), service, policy=QUICK)
     next(results)
     results.close()
     begun = sum(service.calls.values())
@@ -447,7 +455,7 @@ def test_closing_is_prompt_while_workers_wait():
     """Nobody waits out a back-off of minutes after Ctrl-C."""
     patient = Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000, closing_s=5)
     service = Service(lambda item, nth: SERVER if item else None)
-    results = work.run(range(10), service, policy=patient)
+    results = executor.run(range(10), service, policy=patient)
     assert next(results) == (0, 0)
     start = time.monotonic()
     results.close()
@@ -457,7 +465,7 @@ def test_closing_is_prompt_while_workers_wait():
 
 INTERRUPTED = """
 import signal, sys, threading, time
-from soilkit.archives.earthengine import work
+from soilkit.export.archives.earthengine import executor as work
 
 class Busy:
     def __call__(self, item):
@@ -497,7 +505,7 @@ def test_latency_is_hidden_by_concurrency():
     rates = []
     for _ in range(3):  # the machine may be busy: the best of three
         start = time.perf_counter()
-        n = sum(1 for _ in work.run(range(640), Service(seconds=0.05)))
+        n = sum(1 for _ in executor.run(range(640), Service(seconds=0.05)))
         rates.append(n / (time.perf_counter() - start))
         if rates[-1] > 0.9 * 640:
             break

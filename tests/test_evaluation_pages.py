@@ -14,7 +14,7 @@ from soilkit.evaluation.answers import NO, PARTLY, UNKNOWN, YES
 from soilkit.evaluation.extras import calibration
 from soilkit.evaluation.records import NOT_AUDITABLE, OK, Background, Calibration, Options
 from soilkit.evaluation.scoring import Places, relative_errors
-from soilkit.models import ten_day
+from soilkit.export import ten_day_table
 from soilkit.models.tabular import SmapLinear, cross_folds, cross_predict, forest
 
 PROVENANCE = {"flags": "G only", "versions": "product 3", "upscaling": "none"}
@@ -272,8 +272,8 @@ def us_10day():
     path = Path(folder or "absent") / "us_10day" / "matched_10day.parquet"
     if not path.exists():
         pytest.skip("real ten-day windows are not here: set SOILKIT_TEST_DATA")
-    stations, samples, features = ten_day.with_season(ten_day.read_ten_day_table(path))
-    columns = ten_day.predictor_sets(features)["all"]
+    stations, samples, features = ten_day_table.with_season(ten_day_table.read_ten_day_table(path))
+    columns = ten_day_table.predictor_sets(features)["all"]
     keep = features[columns].notna().all(axis=1) & samples["soil_moisture_m3_m3"].notna()
     keep &= samples["label_days"] >= 6
     samples, features = (table[keep].reset_index(drop=True) for table in (samples, features))
@@ -288,7 +288,7 @@ def us_10day():
         for name, (model, eaten) in models.items():
             predicted = cross_predict(model, features[eaten], y=y, groups=groups, seed=0)
             tables.append(
-                ten_day.predictions_table(
+                ten_day_table.predictions_table(
                     samples, stations, predicted=predicted, model=name, split=split
                 )
             )

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import archives, insitu, join, published, sources
+from soilkit import sources
 from soilkit.experiments import Data, Recipe, prepare
 from soilkit.experiments.__main__ import main
+from soilkit.export import archives, insitu, join, published
 
 torch.set_num_threads(1)
 NAMES = ("sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas")

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import features, grids
+from soilkit import grids
 from soilkit.contracts import Chip
 from soilkit.errors import ContractError, SceneNotFoundError
+from soilkit.export import features
 from tests.helpers_archive import samples_table, stations_table
 
 SAMPLES = samples_table(stations_table(2), passes=1)

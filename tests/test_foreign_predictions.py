@@ -8,7 +8,7 @@ import pytest
 
 from soilkit import contracts, metrics
 from soilkit.errors import ArchiveReadError, ContractError, ParameterError, TimeZoneError, UnitError
-from soilkit.foreign import read_predictions
+from soilkit.export.tables import read_predictions
 
 
 def rows(n_days=20, stations=("A", "B"), **columns):

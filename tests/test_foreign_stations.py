@@ -6,7 +6,7 @@ import pytest
 
 from soilkit import contracts
 from soilkit.errors import ArchiveReadError, ContractError
-from soilkit.foreign import read_predictions, read_stations_list
+from soilkit.export.tables import read_predictions, read_stations_list
 from tests.test_foreign_predictions import rows
 
 
@@ -159,7 +159,7 @@ def test_an_ismn_archive_is_a_list_too(tmp_path):
     from soilkit.world import World
 
     archive = World(seed=1, n_stations=4).write_ismn(tmp_path / "ismn.zip")
-    from soilkit import insitu
+    from soilkit.export import insitu
 
     known = insitu.read_stations(archive, progress=False)
     table = predictions(stations=tuple(known["station_id"].unique()[:2]))

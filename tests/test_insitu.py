@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soilkit import contracts, insitu
+from soilkit import contracts
 from soilkit.errors import ArchiveReadError, StoreError, UnitError, UnknownNameError
-from soilkit.insitu import cache, names
+from soilkit.export import insitu, ten_day_table
+from soilkit.export.insitu import cache, ismn
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 BIG = DATA / "ismn" / "ismn_us_header_2019_2021.zip"
@@ -188,7 +189,7 @@ def test_an_hour_counts_once_and_every_lost_row_is_counted(tmp_path, read, optio
 
 def test_malformed_lines_are_skipped_counted_and_shown(tmp_path, read, caplog):
     bad = ("2019/02/30 00:00 0.3 G M", "2019/01/01 07:", "@@@@", "2019/01/01 08:00 wet G M")
-    with caplog.at_level(logging.WARNING, "soilkit.insitu"):
+    with caplog.at_level(logging.WARNING, "soilkit.export.insitu"):
         observations = read(archive_of(tmp_path, ROWS[0], *bad, ROWS[2]))
     assert len(observations) == 2
     assert observations.attrs["counts"]["lost: malformed line"] == 4
@@ -237,7 +238,7 @@ def test_percent_is_recognised_and_never_guessed(tmp_path, read):
 def test_one_broken_sensor_does_not_make_its_network_percent(tmp_path, read, caplog):
     wet = [f"2019/01/01 {hour:02}:00 1.5 C02 M" for hour in range(3)]
     members = {file_name(): header_values(*ROWS), file_name("Medford"): header_values(*wet)}
-    with caplog.at_level(logging.WARNING, "soilkit.insitu"):
+    with caplog.at_level(logging.WARNING, "soilkit.export.insitu"):
         observations = read(write_zip(tmp_path / "a.zip", members))
     assert observations["sensor_id"].unique().tolist() == ["ARM__Byron__Hydra__0.05__0.05"]
     assert observations.attrs["counts"]["lost: value outside 0-1 m3 m-3"] == 3
@@ -265,7 +266,7 @@ def test_an_old_archive_of_unchecked_readings_warns_rather_than_falls_silent(
     tmp_path, read, caplog
 ):
     archive = archive_of(tmp_path, "2019/01/01 00:00 0.2 U M", "2019/01/01 01:00 0.2 U M")
-    with caplog.at_level(logging.WARNING, "soilkit.insitu"):
+    with caplog.at_level(logging.WARNING, "soilkit.export.insitu"):
         assert read(archive).empty
     assert "0 readings kept; lost: 2 flag U" in caplog.text
     assert len(read(archive, flags=("G", "U"))) == 2
@@ -498,7 +499,7 @@ def test_two_builds_of_one_archive_leave_one_whole_cache(tmp_path, read):
 
 
 def test_ids_are_safe_file_names():
-    found = names.sensor_id("N", 'a:b/c "x"', instrument="P", depth_m=(0, 0.05))
+    found = ismn.sensor_id("N", 'a:b/c "x"', instrument="P", depth_m=(0, 0.05))
     assert not set(found) & set('\\/:*?"<>| ')
 
 
@@ -566,8 +567,8 @@ def published_labels():
 
 def agreement(archive, published, options):
     observations = insitu.read_ismn(archive, **options)
-    labels = insitu.ten_day_labels(observations, insitu.read_stations(archive, **options))
-    return insitu.compare_labels(labels, published).set_index("what")["value"]
+    labels = ten_day_table.ten_day_labels(observations, insitu.read_stations(archive, **options))
+    return ten_day_table.compare_labels(labels, published).set_index("what")["value"]
 
 
 @needs_data
@@ -622,7 +623,7 @@ def test_a_day_needs_twelve_good_hours():
     eleven = hourly("a", "2019-01-03", [0.9] * 11)
     frozen = hourly("a", "2019-01-04", [0.8] * 24, flag="D03")
     twelve = hourly("a", "2019-01-05", [0.2] * 12)
-    labels = insitu.ten_day_labels(pd.concat([eleven, frozen, twelve]), two_sensors())
+    labels = ten_day_table.ten_day_labels(pd.concat([eleven, frozen, twelve]), two_sensors())
     assert labels["sm_insitu"].tolist() == [pytest.approx(0.2)]
     assert labels["sm_days"].tolist() == [1]
     assert labels["key"].tolist() == ["NET/st1"]
@@ -639,16 +640,16 @@ def test_sensors_are_averaged_within_the_day_before_days_are():
             hourly("a", "2019-01-11", [0.5] * 24),
         ]
     )
-    labels = insitu.ten_day_labels(readings, two_sensors())
+    labels = ten_day_table.ten_day_labels(readings, two_sensors())
     assert labels["sm_insitu"].tolist() == pytest.approx([0.3, 0.5])
-    deep = insitu.ten_day_labels(readings, two_sensors(depths=(0.05, 0.055)))
+    deep = ten_day_table.ten_day_labels(readings, two_sensors(depths=(0.05, 0.055)))
     assert deep["sm_insitu"].tolist() == pytest.approx([0.25, 0.5])  # b lies too deep
-    moved = insitu.ten_day_labels(readings, two_sensors(), origin="2019-01-02")
+    moved = ten_day_table.ten_day_labels(readings, two_sensors(), origin="2019-01-02")
     assert moved["start"].tolist() == [pd.Timestamp("2018-12-23"), pd.Timestamp("2019-01-02")]
 
 
 def test_the_comparison_tells_what_differs_and_what_only_one_side_has():
-    labels = insitu.ten_day_labels(hourly("a", "2019-01-01", [0.2] * 24), two_sensors())
+    labels = ten_day_table.ten_day_labels(hourly("a", "2019-01-01", [0.2] * 24), two_sensors())
     published = pd.DataFrame(
         {
             "key": "NET/st1",
@@ -657,8 +658,8 @@ def test_the_comparison_tells_what_differs_and_what_only_one_side_has():
             "sm_days": [2.0, 1.0],
         }
     )
-    found = insitu.compare_labels(labels, published).set_index("what")["value"]
+    found = ten_day_table.compare_labels(labels, published).set_index("what")["value"]
     assert found["windows compared"] == found["windows only published"] == 1
     assert found["mean absolute difference m3 m-3"] == pytest.approx(0.05)
     assert found["of those, with another number of days"] == 1
-    assert len(insitu.differing_windows(labels, published)) == 2
+    assert len(ten_day_table.differing_windows(labels, published)) == 2

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from soilkit import contracts
 from soilkit.errors import BoundError, ContractError, UnitError, UnknownNameError
-from soilkit.join import anchored_join
+from soilkit.export.join import anchored_join
 
 HOUR = pd.Timedelta("1h")
 NOON = pd.Timestamp("2020-06-01 12:00")

@@ -14,10 +14,11 @@ import xarray as xr
 from matplotlib import image
 from matplotlib import pyplot as plt
 
-from soilkit import grids, maps, plots, rasters
+from soilkit import grids, maps, plots
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
 from soilkit.datasets import Inputs
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
+from soilkit.export import rasters
 from soilkit.maps import (
     Scene,
     map_grid,

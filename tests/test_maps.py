@@ -6,10 +6,11 @@ import pytest
 import torch
 import xarray as xr
 
-from soilkit import rasters, sources
+from soilkit import sources
 from soilkit.contracts import Grid
 from soilkit.datasets import Inputs
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.export import rasters
 from soilkit.maps import Scene, map_grid, predict_map, scene_from_layers, to_cog
 from soilkit.models.xception_fusion import XceptionFusion
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import chips, contracts, insitu, reports
-from soilkit.archives import open_archive
-from soilkit.archives.stac.export import export_world
+from soilkit import contracts, reports
+from soilkit.export import chips, insitu
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.stac.world_catalogue import export_world
 from tests.stand_in_ee.fixtures import PROJECT, stand_in_environment
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "10_build_dataset.ipynb"

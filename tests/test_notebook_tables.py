@@ -8,7 +8,7 @@ import pytest
 from papermill import PapermillExecutionError
 
 from soilkit import contracts, reports
-from soilkit.models import ten_day
+from soilkit.export import ten_day_table as ten_day
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "24_tabular_baselines.ipynb"
 SMALL = {"preset": "small", "epochs": 2}

@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import archives, chips, contracts, datasets, grids, insitu, join, published, sources
-from soilkit.chips.writing import Writer
+from soilkit import contracts, datasets, grids, sources
 from soilkit.contracts import ChipRequest
 from soilkit.errors import ContractError, ShardError, StoreError
-from soilkit.published import coding, convert, images, schema
-from soilkit.published.convert import to_dataset
-from soilkit.published.labels import Labels
-from soilkit.published.placing import grid_of
-from soilkit.published.shards import Sample, write_shard
+from soilkit.export import archives, chips, insitu, join, published
+from soilkit.export.chips.builder import Writer
+from soilkit.export.published import conversion, schema
+from soilkit.export.published import records as images
+from soilkit.export.published.conversion import to_dataset
+from soilkit.export.published.labels import Labels
+from soilkit.export.published.records import grid_of
+from soilkit.export.published.shards import Sample, write_shard
 
 NOON = np.datetime64("2020-06-01T12:00", "ms")
 HOUR = np.timedelta64(1, "h")
@@ -268,7 +270,7 @@ def test_a_conversion_goes_on_to_the_same_end(tmp_path, monkeypatch, n, killed):
     run(shards, tmp_path / "undisturbed")
     original = images.chips_of
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "images", _Images(original, n))
+        patch.setattr(conversion, "images", _Images(original, n))
         if killed:
             patch.setattr(Writer, "_save", lambda self: None)
         with pytest.raises(KeyboardInterrupt):
@@ -308,7 +310,7 @@ def reads(monkeypatch):
         opened.append(path.name[5:10])
         return published.read_shard(path, **options)
 
-    monkeypatch.setattr(convert, "read_shard", counted)
+    monkeypatch.setattr(conversion, "read_shard", counted)
     return opened
 
 
@@ -366,12 +368,12 @@ def test_a_store_that_fails_leaves_no_shard_open(tmp_path, monkeypatch):
 
 
 def test_a_record_of_a_wrong_checksum_is_a_counted_drop(tmp_path, monkeypatch):
-    from soilkit.published import framing
+    from soilkit.export.published import wire
 
-    right = framing.masked_crc32c
+    right = wire.masked_crc32c
     wrong = iter([0, 0, 0, 1])  # length and data of the first record, then of the second
     with monkeypatch.context() as patch:
-        patch.setattr(framing, "masked_crc32c", lambda data: right(data) ^ next(wrong, 0))
+        patch.setattr(wire, "masked_crc32c", lambda data: right(data) ^ next(wrong, 0))
         shards = write(tmp_path / "in", [record(hours=1), record(hours=2), record(hours=3)])
     found = run(shards, tmp_path / "out")
     assert len(found.samples) == 2 and found.n_records == 3
@@ -525,7 +527,7 @@ def test_chips_are_the_worlds_own_within_a_byte(world):
             continue
         for band, ours, theirs in zip(chip.bands, chip.values, truth, strict=True):
             feature = images.FEATURES[name][band]
-            apart = coding.encode(feature, ours).astype(int) - coding.encode(feature, theirs)
+            apart = schema.encode(feature, ours).astype(int) - schema.encode(feature, theirs)
             assert np.abs(apart).max() <= 1, (name, band)
             assert (apart == 0).mean() > 0.9, (name, band)
 

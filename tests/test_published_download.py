@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from soilkit.errors import DownloadError, UnknownNameError
-from soilkit.published import download, fetching
-from soilkit.published.framing import crc32c
+from soilkit.export.published import download, shards
+from soilkit.export.published.wire import crc32c
 
 SHARD = gzip.compress(np.random.default_rng(0).bytes(3_000_000), 1)
 NAME = "data-00000-of-00500.tfrecord.gz"
@@ -87,7 +87,7 @@ def serve(monkeypatch):
     """Start servers; pauses between attempts are noted in ``serve.pauses``, not waited for."""
     running, pauses = [], []
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetching.time, "sleep", pauses.append)
+    monkeypatch.setattr(shards.time, "sleep", pauses.append)
 
     def start(**options):
         server = Server(**options)

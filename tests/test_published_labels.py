@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import insitu
 from soilkit.errors import ContractError
-from soilkit.published import labels, naming
-from soilkit.published.labels import Labels
+from soilkit.export import insitu
+from soilkit.export.published import labels, schema
+from soilkit.export.published.labels import Labels
 from soilkit.world import World
 
 NOON = pd.Timestamp("2020-06-01 12:00")
@@ -301,12 +301,12 @@ def test_real_names_find_their_own_sensor_or_are_ambiguous(tmp_path):
 
 def check_round_trip(table):
     asked = in_the_published_style(table)
-    names = naming.Names(table)
+    names = schema.Names(table)
     found = [
         names.find(a, latitude=la, longitude=lo)
         for a, la, lo in zip(asked, table["latitude"], table["longitude"], strict=True)
     ]
-    at_five = table["depth_to_m"].between(*naming.LABEL_DEPTH_M)
+    at_five = table["depth_to_m"].between(*schema.LABEL_DEPTH_M)
     alone = ~asked.str.replace(r"~\d+$", "", regex=True)[at_five].duplicated(keep=False)
     for meaning, sensor, five in zip(found, table["sensor_id"], at_five, strict=True):
         if not five:
@@ -314,7 +314,7 @@ def check_round_trip(table):
         elif alone[table.index[table["sensor_id"] == sensor][0]]:
             assert meaning.sensor_id == sensor, (sensor, meaning)
         else:
-            assert meaning.reason == naming.MANY_PROBES
+            assert meaning.reason == schema.MANY_PROBES
     return pd.Series([m.reason or "found" for m in found]).value_counts()
 
 

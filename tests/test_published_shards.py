@@ -17,20 +17,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soilkit import archives, contracts, sources
+from soilkit import contracts, sources
 from soilkit.contracts import ChipRequest
 from soilkit.errors import ContractError, ShardError, UnknownNameError
-from soilkit.published import (
-    coding,
-    framing,
-    protowire,
+from soilkit.export import archives
+from soilkit.export.published import (
     read_shard,
     samples_from_archive,
     schema,
+    wire,
     write_archive_shard,
     write_shard,
 )
-from soilkit.published.shards import Sample
+from soilkit.export.published.shards import Sample
 from tests.helpers_shards import example_class, sample
 
 VV = "sentinel_1_VV"
@@ -112,8 +111,8 @@ def test_bytes_span_the_ranges_of_table_4():
         ("gldas_sm", [np.nan, 20, 100]),
         ("smap_sm", [np.nan, 10, 50]),
     ):
-        np.testing.assert_allclose(coding.decode(name, byte), values, rtol=1e-6)
-    assert coding.decode("cgls_lc_crops-coverfraction", byte).tolist() == [0, 51, 255]
+        np.testing.assert_allclose(schema.decode(name, byte), values, rtol=1e-6)
+    assert schema.decode("cgls_lc_crops-coverfraction", byte).tolist() == [0, 51, 255]
 
 
 @pytest.mark.parametrize("band", schema.S2_BANDS)
@@ -121,20 +120,20 @@ def test_sentinel_2_bytes_undo_the_logarithm_and_the_sigmoid(band):
     """Digital numbers through Table 17 to a byte and back: within what half a byte is worth."""
     rule = sources.get("sentinel2").band(band).normalisation
     numbers = np.linspace(50, 6000, 400)
-    byte = coding.encode(f"sentinel_2_{band}", numbers)
+    byte = schema.encode(f"sentinel_2_{band}", numbers)
     assert byte.dtype == np.uint8
-    back = coding.decode(f"sentinel_2_{band}", byte)
+    back = schema.decode(f"sentinel_2_{band}", byte)
     np.testing.assert_allclose(rule(back) * 255, rule(numbers) * 255, atol=0.51)
-    assert np.isfinite(coding.decode(f"sentinel_2_{band}", np.uint8(255)))
+    assert np.isfinite(schema.decode(f"sentinel_2_{band}", np.uint8(255)))
 
 
 def test_encoding_keeps_no_data_apart_from_low_values():
     """NaN is 0; backscatter below -25 dB is 1, so that it is not lost; elevation keeps its sign."""
-    assert coding.encode(VV, [np.nan, -40.0, -25.0, 9.0]).tolist() == [0, 1, 1, 255]
-    elevation = coding.encode(DEM, [-430.0, 8848.0])
+    assert schema.encode(VV, [np.nan, -40.0, -25.0, 9.0]).tolist() == [0, 1, 1, 255]
+    elevation = schema.encode(DEM, [-430.0, 8848.0])
     assert elevation.dtype == np.int16 and elevation.tolist() == [-430, 8848]
     with pytest.raises(ContractError, match="16 bits"):
-        coding.encode(DEM, [40_000.0])
+        schema.encode(DEM, [40_000.0])
 
 
 # ---- the wire format, against protobuf -----------------------------------------------------------
@@ -144,17 +143,17 @@ def test_encoding_keeps_no_data_apart_from_low_values():
 def test_integer_lists_are_protobufs(values):
     message = example_class()()
     message.features.feature["a"].int64_list.value.extend(values)
-    found = protowire.decode_example(np.frombuffer(message.SerializeToString(), np.uint8))
+    found = wire.decode_example(np.frombuffer(message.SerializeToString(), np.uint8))
     assert found["a"].values.tolist() == values
-    packed = protowire.pack_ints(np.array(values, np.int64))
-    assert protowire.packed_ints(packed).tolist() == values
+    packed = wire.pack_ints(np.array(values, np.int64))
+    assert wire.packed_ints(packed).tolist() == values
 
 
 @given(st.lists(st.integers(0, 255), max_size=60))
 def test_bytes_take_the_fast_path_and_stay_bytes(values):
-    packed = protowire.pack_ints(np.array(values, np.int64))
-    assert protowire.pack_ints(np.array(values, np.uint8)) == packed
-    found = protowire.packed_ints(packed)
+    packed = wire.pack_ints(np.array(values, np.int64))
+    assert wire.pack_ints(np.array(values, np.uint8)) == packed
+    found = wire.packed_ints(packed)
     assert found.dtype == np.uint8 and found.tolist() == values
 
 
@@ -182,7 +181,7 @@ def test_examples_are_protobufs_packed_or_not(first, second, packed):
     """Two examples one after the other are one example: protobuf merges, and so do we."""
     data = to_protobuf(first, packed=packed).SerializeToString()
     data += to_protobuf(second, packed=not packed).SerializeToString()
-    found = protowire.decode_example(np.frombuffer(data, np.uint8))
+    found = wire.decode_example(np.frombuffer(data, np.uint8))
     assert {n: v.kind for n, v in found.items()} == {
         n: kind for n, (kind, _) in (first | second).items()
     }
@@ -194,10 +193,10 @@ def test_examples_are_protobufs_packed_or_not(first, second, packed):
 def test_protobuf_reads_what_is_written(features):
     arrays = {"int": np.int64, "float": np.float32}
     written = {
-        n: protowire.Values(kind, np.array(v, arrays[kind]) if kind in arrays else v)
+        n: wire.Values(kind, np.array(v, arrays[kind]) if kind in arrays else v)
         for n, (kind, v) in features.items()
     }
-    message = example_class().FromString(protowire.encode_example(written))
+    message = example_class().FromString(wire.encode_example(written))
     again = {
         n: (kind, list(getattr(message.features.feature[n], LIST_NAMES[kind]).value))
         for n, (kind, _) in features.items()
@@ -213,7 +212,7 @@ def test_a_list_given_in_two_pieces_is_joined(first, second):
     piece = to_protobuf(one, packed=True).features.feature["a"].SerializeToString()
     other = to_protobuf(two, packed=False).features.feature["a"].SerializeToString()
     oracle = example_class().FromString(wrapped(piece + other)).features.feature["a"]
-    found = protowire.decode_example(np.frombuffer(wrapped(piece + other), np.uint8))
+    found = wire.decode_example(np.frombuffer(wrapped(piece + other), np.uint8))
     assert found["a"].values.tolist() == list(oracle.int64_list.value) == first + second
 
 
@@ -225,7 +224,7 @@ def test_of_two_kinds_the_last_one_counts():
     ]
     data = wrapped(b"".join(pieces))
     oracle = example_class().FromString(data).features.feature["a"]
-    found = protowire.decode_example(np.frombuffer(data, np.uint8))["a"]
+    found = wire.decode_example(np.frombuffer(data, np.uint8))["a"]
     assert found.kind == "int"
     assert found.values.tolist() == list(oracle.int64_list.value) == [8, 9]
 
@@ -233,17 +232,17 @@ def test_of_two_kinds_the_last_one_counts():
 @pytest.mark.parametrize("body", [b"\x08\x05\x08", b"\x0a\x03\x05", b"\x0a\x01\x85", b"\x0b"])
 def test_integer_lists_that_are_cut_are_no_lists(body):
     """A tag without its value, a length beyond the end, half an integer, a group."""
-    with pytest.raises(protowire.WireError):
-        protowire.int_list(memoryview(body))
+    with pytest.raises(wire.WireError):
+        wire.int_list(memoryview(body))
 
 
 def wrapped(feature):
     """The bytes of a Feature in an Example under the name "a"; unknown fields stand about it."""
     unknown = b"\x48\x07" + b"\x5d" + bytes(4) + b"\x61" + bytes(8)  # a varint, 4 and 8 bytes
     feature = unknown + feature + unknown
-    entry = b"\x0a\x01a" + b"\x12" + protowire._length(len(feature)) + feature
-    features = unknown + b"\x0a" + protowire._length(len(entry)) + entry
-    return b"\x0a" + protowire._length(len(features)) + features + unknown
+    entry = b"\x0a\x01a" + b"\x12" + wire._length(len(feature)) + feature
+    features = unknown + b"\x0a" + wire._length(len(entry)) + entry
+    return b"\x0a" + wire._length(len(features)) + features + unknown
 
 
 @settings(max_examples=300)
@@ -254,8 +253,8 @@ def test_damaged_messages_raise_one_error(noise, at, byte):
     good[at % len(good)] = byte
     for data in (noise, bytes(good), bytes(good[: at % len(good)])):
         try:
-            protowire.decode_example(np.frombuffer(data, np.uint8))
-        except protowire.WireError:
+            wire.decode_example(np.frombuffer(data, np.uint8))
+        except wire.WireError:
             continue
 
 
@@ -304,22 +303,20 @@ def bitwise_masked_crc32c(data):
 def test_checksums_are_those_of_tfrecords():
     """Castagnoli's polynomial, rotated and offset, computed bit by bit."""
     for data in (b"", b"soil", bytes(range(256))):
-        assert framing.masked_crc32c(data) == bitwise_masked_crc32c(data)
+        assert wire.masked_crc32c(data) == bitwise_masked_crc32c(data)
 
 
 def test_only_what_is_asked_for_is_decoded(tmp_path):
     """A list that cannot be decoded does no harm until someone wants it."""
     one = sample(0, images=(VV, DEM))
-    features = {n: protowire.Values("int", i) for n, i in one.images.items()}
-    features |= {
-        n: protowire.Values("float", [v]) for n, v in one.scalars.items() if n != "sensor_id"
-    }
-    features["sensor_id"] = protowire.Values("bytes", [b"A__B__C"])
-    data = protowire.encode_example(features)
-    cut = protowire.encode_example({"mask": protowire.Values("bytes", [b""])})
+    features = {n: wire.Values("int", i) for n, i in one.images.items()}
+    features |= {n: wire.Values("float", [v]) for n, v in one.scalars.items() if n != "sensor_id"}
+    features["sensor_id"] = wire.Values("bytes", [b"A__B__C"])
+    data = wire.encode_example(features)
+    cut = wire.encode_example({"mask": wire.Values("bytes", [b""])})
     broken = cut.replace(b"\x0a\x02\x0a\x00", b"\x1a\x02\x08\x80")  # an integer that does not end
     assert broken != cut
-    with framing.record_writer(tmp_path / "a.gz") as put:
+    with wire.record_writer(tmp_path / "a.gz") as put:
         put(data + broken)
     assert next(read_shard(tmp_path / "a.gz", features=[VV])).images.keys() == {VV}
     with pytest.raises(ShardError, match=r"record 0 .*feature 'mask'.*ends inside"):
@@ -409,7 +406,7 @@ def long_shard(path, n_records):
     one = path.with_name("one.gz")
     write_shard(one, [made])
     record = bytes(inflated(one)[12:-4])
-    with framing.record_writer(path) as put:
+    with wire.record_writer(path) as put:
         for _ in range(n_records):
             put(record)
     return len(record)
@@ -431,7 +428,7 @@ def test_a_shard_of_4_gigabytes_is_read_in_one(tmp_path):
     path = tmp_path / "a.gz"
     assert long_shard(path, 120) * 120 > 4e9
     code = (
-        "import resource, sys; from soilkit.published import read_shard, schema; "
+        "import resource, sys; from soilkit.export.published import read_shard, schema; "
         f"n = sum(1 for _ in read_shard({str(path)!r}, features=schema.IMAGES)); "
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -443,7 +440,7 @@ def test_a_shard_of_4_gigabytes_is_read_in_one(tmp_path):
 def test_a_record_holds_while_the_next_one_is_inflated(shard):
     """However long the caller takes over it."""
     data = bytes(inflated(shard))
-    for number, record in framing.RecordStream(shard, checksums=True, skip_damaged=False):
+    for number, record in wire.RecordStream(shard, checksums=True, skip_damaged=False):
         time.sleep(0.2)
         at = record_start(data, number)
         assert record.tobytes() == data[at + 12 : at + 12 + record.size]
@@ -480,14 +477,14 @@ def test_a_shard_of_several_gzip_members_is_one(shard, tmp_path):
 def test_without_isal_the_gzip_module_inflates(shard, tmp_path, monkeypatch, caplog):
     """A platform without isal reads and writes the same, slower, and says so once."""
     monkeypatch.setitem(sys.modules, "isal", None)
-    spec = importlib.util.spec_from_file_location("framing_without_isal", framing.__file__)
+    spec = importlib.util.spec_from_file_location("framing_without_isal", wire.__file__)
     plain = importlib.util.module_from_spec(spec)
     with caplog.at_level(logging.WARNING):
         spec.loader.exec_module(plain)
     assert "isal is not installed" in caplog.text and plain.inflater is gzip
     pairs = zip(
         plain.RecordStream(shard, checksums=True, skip_damaged=False),
-        framing.RecordStream(shard, checksums=True, skip_damaged=False),
+        wire.RecordStream(shard, checksums=True, skip_damaged=False),
         strict=True,
     )
     assert [np.array_equal(a, b) for (_, a), (_, b) in pairs] == [True] * 3
@@ -565,7 +562,7 @@ def test_a_wrong_length_ends_the_shard_and_is_never_allocated(shard, tmp_path):
     data[at : at + 8] = struct.pack("<Q", n)
     seen, error = read_until_broken(refilled(tmp_path, data), damaged="skip", checksums=False)
     assert seen == [0] and error.record == 1 and "length of record 1" in str(error)
-    data[at + 8 : at + 12] = struct.pack("<I", framing.masked_crc32c(struct.pack("<Q", n)))
+    data[at + 8 : at + 12] = struct.pack("<I", wire.masked_crc32c(struct.pack("<Q", n)))
     tracemalloc.start()
     seen, error = read_until_broken(refilled(tmp_path, data))
     _, peak = tracemalloc.get_traced_memory()
@@ -586,13 +583,13 @@ def test_what_is_no_gzip_says_so(tmp_path):
 
 
 def write_record(path, message):
-    with framing.record_writer(path) as put:
+    with wire.record_writer(path) as put:
         put(message if isinstance(message, bytes) else message.SerializeToString())
 
 
 def test_a_shard_that_is_not_there_says_where_to_get_one(tmp_path):
     for path in (tmp_path / "absent.tfrecord.gz", tmp_path):
-        with pytest.raises(ShardError, match="Fetch one with soilkit.published.download"):
+        with pytest.raises(ShardError, match="Fetch one with soilkit.export.published.download"):
             next(read_shard(path))
 
 

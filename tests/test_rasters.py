@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from soilkit import grids, rasters
+from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, StoreError, UnknownNameError
+from soilkit.export import rasters
 
 GRID = Grid("EPSG:32614", 500_000.0, 4_000_000.0, 10.0, 64, 48)
 

@@ -11,10 +11,12 @@ import pystac
 import pytest
 import rasterio
 
-from soilkit import contracts, grids, join, sources
-from soilkit.archives.stac import StacArchive, geometry
+from soilkit import contracts, grids, sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, UnknownNameError
+from soilkit.export import join
+from soilkit.export.archives.stac import StacArchive
+from soilkit.export.archives.stac import items as geometry
 from tests import helpers_stac as make
 
 HERE = 36.4, -99.2  # in zone 14

@@ -11,12 +11,13 @@ import pytest
 import rasterio
 from scipy.ndimage import map_coordinates
 
-from soilkit import chips, features, grids, insitu, join, rasters, sources
-from soilkit.archives import SyntheticArchive
-from soilkit.archives.stac import Layout, StacArchive, export_world
-from soilkit.chips import packing_of
+from soilkit import grids, sources
 from soilkit.contracts import Chip, ChipRequest
 from soilkit.errors import StoreError
+from soilkit.export import chips, features, insitu, join, rasters
+from soilkit.export.archives import SyntheticArchive
+from soilkit.export.archives.stac import Layout, StacArchive, export_world
+from soilkit.export.chips import packing_of
 
 NAMES = ["sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas"]
 IMAGES = NAMES[:4]

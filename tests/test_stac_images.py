@@ -14,8 +14,8 @@ from rasterio.warp import reproject
 from scipy.ndimage import map_coordinates
 
 from soilkit import grids, sources
-from soilkit.archives.stac import StacArchive
 from soilkit.contracts import Chip, ChipRequest
+from soilkit.export.archives.stac import StacArchive
 from tests import helpers_stac as make
 
 FOLDER = Path(os.environ.get("SOILKIT_TEST_DATA") or "absent") / "chips"

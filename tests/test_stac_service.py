@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from soilkit.archives.stac import StacArchive
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError
+from soilkit.export.archives.stac import StacArchive
 from tests import helpers_stac as make
 
 HERE = 36.4, -99.2

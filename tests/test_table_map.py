@@ -8,10 +8,10 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression
 
-from soilkit import archives, grids, maps
+from soilkit import grids, maps
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.models import daily_table
+from soilkit.export import archives, daily_table
 from soilkit.models.tabular import DenseEnsemble
 
 MAP = Grid("EPSG:32614", 500_013.0, 4_000_047.0, 90.0, 150, 170)

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from soilkit import contracts, reports, splits
 from soilkit.errors import ContractError, UnitError
-from soilkit.models import ten_day
+from soilkit.export import ten_day_table
 from soilkit.models.tabular import DenseEnsemble, SmapLinear, cross_predict, forest
 
 SMALL_DENSE = DenseEnsemble(n_members=2, widths=(16,), epochs=40, batch_size=32)
@@ -25,7 +25,7 @@ def ten_day_rows(n_stations=12, n_windows=30, seed=0):
     ssm_mm = 12 + 8 * np.sin(window / 3 + station) + rng.normal(0, 1, n)
     elevation = rng.uniform(50, 2000, n_stations)[station]
     moisture = 0.05 + 0.01 * ssm_mm + 0.00003 * elevation + rng.normal(0, 0.01, n)
-    table = pd.DataFrame({band: rng.uniform(500, 4000, n) for band in ten_day.OPTICAL_BANDS})
+    table = pd.DataFrame({band: rng.uniform(500, 4000, n) for band in ten_day_table.OPTICAL_BANDS})
     table = table.assign(
         VV=-20 + 30 * moisture + rng.normal(0, 0.5, n), VH=-25.0 + rng.normal(0, 1, n), angle=38.0,
         mtpi=rng.normal(0, 5, n_stations)[station], field_capacity_pct=20.0 + station,
@@ -36,7 +36,7 @@ def ten_day_rows(n_stations=12, n_windows=30, seed=0):
         key=[f"MADEUP/site{i}" for i in station],
     )  # fmt: skip
     table.loc[window % 5 == 0, ["VV", "VH", "angle"]] = np.nan
-    table.loc[window % 7 == 0, list(ten_day.OPTICAL_BANDS)] = np.nan
+    table.loc[window % 7 == 0, list(ten_day_table.OPTICAL_BANDS)] = np.nan
     unlabelled = window == 4
     table.loc[unlabelled, ["sm_insitu", "sm_days", "elevation_m"]] = np.nan
     return table
@@ -154,7 +154,7 @@ def test_few_blocks_are_left_out_one_at_a_time_and_one_block_is_refused():
 
 def test_a_window_becomes_a_sample_of_the_contract(tmp_path):
     table = ten_day_rows()
-    stations, samples, features = ten_day.read_ten_day_table(written(table, tmp_path))
+    stations, samples, features = ten_day_table.read_ten_day_table(written(table, tmp_path))
     assert samples["sample_id"].iloc[1] == "MADEUP/site0_2019-01-11"
     assert samples["station_id"].tolist() == table["key"].tolist()
     assert len(samples) == len(features) == len(table)
@@ -166,14 +166,14 @@ def test_a_window_becomes_a_sample_of_the_contract(tmp_path):
 def test_a_station_keeps_its_elevation_where_the_label_is_missing(tmp_path):
     """The table knows elevation from the in-situ file only, but the ground stays where it is."""
     table = ten_day_rows()
-    _, _, features = ten_day.read_ten_day_table(written(table, tmp_path))
+    _, _, features = ten_day_table.read_ten_day_table(written(table, tmp_path))
     assert table["elevation_m"].isna().sum() == 12
     assert features["dem_elevation"].notna().all()
 
 
 def test_a_table_without_labels_keeps_every_row(tmp_path):
     table = ten_day_rows().drop(columns=["sm_insitu", "sm_days", "elevation_m"])
-    stations, samples, features = ten_day.read_ten_day_table(written(table, tmp_path))
+    stations, samples, features = ten_day_table.read_ten_day_table(written(table, tmp_path))
     assert len(samples) == len(table)
     assert samples["soil_moisture_m3_m3"].isna().all()
     assert "dem_elevation" not in features and stations["elevation_m"].isna().all()
@@ -183,7 +183,7 @@ def test_percent_is_no_soil_moisture(tmp_path):
     table = ten_day_rows()
     table["sm_insitu"] *= 100
     with pytest.raises(UnitError, match="divide by 100"):
-        ten_day.read_ten_day_table(written(table, tmp_path))
+        ten_day_table.read_ten_day_table(written(table, tmp_path))
 
 
 def test_what_cannot_be_measured_counts_as_missing_and_is_counted(tmp_path):
@@ -192,7 +192,7 @@ def test_what_cannot_be_measured_counts_as_missing_and_is_counted(tmp_path):
     table.loc[table.index[:2], "sm_insitu"] = -9999.0
     table.loc[table.index[3], "VV"] = np.inf
     with pytest.warns(UserWarning) as told:
-        data = ten_day.read_ten_day_table(written(table, tmp_path))
+        data = ten_day_table.read_ten_day_table(written(table, tmp_path))
     assert [str(warning.message) for warning in told] == [
         "Negative values count as missing: 2 of sm_insitu.",
         "Infinite values count as missing: 1 of VV.",
@@ -205,32 +205,36 @@ def test_what_cannot_be_measured_counts_as_missing_and_is_counted(tmp_path):
 def test_a_table_of_other_things_is_refused_by_what_it_lacks(tmp_path):
     table = ten_day_rows()
     with pytest.raises(ContractError, match="lacks key, start"):
-        ten_day.read_ten_day_table(written(table.drop(columns=["key", "start"]), tmp_path))
+        ten_day_table.read_ten_day_table(written(table.drop(columns=["key", "start"]), tmp_path))
     twice = pd.concat([table, table.head(2)])
     with pytest.raises(ContractError, match="repeats 2"):
-        ten_day.read_ten_day_table(written(twice, tmp_path))
+        ten_day_table.read_ten_day_table(written(twice, tmp_path))
     bare = table[["key", "network", "station", "lat", "lon", "start"]]
     with pytest.raises(ContractError, match="No predictor"):
-        ten_day.read_ten_day_table(written(bare, tmp_path))
+        ten_day_table.read_ten_day_table(written(bare, tmp_path))
 
 
 def test_averaged_class_codes_are_no_predictor(tmp_path):
-    data = ten_day.with_season(ten_day.read_ten_day_table(written(ten_day_rows(), tmp_path)))
-    features, sets = data.features, ten_day.predictor_sets(data.features)
+    data = ten_day_table.with_season(
+        ten_day_table.read_ten_day_table(written(ten_day_rows(), tmp_path))
+    )
+    features, sets = data.features, ten_day_table.predictor_sets(data.features)
     assert "nlcd_mean" in features
     assert not any("nlcd_mean" in columns for columns in sets.values())
     assert len(sets["all"]) == 1 + 3 + 13 + 3 + 2
 
 
 def test_a_season_that_was_built_is_kept(tmp_path):
-    once = ten_day.with_season(ten_day.read_ten_day_table(written(ten_day_rows(2), tmp_path)))
+    once = ten_day_table.with_season(
+        ten_day_table.read_ten_day_table(written(ten_day_rows(2), tmp_path))
+    )
     assert once.features["season_cos"].iloc[0] == pytest.approx(1)
     built = once._replace(features=once.features.assign(season_sin=7.0))
-    assert ten_day.with_season(built).features["season_sin"].eq(7.0).all()
+    assert ten_day_table.with_season(built).features["season_sin"].eq(7.0).all()
 
 
 def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
-    stations = ten_day.read_ten_day_table(written(ten_day_rows(3), tmp_path)).stations
+    stations = ten_day_table.read_ten_day_table(written(ten_day_rows(3), tmp_path)).stations
     archive = pd.DataFrame(
         {
             "network": ["MADEUP", "MADEUP", "OTHER"],
@@ -240,27 +244,27 @@ def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
             "texture": ["Loam", "Loam", "Sand"],
         }
     )
-    filled = ten_day.fill_statics(stations, archive)
+    filled = ten_day_table.fill_statics(stations, archive)
     assert filled["koeppen"].tolist() == ["", "Cfa", ""]
     assert filled["texture"].tolist() == ["", "Loam", ""]
 
 
 def test_features_follow_the_rows_of_their_samples(tmp_path):
     """A built dataset writes tables apart; a prediction belongs to the sample of its own row."""
-    dataset = ten_day.read_ten_day_table(written(ten_day_rows(3), tmp_path))
+    dataset = ten_day_table.read_ten_day_table(written(ten_day_rows(3), tmp_path))
     for name, table in dataset._asdict().items():
         table.sample(frac=1, random_state=0).to_parquet(tmp_path / f"{name}.parquet")
-    _, samples, features = ten_day.read_dataset(tmp_path)
+    _, samples, features = ten_day_table.read_dataset(tmp_path)
     assert features["sample_id"].tolist() == samples["sample_id"].tolist()
     before = dataset.features.set_index("sample_id")["smap_ssm"]
     np.testing.assert_array_equal(features["smap_ssm"], before[samples["sample_id"]])
 
     dataset.features.head(5).to_parquet(tmp_path / "features.parquet")
     with pytest.raises(ContractError, match="85 of 90 samples have no row"):
-        ten_day.read_dataset(tmp_path)
+        ten_day_table.read_dataset(tmp_path)
     (tmp_path / "samples.parquet").unlink()
     with pytest.raises(ContractError, match=r"lacks samples\.parquet"):
-        ten_day.read_dataset(tmp_path)
+        ten_day_table.read_dataset(tmp_path)
 
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "24_tabular_baselines.ipynb"
@@ -317,8 +321,8 @@ def test_the_smap_line_reproduces_its_baseline_on_real_stations():
 
 
 def _block_predictions(model, name):
-    stations, samples, features = ten_day.with_season(ten_day.read_ten_day_table(DATA))
-    sets = ten_day.predictor_sets(features)
+    stations, samples, features = ten_day_table.with_season(ten_day_table.read_ten_day_table(DATA))
+    sets = ten_day_table.predictor_sets(features)
     use = (samples["label_days"] >= 6) & features[sets["all"]].notna().all(axis=1)
     samples = samples[use].merge(stations[["station_id", "network", "latitude", "longitude"]])
     predicted = cross_predict(

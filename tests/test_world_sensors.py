@@ -260,7 +260,7 @@ def test_the_coarse_models_share_the_errors_of_their_rain(world):
 
 def scores(world, source, band, *, scale, by):
     """Mean R, ubRMSE, bias and median SD ratio of a product against the world's probes."""
-    from soilkit.archives import SyntheticArchive
+    from soilkit.export.archives import SyntheticArchive
 
     stations = world.stations().query("depth_to_m <= 0.055").drop_duplicates("station_id")
     table = SyntheticArchive(world=world).series(stations, source, world.start, world.end)

@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import Dataset
 
 from soilkit import sources
-from soilkit.chips import ChipStore
 from soilkit.datasets.inputs import Inputs, coarse_band, coarse_statistics, coarse_values, source_of
 from soilkit.datasets.layers import ABSENT, Images, chip_rows
 from soilkit.errors import ContractError
+from soilkit.export.chips import ChipStore
 
 PIXEL_RATIO = 16  # 160 m over 10 m
 

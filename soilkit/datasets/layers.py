@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import get_worker_info
 
 from soilkit import sources
-from soilkit.chips import ChipStore, Packing
 from soilkit.datasets.indices import INDICES, Index
 from soilkit.datasets.inputs import Inputs, source_of
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.export.chips import ChipStore, Packing
 
 STATIC = "static"
 ABSENT = -1  # the row of a sample that lacks the source

@@ -21,8 +21,8 @@ from soilkit import metrics
 from soilkit.errors import ContractError
 from soilkit.experiments import procedures
 from soilkit.experiments.procedures import ALL, COMPLETE, FOREST, PROCEDURES, Problem
+from soilkit.export import ten_day_table
 from soilkit.files import write_whole
-from soilkit.models import ten_day
 
 MIN_WINDOWS = 20  # scored windows that give a station a score
 SEEDS = (0, 1, 2, 3, 4)
@@ -114,7 +114,7 @@ def score(problem: Problem, name: str, *, found: pd.DataFrame) -> dict[str, floa
 
 def as_table(problem: Problem, name: str, *, found: pd.DataFrame) -> pd.DataFrame:
     """A procedure's rows as a table of predictions."""
-    return ten_day.predictions_table(
+    return ten_day_table.predictions_table(
         problem.samples.loc[found.index],
         problem.stations,
         predicted=found["predicted_m3_m3"],

@@ -15,9 +15,10 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.utils.validation import has_fit_parameter
 
-from soilkit import antecedents, insitu, splits
+from soilkit import splits
 from soilkit.errors import ContractError
-from soilkit.models import nested, ten_day
+from soilkit.export import antecedents, insitu, ten_day_table
+from soilkit.models import nested
 from soilkit.models.blend import Blend, TreeDynamics
 from soilkit.models.tabular import (
     DenseEnsemble,
@@ -76,10 +77,10 @@ class Problem(NamedTuple):
         return labelled & self.samples["complete"].to_numpy(bool)
 
 
-def problem_of(data: ten_day.TabularDataset, *, archive_stations=None) -> Problem:
+def problem_of(data: ten_day_table.TabularDataset, *, archive_stations=None) -> Problem:
     """The problem that a ten-day table poses, with strata where an archive's stations are given."""
-    stations, samples, features = ten_day.with_season(data)
-    given = ten_day.predictor_sets(features)["all"]
+    stations, samples, features = ten_day_table.with_season(data)
+    given = ten_day_table.predictor_sets(features)["all"]
     samples = samples.assign(complete=features[given].notna().all(axis=1).to_numpy())
     wide = antecedents.widen(samples, features)
     own = stations.drop_duplicates("station_id").set_index("station_id")
@@ -97,7 +98,7 @@ def problem_of(data: ten_day.TabularDataset, *, archive_stations=None) -> Proble
 def read_problem(table: str | Path, *, archive: str | Path | None = None) -> Problem:
     """The problem of a parquet of ten-day windows and, for strata, an in-situ archive."""
     told = None if archive is None else insitu.read_stations(archive, progress=False)
-    return problem_of(ten_day.read_ten_day_table(table), archive_stations=told)
+    return problem_of(ten_day_table.read_ten_day_table(table), archive_stations=told)
 
 
 def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
@@ -110,8 +111,8 @@ def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd
     -------
     DataFrame, one row a station: ``station_id, texture, clay, sand, koeppen, land_cover``
     """
-    filled = ten_day.fill_statics(stations, archive_stations).drop_duplicates("station_id")
-    keys = ten_day.station_keys(archive_stations)
+    filled = ten_day_table.fill_statics(stations, archive_stations).drop_duplicates("station_id")
+    keys = ten_day_table.station_keys(archive_stations)
     amounts = archive_stations[["clay_percent", "sand_percent"]].groupby(keys).mean()
     amounts = amounts.reindex(filled["station_id"].astype(str))
     names = ["station_id", "texture", "koeppen", "land_cover"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from soilkit import archives, chips, features, insitu, join, sources
-from soilkit.chips import ChipStore
+from soilkit import sources
 from soilkit.datasets import FED
 from soilkit.errors import ContractError
+from soilkit.export import archives, chips, features, insitu, join
+from soilkit.export.chips import ChipStore
 from soilkit.files import write_whole
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import numpy as np
 from soilkit import grids, strata
 from soilkit.contracts import Archive, Grid
 from soilkit.errors import UnknownNameError
+from soilkit.export import daily_table
 from soilkit.maps.table_map import Layer
-from soilkit.models import daily_table
 from soilkit.world.sensors import coarse as products
 from soilkit.world.sensors import composites
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from soilkit import sources
-from soilkit.chips.requests import Planner
 from soilkit.contracts import Archive, Chip
 from soilkit.datasets import Inputs, source_of
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
+from soilkit.export.chips.requests import Planner
 
 
 def region_chips(

@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from soilkit import rasters
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.export import rasters
 from soilkit.maps.scene import LOW_PIXEL_RATIO, Scene
 
 WINDOW_PX = 256

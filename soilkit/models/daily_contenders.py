@@ -10,12 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from soilkit import metrics, splits
 from soilkit.errors import ContractError, LeakageError
-from soilkit.models import ten_day
-from soilkit.models.daily_weather import DailyWeather
+from soilkit.export import ten_day_table
+from soilkit.export.antecedents import CAPACITIES_MM
+from soilkit.export.daily_table import DailyWeather
 from soilkit.models.tabular.baselines import forest
 from soilkit.models.tabular.folds import cross_folds
 from soilkit.models.two_part import TwoPart, places
-from soilkit.models.weather_features import CAPACITIES_MM
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 API, API_SEASON, CLIMATOLOGY = "API linear", "API and season", "training climatology"
@@ -204,7 +204,7 @@ def _fill(out, candidates, data, *, rows, at) -> float:
 def _table(data, out) -> pd.DataFrame:
     order = (CLIMATOLOGY, API, API_SEASON, BUCKET, BOOSTED, FOREST, TWO_PARTS, BLEND)
     parts = [
-        ten_day.predictions_table(
+        ten_day_table.predictions_table(
             data.samples, data.stations, predicted=out[name], model=name, split=SPLIT
         )
         for name in order

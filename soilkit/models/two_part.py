@@ -9,8 +9,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from soilkit import antecedents
 from soilkit.errors import ContractError, UnitError
+from soilkit.export import antecedents
 from soilkit.models.gap_ridge import GapRidge
 from soilkit.models.neighbours import Neighbours
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from soilkit import grids, rasters, sources, units
+from soilkit import grids, sources, units
 from soilkit.contracts import Chip, Grid
+from soilkit.export import rasters
 from soilkit.plots.places import TRUE_COLOUR, true_colour
 from soilkit.plots.style import MOISTURE
 

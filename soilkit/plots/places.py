@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from soilkit import sources
 from soilkit.contracts import Chip
-from soilkit.features import CLOUD_BITS
+from soilkit.export.features import CLOUD_BITS
 from soilkit.plots.style import label
 from soilkit.splits import block_ids
 

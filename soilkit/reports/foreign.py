@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 import soilkit
-from soilkit import foreign
 from soilkit.errors import ContractError, ParameterError
+from soilkit.export import tables
 from soilkit.files import write_text_whole, write_whole
 from soilkit.metrics.stations import MIN_SAMPLES
 from soilkit.reports import runner
@@ -95,14 +95,14 @@ def _read(predictions, stations, reading):
     """Predictions and stations of their contracts, and what was noted about either."""
     options = dict(reading)
     columns, own = options.get("columns") or {}, dict(options.pop("station_columns", None) or {})
-    table, notes = foreign.read_predictions(predictions, **options)
+    table, notes = tables.read_predictions(predictions, **options)
     for line in notes.itertuples():
         LOG.info("%s %s: %d rows, %s", line.status, line.column, line.n_rows, line.detail)
     if stations is None:  # the places may stand in the table itself, under the same names
         stations = predictions
         own = {name: columns[name] for name in SHARED if name in columns} | own
     decimal = {"decimal": options["decimal"]} if "decimal" in options else {}
-    places, more = foreign.read_stations_list(stations, table, columns=own, **decimal)
+    places, more = tables.read_stations_list(stations, table, columns=own, **decimal)
     for line in more.itertuples():
         LOG.warning("%s: %d stations, %s", line.status, line.n_stations, line.detail)
     return table, places, pd.concat([notes, more], ignore_index=True)

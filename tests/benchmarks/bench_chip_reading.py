@@ -12,9 +12,10 @@ import torch
 import zarr
 from torch.utils.data import DataLoader, Dataset
 
-from soilkit import chips, sources
+from soilkit import sources
 from soilkit.contracts import Chip
 from soilkit.datasets import ChipDataset, Inputs, make_loader
+from soilkit.export import chips
 from tests.helpers_archive import FakeArchive, analytic, samples_table, stations_table
 
 INPUTS = Inputs(coarse=(), low=())

@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from soilkit import grids
-from soilkit.archives import open_archive
-from soilkit.archives.earthengine import Policy, images, service
+from soilkit.export.archives import open_archive
+from soilkit.export.archives.earthengine import Policy, connection, expressions
 from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
 from tests.stand_in_ee.fixtures import Process, initialise
 
@@ -46,10 +46,10 @@ def ours(archive, wanted):
 
 def one_by_one(wanted):
     """Chips a second of the client's call in a loop."""
-    service.pixels(images.expression(wanted[0]), wanted[0].grid)
+    connection.pixels(expressions.expression(wanted[0]), wanted[0].grid)
     start = time.perf_counter()
     for request in wanted[1:]:
-        service.pixels(images.expression(request), request.grid)
+        connection.pixels(expressions.expression(request), request.grid)
     return (len(wanted) - 1) / (time.perf_counter() - start)
 
 

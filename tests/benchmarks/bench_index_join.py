@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from soilkit import sources
-from soilkit.archives import all_scenes
-from soilkit.archives.earthengine import EarthEngineArchive, layers
-from soilkit.archives.earthengine.index import IndexJob
-from soilkit.archives.earthengine.pieces import Piece, Shelf, years
-from soilkit.join import anchored_join
+from soilkit.export.archives import all_scenes
+from soilkit.export.archives.earthengine import EarthEngineArchive, expressions
+from soilkit.export.archives.earthengine.expressions import Piece, Shelf, years
+from soilkit.export.archives.earthengine.scene_index import IndexJob
+from soilkit.export.join import anchored_join
 from tests.benchmarks.bench_join import readings
 
 N_STATIONS = int(os.environ.get("SOILKIT_BENCH_STATIONS", 1300))
@@ -52,9 +52,9 @@ def calendar(piece: Piece) -> pd.DataFrame:
     """The images of a global product in a piece."""
     source = sources.get(piece.source)
     midnight = piece.start.astype("datetime64[D]").astype("datetime64[us]")
-    stamps = np.arange(midnight, piece.end, layers.cadence(source))
+    stamps = np.arange(midnight, piece.end, expressions.cadence(source))
     stamps = stamps[stamps >= piece.start]
-    start, end = layers.dated(source, stamps, end=stamps)
+    start, end = expressions.dated(source, stamps, end=stamps)
     ids = pd.Series([f"{piece.source}_{compact(t)}" for t in stamps], dtype="str")
     return pd.DataFrame({"scene_id": ids, "start": start, "end": end})
 

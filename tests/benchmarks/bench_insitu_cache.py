@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soilkit import insitu
+from soilkit.export import insitu
 
 WANTED_RATIO = 40
 ROUNDS = 4  # both take turns, so that a busy machine slows both alike

@@ -18,7 +18,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 
-from soilkit.join import JoinResult, anchored_join
+from soilkit.export.join import JoinResult, anchored_join
 
 N_ROWS = int(float(os.environ.get("SOILKIT_BENCH_ROWS", 65e6)))
 N_STATIONS = 1300

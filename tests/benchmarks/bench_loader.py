@@ -6,9 +6,10 @@ import tempfile
 import numpy as np
 import torch
 
-from soilkit import chips, losses
+from soilkit import losses
 from soilkit.augment import Augment
 from soilkit.datasets import ChipDataset, make_loader
+from soilkit.export import chips
 from soilkit.models.xception_fusion import XceptionFusion
 from soilkit.training.acceleration import autocast
 from tests.benchmarks.bench_chip_reading import INPUTS, NoisyArchive, rate

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from google.protobuf.internal import api_implementation
 
-from soilkit.published import read_shard, schema, write_shard
+from soilkit.export.published import read_shard, schema, write_shard
 from tests.helpers_shards import example_class, sample
 
 N_SAMPLES, ROUNDS = 8, 5

@@ -23,16 +23,15 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts, grids, sources
-from soilkit.archives.earthengine import (
+from soilkit.contracts import ChipRequest
+from soilkit.export.archives.earthengine import (
     EarthEngineArchive,
     connect,
+    connection,
     doctor,
-    images,
-    layers,
-    service,
+    expressions,
 )
-from soilkit.archives.earthengine.layers import GLOBAL, ORBIT, TILES
-from soilkit.contracts import ChipRequest
+from soilkit.export.archives.earthengine.expressions import GLOBAL, ORBIT, TILES
 
 pytestmark = [
     pytest.mark.live,
@@ -93,11 +92,11 @@ def best(table):
 
 @pytest.mark.parametrize("name", SERVED)
 def test_bands_are_there_at_the_catalogue_s_scale(archive, scenes, name):
-    source, how = layers.layer(name)
+    source, how = expressions.layer(name)
     finest_m = np.inf  # some bands, as the angle or the flags, are coarser than the image
-    for part in images.plan(source, how, request_of(archive, best(scenes(name)), name)):
+    for part in expressions.plan(source, how, request_of(archive, best(scenes(name)), name)):
         asset = part.images[0] if how.form != TILES else first_image(part.images[0])
-        bands = {band["id"]: band for band in service.metadata(asset)["bands"]}
+        bands = {band["id"]: band for band in connection.metadata(asset)["bands"]}
         for _, there in part.bands:
             assert not there or there in bands, f"{asset} has {', '.join(bands)}"
             finest_m = min(finest_m, pixel_size_m(bands[there or next(iter(bands))]))
@@ -105,11 +104,11 @@ def test_bands_are_there_at_the_catalogue_s_scale(archive, scenes, name):
 
 
 def first_image(collection):
-    ee = service.library()
+    ee = connection.library()
     point = ee.Geometry.Point(list(PLACE[::-1]))
     first = ee.ImageCollection(collection).filterBounds(point).limit(1)
     ids = first.map(lambda image: ee.Feature(None, {"i": image.get("system:index")}))
-    return f"{collection}/{service.features(ids)[0]['i']}"
+    return f"{collection}/{connection.features(ids)[0]['i']}"
 
 
 def pixel_size_m(band):
@@ -120,12 +119,12 @@ def pixel_size_m(band):
 @pytest.mark.parametrize("name", TIMED)
 def test_scenes_are_dated_as_the_catalogue_says(scenes, name):
     """In the period, a cadence long, a cadence apart."""
-    source, how = layers.layer(name)
+    source, how = expressions.layer(name)
     table, period = scenes(name), PERIODS.get(name, SUMMER)
     contracts.check(table, contracts.SCENES)
     assert len(table)
     assert table.end.between(*map(pd.Timestamp, period), inclusive="left").all()
-    step = pd.Timedelta(layers.cadence(source))
+    step = pd.Timedelta(expressions.cadence(source))
     length = table.end - table.start
     if source.dated_by == "instant":
         assert length.max() < pd.Timedelta("2min")
@@ -140,10 +139,10 @@ def test_scenes_are_dated_as_the_catalogue_says(scenes, name):
 @pytest.mark.parametrize("name", SERVED)
 def test_a_small_chip_comes_and_costs_are_told(archive, scenes, name, record_property):
     """Eight by eight pixels, some of them valid; the profile's EECU-seconds are recorded."""
-    ee, text = service.library(), io.StringIO()
+    ee, text = connection.library(), io.StringIO()
     request = request_of(archive, best(scenes(name)), name)
     with ee.profilePrinting(destination=text):
-        values = images.ChipJob()(request)
+        values = expressions.ChipJob()(request)
     eecu_seconds = sum(float(n) for n in re.findall(r"^\s*(\d+\.\d+)\s", text.getvalue(), re.M))
     log.info("%s: %.3f EECU-seconds a chip", name, eecu_seconds)
     record_property("eecu_seconds", eecu_seconds)
@@ -179,7 +178,7 @@ def test_radar_slices_of_a_pass_lie_apart_by_less_than_a_minute(scenes):
 def test_a_part_of_a_chip_is_the_chip_s_part(archive, scenes):
     """Quadrants asked alone hold the same pixels: the seams of a split chip are invisible."""
     request = request_of(archive, best(scenes("sentinel1")), "sentinel1", size_px=32)
-    job = images.ChipJob()
+    job = expressions.ChipJob()
     parts = [job(part) for part in job.split(request)]
     np.testing.assert_allclose(job.merge(request, parts), job(request), atol=1e-4)
 
@@ -189,13 +188,13 @@ def test_nearest_pixels_are_native_pixels(archive, scenes):
     request = request_of(archive, best(scenes("sentinel2")), "sentinel2")
     request = dataclasses.replace(request, bands=("B4",))
     nearest = dataclasses.replace(request, resampling="nearest")
-    job = images.ChipJob()
+    job = expressions.ChipJob()
     np.testing.assert_allclose(job(request), job(nearest), atol=1e-3)
 
 
 def test_the_doctor_s_facts_still_hold(archive):
     """What was pinned about the assets is what the service tells today."""
-    found = doctor.refresh(service.metadata)
+    found = doctor.refresh(connection.metadata)
     pinned = doctor.load_facts()
     changed = [
         (asset, key, pinned[asset][key], fact[key])

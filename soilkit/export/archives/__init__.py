@@ -1,0 +1,55 @@
+"""Where scenes, chips and coarse series come from: one door, several archives."""
+
+import importlib
+from typing import Any
+
+from soilkit.contracts import Archive
+from soilkit.errors import UnknownNameError
+from soilkit.export.archives.scenes import all_scenes, confirm
+from soilkit.export.archives.synthetic import SyntheticArchive
+
+__all__ = [
+    "ARCHIVES",
+    "Archive",
+    "SyntheticArchive",
+    "all_scenes",
+    "confirm",
+    "open_archive",
+]
+
+# Where each archive's class lives: its module is loaded when it is asked for, since the clients
+# behind some of them take seconds to import.
+ARCHIVES = {
+    "synthetic": ("soilkit.export.archives.synthetic", "SyntheticArchive"),
+    "earthengine": ("soilkit.export.archives.earthengine", "EarthEngineArchive"),
+    "stac": ("soilkit.export.archives.stac", "StacArchive"),
+}
+
+
+def open_archive(name: str, **options: Any) -> Archive:
+    """Open an archive by name.
+
+    Parameters
+    ----------
+    name : "synthetic", "earthengine" or "stac"
+    options
+        Of the archive's class: see ``SyntheticArchive``, ``earthengine.EarthEngineArchive`` and
+        ``stac.StacArchive``.
+
+    Raises
+    ------
+    UnknownNameError
+        For a name that is no archive.
+
+    Examples
+    --------
+    >>> open_archive("synthetic", seed=0, n_stations=3).name
+    'synthetic'
+    """
+    if name not in ARCHIVES:
+        raise UnknownNameError(
+            f"No archive is called {name!r}; choose one of {', '.join(map(repr, ARCHIVES))}. "
+            "Published shards are no archive: see soilkit.export.published."
+        )
+    module, class_name = ARCHIVES[name]
+    return getattr(importlib.import_module(module), class_name)(**options)

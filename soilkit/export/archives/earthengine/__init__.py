@@ -1,0 +1,252 @@
+"""Earth Engine as an archive: scenes, chips and series, asked for within its limits."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from soilkit import sources
+from soilkit.contracts import Chip, ChipRequest, Failure
+from soilkit.errors import SoilkitError, UnknownNameError
+from soilkit.export.archives.earthengine import estimate as estimating
+from soilkit.export.archives.earthengine import expressions, scene_index
+from soilkit.export.archives.earthengine.connection import connect
+from soilkit.export.archives.earthengine.doctor import examine, require
+from soilkit.export.archives.earthengine.executor import Fault, Policy, run, run_on_dask
+from soilkit.export.archives.earthengine.expressions import (
+    GLOBAL,
+    ORBIT,
+    ChipJob,
+    Shelf,
+    layer,
+    moments,
+)
+from soilkit.export.archives.earthengine.scene_index import Desk
+from soilkit.export.archives.scenes import places
+
+log = logging.getLogger(__name__)
+FORMAT_VERSION = 1
+_STAMP = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)")
+SAME_SCENE = np.timedelta64(1, "h")  # between the time in a scene's name and its end
+
+
+class EarthEngineArchive:
+    """Scenes, chips and series from Google Earth Engine.
+
+    Parameters
+    ----------
+    project : str, optional
+        The Google Cloud project, as in ``connect``, which is called when first needed.
+    cache_dir : path, optional
+        Where the pieces of the scene index and of series are kept, so that an interrupted one
+        goes on; without it they are asked for every time.
+    policy : Policy, optional
+        Calls in flight, attempts, deadline.
+    footprint_m : float, m
+        Side of the square for which ``cloud_fraction`` and ``valid_fraction`` are told.
+    client : distributed.Client, optional
+        Fetches chips on a Dask cluster instead of in threads of this process.
+    service_account_key : path, JSON text or mapping, optional
+        As in ``connect``.
+
+    Examples
+    --------
+    >>> EarthEngineArchive().name  # asks nothing of the service yet
+    'earthengine'
+    """
+
+    name = "earthengine"
+
+    def __init__(
+        self,
+        project: str | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        policy: Policy | None = None,
+        footprint_m: float = 2560.0,
+        client: Any = None,
+        service_account_key: Any = None,
+    ) -> None:
+        self.project, self.client, self._key = project, client, service_account_key
+        self.policy = policy or Policy()
+        self.version = _version()
+        self._desk = Desk(Shelf(cache_dir), self.policy, float(footprint_m), self.connect)
+
+    def connect(self) -> str:
+        """Log in, unless that was done; the project in use."""
+        return connect(self.project, service_account_key=self._key, policy=self.policy)
+
+    def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
+        """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
+
+        Radar and optical scenes are listed station by station; the images of global products
+        once, and repeated over the stations, with an unknown ``valid_fraction``.
+
+        Raises
+        ------
+        UnknownNameError
+            For a source that Earth Engine lacks: the message says where it lives.
+        BoundError, TimeZoneError
+            For a start or end that is no moment in naive UTC.
+        ServiceError
+            When some of the index did not come; what came is kept in ``cache_dir``.
+        StoreError
+            When ``cache_dir`` cannot be written.
+        ConnectError
+            When there is no login.
+        """
+        found, how = places(stations), layer(source)[1]
+        if how.form == ORBIT:
+            table = self._desk.orbiting(source, found, period=(start, end))
+        else:
+            images = self._desk.images(source, (start, end))
+            table = scene_index.at_every_place(source, images, found=found)
+        return _explained(table, source, period=(start, end))
+
+    def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
+        """A global product at the stations: one row a station and scene with a value.
+
+        Parameters
+        ----------
+        stations : stations table
+        source : a coarse or MODIS source
+        start, end : datetime64 or text, UTC; scenes whose end lies in [start, end)
+
+        Returns
+        -------
+        DataFrame
+            ``station_id``, ``scene_id``, ``start``, ``end`` and a column a band: the stored value
+            of the native pixel that holds the station.
+
+        Raises
+        ------
+        UnknownNameError
+            For a source without a series.
+        ServiceError
+            When some of it did not come; what came is kept in ``cache_dir``.
+        """
+        found, (row, how) = places(stations), layer(source)
+        if how.form != GLOBAL:
+            have = [
+                s.name for s in sources.CATALOGUE if s.asset and layer(s.name)[1].form == GLOBAL
+            ]
+            raise UnknownNameError(
+                f"Earth Engine has no series of {source!r}; it has {', '.join(have)}. "
+                "Ask chips for images."
+            )
+        bands = tuple(band.name for band in row.bands)
+        table = self._desk.series(source, found, bands=bands, period=(start, end))
+        return _explained(table, source, period=(start, end))
+
+    def chips(
+        self, requests: Iterable[ChipRequest]
+    ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
+        """Yield every request with its chip or its failure, as they come.
+
+        The dataset doctor looks at the sources first: what it doubts is logged.
+
+        Raises
+        ------
+        DatasetError
+            When an asset is gone, lacks a band or ended before the requested scenes.
+        ServiceError
+            When the login is refused: nothing else would come either.
+        """
+        wanted = []
+        for request in requests:
+            reason = self._refusal(request)
+            if reason:
+                yield request, Failure(reason, permanent=True)
+            else:
+                wanted.append(request)
+        if not wanted:
+            return
+        _examine(wanted)
+        job = ChipJob(self.connect())
+        with contextlib.closing(self._run(wanted, job)) as answers:
+            for request, answer in answers:
+                yield request, _settled(request, answer)
+
+    def estimate(
+        self, requests: Iterable[ChipRequest], *, measured: estimating.Measured | None = None
+    ) -> estimating.Estimate:
+        """What fetching these chips will cost; see ``estimate.estimate``."""
+        return estimating.estimate(requests, policy=self.policy, measured=measured)
+
+    def _run(self, wanted: list[ChipRequest], job: ChipJob) -> Any:
+        if self.client is not None:
+            return run_on_dask(wanted, job, client=self.client, policy=self.policy)
+        return run(wanted, job, policy=self.policy)
+
+    def _refusal(self, request: ChipRequest) -> str:
+        """Why a request cannot be met, as far as is known before asking; or nothing."""
+        try:
+            source, how = layer(request.source)
+        except SoilkitError as error:
+            return f"Earth Engine does not render {request.source!r}: {error}"
+        if request.version and request.version != self.version:
+            return f"asked of {request.version}, this is {self.version}"
+        lacking = set(request.bands) - {band.name for band in source.bands}
+        if lacking:
+            return f"{request.source} has no band {', '.join(sorted(lacking))}"
+        if source.is_static:
+            return ""
+        if np.isnat(request.time):
+            return f"a scene of {request.source} needs a time"
+        return _elsewhen(request) if how.form == ORBIT else ""
+
+
+def _examine(wanted: list[ChipRequest]) -> None:
+    """Have the doctor look at the sources over the requested time."""
+    times = np.array([r.time for r in wanted if not np.isnat(r.time)], "datetime64[us]")
+    period = (times.min(), times.max() + np.timedelta64(1, "D")) if len(times) else (None, None)
+    bands: dict[str, set[str]] = {}
+    for request in wanted:
+        bands.setdefault(request.source, set()).update(request.bands)
+    require(bands, start=period[0], end=period[1])
+
+
+def _explained(table: pd.DataFrame, source: str, *, period: tuple[Any, Any]) -> pd.DataFrame:
+    """The table; where it is empty, the log tells what the doctor knows about that."""
+    start, end = moments(period)
+    if not len(table) and start < end:
+        for row in examine([source], start=start, end=end).itertuples():
+            what = "nothing is known against it" if row.status == "ok" else row.what
+            log.warning("No %s from %s to %s: %s. %s", source, start, end, what, row.advice)
+    return table
+
+
+def _elsewhen(request: ChipRequest) -> str:
+    """What is wrong between a scene's name and its time: the names of passes hold their moment."""
+    stamps = _STAMP.findall(request.scene_id)
+    times = [np.datetime64("{}-{}-{}T{}:{}:{}".format(*words), "us") for words in stamps]
+    if times and min(abs(t - request.time) for t in times) > SAME_SCENE:
+        return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
+    return ""
+
+
+def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure:
+    if isinstance(answer, Fault):
+        if answer.kind == "missing":
+            return Failure(f"missing: no scene {request.scene_id} ({answer.reason})")
+        return Failure(str(answer), permanent=not answer.retry)
+    if not np.isfinite(answer).any():
+        return Failure(f"{request.scene_id} holds nothing over {request.station_id}.")
+    return Chip(answer, tuple(request.bands), request.grid)
+
+
+def _version() -> str:
+    """The catalogue's assets and how they are read: another one gives other chips."""
+    rows = [(s.name, s.asset, repr(expressions.LAYERS.get(s.name))) for s in sources.CATALOGUE]
+    text = json.dumps([FORMAT_VERSION, rows])
+    return f"earthengine-{FORMAT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+__all__ = ["EarthEngineArchive", "Policy", "connect"]

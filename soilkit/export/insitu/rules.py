@@ -1,0 +1,276 @@
+"""The rules that decide which readings are used: flags, depth, units, one row an hour, UTC."""
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from soilkit.errors import (
+    ArchiveReadError,
+    ContractError,
+    ParameterError,
+    TimeZoneError,
+    UnitError,
+    UnknownNameError,
+)
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+LOG = logging.getLogger("soilkit.export.insitu")
+DEFAULT_FLAGS = ("G", "C02", "C03", "C02,C03")
+DEFAULT_MAX_DEPTH_M = 0.055  # two inches are 0.0508 m; nominal depths differ in the last digits
+# https://ismn.earth/en/data/flag-overview/ (Dorigo et al., 2013, doi:10.2136/vzj2012.0097); "U" is
+# the mark of archives older than the quality control.
+KNOWN_FLAGS = {
+    "G": "good",
+    "M": "value missing",
+    "U": "not checked (old archives)",
+    "C01": "soil moisture below 0",
+    "C02": "soil moisture above 0.60 m3 m-3",
+    "C03": "soil moisture above saturation",
+    "D01": "in-situ soil temperature below 0 degC",
+    "D02": "in-situ air temperature below 0 degC",
+    "D03": "GLDAS soil temperature below 0 degC",
+    "D04": "rises without in-situ rain",
+    "D05": "rises without GLDAS rain",
+    "D06": "spike",
+    "D07": "negative break",
+    "D08": "positive break",
+    "D09": "constant low values",
+    "D10": "saturated plateau",
+}
+MISSING_BELOW = -99.0  # -9999, -999 and -99.9 all stand for "no value"
+UNITS = {"m3 m-3": 1.0, "percent": 0.01}
+
+
+def canonical_flag(flag: str) -> str:
+    """One spelling for a combination of flags.
+
+    Examples
+    --------
+    >>> canonical_flag("C03,C02")
+    'C02,C03'
+    """
+    return ",".join(sorted({part.strip() for part in flag.split(",")}))
+
+
+def canonical_flags(flags):
+    """``canonical_flag`` of an array of text, each spelling once."""
+    codes, spellings = pd.factorize(flags)
+    return np.array([canonical_flag(flag) for flag in spellings], dtype=object)[codes]
+
+
+def is_known(flag: str) -> bool:
+    """Whether every part of a combination stands in ISMN's list."""
+    return all(part in KNOWN_FLAGS for part in flag.split(","))
+
+
+def accepted_flags(flags: Iterable[str] | None, found: Iterable[str]) -> tuple[str, ...]:
+    """The accepted flags in one spelling; each must be ISMN's or occur in the archive (``found``).
+
+    None accepts every flag that the archive holds.
+
+    Raises
+    ------
+    UnknownNameError
+        For a flag that neither ISMN's list nor the archive holds.
+    """
+    if flags is None:
+        return tuple(sorted(set(found)))
+    if isinstance(flags, str):
+        raise ParameterError(
+            f"flags should be a tuple such as ({flags!r},), found the text {flags!r}."
+        )
+    wanted = tuple(dict.fromkeys(canonical_flag(flag) for flag in flags))
+    found = set(found)
+    unknown = [flag for flag in wanted if not is_known(flag) and flag not in found]
+    if unknown:
+        raise UnknownNameError(f"Unknown flags {', '.join(unknown)}. {_flags_in_words(found)}")
+    return wanted
+
+
+def refuse_unknown_flags(found: Iterable[str], accepted: Iterable[str]) -> None:
+    """Raise ``UnknownNameError`` if an archive holds flags that no list explains."""
+    accepted = set(accepted)
+    unknown = sorted(f for f in found if not is_known(f) and f not in accepted)
+    if unknown:
+        raise UnknownNameError(
+            f"The archive holds readings with the unknown flags {', '.join(unknown)}. "
+            f"{_flags_in_words(())} Name them in flags=(...) to use those readings, "
+            "or pass unknown_flags='drop' to leave them out, counted."
+        )
+
+
+def _flags_in_words(found: Iterable[str]) -> str:
+    known = ", ".join(f"{flag} ({meaning})" for flag, meaning in KNOWN_FLAGS.items())
+    here = f" This archive holds {', '.join(sorted(found))}." if found else ""
+    return f"Known are {known}, and their combinations such as 'C02,C03'.{here}"
+
+
+def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
+    """Surface sensors: they begin at 0 or sit at one depth, and end no deeper than ``max_depth_m``.
+
+    Parameters
+    ----------
+    depth_from_m, depth_to_m : array (sensor,), m
+    max_depth_m : float, m
+
+    Returns
+    -------
+    array (sensor,), bool
+
+    Examples
+    --------
+    >>> depth_accepted(np.array([0, 0.05, 0.02]), np.array([0.05, 0.0508, 0.05]), max_depth_m=0.055)
+    array([ True, False, False])
+    >>> depth_accepted(np.array([0.0508]), np.array([0.0508]), max_depth_m=0.055)
+    array([ True])
+    """
+    start, end = np.asarray(depth_from_m, float), np.asarray(depth_to_m, float)
+    return ((start == 0) | (start == end)) & (end <= max_depth_m)
+
+
+def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Sort readings in time and keep a sensor's first of each clock hour; count what goes.
+
+    A missing value goes first, then a repeated time (the first row of the file stays), then the
+    later rows of an hour: ISMN is hourly, and an hour that counts twice would weigh twice.
+
+    Parameters
+    ----------
+    readings : DataFrame with ``time`` (naive UTC), ``soil_moisture_m3_m3``, ``flag``
+    by : text, the column that tells sensors apart (None: one sensor)
+
+    Returns
+    -------
+    readings : DataFrame, sorted by sensor and time
+    lost : dict, rows lost as ``missing``, ``duplicate``, ``sub_hourly``
+    """
+    sensor = [] if by is None else [by]
+    value = readings["soil_moisture_m3_m3"]
+    present = readings[value.notna() & (value > MISSING_BELOW) & readings["time"].notna()]
+    present = present.sort_values([*sensor, "time"], kind="stable")
+    distinct = present[~present.duplicated([*sensor, "time"])]
+    hours = distinct[sensor].assign(hour=distinct["time"].dt.floor("h"))
+    hourly = distinct[~hours.duplicated()]
+    lost = {
+        "missing": len(readings) - len(present),
+        "duplicate": len(present) - len(distinct),
+        "sub_hourly": len(distinct) - len(hourly),
+    }
+    return hourly.reset_index(drop=True), lost
+
+
+def volumetric(values, *, units: str):
+    """Soil moisture in m3 m-3; the unit must be named and the values must look like it.
+
+    Raises
+    ------
+    UnitError
+        For another unit, for percent that is called m3 m-3, and the other way round.
+    """
+    if units not in UNITS:
+        raise UnitError(
+            f"units must be 'm3 m-3' or 'percent', found {units!r}. "
+            "Look the unit up: it is not guessed."
+        )
+    values = np.asarray(values, dtype="float64")
+    present = values[np.isfinite(values) & (values > MISSING_BELOW)]
+    if present.size and units == "m3 m-3":
+        refuse_percent(np.mean(present > MAX_SOIL_MOISTURE_M3_M3), where="The table")
+    if present.size and units == "percent" and np.quantile(present, 0.99) <= 1:
+        raise UnitError(
+            "The table is said to be in percent, but 99 % of its values are 1 or less "
+            f"(median {np.median(present):.3g}). If they are m3 m-3, pass units='m3 m-3'."
+        )
+    return np.where(values > MISSING_BELOW, values * UNITS[units], np.nan)
+
+
+def refuse_percent(share_above_1: float, *, where: str) -> None:
+    """Raise ``UnitError`` if more than half of the values exceed 1 m3 m-3."""
+    if share_above_1 > 0.5:
+        raise UnitError(
+            f"{where} should hold m3 m-3 (0-1), but {share_above_1:.0%} of its values exceed 1: "
+            "they look like percent. Use read_table(..., units='percent'), or divide by 100."
+        )
+
+
+def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
+    """Naive UTC ``datetime64[us]``, and how many local times do not exist or exist twice (NaT).
+
+    Raises
+    ------
+    TimeZoneError
+        For naive times with no ``timezone``, or a zone that does not exist.
+    """
+    n_zoned = 0 if pd.api.types.is_datetime64_any_dtype(times) else _zoned(times)
+    if 0 < n_zoned < int(times.notna().sum()):
+        raise TimeZoneError(
+            f"{n_zoned} of {int(times.notna().sum())} times carry a zone and the others none, so "
+            "theirs is unknown. Write all of them alike."
+        )
+    times = _parsed(times)
+    if getattr(times.dt, "tz", None) is not None:
+        return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]"), 0
+    if timezone is None:
+        raise TimeZoneError(
+            f"The times are naive (first {times.iloc[0] if len(times) else 'none'}), so their zone "
+            "is unknown. Pass timezone='UTC', or the local one: 'America/Chicago', 'Etc/GMT+6'."
+        )
+    try:
+        local = times.dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+    except (KeyError, ValueError) as error:
+        raise TimeZoneError(
+            f"No time zone is called {timezone!r}; try 'America/Chicago'."
+        ) from error
+    utc = local.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
+    return utc, int((utc.isna() & times.notna()).sum())
+
+
+def _zoned(times: pd.Series) -> int:
+    """How many texts end in a zone: "Z", "+01", "-06:00"."""
+    return int(times.astype("str").str.contains(r"T?\d\d:\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$").sum())
+
+
+def _parsed(times: pd.Series) -> pd.Series:
+    """Datetimes as they are, text as ISO 8601; 03/04/2020 has two meanings, so it is refused."""
+    if pd.api.types.is_datetime64_any_dtype(times):
+        return times
+    found = times.iloc[0] if len(times) else "none"
+    if not pd.api.types.is_numeric_dtype(times):
+        try:
+            return pd.to_datetime(times, format="ISO8601")
+        except ValueError as error:
+            found = f"{found!r}: {str(error).splitlines()[0]}"
+            if "ixed timezones" in str(error):  # every text has an offset, so UTC loses nothing
+                return pd.to_datetime(times, format="ISO8601", utc=True)
+    raise ContractError(
+        f"Times should be ISO 8601, such as 2020-07-01 06:00; found {found}. Convert them with "
+        "pandas.to_datetime(..., format=...) and pass the DataFrame."
+    )
+
+
+def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
+    """The stations that have coordinates; "raise" names the others, "drop" leaves them out.
+
+    Raises
+    ------
+    ArchiveReadError
+        For stations without coordinates, by name.
+    """
+    if without_coordinates not in ("raise", "drop"):
+        raise ParameterError(
+            f"without_coordinates is 'raise' or 'drop', found {without_coordinates!r}."
+        )
+    known = stations["latitude"].notna() & stations["longitude"].notna()
+    nowhere = sorted(stations.loc[~known, "station_id"].unique())
+    if nowhere and without_coordinates == "raise":
+        raise ArchiveReadError(
+            f"{len(nowhere)} stations have no coordinates: {', '.join(nowhere[:10])}"
+            f"{', ...' if len(nowhere) > 10 else ''}. Fill them in at the source, or leave these "
+            "stations out: read_stations(..., without_coordinates='drop') for an ISMN archive, "
+            "the rows of a table before it is read."
+        )
+    if nowhere:
+        LOG.warning("%d stations without coordinates are left out", len(nowhere))
+    return stations[known].reset_index(drop=True)

@@ -1,0 +1,533 @@
+"""Published shards: fetched whole or not at all, read to samples, written back."""
+
+import base64
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+from tqdm.auto import tqdm
+
+from soilkit.errors import ContractError, DownloadError, ShardError, UnknownNameError
+from soilkit.export.published import schema
+from soilkit.export.published.schema import N_SHARDS, SHARD_NAME
+from soilkit.export.published.wire import (
+    RecordStream,
+    Values,
+    WireError,
+    crc32c,
+    decode_example,
+    encode_example,
+    record_writer,
+)
+
+LABELS = ("sm_0_5", "sm_5_5")  # the second where the first is 0 or absent
+REQUIRED = ("sensor_id", "timestamp", "center_lat", "center_long")
+_MS_PER_HOUR = 3_600_000
+_STEP_HOURS = 132 / 3600  # two stamps of 131 s steps: their difference is known to one step
+_MAX_MS = 1e14  # in the year 5138; beyond it no number is a time
+_IMAGE_NAMES = frozenset(schema.IMAGES)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One example of a shard.
+
+    Attributes
+    ----------
+    scalars : everything but the images, as stored: text, numbers, or arrays and lists of them
+    images : the images that were asked for, as stored: (512, 512) uint8, or int16 for elevation
+    """
+
+    scalars: Mapping[str, Any]
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def sensor_id(self) -> str:
+        """``NETWORK__STATION__SENSOR``: without the depth that our own ids carry."""
+        return str(self.scalars["sensor_id"])
+
+    @property
+    def time(self) -> np.datetime64:
+        """UTC, known to 66 s only: the shards keep milliseconds in 32-bit floats, 131 s apart."""
+        return _moment(self.scalars["timestamp"])
+
+    @property
+    def latitude(self) -> float:
+        """WGS84 degrees."""
+        return float(self.scalars["center_lat"])
+
+    @property
+    def longitude(self) -> float:
+        """WGS84 degrees."""
+        return float(self.scalars["center_long"])
+
+    @property
+    def soil_moisture_m3_m3(self) -> float:
+        """The label, m3 m-3: 0-5 cm, else 5-5 cm; NaN where both are absent or 0."""
+        for name in LABELS:
+            value = float(self.scalars.get(name, 0.0))
+            if np.isfinite(value) and value != 0:
+                return value
+        return float("nan")
+
+    @cached_property
+    def bands(self) -> dict[str, np.ndarray]:
+        """The images in stored units of ``schema.FEATURES``, (512, 512) float32, NaN = no data."""
+        return {name: schema.decode(name, raw) for name, raw in self.images.items()}
+
+    @property
+    def coarse(self) -> dict[str, float]:
+        """SMAP [mm] and GLDAS [kg m-2] at the sensor, NaN = no data."""
+        return {
+            source: float(schema.decode(name, np.int64(self.scalars.get(name, 0))))
+            for source, name in (("smap", "smap_sm"), ("gldas", "gldas_sm"))
+        }
+
+    @property
+    def scene_times(self) -> dict[str, np.datetime64]:
+        """When each source was seen, by its prefix in ``schema.DATED``, where that is told."""
+        stamps = {p: self.scalars.get(f"{p}_timestamp") for p in schema.DATED}
+        return {p: _moment(s) for p, s in stamps.items() if s is not None}
+
+    @property
+    def ages_hours(self) -> dict[str, float]:
+        """How long before the reading each source was seen, h, by its prefix in ``schema.DATED``.
+
+        From ``<source>_time_millis_diff`` where it is there, which is finer than the difference of
+        two stamps. Its sign is not published and taken from the stamps: negative is an age only
+        where they say that a source was seen after the reading.
+        """
+        stamps = {p: self.scalars.get(f"{p}_time_millis_diff") for p in schema.DATED}
+        ages = {p: abs(float(ms)) / _MS_PER_HOUR for p, ms in stamps.items() if ms is not None}
+        for prefix, then in self.scene_times.items():
+            apart = float((self.time - then) / np.timedelta64(1, "s")) / 3600
+            if apart < -_STEP_HOURS:
+                ages[prefix] = apart
+            else:
+                ages.setdefault(prefix, max(apart, 0.0))
+        return ages
+
+
+def _moment(milliseconds: Any) -> np.datetime64:
+    value = float(milliseconds)
+    if not 0 < value < _MAX_MS:
+        return np.datetime64("NaT", "us")
+    return np.datetime64(round(value), "ms").astype("datetime64[us]")
+
+
+class ShardReader:
+    """Iterates over a shard's samples; made by ``read_shard``.
+
+    Attributes
+    ----------
+    damaged : list of int
+        Numbers of the records left out so far, with ``damaged="skip"``.
+    """
+
+    def __init__(self, stream: RecordStream, images: tuple[str, ...]):
+        self.damaged: list[int] = stream.damaged
+        # It does not know the reader: one that is dropped half-way closes its file at once.
+        self._samples = _read(stream, images)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self
+
+    def __next__(self) -> Sample:
+        return next(self._samples)
+
+    def close(self) -> None:
+        """Let go of the file before the shard's end."""
+        self._samples.close()
+
+
+def _read(stream: RecordStream, images: tuple[str, ...]) -> Generator[Sample]:
+    names = frozenset(images)
+    for number, data in stream:
+        try:
+            found = decode_example(data, lambda n: n in names or n not in _IMAGE_NAMES)
+            yield _sample(found, images)
+        except (WireError, ShardError) as error:
+            where = f"{stream.path}: record {number} (counted from 0)"
+            raise ShardError(f"{where}: {error}", record=number) from error
+
+
+def read_shard(
+    path: str | os.PathLike[str],
+    *,
+    features: Iterable[str] | None = None,
+    checksums: bool = True,
+    damaged: str = "raise",
+) -> ShardReader:
+    """The samples of a published shard, one at a time; never more than two records in memory.
+
+    Parameters
+    ----------
+    path : path of a ``data-00000-of-00500.tfrecord.gz``
+    features : names of images, optional
+        Which images to decode (``schema.IMAGES``, ``schema.images_of``); the 17 that the published
+        model eats by default. Scalars always come.
+    checksums : bool
+        Compare the CRC32C of each record's data.
+    damaged : "raise" or "skip"
+        What to do with a record that fails its checksum. Those skipped are counted in the
+        ``damaged`` of what is returned.
+
+    Returns
+    -------
+    ShardReader
+        An iterator of ``Sample``.
+
+    Raises
+    ------
+    ShardError
+        While iterating, with the number of the record: a file that is empty, cut, damaged, no gzip
+        or of another schema. The samples before it were whole.
+    UnknownNameError
+        For a feature that the schema has not.
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2206.09649; data under CC-BY 4.0
+    """
+    images = schema.MODEL_IMAGES if features is None else tuple(features)
+    for name in images:
+        if schema.feature(name).kind != "image":
+            raise UnknownNameError(f"{name} is no image; scalars come without being asked for.")
+    if damaged not in ("raise", "skip"):
+        raise UnknownNameError(f"damaged should be 'raise' or 'skip', found {damaged!r}.")
+    stream = RecordStream(path, checksums=checksums, skip_damaged=damaged == "skip")
+    return ShardReader(stream, images)
+
+
+def _sample(found: Mapping[str, Values], images: tuple[str, ...]) -> Sample:
+    full = {name: values for name, values in found.items() if len(values.values)}
+    missing = [name for name in (*REQUIRED, *images) if name not in full]
+    if missing:
+        some = ", ".join(sorted(full)[:8]) or "no feature"
+        raise ShardError(
+            f"another schema: it lacks {len(missing)} of the wanted features, "
+            f"{', '.join(missing)}; it has {some}. Wanted an example of soil_moisture_retrieval; "
+            "leave images that it has not out of features=."
+        )
+    scalars = {n: _scalar(v) for n, v in full.items() if n not in _IMAGE_NAMES}
+    for name in REQUIRED[1:]:
+        if not isinstance(scalars[name], int | float):
+            raise ShardError(f"another schema: {name} should be one number, is {scalars[name]!r}.")
+    return Sample(scalars, {name: _square(name, full[name]) for name in images})
+
+
+def _scalar(values: Values) -> Any:
+    """Text, an int or a float where there is one; else a list of texts or an array."""
+    if values.kind == "bytes":
+        texts = [v.decode("utf-8", errors="replace") for v in values.values]
+        return texts[0] if len(texts) == 1 else texts
+    if values.values.size == 1:
+        return values.values[0].item()
+    return values.values.astype(np.int64 if values.kind == "int" else np.float32)
+
+
+def _square(name: str, values: Values) -> np.ndarray:
+    side = schema.SIDE_PX
+    if values.kind != "int" or len(values.values) != side * side:
+        raise ShardError(
+            f"another schema: image {name} should be {side * side} integers, is "
+            f"{len(values.values)} of kind {values.kind}."
+        )
+    pixels = values.values
+    if pixels.dtype != np.uint8:
+        kind = np.iinfo(np.int16)
+        if pixels.min() < kind.min or pixels.max() > kind.max:
+            raise ShardError(
+                f"image {name} holds {pixels.min()} to {pixels.max()}, beyond 16 bits."
+            )
+        pixels = pixels.astype(np.int16)
+    return pixels.reshape(side, side)  # (row, col)
+
+
+def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> int:
+    """Write samples as a shard of the published schema: 66 images, gzip, checksums.
+
+    Images that a sample lacks are written as 0, which says no data. The same samples give the same
+    bytes. The file appears whole, or not at all.
+
+    Returns
+    -------
+    int
+        How many were written.
+
+    Raises
+    ------
+    ContractError
+        For an image of another shape or name, or a sample without its id, time or place.
+    """
+    n = 0
+    with record_writer(path) as put:
+        for sample in samples:
+            put(encode_example(_features(sample)))
+            n += 1
+    return n
+
+
+_NOTHING = np.zeros(schema.SIDE_PX**2, np.uint8)
+
+
+def _features(sample: Sample) -> dict[str, Values]:
+    lacking = [name for name in REQUIRED if name not in sample.scalars]
+    if lacking:
+        raise ContractError(f"A sample of a shard needs {', '.join(lacking)} among its scalars.")
+    for name, image in sample.images.items():
+        if name not in _IMAGE_NAMES or np.shape(image) != (schema.SIDE_PX, schema.SIDE_PX):
+            raise ContractError(
+                f"Image {name!r} {np.shape(image)} is none of the schema's 66, which have "
+                f"{schema.SIDE_PX} x {schema.SIDE_PX} pixels."
+            )
+    scalars = {n: _values(v) for n, v in sample.scalars.items() if n not in _IMAGE_NAMES}
+    images = {n: Values("int", sample.images.get(n, _NOTHING)) for n in schema.IMAGES}
+    return {name: (scalars | images)[name] for name in sorted(scalars | images)}
+
+
+def _values(scalar: Any) -> Values:
+    if isinstance(scalar, str | bytes) or (isinstance(scalar, list) and scalar):
+        texts = scalar if isinstance(scalar, list) else [scalar]
+        return Values("bytes", [t.encode() if isinstance(t, str) else t for t in texts])
+    array = np.atleast_1d(np.asarray(scalar))
+    return Values("int" if array.dtype.kind in "iub" else "float", array)
+
+
+# Fetch published shards: resumed where they broke off, verified, whole or not there.
+
+log = logging.getLogger(__name__)
+
+BASE_URL = "https://storage.googleapis.com/eoscience-public/soil_moisture_retrieval_data"
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+TIMEOUT_S = (10, 60)  # to connect, and between two pieces
+CHUNK_BYTES = 2**16  # what a cut connection can lose
+_RETRIED = {408, 429, 500, 502, 503, 504}
+
+
+def download(
+    folder: str | os.PathLike[str],
+    *,
+    shards: int | Iterable[int] = 1,
+    base_url: str = BASE_URL,
+    attempts: int = 5,
+    progress: bool = True,
+) -> list[Path]:
+    """Fetch shards of the published dataset (CC-BY 4.0); about 1 TB in all, so take a few.
+
+    What is there already is not fetched again; what broke off goes on where it stopped, also in a
+    later call. A file appears under its name once its size and its checksum, where the server tells
+    them, are right.
+
+    Parameters
+    ----------
+    folder : where to put them; made if it is not there
+    shards : int or numbers
+        How many, from the first one; or which, from 0 to 499.
+    base_url : str
+        The folder that serves ``data-00000-of-00500.tfrecord.gz`` and so on.
+    attempts : int
+        How often to try each file before giving up, with growing pauses.
+    progress : bool
+        Show a bar for each file.
+
+    Returns
+    -------
+    list of Path, in the order asked for
+
+    Raises
+    ------
+    DownloadError
+        When a file is not there, the network stays away, or what came is damaged each time.
+    UnknownNameError
+        For a shard number that does not exist.
+    """
+    numbers = list(range(shards)) if isinstance(shards, int) else [int(n) for n in shards]
+    wrong = [n for n in numbers if not 0 <= n < N_SHARDS]
+    if wrong:
+        raise UnknownNameError(
+            f"There is no shard {wrong[0]}: they are numbered 0 to {N_SHARDS - 1}."
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / SHARD_NAME.format(n) for n in numbers]
+    with requests.Session() as session:
+        # Bytes as they are stored; the files are gzip, and are not to be unpacked on the way.
+        session.headers["Accept-Encoding"] = "gzip"
+        for path in paths:
+            if not path.exists():
+                url = f"{base_url.rstrip('/')}/{path.name}"
+                _fetch(_Transfer(session, url, path, progress), attempts)
+    return paths
+
+
+@dataclass
+class _Broken(Exception):
+    """One attempt failed in a way that another may not."""
+
+    reason: str
+    wait_s: float | None = None  # what the server asked for
+
+
+@dataclass
+class _Promise:
+    """What the server says of the whole file; empty where it says nothing."""
+
+    size: int | None
+    hashes: dict[str, str]
+
+
+@dataclass
+class _Transfer:
+    session: requests.Session
+    url: str
+    path: Path
+    progress: bool
+
+    @property
+    def part(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.part")
+
+    @property
+    def have(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+
+def _fetch(transfer: _Transfer, attempts: int) -> None:
+    reason = "no attempt was allowed"
+    for attempt in range(attempts):
+        try:
+            promise = _transfer(transfer)
+            _verify(transfer.part, promise)
+        except _Broken as broken:
+            reason = broken.reason
+            log.warning("%s: %s (attempt %d of %d)", transfer.url, reason, attempt + 1, attempts)
+            if attempt + 1 < attempts:
+                wait_s = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1)
+                time.sleep(wait_s if broken.wait_s is None else broken.wait_s)
+        else:
+            os.replace(transfer.part, transfer.path)
+            return
+    kept = f"{transfer.have} bytes are kept in {transfer.part}" if transfer.have else "Nothing came"
+    raise DownloadError(
+        f"{transfer.url} could not be fetched in {attempts} attempts: {reason}. {kept}; call "
+        "download again when the network is back: it goes on from there."
+    )
+
+
+def _transfer(transfer: _Transfer) -> _Promise:
+    """One request for what is missing, appended to the partial file."""
+    have = transfer.have
+    wanted = {"Range": f"bytes={have}-"} if have else {}
+    try:
+        with transfer.session.get(
+            transfer.url, headers=wanted, stream=True, timeout=TIMEOUT_S
+        ) as answer:
+            _check_status(answer, transfer)
+            start = _start(answer, have)
+            promise = _promise(answer)
+            if answer.status_code != 416:
+                _append(answer, transfer, start=start, size=promise.size)
+    except requests.RequestException as error:
+        raise _Broken(f"the connection failed ({error})") from error
+    return promise
+
+
+def _check_status(answer: requests.Response, transfer: _Transfer) -> None:
+    status = answer.status_code
+    if status in _RETRIED:
+        after = answer.headers.get("Retry-After", "")
+        wait_s = min(float(after), LONGEST_WAIT_S) if after.isdigit() else None
+        raise _Broken(f"the server answered {status} {answer.reason}", wait_s)
+    if status not in (200, 206, 416):
+        raise DownloadError(
+            f"{transfer.url}: the server answered {status} {answer.reason}. Open the address in a "
+            "browser: if the dataset has moved, give its new place as base_url=."
+        )
+
+
+def _start(answer: requests.Response, have: int) -> int:
+    """From which byte on the answer goes: 0 where the server sends the whole file anyway."""
+    if answer.status_code == 200:
+        return 0
+    said = answer.headers.get("Content-Range", "").removeprefix("bytes ")
+    first = said.split("-")[0]
+    if answer.status_code == 206 and first != str(have):
+        raise _Broken(f"bytes from {have} on were wanted, {said or 'unnamed ones'} came")
+    return have
+
+
+def _promise(answer: requests.Response) -> _Promise:
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    length = answer.headers.get("Content-Length", "") if answer.status_code == 200 else ""
+    size = int(total) if total.isdigit() else int(length) if length.isdigit() else None
+    said = answer.headers.get("x-goog-hash", "").replace(" ", "").split(",")
+    hashes = dict(one.split("=", 1) for one in said if "=" in one)
+    return _Promise(size, hashes)
+
+
+def _append(
+    answer: requests.Response, transfer: _Transfer, *, start: int, size: int | None
+) -> None:
+    answer.raw.headers.pop("Content-Encoding", None)  # or requests would unpack the gzip
+    bar = tqdm(
+        total=size, initial=start, unit="B", unit_scale=True, desc=transfer.path.name,
+        disable=not transfer.progress,
+    )  # fmt: skip
+    with transfer.part.open("r+b" if transfer.part.exists() else "w+b") as file, bar:
+        file.seek(start)
+        file.truncate()
+        for piece in answer.iter_content(CHUNK_BYTES):
+            file.write(piece)
+            bar.update(len(piece))
+
+
+def _verify(part: Path, promise: _Promise) -> None:
+    """Raise ``_Broken`` unless the file is what the server promised; a wrong one is removed."""
+    found = part.stat().st_size if part.exists() else 0
+    if promise.size is not None and found < promise.size:
+        raise _Broken(f"it broke off at {found} of {promise.size} bytes")
+    fault = ""
+    if promise.size is not None and found > promise.size:
+        fault = f"{found} bytes came, the server holds {promise.size}"
+    elif not _is_gzip(part):
+        fault = "what came is no gzip file (a login page of the network, perhaps)"
+    else:
+        fault = _wrong_hash(part, promise.hashes)
+    if fault:
+        part.unlink(missing_ok=True)  # none of it can be trusted
+        raise _Broken(fault)
+
+
+def _is_gzip(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _wrong_hash(path: Path, hashes: dict[str, str]) -> str:
+    """What differs from the server's CRC32C, or else its MD5; nothing where both are unknown."""
+    name = next((n for n in ("crc32c", "md5") if n in hashes), "")
+    if not name:
+        log.warning("%s: the server gives no checksum; only the size was compared", path.name)
+        return ""
+    crc, md5 = 0, hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK_BYTES):
+            if name == "crc32c":
+                crc = crc32c(piece, crc)
+            else:
+                md5.update(piece)
+    digest = crc.to_bytes(4, "big") if name == "crc32c" else md5.digest()
+    found = base64.b64encode(digest).decode()
+    return "" if found == hashes[name] else f"its {name} is {found}, wanted {hashes[name]}"

@@ -1,0 +1,477 @@
+"""Gzip, TFRecord framing and the protobuf wire format, as far as the shards need them."""
+
+import gzip
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from isal import igzip, isal_zlib
+
+from soilkit.errors import ShardError
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+KINDS = {1: "bytes", 2: "float", 3: "int"}
+_NUMBERS = {kind: number for number, kind in KINDS.items()}
+_MAX_VARINT_BYTES = 10
+_TWO_BYTES = 128  # integers from here on take two bytes or more
+
+
+class WireError(ValueError):
+    """Bytes that are no message of the wanted type."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """One feature: its kind and its values, an int64 or float32 array or a list of bytes."""
+
+    kind: str
+    values: Any
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def decode_example(
+    data: np.ndarray, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, Values]:
+    """The wanted features of a serialised Example; of a repeated name the last one counts.
+
+    Parameters
+    ----------
+    data : uint8 (byte,)
+    wanted : called with each feature's name
+
+    Raises
+    ------
+    WireError
+        When the bytes are no Example.
+    """
+    found: dict[str, list[memoryview]] = {}
+    for features in _parts(data.data, 1):
+        for entry in _parts(features, 1):
+            name, pieces = _map_entry(entry, wanted)
+            if wanted(name):
+                found[name] = pieces
+    return {name: _feature(pieces, name) for name, pieces in found.items()}
+
+
+def _map_entry(entry: memoryview, wanted: Callable[[str], bool]) -> tuple[str, list[memoryview]]:
+    name, pieces = "", []
+    for number, wire, value in _fields(entry):
+        if wire == LENGTH and number == 1:
+            try:
+                name = bytes(value).decode()
+            except UnicodeDecodeError as error:
+                raise WireError("a feature's name is no UTF-8") from error
+        elif wire == LENGTH and number == 2:
+            pieces.append(value)
+    return name, pieces
+
+
+def _feature(pieces: Iterable[memoryview], name: str) -> Values:
+    """A oneof: the last kind counts, and repeated messages of one kind are joined."""
+    kind = ""
+    lists: list[memoryview] = []
+    for piece in pieces:
+        for number, wire, value in _fields(piece):
+            if wire == LENGTH and number in KINDS:
+                if KINDS[number] != kind:
+                    kind, lists = KINDS[number], []
+                lists.append(value)
+    try:
+        if kind == "int":
+            return Values(kind, _joined([int_list(v) for v in lists]))
+        if kind == "float":
+            return Values(kind, _joined([float_list(v) for v in lists]))
+        return Values(kind, [bytes(v) for one in lists for v in _parts(one, 1)])
+    except WireError as error:
+        raise WireError(f"feature {name!r}: {error}") from error
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def int_list(view: memoryview) -> np.ndarray:
+    """An Int64List's values, packed or not: uint8 where all lie in 0-255, int64 otherwise."""
+    if len(view) and view[0] == LENGTH | 1 << 3:  # packed; nearly always in one piece
+        length, start = _varint(view, 1)
+        if start + length == len(view):
+            return packed_ints(view[start:])
+    elif len(view) and view[0] == VARINT | 1 << 3:
+        # Tags and values alternate: were anything else among them, a tag would differ.
+        both = packed_ints(view)
+        if both.size % 2 == 0 and (both[::2] == (VARINT | 1 << 3)).all():
+            return both[1::2]
+    pieces = [_ints(wire, value) for number, wire, value in _fields(view) if number == 1]
+    return _joined(pieces) if pieces else np.empty(0, np.int64)
+
+
+def _ints(wire: int, value: Any) -> np.ndarray:
+    if wire == LENGTH:
+        return packed_ints(value).astype(np.int64)
+    return np.array([value] if wire == VARINT else [], np.uint64).view(np.int64)
+
+
+def packed_ints(view: memoryview | bytes) -> np.ndarray:
+    """Varints one after the other: uint8 (value,) where all lie in 0-255, int64 otherwise.
+
+    A byte from 128 to 255 is itself the first of the two bytes of its varint, and the second one is
+    1: to read a list of bytes is to drop what follows each of them.
+
+    Raises
+    ------
+    WireError
+        When the last varint is cut, or one is longer than ten bytes.
+
+    Examples
+    --------
+    >>> packed_ints(b"\\x05\\x80\\x01\\xff\\x01")
+    array([  5, 128, 255], dtype=uint8)
+    >>> packed_ints(b"\\xac\\x02")
+    array([300])
+    """
+    data = np.frombuffer(view, np.uint8)
+    more = data >= _TWO_BYTES
+    if not data.size:
+        return np.empty(0, np.uint8)
+    if more[-1]:
+        raise WireError("a list of integers ends inside one of them")
+    second = more[:-1]
+    if (second & (data[1:] != 1)).any():
+        return _long_varints(data, more)
+    first = np.empty(data.size, bool)
+    first[0] = True
+    np.logical_not(second, out=first[1:])
+    return np.compress(first, data)  # three times as fast as data[first]
+
+
+def _long_varints(data: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Varints of any length, seven bits a byte, the lowest first: int64 (value,)."""
+    last = np.flatnonzero(~more)
+    start = np.concatenate([[0], last[:-1] + 1])
+    n_bytes = last - start + 1
+    longest = int(n_bytes.max())
+    if longest > _MAX_VARINT_BYTES:
+        raise WireError(f"an integer of {longest} bytes; the longest has {_MAX_VARINT_BYTES}")
+    values = (data.take(start) & 0x7F).astype(np.uint64)
+    for k in range(1, longest):
+        byte = data.take(start + k, mode="clip") & np.where(n_bytes > k, np.uint8(0x7F), 0)
+        values |= byte.astype(np.uint64) << np.uint64(7 * k)
+    return values.view(np.int64)
+
+
+def float_list(view: memoryview) -> np.ndarray:
+    """A FloatList's values, packed or not: float32 (value,)."""
+    pieces = []
+    for number, wire, value in _fields(view):
+        if number == 1 and wire in (LENGTH, FIXED32):
+            if len(value) % 4:
+                raise WireError(f"a list of floats of {len(value)} bytes; wanted a multiple of 4")
+            pieces.append(np.frombuffer(value, "<f4"))
+    return _joined(pieces).astype(np.float32) if pieces else np.empty(0, np.float32)
+
+
+def _parts(view: memoryview, wanted: int) -> Iterator[memoryview]:
+    """The messages or bytes of one field number."""
+    return (v for number, wire, v in _fields(view) if number == wanted and wire == LENGTH)
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, int, Any]]:
+    """Field number, wire type and value of each field: an int for varints, else its bytes."""
+    at = 0
+    while at < len(view):
+        tag, at = _varint(view, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == VARINT:
+            value, at = _varint(view, at)
+            yield number, wire, value
+            continue
+        if wire == LENGTH:
+            length, at = _varint(view, at)
+        elif wire in (FIXED32, FIXED64):
+            length = 4 if wire == FIXED32 else 8
+        else:
+            raise WireError(f"a field of wire type {wire}, which no Example has")
+        if at + length > len(view) or not number:
+            raise WireError("a field that ends beyond its message")
+        yield number, wire, view[at : at + length]
+        at += length
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for k, byte in enumerate(view[at : at + _MAX_VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * k
+        if byte < _TWO_BYTES:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at + k + 1
+    raise WireError("an integer that does not end")
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def encode_example(features: Mapping[str, Values]) -> bytes:
+    """A serialised Example with packed lists, its features in the order given.
+
+    Values of kind "int" are integer arrays, of "float" float arrays, of "bytes" lists of bytes.
+    """
+    entries = []
+    for name, feature in features.items():
+        if feature.kind == "bytes":
+            body = b"".join(_field(1, value) for value in feature.values)
+        elif feature.kind == "int":
+            body = _field(1, pack_ints(np.asarray(feature.values).ravel()))
+        else:
+            body = _field(1, np.asarray(feature.values, "<f4").tobytes())
+        message = _field(_NUMBERS[feature.kind], body)
+        entries.append(_field(1, _field(1, name.encode()) + _field(2, message)))
+    return _field(1, b"".join(entries))
+
+
+def _field(number: int, body: bytes) -> bytes:
+    return bytes([number << 3 | LENGTH]) + _length(len(body)) + body
+
+
+def _length(value: int) -> bytes:
+    out = bytearray()
+    while value >= _TWO_BYTES:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def pack_ints(values: np.ndarray) -> bytes:
+    """Integers (value,) as varints one after the other; negative ones take ten bytes.
+
+    Examples
+    --------
+    >>> pack_ints(np.array([5, 128, 300]))
+    b'\\x05\\x80\\x01\\xac\\x02'
+    """
+    if values.dtype == np.uint8:
+        n_each = 1 + (values >= _TWO_BYTES).astype(np.intp)
+        twice = np.repeat(values, n_each)  # the first of two bytes is the value itself
+        twice[(np.cumsum(n_each) - 1)[n_each == 2]] = 1
+        return twice.tobytes()
+    rest = values.astype(np.int64).view(np.uint64)
+    n_bytes = np.ones(rest.size, np.int64)
+    for k in range(1, _MAX_VARINT_BYTES):
+        longer = rest >> np.uint64(7 * k) > 0
+        if not longer.any():
+            break
+        n_bytes += longer
+    last = np.cumsum(n_bytes) - 1
+    out = np.zeros(int(n_bytes.sum()), np.uint8)
+    for k in range(int(n_bytes.max(initial=0))):
+        at = np.flatnonzero(n_bytes > k)
+        byte = (rest[at] >> np.uint64(7 * k) & np.uint64(0x7F)).astype(np.uint8)
+        more = (n_bytes[at] > k + 1).astype(np.uint8) << 7
+        out[last[at] - n_bytes[at] + 1 + k] = byte | more
+    return out.tobytes()
+
+
+# Gzip and TFRecord framing: records out of a stream, one at a time, and back.
+
+log = logging.getLogger(__name__)
+inflater: Any = gzip
+_INFLATE_ERRORS: list[Any] = [zlib.error, gzip.BadGzipFile]
+try:
+    inflater = igzip
+    _INFLATE_ERRORS.append(isal_zlib.error)
+except ImportError:  # no wheel for this platform
+    log.warning("isal is not installed: shards are inflated by zlib, at about half the speed")
+
+# A published record holds 17 million numbers of one or two bytes, 24 MB; two of them are in memory
+# at a time. Ten bytes a number, the most that the format can take, would make 173 MB.
+MAX_RECORD_BYTES = 192 * 2**20
+PIECE_BYTES = 2**18
+WRITE_LEVEL = 1
+_HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+_MAGIC = b"\x1f\x8b"
+_AGAIN = (
+    "Fetch the file again (soilkit.export.published.download); the records before it are whole."
+)
+
+
+def crc32c(data: Any, value: int = 0) -> int:
+    """CRC32C (Castagnoli) of some bytes, going on from ``value``.
+
+    Examples
+    --------
+    >>> hex(crc32c(b"123456789"))
+    '0xe3069283'
+    """
+    return google_crc32c.extend(value, data)
+
+
+def masked_crc32c(data: Any) -> int:
+    """The CRC32C as TFRecords store it: rotated right by 15 bits, plus a constant."""
+    crc = crc32c(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+class RecordStream:
+    """The records of a shard, inflated one ahead of the caller on a thread of its own.
+
+    Two records are in memory, whatever the size of the shard: the caller's, and the next one. Their
+    memory is used again, so a record's data hold until the next one is asked for.
+
+    Parameters
+    ----------
+    path : path of a ``.tfrecord.gz`` file
+    checksums : bool
+        Compare the CRC32C of every record's data. That of its length is always compared: a wrong
+        length would be believed for gigabytes.
+    skip_damaged : bool
+        Pass over records whose data fail their CRC32C, and note their numbers in ``damaged``.
+
+    Raises
+    ------
+    ShardError
+        While iterating: no gzip, an empty file, a stream or record that is cut or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, checksums: bool, skip_damaged: bool):
+        self.path, self.checksums, self.skip_damaged = Path(path), checksums, skip_damaged
+        self.damaged: list[int] = []
+        self._memory = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield each record's number, from 0, and its data, uint8 (byte,)."""
+        _check_head(self.path)
+        with (
+            inflater.open(self.path, "rb") as stream,
+            closing(self._records(stream)) as records,
+            ThreadPoolExecutor(1, thread_name_prefix="inflate") as pool,
+        ):
+            ahead = pool.submit(next, records, None)
+            while (record := ahead.result()) is not None:
+                ahead = pool.submit(next, records, None)
+                yield record
+
+    def _records(self, stream: BinaryIO) -> Generator[tuple[int, np.ndarray]]:
+        number = 0
+        while (header := self._read(stream, np.empty(_HEADER.size, np.uint8), number=number)).size:
+            length = self._length(header.tobytes(), number=number)
+            data = self._read(stream, self._room(length), number=number, whole=True)
+            crc = self._read(stream, np.empty(_CRC.size, np.uint8), number=number, whole=True)
+            if not self.checksums or masked_crc32c(data) == _CRC.unpack(crc.tobytes())[0]:
+                yield number, data
+                self._memory.reverse()  # the caller still reads what was yielded
+            elif self.skip_damaged:
+                self.damaged.append(number)
+                log.warning("%s: record %d fails its checksum and is skipped", self.path, number)
+            else:
+                raise ShardError(
+                    f"{self.path}: record {number} (counted from 0) fails its CRC32C checksum. "
+                    f"{_AGAIN} Or pass damaged='skip' to leave such records out.",
+                    record=number,
+                )
+            number += 1
+
+    def _length(self, header: bytes, *, number: int) -> int:
+        length, crc = _HEADER.unpack(header)
+        if masked_crc32c(header[:8]) != crc:
+            raise ShardError(
+                f"{self.path}: the length of record {number} (counted from 0) fails its CRC32C "
+                f"checksum, so no later record can be found. {_AGAIN} If this is record 0, the "
+                "file may hold no TFRecords at all.",
+                record=number,
+            )
+        if length > MAX_RECORD_BYTES:
+            raise ShardError(
+                f"{self.path}: record {number} (counted from 0) claims {length} bytes; one of the "
+                f"published schema has at most {MAX_RECORD_BYTES}. Nothing was read.",
+                record=number,
+            )
+        return length
+
+    def _room(self, n_bytes: int) -> np.ndarray:
+        if self._memory[0].size < n_bytes:
+            self._memory[0] = np.empty(n_bytes, np.uint8)
+        return self._memory[0][:n_bytes]
+
+    def _read(
+        self, stream: BinaryIO, out: np.ndarray, *, number: int, whole: bool = False
+    ) -> np.ndarray:
+        """Fill ``out``; nothing at the stream's end, unless it is wanted whole."""
+        done = 0
+        try:
+            # Piece by piece: a gzip file reads into memory of its own before it fills ours.
+            while done < out.size and (piece := stream.read(min(out.size - done, PIECE_BYTES))):
+                out[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+                done += len(piece)
+        except EOFError as error:
+            raise self._cut(number, "the gzip stream ends") from error
+        except tuple(_INFLATE_ERRORS) as error:
+            raise ShardError(
+                f"{self.path}: the gzip stream is damaged in record {number} (counted from 0; "
+                f"{error}). {_AGAIN}",
+                record=number,
+            ) from error
+        if done < out.size and (whole or done):
+            raise self._cut(number, "the TFRecord framing ends")
+        return out[:done]
+
+    def _cut(self, number: int, what: str) -> ShardError:
+        return ShardError(
+            f"{self.path} is truncated: {what} inside record {number} (counted from 0). {_AGAIN}",
+            record=number,
+        )
+
+
+def _check_head(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        raise ShardError(
+            f"{path} cannot be opened ({error.strerror}); wanted a gzipped TFRecord file. Fetch "
+            "one with soilkit.export.published.download.",
+            record=0,
+        ) from error
+    if not head:
+        raise ShardError(f"{path} is empty; wanted a gzipped TFRecord file. {_AGAIN}", record=0)
+    if head != _MAGIC:
+        raise ShardError(
+            f"{path} is no gzip file: it begins with {head!r}, not {_MAGIC!r}. Published shards "
+            "are gzipped TFRecords, data-00000-of-00500.tfrecord.gz and so on.",
+            record=0,
+        )
+
+
+@contextmanager
+def record_writer(path: str | os.PathLike[str]) -> Generator[Callable[[bytes], None]]:
+    """Write records: yields ``put(data)``; the file appears whole at the end, or not at all."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            name = {"filename": "", "mode": "wb", "fileobj": file, "mtime": 0}
+            with _gzip_file(compresslevel=WRITE_LEVEL, **name) as stream:
+                yield lambda data: _put(stream, data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _gzip_file(**options: Any) -> Any:
+    return (gzip.GzipFile if inflater is gzip else inflater.IGzipFile)(**options)
+
+
+def _put(stream: Any, data: bytes) -> None:
+    length = struct.pack("<Q", len(data))
+    stream.write(length + _CRC.pack(masked_crc32c(length)))
+    stream.write(data)
+    stream.write(_CRC.pack(masked_crc32c(data)))

@@ -1,0 +1,383 @@
+"""The ten-day table of real stations: labels from hourly readings, and predictors in sets."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, check
+from soilkit.errors import ContractError, UnitError
+from soilkit.export import features
+from soilkit.export.insitu.ismn import plain
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+OPTICAL_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+# How the table's columns are called among the features of a built dataset. The mean of NLCD class
+# codes keeps its own name and stands in no set: averaged codes are no quantity.
+FEATURE_NAMES = (
+    {band: f"sentinel2_{band}" for band in OPTICAL_BANDS}
+    | {"VV": "sentinel1_VV", "VH": "sentinel1_VH", "angle": "sentinel1_angle"}
+    | {"smap_usda_ssm_mm": "smap_ssm", "elevation_m": "dem_elevation", "mtpi": "dem_mtpi"}
+    | {"field_capacity_pct": "soil_field_capacity_pct", "nlcd_mean": "nlcd_mean"}
+)
+PLACE_COLUMNS = ("key", "network", "station", "lat", "lon", "start")
+LABEL_DEPTH_M = 0.0508  # sensors at two inches or less make the label
+# Predictor groups by the first words of a feature's name.
+GROUPS = {
+    "smap": ("smap_",),
+    "sentinel1": ("sentinel1_",),
+    "sentinel2": ("sentinel2_",),
+    "static": ("dem_", "soil_", "soilgrids_"),
+    "season": ("season_",),
+    "other": ("gldas_", "modis_"),
+}
+
+
+class TabularDataset(NamedTuple):
+    """Stations, samples (moisture NaN where unknown) and features, in the same row order."""
+
+    stations: pd.DataFrame
+    samples: pd.DataFrame
+    features: pd.DataFrame
+
+
+def read_ten_day_table(path: str | Path) -> TabularDataset:
+    """Read a parquet table of ten-day windows as stations, samples and features.
+
+    ``station_id`` is ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples
+    carry ``label_days``, the days with in-situ readings in the window; a window without readings,
+    or a table without the column ``sm_insitu``, has moisture NaN and keeps its row. So does one
+    with negative moisture, and an infinite predictor is a missing one: a warning counts both. The
+    station's elevation, which the table gives with the label only, is filled in for its other
+    windows.
+
+    Parameters
+    ----------
+    path : parquet file with key, network, station, lat, lon [degrees], start and predictors
+
+    Returns
+    -------
+    TabularDataset; features are named ``<source>_<band>``, in the table's own units
+
+    Raises
+    ------
+    ContractError
+        If a column that places a row is missing, no predictor is there, or a window stands twice.
+    UnitError
+        If the label cannot be m3 m-3.
+    """
+    table = pd.read_parquet(path)
+    lacking = [name for name in PLACE_COLUMNS if name not in table.columns]
+    if lacking:
+        raise ContractError(
+            f"{Path(path).name} lacks {', '.join(lacking)}; it has {', '.join(table.columns)}. "
+            "A ten-day table names its station (key, network, station, lat, lon) and start."
+        )
+    table = table.reset_index(drop=True)
+    samples = _samples(table)
+    predictors = _features(table, samples["sample_id"])
+    stations = _stations(table)
+    for part, schema in ((samples, SAMPLES), (predictors, FEATURES), (stations, STATIONS)):
+        check(part, schema)
+    return TabularDataset(stations, samples, predictors)
+
+
+def _samples(table: pd.DataFrame) -> pd.DataFrame:
+    none = pd.Series(np.nan, index=table.index)
+    moisture = table.get("sm_insitu", none).astype(float)
+    if moisture.max() > MAX_SOIL_MOISTURE_M3_M3:
+        raise UnitError(
+            f"sm_insitu reaches {moisture.max():.1f}; soil moisture in m3 m-3 stays below "
+            f"{MAX_SOIL_MOISTURE_M3_M3:g}. If it is percent, divide by 100."
+        )
+    label = moisture.to_frame("sm_insitu")
+    moisture = _known(label, label < 0, "negative")["sm_insitu"]
+    key, time = table["key"].astype(str), table["start"].astype("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "sample_id": key + "_" + time.dt.strftime("%Y-%m-%d"),
+            "sensor_id": key,
+            "station_id": key,
+            "time": time,
+            "soil_moisture_m3_m3": moisture,
+            "label_days": table.get("sm_days", none).astype(float),
+        }
+    )
+
+
+def _features(table: pd.DataFrame, sample_id: pd.Series) -> pd.DataFrame:
+    have = {name: new for name, new in FEATURE_NAMES.items() if name in table.columns}
+    if not have:
+        raise ContractError(
+            f"No predictor of a ten-day table among {', '.join(table.columns)}; "
+            f"wanted some of {', '.join(FEATURE_NAMES)}."
+        )
+    predictors = table[list(have)].astype(float)
+    predictors = _known(predictors, np.isinf(predictors), "infinite").rename(columns=have)
+    if "dem_elevation" in predictors:
+        known = predictors["dem_elevation"].groupby(table["key"].astype(str)).transform("first")
+        predictors["dem_elevation"] = predictors["dem_elevation"].fillna(known)
+    predictors.insert(0, "sample_id", sample_id)
+    return predictors
+
+
+def _known(table: pd.DataFrame, gone: pd.DataFrame, word: str) -> pd.DataFrame:
+    """The table with values NaN where ``gone``, which a warning counts by column."""
+    counts = gone.sum()
+    counts = counts[counts > 0]
+    if len(counts):
+        told = ", ".join(f"{n} of {name}" for name, n in counts.items())
+        warnings.warn(f"{word.capitalize()} values count as missing: {told}.", stacklevel=4)
+    return table.mask(gone)
+
+
+def _stations(table: pd.DataFrame) -> pd.DataFrame:
+    if "elevation_m" not in table.columns:
+        table = table.assign(elevation_m=np.nan)
+    first = table.groupby("key", sort=False)[
+        ["network", "station", "lat", "lon", "elevation_m"]
+    ].first()
+    stations = first.rename(columns={"lat": "latitude", "lon": "longitude"})
+    stations = stations.rename_axis("station_id").reset_index()
+    stations.insert(0, "sensor_id", stations["station_id"])
+    stations["depth_from_m"], stations["depth_to_m"] = 0.0, LABEL_DEPTH_M
+    unknown = dict.fromkeys(("land_cover", "koeppen", "texture"), "")
+    return stations.assign(**unknown).astype({"elevation_m": float} | dict.fromkeys(unknown, "str"))
+
+
+def read_dataset(folder: str | Path) -> TabularDataset:
+    """Read a built dataset's stations, samples and features, features in the samples' row order.
+
+    Raises
+    ------
+    ContractError
+        If the folder holds no built dataset, or a sample has no row of features.
+    """
+    paths = [Path(folder) / f"{name}.parquet" for name in TabularDataset._fields]
+    lacking = [path.name for path in paths if not path.is_file()]
+    if lacking:
+        raise ContractError(
+            f"{folder} lacks {', '.join(lacking)}. Build the dataset there first, "
+            "or name a ten-day table."
+        )
+    stations, samples, predictors = (pd.read_parquet(path) for path in paths)
+    check(predictors, FEATURES)
+    lost = ~samples["sample_id"].isin(predictors["sample_id"])
+    if lost.any():
+        raise ContractError(
+            f"{int(lost.sum())} of {len(samples)} samples have no row of features. "
+            "Both tables must come from one build."
+        )
+    predictors = samples[["sample_id"]].merge(predictors, on="sample_id", how="left")
+    return TabularDataset(stations, samples, predictors)
+
+
+def predictions_table(
+    samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split: str, std=None
+) -> pd.DataFrame:
+    """Predicted moisture (row,) and its standard error, m3 m-3, as rows of predictions."""
+    network = stations.drop_duplicates("sensor_id").set_index("sensor_id")["network"].astype(str)
+    table = samples[["sample_id", "sensor_id", "station_id", "time"]].assign(
+        network=samples["sensor_id"].astype(str).map(network),
+        observed_m3_m3=samples["soil_moisture_m3_m3"],
+        predicted_m3_m3=np.asarray(predicted, dtype=float),
+        model=model,
+        split=split,
+    )
+    table = table[[c.name for c in PREDICTIONS.columns if c.required]]
+    if std is not None:
+        table["predicted_std_m3_m3"] = np.asarray(std, dtype=float)
+    check(table, PREDICTIONS)
+    return table
+
+
+def station_keys(archive_stations: pd.DataFrame) -> pd.Index:
+    """How a ten-day table writes the stations of an in-situ archive, one a row."""
+    names = zip(archive_stations["network"], archive_stations["station"], strict=True)
+    return pd.Index([f"{network}/{plain(station)}" for network, station in names])
+
+
+def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
+    """Take land cover, climate class and texture from the stations of an in-situ archive.
+
+    A ten-day table writes a station as NETWORK/name in lower-case letters and digits; an archive's
+    station with the same network and the same letters and digits is the same station.
+    """
+    names = ["land_cover", "koeppen", "texture"]
+    words = archive_stations[names].astype(str)
+    known = words.groupby(station_keys(archive_stations)).first()
+    filled = known.reindex(stations["station_id"].astype(str)).fillna("")
+    return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
+
+
+def with_season(data: TabularDataset) -> TabularDataset:
+    """The dataset with the season among its features, unless it is there already."""
+    if "season_sin" in data.features:
+        return data
+    season = features.season(data.samples).drop(columns="sample_id")
+    table = data.features.reset_index(drop=True).assign(**{k: season[k].to_numpy() for k in season})
+    return data._replace(features=table)
+
+
+def predictor_sets(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns of each model's predictors, by the groups that features' names tell.
+
+    A set is left out where the table lacks its group. ``smap`` holds the product alone, first the
+    column that a linear map takes.
+
+    Examples
+    --------
+    >>> sets = predictor_sets(pd.DataFrame(columns=["sample_id", "smap_ssm", "dem_mtpi"]))
+    >>> sets["SMAP + static + season"]
+    ['smap_ssm', 'dem_mtpi']
+    """
+    group = {
+        name: [c for c in table.columns if c.startswith(starts)] for name, starts in GROUPS.items()
+    }
+    radar_optics = group["sentinel1"] + group["sentinel2"]
+    context = group["static"] + group["season"]
+    sets = {
+        "SMAP": group["smap"],
+        "S1 + S2 + static + season": radar_optics + context if radar_optics else [],
+        "SMAP + static + season": group["smap"] + context if group["smap"] else [],
+        "all": group["smap"] + radar_optics + context + group["other"],
+    }
+    return {name: columns for name, columns in sets.items() if columns}
+
+
+# Ten-day labels of stations from hourly readings, and how far two tables of them agree.
+
+MAX_DEPTH_M = 0.0508  # two inches
+HOURS_A_DAY_NEEDS = 12
+DAYS_A_WINDOW = 10
+
+
+def ten_day_labels(
+    observations: pd.DataFrame,
+    stations: pd.DataFrame,
+    *,
+    origin: str = "2019-01-01",
+    max_depth_m: float = MAX_DEPTH_M,
+    min_hours: int = HOURS_A_DAY_NEEDS,
+) -> pd.DataFrame:
+    """Mean soil moisture of each station in each window of ten days.
+
+    Readings of flag "G" from sensors no deeper than ``max_depth_m``. A sensor's day is the mean of
+    its readings and counts with at least ``min_hours`` of them; a station's day is the mean over
+    its sensors; the label is the mean over the window's days.
+
+    Parameters
+    ----------
+    observations, stations : DataFrame, as ``read_ismn`` and ``read_stations`` return them
+    origin : text, UTC day from which windows are counted, forwards and backwards
+    max_depth_m : float, m
+    min_hours : int, readings that a sensor's day needs
+
+    Returns
+    -------
+    DataFrame with ``key`` (NETWORK/station in lower-case letters and digits), ``station_id``,
+        ``start`` (of the window), ``sm_insitu`` (m3 m-3), ``sm_days`` (days in the mean)
+    """
+    shallow = stations[stations["depth_to_m"] <= max_depth_m]
+    per_sensor = _sensor_days(observations, shallow, min_hours=min_hours)
+    per_sensor = per_sensor.merge(shallow[["sensor_id", "station_id"]], on="sensor_id")
+    days = per_sensor.groupby(["station_id", "day"], as_index=False)["mean"].mean()
+    first = np.datetime64(origin, "D").astype("int64")
+    days["window"] = (days["day"] - first) // DAYS_A_WINDOW
+    windows = days.groupby(["station_id", "window"], as_index=False)["mean"].agg(["mean", "count"])
+    start = (windows["window"].to_numpy() * DAYS_A_WINDOW + first).astype("datetime64[D]")
+    names = shallow.drop_duplicates("station_id").set_index("station_id")
+    keys = {i: f"{n}/{plain(s)}" for i, n, s in names[["network", "station"]].itertuples()}
+    return pd.DataFrame(
+        {
+            "key": windows["station_id"].map(keys).astype("str"),
+            "station_id": windows["station_id"],
+            "start": start.astype("datetime64[us]"),
+            "sm_insitu": windows["mean"],
+            "sm_days": windows["count"],
+        }
+    )
+
+
+def _sensor_days(observations, shallow, *, min_hours: int) -> pd.DataFrame:
+    """Sensor, day (since 1970) and mean of every sensor's day with enough good readings."""
+    sensor = observations["sensor_id"].astype("category").cat
+    is_shallow = sensor.categories.isin(shallow["sensor_id"])
+    codes = sensor.codes.to_numpy()
+    good = (observations["flag"] == "G").to_numpy() & (codes >= 0) & is_shallow[codes]
+    hours = pd.DataFrame(
+        {
+            "sensor": codes[good],
+            "day": observations["time"].to_numpy()[good].astype("datetime64[D]").astype("int64"),
+            "value": observations["soil_moisture_m3_m3"].to_numpy(dtype="float64")[good],
+        }
+    )
+    days = hours.groupby(["sensor", "day"])["value"].agg(["mean", "count"]).reset_index()
+    days = days[days["count"] >= min_hours]
+    return days.assign(sensor_id=sensor.categories.to_numpy()[days["sensor"]])
+
+
+def compare_labels(labels: pd.DataFrame, published: pd.DataFrame, *, tolerance_m3_m3: float = 1e-3):
+    """How far our labels agree with a published table of the same windows.
+
+    Parameters
+    ----------
+    labels : DataFrame from ``ten_day_labels``
+    published : DataFrame with ``key``, ``start``, ``sm_insitu``, ``sm_days`` (NaN = no label)
+    tolerance_m3_m3 : float, windows differing by more are counted
+
+    Returns
+    -------
+    DataFrame with ``what`` and ``value``: stations and windows compared, windows that one side
+        lacks, pooled Pearson R, mean and largest absolute difference (m3 m-3), windows that
+        differ, and how many of those rest on another number of days
+    """
+    both = _side_by_side(labels, published)
+    theirs, ours = both["sm_insitu_published"], both["sm_insitu"]
+    pair = both[theirs.notna() & ours.notna()]
+    difference = (pair["sm_insitu"] - pair["sm_insitu_published"]).abs()
+    differs = difference > tolerance_m3_m3
+    other_days = pair["sm_days"] != pair["sm_days_published"]
+    rows = {
+        "stations compared": pair["key"].nunique(),
+        "windows compared": len(pair),
+        "windows only published": int((theirs.notna() & ours.isna()).sum()),
+        "windows only here": int((theirs.isna() & ours.notna()).sum()),
+        "pearson r": pair["sm_insitu"].corr(pair["sm_insitu_published"]),
+        "mean absolute difference m3 m-3": difference.mean(),
+        "largest absolute difference m3 m-3": difference.max(),
+        f"windows that differ by more than {tolerance_m3_m3:g} m3 m-3": int(differs.sum()),
+        "of those, with another number of days": int((differs & other_days).sum()),
+        "windows with another number of days": int(other_days.sum()),
+    }
+    return pd.DataFrame({"what": list(rows), "value": list(rows.values())}, dtype="object")
+
+
+def differing_windows(labels: pd.DataFrame, published: pd.DataFrame, *, tolerance_m3_m3=1e-3):
+    """The windows behind ``compare_labels``'s counts: both values, both numbers of days.
+
+    Parameters
+    ----------
+    labels, published, tolerance_m3_m3 : as in ``compare_labels``
+
+    Returns
+    -------
+    DataFrame, the largest difference first; a window that one side lacks has NaN there
+    """
+    both = _side_by_side(labels, published)
+    both["difference"] = both["sm_insitu"] - both["sm_insitu_published"]
+    one_side = both["sm_insitu"].isna() != both["sm_insitu_published"].isna()
+    chosen = both[one_side | (both["difference"].abs() > tolerance_m3_m3)]
+    return chosen.sort_values("difference", key=abs, ascending=False, ignore_index=True)
+
+
+def _side_by_side(labels: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The published stations' and windows' labels beside ours."""
+    theirs = published[["key", "start", "sm_insitu", "sm_days"]]
+    within = labels["key"].isin(theirs["key"]) & labels["start"].between(
+        theirs["start"].min(), theirs["start"].max()
+    )
+    ours = labels.loc[within, ["key", "start", "sm_insitu", "sm_days"]]
+    return ours.merge(theirs, on=["key", "start"], how="outer", suffixes=("", "_published"))
