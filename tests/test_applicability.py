@@ -9,11 +9,11 @@ import pytest
 from scipy.spatial.distance import cdist, pdist
 from sklearn.neighbors import KNeighborsRegressor
 
-from soilkit import applicability
-from soilkit.applicability import area as area_module
-from soilkit.applicability.skill import _scores
 from soilkit.errors import ContractError
-from soilkit.splits import block_ids
+from soilkit.metrics.evaluation import applicability
+from soilkit.metrics.evaluation import applicability as area_module
+from soilkit.metrics.evaluation.applicability import _scores
+from soilkit.metrics.splits import block_ids
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data") / "us_10day" / "matched_10day.parquet"
 

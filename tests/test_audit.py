@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import splits
 from soilkit.errors import ContractError, LeakageError, UnknownNameError
-from soilkit.splits.copies import copied_series
+from soilkit.metrics import splits
+from soilkit.metrics.splits.checks import copied_series
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data") / "us_10day" / "matched_10day.parquet"
 needs_data = pytest.mark.skipif(

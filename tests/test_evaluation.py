@@ -6,14 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import evaluation
 from soilkit.errors import ContractError
-from soilkit.evaluation.auditing import audit_splits, shared_pixels, weakest
-from soilkit.evaluation.extras import triple
-from soilkit.evaluation.records import NOT_AUDITABLE, Background, Options, is_missing
-from soilkit.evaluation.scoring import baselines, main_model
-from soilkit.evaluation.sifting import sift
-from soilkit.splits.checks import LADDER
+from soilkit.metrics import evaluation
+from soilkit.metrics.evaluation.records import (
+    NOT_AUDITABLE,
+    Background,
+    Options,
+    audit_splits,
+    is_missing,
+    shared_pixels,
+    sift,
+    weakest,
+)
+from soilkit.metrics.evaluation.score_tables import baselines, main_model, triple
+from soilkit.metrics.splits.checks import LADDER
 
 
 def world(n_stations=8, n=80, *, noise, seed=0, step="10D", shared=0.02):

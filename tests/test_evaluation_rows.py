@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import evaluation
-from soilkit.evaluation.records import NOT_AUDITABLE, Background, Options
-from soilkit.evaluation.sifting import TRAINING, sift
+from soilkit.metrics import evaluation
+from soilkit.metrics.evaluation.records import NOT_AUDITABLE, TRAINING, Background, Options, sift
 from tests.test_evaluation import folds_of, world
 
 

@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import evaluation
 from soilkit.errors import ContractError
-from soilkit.evaluation.auditing import audit_splits
-from soilkit.evaluation.records import NOT_AUDITABLE, Background, Options
-from soilkit.evaluation.scoring import baselines
-from soilkit.evaluation.sifting import sift
-from soilkit.evaluation.turns import turns
+from soilkit.metrics import evaluation
+from soilkit.metrics.evaluation.records import (
+    NOT_AUDITABLE,
+    Background,
+    Options,
+    audit_splits,
+    sift,
+    turns,
+)
+from soilkit.metrics.evaluation.score_tables import baselines
 from tests.test_evaluation import folds_of, world
 
 

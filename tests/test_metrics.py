@@ -10,8 +10,8 @@ from sklearn.metrics import mean_squared_error
 
 from soilkit import contracts, metrics
 from soilkit.errors import ContractError
-from soilkit.metrics.groups import group
-from soilkit.metrics.memory import Steps, effective_size, memory_hours
+from soilkit.metrics.intervals import Steps, effective_size, memory_hours
+from soilkit.metrics.points import group
 
 DAY = np.timedelta64(1, "D")
 START = np.datetime64("2020-01-01", "us")

@@ -7,7 +7,7 @@ from scipy import stats
 
 from soilkit import metrics
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.metrics import baselines, multiplicity, wins
+from soilkit.metrics import anomalies, comparison
 from soilkit.metrics.comparison import studentized
 
 START = np.datetime64("2020-01-01", "us")
@@ -56,9 +56,9 @@ def truth(rng, n_stations=20):
 def test_holm_by_hand():
     """Four tests by hand: 4, 3, 2 and 1 times the p-values in rising order, never falling again."""
     # Sorted .005 .01 .03 .04: 4 * .005 = .02, 3 * .01 = .03, 2 * .03 = .06, then .04 -> .06.
-    found = multiplicity.holm([0.01, 0.04, 0.03, 0.005])
+    found = comparison.holm([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02], rtol=1e-14)
-    assert multiplicity.holm([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert comparison.holm([0.5, 0.9]).tolist() == [1.0, 1.0]
 
 
 def test_false_discoveries_as_scipy_counts_them():
@@ -67,17 +67,17 @@ def test_false_discoveries_as_scipy_counts_them():
     for size in (1, 2, 7, 40):
         p = rng.random(size).round(2) ** 2
         expected = stats.false_discovery_control(p, method="bh")
-        np.testing.assert_allclose(multiplicity.benjamini_hochberg(p), expected, rtol=1e-13)
+        np.testing.assert_allclose(comparison.benjamini_hochberg(p), expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("correction", ["holm", "bh", None])
 def test_what_was_not_tested_does_not_count(correction):
     """A comparison without a p-value keeps none, and makes the others no harsher."""
-    with_gap = multiplicity.adjust([0.01, np.nan, 0.03], correction)
+    with_gap = comparison.adjust([0.01, np.nan, 0.03], correction)
     assert np.isnan(with_gap[1])
-    np.testing.assert_array_equal(with_gap[[0, 2]], multiplicity.adjust([0.01, 0.03], correction))
+    np.testing.assert_array_equal(with_gap[[0, 2]], comparison.adjust([0.01, 0.03], correction))
     with pytest.raises(UnknownNameError, match="No correction 'bonferroni'"):
-        multiplicity.adjust([0.01], "bonferroni")
+        comparison.adjust([0.01], "bonferroni")
 
 
 def test_all_models_are_compared_on_the_samples_that_all_have():
@@ -257,12 +257,12 @@ def test_stations_won_head_to_head():
     predictions = contest(
         {"a": [0.01, 0.01, 0.05, 0.02], "b": [-0.02, 0.03, 0.01, 0.02], "c": [0.09] * 4}
     )
-    sites = wins.site_scores(predictions, metrics=["bias_m3_m3"])
-    pairs = wins.win_counts(sites).set_index(["model_a", "model_b"])
+    sites = comparison.site_scores(predictions, metrics=["bias_m3_m3"])
+    pairs = comparison.win_counts(sites).set_index(["model_a", "model_b"])
     # a wins at the first and second, b at the third, the fourth is a tie; both beat c everywhere.
     assert pairs.loc[("a", "b"), ["wins_a", "wins_b"]].tolist() == [2, 1]
     assert pairs.loc[("a", "c"), ["wins_a", "wins_b", "ties"]].tolist() == [4, 0, 0]
-    top = wins.top_shares(sites).set_index("model")["share"]
+    top = comparison.top_shares(sites).set_index("model")["share"]
     # The tie gives half a point to each.
     assert top.to_dict() == {"a": 2.5 / 4, "b": 1.5 / 4, "c": 0.0}
 
@@ -273,18 +273,18 @@ def test_every_class_weighs_the_same():
         {"a": [0.01] * 5 + [0.03, 0.03], "b": [0.02] * 5 + [0.01, 0.01]},
     )
     stations = places(predictions[predictions["model"] == "a"], texture=["Loam"] * 6 + ["Clay"])
-    sites = wins.site_scores(predictions, metrics=["rmse_m3_m3"])
-    points = wins.class_points(sites, stations, by=["texture"])
+    sites = comparison.site_scores(predictions, metrics=["rmse_m3_m3"])
+    points = comparison.class_points(sites, stations, by=["texture"])
     found = points.set_index(["class", "model"])
     # Loam: a 5 points -> 1, b 1 point -> 1/5. Clay: b 1 point -> 1, a 0.
     assert found.loc[("Loam", "a"), ["points", "normalized"]].tolist() == [5, 1]
     assert found.loc[("Loam", "b"), "normalized"] == pytest.approx(0.2)
     assert found.loc[("Clay", "a"), "normalized"] == 0
     assert found.loc["Clay"]["is_small"].all() and not found.loc["Loam"]["is_small"].any()
-    total = wins.normalized_wins(points).set_index("model")
+    total = comparison.normalized_wins(points).set_index("model")
     assert total["total"].to_dict() == pytest.approx({"a": 1.0, "b": 1.2})
     assert total["share"].to_dict() == pytest.approx({"a": 0.5, "b": 0.6})
-    large = wins.normalized_wins(points, include_small=False).set_index("model")["total"]
+    large = comparison.normalized_wins(points, include_small=False).set_index("model")["total"]
     assert large.to_dict() == pytest.approx({"a": 1.0, "b": 0.2})
 
 
@@ -295,14 +295,14 @@ def test_characteristics_add_up_and_unknown_classes_count_in_none():
         predictions[predictions["model"] == "a"],
         texture=["Loam", ""], land_cover=["Shrubs", "Shrubs"],
     )  # fmt: skip
-    sites = wins.site_scores(predictions, metrics=["rmse_m3_m3"])
-    points = wins.class_points(sites, stations, by=["texture", "land_cover"])
-    total = wins.normalized_wins(points).set_index("model")
+    sites = comparison.site_scores(predictions, metrics=["rmse_m3_m3"])
+    points = comparison.class_points(sites, stations, by=["texture", "land_cover"])
+    total = comparison.normalized_wins(points).set_index("model")
     # Loam: a. Shrubs: one each, both normalised to 1. The station without texture is not "".
     assert total["total"].to_dict() == {"a": 2.0, "b": 1.0}
     assert set(total["n_classes"]) == {2}
     with pytest.raises(ContractError, match="no column koeppen"):
-        wins.class_points(sites, stations)
+        comparison.class_points(sites, stations)
 
 
 def test_a_station_counts_where_all_models_have_the_score():
@@ -310,11 +310,11 @@ def test_a_station_counts_where_all_models_have_the_score():
     predictions = contest({"a": [0.01, 0.01, 0.01], "b": [0.02, 0.02, 0.02]})
     gone = (predictions["model"] == "b") & (predictions["station_id"] == "N__S001")
     predictions.loc[gone, "predicted_m3_m3"] = np.nan
-    sites = wins.site_scores(predictions, metrics=["rmse_m3_m3"])
+    sites = comparison.site_scores(predictions, metrics=["rmse_m3_m3"])
     assert sites["station_id"].tolist() == ["N__S000", "N__S002"]
     assert sites.attrs == {"n_stations": 3, "unscored": {"rmse_m3_m3": 1}}
     with pytest.raises(ContractError, match="at least two models"):
-        wins.site_scores(predictions[predictions["model"] == "a"])
+        comparison.site_scores(predictions[predictions["model"] == "a"])
 
 
 # Baselines
@@ -325,7 +325,7 @@ def test_a_coarse_product_is_scored_as_it_comes():
     rng = np.random.default_rng(8)
     a = noisy(rng, truth(rng, n_stations=2), sd=0.02, model="a")
     features = pd.DataFrame({"sample_id": a["sample_id"][::-1], "smap_ssm": 10.0})[:-1]
-    smap = baselines.product_baseline(
+    smap = anomalies.product_baseline(
         a, features, column="smap_ssm", model="SMAP", units_per_m3_m3=50
     )  # fmt: skip
     assert np.isnan(smap["predicted_m3_m3"][0])
@@ -333,7 +333,7 @@ def test_a_coarse_product_is_scored_as_it_comes():
     assert set(smap["model"]) == {"SMAP"} and smap["observed_m3_m3"].equals(a["observed_m3_m3"])
     assert metrics.station_scores(smap)["status"].eq("constant prediction").all()
     with pytest.raises(ContractError, match="No feature 'gldas'"):
-        baselines.product_baseline(a, features, column="gldas", model="GLDAS")
+        anomalies.product_baseline(a, features, column="gldas", model="GLDAS")
 
 
 def test_training_baselines_count_stations_not_rows():
@@ -342,11 +342,11 @@ def test_training_baselines_count_stations_not_rows():
     training = pd.DataFrame(
         {"station_id": ["x"] * 10 + ["y"], "time": START, "observed_m3_m3": [0.1] * 10 + [0.3]}
     )
-    for build in (baselines.training_mean, baselines.training_climatology):
+    for build in (anomalies.training_mean, anomalies.training_climatology):
         found = build(wanted, training)
         np.testing.assert_allclose(found["predicted_m3_m3"], 0.2, rtol=1e-12)
     with pytest.raises(ContractError, match="training baseline needs"):
-        baselines.training_mean(wanted, training.assign(observed_m3_m3=np.nan))
+        anomalies.training_mean(wanted, training.assign(observed_m3_m3=np.nan))
 
 
 def test_a_training_climatology_knows_the_season_and_no_other():
@@ -354,14 +354,14 @@ def test_a_training_climatology_knows_the_season_and_no_other():
     days = np.arange(730)
     wave = 0.2 + 0.1 * np.cos(2 * np.pi * days / 365.25)
     training = table(wave[None, :], 0.0)
-    found = baselines.training_climatology(training, training)["predicted_m3_m3"].to_numpy()
+    found = anomalies.training_climatology(training, training)["predicted_m3_m3"].to_numpy()
     # A running mean over w = 31 days damps a wave by sin(pi w / 365) / (w sin(pi / 365)) = 0.988.
     damped = 0.2 + 0.988 * (wave - 0.2)
     np.testing.assert_allclose(found, damped, atol=0.002)
     # One value on the last of December speaks for the first of January, across the year's end.
     eve = training[training["time"].dt.dayofyear == 366]
-    first = baselines.training_climatology(training[:1], eve)["predicted_m3_m3"].item()
+    first = anomalies.training_climatology(training[:1], eve)["predicted_m3_m3"].item()
     assert first == pytest.approx(eve["observed_m3_m3"].mean())
     january = training[training["time"].dt.month == 1]
     july = training[training["time"].dt.month == 7]
-    assert baselines.training_climatology(july, january)["predicted_m3_m3"].isna().all()
+    assert anomalies.training_climatology(july, january)["predicted_m3_m3"].isna().all()

@@ -6,7 +6,7 @@ import pytest
 
 from soilkit import metrics
 from soilkit.errors import ContractError
-from soilkit.metrics import conformal
+from soilkit.metrics import calibration as conformal
 
 
 def stations_of(rng, n_stations, *, effect=0.06, noise=0.03, first=0, std=None):

@@ -6,10 +6,17 @@ import pytest
 
 from soilkit import metrics
 from soilkit.errors import ContractError
-from soilkit.metrics import moving_block
-from soilkit.metrics.groups import group
-from soilkit.metrics.memory import Steps, effective_size, longer, memory_hours
-from soilkit.metrics.sizes import correlation_size, error_sizes, lines
+from soilkit.metrics import intervals
+from soilkit.metrics.intervals import (
+    Steps,
+    correlation_size,
+    effective_size,
+    error_sizes,
+    lines,
+    longer,
+    memory_hours,
+)
+from soilkit.metrics.points import group
 from tests.benchmarks import coverage
 
 N_SHORT = 300
@@ -199,14 +206,14 @@ def test_too_few_effective_pairs_refuse_the_bootstrap():
 def test_the_block_length_is_that_of_politis_and_white_for_one_memory():
     """(sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3), a row where nothing is remembered."""
     # rho 0.7, n 1000: (2.449490 x 0.7 / 0.51)^(2/3) x 10 = 3.362073^(2/3) x 10 = 22.44.
-    found = moving_block.block_length(np.array([1000, 1000]), np.array([0.7, 0.0]))
+    found = intervals.block_length(np.array([1000, 1000]), np.array([0.7, 0.0]))
     assert found.tolist() == [22, 1]
 
 
 def test_a_draw_s_scores_are_those_of_the_rows_it_drew():
     """Sums from running sums equal the slow way, cut last block and all."""
     x, y = np.random.default_rng(8).standard_normal((2, 10))
-    moments = moving_block.draw_moments(x, y, length=4, n_draws=200, rng=np.random.default_rng(9))
+    moments = intervals.draw_moments(x, y, length=4, n_draws=200, rng=np.random.default_rng(9))
     rng = np.random.default_rng(9)  # 10 rows: two blocks of four, then one of two
     whole, rest = rng.integers(0, 7, (200, 2)), rng.integers(0, 9, (200, 1))
     rows = np.concatenate(

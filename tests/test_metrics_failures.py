@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from soilkit import metrics
 from soilkit.errors import ContractError
+from soilkit.metrics.evaluation import applicability
 
 
 def scores_of(ubrmse, *, model="m", replicates=1, r=0.7, bias=0.01):
@@ -225,7 +226,7 @@ def test_components_are_those_of_scikit_learn():
     names = ["sand", "clay", "ph", "elevation_m"]
     traits = rng.normal(0, [1, 5, 0.3, 700], (40, 4)) @ np.triu(np.ones((4, 4)))
     table = places(40, **dict(zip(names, traits.T, strict=True)))
-    space = metrics.trait_space(scores_of(rng.uniform(0.03, 0.08, 40)), table, traits=names)
+    space = applicability.trait_space(scores_of(rng.uniform(0.03, 0.08, 40)), table, traits=names)
     oracle = PCA(4).fit(StandardScaler().fit_transform(traits))
     np.testing.assert_allclose(space.explained["share"], oracle.explained_variance_ratio_)
     for k in range(2):
@@ -244,7 +245,7 @@ def test_failures_on_clay_show_in_the_traits():
     clay = np.concatenate([rng.normal(45, 2, 20), rng.normal(15, 5, 60)])
     ubrmse = np.concatenate([np.full(20, 0.08), np.full(60, 0.05)]) + rng.normal(0, 0.003, 80)
     table = places(80, clay=clay, ph=rng.normal(6, 1, 80))
-    space = metrics.trait_space(scores_of(ubrmse), table, traits=["clay", "ph"])
+    space = applicability.trait_space(scores_of(ubrmse), table, traits=["clay", "ph"])
     assert space.places["failed"].sum() == 20
     assert space.places["failed"][:20].all()
     line = space.loadings.set_index("column")
@@ -259,7 +260,7 @@ def test_a_failure_can_be_to_lose_against_smap():
     """Seed 004: failed where the baseline's ubRMSE is lower; unscored stations have no verdict."""
     ours = scores_of([0.05, 0.07, 0.04, 0.05, 0.05])
     smap = scores_of([0.06, 0.06, 0.05, 0.05], model="smap")
-    space = metrics.trait_space(
+    space = applicability.trait_space(
         ours, places(6, clay=[1.0, 2, 3, 4, 5, np.nan]), traits=["clay"], baseline=smap
     )
     assert space.places["failed"].tolist() == [False, True, False, False, pd.NA, pd.NA]
@@ -270,13 +271,13 @@ def test_a_failure_can_be_to_lose_against_smap():
 def test_text_traits_weigh_like_numbers():
     """A class of share p has inertia 1 - p: two classes together one, as one number has."""
     table = places(8, land=["A"] * 2 + ["B"] * 6, clay=np.arange(8.0), flat=1.0)
-    space = metrics.trait_space(scores_of([0.05] * 8), table, traits=["land", "clay", "flat"])
+    space = applicability.trait_space(scores_of([0.05] * 8), table, traits=["land", "clay", "flat"])
     z = space.places[["land=A_z", "land=B_z", "clay_z", "flat_z"]].to_numpy()
     np.testing.assert_allclose((z**2).mean(axis=0), [0.75, 0.25, 1, 0], atol=1e-12)
     status = space.loadings.set_index("column")["status"]
     assert status["flat"] == "constant: no part in it"
     with pytest.raises(ContractError, match="three stations with every trait, found 2"):
-        metrics.trait_space(scores_of([0.05] * 8), table[:2], traits=["clay"])
+        applicability.trait_space(scores_of([0.05] * 8), table[:2], traits=["clay"])
 
 
 # Worst stations
@@ -313,7 +314,7 @@ def test_real_stations_have_their_worst_ones():
     traits = ["elevation_m", "field_capacity_pct"]
     worst = metrics.worst_stations(scores, stations, traits=traits)
     assert len(worst) == 10 and worst["facts"].str.contains("percentile").all()
-    space = metrics.trait_space(scores, stations, traits=traits)
+    space = applicability.trait_space(scores, stations, traits=traits)
     n = int(space.places["failed"].notna().sum())
     assert space.places["failed"].sum() == np.ceil(n / 4)
     classes = metrics.class_differences(scores, stations, by=("network",))

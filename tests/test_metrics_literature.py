@@ -6,6 +6,7 @@ import pytest
 
 from soilkit import metrics
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.metrics.evaluation import literature
 
 NETWORKS = [
     "AMMA-CATCH",
@@ -29,7 +30,7 @@ NETWORKS = [
 
 
 def value(metric, network, work):
-    table = metrics.literature_table(metric).set_index(["network", "work"])
+    table = literature.literature_table(metric).set_index(["network", "work"])
     return table.loc[(network, work), "value"]
 
 
@@ -71,7 +72,7 @@ def test_values_are_those_that_the_paper_prints(metric, network, work, printed):
 def test_every_network_has_the_papers_own_column():
     """Seventeen networks, each with the paper's model, SMAP and GLDAS."""
     for metric in ("r", "ubrmse_m3_m3"):
-        table = metrics.literature_table(metric)
+        table = literature.literature_table(metric)
         for work in ("Batchu et al.", "SMAP", "GLDAS"):
             rows = table[table["work"] == work]
             assert rows["network"].tolist() == NETWORKS
@@ -79,16 +80,16 @@ def test_every_network_has_the_papers_own_column():
             # Table 14's YANCO: the text does not say which numbers are SMAP's and GLDAS's.
             is_lost = metric == "ubrmse_m3_m3" and work != "Batchu et al."
             assert empty == (["YANCO"] if is_lost else [])
-    assert not metrics.literature_table("r").duplicated(["network", "work"]).any()
+    assert not literature.literature_table("r").duplicated(["network", "work"]).any()
 
 
 def test_an_ambiguous_cell_is_empty_and_says_so():
     """MAQU's 0.623 may be Bi's or Dente's, LITTLEWASHITA has four works for its numbers."""
-    table = metrics.literature_table("r")
+    table = literature.literature_table("r")
     assert np.isnan(value("r", "MAQU", "Bi et al.")) and np.isnan(
         value("r", "MAQU", "Dente et al.")
     )
-    lost = pd.concat([table, metrics.literature_table("ubrmse_m3_m3")])
+    lost = pd.concat([table, literature.literature_table("ubrmse_m3_m3")])
     lost = lost[lost["value"].isna()]
     assert lost["note"].str.contains("lost").all()
     # As many cells are empty in Table 13 as the text has numbers without a column.
@@ -97,7 +98,7 @@ def test_an_ambiguous_cell_is_empty_and_says_so():
 
 def test_each_work_has_its_years_split_and_asterisk():
     """Table 8's facts: Abbaszadeh split rows, Karthikeyan trained by region, Kerr gives medians."""
-    table = metrics.literature_table("r").drop_duplicates("work").set_index("work")
+    table = literature.literature_table("r").drop_duplicates("work").set_index("work")
     assert table.loc["Abbaszadeh et al.", "asterisk"] == "***"
     assert table.loc["Abbaszadeh et al.", "split_type"].startswith("80:20 over all data")
     assert table.loc["Karthikeyan and Mishra", ["asterisk", "statistic"]].tolist() == [
@@ -111,12 +112,12 @@ def test_each_work_has_its_years_split_and_asterisk():
     ]  # fmt: skip
     assert (table["citation"] != "").all() and (table["period"] != "").all()
     with pytest.raises(UnknownNameError, match="No literature on 'rmse_m3_m3'"):
-        metrics.literature_table("rmse_m3_m3")
+        literature.literature_table("rmse_m3_m3")
 
 
 def test_a_mean_stands_beside_a_mean_and_a_median_beside_a_median():
     """Kerr's value is a median over sensors, the paper's a mean."""
-    found = metrics.beside_literature(station_scores("amma_catch", [0.5, 0.6, 1.0]))
+    found = literature.beside_literature(station_scores("amma_catch", [0.5, 0.6, 1.0]))
     r = found[found["metric"] == "r"].set_index("work")
     # The network's name is matched whatever its case and punctuation.
     assert r.loc["Kerr et al.", "value"] == pytest.approx(0.6)
@@ -130,7 +131,7 @@ def test_a_mean_stands_beside_a_mean_and_a_median_beside_a_median():
 def test_a_network_without_literature_stays_in_the_table():
     """A network that no work has scored, and one where no sensor of ours has the score."""
     scores = pd.concat([station_scores("HOAL", [0.7]), station_scores("MAQU", [np.nan])])
-    found = metrics.beside_literature(scores).set_index(["network", "metric"]).sort_index()
+    found = literature.beside_literature(scores).set_index(["network", "metric"]).sort_index()
     assert found.loc[("HOAL", "r"), ["status", "value"]].tolist() == [
         "no work at this network",
         0.7,
@@ -145,12 +146,12 @@ def test_a_summary_by_network_gives_the_same_rows():
     scores = pd.concat([station_scores(n, [0.5, 0.6, 0.9]) for n in ("SCAN", "USCRN")])
     scores = scores.assign(rmse_m3_m3=0.1, bias_m3_m3=0.0)
     by_network = metrics.summarize(scores, by="network")
-    first = metrics.beside_literature(scores)
+    first = literature.beside_literature(scores)
     order = ["network", "metric", "work"]
     pd.testing.assert_frame_equal(
         first.sort_values(order, ignore_index=True),
-        metrics.beside_literature(by_network).sort_values(order, ignore_index=True),
+        literature.beside_literature(by_network).sort_values(order, ignore_index=True),
         check_dtype=False,
     )
     with pytest.raises(ContractError, match="by='network'"):
-        metrics.beside_literature(metrics.summarize(scores))
+        literature.beside_literature(metrics.summarize(scores))

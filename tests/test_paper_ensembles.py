@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from soilkit import metrics
 from soilkit.errors import UnknownNameError
+from soilkit.metrics.evaluation import literature
 
 
 def test_table_6_holds_the_numbers_of_the_abstract():
     """Dense 0.639 and 0.058 against SMAP's 0.562 and 0.065, cross-validated."""
-    table = metrics.ensembles_table(6)
+    table = literature.ensembles_table(6)
     crossed = table[table["dataset"] == "cross-validation"].set_index("model")
 
     assert crossed.loc["Dense", ["r", "ubrmse_m3_m3"]].tolist() == [0.639, 0.058]
@@ -18,7 +18,7 @@ def test_table_6_holds_the_numbers_of_the_abstract():
 
 def test_biases_broken_over_two_lines_are_those_of_the_other_table():
     """Table 7's ensembles are Table 6's on the validation sites; R of Prob differs by a digit."""
-    six, seven = metrics.ensembles_table(6), metrics.ensembles_table(7)
+    six, seven = literature.ensembles_table(6), literature.ensembles_table(7)
     six = six[six["dataset"] == "validation"].set_index("model").loc[["Dense", "Prob", "WDL"]]
     seven = seven[seven["member"] == "ensemble"].set_index("model").loc[six.index]
 
@@ -29,7 +29,7 @@ def test_biases_broken_over_two_lines_are_those_of_the_other_table():
 
 def test_table_7_has_seven_members_beside_each_ensemble():
     """Six characteristics and the unweighted one; the texture member of Dense is the weakest."""
-    seven = metrics.ensembles_table(7)
+    seven = literature.ensembles_table(7)
     members = seven[seven["member"] != "ensemble"]
 
     assert members.groupby("model").size().to_dict() == {"Dense": 7, "Prob": 7, "WDL": 7}
@@ -40,7 +40,7 @@ def test_table_7_has_seven_members_beside_each_ensemble():
 @pytest.mark.parametrize("column", ["r_ratio", "ubrmse_ratio"])
 def test_ratios_of_table_4_average_to_one_over_the_four_models(column):
     """A model's score over the mean of all: an oracle for cells read from a broken line."""
-    table = metrics.ensembles_table(4).dropna(subset=[column])
+    table = literature.ensembles_table(4).dropna(subset=[column])
     groups = table.groupby(["characteristic", "class"])[column]
 
     assert (groups.size() == 4).all()
@@ -50,7 +50,7 @@ def test_ratios_of_table_4_average_to_one_over_the_four_models(column):
 
 def test_cells_that_the_text_lost_are_empty():
     """Which of Table 3's last columns is Prob's and which the forest's cannot be told."""
-    fort_cobb = metrics.ensembles_table(3).set_index("model")["r"]
+    fort_cobb = literature.ensembles_table(3).set_index("model")["r"]
 
     assert fort_cobb[fort_cobb.isna()].index.tolist() == ["Prob", "RF"]
     assert fort_cobb.idxmax() == "SMAP"  # "with SMAP having the best R score"
@@ -58,4 +58,4 @@ def test_cells_that_the_text_lost_are_empty():
 
 def test_another_table_is_refused_by_number():
     with pytest.raises(UnknownNameError, match="No table 5"):
-        metrics.ensembles_table(5)
+        literature.ensembles_table(5)

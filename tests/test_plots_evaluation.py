@@ -2,6 +2,8 @@
 
 import matplotlib
 
+from soilkit.metrics.evaluation import applicability
+
 matplotlib.use("agg")
 
 import numpy as np
@@ -216,7 +218,7 @@ def test_failed_stations_are_triangles_in_the_plane_of_traits():
     places.loc[7, "clay"] = np.nan
     table = predictions(n - 1, models=("a", "b"))
     scores = metrics.station_scores(table)
-    space = metrics.trait_space(
+    space = applicability.trait_space(
         scores[scores.model == "b"], places, traits=["elevation", "clay"],
         baseline=scores[scores.model == "a"],
     )  # fmt: skip

@@ -10,7 +10,9 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from soilkit import applicability, metrics, plots, splits
+from soilkit import metrics, plots
+from soilkit.metrics import splits
+from soilkit.metrics.evaluation import applicability
 from soilkit.plots import style
 
 

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from pyproj import Geod
 
-from soilkit import grids, plots, splits
+from soilkit import grids, plots
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.splits.places import nearest_km, overlapping_chips
+from soilkit.metrics import splits
+from soilkit.metrics.splits.folds import nearest_km, overlapping_chips
 
 SPLITS = {
     "station": splits.by_station, "sensor": splits.by_sensor, "block": splits.by_block,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_sample_weight
 
-from soilkit import splits
 from soilkit.errors import CheckpointError, ContractError, DivergedError, LeakageError, UnitError
+from soilkit.metrics import splits
 from soilkit.models.tabular import (
     DenseEnsemble,
     ProbEnsemble,

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from soilkit import metrics, splits
 from soilkit.experiments.recipes import Data
 from soilkit.experiments.running import OK, SENSOR_COLUMNS
 from soilkit.experiments.study import Line
 from soilkit.files import write_text_whole
+from soilkit.metrics import splits
+from soilkit.metrics.evaluation import literature
 
 KEPT = (
     "key",
@@ -73,7 +74,7 @@ def places_of(datasets: Iterable[Data]) -> pd.DataFrame:
     """One line a sensor: station, network, place, block and the classes of Tables 10-12."""
     parts = []
     for data in datasets:
-        named = metrics.paper_strata(data.stations)
+        named = literature.paper_strata(data.stations)
         parts.append(named.assign(block=splits.block_ids(named).to_numpy()))
     columns = ["sensor_id", "station_id", "network", "latitude", "longitude", "block"]
     table = pd.concat(parts, ignore_index=True)[[*columns, "land_cover", "texture", "koeppen"]]

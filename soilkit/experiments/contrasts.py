@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from soilkit.metrics.bootstrap import MIN_CLUSTERS
+from soilkit.metrics.intervals import MIN_CLUSTERS
 
 CONFIDENCE = 0.95
 _NUMBERS = ("value", "lower", "upper", "se_blocks", "se_seeds")

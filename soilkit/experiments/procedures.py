@@ -15,9 +15,9 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.utils.validation import has_fit_parameter
 
-from soilkit import splits
 from soilkit.errors import ContractError
 from soilkit.export import antecedents, insitu, ten_day_table
+from soilkit.metrics import splits
 from soilkit.models import nested
 from soilkit.models.blend import Blend, TreeDynamics
 from soilkit.models.tabular import (

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from soilkit import augment, datasets, losses, metrics, splits, training
+from soilkit import augment, datasets, losses, metrics, training
 from soilkit.errors import ContractError
 from soilkit.experiments.recipes import Data
 from soilkit.experiments.trials import FORMAT_VERSION, Trial
 from soilkit.files import write_whole
-from soilkit.metrics import stations
+from soilkit.metrics import scores as stations
+from soilkit.metrics import splits
 from soilkit.models import counting
 from soilkit.models.xception_fusion import XceptionFusion
 

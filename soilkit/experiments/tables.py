@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from soilkit import metrics, strata
+from soilkit import strata
 from soilkit.experiments.contrasts import aligned, mean_with_interval
 from soilkit.experiments.definitions import Experiment
+from soilkit.metrics.evaluation import literature
 
 SCORES = ("r", "ubrmse_m3_m3", "rmse_m3_m3")
 SAME, OPPOSITE, OPEN, ALONE = "as in the paper", "opposite", "not resolved", ""
@@ -125,7 +126,7 @@ def printed_score(experiment: Experiment, name: str, *, split: str, metric: str)
     if experiment.table is None:
         return np.nan
     line = experiment.variants[name].printed or name
-    table = metrics.paper_table(experiment.table)
+    table = literature.paper_table(experiment.table)
     anchor = experiment.variants[name].changes.get("recipe", "sentinel1")
     mine = (table["name"] == line) & (table["split"] == split)
     mine &= table["anchor"] == (anchor if anchor in set(table["anchor"]) else "sentinel1")
@@ -163,7 +164,7 @@ def by_stratum(
 def _printed_class(stratum: str, name: str, metric: str, split: str) -> dict:
     if stratum not in STRATA:
         return {"name": name, "paper": np.nan}
-    table = metrics.paper_table(STRATA[stratum])
+    table = literature.paper_table(STRATA[stratum])
     mine = table[(table["class"] == name) & (table["split"] == split)]
     if mine.empty:
         return {"name": name, "paper": np.nan}

@@ -18,7 +18,7 @@ from soilkit.export import columns as files
 from soilkit.export import columns as values
 from soilkit.export import insitu
 from soilkit.export.insitu import ismn, rules
-from soilkit.metrics.stations import MIN_SAMPLES
+from soilkit.metrics.scores import MIN_SAMPLES
 
 COLUMNS = ("status", "column", "n_rows", "n_dropped", "n_stations", "stations", "detail")
 N_NAMES = 5

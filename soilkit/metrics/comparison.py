@@ -1,15 +1,249 @@
-"""One model against several others on the same samples, sensor by sensor and over blocks."""
+"""Models on the same samples: paired differences, many at once, and who wins where."""
 
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from soilkit.errors import ContractError
-from soilkit.metrics import bootstrap, multiplicity
-from soilkit.metrics.paired import CONFIDENCE, check_metrics, common_samples, model_of
+from soilkit import strata
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.metrics import intervals
 from soilkit.metrics.points import METRICS, point_scores
-from soilkit.metrics.stations import MIN_SAMPLES, OK
+from soilkit.metrics.scores import MIN_SAMPLES, OK, mean_of_means
+
+CONFIDENCE = 0.95
+SAME_OBSERVATION_M3_M3 = 1e-6
+
+
+def paired_difference(
+    predictions_a: pd.DataFrame,
+    predictions_b: pd.DataFrame,
+    *,
+    stations: pd.DataFrame,
+    metric: str = "r",
+    min_samples: int = MIN_SAMPLES,
+    seed: int = 0,
+) -> pd.Series:
+    """The mean difference a - b of a sensor's score on identical samples, with 95 % intervals.
+
+    Only samples that both predict are scored. ``lower`` and ``upper`` come from a bootstrap over
+    2-degree blocks; ``block_difference`` is the mean of the blocks' mean differences with Student's
+    interval, for networks so dense that they would decide the mean. For the bias the difference is
+    of absolute values; below zero, a is better, as for both errors, and above zero for R.
+
+    Parameters
+    ----------
+    predictions_a, predictions_b : predictions tables of one model each
+    stations : stations table, for places
+    metric : one of "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3"
+    min_samples : int, common samples that a sensor needs
+    seed : int
+
+    Returns
+    -------
+    Series: ``metric, model_a, model_b, mean_a, mean_b, difference, lower, upper, share_a_higher,
+    block_difference, block_lower, block_upper, n_samples, n_sensors, n_stations, n_blocks, status``
+
+    Raises
+    ------
+    ContractError
+        For an unknown metric, several models in one table, repeated samples, or samples whose
+        observations differ.
+    """
+    check_metrics([metric])
+    names = {
+        "metric": metric,
+        "model_a": model_of(predictions_a),
+        "model_b": model_of(predictions_b),
+    }
+    a, b = common_samples([predictions_a, predictions_b])
+    scores = point_scores(a).assign(b=point_scores(b)[metric]).rename(columns={metric: "a"})
+    scores = scores[(scores["n"] >= min_samples) & scores["a"].notna() & scores["b"].notna()]
+    if metric == "bias_m3_m3":
+        scores = scores.assign(a=scores["a"].abs(), b=scores["b"].abs())
+    return pd.Series({"metric": metric, **names, **_compare(scores, stations, seed)}, name=metric)
+
+
+def model_of(predictions: pd.DataFrame) -> str:
+    """The one model of a predictions table; ``ContractError`` where there are more or none."""
+    names = predictions["model"].astype("str").unique()
+    if len(names) != 1:
+        raise ContractError(
+            f"A paired difference compares one model with one other, found {', '.join(names)} in "
+            "one table. Select a model's rows first."
+        )
+    return str(names[0])
+
+
+def common_samples(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Of each table, one model's, the rows that all predict with finite pairs, in one order.
+
+    Every table has the first one's observations and keys, ``model`` and ``split`` left empty, so
+    that a sensor's scores stand on the same line.
+
+    Raises
+    ------
+    ContractError
+        When a sample stands twice in a table, or has another observation in another.
+    """
+    keyed = [_finite(table) for table in tables]
+    shared = keyed[0].index
+    for table in keyed[1:]:
+        shared = shared.intersection(table.index)
+    first = keyed[0].loc[shared].assign(model="", split="")
+    found = [first]
+    for table in keyed[1:]:
+        other = table.loc[shared]
+        _check_observations(first["observed_m3_m3"], other["observed_m3_m3"])
+        found.append(first.assign(predicted_m3_m3=other["predicted_m3_m3"]))
+    return found
+
+
+def _finite(table):
+    keyed = table.set_index(table["sample_id"].astype("str"))
+    if keyed.index.has_duplicates:
+        raise ContractError("A sample stands twice in one model's predictions: select a split.")
+    finite = np.isfinite(keyed["observed_m3_m3"]) & np.isfinite(keyed["predicted_m3_m3"])
+    return keyed[finite.to_numpy()]
+
+
+def _check_observations(ours, theirs):
+    apart = np.abs(ours.to_numpy(float) - theirs.to_numpy(float))
+    n_apart = int((apart > SAME_OBSERVATION_M3_M3).sum())
+    if n_apart:
+        raise ContractError(
+            f"{n_apart} samples have another observation in the other table (up to "
+            f"{apart.max():.3g} m3 m-3 apart): the sample_ids do not mean the same."
+        )
+
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Raise ``ContractError`` for a name that is none of the four metrics."""
+    for metric in names:
+        if metric not in METRICS:
+            raise ContractError(f"No metric {metric!r}; there are {', '.join(METRICS)}.")
+
+
+def _compare(scores, stations, seed):
+    difference = (scores["a"] - scores["b"]).to_numpy(float)
+    cluster = intervals.clusters(scores, stations, kind="block")
+    means = mean_of_means(difference, cluster, confidence=CONFIDENCE)
+    (lower, upper), _ = intervals.intervals(
+        difference, cluster, confidence=CONFIDENCE, rng=np.random.default_rng(seed)
+    )
+    few = means["n_blocks"] < intervals.MIN_CLUSTERS
+    n = len(difference)
+    return {
+        "mean_a": scores["a"].mean(),
+        "mean_b": scores["b"].mean(),
+        "difference": difference.mean() if n else np.nan,
+        "lower": lower,
+        "upper": upper,
+        "share_a_higher": float((difference > 0).mean()) if n else np.nan,
+        "block_difference": means["value"],
+        "block_lower": means["lower"],
+        "block_upper": means["upper"],
+        "n_samples": int(scores["n"].sum()),
+        "n_sensors": n,
+        "n_stations": scores["station_id"].nunique(),
+        "n_blocks": means["n_blocks"],
+        "status": f"no interval: fewer than {intervals.MIN_CLUSTERS} blocks" if few else OK,
+    }
+
+
+# Many comparisons at once: p-values that keep their promise for the whole family.
+
+
+def holm(p_values):
+    """Holm's adjusted p-values: the family-wise error rate, under any dependence [1]_.
+
+    The k-th smallest of m is multiplied by m - k + 1, and made no smaller than the one before it.
+
+    Parameters
+    ----------
+    p_values : array (comparison,); NaN is no test and does not count
+
+    Returns
+    -------
+    array (comparison,), at most 1; NaN where there was no test
+
+    References
+    ----------
+    .. [1] Holm (1979), Scandinavian Journal of Statistics 6, 65-70
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    return _adjust(p_values, _holm)
+
+
+def benjamini_hochberg(p_values):
+    """Benjamini and Hochberg's adjusted p-values: the false discovery rate [1]_.
+
+    The k-th smallest of m is multiplied by m / k, and made no larger than the one after it.
+    Promised for independent or positively dependent tests.
+
+    Parameters
+    ----------
+    p_values : array (comparison,); NaN is no test and does not count
+
+    Returns
+    -------
+    array (comparison,), at most 1; NaN where there was no test
+
+    References
+    ----------
+    .. [1] Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    return _adjust(p_values, _benjamini_hochberg)
+
+
+def unadjusted(p_values):
+    """The p-values as they are, (comparison,)."""
+    return np.array(p_values, float)
+
+
+CORRECTIONS = {"holm": holm, "bh": benjamini_hochberg, None: unadjusted}
+
+
+def adjust(p_values, correction):
+    """Adjusted p-values by name: "holm", "bh" or None.
+
+    Raises
+    ------
+    UnknownNameError
+        For another correction.
+    """
+    if correction not in CORRECTIONS:
+        raise UnknownNameError(f"No correction {correction!r}; there are 'holm', 'bh' and None.")
+    return CORRECTIONS[correction](p_values)
+
+
+def _adjust(p_values, step):
+    p = np.array(p_values, float)
+    tested = np.flatnonzero(np.isfinite(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    p[order] = np.minimum(step(p[order]), 1.0)
+    return p
+
+
+def _holm(rising):
+    return np.maximum.accumulate(rising * np.arange(len(rising), 0, -1))
+
+
+def _benjamini_hochberg(rising):
+    scaled = rising * len(rising) / np.arange(1, len(rising) + 1)
+    return np.minimum.accumulate(scaled[::-1])[::-1]
+
+
+# One model against several others on the same samples, sensor by sensor and over blocks.
 
 CHUNK = 1000
 N_DRAWS = 9999  # the smallest p-value is one in ten thousand
@@ -69,7 +303,7 @@ def compare(
     """
     metrics = tuple(metrics)
     check_metrics(metrics)
-    multiplicity.adjust([], correction)
+    adjust([], correction)
     tables = _by_model(a, others)
     names = list(tables)
     common = dict(zip(names, common_samples(tables.values()), strict=True))
@@ -81,7 +315,7 @@ def compare(
             line = _line(pair, stations, seed)
             rows.append({"metric": metric, "model_a": names[0], "model_b": other, **line})
     table = pd.DataFrame(rows)
-    table["p_adjusted"] = multiplicity.adjust(table["p_value"], correction)
+    table["p_adjusted"] = adjust(table["p_value"], correction)
     table["better"] = _better(table)
     return table[COMPARISON]
 
@@ -109,13 +343,13 @@ def _pair(scores_a, scores_b, metric):
 
 def _line(pair, stations, seed):
     difference = (pair["a"] - pair["b"]).to_numpy(float)
-    cluster = bootstrap.clusters(pair, stations, kind="block")
+    cluster = intervals.clusters(pair, stations, kind="block")
     n_blocks = len(set(cluster))
     found, status = {"lower": np.nan, "upper": np.nan, "p_value": np.nan}, OK
     if not len(pair):
         status = f"no sensor has this score in both with {MIN_SAMPLES} common samples"
-    elif n_blocks < bootstrap.MIN_CLUSTERS:
-        status = f"no test: {n_blocks} blocks < {bootstrap.MIN_CLUSTERS}"
+    elif n_blocks < intervals.MIN_CLUSTERS:
+        status = f"no test: {n_blocks} blocks < {intervals.MIN_CLUSTERS}"
     else:
         found, status = studentized(difference, cluster, rng=np.random.default_rng(seed))
     return {
@@ -257,3 +491,211 @@ def _why_none(pair, sensors, names):
         flat = (values.max() == values.min()).reindex(sensors, fill_value=False).to_numpy(bool)
         words[flat] = f"constant prediction of {name}"
     return words
+
+
+# Who wins where: stations won by each model, and wins that every class of land counts alike.
+
+CLASSES = ("texture", "land_cover", "koeppen")  # seed 004's three categorical characteristics
+HIGHER_IS_BETTER = ("r",)
+
+
+def site_scores(
+    predictions: pd.DataFrame | Iterable[pd.DataFrame],
+    *,
+    metrics: Iterable[str] = METRICS,
+    min_samples: int = MIN_SAMPLES,
+) -> pd.DataFrame:
+    """Every model's score at every station, on the samples that all models predict.
+
+    A station's score is the mean over its sensors; of the bias, the mean of absolute values. A
+    sensor counts where every model has the score, so that all are judged on the same series.
+
+    Parameters
+    ----------
+    predictions : one table of several models, or several tables; each model in one split
+    metrics : of "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3"
+    min_samples : int, common samples that a sensor needs
+
+    Returns
+    -------
+    DataFrame, one row a metric and station, ``metric, station_id, n_sensors`` and one column a
+    model; stations where a model has no score are absent, and the table's ``attrs`` say how many:
+    ``{"n_stations": ..., "unscored": {metric: count}}``
+
+    Raises
+    ------
+    ContractError
+        For one model only, an unknown metric, repeated samples or unequal observations.
+    """
+    metrics = tuple(metrics)
+    check_metrics(metrics)
+    given = [predictions] if isinstance(predictions, pd.DataFrame) else list(predictions)
+    table = pd.concat(given, ignore_index=True)
+    parts = {str(m): part for m, part in table.groupby(table["model"].astype("str"), sort=False)}
+    if len(parts) < 2:
+        raise ContractError(f"Wins need at least two models, found {', '.join(parts) or 'none'}.")
+    scores = [point_scores(part) for part in common_samples(parts.values())]
+    found = [_sites(scores, list(parts), metric, min_samples) for metric in metrics]
+    n_stations = table["station_id"].nunique()
+    sites = pd.concat(found, ignore_index=True)
+    unscored = {m: n_stations - len(part) for m, part in zip(metrics, found, strict=True)}
+    sites.attrs = {"n_stations": n_stations, "unscored": unscored}
+    return sites
+
+
+def _sites(scores, names, metric, min_samples):
+    values = pd.DataFrame({name: s[metric] for name, s in zip(names, scores, strict=True)})
+    values = values.abs() if metric == "bias_m3_m3" else values
+    keep = values.notna().all(axis=1) & (scores[0]["n"] >= min_samples)
+    by_site = values[keep].groupby(scores[0].loc[keep, "station_id"].to_numpy(str))
+    table = by_site.mean().rename_axis("station_id").reset_index()
+    table.insert(1, "n_sensors", by_site.size().to_numpy())
+    table.insert(0, "metric", metric)
+    return table
+
+
+def models_of(sites: pd.DataFrame) -> list[str]:
+    """The models of a table from ``site_scores``."""
+    return [c for c in sites.columns if c not in ("metric", "station_id", "n_sensors")]
+
+
+def win_counts(sites: pd.DataFrame) -> pd.DataFrame:
+    """Each pair of models head to head: on how many stations each is the better one [1]_.
+
+    Parameters
+    ----------
+    sites : from ``site_scores``
+
+    Returns
+    -------
+    DataFrame, one row a metric and pair: ``metric, model_a, model_b, wins_a, wins_b, ties,
+    n_stations``
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), SSRN 4743411, section 4.3 and Fig. 12a
+    """
+    names = models_of(sites)
+    rows = []
+    for metric, part in sites.groupby("metric", sort=False):
+        better = _better_wins(part[names].to_numpy(float), metric)
+        for i, a in enumerate(names):
+            for j in range(i + 1, len(names)):
+                wins_a = int((better[:, i] > better[:, j]).sum())
+                wins_b = int((better[:, i] < better[:, j]).sum())
+                rows.append((metric, a, names[j], wins_a, wins_b, len(part) - wins_a - wins_b))
+    columns = ["metric", "model_a", "model_b", "wins_a", "wins_b", "ties"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(n_stations=table["wins_a"] + table["wins_b"] + table["ties"])
+
+
+def top_shares(sites: pd.DataFrame) -> pd.DataFrame:
+    """The share of stations where a model is better than every other one [1]_.
+
+    Returns
+    -------
+    DataFrame, one row a metric and model: ``metric, model, n_top, share, n_stations``; a tie for
+    the first place is shared out in equal parts
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), SSRN 4743411, Fig. 12b, top
+    """
+    names = models_of(sites)
+    rows = [
+        (metric, name, points, points / len(part), len(part))
+        for metric, part in sites.groupby("metric", sort=False)
+        for name, points in zip(names, _top(part, names, metric).sum(axis=0), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["metric", "model", "n_top", "share", "n_stations"])
+
+
+def class_points(
+    sites: pd.DataFrame, stations: pd.DataFrame, *, by: Iterable[str] = CLASSES
+) -> pd.DataFrame:
+    """Points of each model in each class of land, normalised so that every class weighs the same.
+
+    As in the paper's Fig. 15 [1]_: (a) on each station of a class, the model that outperforms every
+    other gets one point; (b) a class's points are divided by the highest of them, so that its top
+    performer has one. What the paper leaves open is read so: a class is one value of one
+    characteristic ("Loam" of texture), since section 5 normalises "for each texture/land
+    cover/Koeppen class"; a tie for the first place is shared out in equal parts; the bias counts
+    by its size; a station of unknown class counts in none; climate classes are as the stations
+    table spells them (three letters in the paper's Table 1; cut them beforehand for two). With two
+    models it is the head-to-head contest of Fig. 17.
+
+    Parameters
+    ----------
+    sites : from ``site_scores``
+    stations : stations table with the columns ``by``
+    by : columns, the characteristics
+
+    Returns
+    -------
+    DataFrame, one row a metric, characteristic, class and model: ``metric, characteristic, class,
+    model, points, normalized, n_stations, is_small`` (fewer than five stations)
+
+    Raises
+    ------
+    ContractError
+        When the stations lack a characteristic.
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), SSRN 4743411, sections 4.3 and 5, Figs. 12b, 15 and 17
+    """
+    by = tuple(by)
+    lacking = [name for name in by if name not in stations.columns]
+    if lacking:
+        raise ContractError(f"The stations have no column {', '.join(lacking)}: add it, or leave "
+                            "it out of `by`.")  # fmt: skip
+    names, rows = models_of(sites), []
+    known = stations.drop_duplicates("station_id")
+    known = known.set_index(known["station_id"].astype("str"))
+    for metric, part in sites.groupby("metric", sort=False):
+        top = pd.DataFrame(_top(part, names, metric), columns=names)
+        for characteristic in by:
+            classes = known[characteristic].reindex(part["station_id"]).astype(object)
+            classes = classes.where(classes.notna(), "").astype(str).str.strip()
+            for name, points in top.groupby(np.asarray(classes)):
+                if name:
+                    rows += _class_rows((metric, characteristic, name), points)
+    columns = ["metric", "characteristic", "class", "model", "points", "normalized", "n_stations"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(is_small=table["n_stations"] < strata.MIN_STATIONS)
+
+
+def _class_rows(key, points):
+    total = points.sum()
+    return [(*key, model, p, p / total.max(), len(points)) for model, p in total.items()]
+
+
+def normalized_wins(points: pd.DataFrame, *, include_small: bool = True) -> pd.DataFrame:
+    """Normalised points summed over all classes: the paper's unbiased contest, Fig. 15c.
+
+    Parameters
+    ----------
+    points : from ``class_points``
+    include_small : bool; the paper counts every class, a class of one station like one of fifty
+
+    Returns
+    -------
+    DataFrame, one row a metric and model: ``metric, model, total, share`` (of the classes, which
+    is the most that a model can have), ``n_classes``
+    """
+    counted = points if include_small else points[~points["is_small"]]
+    by_model = counted.groupby(["metric", "model"], sort=False)["normalized"]
+    table = by_model.agg(total="sum", n_classes="size").reset_index()
+    table["share"] = table["total"] / table["n_classes"]
+    return table[["metric", "model", "total", "share", "n_classes"]]
+
+
+def _better_wins(values, metric):
+    return values if metric in HIGHER_IS_BETTER else -values
+
+
+def _top(part, names, metric):
+    """Points for the first place, (station, model); a tie shares one point."""
+    better = _better_wins(part[names].to_numpy(float), metric)
+    is_top = better == better.max(axis=1, keepdims=True)
+    return is_top / is_top.sum(axis=1, keepdims=True)

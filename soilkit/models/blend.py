@@ -6,7 +6,7 @@ from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from soilkit.metrics.conformal import row_threshold
+from soilkit.metrics.calibration import row_threshold
 from soilkit.models.nested import COVERAGE, LEAST_BLOCKS_FOR_INTERVALS
 from soilkit.models.tabular.folds import cross_folds
 from soilkit.models.two_part import block_weights, check_place, own_moments

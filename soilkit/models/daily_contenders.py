@@ -8,11 +8,12 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from soilkit import metrics, splits
+from soilkit import metrics
 from soilkit.errors import ContractError, LeakageError
 from soilkit.export import ten_day_table
 from soilkit.export.antecedents import CAPACITIES_MM
 from soilkit.export.daily_table import DailyWeather
+from soilkit.metrics import splits
 from soilkit.models.tabular.baselines import forest
 from soilkit.models.tabular.folds import cross_folds
 from soilkit.models.two_part import TwoPart, places

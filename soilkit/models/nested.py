@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from soilkit.metrics.conformal import row_threshold
+from soilkit.metrics.calibration import row_threshold
 from soilkit.models.tabular.folds import cross_folds
 from soilkit.models.two_part import block_weights, check_place
 

@@ -4,6 +4,7 @@ Each function takes tables of the contracts and returns a matplotlib figure. The
 title: it says "synthetic", or names the data that the numbers come from.
 """
 
+from soilkit.metrics.splits import training_distance_km
 from soilkit.plots.calibration import coverage_dots, pit_histograms, reliability_lines, spread_skill
 from soilkit.plots.compare import split_dots, split_maps
 from soilkit.plots.dataset import class_bars, distance_bars, distributions, station_density
@@ -23,7 +24,6 @@ from soilkit.plots.station_maps import difference_maps, score_maps
 from soilkit.plots.strata import strata_panels
 from soilkit.plots.study import beside_paper, learning_curves
 from soilkit.plots.traits import class_ratios, trait_plane
-from soilkit.splits import training_distance_km
 
 __all__ = [
     "Overlay",

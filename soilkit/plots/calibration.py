@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from soilkit.metrics.resampling import cluster_names, limits, ratio_draws
-from soilkit.metrics.stations import MIN_SAMPLES, OK
+from soilkit.metrics.intervals import cluster_names, limits, ratio_draws
+from soilkit.metrics.scores import MIN_SAMPLES, OK
 from soilkit.plots import style
 from soilkit.plots.scores import CLASS_NAMES
 from soilkit.strata import MIN_STATIONS, mark_small

@@ -62,7 +62,7 @@ def split_maps(
     Parameters
     ----------
     samples, stations : tables of those contracts
-    splits : name to labels per sample, from ``soilkit.splits``
+    splits : name to labels per sample, from ``soilkit.metrics.splits``
     """
     places = stations.drop_duplicates("station_id").set_index("station_id")
     figure, axes = plt.subplots(

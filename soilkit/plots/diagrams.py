@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soilkit.metrics import point_scores
-from soilkit.metrics.stations import MIN_SAMPLES
+from soilkit.metrics.scores import MIN_SAMPLES
 from soilkit.plots import style
 from soilkit.strata import mark_small
 

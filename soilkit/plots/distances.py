@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from soilkit.metrics.splits import CHIP_SIDE_M, AuditReport
+from soilkit.metrics.splits.leakage import FAR_KM
 from soilkit.plots import style
-from soilkit.splits import CHIP_SIDE_M, AuditReport
-from soilkit.splits.report import FAR_KM
 from soilkit.strata import mark_small
 
 AT_ZERO_KM = 0.1  # where a logarithmic axis draws what lies at, or nearer to, a training station

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from soilkit import sources
 from soilkit.contracts import Chip
 from soilkit.export.features import CLOUD_BITS
+from soilkit.metrics.splits import block_ids
 from soilkit.plots.style import label
-from soilkit.splits import block_ids
 
 METRIC_COLOURS = {
     "r": {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0},

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from soilkit.metrics import TraitSpace
-from soilkit.metrics.failures import THRESHOLD
+from soilkit.metrics.evaluation.applicability import TraitSpace
+from soilkit.metrics.spatial import THRESHOLD
 from soilkit.plots import style
 from soilkit.plots.scores import CLASS_NAMES
 from soilkit.strata import MIN_STATIONS

@@ -12,7 +12,7 @@ import soilkit
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
 from soilkit.files import write_text_whole, write_whole
-from soilkit.metrics.stations import MIN_SAMPLES
+from soilkit.metrics.scores import MIN_SAMPLES
 from soilkit.reports import runner
 from soilkit.reports.stamp import as_csv
 

@@ -1,4 +1,4 @@
-"""What others have scored at the same networks: Tables 13 and 14 of Batchu et al. (2022)."""
+"""What others have scored: Tables 13 and 14 of Batchu et al. (2022), and both papers' own."""
 
 import re
 from pathlib import Path
@@ -127,3 +127,129 @@ def _by_network(result):
         parts.append(part.reset_index().assign(metric=metric))
     table = pd.concat(parts, ignore_index=True)
     return table.assign(is_small=table["n_stations"] < strata.MIN_STATIONS)
+
+
+# The scores that Batchu et al. (2022) print, and station classes under the names of its tables.
+
+VALUES_FILE_PAPER = Path(__file__).with_name("paper_001.csv")
+
+
+def paper_table(number: int) -> pd.DataFrame:
+    """A table of scores that Batchu et al. print [1]_.
+
+    Table 9 (which sources), 10 (land cover), 11 (texture), 12 (climate), 15 (input size), 16 (one
+    source left out), 18 (NDVI, EVI and LAI added), 19 (active and passive radar) or 21 (the anchor
+    of the join). Means over sensors with at least 13 samples; the strata are of the full model's
+    validation split. These are scores at real stations and stand beside others', never for them.
+
+    Parameters
+    ----------
+    number : int, 9-12, 15, 16, 18, 19 or 21
+
+    Returns
+    -------
+    DataFrame, one row a class (or experiment) and split: ``name`` as printed, with its asterisk
+    where there are fewer than five sensors; ``class``, the same without ornament, Koeppen's two
+    letters, or the model that the name stands for; ``stratum, split``; ``r`` [1], ``ubrmse_m3_m3,
+    rmse_m3_m3`` [m3 m-3], NaN where the paper prints none; ``n_samples`` of the split, NaN where
+    the paper does not tell; ``anchor``, the source that readings were joined to; ``is_small``
+
+    Raises
+    ------
+    UnknownNameError
+        For another table.
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2206.09649
+
+    Examples
+    --------
+    >>> paper_table(10)[["name", "r"]].iloc[[4, 5]].to_numpy().tolist()
+    [['Shrubs', 0.775], ['Bareground*', 0.725]]
+    """
+    chosen = printed_rows(VALUES_FILE_PAPER, number)
+    return chosen.assign(is_small=chosen["name"].str.endswith("*"))
+
+
+def printed_rows(values: Path, number: int) -> pd.DataFrame:
+    """The rows of one table in a file of printed values, without their number.
+
+    Raises
+    ------
+    UnknownNameError
+        When the file does not hold the table.
+    """
+    rows = pd.read_csv(values, comment="#")
+    if number not in set(rows["table"]):
+        have = ", ".join(str(n) for n in sorted(set(rows["table"])))
+        raise UnknownNameError(f"No table {number} of that paper here; there are {have}.")
+    return rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
+
+
+def paper_strata(stations: pd.DataFrame) -> pd.DataFrame:
+    """Stations with land cover, texture and climate under the names of the paper's Tables 10-12.
+
+    Parameters
+    ----------
+    stations : stations table; its land cover is a name, or a Copernicus code
+
+    Returns
+    -------
+    the table with ``land_cover``, ``texture`` and two-letter ``koeppen``; empty where unknown
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"land_cover": ["Shrubs"], "texture": ["loam"], "koeppen": ["BSk"]})
+    >>> paper_strata(table).iloc[0].tolist()
+    ['Shrubs', 'Loam', 'BS']
+    """
+    return stations.assign(
+        land_cover=strata.land_cover_class(stations["land_cover"]),
+        texture=stations["texture"].astype(object).fillna("").astype(str).str.capitalize(),
+        koeppen=strata.koeppen_pair(stations["koeppen"]),
+    )
+
+
+# The scores that Poehls et al. (2024) print for their ensembles of simple models.
+
+VALUES_FILE_PAPER_ENSEMBLES = Path(__file__).with_name("paper_004.csv")
+
+
+def ensembles_table(number: int) -> pd.DataFrame:
+    """A table of scores that Poehls et al. print [1]_.
+
+    Table 2 (Little Washita), 3 (Fort Cobb), 4 (classes where one model deviates by 10 % or more
+    from the mean of all), 6 (validation and ten-fold cross-validation) or 7 (members). Means over
+    real stations: they stand beside others', never for them. A cell that the text at hand has lost
+    is NaN; the file's head says which and why.
+
+    Parameters
+    ----------
+    number : int, 2, 3, 4, 6 or 7
+
+    Returns
+    -------
+    DataFrame, one row a model (and member, class or data set): ``dataset, model`` (Dense, Prob,
+    WDL, RF, SMAP), ``n_stations``, and those of ``member, characteristic, class, r`` [1],
+    ``ubrmse_m3_m3, bias_m3_m3`` [m3 m-3], ``r_ratio, ubrmse_ratio`` [1] that the table has
+
+    Raises
+    ------
+    UnknownNameError
+        For another table.
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), SSRN 4743411
+
+    Examples
+    --------
+    >>> table = ensembles_table(6)
+    >>> table[(table["model"] == "Dense")][["dataset", "r"]].to_numpy().tolist()
+    [['validation', 0.632], ['cross-validation', 0.639]]
+    """
+    chosen = printed_rows(VALUES_FILE_PAPER_ENSEMBLES, number)
+    always = ["dataset", "model", "n_stations"]
+    kept = [c for c in chosen.columns if c in always or chosen[c].notna().any()]
+    return chosen[kept].assign(member=chosen["member"].fillna("")) if "member" in kept else chosen

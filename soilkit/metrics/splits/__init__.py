@@ -4,26 +4,23 @@ The functions that split return a label per sample; ``audit`` says what a split 
 refuses to call a result "unseen" that is not.
 """
 
-from soilkit.splits.audit import Rules, audit
-from soilkit.splits.labels import (
+from soilkit.metrics.splits.folds import (
+    BLOCK_SIZE_DEG,
+    CHIP_SIDE_M,
     FRACTIONS,
     LABELS,
+    block_ids,
     by_block,
     by_network,
     by_row,
     by_sensor,
     by_station,
+    chip_groups,
     folds_by_block,
     folds_by_network,
-)
-from soilkit.splits.places import (
-    BLOCK_SIZE_DEG,
-    CHIP_SIDE_M,
-    block_ids,
-    chip_groups,
     training_distance_km,
 )
-from soilkit.splits.report import AuditReport
+from soilkit.metrics.splits.leakage import AuditReport, Rules, audit
 
 __all__ = [
     "AuditReport",

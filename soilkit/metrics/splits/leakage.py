@@ -1,0 +1,325 @@
+"""The leakage audit: what a split keeps apart, and what a result on it may be called."""
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from soilkit.errors import ContractError, LeakageError, UnknownNameError
+from soilkit.metrics.splits import checks
+from soilkit.metrics.splits.checks import (
+    CLAIMS,
+    LADDER,
+    SENSORS,
+    TIMES,
+    Check,
+    Sides,
+    fitted_on_training,
+    label_in_features,
+    take_sides,
+)
+from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, CHIP_SIDE_M, nearest_km
+
+RANDOM_ROWS = "random rows (leaky)"
+FAR_KM = 10.0
+# Seed 001's Fig. 6: validation sensors within a chip's 2.56 km, and beyond 10 km, of training.
+PAPER = "Batchu et al. (2022), Fig. 6: about 12 % below 2.56 km and 70 % above 10 km"
+HEADINGS = ("check", "status", "held-out samples", "what was found", "examples")
+COLOURS = {"pass": "#1b7837", "fail": "#b2182b", "info": "#666666", "not checked": "#b35806"}
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """The checks of one split; printed as a table in a terminal and in a notebook.
+
+    Attributes
+    ----------
+    split : its name
+    checks : in the order they were made
+    distance_km : Series by station_id, from each held-out station to the nearest that trains
+    sizes : samples and stations a side
+    n_held_out : held-out samples; all of them where folds take turns
+    """
+
+    split: str
+    checks: tuple[Check, ...]
+    distance_km: pd.Series
+    sizes: Mapping[str, int]
+    n_held_out: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a check: status, held-out samples touched and their share, units, examples."""
+        rows = [
+            {
+                "check": c.name, "status": c.status, "n_samples": int(c.rows.sum()),
+                "share": c.rows.sum() / self.n_held_out, "n_units": c.n_units, "detail": c.detail,
+                "examples": "; ".join(c.examples),
+            }
+            for c in self.checks
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    @property
+    def distance_shares(self) -> dict[str, float]:
+        """Shares of held-out stations by their distance to training, and its median [km]."""
+        km = self.distance_km.to_numpy(float)
+        if not len(km):
+            return {}
+        return {
+            "at a training station": float((km == 0).mean()),
+            "below 2.56 km": float((km < CHIP_SIDE_M / 1000).mean()),
+            "above 10 km": float((km > FAR_KM).mean()),
+            "median_km": float(np.median(km)),
+        }
+
+    def claim(self) -> str:
+        """The strongest honest label of a result on this split.
+
+        One of "unseen networks", "unseen places: no shared chip or coarse pixel", "unseen
+        stations", "unseen sensors", "unseen times", "random rows (leaky)"; or "leaky: ..." with
+        the checks that failed where sensors are apart and something else is not.
+        """
+        for claim in (*LADDER[::-1], TIMES):
+            if not self.blocking(claim):
+                return claim
+        if any(c.name == "same sensor" for c in self.blocking(SENSORS)):
+            return RANDOM_ROWS
+        return f"leaky: {', '.join(c.name for c in self.blocking(SENSORS))}"
+
+    def blocking(self, claim: str, *, strict: bool = False) -> list[Check]:
+        """The checks that forbid ``claim``; if ``strict``, also those that were not made.
+
+        Raises
+        ------
+        UnknownNameError
+            For a claim that there is not; the part before a colon is enough.
+        """
+        full = [name for name in CLAIMS if claim in (name, name.split(":")[0])]
+        if not full:
+            raise UnknownNameError(f"No claim {claim!r}; there are {'; '.join(CLAIMS)}.")
+        return [check for check in self.checks if check.blocks(full[0], strict=strict)]
+
+    def require(self, claim: str, *, strict: bool = False) -> None:
+        """Refuse to go on unless a result on this split may be called ``claim``.
+
+        Parameters
+        ----------
+        claim : "unseen sensors", "unseen stations", "unseen places", "unseen networks" or
+            "unseen times"
+        strict : refuse too where a check was not made for lack of information
+
+        Raises
+        ------
+        LeakageError
+            With every check that forbids it, and what to do.
+        """
+        found = self.blocking(claim, strict=strict)
+        if found:
+            raise LeakageError(
+                f"No result on the split {self.split!r} may be called {claim!r}; "
+                f"the most that holds is {self.claim()!r}.\n" + "\n".join(map(_line, found))
+            )
+
+    def _heading(self) -> list[str]:
+        sizes = ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
+        lines = [f"Leakage audit of {self.split}: {self.claim()}", sizes]
+        shares = self.distance_shares
+        if shares:
+            lines.append(
+                f"nearest training station: {shares['below 2.56 km']:.0%} of the held-out stations "
+                f"below 2.56 km, {shares['above 10 km']:.0%} above 10 km, median "
+                f"{shares['median_km']:.3g} km ({PAPER})"
+            )
+        return lines
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        rows = self.table
+        counts = zip(rows["n_samples"], rows["share"], strict=True)
+        touched = [f"{n:,} ({share:.0%})" if n else "" for n, share in counts]
+        columns = (rows["check"], rows["status"], touched, rows["detail"], rows["examples"])
+        return list(zip(*columns, strict=True))
+
+    def __str__(self) -> str:
+        cells = [HEADINGS, *self._cells()]
+        widths = [max(len(row[i]) for row in cells) for i in range(4)]
+        table = [
+            "  ".join([*(text.ljust(w) for text, w in zip(row[:4], widths, strict=True)), row[4]])
+            for row in cells
+        ]
+        return "\n".join([*self._heading(), "", *(line.rstrip() for line in table)])
+
+    def _repr_html_(self) -> str:
+        title, *rest = map(html.escape, self._heading())
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in HEADINGS)
+        body = "".join(
+            "<tr>" + "".join(_cell(text, is_status=i == 1) for i, text in enumerate(row)) + "</tr>"
+            for row in self._cells()
+        )
+        lines = "".join(f"<p>{line}</p>" for line in rest)
+        return f"<b>{title}</b>{lines}<table><tr>{head}</tr>{body}</table>"
+
+
+def _line(check: Check) -> str:
+    example = f" (such as {check.examples[0]})" if check.examples else ""
+    advice = f"; {check.advice}" if check.advice else ""
+    return f"- {check.name}: {check.status}, {check.detail}{example}{advice}"
+
+
+def _cell(text: str, *, is_status: bool) -> str:
+    colour = f";color:{COLOURS[text]};font-weight:bold" if is_status else ""
+    return f"<td style='text-align:left{colour}'>{html.escape(text)}</td>"
+
+
+# The leakage audit: what a split keeps apart, and what a result on it may be called.
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How an audit looks at a split.
+
+    Attributes
+    ----------
+    train, held_out : labels of the samples that train, and of those that a score is made of; to
+        count model selection as training, give ``train=("train", "validation")``
+    kind : "spatial", or "temporal" for splits in time, where closeness in time is a fault
+    chip_side_m : side of a chip's footprint
+    ease2_km : pixel sizes of the EASE-Grid 2.0 products that the model or its rivals eat, 9 or 36
+    degree_grids : products on grids of degrees counted on from 0 N, 0 E, and their pixel sizes
+    coarse_columns : feature columns that hold a coarse product: stations with one series share
+        its pixel, whatever its grid
+    block_size_deg : of the informative check on blocks
+    min_gap_days : samples closer in time than this are not independent; surface moisture decays
+        over 5 to 15 days
+    """
+
+    train: tuple[str, ...] = ("train",)
+    held_out: tuple[str, ...] = ("test",)
+    kind: str = "spatial"
+    chip_side_m: float = CHIP_SIDE_M
+    ease2_km: tuple[int, ...] = (9,)
+    degree_grids: Mapping[str, float] = field(
+        default_factory=lambda: {"SMAP10KM": 0.1, "GLDAS": 0.25}
+    )
+    coarse_columns: tuple[str, ...] = ()
+    block_size_deg: float = BLOCK_SIZE_DEG
+    min_gap_days: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("spatial", "temporal"):
+            raise ContractError(f"A split is 'spatial' or 'temporal', found {self.kind!r}.")
+
+
+def audit(
+    samples: pd.DataFrame,
+    split,
+    *,
+    stations: pd.DataFrame | None,
+    features: pd.DataFrame | None = None,
+    fitted_on: Iterable | Mapping | None = None,
+    rules: Rules | None = None,
+) -> AuditReport:
+    """Check a split for everything that lets a model remember instead of predict.
+
+    Parameters
+    ----------
+    samples : samples or predictions table; ``<source>_scene`` columns are looked at where they are
+    split : label per sample, from ``soilkit.metrics.splits`` or elsewhere; values other than "train",
+        "validation", "test" (and those that ``rules`` name) are folds, each held out in turn
+    stations : stations table; None when the samples carry latitude, longitude and network, or
+        nobody knows them
+    features : what the model eats, with ``sample_id`` or on the samples' index
+    fitted_on : ids of the samples, sensors or stations that means and scalings were fitted on; for
+        folds a mapping of fold to ids
+    rules : Rules
+
+    Returns
+    -------
+    AuditReport
+
+    Raises
+    ------
+    ContractError
+        When the tables do not belong together or one side is empty.
+    """
+    rules = rules or Rules()
+    sides = take_sides(
+        samples, split, stations=stations, train=rules.train, held_out=rules.held_out
+    )
+    eaten = _features(features, samples, sides)
+    made = [
+        *checks.same_identity(sides),
+        *checks.same_scene(sides),
+        checks.overlapping(sides, side_m=rules.chip_side_m),
+        *checks.same_pixel(
+            sides, ease2_km=rules.ease2_km, degrees=rules.degree_grids,
+            block_size_deg=rules.block_size_deg,
+        ),
+        *_coarse(sides, eaten, rules.coarse_columns),
+        checks.same_network(sides),
+        checks.same_time(
+            sides, min_gap_days=rules.min_gap_days, is_temporal=rules.kind == "temporal"
+        ),
+        checks.copied_readings(sides),
+        label_in_features(sides, eaten),
+        fitted_on_training(sides, fitted_on, everything=samples),
+    ]  # fmt: skip
+    name = getattr(split, "name", None)
+    return AuditReport(
+        str(name or "unnamed split"), tuple(made), _distances(sides), _sizes(sides),
+        int(sides.held_out.sum()),
+    )  # fmt: skip
+
+
+def _features(features, samples: pd.DataFrame, sides: Sides) -> pd.DataFrame | None:
+    """Feature rows in the order of the sides, without the id."""
+    if features is None:
+        return None
+    if "sample_id" in features and "sample_id" in samples:
+        ids = sides.samples["sample_id"].astype("str")
+        table = features.assign(sample_id=features["sample_id"].astype("str"))
+        table = table.drop_duplicates("sample_id").set_index("sample_id")
+        return table.reindex(ids).reset_index(drop=True)
+    if not features.index.equals(samples.index):
+        raise ContractError("Features need a sample_id, or the index of the samples.")
+    return features.iloc[sides.position].reset_index(drop=True)
+
+
+def _coarse(sides: Sides, eaten: pd.DataFrame | None, columns: Iterable[str]) -> Iterable[Check]:
+    for column in columns:
+        table = sides.samples if eaten is None or column not in eaten else eaten
+        if column not in table:
+            raise ContractError(f"Neither features nor samples have the coarse column {column!r}.")
+        yield checks.same_coarse_series(sides, column, values=table[column].to_numpy(float))
+
+
+def _distances(sides: Sides) -> pd.Series:
+    """Kilometres from each held-out station to the nearest that trains, by station_id.
+
+    A station held out in several folds counts once a fold. Stations of unknown place are left out.
+    """
+    good = sides.stations[["latitude", "longitude"]].astype(float).notna().all(axis=1).to_numpy()
+    found = []
+    for out, trains in sides.parts():
+        here, there = (np.unique(sides.station[rows]) for rows in (out, trains))
+        here, there = here[good[here]], there[good[there]]
+        if len(here) and len(there):
+            places = sides.stations.iloc[here]
+            km = nearest_km(places, sides.stations.iloc[there])
+            found.append(pd.Series(km, index=places.index))
+    empty = pd.Series(dtype=float, index=pd.Index([], name="station_id"))
+    return pd.concat(found or [empty]).rename("distance_km")
+
+
+def _sizes(sides: Sides) -> dict[str, int]:
+    """Samples and stations of each side, or of all folds."""
+    if sides.has_folds:
+        return {"folds": sides.n_sides, "samples": len(sides.side), "stations": len(sides.stations)}
+    sizes = {}
+    for side, name in enumerate(sides.names):
+        rows = sides.side == side
+        sizes[f"{name} samples"] = int(rows.sum())
+        sizes[f"{name} stations"] = len(np.unique(sides.station[rows]))
+    return sizes
