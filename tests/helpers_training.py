@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from soilkit import losses
+from soilkit.models import losses
+from soilkit.models.training import Loaders, Settings, fit
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training import Loaders, Settings, fit
 
 
 class Chips(Dataset):

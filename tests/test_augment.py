@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from soilkit.augment import Augment, turning_px, warp
 from soilkit.errors import ContractError
+from soilkit.models.augment import Augment, turning_px, warp
 
 torch.set_num_threads(1)
 

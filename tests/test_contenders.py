@@ -6,10 +6,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from soilkit.errors import ContractError, UnitError
-from soilkit.models.gap_ridge import GapRidge
-from soilkit.models.neighbours import Neighbours
-from soilkit.models.nested import Chosen
-from soilkit.models.two_part import TwoPart, block_weights
+from soilkit.models.tabular.two_part import Chosen, GapRidge, Neighbours, TwoPart, block_weights
 
 
 def made_up(n_stations=16, n_windows=30, seed=0, level_slope=0.2):
@@ -128,18 +125,18 @@ def test_the_choice_never_sees_a_test_row():
 
 
 def test_inner_folds_hold_whole_blocks(monkeypatch):
-    from soilkit.models import nested
+    from soilkit.models.tabular import two_part
 
     seen = []
-    real = nested.out_of_fold
+    real = two_part.out_of_fold
 
     def spy(model, X, **rest):
         seen.append((rest["at"]["block"].to_numpy(), rest["folds"]))
         return real(model, X, **rest)
 
-    monkeypatch.setattr(nested, "out_of_fold", spy)
+    monkeypatch.setattr(two_part, "out_of_fold", spy)
     X, y, at = made_up()
-    nested.Chosen(PARTS, (("penalty", (1.0,)),)).fit(X, y, at=at.assign(block=at["block"] // 2))
+    two_part.Chosen(PARTS, (("penalty", (1.0,)),)).fit(X, y, at=at.assign(block=at["block"] // 2))
     ((block, folds),) = seen
     assert pd.Series(folds).groupby(block).nunique().max() == 1
     assert len(set(folds)) == 5

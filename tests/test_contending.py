@@ -12,8 +12,8 @@ from soilkit.errors import ContractError
 from soilkit.experiments import contending, procedures
 from soilkit.experiments.contending import Contest
 from soilkit.export import ten_day_table
-from soilkit.models import nested
-from soilkit.models.blend import Blend, weigh
+from soilkit.models.tabular import two_part
+from soilkit.models.tabular.blend import Blend, weigh
 
 TREES, NETWORK = "extra trees: nowcast", "two parts: network"
 LINE, FOREST = "SMAP line", procedures.FOREST
@@ -72,8 +72,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(procedures, "cross_folds", partial(procedures.cross_folds, n_folds=2))
     monkeypatch.setattr(procedures, "extra_trees", small_trees)
     monkeypatch.setattr(procedures, "forest", lambda n_jobs: small_trees())
-    monkeypatch.setattr(nested, "PENALTIES", ("penalty", (100.0, 1000.0)))
-    monkeypatch.setattr(nested, "REACHES_KM", ("reach_km", (300.0,)))
+    monkeypatch.setattr(two_part, "PENALTIES", ("penalty", (100.0, 1000.0)))
+    monkeypatch.setattr(two_part, "REACHES_KM", ("reach_km", (300.0,)))
 
 
 def small_trees(n_trees=8, seed=0):

@@ -6,7 +6,7 @@ import pytest
 
 from soilkit.errors import ContractError, LeakageError, UnitError
 from soilkit.export import antecedents, daily_table
-from soilkit.models import daily_contenders
+from soilkit.models.tabular import daily_contenders
 
 N_DAYS = 160
 

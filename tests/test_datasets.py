@@ -5,17 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import augment, sources
-from soilkit.datasets import (
-    INDICES,
-    ChipDataset,
-    Inputs,
-    coarse_statistics,
-    coarse_values,
-    make_loader,
-)
+from soilkit import sources
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import chips
+from soilkit.models import augment
+from soilkit.models.datasets import ChipDataset, make_loader
+from soilkit.models.inputs import INDICES, Inputs, coarse_statistics, coarse_values
 from tests import helpers_archive
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import experiments, training
+from soilkit import experiments
 from soilkit.errors import ContractError, StoreError, UnknownNameError
 from soilkit.experiments import Experiment, Profile, Recipe, Study, Trial, Variant, rows
 from soilkit.experiments.__main__ import main
 from soilkit.experiments.scheduling import Progress, run_all
 from soilkit.export import chips
+from soilkit.models import training
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 from tests.helpers_jobs import Dying
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from soilkit.models.folding import folded, for_inference
+from soilkit.models.encoders import folded, for_inference
 from soilkit.models.xception_fusion import XceptionFusion
 
 torch.set_num_threads(1)
@@ -61,7 +61,7 @@ def test_folding_leaves_the_model_itself_trainable_and_unchanged(model):
 
 @pytest.mark.parametrize("kind", ["resnet", "mobilenet"])
 def test_every_encoder_folds_whole(kind):
-    from soilkit.models.fusion import FusionConfig
+    from soilkit.models.xception_fusion import FusionConfig
 
     torch.manual_seed(0)
     model = XceptionFusion(FusionConfig(high_channels=3, preset="small", encoder=kind))

@@ -4,16 +4,26 @@ import pytest
 import torch
 from torch import nn
 
-from soilkit.datasets import Inputs
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.models import count_flops, count_parameters, size_table
-from soilkit.models.fusion import FusionConfig, enlarge
-from soilkit.models.mobilenet import MOBILENET_V2, MobileNetTable
-from soilkit.models.presets import ENCODERS, PRESETS, build_encoder
-from soilkit.models.resnet import RESNET_18, RESNET_50, ResNetTable
-from soilkit.models.xception import pool_average
-from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training import Checkpoint, Provenance
+from soilkit.models.encoders import (
+    MOBILENET_V2,
+    RESNET_18,
+    RESNET_50,
+    MobileNetTable,
+    ResNetTable,
+    pool_average,
+)
+from soilkit.models.inputs import Inputs
+from soilkit.models.training import Checkpoint, Provenance
+from soilkit.models.xception_fusion import (
+    ENCODERS,
+    PRESETS,
+    FusionConfig,
+    XceptionFusion,
+    build_encoder,
+    enlarge,
+)
 
 torch.set_num_threads(1)
 OPTIONS = [(encoder, fusion) for encoder in ENCODERS for fusion in ("late", "early")]

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soilkit import losses
 from soilkit.errors import UnknownNameError
+from soilkit.models import losses
 
 MOISTURE = st.floats(0, 0.6, allow_nan=False)
 

@@ -14,12 +14,13 @@ import xarray as xr
 from matplotlib import image
 from matplotlib import pyplot as plt
 
-from soilkit import grids, maps, plots
+from soilkit import grids, plots
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
-from soilkit.datasets import Inputs
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
 from soilkit.export import rasters
-from soilkit.maps import (
+from soilkit.models import maps
+from soilkit.models.inputs import Inputs
+from soilkit.models.maps import (
     Scene,
     map_grid,
     predict_map,

@@ -8,10 +8,10 @@ import xarray as xr
 
 from soilkit import sources
 from soilkit.contracts import Grid
-from soilkit.datasets import Inputs
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import rasters
-from soilkit.maps import Scene, map_grid, predict_map, scene_from_layers, to_cog
+from soilkit.models.inputs import Inputs
+from soilkit.models.maps import Scene, map_grid, predict_map, scene_from_layers, to_cog
 from soilkit.models.xception_fusion import XceptionFusion
 
 torch.set_num_threads(1)

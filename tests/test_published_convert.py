@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import contracts, datasets, grids, sources
+from soilkit import contracts, grids, sources
 from soilkit.contracts import ChipRequest
 from soilkit.errors import ContractError, ShardError, StoreError
 from soilkit.export import archives, chips, insitu, join, published
@@ -19,6 +19,7 @@ from soilkit.export.published.conversion import to_dataset
 from soilkit.export.published.labels import Labels
 from soilkit.export.published.records import grid_of
 from soilkit.export.published.shards import Sample, write_shard
+from soilkit.models import datasets, inputs
 
 NOON = np.datetime64("2020-06-01T12:00", "ms")
 HOUR = np.timedelta64(1, "h")
@@ -537,7 +538,7 @@ def test_the_dataset_feeds_the_paper_model(world):
     _, _, found, out = world
     data = datasets.ChipDataset(
         found.samples, found.features, chips.open_store(out / "chips.zarr"),
-        inputs=datasets.Inputs(),
+        inputs=inputs.Inputs(),
     )  # fmt: skip
     batch = data[0]
     assert [tuple(t.shape) for t in batch[:3]] == [(10, 256, 256), (4, 16, 16), (2,)]

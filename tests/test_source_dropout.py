@@ -4,12 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import losses, training
-from soilkit.datasets import Inputs
 from soilkit.errors import ContractError
-from soilkit.models.fusion import FusionConfig
-from soilkit.models.presence import Presence
-from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.models import losses, training
+from soilkit.models.inputs import Inputs
+from soilkit.models.xception_fusion import FusionConfig, Presence, XceptionFusion
 
 torch.set_num_threads(1)
 INPUTS = Inputs()

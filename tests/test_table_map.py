@@ -8,10 +8,11 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression
 
-from soilkit import grids, maps
+from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import archives, daily_table
+from soilkit.models import maps
 from soilkit.models.tabular import DenseEnsemble
 
 MAP = Grid("EPSG:32614", 500_013.0, 4_000_047.0, 90.0, 150, 170)

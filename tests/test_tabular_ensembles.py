@@ -18,13 +18,12 @@ from soilkit.models.tabular import (
     WideDeepEnsemble,
     balanced_weights,
     cross_folds,
+    ensembles,
     load_ensemble,
-    networks,
     predict_folds,
     save_ensemble,
-    stack,
 )
-from soilkit.models.tabular.strata import as_classes, learn_bins
+from soilkit.models.tabular.forests import as_classes, learn_bins
 
 SMALL = {"widths": (8,), "epochs": 5, "batch_size": 32}
 PAPER_STRATA = ["texture", "clay", "sand", "koeppen", "land_cover", "ph"]
@@ -102,7 +101,7 @@ def test_bins_are_of_equal_width_and_codes_of_classes_are_no_amounts():
 def test_members_trained_side_by_side_equal_members_trained_alone(kind, monkeypatch):
     X, y, strata = table()
     together = small(kind).fit(X, y, strata=strata)
-    train = stack.train
+    train = ensembles.train
 
     def one_by_one(rows, recipe, *, seeds, **how):
         alone = []
@@ -111,7 +110,7 @@ def test_members_trained_side_by_side_equal_members_trained_alone(kind, monkeypa
             alone += train(own, recipe, seeds=[seed], **how)
         return alone
 
-    monkeypatch.setattr(networks, "train", one_by_one)
+    monkeypatch.setattr(ensembles, "train", one_by_one)
     apart = small(kind).fit(X, y, strata=strata)
     for a, b in zip(together.members_, apart.members_, strict=True):
         assert a.keys() == b.keys()
@@ -315,7 +314,7 @@ def test_a_row_alone_is_predicted_as_among_others():
     model = small(DenseEnsemble).fit(X, y)
     alone = np.concatenate([model.predict(X[k : k + 1]) for k in range(20)])
     np.testing.assert_allclose(model.predict(X)[:20], alone, rtol=1e-6)
-    networks_rows = networks.PREDICT_ROWS
+    networks_rows = ensembles.PREDICT_ROWS
     many = pd.concat([X] * (networks_rows // len(X) + 2), ignore_index=True)
     np.testing.assert_allclose(model.predict(many)[-240:], model.predict(X), rtol=1e-6)
 

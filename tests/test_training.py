@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from soilkit import augment, losses
 from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
-from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training import (
+from soilkit.models import augment, losses
+from soilkit.models.training import (
     Checkpoint,
     Loaders,
     Provenance,
@@ -21,7 +20,8 @@ from soilkit.training import (
     predict,
     save_checkpoint,
 )
-from soilkit.training.run import Run
+from soilkit.models.training.loop import Run
+from soilkit.models.xception_fusion import XceptionFusion
 
 torch.set_num_threads(1)
 PROVENANCE = Provenance(("sentinel1", "soilgrids", "smap"), {"VV": [-25, 5]}, "abc123")

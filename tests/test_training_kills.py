@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from soilkit.training.checkpoint import read_plain
+from soilkit.models.training.checkpoint import read_plain
 from tests.helpers_training import scalars_run
 
 STEPS = 30

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from soilkit import losses
 from soilkit.errors import CheckpointError, ContractError
+from soilkit.models import losses
+from soilkit.models.training import Settings, checkpoint, fit, parallel, predict
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training import Settings, acceleration, checkpoint, fit, predict
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -96,21 +96,21 @@ def test_a_machine_without_a_compiler_trains_uncompiled_and_says_so(monkeypatch,
     def no_compiler(*args, **kwargs):
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
 
-    acceleration.can_compile.cache_clear()
+    parallel.can_compile.cache_clear()
     monkeypatch.setattr(torch, "compile", no_compiler)
-    with caplog.at_level(logging.WARNING, logger="soilkit.training"):
+    with caplog.at_level(logging.WARNING, logger="soilkit.models.training"):
         compiled, _ = run(compile=True)
     assert "No working C++ compiler found" in caplog.text and "going on without" in caplog.text
     plain, _ = run()
     assert all(
         torch.equal(a, b) for a, b in zip(compiled.parameters(), plain.parameters(), strict=True)
     )
-    acceleration.can_compile.cache_clear()
+    parallel.can_compile.cache_clear()
 
 
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same():
-    if not acceleration.can_compile("cpu"):
+    if not parallel.can_compile("cpu"):
         pytest.skip("no C++ compiler here")
     ours, _ = run(compile=True)
     theirs, _ = run()

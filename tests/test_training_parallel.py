@@ -6,8 +6,8 @@ import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, DistributedSampler
 
 from soilkit.errors import ContractError
-from soilkit.training import load_checkpoint
-from soilkit.training.parallel import Share, Team
+from soilkit.models.training import load_checkpoint
+from soilkit.models.training.parallel import Share, Team
 from tests.helpers_training import Chips, collate, loaders, member, train
 
 torch.set_num_threads(1)

@@ -5,9 +5,7 @@ import torch
 from torch import nn
 
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
-from soilkit.models.fusion import FusionConfig
-from soilkit.models.presets import PRESETS
-from soilkit.models.xception import (
+from soilkit.models.encoders import (
     XCEPTION_41,
     XCEPTION_65,
     SeparableConv,
@@ -16,8 +14,8 @@ from soilkit.models.xception import (
     center_weights,
     pool_center,
 )
-from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training import Checkpoint, Provenance
+from soilkit.models.training import Checkpoint, Provenance
+from soilkit.models.xception_fusion import PRESETS, FusionConfig, XceptionFusion
 
 torch.set_num_threads(1)
 

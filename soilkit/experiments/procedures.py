@@ -18,8 +18,6 @@ from sklearn.utils.validation import has_fit_parameter
 from soilkit.errors import ContractError
 from soilkit.export import antecedents, insitu, ten_day_table
 from soilkit.metrics import splits
-from soilkit.models import nested
-from soilkit.models.blend import Blend, TreeDynamics
 from soilkit.models.tabular import (
     DenseEnsemble,
     ProbEnsemble,
@@ -29,7 +27,9 @@ from soilkit.models.tabular import (
     cross_folds,
     forest,
 )
-from soilkit.models.two_part import places, two_part
+from soilkit.models.tabular import two_part as nested
+from soilkit.models.tabular.blend import Blend, TreeDynamics
+from soilkit.models.tabular.two_part import places, two_part
 
 GIVEN, NOWCAST, RETROSPECTIVE = antecedents.GIVEN, antecedents.NOWCAST, antecedents.RETROSPECTIVE
 NETWORK, LEAKY = "network", "leaky"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from soilkit import sources
-from soilkit.datasets import FED
 from soilkit.errors import ContractError
 from soilkit.export import archives, chips, features, insitu, join
 from soilkit.export.chips import ChipStore
 from soilkit.files import write_whole
+from soilkit.models.inputs import FED
 
 log = logging.getLogger(__name__)
 TABLES = ("stations", "features", "drops", "samples")  # samples last: then the dataset is whole

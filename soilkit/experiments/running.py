@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from soilkit import augment, datasets, losses, metrics, training
+from soilkit import metrics
 from soilkit.errors import ContractError
 from soilkit.experiments.recipes import Data
 from soilkit.experiments.trials import FORMAT_VERSION, Trial
 from soilkit.files import write_whole
 from soilkit.metrics import scores as stations
 from soilkit.metrics import splits
-from soilkit.models import counting
+from soilkit.models import augment, datasets, losses, training, xception_fusion
+from soilkit.models.inputs import Inputs, coarse_values
 from soilkit.models.xception_fusion import XceptionFusion
 
 log = logging.getLogger(__name__)
@@ -164,8 +165,8 @@ class Session:
         )
         best = history.loc[history["score"].idxmin()]
         return model, {
-            "n_weights": counting.count_parameters(model),
-            "flops": counting.count_flops(model, crop_px=trial.crop_px),
+            "n_weights": xception_fusion.count_parameters(model),
+            "flops": xception_fusion.count_flops(model, crop_px=trial.crop_px),
             "best_step": int(best["step"]),
             "history": history.astype(float).round(9).to_dict("records"),
         }
@@ -181,9 +182,9 @@ class Session:
         """What the model, or the product as it comes, says of a part, (sample,) m3 m-3."""
         if model is not None:
             return training.predict(model, self._in_order(self._dataset(part, withheld=withheld)))
-        inputs = datasets.Inputs(high=(), low=(), coarse=(self.trial.product,))
+        inputs = Inputs(high=(), low=(), coarse=(self.trial.product,))
         rows = self.features.loc[self.part(part)["sample_id"].astype(str)]
-        return datasets.coarse_values(rows, inputs)[:, 0]
+        return coarse_values(rows, inputs)[:, 0]
 
     def table(self, part: str, predicted: np.ndarray, *, withheld: tuple[str, ...]):
         """A predictions table, with the sources that were absent."""

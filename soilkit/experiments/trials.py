@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from soilkit.datasets import Inputs
+from soilkit.models.inputs import Inputs
 
 FORMAT_VERSION = 1  # raised when the same definition would give other numbers
 NOT_DECISIVE = ("recipe",)  # the data count by their hash, whatever the recipe is called

@@ -2,17 +2,317 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
-from soilkit.errors import CheckpointError, ContractError
-from soilkit.models.fusion import FusionConfig, align, enlarge, fusion_head
-from soilkit.models.presence import Presence
-from soilkit.models.presets import ENCODERS, PRESETS, build_encoder
-from soilkit.models.xception import POOLING
+from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.models.encoders import (
+    BATCH_NORM_EPSILON,
+    MOBILENET_V2,
+    POOLING,
+    RESNET_18,
+    RESNET_50,
+    XCEPTION_41,
+    XCEPTION_65,
+    XCEPTION_STEM,
+    Block,
+    EncoderTable,
+    MobileNetEncoder,
+    MobileNetTable,
+    ResNetEncoder,
+    ResNetTable,
+    Stem,
+    XceptionEncoder,
+)
+
+Table = EncoderTable | ResNetTable | MobileNetTable
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that a model's size hangs on: Xception's tables, heads and their keep probabilities."""
+
+    high: EncoderTable
+    low: EncoderTable
+    head1: tuple[int, ...] = (128, 64, 1)
+    head1_keep: tuple[float, ...] = (0.5, 0.5, 0.6)
+    head2: tuple[int, ...] = (8, 1)
+    head2_keep: tuple[float, ...] = (0.9, 0.9)
+    drop_path_keep: float = 0.6
+    batch_norm_momentum: float = 0.01
+
+
+SMALL_HIGH = (
+    Block((32, 32, 32), skip="conv", stride=2),
+    Block((64, 64, 64), skip="conv", stride=2),
+    Block((128, 128, 128), skip="conv", stride=2),
+    Block((128, 128, 128), skip="sum", stride=1, repeat=2),
+    Block((128, 128, 192), skip="none", stride=1, inner_activation=True),
+)
+SMALL_LOW = (
+    Block((32, 32, 32), skip="conv", stride=2),
+    Block((48, 48, 48), skip="conv", stride=2),
+    Block((64, 64, 64), skip="conv", stride=2),
+    Block((64, 64, 64), skip="none", stride=1, inner_activation=True),
+)
+PRESETS = {
+    # Table 7 of the paper; the depth multiplier is not published: a quarter is our choice.
+    "paper": Preset(
+        high=EncoderTable(XCEPTION_STEM, XCEPTION_65, output_stride=32),
+        low=EncoderTable(XCEPTION_STEM, XCEPTION_41, output_stride=16, depth_multiplier=0.25),
+    ),
+    # For a laptop and some hundred steps: fewer and narrower rows, milder drop path.
+    "small": Preset(
+        high=EncoderTable((Stem(16, kernel=5, stride=4),), SMALL_HIGH, output_stride=32),
+        low=EncoderTable((Stem(16, kernel=3, stride=2),), SMALL_LOW, output_stride=16),
+        drop_path_keep=0.8,
+        batch_norm_momentum=0.1,
+    ),
+}
+# (high, low) by preset. The paper names the alternatives without sizes: the usual 50 layers, the
+# usual width, and a quarter of it for the low-resolution images, as for Xception, are our choice;
+# the small ones have about as many weights as the small Xception.
+ENCODERS: dict[str, dict[str, tuple[Table, Table]]] = {
+    "xception": {name: (size.high, size.low) for name, size in PRESETS.items()},
+    "resnet": {
+        "paper": (
+            ResNetTable(RESNET_50, bottleneck=True),
+            ResNetTable(RESNET_50, bottleneck=True, output_stride=16, depth_multiplier=0.25),
+        ),
+        "small": (
+            ResNetTable(RESNET_18, bottleneck=False, depth_multiplier=0.125),
+            ResNetTable(RESNET_18, bottleneck=False, output_stride=16, depth_multiplier=0.125),
+        ),
+    },
+    "mobilenet": {
+        "paper": (
+            MobileNetTable(MOBILENET_V2),
+            MobileNetTable(MOBILENET_V2, output_stride=16, depth_multiplier=0.25),
+        ),
+        "small": (
+            MobileNetTable(MOBILENET_V2, depth_multiplier=0.25),
+            MobileNetTable(MOBILENET_V2, output_stride=16, depth_multiplier=0.125),
+        ),
+    },
+}
+_BUILDERS: dict[type, type[nn.Module]] = {
+    EncoderTable: XceptionEncoder,
+    ResNetTable: ResNetEncoder,
+    MobileNetTable: MobileNetEncoder,
+}
+
+
+def build_encoder(
+    channels: int, table: Table, *, drop_path_keep: float, momentum: float
+) -> nn.Module:
+    """The encoder of a table, for images of so many channels."""
+    build = _BUILDERS[type(table)]
+    return build(channels, table, drop_path_keep=drop_path_keep, momentum=momentum)
+
+
+# What a fusion model eats and how, its heads, and low resolution brought to high.
+
+LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
+FUSIONS = ("late", "early")
+ALWAYS_WRITTEN = ("high_channels", "low_channels", "coarse", "preset")
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """What a model eats and how: channels of each input (0 = no such input), preset, options.
+
+    ``encoder`` is "xception", "resnet" or "mobilenet"; ``pooling`` "center" or "average";
+    ``fusion`` "late" (an encoder for each resolution) or "early" (low-resolution images enlarged
+    and stacked with the high ones). With a ``source_dropout`` the model accepts that a source is
+    absent and, in training, withholds each with that probability; it needs ``sources``, the source
+    of every channel, high, low, then coarse.
+
+    ``is_aligned`` adds a row and a column of pixels in the south-east. A strided convolution looks
+    at every other pixel from the first on: of an even number of pixels it looks at those in the
+    north-west, and after five of them the pooled features look at a place some 11 pixels (110 m)
+    from the station, in the low-resolution images 4.5 pixels (720 m). With an odd number they look
+    at the station. The paper's images are even, hence the default.
+    """
+
+    high_channels: int = 0
+    low_channels: int = 0
+    coarse: int = 0
+    preset: str = "paper"
+    encoder: str = "xception"
+    pooling: str = "center"
+    fusion: str = "late"
+    source_dropout: float | None = None
+    sources: tuple[str, ...] = ()
+    is_aligned: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+
+    @property
+    def is_early(self) -> bool:
+        """Whether both resolutions share one encoder."""
+        return bool(self.fusion == "early" and self.high_channels and self.low_channels)
+
+    @property
+    def image_sources(self) -> tuple[str, ...]:
+        """The distinct sources of the images, where channels are named."""
+        return tuple(dict.fromkeys(self.sources[: self.high_channels + self.low_channels]))
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint; options at their default are left out.
+
+        A model without options is written as it was before there were any.
+        """
+        default = {f.name: f.default for f in fields(self) if f.name not in ALWAYS_WRITTEN}
+        return {k: v for k, v in asdict(self).items() if k not in default or v != default[k]}
+
+    def check(self) -> None:
+        """Refuse what no model can be built of.
+
+        Raises
+        ------
+        UnknownNameError
+            For a preset or an option that does not exist.
+        ContractError
+            When nothing is left to eat, or the source dropout does not know the channels' sources.
+        """
+        choices = ("preset", PRESETS), ("encoder", ENCODERS), ("pooling", POOLING)
+        for name, known in (*choices, ("fusion", FUSIONS)):
+            if getattr(self, name) not in known:
+                raise UnknownNameError(
+                    f"No {name} {getattr(self, name)!r}; there are {', '.join(known)}. "
+                    "Name one of them."
+                )
+        channels = self.high_channels + self.low_channels + self.coarse
+        if not channels:
+            raise ContractError(
+                "The model has no input: high_channels, low_channels and coarse are all 0. "
+                "Set at least one of them."
+            )
+        rate = self.source_dropout
+        if rate is not None and (len(self.sources) != channels or not 0 <= rate < 1):
+            raise ContractError(
+                f"A source dropout of {rate:g} over {channels} channels, {len(self.sources)} of "
+                "them with a source: it wants a probability in [0, 1) and the source of every "
+                "channel. Build the model with XceptionFusion.for_inputs."
+            )
+
+
+def fusion_head(
+    channels: int, widths: Iterable[int], *, keeps: Iterable[float], momentum: float
+) -> nn.Sequential:
+    """Blocks of [dropout, linear, batch norm, Swish], the last one only [dropout, linear].
+
+    (B, channels) -> (B, last of ``widths``); ``keeps`` are keep probabilities, one a block.
+    """
+    layers: list[nn.Module] = []
+    for width, keep in zip(widths, keeps, strict=True):
+        norm = nn.BatchNorm1d(width, eps=BATCH_NORM_EPSILON, momentum=momentum)
+        layers += [nn.Dropout(1 - keep), nn.Linear(channels, width), norm, nn.SiLU()]
+        channels = width
+    return nn.Sequential(*layers[:-2])
+
+
+def enlarge(low: torch.Tensor, *, size_px: int) -> torch.Tensor:
+    """Low-resolution images at the high ones' 10 m, bilinear, the same ground about the centre.
+
+    (B, channel, row, col) -> (B, channel, size_px, size_px)
+    """
+    fine = functional.interpolate(
+        low, scale_factor=LOW_PIXEL_RATIO, mode="bilinear", align_corners=False
+    )
+    edge = (fine.shape[-1] - size_px) // 2
+    return fine[..., edge : edge + size_px, edge : edge + size_px]
+
+
+def align(images: torch.Tensor) -> torch.Tensor:
+    """Images with their last row and column repeated: strided convolutions then keep the centre.
+
+    (B, channel, row, col) -> (B, channel, row + 1, col + 1)
+    """
+    return functional.pad(images, (0, 1, 0, 1), mode="replicate")
+
+
+# Sources that may be absent: what stands in for their channels, and flags that say so.
+
+
+class Presence(nn.Module):
+    """Replaces absent sources by learnt values and says which ones are known.
+
+    A source is absent from a sample where any of its numbers there is NaN; each of its channels
+    then holds one learnt value (0, the middle of the range, before training), so that nothing of
+    its pixels is left. In training each known source is withheld with probability ``rate`` [1]_,
+    but never all of a sample: the model learns to do without any.
+
+    Parameters
+    ----------
+    sources : the source of each channel of the images and scalars, in their order
+    rate : probability that training withholds a source
+
+    References
+    ----------
+    .. [1] Neverova et al. (2016), doi:10.1109/TPAMI.2015.2461544 (ModDrop)
+
+    Examples
+    --------
+    >>> presence = Presence(["sentinel1", "smap"], rate=0.0)
+    >>> high, coarse = torch.full((1, 1, 2, 2), float("nan")), torch.ones(1, 1)
+    >>> (high, coarse), known = presence([high, coarse])
+    >>> high.flatten().tolist(), coarse.tolist(), known.tolist()
+    ([0.0, 0.0, 0.0, 0.0], [[1.0]], [[0.0, 1.0]])
+    """
+
+    members: torch.Tensor
+
+    def __init__(self, sources: Sequence[str], *, rate: float):
+        super().__init__()
+        self.names = tuple(dict.fromkeys(sources))
+        self.rate = rate
+        members = [[float(source == name) for name in self.names] for source in sources]
+        self.register_buffer("members", torch.tensor(members), persistent=False)
+        self.stand_in = nn.Parameter(torch.zeros(len(sources)))
+
+    def forward(
+        self, groups: Sequence[torch.Tensor | None]
+    ) -> tuple[list[torch.Tensor | None], torch.Tensor]:
+        """The groups without NaN, and what is known, (B, source) of 0 and 1.
+
+        Parameters
+        ----------
+        groups : tensors (B, channel, row, col) or (B, channel), or None; NaN is absent
+        """
+        found = [group for group in groups if group is not None]
+        sums = [group.flatten(2).sum(2) if group.ndim == 4 else group for group in found]
+        unknown = torch.cat(sums, dim=1).isnan().to(self.members.dtype)  # (B, channel)
+        known = (unknown @ self.members) == 0  # (B, source)
+        if self.training and self.rate:
+            kept = known & (torch.rand(known.shape, device=known.device) >= self.rate)
+            known = torch.where(kept.any(dim=1, keepdim=True), kept, known)
+        flags = known.to(self.members.dtype)
+        shown = (flags @ self.members.T) > 0  # (B, channel)
+        filled: list[torch.Tensor | None] = []
+        first = 0
+        for group in groups:
+            if group is None:
+                filled.append(None)
+                continue
+            these = slice(first, first + group.shape[1])
+            shape = (-1, group.shape[1], *(1,) * (group.ndim - 2))
+            stand_in = self.stand_in[these].to(group.dtype).view(shape)
+            filled.append(torch.where(shown[:, these].view(shape), group, stand_in))
+            first += group.shape[1]
+        return filled, flags
+
+
+# Seed 001: two Xception encoders, two fusion heads, one soil moisture at the chip's centre.
 
 OUTPUT_SPREAD_M3_M3 = 0.1  # how far an untrained model's output strays from the mean label
 
@@ -114,7 +414,7 @@ class XceptionFusion(nn.Module):
 
         Examples
         --------
-        >>> from soilkit.datasets import Inputs
+        >>> from soilkit.models.inputs import Inputs
         >>> model = XceptionFusion.for_inputs(Inputs(), preset="small", encoder="resnet")
         >>> model.config.high_channels, model.config.encoder
         (10, 'resnet')
@@ -204,3 +504,66 @@ class XceptionFusion(nn.Module):
                     f"The model was built for {channels} {name} channels and was handed {found}. "
                     "Build it for the dataset's inputs, or feed the ones it was built for."
                 )
+
+
+# How large a model is and how much it computes, without computing anything.
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers training adjusts.
+
+    Examples
+    --------
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count_flops(model: nn.Module, *, crop_px: int = 256) -> int:
+    """Floating-point operations of one sample's forward pass, a multiplication and an addition = 2.
+
+    Convolutions and linear layers count; norms, activations and pooling, a few percent, do not. A
+    training step costs about three times as much a sample.
+
+    Parameters
+    ----------
+    model : XceptionFusion
+    crop_px : int, pixels of 10 m a side
+
+    Raises
+    ------
+    ContractError
+        When the crop is no whole number of 160 m pixels.
+    """
+    return int(size_table(model, crop_px=crop_px)["flops"].iloc[-1])
+
+
+def size_table(model: Any, *, crop_px: int = 256) -> pd.DataFrame:
+    """Parameters and FLOPs of each part of a fusion model, and in all.
+
+    Returns
+    -------
+    DataFrame with part ("high_encoder", ..., "total"), parameters, flops (as ``count_flops``)
+    """
+    if crop_px < 1 or crop_px % LOW_PIXEL_RATIO:
+        raise ContractError(
+            f"A crop of {crop_px} pixels is no whole number of 160 m pixels. Choose a multiple of "
+            f"{LOW_PIXEL_RATIO}, such as 256."
+        )
+    config = model.config
+    bare = copy.deepcopy(model).to("meta").eval()  # shapes without numbers
+    low_px = crop_px // LOW_PIXEL_RATIO
+    shapes = (config.high_channels, crop_px, crop_px), (config.low_channels, low_px, low_px)
+    inputs = [torch.empty(1, *s, device="meta") if s[0] else None for s in shapes]
+    inputs.append(torch.empty(1, config.coarse, device="meta") if config.coarse else None)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        bare(*inputs)
+    counts = counter.get_flop_counts()
+    name = type(bare).__name__
+    rows = [
+        (part, count_parameters(module), sum(counts.get(f"{name}.{part}", {}).values()))
+        for part, module in bare.named_children()
+    ]
+    rows.append(("total", count_parameters(bare), counter.get_total_flops()))
+    return pd.DataFrame(rows, columns=["part", "parameters", "flops"])

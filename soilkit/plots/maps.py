@@ -65,7 +65,7 @@ def map_and_truth(
     -------
     matplotlib Figure, three panels; axes in km
     """
-    from soilkit.maps import map_grid  # here, so that other pictures need not wait for torch
+    from soilkit.models.maps import map_grid  # here, so that other pictures need not wait for torch
 
     grid, moisture = map_grid(dataset), dataset["soil_moisture"].values
     difference = moisture - truth

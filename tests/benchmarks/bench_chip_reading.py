@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from soilkit import sources
 from soilkit.contracts import Chip
-from soilkit.datasets import ChipDataset, Inputs, make_loader
 from soilkit.export import chips
+from soilkit.models.datasets import ChipDataset, make_loader
+from soilkit.models.inputs import Inputs
 from tests.helpers_archive import FakeArchive, analytic, samples_table, stations_table
 
 INPUTS = Inputs(coarse=(), low=())

@@ -12,12 +12,10 @@ import os
 import torch
 from torch.nn import functional
 
-from soilkit import losses
-from soilkit.models import count_flops
-from soilkit.models.folding import folded, for_inference
-from soilkit.models.xception import pool_center
+from soilkit.models import count_flops, losses
+from soilkit.models.encoders import folded, for_inference, pool_center
+from soilkit.models.training.parallel import compiled
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training.acceleration import compiled
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s, plain_layout
 
 BATCH, ROUNDS, REQUIRED = 8, 5, 5.0

@@ -6,12 +6,12 @@ import tempfile
 import numpy as np
 import torch
 
-from soilkit import losses
-from soilkit.augment import Augment
-from soilkit.datasets import ChipDataset, make_loader
 from soilkit.export import chips
+from soilkit.models import losses
+from soilkit.models.augment import Augment
+from soilkit.models.datasets import ChipDataset, make_loader
+from soilkit.models.training.parallel import autocast
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training.acceleration import autocast
 from tests.benchmarks.bench_chip_reading import INPUTS, NoisyArchive, rate
 from tests.benchmarks.turns import in_turn
 from tests.helpers_archive import samples_table, stations_table

@@ -7,12 +7,11 @@ parts of a step when less than the wanted share of the card's measured matmul ra
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from soilkit import losses
-from soilkit.models import count_flops
+from soilkit.models import count_flops, losses
+from soilkit.models.training import Settings
+from soilkit.models.training.loop import Run
+from soilkit.models.training.parallel import autocast, compiled
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training import Settings
-from soilkit.training.acceleration import autocast, compiled
-from soilkit.training.run import Run
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s
 
 BATCH, ROUNDS, PAPER_STEPS, REQUIRED_SHARE = 64, 20, 600_000, 0.35

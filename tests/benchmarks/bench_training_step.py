@@ -8,10 +8,9 @@ import sys
 
 import torch
 
-from soilkit import losses
-from soilkit.models import count_flops
+from soilkit.models import count_flops, losses
+from soilkit.models.training.parallel import autocast, compiled
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.training.acceleration import autocast, compiled
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s, plain_layout
 
 BATCH, ROUNDS, REQUIRED = 8, 5, 2.5

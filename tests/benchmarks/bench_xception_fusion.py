@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from soilkit import losses
+from soilkit.models import losses
 from soilkit.models.xception_fusion import XceptionFusion
 
 REQUIRED_PER_S = 100

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from soilkit import __version__
-from soilkit.metrics.evaluation import verdict
 from soilkit.metrics.evaluation.records import (
     NOT_AUDITABLE,
     OK,
@@ -16,6 +15,7 @@ from soilkit.metrics.evaluation.records import (
     is_leaky,
     is_missing,
 )
+from soilkit.metrics.evaluation.verdict import verdict
 from soilkit.metrics.intervals import MIN_CLUSTERS
 from soilkit.metrics.scores import MIN_EFFECTIVE
 from soilkit.strata import MIN_STATIONS

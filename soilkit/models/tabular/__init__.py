@@ -4,13 +4,22 @@ All speak scikit-learn's estimator language and take rows with missing predictor
 about four in ten ten-day windows lack radar or optics, and their prediction is wanted all the same.
 """
 
-from soilkit.models.tabular.baselines import SmapLinear, forest
-from soilkit.models.tabular.folds import cross_folds, cross_predict, predict_folds
-from soilkit.models.tabular.networks import DenseEnsemble, ProbEnsemble
-from soilkit.models.tabular.saving import load_ensemble, save_ensemble
-from soilkit.models.tabular.strata import balanced_weights
-from soilkit.models.tabular.textures import TextureForest
-from soilkit.models.tabular.wide import WideDeepEnsemble
+from soilkit.models.tabular.ensembles import (
+    DenseEnsemble,
+    ProbEnsemble,
+    WideDeepEnsemble,
+    load_ensemble,
+    save_ensemble,
+)
+from soilkit.models.tabular.forests import (
+    SmapLinear,
+    TextureForest,
+    balanced_weights,
+    cross_folds,
+    cross_predict,
+    forest,
+    predict_folds,
+)
 
 __all__ = [
     "DenseEnsemble",

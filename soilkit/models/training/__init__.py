@@ -1,8 +1,12 @@
 """Training: one readable loop, and the checkpoints that it writes and reads."""
 
-from soilkit.training.checkpoint import Checkpoint, Provenance, load_checkpoint, save_checkpoint
-from soilkit.training.loop import Loaders, fit, predict, rmse
-from soilkit.training.run import Settings
+from soilkit.models.training.checkpoint import (
+    Checkpoint,
+    Provenance,
+    load_checkpoint,
+    save_checkpoint,
+)
+from soilkit.models.training.loop import Loaders, Settings, fit, predict, rmse
 
 __all__ = [
     "Checkpoint",

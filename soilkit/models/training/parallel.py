@@ -1,17 +1,11 @@
-"""Several processes, one run: every batch shared, batch norms over the whole of it.
-
-Start a script that calls ``fit`` by ``torchrun --nproc-per-node=4 train.py``, its first lines::
-
-    torch.distributed.init_process_group("nccl")  # "gloo" on CPUs
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-
-Every process hands ``fit`` the same loaders: a loader's batch is the batch of the whole run, and
-each process reads its own part of it. The run therefore sees the same batches in the same order
-whatever the number of processes, and any number of them resumes it.
-"""
+"""Several processes, one run; what makes a step fast; and what to do out of memory."""
 
 import contextlib
+import errno
+import logging
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +15,185 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from soilkit.errors import ContractError
+
+# How allocators, libraries and the loader's workers say it, where the type of the error does not.
+SAYINGS = (
+    "out of memory",
+    "allocate memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "unable to mmap",
+    "Bus error",
+    "is killed by signal: Killed",
+)
+
+
+class MemoryAdvice:
+    """Turns running out of memory into a ``MemoryError`` that names batch, preset, crop, precision.
+
+    Used around a loop; ``batch`` is the one at work, a sequence (high, low, coarse, moisture).
+    """
+
+    def __init__(self, model: torch.nn.Module, *, precision: str = "float32"):
+        self.model, self.precision = model, precision
+        self.batch: Any = ()
+
+    def __enter__(self) -> "MemoryAdvice":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and is_shortage(error):
+            raise MemoryError(self.message(error)) from error
+
+    def message(self, error: BaseException) -> str:
+        """What did not fit where, and what to change, the largest saving first."""
+        device = next(self.model.parameters()).device
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        samples, crop_px = self._sizes()
+        what = f"A batch of {samples}" if samples else "A batch"
+        what += f" with crops of {crop_px} pixels" if crop_px else ""
+        smaller = f" to {max(samples // 2, 1)}" if samples else ""
+        advice = [f"Halve batch_size{smaller}"]
+        if crop_px:
+            advice.append(f"set crop_px={max(crop_px // 2, 1)} (a quarter of the pixels)")
+        configuration = getattr(self.model, "configuration", {})
+        if configuration.get("preset", "paper") != "small":
+            advice.append('choose preset="small"')
+        if self.precision == "float32":
+            advice.append('choose precision="bfloat16"')
+        if "worker" in reason or "mmap" in reason or "Bus error" in reason:
+            advice.append("lower the loader's workers")
+        return f"{what} does not fit into {_memory_of(device)} ({reason}). {', or '.join(advice)}."
+
+    def _sizes(self) -> tuple[int, int]:
+        """Samples of the batch at work and the side of its largest images; 0 where unknown."""
+        tensors = [part for part in self.batch if part is not None]
+        sides = [part.shape[-1] for part in tensors if part.ndim == 4]
+        return (len(tensors[0]) if tensors else 0), max(sides, default=0)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, in whatever words."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in SAYINGS)
+
+
+def _memory_of(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "this machine's memory"
+    free, total = torch.cuda.mem_get_info(device)
+    return f"the GPU's {total / 2**30:.1f} GiB, of which {free / 2**30:.1f} are free"
+
+
+# What makes a step fast on the hardware at hand, each a choice of ``Settings``, none by default.
+
+log = logging.getLogger("soilkit.models.training")
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Mixed precision where ``dtype`` is not float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def compiled(
+    model: torch.nn.Module, *, mode: bool | str, device: torch.device
+) -> Callable[..., torch.Tensor]:
+    """The model through ``torch.compile``; itself where not wanted, or where nothing can compile.
+
+    Parameters
+    ----------
+    model : module
+    mode : False, True ("default"), or a mode of ``torch.compile`` such as "reduce-overhead", which
+        replays CUDA graphs
+    device : where the model is
+    """
+    if not mode or not can_compile(device.type):
+        return model
+    from torch._inductor import config as inductor
+
+    inductor.fallback_random = True  # the same draws as uncompiled: a run may resume either way
+    return torch.compile(model, mode="default" if mode is True else mode, dynamic=False)
+
+
+@lru_cache(maxsize=4)
+def can_compile(device_type: str) -> bool:
+    """Whether ``torch.compile`` works: a C++ compiler for the CPU, Triton for a GPU.
+
+    Tried once on a sum; where it fails a warning says why, and training goes on uncompiled.
+    """
+    try:
+        torch.compile(_probe)(torch.ones(8, device=device_type))
+    except Exception as error:  # whatever a toolchain may raise
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning(
+            "torch.compile does not work here (%s): going on without. Install a C++ compiler "
+            "(Triton for a GPU), or leave compile=False.",
+            why,
+        )
+        return False
+    return True
+
+
+def _probe(x: torch.Tensor) -> torch.Tensor:
+    return (x + 1).sum()
+
+
+def move(device: torch.device, batch: Any, *, channels_last: bool = False) -> list[Any]:
+    """A batch's tensors on the device, images with the channels innermost where asked for."""
+    return [_moved(part, device, channels_last=channels_last) for part in batch]
+
+
+def _moved(part, device: torch.device, *, channels_last: bool):
+    if part is None:
+        return None
+    if device.type == "cuda" and part.device.type == "cpu" and not part.is_pinned():
+        part = part.pin_memory()  # only pinned memory is copied in the background
+    part = part.to(device, non_blocking=True)
+    if channels_last and part.ndim == 4:
+        part = part.contiguous(memory_format=torch.channels_last)
+    return part
+
+
+def ahead(
+    batches: Iterator[tuple[int, Any]], device: torch.device, *, channels_last: bool
+) -> Iterator[tuple[int, list[Any]]]:
+    """(step, batch on the device); on a GPU the next one travels while this one is learnt from."""
+    if device.type != "cuda":
+        for step, batch in batches:
+            yield step, move(device, batch, channels_last=channels_last)
+        return
+    stream = torch.cuda.Stream(device)
+    waiting = None
+    for step, batch in batches:
+        with torch.cuda.stream(stream):
+            parts = move(device, batch, channels_last=channels_last)
+            arrived = stream.record_event()
+        if waiting is not None:
+            yield _received(*waiting)
+        waiting = (step, parts, arrived)
+    if waiting is not None:
+        yield _received(*waiting)
+
+
+def _received(step, parts, arrived):
+    """Let the computing stream wait for a batch, and the allocator know that it is in use there."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(arrived)
+    for part in parts:
+        if part is not None:
+            part.record_stream(stream)
+    return step, parts
+
+
+# Several processes, one run: every batch shared, batch norms over the whole of it.
 
 Found = TypeVar("Found")
 

@@ -14,9 +14,8 @@ from soilkit.export import ten_day_table
 from soilkit.export.antecedents import CAPACITIES_MM
 from soilkit.export.daily_table import DailyWeather
 from soilkit.metrics import splits
-from soilkit.models.tabular.baselines import forest
-from soilkit.models.tabular.folds import cross_folds
-from soilkit.models.two_part import TwoPart, places
+from soilkit.models.tabular.forests import cross_folds, forest
+from soilkit.models.tabular.two_part import TwoPart, places
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 API, API_SEASON, CLIMATOLOGY = "API linear", "API and season", "training climatology"

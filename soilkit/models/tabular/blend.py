@@ -7,9 +7,14 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from soilkit.metrics.calibration import row_threshold
-from soilkit.models.nested import COVERAGE, LEAST_BLOCKS_FOR_INTERVALS
-from soilkit.models.tabular.folds import cross_folds
-from soilkit.models.two_part import block_weights, check_place, own_moments
+from soilkit.models.tabular.forests import cross_folds
+from soilkit.models.tabular.two_part import (
+    COVERAGE,
+    LEAST_BLOCKS_FOR_INTERVALS,
+    block_weights,
+    check_place,
+    own_moments,
+)
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 HELD = 1e3  # how much harder the sum of weights is held than the errors

@@ -1,0 +1,654 @@
+"""Dense, Prob and Wide & Deep: ensembles of small networks, each balancing one characteristic."""
+
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
+from soilkit.files import write_bytes_whole
+from soilkit.models.tabular.forests import (
+    UNKNOWN,
+    NanTolerant,
+    Scaling,
+    TextureForest,
+    as_classes,
+    balanced_weights,
+    learn_bins,
+    matching_strata,
+    new_rows,
+    training_rows,
+)
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+Member = dict[str, torch.Tensor]
+# outputs (member, row, output), target (member, row) -> error (member, row)
+RowLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Rows(NamedTuple):
+    """Training rows: inputs (row, in), target (row,), weights (member, row), crosses (row, cross).
+
+    ``crosses`` numbers each row's class of every crossing, 0 for none; ``n_crossed`` counts them.
+    """
+
+    inputs: torch.Tensor
+    target: torch.Tensor
+    weights: torch.Tensor
+    crosses: torch.Tensor | None = None
+    n_crossed: int = 0
+
+
+class Recipe(NamedTuple):
+    """How members are trained; ``epochs`` and ``batch_size`` are final numbers."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work on one thread: its threads wait for each other longer than such layers take.
+
+    On a busy machine that costs minutes; and rounding no longer depends on the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def first_member(shape: tuple[int, ...], seed: int) -> tuple[Member, torch.Generator]:
+    """Initial weights of layers ``shape`` (in, hidden..., out), and the stream they came from."""
+    with torch.random.fork_rng(devices=[]):  # torch draws a layer's weights from the global stream
+        torch.manual_seed(seed)
+        layers = [nn.Linear(a, b) for a, b in zip(shape, shape[1:], strict=False)]
+        stream = torch.Generator()
+        stream.set_state(torch.random.get_rng_state())
+    member: Member = {}
+    for number, layer in enumerate(layers):
+        member[f"weight{number}"] = layer.weight.detach().T.contiguous()  # (in, out)
+        member[f"bias{number}"] = layer.bias.detach()[None]  # (1, out)
+    return member, stream
+
+
+def stacked(members: list[Member]) -> Member:
+    """One set of tensors (member, ...) of many."""
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def forward(
+    stack: Member, x: torch.Tensor, crosses: torch.Tensor | None = None, masks: tuple = ()
+) -> torch.Tensor:
+    """Outputs (member, row, output) of inputs x (member, row, in).
+
+    Parameters
+    ----------
+    crosses : int tensor (member, row, cross) or None; the wide part adds their weights
+    masks : one tensor (member, row, unit) for each hidden layer, what dropout leaves; () for none
+    """
+    n_layers = sum(name.startswith("weight") for name in stack)
+    for number in range(n_layers):
+        x = torch.baddbmm(stack[f"bias{number}"], x, stack[f"weight{number}"])
+        if number < n_layers - 1:
+            x = nn.functional.silu(x)
+            x = x * masks[number] if masks else x
+    if crosses is not None:
+        x = x + _wide(stack["wide"], crosses)
+    return x
+
+
+def _wide(table: torch.Tensor, crosses: torch.Tensor) -> torch.Tensor:
+    """Sum over crossings of the weights (member, class) of each row's classes.
+
+    Class 0, a combination that training never held, stays at the zero that it began with.
+    """
+    n_members, n_classes = table.shape
+    first = torch.arange(n_members)[:, None, None] * n_classes
+    weights = nn.functional.embedding(crosses + first, table.reshape(-1, 1))[..., 0]
+    return weights.sum(dim=-1, keepdim=True)  # (member, row, 1)
+
+
+@one_thread()
+def train(
+    rows: Rows, recipe: Recipe, *, shape: tuple[int, ...], seeds, loss: RowLoss
+) -> list[Member]:
+    """Train one member a seed by AdamW; the rate falls to zero along a half cosine over the epochs.
+
+    Raises
+    ------
+    DivergedError
+        If a member's loss is no finite number.
+    """
+    starts = [first_member(shape, int(seed)) for seed in seeds]
+    orders = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    streams = [stream for _, stream in starts]
+    stack = stacked([member for member, _ in starts])
+    if rows.crosses is not None:
+        stack["wide"] = torch.zeros(len(starts), rows.n_crossed + 1)
+    parameters = [tensor.requires_grad_() for tensor in stack.values()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(recipe.epochs, 1))
+    for epoch in range(recipe.epochs):
+        order = torch.stack([torch.randperm(len(rows.target), generator=g) for g in orders])
+        for chosen in order.split(recipe.batch_size, dim=1):  # (member, row)
+            masks = _masks(streams, chosen.shape[1], units=shape[1:-1], dropout=recipe.dropout)
+            error = _error(stack, rows, chosen, masks=masks, loss=loss)
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+        if not torch.isfinite(error):
+            raise DivergedError(
+                f"The loss became {error.item()} in epoch {epoch + 1} of {recipe.epochs}. "
+                f"Lower the learning rate of {recipe.learning_rate:g}."
+            )
+        schedule.step()
+    final = {name: tensor.detach() for name, tensor in stack.items()}
+    return [{name: t[k].clone() for name, t in final.items()} for k in range(len(starts))]
+
+
+def _error(
+    stack: Member, rows: Rows, chosen: torch.Tensor, *, masks: tuple, loss: RowLoss
+) -> torch.Tensor:
+    """Sum over members of their weighted mean errors: no member's gradient touches another's."""
+    crosses = None if rows.crosses is None else rows.crosses[chosen]
+    outputs = forward(stack, rows.inputs[chosen], crosses, masks)
+    errors = loss(outputs, rows.target[chosen]) * rows.weights.gather(1, chosen)
+    return errors.mean(dim=1).sum()
+
+
+def _masks(
+    streams: list[torch.Generator], n_rows: int, *, units: tuple[int, ...], dropout: float
+) -> tuple:
+    """What dropout leaves of each hidden layer, each member's from its own stream."""
+    if not dropout:
+        return ()
+    masks = [torch.empty(len(streams), n_rows, n) for n in units]
+    for number, stream in enumerate(streams):
+        for mask in masks:
+            mask[number].bernoulli_(1 - dropout, generator=stream)
+    return tuple(mask.div_(1 - dropout) for mask in masks)
+
+
+# Dense and Prob: ensembles of small networks, each member balancing one characteristic.
+
+UNWEIGHTED = "unweighted"
+PREDICT_ROWS = 2048  # rows at a time: their activations stay in the processor's cache
+MIN_STD = 1e-3  # of the standardised target, so that no likelihood grows without bound
+log = logging.getLogger(__name__)
+
+
+class NetworkEnsemble(NanTolerant):
+    """What the ensembles of networks share; use DenseEnsemble, ProbEnsemble, WideDeepEnsemble."""
+
+    _n_outputs = 1
+
+    def __init__(
+        self,
+        n_members: int = 3,
+        widths: tuple[int, ...] = (64, 32),
+        epochs: int = 60,
+        batch_size: int = 256,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        dropout: float = 0.1,
+        seed: int = 0,
+        n_bins: int = 5,
+        max_rows_seen: int | None = 6_000_000,
+        target_max: float | None = MAX_SOIL_MOISTURE_M3_M3,
+    ) -> None:
+        self.n_members = n_members
+        self.widths = widths
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.seed = seed
+        self.n_bins = n_bins
+        self.max_rows_seen = max_rows_seen
+        self.target_max = target_max
+
+    def fit(self, X, y, strata=None):
+        """Train the members; returns itself.
+
+        Parameters
+        ----------
+        X : (row, predictor), NaN where missing
+        y : (row,), moisture, m3 m-3
+        strata : DataFrame (row, characteristic) or None; one member for each column balances its
+            classes, and one more is unweighted. Amounts (clay, sand, pH) fall into ``n_bins``
+            classes of equal width. None trains ``n_members`` unweighted members
+
+        Raises
+        ------
+        ContractError
+            If a value is infinite, or the rows of strata are not those of X.
+        UnitError
+            If the target exceeds ``target_max``, as moisture in percent does.
+        """
+        given = X
+        X, y = training_rows(self, given, y=y)
+        if strata is not None:
+            strata = matching_strata(strata, given, n_rows=len(X))
+        self.scaling_ = Scaling.of(X)
+        self.scaling_.warn_of_constants(self)
+        self.y_mean_, self.y_std_ = float(np.mean(y)), float(np.std(y)) or 1.0
+        weights = self._weights(strata, len(y))
+        inputs = torch.from_numpy(self.scaling_.apply(X))  # (row, predictor + flag)
+        target = torch.as_tensor((y - self.y_mean_) / self.y_std_, dtype=torch.float32)
+        rows = self._with_crosses(Rows(inputs, target, weights), strata)
+        seeds = np.random.SeedSequence(self.seed).generate_state(len(self.member_names_))
+        shape = (inputs.shape[1], *self.widths, self._n_outputs)
+        self.members_ = train(
+            rows, self._recipe(len(y)), shape=shape, seeds=seeds, loss=self._row_loss
+        )
+        return self
+
+    def predict(self, X, return_std: bool = False, *, strata=None):
+        """Mean of the members (row,), m3 m-3; with ``return_std`` its uncertainty beside it.
+
+        Parameters
+        ----------
+        X : (row, predictor), NaN where missing
+        strata : as in ``fit``; only Wide & Deep looks at it
+        """
+        moisture, variance = self._outputs(X, strata)
+        mean = moisture.mean(axis=0)
+        if not return_std:
+            return mean
+        return mean, np.sqrt(moisture.var(axis=0) + variance.mean(axis=0))
+
+    def predict_members(self, X, *, strata=None) -> pd.DataFrame:
+        """Moisture (row, member), m3 m-3, a column for each of ``member_names_``."""
+        moisture, _ = self._outputs(X, strata)
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(moisture.T, columns=self.member_names_, index=index)
+
+    def _outputs(self, X, strata) -> tuple[np.ndarray, np.ndarray]:
+        """Each member's moisture (member, row) and the variance that it states."""
+        check_is_fitted(self)
+        given = X
+        X = new_rows(self, given)
+        crosses = self._crosses_of(strata, given, n_rows=len(X))
+        stack, found = stacked(self.members_), []
+        with torch.inference_mode(), one_thread():
+            for first in range(0, len(X), PREDICT_ROWS):
+                part = slice(first, first + PREDICT_ROWS)
+                inputs = torch.from_numpy(self.scaling_.apply(X[part]))
+                repeated = inputs.expand(len(self.members_), -1, -1)
+                chosen = None
+                if crosses is not None:
+                    chosen = crosses[part].expand(len(self.members_), -1, -1)
+                found.append(forward(stack, repeated, chosen))
+        outputs = torch.cat(found, dim=1).double()  # (member, row, output)
+        moisture = outputs[..., 0].numpy() * self.y_std_ + self.y_mean_
+        return moisture, self._variance(outputs).numpy() * self.y_std_**2
+
+    def _weights(self, strata: pd.DataFrame | None, n_rows: int) -> torch.Tensor:
+        """Sample weights (member, row), and the members' names."""
+        if strata is None:
+            self.bins_, self.member_names_ = {}, [f"member {k}" for k in range(self.n_members)]
+            return torch.ones(self.n_members, n_rows)
+        self.bins_ = learn_bins(strata, self.n_bins)
+        classes = as_classes(strata, self.bins_)
+        self.member_names_ = [*self.bins_, UNWEIGHTED]
+        balanced = [balanced_weights(classes[name]) for name in self.bins_]
+        return torch.as_tensor(np.stack([*balanced, np.ones(n_rows)]), dtype=torch.float32)
+
+    def _recipe(self, n_rows: int) -> Recipe:
+        """Epochs and batch for a table of n_rows: large ones are passed fewer times."""
+        self.epochs_, self.batch_size_ = self.epochs, self.batch_size
+        if self.max_rows_seen is not None and n_rows * self.epochs > self.max_rows_seen:
+            self.epochs_ = max(1, round(self.max_rows_seen / n_rows))
+            self.batch_size_ = max(self.batch_size, min(2048, n_rows // 200))
+            log.info("%d rows: %d epochs of batches of %d", n_rows, self.epochs_, self.batch_size_)
+        return Recipe(
+            self.epochs_, self.batch_size_, self.learning_rate, self.weight_decay, self.dropout
+        )
+
+    def _with_crosses(self, rows: Rows, strata: pd.DataFrame | None) -> Rows:
+        """The rows with what a wide part wants; here there is none."""
+        return rows
+
+    def _crosses_of(self, strata, X, *, n_rows: int) -> torch.Tensor | None:
+        """Numbers (row, cross) of new rows' crossed classes; here there are none."""
+        return None
+
+    @staticmethod
+    def _row_loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Squared error of outputs (member, row, 1)."""
+        return (outputs[..., 0] - target) ** 2
+
+    @staticmethod
+    def _variance(outputs: torch.Tensor) -> torch.Tensor:
+        """Variance (member, row) that members state, of the standardised target; none here."""
+        return torch.zeros_like(outputs[..., 0])
+
+
+class DenseEnsemble(NetworkEnsemble):
+    """Small dense networks whose mean is the prediction: the Dense ensemble of Poehls et al. [1]_.
+
+    With ``strata``, one member for each characteristic is trained with weights that balance its
+    classes, and one without weights. Else members differ in their initial weights, dropout and
+    order of rows alone. Predictors and moisture are standardised with training statistics. A
+    missing predictor counts as the training mean and raises a flag of its own, one more input for
+    each predictor that was missing in some training rows. The layer widths stand in a supplement
+    that was not at hand: these are ours, chosen before any score.
+
+    Parameters
+    ----------
+    n_members : int, used where no strata are given
+    widths : tuple of int, units of the hidden layers
+    epochs : int, passes over the training rows; fixed, there is no early stopping
+    batch_size : int, rows
+    learning_rate : float, at the start; it falls to zero along a half cosine
+    weight_decay : float, decoupled (AdamW)
+    dropout : float, probability in training
+    seed : int
+    n_bins : int, classes that an amount among the strata falls into
+    max_rows_seen : int or None; a table of so many rows that all epochs would show a member more
+        than this is passed fewer times, in larger batches; ``epochs_`` and ``batch_size_`` tell
+    target_max : float or None, m3 m-3; a larger target is refused, None takes any
+
+    Attributes
+    ----------
+    member_names_ : list of str, the characteristic that each member balances
+    bins_ : dict of characteristic to inner edges of its classes, None for named classes
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
+       Learning Ensembles, section 3
+    """
+
+
+class ProbEnsemble(NetworkEnsemble):
+    """The Prob ensemble of Poehls et al. [1]_: each member predicts a normal distribution.
+
+    As DenseEnsemble, with the same hidden layers, but for two outputs: the mean and, by softplus,
+    the standard deviation, trained by the negative log likelihood of the normal distribution. The
+    uncertainty of a prediction is the square root of the members' mean variance plus the variance
+    of their means [2]_.
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
+       Learning Ensembles, section 3
+    .. [2] Lakshminarayanan et al. (2017), arXiv:1612.01474, section 2.4
+    """
+
+    _n_outputs = 2
+
+    @staticmethod
+    def _row_loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Negative log likelihood of a normal distribution, without its constant."""
+        std = _std(outputs)
+        return torch.log(std) + 0.5 * ((outputs[..., 0] - target) / std) ** 2
+
+    @staticmethod
+    def _variance(outputs: torch.Tensor) -> torch.Tensor:
+        return _std(outputs) ** 2
+
+
+def _std(outputs: torch.Tensor) -> torch.Tensor:
+    """Standard deviation (member, row) that the second output tells."""
+    return nn.functional.softplus(outputs[..., 1]) + MIN_STD
+
+
+# Wide & Deep: a linear model on crossed classes beside a dense network.
+
+BETWEEN = " x "
+
+
+class WideDeepEnsemble(NetworkEnsemble):
+    """The Wide & Deep ensemble of Poehls et al. [1]_, after Cheng et al. [2]_.
+
+    The deep part is a member of DenseEnsemble; the wide part adds one weight for each class of each
+    characteristic and for each pair of classes of two characteristics that training rows held.
+    Both are trained together. A class or pair that training never held adds nothing; unknown
+    classes are counted in a warning. Which characteristics were crossed stands in a supplement that
+    was not at hand: all pairs is our choice.
+
+    ``strata`` is needed in ``fit`` and in ``predict``. Parameters are those of DenseEnsemble.
+
+    Attributes
+    ----------
+    classes_ : dict of characteristic to the classes that training rows held
+    crosses_ : dict of crossing, such as "texture x koeppen", to the number of each combination of
+        classes, 0 where training rows held none; the last place of each axis is an unknown class
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
+       Learning Ensembles, section 3
+    .. [2] Cheng et al. (2016), doi:10.1145/2988450.2988454
+    """
+
+    def _with_crosses(self, rows: Rows, strata: pd.DataFrame | None) -> Rows:
+        classes = as_classes(self._needed(strata), self.bins_)
+        self.classes_ = {str(name): sorted(set(column)) for name, column in classes.items()}
+        codes = self._codes(classes)
+        self.crosses_, n_crossed = {}, 0
+        for crossing in _crossings(self.classes_):
+            sizes = [len(self.classes_[name]) + 1 for name in crossing]
+            numbers = np.zeros(sizes, dtype=np.int64)
+            numbers[tuple(codes[name] for name in crossing)] = 1  # what training rows hold
+            held = numbers.astype(bool)
+            numbers[held] = np.arange(n_crossed + 1, n_crossed + held.sum() + 1)
+            self.crosses_[BETWEEN.join(crossing)] = numbers
+            n_crossed += int(held.sum())
+        return rows._replace(crosses=self._numbers(codes), n_crossed=n_crossed)
+
+    def _crosses_of(self, strata, X, *, n_rows: int) -> torch.Tensor:
+        strata = self._needed(strata)
+        strata = matching_strata(strata, X, n_rows=n_rows, columns=list(self.bins_))
+        classes = as_classes(strata, self.bins_)
+        codes = self._codes(classes)
+        for name, column in codes.items():
+            _warn_of_unknown(name, classes[name][column < 0], n_rows=len(classes))
+        return self._numbers(codes)
+
+    def _codes(self, classes: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Number (row,) of each row's class among those of training, -1 for another class."""
+        return {
+            name: pd.Index(known, dtype=object).get_indexer(classes[name])
+            for name, known in self.classes_.items()
+        }
+
+    def _numbers(self, codes: dict[str, np.ndarray]) -> torch.Tensor:
+        """Number (row, cross) of each row's crossed class, 0 where training never held it."""
+        found = [
+            numbers[tuple(codes[name] for name in crossing)]
+            for crossing, numbers in zip(
+                _crossings(self.classes_), self.crosses_.values(), strict=True
+            )
+        ]
+        return torch.from_numpy(np.stack(found, axis=1))
+
+    def _needed(self, strata):
+        if strata is None:
+            raise ContractError(
+                "Wide & Deep crosses the classes of strata: give strata to fit and to predict, "
+                "or take DenseEnsemble."
+            )
+        return strata
+
+
+def _crossings(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Each characteristic alone, then each pair."""
+    names = list(names)
+    return [*((name,) for name in names), *itertools.combinations(names, 2)]
+
+
+def _warn_of_unknown(name: str, strange: pd.Series, *, n_rows: int) -> None:
+    """Tell how many rows have which class that training never held."""
+    if not len(strange):
+        return
+    counts = strange.replace(UNKNOWN, "unknown").value_counts()
+    told = ", ".join(f"{value} ({n} rows)" for value, n in counts.items())
+    warnings.warn(
+        f"{len(strange)} of {n_rows} rows have a {name} that training never held, "
+        f"which adds nothing to the wide part: {told}",
+        stacklevel=5,
+    )
+
+
+# Fitted ensembles on disk: networks as plain values and tensors, forests as pickles.
+
+FORMAT_VERSION = 1
+KINDS: dict[str, type[NetworkEnsemble]] = {
+    kind.__name__: kind for kind in (DenseEnsemble, ProbEnsemble, WideDeepEnsemble)
+}
+ZIP_MARK = b"PK"
+ARRAY = "soilkit array"  # the key of what was a numpy array
+FOREST_MARK = b"soilkit forest "  # then the version and a line end, then the pickle
+
+
+def save_ensemble(model: NetworkEnsemble | TextureForest, path: str | os.PathLike[str]) -> None:
+    """Write a fitted ensemble whole or not at all.
+
+    Networks are written as settings, names and tensors. A forest is scikit-learn's, whose own way
+    of keeping is a pickle: only the same version of scikit-learn is sure to read it, and reading
+    one runs what it holds.
+
+    Raises
+    ------
+    StoreError
+        When the disk refuses; what stood at ``path`` still stands.
+    """
+    check_is_fitted(model)
+    if isinstance(model, TextureForest):
+        mark = FOREST_MARK + b"%d\n" % FORMAT_VERSION
+
+        def write(file: BinaryIO) -> None:
+            file.write(mark)
+            pickle.dump(model, file, protocol=pickle.HIGHEST_PROTOCOL)
+    else:
+        content = {
+            "format_version": FORMAT_VERSION,
+            "kind": type(model).__name__,
+            "settings": model.get_params(),
+            "fitted": {
+                name: _plain(value) for name, value in vars(model).items() if name.endswith("_")
+            },
+        }
+
+        def write(file: BinaryIO) -> None:
+            torch.save(content, file)
+
+    _write(Path(path), write)
+
+
+def load_ensemble(
+    path: str | os.PathLike[str], *, allow_pickle: bool = False
+) -> NetworkEnsemble | TextureForest:
+    """Read what ``save_ensemble`` wrote; it predicts as the saved one did.
+
+    Parameters
+    ----------
+    allow_pickle : bool, needed for forests; allow it only for files that you trust
+
+    Raises
+    ------
+    CheckpointError
+        When the file is absent, damaged, of another format version, or a pickle not allowed.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.readline(len(FOREST_MARK) + 20)
+            if start.startswith(FOREST_MARK):
+                _check_version(path, start[len(FOREST_MARK) :].decode().strip())
+                return _forest(path, file, allow_pickle=allow_pickle)
+        if not start.startswith(ZIP_MARK):  # else torch would try a pickle of old
+            raise CheckpointError(f"{path} is no saved ensemble. Name a file of save_ensemble.")
+        return _networks(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"No ensemble at {path}. Save one first, or mend the path."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} is damaged or no saved ensemble ({why}). Save it again."
+        ) from error
+
+
+def _forest(path: Path, file: BinaryIO, *, allow_pickle: bool) -> TextureForest:
+    if not allow_pickle:
+        raise CheckpointError(
+            f"{path} holds a forest, a pickle that runs code when it is read. "
+            "If you trust it, say allow_pickle=True."
+        )
+    return pickle.load(file)
+
+
+def _networks(path: Path) -> NetworkEnsemble:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.get("kind") not in KINDS:
+        raise CheckpointError(f"{path} is no saved ensemble. Name a file of save_ensemble.")
+    _check_version(path, str(content["format_version"]))
+    model = KINDS[content["kind"]](**content["settings"])
+    for name, value in content["fitted"].items():
+        setattr(model, name, _restored(value))
+    model.scaling_ = Scaling(*model.scaling_)
+    return model
+
+
+def _check_version(path: Path, version: str) -> None:
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(
+            f"{path} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
+            "Install the soilkit that wrote it, or train again."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """The value without numpy: arrays become marked tensors, or marked lists where of names."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return {ARRAY: value.tolist() if value.dtype == object else torch.from_numpy(value)}
+    return value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_restored(item) for item in value)
+    if isinstance(value, dict) and set(value) != {ARRAY}:
+        return {name: _restored(item) for name, item in value.items()}
+    if isinstance(value, dict):
+        held = value[ARRAY]
+        return np.array(held, dtype=object) if isinstance(held, list) else held.numpy()
+    return value
+
+
+def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    try:
+        write_bytes_whole(path, write)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise StoreError(
+            f"Cannot write the ensemble {path}: the disk is full or refuses it ({error}). "
+            "What stood there before is untouched."
+        ) from error

@@ -1,0 +1,525 @@
+"""What an estimator takes, a straight line through SMAP, forests, one forest a soil texture."""
+
+import warnings
+from collections.abc import Mapping
+from numbers import Number
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+
+from soilkit.errors import ContractError, LeakageError, UnitError
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+
+class NanTolerant(RegressorMixin, BaseEstimator):
+    """A regressor that takes NaN predictors and refuses infinite ones."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def training_rows(model, X, *, y):
+    """Checked predictors (row, predictor) and target (row,) as floats; what they hold is recorded.
+
+    Raises
+    ------
+    ContractError
+        If a predictor is infinite.
+    UnitError
+        If the target exceeds ``model.target_max``, as moisture in percent does.
+    """
+    X, y = validate_data(model, X, y, ensure_all_finite=False, y_numeric=True, dtype=np.float64)
+    _refuse_infinite(model, X)
+    limit = model.target_max
+    if limit is not None and np.max(y) > limit:
+        raise UnitError(
+            f"The target reaches {np.max(y):.4g}; soil moisture in m3 m-3 stays below {limit:g}. "
+            "If it is percent, divide by 100; for another target set target_max=None."
+        )
+    return X, y
+
+
+def new_rows(model, X) -> np.ndarray:
+    """Checked predictors (row, predictor) of a fitted model, as floats."""
+    X = validate_data(model, X, reset=False, ensure_all_finite=False, dtype=np.float64)
+    _refuse_infinite(model, X)
+    return X
+
+
+def column_names(model, chosen: np.ndarray) -> str:
+    """The chosen predictors by name, or by number where a model knows no names."""
+    names = getattr(model, "feature_names_in_", np.arange(len(chosen)))
+    return ", ".join(str(name) for name in names[chosen])
+
+
+def _refuse_infinite(model, X: np.ndarray) -> None:
+    infinite = np.isinf(X)
+    if infinite.any():
+        raise ContractError(
+            f"{int(infinite.sum())} values are infinity in predictor "
+            f"{column_names(model, infinite.any(axis=0))}. Write missing values as NaN."
+        )
+
+
+class Scaling(NamedTuple):
+    """Training statistics (predictor,) that bring predictors to mean zero and deviation one.
+
+    Attributes
+    ----------
+    center, scale : mean and standard deviation over the known values
+    varies : bool; a predictor that never varied in training enters as zero ever after
+    flagged : bool; missing in some training rows but not in all: an input of its own says so
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    varies: np.ndarray
+    flagged: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> "Scaling":
+        """The statistics of training rows X (row, predictor)."""
+        missing = np.isnan(X)
+        known = ~missing.all(axis=0)
+        center, spread = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+        center[known] = np.nanmean(X[:, known], axis=0)
+        spread[known] = np.nanstd(X[:, known], axis=0)
+        varies = np.zeros(X.shape[1], bool)  # rounding gives a constant some deviation
+        varies[known] = np.nanmax(X[:, known], axis=0) > np.nanmin(X[:, known], axis=0)
+        return cls(center, np.where(varies, spread, 1.0), varies, missing.any(axis=0) & known)
+
+    def apply(self, X: np.ndarray) -> np.ndarray:
+        """Network inputs (row, predictor + flag), float32."""
+        scaled = np.where(np.isnan(X) | ~self.varies, 0.0, (X - self.center) / self.scale)
+        return np.hstack([scaled, np.isnan(X[:, self.flagged])]).astype(np.float32)
+
+    def warn_of_constants(self, model) -> None:
+        """Tell which predictors are constant in training, and so have no effect."""
+        constant = ~self.varies
+        if constant.any():
+            warnings.warn(
+                f"{int(constant.sum())} of {len(constant)} predictors never vary in training and "
+                f"have no effect: {column_names(model, constant)}",
+                stacklevel=4,
+            )
+
+
+# Classes of static characteristics, and the weights that balance them.
+
+UNKNOWN = ""
+# Numbers in these columns are codes of classes, not amounts.
+CODED = ("texture", "koeppen", "land_cover")
+
+
+def balanced_weights(classes) -> np.ndarray:
+    """Weights that give every class the same total, w = n / (n_classes n_i) [1]_.
+
+    Parameters
+    ----------
+    classes : array (row,) of class names; a missing one is a class of its own
+
+    Returns
+    -------
+    array (row,); its mean is one
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
+       Learning Ensembles, equation 1
+
+    Examples
+    --------
+    >>> balanced_weights(["Loam", "Loam", "Loam", "Sand"]).round(2).tolist()
+    [0.67, 0.67, 0.67, 2.0]
+    """
+    codes, names = pd.factorize(np.asarray(classes, dtype=object), use_na_sentinel=False)
+    counts = np.bincount(codes, minlength=len(names))
+    return len(codes) / (len(names) * counts[codes])
+
+
+def matching_strata(strata, X, *, n_rows: int, columns=None) -> pd.DataFrame:
+    """The strata as a table whose rows are the n_rows of X; with ``columns``, these alone.
+
+    Raises
+    ------
+    ContractError
+        If rows do not match, no column is there, or a wanted one is missing.
+    """
+    strata = pd.DataFrame(strata)
+    if len(strata) != n_rows:
+        raise ContractError(
+            f"strata has {len(strata)} rows for {n_rows} rows of predictors. "
+            "Give the characteristics of each row, in the same order."
+        )
+    if isinstance(X, pd.DataFrame) and not X.index.equals(strata.index):
+        raise ContractError(
+            "strata and predictors have different indices. Reset both, or select the same rows."
+        )
+    lacking = [name for name in columns or () if name not in strata.columns]
+    if lacking or not len(strata.columns):
+        raise ContractError(
+            f"strata lacks {', '.join(map(str, lacking)) or 'every characteristic'}; "
+            f"it has {', '.join(map(str, strata.columns)) or 'no column'}."
+        )
+    strata = strata if columns is None else strata[list(columns)]
+    return strata.set_axis([str(name) for name in strata.columns], axis=1)
+
+
+def learn_bins(strata: pd.DataFrame, n_bins: int) -> dict[str, list[float] | None]:
+    """Inner edges of equal-width bins for each column of amounts, None for a column of classes.
+
+    Bins are of equal width between the least and the greatest value in training: bins of equal
+    counts would leave nothing to balance. Columns named texture, koeppen or land_cover hold classes
+    even where these are numbers.
+    """
+    edges: dict[str, list[float] | None] = {}
+    for name, column in strata.items():
+        edges[str(name)] = None
+        if pd.api.types.is_numeric_dtype(column) and name not in CODED:
+            known = column.to_numpy(float)
+            known = known[np.isfinite(known)]
+            low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+            edges[str(name)] = np.linspace(low, high, n_bins + 1)[1:-1].tolist()
+    return edges
+
+
+def as_classes(strata: pd.DataFrame, bins: Mapping[str, list[float] | None]) -> pd.DataFrame:
+    """Class names (row, characteristic); an empty name where the characteristic is unknown."""
+    classes = {}
+    for name, edges in bins.items():
+        column = strata[name]
+        if edges is None:
+            codes, found = pd.factorize(column, use_na_sentinel=True)
+            names = [f"{v:g}" if isinstance(v, Number) else str(v) for v in found]
+        else:
+            values = column.to_numpy(float)
+            codes = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), -1)
+            names = [str(k) for k in range(len(edges) + 1)]
+        classes[name] = np.array([*names, UNKNOWN], dtype=object)[codes]  # code -1 is the last
+    return pd.DataFrame(classes, index=strata.index)
+
+
+# The yardsticks: a straight line through SMAP, and the random forest of the ten-day baselines.
+
+
+class SmapLinear(NanTolerant):
+    """A straight line from one coarse product to in-situ moisture, the yardstick of every model.
+
+    moisture = intercept_ + slope_ * x, by least squares over the training rows that have both. It
+    corrects the product's unit and its mean wetness once for all stations, nothing more. A row
+    without the product gets the training mean.
+
+    Parameters
+    ----------
+    column : int, position of the product among the predictors
+
+    Examples
+    --------
+    >>> line = SmapLinear().fit(np.array([[0.0], [10.0], [np.nan]]), np.array([0.1, 0.3, 0.2]))
+    >>> line.predict(np.array([[5.0], [20.0], [np.nan]])).round(2)
+    array([0.2, 0.5, 0.2])
+    """
+
+    def __init__(self, column: int = 0) -> None:
+        self.column = column
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # one column of many explains little
+        return tags
+
+    def fit(self, X, y):
+        """Fit on X (row, predictor) and moisture y (row,), m3 m-3; returns itself."""
+        X, y = validate_data(self, X, y, ensure_all_finite="allow-nan", y_numeric=True)
+        product = X[:, self.column].astype(float)
+        known = np.isfinite(product)
+        self.mean_ = float(np.mean(y))
+        self.slope_, self.intercept_ = 0.0, self.mean_
+        if known.any() and np.ptp(product[known]) > 0:
+            self.slope_, self.intercept_ = map(float, np.polyfit(product[known], y[known], 1))
+        return self
+
+    def predict(self, X):
+        """Moisture (row,), m3 m-3, of X (row, predictor)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
+        line = self.intercept_ + self.slope_ * X[:, self.column].astype(float)
+        return np.where(np.isfinite(line), line, self.mean_)
+
+
+def forest(*, seed: int = 0, n_trees: int = 300, n_jobs: int = 2) -> RandomForestRegressor:
+    """The random forest of the ten-day baselines: leaves of three rows, 40 % of predictors a split.
+
+    A missing predictor is sent to the side of each split where it served training best [1]_, so no
+    row is dropped and nothing is imputed.
+
+    References
+    ----------
+    .. [1] Twala et al. (2008), doi:10.1016/j.patrec.2008.01.010
+    """
+    return RandomForestRegressor(
+        n_trees, min_samples_leaf=3, max_features=0.4, n_jobs=n_jobs, random_state=seed
+    )
+
+
+# One random forest for each soil texture class, averaged without weights.
+
+TEXTURE, ALL = "texture", "all"
+
+
+class TextureForest(NanTolerant):
+    """The random forest of Poehls et al. [1]_: a forest for each texture class, averaged equally.
+
+    Balance comes from the average: what each class taught counts alike, however few its rows. A
+    class with fewer than ``min_sites`` sites joins the class whose mean predictors lie nearest (in
+    standard deviations), and a warning says so. Where no class has enough sites, one forest learns
+    from all. Rows without a texture are a class of their own, as in the paper.
+
+    Parameters
+    ----------
+    n_trees : int, of each forest
+    min_sites : int
+    n_jobs : int, processes' worth of threads
+    seed : int
+    target_max : float or None, m3 m-3; a larger target is refused, None takes any
+
+    Attributes
+    ----------
+    member_names_ : list of str, the classes with a forest
+    merged_ : dict of class to the class that it joined
+
+    References
+    ----------
+    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
+       Learning Ensembles, section 3.1, after Abbaszadeh et al. (2019), doi:10.1029/2018WR023354
+    """
+
+    def __init__(
+        self,
+        n_trees: int = 100,
+        min_sites: int = 2,
+        n_jobs: int = 1,
+        seed: int = 0,
+        target_max: float | None = MAX_SOIL_MOISTURE_M3_M3,
+    ) -> None:
+        self.n_trees = n_trees
+        self.min_sites = min_sites
+        self.n_jobs = n_jobs
+        self.seed = seed
+        self.target_max = target_max
+
+    def fit(self, X, y, strata=None, *, stations=None):
+        """Train a forest on the rows of each texture class; returns itself.
+
+        Parameters
+        ----------
+        X : (row, predictor), NaN where missing
+        y : (row,), moisture, m3 m-3
+        strata : DataFrame with the column ``texture``; other columns are not looked at
+        stations : (row,) station of each row, to count sites; None counts each row as a site
+
+        Raises
+        ------
+        ContractError
+            If strata has no texture, or its rows are not those of X, or a value is infinite.
+        UnitError
+            If the target exceeds ``target_max``, as moisture in percent does.
+        """
+        if strata is None:
+            raise ContractError("A forest for each texture class needs strata with their texture.")
+        given = X
+        X, y = training_rows(self, given, y=y)
+        strata = matching_strata(strata, given, n_rows=len(X), columns=[TEXTURE])
+        scaling = Scaling.of(X)
+        scaling.warn_of_constants(self)
+        classes = as_classes(strata, {TEXTURE: None})[TEXTURE].replace("", "unknown")
+        classes = classes.reset_index(drop=True)
+        sites = _sites(classes, stations)
+        self.merged_ = _merges(classes, sites, min_sites=self.min_sites, inputs=scaling.apply(X))
+        classes = classes.replace(self.merged_)
+        self.member_names_ = sorted(set(classes))
+        seeds = np.random.SeedSequence(self.seed).generate_state(len(self.member_names_))
+        self.members_ = []
+        for name, seed in zip(self.member_names_, seeds, strict=True):
+            own = (classes == name).to_numpy()
+            trees = forest(seed=int(seed), n_trees=self.n_trees, n_jobs=self.n_jobs)
+            self.members_.append(trees.fit(X[own], y[own]))
+        return self
+
+    def predict(self, X, return_std: bool = False, *, strata=None):
+        """Mean of the forests (row,), m3 m-3; with ``return_std`` their spread beside it.
+
+        ``strata`` is not looked at: every forest predicts every row.
+        """
+        moisture = self._outputs(X)
+        mean = moisture.mean(axis=0)
+        return (mean, moisture.std(axis=0)) if return_std else mean
+
+    def predict_members(self, X, *, strata=None) -> pd.DataFrame:
+        """Moisture (row, member), m3 m-3, a column for each of ``member_names_``."""
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(self._outputs(X).T, columns=self.member_names_, index=index)
+
+    def _outputs(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        X = new_rows(self, X)
+        return np.stack([trees.predict(X) for trees in self.members_])  # (member, row)
+
+
+def _sites(classes: pd.Series, stations) -> pd.Series:
+    """Number of sites of each class."""
+    stations = np.arange(len(classes)) if stations is None else np.asarray(stations)
+    if len(stations) != len(classes):
+        raise ContractError(f"stations has {len(stations)} entries for {len(classes)} rows.")
+    return pd.Series(stations).groupby(classes).nunique()
+
+
+def _merges(
+    classes: pd.Series, sites: pd.Series, *, min_sites: int, inputs: np.ndarray
+) -> dict[str, str]:
+    """The class that each class of too few sites joins, with a warning that counts."""
+    small = sites.index[sites < min_sites]
+    if not len(small):
+        return {}
+    kept = sites.index.difference(small)
+    centers = pd.DataFrame(inputs).groupby(classes).mean()
+    merges = dict.fromkeys(sites.index, ALL)
+    if len(kept):
+        away = {s: ((centers.loc[kept] - centers.loc[s]) ** 2).sum(axis=1) for s in small}
+        merges = {name: str(distance.idxmin()) for name, distance in away.items()}
+    told = ", ".join(f"{a} ({sites[a]} sites) with {b}" for a, b in merges.items())
+    warnings.warn(
+        f"{len(small)} of {len(sites)} texture classes have fewer than {min_sites} sites "
+        f"and are merged: {told}",
+        stacklevel=3,
+    )
+    return merges
+
+
+# Cross-validation by groups: every row is predicted by a model that has seen none of its group.
+
+
+def cross_folds(y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
+    """Number of the fold that holds each row out; folds hold whole groups, dealt out by chance.
+
+    Parameters
+    ----------
+    y : array (row,)
+    groups : array (row,) of labels, for instance 2-degree blocks; None deals out single rows
+    n_folds : int, at most; fewer groups than that are left out one at a time
+    seed : int
+
+    Returns
+    -------
+    array (row,) of int
+
+    Raises
+    ------
+    ContractError
+        If there is one group only, so that nothing is left to train on.
+
+    Examples
+    --------
+    >>> folds = cross_folds(np.zeros(4), groups=["a", "a", "b", "b"])
+    >>> folds[0] == folds[1], folds[0] == folds[2]
+    (np.True_, np.False_)
+    """
+    kind = KFold if groups is None else GroupKFold
+    n_groups = len(y) if groups is None else len(set(groups))
+    if n_groups < 2:
+        raise ContractError(
+            f"Cross-validation needs two groups or more, found {n_groups} in {len(y)} rows. "
+            "Take more stations, or smaller blocks."
+        )
+    folds = kind(min(n_folds, n_groups), shuffle=True, random_state=seed)
+    held_out = np.full(len(y), -1)
+    for number, (_, test) in enumerate(folds.split(np.zeros((len(y), 1)), y, groups)):
+        held_out[test] = number
+    return held_out
+
+
+def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
+    """Predict every row by a copy of the model that has seen none of its group.
+
+    Folds are those of ``cross_folds``. Without groups, rows are dealt out one by one: that split is
+    leaky, as neighbours in time and place stand on both sides.
+
+    Parameters
+    ----------
+    model : unfitted estimator
+    X : DataFrame or array (row, predictor)
+    y : array (row,), m3 m-3
+    groups, n_folds, seed : as in ``cross_folds``
+
+    Returns
+    -------
+    array (row,), m3 m-3
+
+    Raises
+    ------
+    ContractError
+        If there is one group only, so that nothing is left to train on.
+    """
+    held_out = cross_folds(y, groups=groups, n_folds=n_folds, seed=seed)
+    return predict_folds(model, np.asarray(X, dtype=float), y=y, held_out=held_out)
+
+
+def predict_folds(model, X, *, y, held_out, strata=None, stations=None) -> np.ndarray:
+    """Predict every row by a copy of the model trained on the other folds, with its strata.
+
+    Parameters
+    ----------
+    model : unfitted estimator
+    X : DataFrame or array (row, predictor)
+    y : array (row,), m3 m-3
+    held_out : array (row,), the fold that holds each row out, as of ``cross_folds``
+    strata : DataFrame (row, characteristic), given to ``fit`` and ``predict``; None for models that
+        take none
+    stations : array (row,) of station ids or None; given, no station may stand in two folds, and a
+        model that counts sites is told them
+
+    Returns
+    -------
+    array (row,), m3 m-3
+
+    Raises
+    ------
+    LeakageError
+        If a station stands in two folds.
+    """
+    y, held_out = np.asarray(y, dtype=float), np.asarray(held_out)
+    if stations is not None:
+        stations = np.asarray(stations)
+        _refuse_parted(stations, held_out)
+    predicted = np.full(len(y), np.nan)
+    for fold in np.unique(held_out):
+        test = held_out == fold
+        fitting = {"strata": _rows(strata, ~test)} if strata is not None else {}
+        if stations is not None and has_fit_parameter(model, "stations"):
+            fitting["stations"] = stations[~test]
+        fitted = clone(model).fit(_rows(X, ~test), y[~test], **fitting)
+        asking = {"strata": _rows(strata, test)} if strata is not None else {}
+        predicted[test] = fitted.predict(_rows(X, test), **asking)
+    return predicted
+
+
+def _rows(table, keep: np.ndarray):
+    return table[keep] if isinstance(table, pd.DataFrame) else np.asarray(table)[keep]
+
+
+def _refuse_parted(stations: np.ndarray, held_out: np.ndarray) -> None:
+    folds = pd.Series(held_out).groupby(stations).nunique()
+    parted = folds.index[folds > 1]
+    if len(parted):
+        raise LeakageError(
+            f"{len(parted)} of {len(folds)} stations stand in two folds or more, so they train the "
+            f"model that predicts them: {', '.join(map(str, parted[:5]))}. "
+            "Deal out folds by groups=stations, or by blocks."
+        )

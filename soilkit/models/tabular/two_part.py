@@ -1,0 +1,475 @@
+"""A model in two parts, level and dynamics, and the choice among such models inside training."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from soilkit.errors import ContractError, UnitError
+from soilkit.export import antecedents
+from soilkit.metrics.calibration import row_threshold
+from soilkit.models.tabular.forests import NanTolerant, cross_folds
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+CLIP = 4.0  # standard deviations; a predictor beyond them counts as there
+
+
+class GapRidge(NanTolerant):
+    """Linear regression with a penalty on standardised predictors, winsorised, gaps at the mean.
+
+    Minimises sum w (y - b0 - Z b)^2 + penalty |b|^2 with weights of mean one; Z is clipped at four
+    training standard deviations (of rows, without weights), and a missing predictor is 0 there.
+
+    Parameters
+    ----------
+    penalty : float, in rows
+
+    Examples
+    --------
+    >>> line = GapRidge(penalty=1e-9).fit(np.array([[0.0], [1.0], [2.0]]), [0.0, 1.0, 2.0])
+    >>> line.predict(np.array([[1.5], [np.nan]])).round(3)
+    array([1.5, 1. ])
+    """
+
+    def __init__(self, penalty: float = 100.0) -> None:
+        self.penalty = penalty
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit on X (row, predictor), y (row,) and weights (row,); returns itself."""
+        X, y = validate_data(
+            self, X, y, ensure_all_finite="allow-nan", y_numeric=True, dtype=np.float64
+        )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weights.any():
+            raise ContractError("All sample_weight are zero: nothing is left to train on.")
+        weights = weights / weights.mean()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value: zero
+            self.center_ = np.nan_to_num(np.nanmean(X, axis=0))
+            scale = np.nan_to_num(np.nanstd(X, axis=0))
+        self.scale_ = np.where(scale > 1e-9 * np.abs(self.center_), scale, np.inf)
+        self.scale_[scale == 0] = np.inf  # a constant has no effect
+        Z = self._standard(X)
+        self.shift_, mean = np.average(Z, axis=0, weights=weights), np.average(y, weights=weights)
+        Z = Z - self.shift_
+        gram = (Z * weights[:, None]).T @ Z + self.penalty * np.eye(Z.shape[1])
+        self.coef_ = np.linalg.solve(gram, Z.T @ (weights * (y - mean)))
+        self.intercept_ = float(mean)
+        return self
+
+    def predict(self, X):
+        """Prediction (row,) of X (row, predictor), in the unit of y."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan", dtype=np.float64)
+        return self.intercept_ + (self._standard(X) - self.shift_) @ self.coef_
+
+    def _standard(self, X: np.ndarray) -> np.ndarray:
+        return np.clip(np.nan_to_num((X - self.center_) / self.scale_), -CLIP, CLIP)
+
+
+# What probes elsewhere say at the same time: residuals carried over by distance.
+
+EARTH_RADIUS_KM = 6371.0
+NOISE = 1.5  # variance of a station's own residual over that of the regional one
+
+
+class Neighbours:
+    """Regional residuals by simple kriging, each time for itself [1]_.
+
+    cov(r_i, r_j) = exp(-d_ij / reach) + 1.5 [i = j], d the chord between two stations, so that the
+    expected residual is K_new (K + 1.5 I)^-1 r: a dense network counts little more than one place.
+    Where no training station has a residual at the very time, it is 0.
+
+    Parameters
+    ----------
+    reach_km : float
+
+    References
+    ----------
+    .. [1] Cressie (1993), Statistics for Spatial Data, section 3.2, doi:10.1002/9781119115151
+    """
+
+    def __init__(self, reach_km: float) -> None:
+        self.reach_km = reach_km
+
+    def fit(self, at: pd.DataFrame, residual: np.ndarray) -> "Neighbours":
+        """Keep residuals (row,) at places (row; time, latitude, longitude); returns itself."""
+        place, time = _unit_vectors(at), at["time"].to_numpy().astype("datetime64[us]")
+        self._known = {}
+        for when, rows in pd.Series(np.arange(len(at))).groupby(time).indices.items():
+            cov = self._covariance(place[rows], place[rows]) + NOISE * np.eye(len(rows))
+            key = np.datetime64(when, "us")
+            self._known[key] = place[rows], np.linalg.solve(cov, residual[rows])
+        return self
+
+    def predict(self, at: pd.DataFrame) -> np.ndarray:
+        """Expected residual (row,) at places (row; time, latitude, longitude)."""
+        place, time = _unit_vectors(at), at["time"].to_numpy().astype("datetime64[us]")
+        expected = np.zeros(len(at))
+        for when, rows in pd.Series(np.arange(len(at))).groupby(time).indices.items():
+            near, weighted = self._known.get(np.datetime64(when, "us"), (None, None))
+            if near is not None:
+                expected[rows] = self._covariance(place[rows], near) @ weighted
+        return expected
+
+    def _covariance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        apart_km = np.linalg.norm(a[:, None] - b[None], axis=2) * EARTH_RADIUS_KM
+        return np.exp(-apart_km / self.reach_km)
+
+
+def _unit_vectors(at: pd.DataFrame) -> np.ndarray:
+    lat, lon = np.radians(at[["latitude", "longitude"]].to_numpy(float)).T
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+# A model in two parts, level and dynamics: where a place stands, and how it moves.
+
+FEWEST_ROWS = 5  # labelled rows that tell a station's mean and spread
+PLACE = ["sensor_id", "time", "latitude", "longitude", "block"]
+STATIC = ("dem_", "soil_", "soilgrids_")
+
+
+class TwoPart(RegressorMixin, BaseEstimator):
+    """Moisture = level + spread * dynamics: a station's mean, its deviation, and what moves.
+
+    Each part is a ``GapRidge``. *Dynamics* learns every training station's own standardised
+    moisture from anomalies of satellites, *level* its mean and *spread* the logarithm of its
+    standard deviation from what tells stations apart. A station weighs as its block's number of
+    stations to the power -1/2, so that a dense network is no majority. With ``reach_km`` the
+    dynamics' residuals of training stations at the same time are added, weighted by distance: such
+    a model needs probes at other places when it predicts.
+
+    Parameters
+    ----------
+    dynamic, level, spread : tuples of names of columns
+    penalty : float, of the dynamics' ridge; level and spread have their own
+    level_penalty, spread_penalty : float
+    reach_km : float, e-folding distance of the residuals; 0 leaves the network out
+
+    Attributes
+    ----------
+    level_error_, dynamic_error_ : what ``return_std`` is made of: the root mean square of a new
+        station's offset [m3 m-3] and of its standardised moisture. From training residuals, too
+        small for new stations, unless ``nested.Chosen`` replaces them by held-out ones
+    """
+
+    def __init__(
+        self, dynamic=(), level=(), spread=(), penalty=300.0, level_penalty=100.0,
+        spread_penalty=3.0, reach_km=0.0,
+    ) -> None:  # fmt: skip
+        self.dynamic = dynamic
+        self.level = level
+        self.spread = spread
+        self.penalty = penalty
+        self.level_penalty = level_penalty
+        self.spread_penalty = spread_penalty
+        self.reach_km = reach_km
+
+    def fit(self, X, y, *, at):
+        """Train.
+
+        Parameters
+        ----------
+        X : DataFrame (row, predictor), NaN allowed
+        y : array (row,), m3 m-3
+        at : DataFrame (row, ...) with sensor_id, time, latitude, longitude [degrees] and block
+
+        Raises
+        ------
+        ContractError
+            If ``at`` lacks a column, rows differ in number, or no station has five rows whose
+            moisture varies.
+        UnitError
+            If moisture cannot be m3 m-3.
+        """
+        at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
+        if len(y) and np.nanmax(y) > MAX_SOIL_MOISTURE_M3_M3:
+            raise UnitError(f"Moisture reaches {np.nanmax(y):.4g}: in percent? Divide by 100.")
+        mean, std, known = own_moments(y, at)
+        if not known.any():
+            raise ContractError(
+                f"No station has {FEWEST_ROWS} labelled rows that vary: a level and dynamics "
+                "cannot be told apart. Take longer series."
+            )
+        at, mean, std = at[known].reset_index(drop=True), mean[known], std[known]
+        z, sensor = (y[known] - mean) / std, at["sensor_id"].to_numpy()
+        first = ~at["sensor_id"].duplicated().to_numpy()
+        own = sorted({*self.level, *self.spread})
+        own = pd.DataFrame(_part(X, own)[known], columns=own).groupby(sensor, sort=False).mean()
+        dense = block_weights(at["block"][first])
+        self.level_ = GapRidge(self.level_penalty).fit(_part(own, self.level), mean[first], dense)
+        self.spread_ = GapRidge(self.spread_penalty).fit(
+            _part(own, self.spread), np.log(std[first]), dense
+        )
+        moving = _part(X, self.dynamic)[known]
+        self.dynamics_ = GapRidge(self.penalty).fit(moving, z, block_weights(at["block"]))
+        residual = z - self.dynamics_.predict(moving)
+        self.neighbours_ = Neighbours(self.reach_km).fit(at, residual) if self.reach_km else None
+        offset = mean[first] - self.level_.predict(_part(own, self.level))
+        self.level_error_, self.dynamic_error_ = _rms(offset), _rms(residual)
+        return self
+
+    def predict(self, X, return_std: bool = False, *, at):
+        """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
+        check_is_fitted(self)
+        at = check_place(at, len(X))
+        spread = self.predicted_spread(X)
+        moving = self.dynamics_.predict(_part(X, self.dynamic))
+        if self.neighbours_ is not None:
+            moving = moving + self.neighbours_.predict(at)
+        moisture = self.level_.predict(_part(X, self.level)) + spread * moving
+        moisture = np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
+        if not return_std:
+            return moisture
+        return moisture, np.hypot(self.level_error_, spread * self.dynamic_error_)
+
+    def predicted_spread(self, X) -> np.ndarray:
+        """The standard deviation (row,) that a station's moisture is expected to have, m3 m-3."""
+        return np.exp(self.spread_.predict(_part(X, self.spread)))
+
+
+def two_part(columns: pd.DataFrame, kind: str, *, reach_km: float = 0.0) -> TwoPart:
+    """The model in two parts on the columns of ``antecedents.widen`` that a kind may see.
+
+    Dynamics see all of them but the station's means and deviations, and the mean of land-cover
+    codes. Level sees means and deviations and static layers, spread SMAP's; a nowcast's level sees
+    the means so far and static layers, its spread static layers only.
+
+    Parameters
+    ----------
+    columns : ``columns`` of ``antecedents.Widened``
+    kind : "nowcast" or "retrospective"
+    reach_km : float, as of ``TwoPart``
+
+    Raises
+    ------
+    ContractError
+        For another kind.
+    """
+    seen = antecedents.Widened(pd.DataFrame(), columns).names(kind)
+    seen = [name for name in seen if name != "nlcd_mean"]
+    static = [name for name in seen if name.startswith(STATIC)]
+    if kind == antecedents.NOWCAST:
+        moving = seen
+        level = [name for name in seen if name.endswith("_mean_so_far")] + static
+        spread = static  # a deviation of few windows would move the prediction by itself
+    else:
+        own = [name for name in seen if name.endswith(("_station_mean", "_station_std"))]
+        moving = [name for name in seen if name not in own]
+        level = own + static
+        spread = [name for name in own if name.startswith("smap_")] or static
+    return TwoPart(
+        tuple(moving), tuple(level or seen), tuple(spread or level or seen), reach_km=reach_km
+    )
+
+
+def places(samples: pd.DataFrame, stations: pd.DataFrame, *, blocks) -> pd.DataFrame:
+    """What ``TwoPart`` asks about rows: sensor, time, latitude, longitude and block of each."""
+    at = stations.drop_duplicates("station_id")
+    at = at.set_index(at["station_id"].astype(str))
+    own = samples["station_id"].astype(str)
+    return pd.DataFrame(
+        {
+            "sensor_id": samples["sensor_id"].astype(str).to_numpy(),
+            "time": samples["time"].to_numpy(),
+            "latitude": own.map(at["latitude"]).to_numpy(float),
+            "longitude": own.map(at["longitude"]).to_numpy(float),
+            "block": np.asarray(blocks),
+        }
+    )
+
+
+def check_place(at: pd.DataFrame, n_rows: int) -> pd.DataFrame:
+    """The places of ``n_rows`` rows, numbered anew.
+
+    Raises
+    ------
+    ContractError
+        If a column is missing or their number differs.
+    """
+    lacking = [name for name in PLACE if name not in at]
+    if lacking or len(at) != n_rows:
+        raise ContractError(
+            f"A row's place has {', '.join(PLACE)}; missing: {', '.join(lacking) or 'none'}, "
+            f"and {len(at)} places stand beside {n_rows} rows. Make them with two_part.places."
+        )
+    return at[PLACE].reset_index(drop=True)
+
+
+def own_moments(y: np.ndarray, at: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row's station's mean and standard deviation, m3 m-3, and whether its rows tell them.
+
+    Parameters
+    ----------
+    y : array (row,), m3 m-3
+    at : DataFrame (row, ...) with sensor_id
+    """
+    moments = pd.Series(y).groupby(at["sensor_id"].to_numpy()).transform
+    mean, std, n = (moments(name).to_numpy() for name in ("mean", "std", "size"))
+    return mean, std, (n >= FEWEST_ROWS) & (std > 0)
+
+
+def block_weights(block) -> np.ndarray:
+    """Weights (row,) by the size of a row's block to the power -1/2, mean one."""
+    codes = pd.factorize(np.asarray(block))[0]
+    weights = np.bincount(codes)[codes] ** -0.5
+    return weights / weights.mean()
+
+
+def _part(X: pd.DataFrame, names) -> np.ndarray:
+    lacking = [name for name in names if name not in X]
+    if lacking:
+        raise ContractError(f"Predictors lack {', '.join(lacking[:5])}. Widen them the same way.")
+    return X[list(names)].to_numpy(float)
+
+
+def _rms(error: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(error))))
+
+
+# Choice inside training: candidates compete in inner folds of whole blocks, no test row seen.
+
+PENALTIES = ("penalty", (100.0, 300.0, 1000.0))
+REACHES_KM = ("reach_km", (300.0, 600.0, 1000.0))
+FEWEST_BLOCKS = 4  # below that nothing is chosen: the model keeps its own parameters
+FEWEST_ROWS_NESTED = 13  # of a station, for its correlation to count in the choice
+COVERAGE = 0.9
+LEAST_BLOCKS_FOR_INTERVALS = 10
+
+
+class Chosen(RegressorMixin, BaseEstimator):
+    """A ``TwoPart`` whose parameters are chosen by folds of blocks inside its training rows.
+
+    Parameters are chosen one after the other: the value with the highest mean R over stations, a
+    station weighing as its block's number of stations to the power -1/2. The held-out predictions
+    of the chosen candidate then tell how far new stations lie off: ``level_error_`` and
+    ``dynamic_error_`` of the fitted model come from them, and ``width_``, how many predicted
+    standard errors hold 90 % of a new block's rows (split conformal by blocks).
+
+    Parameters
+    ----------
+    model : unfitted TwoPart
+    stages : tuple of (name of a parameter, values)
+    n_folds : int
+    seed : int, of the inner folds
+
+    Attributes
+    ----------
+    model_ : the chosen one, fitted on all training rows
+    choices_ : DataFrame, one row a candidate: ``parameter, value, r``
+    held_out_ : array (row,), the chosen candidate's held-out prediction, m3 m-3
+    width_ : float; NaN with fewer than ten blocks
+    """
+
+    def __init__(self, model, stages=(PENALTIES,), n_folds: int = 5, seed: int = 0) -> None:
+        self.model = model
+        self.stages = stages
+        self.n_folds = n_folds
+        self.seed = seed
+
+    def fit(self, X, y, *, at):
+        """Choose and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
+        at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
+        candidate, tried, best = clone(self.model), [], None
+        self.held_out_, self.width_ = np.full(len(y), np.nan), np.nan
+        if at["block"].nunique() >= FEWEST_BLOCKS:
+            folds = cross_folds(y, groups=at["block"], n_folds=self.n_folds, seed=self.seed)
+            for name, values in self.stages:
+                models = [clone(candidate).set_params(**{name: value}) for value in values]
+                found = [out_of_fold(one, X, y=y, at=at, folds=folds) for one in models]
+                scores = [_mean_r(predicted, y, at) for predicted, _ in found]
+                tried += [(name, *pair) for pair in zip(values, scores, strict=True)]
+                winner = int(np.argmax(scores))
+                candidate, best = models[winner], found[winner]
+        self.choices_ = pd.DataFrame(tried, columns=["parameter", "value", "r"])
+        self.model_ = clone(candidate).fit(X, y, at=at)
+        if best is not None:
+            self._calibrate(y, at=at, held_out=best)
+        return self
+
+    def predict(self, X, return_std: bool = False, *, at):
+        """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
+        check_is_fitted(self)
+        return self.model_.predict(X, return_std, at=at)
+
+    def _calibrate(self, y, *, at, held_out):
+        """Errors of new stations, from held-out predictions and the spreads told with them."""
+        self.held_out_, spread = held_out
+        error = pd.Series(y - self.held_out_)
+        offset = error.groupby(at["sensor_id"].to_numpy()).transform("mean")
+        weights = block_weights(at["block"])
+        moving = (error - offset) / spread
+        self.model_.level_error_ = float(np.sqrt(np.average(offset**2, weights=weights)))
+        self.model_.dynamic_error_ = float(np.sqrt(np.average(moving**2, weights=weights)))
+        std = np.hypot(self.model_.level_error_, spread * self.model_.dynamic_error_)
+        if at["block"].nunique() >= LEAST_BLOCKS_FOR_INTERVALS:
+            blocks = at["block"].astype(str).to_numpy()
+            self.width_ = float(row_threshold(np.abs(error) / std, blocks, coverage=COVERAGE))
+
+
+def out_of_fold(model, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction (row,) and predicted spread (row,) of each row by a copy that never saw its fold.
+
+    Parameters
+    ----------
+    model : unfitted TwoPart
+    X : DataFrame (row, predictor)
+    y : array (row,), m3 m-3
+    at : places (row, ...)
+    folds : array (row,), the fold that holds each row out
+    """
+    predicted, spread = np.full(len(y), np.nan), np.full(len(y), np.nan)
+    for fold in np.unique(folds):
+        test = folds == fold
+        fitted = clone(model).fit(X[~test], y[~test], at=at[~test])
+        predicted[test] = fitted.predict(X[test], at=at[test])
+        spread[test] = fitted.predicted_spread(X[test])
+    return predicted, spread
+
+
+def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
+    """Mean correlation of stations with enough rows, dense blocks held down."""
+    table = pd.DataFrame({"p": predicted, "o": y})
+    scores, blocks = [], []
+    for _, rows in at.groupby("sensor_id").indices.items():
+        part = table.iloc[rows]
+        if len(part) >= FEWEST_ROWS_NESTED and part["p"].std() > 0 and part["o"].std() > 0:
+            scores.append(np.corrcoef(part["p"], part["o"])[0, 1])
+            blocks.append(at["block"].iloc[rows[0]])
+    return float(np.average(scores, weights=block_weights(blocks))) if scores else 0.0
+
+
+def predict_unseen(model, X, *, y, at, scored, seed: int = 0) -> pd.DataFrame:
+    """Each scored row predicted by a copy trained on all labelled rows of other folds' blocks.
+
+    Folds of blocks are those of ``cross_folds`` over the scored rows, so that another model's
+    cross-validation on the same rows holds out the same blocks.
+
+    Parameters
+    ----------
+    model : unfitted ``Chosen``
+    X : DataFrame (row, predictor)
+    y : array (row,), m3 m-3; NaN where there is no label to train on
+    at : places (row, ...)
+    scored : bool array (row,), rows to predict
+    seed : int, of the folds
+
+    Returns
+    -------
+    DataFrame, one row a scored row: ``predicted, std`` [m3 m-3], ``width`` and the choices made
+    """
+    y, blocks = np.asarray(y, dtype=float), at["block"].to_numpy()
+    folds = cross_folds(y[scored], groups=blocks[scored], seed=seed)
+    rows, parts = np.flatnonzero(scored), []
+    for fold in np.unique(folds):
+        test = rows[folds == fold]
+        others = np.unique(blocks[rows[folds != fold]])
+        train = np.isfinite(y) & np.isin(blocks, others)
+        fitted = clone(model).fit(X[train], y[train], at=at[train])
+        predicted, std = fitted.predict(X.iloc[test], True, at=at.iloc[test])
+        part = pd.DataFrame({"predicted": predicted, "std": std, "width": fitted.width_}, test)
+        chosen = {name: getattr(fitted.model_, name) for name in ("penalty", "reach_km")}
+        parts.append(part.assign(fold=fold, **chosen))
+    return pd.concat(parts).loc[rows]
