@@ -19,7 +19,7 @@ class Dying:
         os._exit(9)
 
     def broke(self, why):
-        from soilkit.experiments import rows
+        from soilkit.studies import trials
 
         row = {"format_version": 1, "key": self.key, "status": why, "seconds": 0.0}
-        rows.write_row(self.work, row)
+        trials.write_row(self.work, row)

@@ -9,11 +9,12 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import LinearRegression
 
 from soilkit.errors import ContractError
-from soilkit.experiments import contending, procedures
-from soilkit.experiments.contending import Contest
 from soilkit.export import ten_day_table
 from soilkit.models.tabular import two_part
 from soilkit.models.tabular.blend import Blend, weigh
+from soilkit.studies import contest as contending
+from soilkit.studies import contest as procedures
+from soilkit.studies.contest import Contest
 
 TREES, NETWORK = "extra trees: nowcast", "two parts: network"
 LINE, FOREST = "SMAP line", procedures.FOREST

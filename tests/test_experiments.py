@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import experiments
+from soilkit import studies
 from soilkit.errors import ContractError, StoreError, UnknownNameError
-from soilkit.experiments import Experiment, Profile, Recipe, Study, Trial, Variant, rows
-from soilkit.experiments.__main__ import main
-from soilkit.experiments.scheduling import Progress, run_all
 from soilkit.export import chips
 from soilkit.models import training
+from soilkit.studies import Experiment, Profile, Recipe, Study, Trial, Variant
+from soilkit.studies import trials as rows
+from soilkit.studies.__main__ import main
+from soilkit.studies.trials import Progress, run_all
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 from tests.helpers_jobs import Dying
 
@@ -178,7 +179,7 @@ def test_a_product_is_scored_as_it_comes(folder, tmp_path):
     """SMAP here is the label with noise of 0.03; what the row says is what numpy says."""
     lines = experiment(smap=SCALARS | {"coarse": (), "product": "smap"})
     row = study(folder, tmp_path, lines).run()[0]
-    data = experiments.Data(folder)
+    data = studies.Data(folder)
     scores = pd.DataFrame(row["evaluations"][0]["sensors"]).set_index("sensor_id")
     sensor = scores.index[0]
     mine = data.samples["sensor_id"] == sensor
@@ -211,8 +212,8 @@ def test_a_notebook_opens_the_study_that_was_run(folder, tmp_path):
     asked = {"only": ["table16"], "dataset": folder, "steps": 1, "seed": 0}
     done = study(folder, tmp_path, dataclasses.replace(experiment(x=SCALARS), name="table16"))
     done.run()
-    experiments.write_study(done, tmp_path / "tables")
-    found = experiments.open_study(tmp_path / "tables", **asked)
+    studies.write_study(done, tmp_path / "tables")
+    found = studies.open_study(tmp_path / "tables", **asked)
 
     assert found["lines"]["variant"].tolist() == ["x"]
 
@@ -226,12 +227,12 @@ def test_a_damaged_row_is_named(tmp_path):
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(ContractError, match="notebook 10"):
-        experiments.prepare(Recipe("mine", folder=str(tmp_path)), tmp_path)
+        studies.prepare(Recipe("mine", folder=str(tmp_path)), tmp_path)
 
 
 def test_an_unknown_experiment_is_refused_with_the_list():
     with pytest.raises(UnknownNameError, match="table9"):
-        experiments.chosen(["table99"])
+        studies.chosen(["table99"])
 
 
 def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path):
@@ -239,17 +240,17 @@ def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path
     words = [str(tmp_path / "out"), "--only", "table9", "--seeds", "0", "--workers", "0"]
     words += ["--dataset", str(folder), "--label", "analytic", "--steps", "2"]
     with pytest.MonkeyPatch.context() as patch:
-        small = dataclasses.replace(experiments.PROFILES["small"], base=profile(folder).base)
+        small = dataclasses.replace(studies.PROFILES["small"], base=profile(folder).base)
         small = dataclasses.replace(small, base=small.base.with_(recipe="sentinel1"))
-        patch.setitem(experiments.PROFILES, "small", small)
+        patch.setitem(studies.PROFILES, "small", small)
         main(words)
     table = pd.read_csv(tmp_path / "out" / "tables.csv")
     trials = pd.read_csv(tmp_path / "out" / "trials.csv")
 
-    assert set(table["variant"]) == set(experiments.chosen(["table9"])[0].variants)
+    assert set(table["variant"]) == set(studies.chosen(["table9"])[0].variants)
     assert table["ours"].notna().sum() == 21
     assert set(trials["status"]) == {"ok"} and set(trials["data"]) == {"analytic"}
-    found = experiments.read_study(tmp_path / "out")
+    found = studies.read_study(tmp_path / "out")
     assert found["series"]["sensor_id"].nunique() >= 2
     assert set(found["strata"]["stratum"]) == {"land_cover", "texture", "koeppen", "network"}
     assert json.loads((next((tmp_path / "work").rglob("rows/*.json"))).read_text())["key"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from soilkit import sources
-from soilkit.experiments import Data, Recipe, prepare
-from soilkit.experiments.__main__ import main
 from soilkit.export import archives, insitu, join, published
+from soilkit.studies import Data, Recipe, prepare
+from soilkit.studies.__main__ import main
 
 torch.set_num_threads(1)
 NAMES = ("sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas")

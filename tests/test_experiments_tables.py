@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit.experiments import (
+from soilkit.studies import (
     EXPERIMENTS,
     PROFILES,
     Results,
@@ -12,7 +12,7 @@ from soilkit.experiments import (
     chosen,
     mean_with_interval,
     paper_beside_ours,
-    tables,
+    paper_tables,
 )
 
 N_SENSORS = 24
@@ -122,7 +122,7 @@ def test_a_test_table_stands_only_when_all_its_lines_saw_the_test():
     halves = seen[seen["key"].str.startswith("DEM")]
     for extra, splits in ((halves, {"validation"}), (seen, {"validation", "test"})):
         both = Results(found.lines, pd.concat([found.sensors, extra]), found.places.reset_index())
-        assert set(tables.render(both, [table16])["split"]) == splits
+        assert set(paper_tables.render(both, [table16])["split"]) == splits
 
 
 def test_strata_stand_beside_the_papers_with_its_asterisks():
@@ -140,7 +140,7 @@ def test_every_printed_line_of_the_papers_tables_is_found():
         if experiment.table is not None and experiment.name != "table7":
             for name in experiment.variants:
                 what = {"split": "validation", "metric": "r"}
-                assert np.isfinite(tables.printed_score(experiment, name, **what)), name
+                assert np.isfinite(paper_tables.printed_score(experiment, name, **what)), name
 
 
 def test_tables_9_and_16_have_five_seeds_and_the_others_three():

@@ -1,20 +1,29 @@
 """The paper's experiments: definitions, resumable trials, tables of paper and ours."""
 
-from soilkit.experiments.contrasts import mean_with_interval
-from soilkit.experiments.definitions import (
+from soilkit.studies.fusion_study import (
     EXPERIMENTS,
     FULL,
     PROFILES,
     Experiment,
     Profile,
+    Study,
     Variant,
     chosen,
 )
-from soilkit.experiments.recipes import Data, Recipe, prepare
-from soilkit.experiments.reporting import open_study, read_study, results_of, write_study
-from soilkit.experiments.study import Study
-from soilkit.experiments.tables import Results, by_stratum, paper_beside_ours, render, sizes
-from soilkit.experiments.trials import Trial
+from soilkit.studies.fusion_trial import Data, Recipe, prepare
+from soilkit.studies.paper_tables import (
+    Results,
+    by_stratum,
+    mean_with_interval,
+    open_study,
+    paper_beside_ours,
+    read_study,
+    render,
+    results_of,
+    sizes,
+    write_study,
+)
+from soilkit.studies.trials import Trial
 
 __all__ = [
     "EXPERIMENTS",

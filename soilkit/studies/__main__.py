@@ -1,4 +1,4 @@
-"""``python -m soilkit.experiments reports/xception_fusion``: run the study, write its tables.
+"""``python -m soilkit.studies reports/xception_fusion``: run the study, write its tables.
 
 Rows, datasets, checkpoints and predictions stay in the working folder; interrupt it whenever you
 like, and start it again: what was done is not done again. The tables are written at the end, and
@@ -10,16 +10,15 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from soilkit.experiments.definitions import PROFILES, Profile, chosen
-from soilkit.experiments.reporting import write_study
-from soilkit.experiments.study import Study
+from soilkit.studies.fusion_study import PROFILES, Profile, Study, chosen
+from soilkit.studies.paper_tables import write_study
 
-log = logging.getLogger("soilkit.experiments")
+log = logging.getLogger("soilkit.studies")
 
 
 def arguments() -> argparse.ArgumentParser:
     """What the command understands."""
-    parser = argparse.ArgumentParser(prog="soilkit.experiments", description=__doc__)
+    parser = argparse.ArgumentParser(prog="soilkit.studies", description=__doc__)
     parser.add_argument("out", type=Path, help="folder of the csv tables")
     parser.add_argument("--work", type=Path, help="working folder (default: beside OUT, in work/)")
     parser.add_argument("--only", type=_names, help="experiments, such as table9,table16")

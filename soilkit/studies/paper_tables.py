@@ -1,0 +1,488 @@
+"""A study's tables as the paper prints them: paper, ours, difference, interval."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from soilkit import strata
+from soilkit.files import write_text_whole
+from soilkit.metrics import splits
+from soilkit.metrics.evaluation import literature
+from soilkit.metrics.intervals import MIN_CLUSTERS
+from soilkit.studies.fusion_study import FULL, RECIPES, Experiment, Line, Profile, Study, chosen
+from soilkit.studies.fusion_trial import OK, SENSOR_COLUMNS, Data, Recipe, prediction_path
+from soilkit.studies.trials import Trial
+
+CONFIDENCE = 0.95
+_NUMBERS = ("value", "lower", "upper", "se_blocks", "se_seeds")
+
+
+def mean_with_interval(values: np.ndarray, blocks: np.ndarray) -> dict[str, Any]:
+    """The mean over seeds and sensors, with an interval for other places and other seeds.
+
+    Sensors stand in blocks whose errors go together, and every seed is one draw of weights and
+    order, seen by all sensors: two ways of sampling that cross. The variance of the mean is the
+    sum of that over blocks (of the seeds' mean) and that over seeds (of the sensors' mean), as in
+    two-way clustering [1]_ without taking off what both count, which can only make the interval
+    wider. Student's t has the degrees of freedom of such a sum [2]_, so that three seeds are not
+    taken for a hundred.
+
+    Parameters
+    ----------
+    values : array (seed, sensor), scores or differences; a sensor with a NaN at a seed is left out
+    blocks : array (sensor,), names of 2-degree blocks
+
+    Returns
+    -------
+    dict: ``value, lower, upper, se_blocks, se_seeds, n_seeds, n_sensors, n_blocks, status``. One
+    seed gives an interval over blocks alone, and its status says so; fewer than five blocks give
+    none.
+
+    References
+    ----------
+    .. [1] Cameron, Gelbach and Miller (2011), doi:10.1198/jbes.2010.07136
+    .. [2] Satterthwaite (1946), doi:10.2307/3002019
+
+    Examples
+    --------
+    >>> found = mean_with_interval(np.full((3, 10), 0.1), np.arange(10))
+    >>> [round(float(found[name]), 3) for name in ("value", "lower", "upper")]
+    [0.1, 0.1, 0.1]
+    """
+    values = np.atleast_2d(np.asarray(values, float))
+    known = np.isfinite(values).all(axis=0)
+    values, blocks = values[:, known], np.asarray(blocks)[known]
+    n_seeds, n_sensors = values.shape
+    names = np.unique(blocks)
+    counts = {"n_seeds": n_seeds, "n_sensors": n_sensors, "n_blocks": len(names)}
+    if not values.size:
+        none: dict[str, Any] = dict.fromkeys(
+            ("value", "lower", "upper", "se_blocks", "se_seeds"), np.nan
+        )
+        return {**none, **counts, "status": "no sensor has this score at every seed"}
+    of_blocks = _block_variance(values.mean(axis=0), blocks)
+    of_seeds = values.mean(axis=1).var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
+    half = np.nan
+    if len(names) >= MIN_CLUSTERS:
+        freedom = _freedom((of_blocks, len(names) - 1), (of_seeds, max(n_seeds - 1, 1)))
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(of_blocks + of_seeds)
+    value = values.mean()
+    return {
+        "value": value, "lower": value - half, "upper": value + half,
+        "se_blocks": np.sqrt(of_blocks), "se_seeds": np.sqrt(of_seeds) if n_seeds > 1 else np.nan,
+        **counts, "status": _status(n_seeds, len(names)),
+    }  # fmt: skip
+
+
+def _block_variance(values: np.ndarray, blocks: np.ndarray) -> float:
+    """Of a mean over sensors whose whole blocks were drawn: squared sums of residuals by block."""
+    sums = pd.Series((values - values.mean()) / len(values)).groupby(blocks).sum()
+    k = len(sums)
+    return float(k / (k - 1) * (sums**2).sum()) if k > 1 else np.nan
+
+
+def _freedom(*parts: tuple[float, int]) -> float:
+    """Degrees of freedom of a sum of variances, each with its own."""
+    total = sum(variance for variance, _ in parts)
+    weights = sum(variance**2 / freedom for variance, freedom in parts)
+    return total**2 / weights if weights > 0 else min(freedom for _, freedom in parts)
+
+
+def _status(n_seeds: int, n_blocks: int) -> str:
+    if n_blocks < MIN_CLUSTERS:
+        return f"no interval: fewer than {MIN_CLUSTERS} blocks"
+    return "ok" if n_seeds > 1 else "one seed: the interval is over blocks alone"
+
+
+def aligned(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores (seed, sensor) of two lines at the seeds and sensors that both have."""
+    seeds = first.index.intersection(second.index)
+    sensors = first.columns.intersection(second.columns)
+    return first.loc[seeds, sensors], second.loc[seeds, sensors]
+
+
+# Rows to tables: one line a trial, one line a trial and sensor, one line a validation.
+
+KEPT = (
+    "key",
+    "status",
+    "looked_at_test",
+    "n_weights",
+    "flops",
+    "best_step",
+    "seconds",
+    "cpu_seconds",
+)
+
+
+def trials_table(rows: Iterable[dict[str, Any]], *, labels: dict[str, str]) -> pd.DataFrame:
+    """One line a trial: its definition, how it ended, its size; ``data`` names what it learnt from.
+
+    Parameters
+    ----------
+    rows : as ``Study.run`` returned them
+    labels : {content hash: name of the data}, such as "synthetic"
+    """
+    found = []
+    for row in rows:
+        definition = {k: _flat(v) for k, v in row["definition"].items()}
+        kept = {name: row.get(name) for name in KEPT}
+        whose = {"data": labels.get(row["data"], ""), "data_hash": row["data"][:16]}
+        found.append(kept | whose | definition)
+    return pd.DataFrame(found)
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join("+".join(v) if isinstance(v, list) else v for v in value)
+    return value
+
+
+def sensors_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One line a trial, split, set of withheld sources and sensor: ``n`` and the four scores."""
+    parts = []
+    for row in rows:
+        for one in row.get("evaluations", ()) if row["status"] == OK else ():
+            whose = {name: one[name] for name in ("split", "withheld")}
+            parts.append(pd.DataFrame({"key": row["key"], **whose, **one["sensors"]}))
+    columns = ["key", "split", "withheld", "sensor_id", *SENSOR_COLUMNS]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def curves_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One line a trial and validation: ``step, learning_rate, loss, score``."""
+    parts = [pd.DataFrame(r["history"]).assign(key=r["key"]) for r in rows if r.get("history")]
+    if not parts:
+        return pd.DataFrame(columns=["key", "step", "learning_rate", "loss", "score"])
+    table = pd.concat(parts, ignore_index=True)
+    return table[["key", "step", "learning_rate", "loss", "score"]].astype({"step": int})
+
+
+def places_of(datasets: Iterable[Data]) -> pd.DataFrame:
+    """One line a sensor: station, network, place, block and the classes of Tables 10-12."""
+    parts = []
+    for data in datasets:
+        named = literature.paper_strata(data.stations)
+        parts.append(named.assign(block=splits.block_ids(named).to_numpy()))
+    columns = ["sensor_id", "station_id", "network", "latitude", "longitude", "block"]
+    table = pd.concat(parts, ignore_index=True)[[*columns, "land_cover", "texture", "koeppen"]]
+    words = ("sensor_id", "station_id", "network", "block", "land_cover", "texture", "koeppen")
+    return table.astype(dict.fromkeys(words, str)).drop_duplicates("sensor_id", ignore_index=True)
+
+
+def lines_table(lines: Iterable[Line]) -> pd.DataFrame:
+    """One line a line of a table and seed: which trial's key stands for it."""
+    return pd.DataFrame(
+        [
+            {
+                "experiment": line.experiment,
+                "variant": line.variant,
+                "withheld": "+".join(line.withheld),
+                "seed": line.trial.seed,
+                "key": line.key,
+            }
+            for line in lines
+        ]
+    )
+
+
+def save(tables: dict[str, pd.DataFrame], out: Path) -> None:
+    """Write the tables as csv, six digits, each whole or not at all."""
+    for name, table in tables.items():
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text_whole(out / f"{name}.csv", text)
+
+
+# Tables as the paper prints them, its values beside ours: paper, ours, difference, interval.
+
+SCORES = ("r", "ubrmse_m3_m3", "rmse_m3_m3")
+SAME, OPPOSITE, OPEN, ALONE = "as in the paper", "opposite", "not resolved", ""
+SIZE_COLUMNS = ("n_weights", "flops", "steps", "seconds", "cpu_seconds")
+STRATA = {"land_cover": 10, "texture": 11, "koeppen": 12}
+
+
+class Results:
+    """The collected tables of a study, indexed for questions.
+
+    Parameters
+    ----------
+    lines, sensors, places : tables from ``collecting``
+    """
+
+    def __init__(self, lines: pd.DataFrame, sensors: pd.DataFrame, places: pd.DataFrame):
+        text = {"withheld": "str"}
+        self.lines = lines.fillna({"withheld": ""}).astype(text)
+        self.sensors = sensors.fillna({"withheld": ""}).astype(text)
+        self.places = places.drop_duplicates("sensor_id").set_index("sensor_id")
+
+    def scores(self, experiment: str, variant: str, *, split: str, metric: str) -> pd.DataFrame:
+        """Scores of one line, (seed, sensor); empty where no trial of it stands."""
+        chosen = self.lines.query("experiment == @experiment and variant == @variant")
+        found = chosen.merge(self.sensors[self.sensors["split"] == split], on=["key", "withheld"])
+        if found.empty:
+            return pd.DataFrame(dtype=float)
+        return found.pivot(index="seed", columns="sensor_id", values=metric).astype(float)
+
+    def mean(self, table: pd.DataFrame) -> dict:
+        """Mean of scores or differences (seed, sensor) with its interval."""
+        blocks = self.places["block"].reindex(table.columns).to_numpy()
+        return mean_with_interval(table.to_numpy(), blocks)
+
+
+def paper_beside_ours(
+    results: Results, experiment: Experiment, *, split: str = "validation"
+) -> pd.DataFrame:
+    """A table of the paper with our scores and steps beside its own.
+
+    A *step* is a line's score minus the reference line's. Ours is paired: on identical samples,
+    sensors and seeds; its interval knows of places and of seeds (``contrasts``). The paper's has
+    no interval. ``difference`` is our score minus the paper's: other data, no claim.
+
+    Returns
+    -------
+    DataFrame, one row a line and metric: ``experiment, table, split, variant, metric, paper, ours,
+    ours_lower, ours_upper, difference, paper_step, our_step, lower, upper, pattern, n_seeds,
+    n_sensors, n_blocks, status``. ``pattern`` compares the steps' signs: "as in the paper" or
+    "opposite" where our interval excludes 0, else "not resolved"; empty where the paper prints none
+    """
+    rows = []
+    for metric in SCORES:
+        for name in experiment.variants:
+            found = _scores(results, experiment, name, (split, metric))
+            rows.append({"split": split, "variant": name, "metric": metric, **found})
+    table = pd.DataFrame(rows)
+    table.insert(0, "experiment", experiment.name)
+    table.insert(1, "table", experiment.table)
+    return table
+
+
+def _scores(results: Results, experiment: Experiment, name: str, what: tuple[str, str]) -> dict:
+    split, metric = what
+    asked = {"split": split, "metric": metric}
+    ours = results.scores(experiment.name, name, **asked)
+    reference = results.scores(experiment.name, experiment.reference_of(name), **asked)
+    printed = printed_score(experiment, name, **asked)
+    printed_step = printed - printed_score(experiment, experiment.reference_of(name), **asked)
+    mean: dict[str, Any] = {"value": np.nan, "status": "no trial stands"}
+    mean = results.mean(ours) if len(ours) else mean
+    row = {
+        "paper": printed,
+        "ours": mean["value"],
+        "ours_lower": mean.get("lower", np.nan),
+        "ours_upper": mean.get("upper", np.nan),
+        "difference": mean["value"] - printed,
+    }
+    if name == experiment.reference_of(name) or not len(ours) or not len(reference):
+        return row | {**_NO_STEP, **_counts(mean)}
+    first, second = _paired(ours, reference)
+    step = results.mean(first - second)
+    limits = {"lower": step["lower"], "upper": step["upper"]}
+    told = {"paper_step": printed_step, "our_step": step["value"], **limits}
+    return row | told | {"pattern": pattern(printed_step, limits=limits), **_counts(step)}
+
+
+_STEP = ("paper_step", "our_step", "lower", "upper")
+_NO_STEP: dict[str, Any] = {**dict.fromkeys(_STEP, np.nan), "pattern": ALONE}
+
+
+def _paired(ours: pd.DataFrame, reference: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """At common seeds and sensors; a product has one row for every seed."""
+    if len(ours) == 1 and len(reference) > 1:
+        ours = pd.concat([ours] * len(reference)).set_axis(reference.index)
+    return aligned(ours, reference)
+
+
+def _counts(mean: dict) -> dict:
+    return {name: mean.get(name, 0) for name in ("n_seeds", "n_sensors", "n_blocks", "status")}
+
+
+def pattern(printed_step: float, *, limits: dict[str, float]) -> str:
+    """Whether our step goes where the paper's goes."""
+    if not np.isfinite(printed_step):
+        return ALONE
+    if not (limits["lower"] > 0 or limits["upper"] < 0):
+        return OPEN
+    return SAME if np.sign(limits["lower"] + limits["upper"]) == np.sign(printed_step) else OPPOSITE
+
+
+def printed_score(experiment: Experiment, name: str, *, split: str, metric: str) -> float:
+    """What the paper prints for a line, NaN where it prints none."""
+    if experiment.table is None:
+        return np.nan
+    line = experiment.variants[name].printed or name
+    table = literature.paper_table(experiment.table)
+    anchor = experiment.variants[name].changes.get("recipe", "sentinel1")
+    mine = (table["name"] == line) & (table["split"] == split)
+    mine &= table["anchor"] == (anchor if anchor in set(table["anchor"]) else "sentinel1")
+    return float(table.loc[mine, metric].iloc[0]) if mine.any() else np.nan
+
+
+def by_stratum(
+    results: Results, experiment: str, *, variant: str, split: str = "validation"
+) -> pd.DataFrame:
+    """One line's scores by land cover, texture, climate (Tables 10-12) and network.
+
+    Returns
+    -------
+    DataFrame, one row a stratum, class and metric: ``stratum, class, name`` (the paper's, with its
+    asterisk), ``metric, paper, ours, lower, upper, n_seeds, n_sensors, n_blocks, is_small`` (fewer
+    than five of our stations) and ``status``
+    """
+    rows = []
+    for metric in SCORES:
+        ours = results.scores(experiment, variant, split=split, metric=metric)
+        places = results.places.reindex(ours.columns)
+        for stratum in (*STRATA, "network"):
+            for name, sensors in places.groupby(stratum, observed=True).groups.items():
+                mean = results.mean(ours[sensors])
+                n_stations = places.loc[sensors, "station_id"].nunique()
+                rows.append(
+                    {"stratum": stratum, "class": name or "unknown", "metric": metric}
+                    | _printed_class(stratum, str(name), metric, split)
+                    | {"ours": mean["value"], "lower": mean["lower"], "upper": mean["upper"]}
+                    | {"is_small": n_stations < strata.MIN_STATIONS, **_counts(mean)}
+                )
+    return pd.DataFrame(rows)
+
+
+def _printed_class(stratum: str, name: str, metric: str, split: str) -> dict:
+    if stratum not in STRATA:
+        return {"name": name, "paper": np.nan}
+    table = literature.paper_table(STRATA[stratum])
+    mine = table[(table["class"] == name) & (table["split"] == split)]
+    if mine.empty:
+        return {"name": name, "paper": np.nan}
+    return {"name": mine["name"].iloc[0], "paper": float(mine[metric].iloc[0])}
+
+
+def sizes(trials: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
+    """Weights, operations of a forward pass and seconds of every line, the mean over its seeds."""
+    table = lines.merge(trials[["key", *SIZE_COLUMNS]], on="key")
+    keys = ["experiment", "variant"]
+    return table.groupby(keys, sort=False)[list(SIZE_COLUMNS)].mean().reset_index()
+
+
+def render(results: Results, experiments: Iterable[Experiment]) -> pd.DataFrame:
+    """Every table of a study, one under the other; of the test, those whose lines all saw it."""
+    parts = []
+    for experiment in experiments:
+        for split in ("validation", "test"):
+            table = paper_beside_ours(results, experiment, split=split)
+            if split == "validation" or table["ours"].notna().all():
+                parts.append(table)
+    return pd.concat(parts, ignore_index=True)
+
+
+# A study's tables as csv, written from its rows and read again by notebooks.
+
+log = logging.getLogger(__name__)
+SHOWN = ("table9", FULL)  # the line whose strata and time series are told
+N_SERIES = 3
+NAMES = ("lines", "trials", "sensors", "curves", "places", "tables", "strata", "sizes", "series")
+
+
+def write_study(study: Study, out: Path) -> None:
+    """Write what a study knows so far as csv tables, each whole or not at all.
+
+    ``lines`` (line of a table and seed -> trial), ``trials`` (definition, status, size, time),
+    ``sensors`` (scores), ``curves``, ``places``; and made of them ``tables`` (paper beside ours),
+    ``sizes``, and of the full model ``strata`` and ``series`` (three sensors over time).
+    """
+    rows = study.rows()
+    labels = {d.content_hash: study.profile.recipes[n].label for n, d in study.data.items()}
+    found = {
+        "lines": lines_table(study.lines),
+        "trials": trials_table(rows, labels=labels),
+        "sensors": sensors_table(rows),
+        "curves": curves_table(rows),
+        "places": places_of(study.data.values()),
+    }
+    if len(found["sensors"]):
+        results = Results(found["lines"], found["sensors"], found["places"])
+        found["tables"] = render(results, study.experiments)
+        found["sizes"] = sizes(found["trials"], found["lines"])
+        if not results.scores(*SHOWN, split="validation", metric="r").empty:
+            found["strata"] = by_stratum(results, SHOWN[0], variant=SHOWN[1])
+            found["series"] = _series(study, results)
+    save(_numbered(found), out)
+
+
+def _numbered(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables with each sensor's long name in ``places`` alone, and its number elsewhere."""
+    places = found["places"].rename_axis("place").reset_index()
+    number = places.set_index("sensor_id")["place"]
+    sensors = found["sensors"].assign(place=found["sensors"]["sensor_id"].map(number))
+    return found | {"places": places, "sensors": sensors.drop(columns="sensor_id")}
+
+
+def _series(study: Study, results: Results) -> pd.DataFrame:
+    """Predictions at a sensor of low, middle and high R, the mean over seeds."""
+    r = results.scores(*SHOWN, split="validation", metric="r").mean().sort_values()
+    chosen = [r.index[i] for i in (np.linspace(0.25, 1, N_SERIES) * (len(r) - 1)).astype(int)]
+    mine = [n for n in study.lines if (n.experiment, n.variant) == SHOWN]
+    paths = [prediction_path(study.work, line.key, part="validation") for line in mine]
+    parts = [pd.read_parquet(path) for path in paths if path.exists()]
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat(parts)
+    table = table[(table["withheld"] == "") & table["sensor_id"].isin(chosen)]
+    keys = ["sample_id", "sensor_id", "station_id", "network", "time", "observed_m3_m3"]
+    return table.groupby(keys, sort=True)["predicted_m3_m3"].mean().reset_index()
+
+
+def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
+    """The tables of ``write_study``, those that there are, by name.
+
+    Examples
+    --------
+    >>> read_study("no such folder")
+    {}
+    """
+    paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
+    found = {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+    if {"sensors", "places"} <= found.keys():
+        names = found["places"].set_index("place")["sensor_id"]
+        found["sensors"]["sensor_id"] = found["sensors"].pop("place").map(names)
+    return found
+
+
+def open_study(
+    folder: Path | str, *, only: Sequence[str], dataset: Path | str, steps: int, seed: int
+) -> dict[str, pd.DataFrame]:
+    """The tables of a study that was run; else of a try: few steps on a dataset, one seed.
+
+    A try shows the road, not a result: it trains ``steps`` steps on crops of 64 pixels, in
+    ``dataset/study``. ``found["trials"]`` says how many steps each trial had.
+
+    Parameters
+    ----------
+    folder : where ``write_study`` wrote
+    only : experiments that must be in it
+    dataset : folder of notebook 10
+    steps, seed : of the try
+    """
+    found = read_study(folder)
+    if "sensors" in found and set(only) <= set(found["lines"]["experiment"]):
+        return found
+    base = Trial(crop_px=64, batch_size=8, validations=2, steps=steps)
+    recipes = {
+        name: Recipe(name, folder=str(dataset) if recipe.anchor == "sentinel1" else "no-dataset")
+        for name, recipe in RECIPES.items()
+    }
+    work = Path(dataset) / "study"
+    study = Study(chosen(list(only)), Profile(base, recipes), work, workers=0, seeds=(seed,))
+    study.run()
+    write_study(study, work / "tables")
+    return read_study(work / "tables")
+
+
+def results_of(found: dict[str, pd.DataFrame]) -> Results:
+    """The tables of ``read_study``, indexed for questions."""
+    return Results(found["lines"], found["sensors"], found["places"])
