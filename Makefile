@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints-ci.txt
 	touch $@
 
 report: $(STAMP)  ## the main job: run the notebooks, build reports/
-	$(BIN)/python -m soilkit.reports notebooks reports
+	$(BIN)/python -m soilkit.show.reports notebooks reports
 
 test: $(STAMP)  ## all tests but the slow ones, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib import image
 from matplotlib import pyplot as plt
 
-from soilkit import grids, plots
+from soilkit import grids
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
 from soilkit.export import rasters
@@ -29,7 +29,8 @@ from soilkit.models.maps import (
     stored_statistics,
     ubrmse_difference,
 )
-from soilkit.plots.places import true_colour
+from soilkit.show import plots
+from soilkit.show.plots.station_maps import true_colour
 
 LATITUDE, LONGITUDE = 38.0, -98.0
 INPUTS = Inputs(high=("sentinel1", "dem"), low=("soilgrids",), coarse=())

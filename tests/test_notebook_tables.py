@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from papermill import PapermillExecutionError
 
-from soilkit import contracts, reports
+from soilkit import contracts
 from soilkit.export import ten_day_table as ten_day
+from soilkit.show import reports
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "24_tabular_baselines.ipynb"
 SMALL = {"preset": "small", "epochs": 2}

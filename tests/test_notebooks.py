@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from soilkit import contracts, reports
-from soilkit.reports.books import SYNTHETIC, us_10day
-from soilkit.reports.runner import declared
+from soilkit import contracts
+from soilkit.show import reports
+from soilkit.show.reports.book import SYNTHETIC, us_10day
+from soilkit.show.reports.runner import declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from soilkit import contracts, grids, plots
+from soilkit import contracts, grids
+from soilkit.show import plots
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 
-from soilkit import contracts, grids, plots
+from soilkit import contracts, grids
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.plots.style import COLOURS
+from soilkit.show import plots
+from soilkit.show.plots.style import COLOURS
 
 A, B, C = "N__A__P__0.00__0.05", "N__A__Q__0.00__0.05", "N__C__P__0.00__0.05"
 
@@ -194,7 +195,7 @@ def test_a_gallery_takes_the_haze_off():
 
 def test_a_cloud_shadow_is_not_the_haze():
     """Shadow that is darker than the ground in red alone must not turn the ground green."""
-    from soilkit.plots.record import _true_colours
+    from soilkit.show.plots.series import _true_colours
 
     grid = grids.chip_grid(40.0, -98.0, size_px=8, pixel_size_m=10)
     ground = np.random.default_rng(0).uniform(1000, 1500, (8, 8)).astype(np.float32)
@@ -209,7 +210,7 @@ def test_a_cloud_shadow_is_not_the_haze():
 
 def test_radar_is_averaged_in_linear_power():
     """Half of the pixels at 0 dB and half at -20 dB average to -2.97 dB, not to -10."""
-    from soilkit.plots.record import _multilook
+    from soilkit.show.plots.series import _multilook
 
     checker = np.where(np.indices((4, 4)).sum(axis=0) % 2 == 0, 0.0, -20.0)
     assert _multilook(checker)[0, 0] == pytest.approx(10 * np.log10(0.505))

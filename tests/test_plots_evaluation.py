@@ -12,10 +12,11 @@ import pytest
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
-from soilkit import metrics, plots
+from soilkit import metrics
 from soilkit.errors import ContractError
-from soilkit.plots import style
-from soilkit.plots.diagrams import sensor_moments
+from soilkit.show import plots
+from soilkit.show.plots import style
+from soilkit.show.plots.diagrams import sensor_moments
 
 
 @pytest.fixture(autouse=True)

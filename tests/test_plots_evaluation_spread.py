@@ -10,10 +10,11 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from soilkit import metrics, plots
+from soilkit import metrics
 from soilkit.metrics import splits
 from soilkit.metrics.evaluation import applicability
-from soilkit.plots import style
+from soilkit.show import plots
+from soilkit.show.plots import style
 
 
 @pytest.fixture(autouse=True)

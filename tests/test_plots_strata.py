@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from soilkit import plots
-from soilkit.plots.live import live
-from soilkit.reports.offline import external_loads
+from soilkit.show import plots
+from soilkit.show.plots.style import live
+from soilkit.show.reports.runner import external_loads
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from soilkit import plots
 from soilkit.errors import ContractError
+from soilkit.show import plots
 
 TABLE = pd.DataFrame(
     {

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from soilkit import reports
 from soilkit.errors import ParameterError
-from soilkit.reports import __main__ as main
-from soilkit.reports import side_by_side
-from soilkit.reports.book import Book, Section, build
+from soilkit.show import reports
+from soilkit.show.reports import __main__ as main
+from soilkit.show.reports import book as side_by_side
+from soilkit.show.reports.book import Book, Section, build
 
 
 def notebook_at(path, *, cells=(), parameters='seed = 1\nname = "a"\nout_dir = ""\n'):
@@ -83,7 +83,7 @@ def test_a_report_holds_page_parameters_stamp_and_scores(tmp_path):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     code = (
-        "import pandas as pd\nfrom soilkit import reports\n"
+        "import pandas as pd\nfrom soilkit.show import reports\n"
         "row = dict(stratum='all', model=name, split='test', metric='r', value=0.5,\n"
         "           lower=0.4, upper=0.6, n=9)\n"
         "reports.save_result(out_dir, stem, scores=pd.DataFrame([row]),\n"

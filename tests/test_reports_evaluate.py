@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import contracts, reports
+from soilkit import contracts
 from soilkit.errors import ContractError, ParameterError
-from soilkit.reports import evaluate
-from soilkit.reports.foreign import EVALUATION, notebook_folder
-from soilkit.reports.runner import declared
+from soilkit.show import reports
+from soilkit.show.reports import evaluate
+from soilkit.show.reports.evaluate import EVALUATION, notebook_folder
+from soilkit.show.reports.runner import declared
 from tests.test_foreign_predictions import rows
 
 PARAMETERS = """archive = ""
@@ -132,7 +133,7 @@ def test_a_wrong_table_or_argument_is_one_sentence_and_code_2(
 def test_the_command_itself_shows_no_traceback(tmp_path):
     """`python -m`: a naive time ends the program with its sentence."""
     table = rows().assign(time="2020-01-01 06:00")
-    command = ["-m", "soilkit.reports.evaluate", written(tmp_path, table), "--units", "m3 m-3"]
+    command = ["-m", "soilkit.show.reports.evaluate", written(tmp_path, table), "--units", "m3 m-3"]
     own = notebook(tmp_path / "mine.ipynb")
     ran = subprocess.run(
         [sys.executable, *command, "--out", str(tmp_path / "report"), "--notebook", str(own)],

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from pyproj import Geod
 
-from soilkit import grids, plots
+from soilkit import grids
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.metrics import splits
 from soilkit.metrics.splits.folds import nearest_km, overlapping_chips
+from soilkit.show import plots
 
 SPLITS = {
     "station": splits.by_station, "sensor": splits.by_sensor, "block": splits.by_block,

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
-from soilkit import contracts, reports
+from soilkit import contracts
 from soilkit.errors import ContractError, UnitError
 from soilkit.export import ten_day_table
 from soilkit.metrics import splits
 from soilkit.models.tabular import DenseEnsemble, SmapLinear, cross_predict, forest
+from soilkit.show import reports
 
 SMALL_DENSE = DenseEnsemble(n_members=2, widths=(16,), epochs=40, batch_size=32)
 

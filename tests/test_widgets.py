@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from soilkit import widgets
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.show import widgets
 
 
 def places(**changes):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from soilkit import reports
+from soilkit.show import reports
 from tests.browser import lab
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

@@ -8,8 +8,8 @@ from matplotlib.ticker import PercentFormatter
 
 from soilkit.metrics.intervals import cluster_names, limits, ratio_draws
 from soilkit.metrics.scores import MIN_SAMPLES, OK
-from soilkit.plots import style
-from soilkit.plots.scores import CLASS_NAMES
+from soilkit.show.plots import style
+from soilkit.show.plots.score_charts import CLASS_NAMES
 from soilkit.strata import MIN_STATIONS, mark_small
 
 COVERAGE = "observations inside the interval [%]"

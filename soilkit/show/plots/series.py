@@ -1,4 +1,4 @@
-"""A sensor's record with the scenes that the join chose for it, and the chips themselves."""
+"""Moisture over time: predicted against observed, by season, and a record with the scenes chosen for it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +8,217 @@ import pandas as pd
 from matplotlib import dates as mdates
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from soilkit import units
 from soilkit.contracts import Chip
 from soilkit.errors import UnknownNameError
-from soilkit.plots.style import COLOURS, MOISTURE, colours
+from soilkit.show.plots import style
+from soilkit.show.plots.style import (
+    COLOURS,
+    MOISTURE,
+    colours,
+    head,
+    names_of,
+    nothing,
+    panels,
+    wrapped,
+)
+from soilkit.strata import MIN_STATIONS, mark_small
+
+GAP_DAYS = 15  # a line is not drawn across a longer gap
+
+
+def series_panel(predictions: pd.DataFrame, sensor_ids: list[str], *, title: str = "") -> Figure:
+    """Observed and predicted moisture over time, one panel a sensor, one line a model.
+
+    Parameters
+    ----------
+    predictions : predictions table, one or more models; ``lower_m3_m3`` and ``upper_m3_m3``, where
+        it has them, become a band
+    sensor_ids : sensors to draw, in this order
+    """
+    n = len(sensor_ids)
+    figure, axes = plt.subplots(
+        n, 1, figsize=(10, 0.8 + 1.75 * n), sharex=True, sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    models = list(dict.fromkeys(predictions["model"].astype("str")))
+    for axis, sensor_id in zip(axes[:, 0], sensor_ids, strict=True):
+        rows = predictions[predictions["sensor_id"].astype("str") == sensor_id].sort_values("time")
+        for model, colour in zip(models, colours(len(models)), strict=True):
+            _line(axis, rows[rows["model"] == model], label=model, colour=colour)
+        seen = rows.drop_duplicates("time")
+        label = "observed" if predictions["observed_m3_m3"].notna().any() else None
+        axis.plot(
+            seen["time"], seen["observed_m3_m3"], ".", color="black", markersize=4, label=label
+        )
+        axis.set_title(sensor_id, loc="left", fontsize="medium")
+        axis.grid(color="0.9")
+    figure.supylabel(f"soil moisture [{MOISTURE}]", fontsize="medium")
+    axes[-1, 0].set_xlabel("time [UTC]")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize="small")
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _line(axis: Axes, rows: pd.DataFrame, *, label: str, colour: str) -> None:
+    predicted = rows["predicted_m3_m3"].astype(float).to_numpy(copy=True)
+    time = rows["time"].to_numpy()
+    gap = np.flatnonzero(np.diff(time) > np.timedelta64(GAP_DAYS, "D")) + 1
+    axis.plot(
+        np.insert(time, gap, time[gap]), np.insert(predicted, gap, np.nan),
+        color=colour, linewidth=1.1, marker=".", markersize=2.5, label=label,
+    )  # fmt: skip
+    ends = rows.reindex(columns=["lower_m3_m3", "upper_m3_m3"]).astype(float)
+    if ends.notna().all(axis=1).any():
+        axis.fill_between(time, *ends.to_numpy().T, color=colour, alpha=0.15, linewidth=0)
+
+
+def density_scatter(predictions: pd.DataFrame, *, title: str = "") -> Figure:
+    """Predicted against observed moisture as counts of samples, one panel a model.
+
+    One logarithmic colour scale and one frame for all; the thin line is 1:1, the thick one the
+    least-squares line of predicted on observed, all samples pooled: it mixes places and times.
+
+    Parameters
+    ----------
+    predictions : predictions table, one or more models; rows without a finite pair are left out
+    """
+    values = ["observed_m3_m3", "predicted_m3_m3"]
+    known = predictions[np.isfinite(predictions[values].to_numpy(float)).all(axis=1)]
+    if known.empty:
+        return nothing(f"none of {len(predictions):,} rows has a finite pair", title=title)
+    names = names_of(known)
+    low, high = min(float(known[values].min().min()), 0.0), float(known[values].max().max())
+    models = list(dict.fromkeys(names))
+    figure, axes = panels(
+        len(models), columns=3, size=(3.1, 3.1), sharex=True, sharey=True, layout="compressed"
+    )
+    drawn = [
+        _density(axis, known[names == model], name=model, span=(low, max(high, low + 0.01)))
+        for axis, model in zip(axes, models, strict=True)
+    ]
+    scale = LogNorm(1, max(2.0, *(float(d.get_array().max()) for d in drawn)))
+    for one in drawn:
+        one.set_norm(scale)
+    figure.colorbar(drawn[-1], ax=axes, label="samples [count]", shrink=0.85, format="%g")
+    for axis in axes:
+        axis.set_xlabel(f"observed [{MOISTURE}]")
+        axis.tick_params(labelbottom=True)
+    for axis in axes[::3]:
+        axis.set_ylabel(f"predicted [{MOISTURE}]")
+    head(figure, title)
+    return figure
+
+
+def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, float]):
+    """Hexagons of one model, the 1:1 line and the regression."""
+    x, y = rows["observed_m3_m3"].to_numpy(float), rows["predicted_m3_m3"].to_numpy(float)
+    drawn = axis.hexbin(x, y, gridsize=40, mincnt=1, extent=span * 2, cmap="viridis",
+                        linewidths=0.1)  # fmt: skip
+    axis.plot(span, span, color="0.3", linewidth=0.8)
+    words = "no line: too few or constant"
+    if len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0:
+        slope, intercept = np.polyfit(x, y, 1)
+        ends = np.array([x.min(), x.max()])
+        axis.plot(ends, intercept + slope * ends, color=COLOURS[1], linewidth=1.8)
+        words = f"y = {slope:.2f} x {'−' if intercept < -0.0005 else '+'} {abs(intercept):.3f}"
+        words += f"\npooled R = {np.corrcoef(x, y)[0, 1]:.2f}"
+    axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
+              color=COLOURS[1])  # fmt: skip
+    axis.set(aspect="equal", xlim=span, ylim=span)
+    axis.set_title(f"{wrapped(name, letters=28, lines=2)} (n = {len(rows):,})", fontsize="medium")
+    return drawn
+
+
+# Scores by season, every sensor a dot.
+
+ORDER = ("winter", "spring", "summer", "autumn", "DJF", "MAM", "JJA", "SON")
+
+
+def season_dots(
+    scores: pd.DataFrame,
+    *,
+    summary: pd.DataFrame | None = None,
+    metrics: Sequence[str] = ("r", "ubrmse_m3_m3"),
+    title: str = "",
+) -> Figure:
+    """A score of every sensor by season, and its mean; a panel a metric, a colour a model.
+
+    The stations of a season stand below it; of fewer than five the dots are grey.
+
+    Parameters
+    ----------
+    scores : from ``metrics.season_scores``
+    summary : from ``metrics.summarize(scores, stations, by="season")``, for intervals of the mean
+    metrics : columns of the scores
+    """
+    style.need(scores, ["season", *metrics, "station_id"], maker="metrics.season_scores")
+    known = scores[scores[list(metrics)].notna().any(axis=1)]
+    if known.empty:
+        return style.nothing("no sensor has a score in any season", title=title)
+    found = set(known["season"])
+    seasons = [s for s in ORDER if s in found] + sorted(found - set(ORDER))
+    names = style.names_of(scores)
+    looks = style.looks(list(dict.fromkeys(names.loc[known.index])))
+    width = max(3.9, 0.9 * len(seasons))
+    figure, axes = style.panels(
+        len(metrics), columns=2, size=(width, 3.5), aside=1.8 if len(metrics) > 1 else 2.2
+    )
+    for axis, metric in zip(axes, metrics, strict=True):
+        rows = known.assign(value=known[metric], name=names.loc[known.index])
+        rows = rows[rows["value"].notna()]
+        _panel(axis, rows, looks=looks, seasons=seasons)
+        if summary is not None:
+            _means(axis, summary[summary["metric"] == metric], looks=looks, seasons=seasons)
+        axis.set_ylabel(style.label(metric))
+    style.aside(figure, title="dots: sensors")
+    style.head(figure, title)
+    return figure
+
+
+def _place(i: int, n: int) -> float:
+    return 0.72 * ((i + 0.5) / n - 0.5)
+
+
+def _panel(axis: Axes, rows, *, looks, seasons) -> None:
+    n = [rows.loc[rows["season"] == s, "station_id"].nunique() for s in seasons]
+    rng = np.random.default_rng(0)  # spreads dots sideways
+    for i, (name, look) in enumerate(looks.items()):
+        one = rows[rows["name"] == name]
+        at = np.array([seasons.index(s) for s in one["season"]], float) + _place(i, len(looks))
+        small = np.array([n[seasons.index(s)] < MIN_STATIONS for s in one["season"]], bool)
+        colour = np.where(small, style.FAINT, look["color"])
+        jitter = rng.uniform(-0.22, 0.22, len(one)) / len(looks)
+        axis.scatter(at + jitter, one["value"], s=9, alpha=0.35, c=colour, linewidth=0)
+        mean = one.groupby("season")["value"].mean().reindex(seasons).to_numpy(float)
+        x, few = np.arange(len(seasons)) + _place(i, len(looks)), np.array(n) < MIN_STATIONS
+        for pale, ink in ((False, look), (True, look | {"color": style.FAINT})):
+            words = style.wrapped(name) if pale == few.all() else None
+            axis.plot(x[few == pale], mean[few == pale], linestyle="", markersize=7, **ink,
+                      markeredgecolor="black", label=words, zorder=4)  # fmt: skip
+    stars = mark_small(seasons, n)
+    axis.set_xticks(range(len(seasons)), [f"{s}\n({k})" for s, k in zip(stars, n, strict=True)])
+    for text, k in zip(axis.get_xticklabels(), n, strict=True):
+        text.set_color("black" if k >= MIN_STATIONS else style.FAINT)
+    axis.set_xlim(-0.5, len(seasons) - 0.5)
+    axis.set_xlabel("season (stations)")
+    style.quiet_grid(axis, "y")
+
+
+def _means(axis: Axes, summary, *, looks, seasons) -> None:
+    names = style.names_of(summary)
+    for i, name in enumerate(looks):
+        one = summary[names == name].set_index("season").reindex(seasons)
+        ends = style.whiskers(one, value="mean", ends=("mean_lower", "mean_upper"))
+        x = np.arange(len(seasons)) + _place(i, len(looks))
+        axis.errorbar(x, one["mean"], yerr=ends, fmt="none", ecolor="black", capsize=3, zorder=5)
+
+
+# A sensor's record with the scenes that the join chose for it, and the chips themselves.
 
 TRUE_COLOUR = ("B4", "B3", "B2")
 SOIL_COLOUR = ("sand", "silt", "clay")

@@ -1,12 +1,12 @@
-"""``python -m soilkit.reports notebooks reports``: every report of this project, two at a time."""
+"""``python -m soilkit.show.reports notebooks reports``: every report of this project, two at a time."""
 
 import argparse
 import logging
 import os
 from pathlib import Path
 
-from soilkit.reports import side_by_side
-from soilkit.reports.books import REAL, all_books
+from soilkit.show.reports import book as side_by_side
+from soilkit.show.reports.book import REAL, all_books
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="reports at a time (default 2)")
     options = parser.parse_args()
     side_by_side.speak()
-    log = logging.getLogger("soilkit.reports")
+    log = logging.getLogger("soilkit.show.reports")
     for name in REAL:
         if not (data / name).is_dir():
             log.warning("SOILKIT_TEST_DATA holds no %s: the report on it is left out", name)

@@ -1,0 +1,1 @@
+"""Pictures, widgets and reports."""

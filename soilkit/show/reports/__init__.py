@@ -1,0 +1,21 @@
+"""Papermill runs of the notebooks, as reports that open with no network."""
+
+from soilkit.show.reports.evaluate import evaluate_table
+from soilkit.show.reports.runner import (
+    check_parameters,
+    external_loads,
+    run,
+    save_result,
+    stamp,
+    to_html,
+)
+
+__all__ = [
+    "check_parameters",
+    "evaluate_table",
+    "external_loads",
+    "run",
+    "save_result",
+    "stamp",
+    "to_html",
+]
