@@ -293,7 +293,8 @@ def test_two_builds_of_one_store_never_share_a_row(tmp_path):
 def test_a_rival_build_in_another_process_is_refused_and_a_killed_one_holds_nothing(tmp_path):
     store = tmp_path / "c"
     hold = (
-        "import sys, time; from pathlib import Path; from soilkit.export.chips.builder import sole_builder"
+        "import sys, time; from pathlib import Path\n"
+        "from soilkit.export.chips.builder import sole_builder"
         "\nwith sole_builder(Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)"
     )
     command = [sys.executable, "-c", hold, str(store)]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation import verdict
+from soilkit.metrics.evaluation import grades
 from soilkit.metrics.evaluation.records import NO, PARTLY, UNKNOWN, YES
 from tests.test_evaluation_pages import grade_of, known, world
 
@@ -44,9 +44,9 @@ def test_skill_in_space_is_claimed_part_by_part(good, above, grade, words):
     table = good.spatial_mean.copy()
     table["lower"] = np.where(table["part"].isin(above.split()), 0.1, -0.2)
     table["upper"] = 0.4
-    answer = verdict.where(replace(good, spatial_mean=table))
+    answer = grades.where(replace(good, spatial_mean=table))
     assert answer.grade == grade and words in answer.answer
-    wide = verdict.where(replace(good, spatial_mean=table.assign(lower=-0.2, upper=0.8)))
+    wide = grades.where(replace(good, spatial_mean=table.assign(lower=-0.2, upper=0.8)))
     assert wide.grade == UNKNOWN and wide.answer.startswith("undecided")
 
 
@@ -61,7 +61,7 @@ def test_classes_without_intervals_do_not_make_a_yes(good):
                 names = sorted(table[by].unique())[: n_judged // 2]
                 table.loc[~table[by].isin(names), ["mean_lower", "mean_upper"]] = np.nan
             strata[by] = table
-        return verdict.regions(replace(good, strata=strata)).grade
+        return grades.regions(replace(good, strata=strata)).grade
 
     assert [grade_where(4), grade_where(2), grade_where(0)] == [YES, PARTLY, UNKNOWN]
 
@@ -75,7 +75,7 @@ def test_an_interval_that_reaches_far_is_no_failure_of_a_class(good):
     for upper in (0.7, 0.1):
         table.loc[farms, ["mean", "mean_lower", "mean_upper"]] = [0.0, -0.1, upper]
         ev = replace(good, strata=good.strata | {"land_cover": table})
-        found.append("Agriculture" in "".join(verdict.classes_apart(ev)["class"]))
+        found.append("Agriculture" in "".join(grades.classes_apart(ev)["class"]))
     assert found == [False, True]
 
 
@@ -85,11 +85,11 @@ def test_the_hardest_climatology_decides(good):
     easy, hard = own.assign(model_b="training mean"), own.assign(better="", p_adjusted=1.0)
     for order in ([easy, hard], [hard, easy]):
         table = pd.concat(order, ignore_index=True)
-        answer = verdict.than_climatology(replace(good, comparison=table))
+        answer = grades.than_climatology(replace(good, comparison=table))
         assert answer.grade == UNKNOWN and "training climatology" in answer.evidence
     lost = hard.assign(lower=np.nan, model_b="empty")
     table = pd.concat([lost, easy], ignore_index=True)
-    assert verdict.than_climatology(replace(good, comparison=table)).grade == YES
+    assert grades.than_climatology(replace(good, comparison=table)).grade == YES
 
 
 def test_removing_what_refutes_it_does_not_raise_a_grade(good):
@@ -99,9 +99,9 @@ def test_removing_what_refutes_it_does_not_raise_a_grade(good):
     refuted = replace(good, anomaly=pd.DataFrame([line]))
     alone = good.comparison[good.comparison["role"] != "climatology"]
     unscored = replace(good, comparison=alone)
-    assert verdict.when(refuted).grade == PARTLY and verdict.when(unscored).grade == PARTLY
-    assert "may be the season's alone" in verdict.when(unscored).answer
-    assert verdict.when(good).grade == YES, "its R is surely above the season's"
+    assert grades.when(refuted).grade == PARTLY and grades.when(unscored).grade == PARTLY
+    assert "may be the season's alone" in grades.when(unscored).answer
+    assert grades.when(good).grade == YES, "its R is surely above the season's"
 
 
 def test_an_error_near_the_spread_is_undecided_or_no_smaller(good):
@@ -109,7 +109,7 @@ def test_an_error_near_the_spread_is_undecided_or_no_smaller(good):
     found = []
     for lower, upper in ((0.4, 0.6), (0.7, 1.1), (0.95, 1.02), (1.2, 1.5)):
         table.loc["ubrmse / sd", ["mean", "lower", "upper"]] = [1.0, lower, upper]
-        found.append(verdict.error_size(replace(good, errors=table.reset_index())).grade)
+        found.append(grades.error_size(replace(good, errors=table.reset_index())).grade)
     assert found == [YES, UNKNOWN, NO, NO]
 
 
@@ -169,7 +169,7 @@ def test_smap_alone_is_smap_and_a_network_that_eats_it_is_not(tables):
     for name, own in (("SMAP L3", True), ("SMAP + GLDAS network", False)):
         table = predictions[predictions["model"] == "ours"].assign(model=name)
         ev = evaluation.evaluate(table, stations, label="x", main=name)
-        found = verdict.than_smap(ev)
+        found = grades.than_smap(ev)
         assert found.grade == UNKNOWN and found.answer.startswith("it is a") == own
 
 
@@ -224,7 +224,7 @@ def test_a_short_rival_takes_no_sample_from_the_others(tables):
     ev = evaluation.evaluate(table, stations, label="x", main="ours", background=known(predictions))
     lines = ev.comparison.set_index(["model_b", "metric"])
     assert lines.loc[("SMAP", "rmse_m3_m3"), "n_samples"] == 30 * 60
-    assert verdict.than_smap(ev).grade == YES
+    assert grades.than_smap(ev).grade == YES
     known_p = ev.comparison["p_value"].dropna()
     assert np.allclose(lines["p_adjusted"].dropna().min(), min(known_p.min() * len(known_p), 1))
 
@@ -259,7 +259,7 @@ def test_unchecked_pixels_are_not_said_to_have_trained(tables):
     ev = evaluation.evaluate(predictions, None, label="x", background=known(predictions))
     first = evaluation.verdict(ev).iloc[0]
     assert first["grade"] == PARTLY and "could not be checked" in first["answer"]
-    assert "place of every scored station" in verdict.than_climatology(ev).evidence
+    assert "place of every scored station" in grades.than_climatology(ev).evidence
 
 
 def test_one_impossible_prediction_is_no_question_of_units(tables):
@@ -280,6 +280,6 @@ def test_one_flat_desert_does_not_decide_the_size_of_errors(tables):
     ev = evaluation.evaluate(table, stations, label="x", background=known(table))
     line = ev.errors.set_index("metric").loc["rmse / sd"]
     assert 0 < line["lower"] < line["upper"] < 1
-    assert verdict.error_size(ev).grade == YES
+    assert grades.error_size(ev).grade == YES
     sizes = ev.main_scores["rmse_m3_m3"]
     assert np.isclose(ev.errors["mean"].iloc[-1], sizes.mean()), "sizes keep the plain mean"

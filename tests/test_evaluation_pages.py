@@ -11,7 +11,7 @@ import pytest
 from soilkit import metrics
 from soilkit.export import ten_day_table
 from soilkit.metrics import evaluation, splits
-from soilkit.metrics.evaluation import verdict
+from soilkit.metrics.evaluation import grades
 from soilkit.metrics.evaluation.records import (
     NO,
     NOT_AUDITABLE,
@@ -133,27 +133,27 @@ def test_grades_follow_intervals_and_not_values(good):
         lines.loc[("ours", "r"), ["mean", "mean_lower", "mean_upper"]] = [0.2, lower, upper]
         scores = good.scores.assign(r_lower=-0.1 if np.isnan(lower) else good.scores["r_lower"])
         ev = replace(good, overall=lines.reset_index(), scores=scores)
-        found.append(verdict.when(ev).grade)
+        found.append(grades.when(ev).grade)
     assert found == [YES, PARTLY, UNKNOWN, NO, UNKNOWN]
 
 
 def test_a_gain_needs_holm(good):
     """Three scores whose own intervals leave zero out, and no adjusted p below 0.05."""
     table = good.comparison.assign(p_adjusted=0.06, better="")
-    answer = verdict.better_than(replace(good, comparison=table), ("smap",), question="?")
+    answer = grades.better_than(replace(good, comparison=table), ("smap",), question="?")
     assert answer.grade == UNKNOWN and answer.answer.startswith("undecided")
 
     mixed = good.comparison.copy()
     mixed.loc[mixed["metric"] == "r", "better"] = mixed["model_b"]
-    answer = verdict.better_than(replace(good, comparison=mixed), ("smap",), question="?")
+    answer = grades.better_than(replace(good, comparison=mixed), ("smap",), question="?")
     assert answer.grade == PARTLY and answer.answer == "better in ubRMSE, RMSE and worse in R"
 
 
 def test_losing_to_an_oracle_proves_nothing(shuffled):
     table = shuffled.comparison[shuffled.comparison["role"] == "climatology"]
     oracle = replace(shuffled, comparison=table.assign(role="oracle"))
-    assert verdict.than_climatology(shuffled).grade == NO
-    assert verdict.than_climatology(oracle).grade == UNKNOWN
+    assert grades.than_climatology(shuffled).grade == NO
+    assert grades.than_climatology(oracle).grade == UNKNOWN
 
 
 def test_right_swings_at_wrong_levels_are_partly_right(tables, good):
@@ -164,15 +164,15 @@ def test_right_swings_at_wrong_levels_are_partly_right(tables, good):
     scores = metrics.station_scores(table)
     errors = relative_errors(table, scores, places=Places(stations, True))
     ev = replace(good, errors=errors)
-    assert verdict.error_size(good).grade == YES and verdict.error_size(ev).grade == PARTLY
-    assert "|bias| quartiles 0.09" in verdict.error_size(ev).evidence
+    assert grades.error_size(good).grade == YES and grades.error_size(ev).grade == PARTLY
+    assert "|bias| quartiles 0.09" in grades.error_size(ev).evidence
 
 
 def test_a_map_of_levels_alone_knows_where_in_part(good):
     table = good.spatial_mean.copy()
     table.loc[table["part"] == "dynamic", "lower"] = -0.1
     ev = replace(good, spatial_mean=table)
-    assert verdict.where(good).grade == YES and verdict.where(ev).grade == PARTLY
+    assert grades.where(good).grade == YES and grades.where(ev).grade == PARTLY
     assert any("Not that the map moves rightly" in words for words in evaluation.cautions(ev))
 
 
@@ -186,7 +186,7 @@ def test_a_class_that_fails_is_named(tables):
         bad.sum()
     )
     ev = evaluation.evaluate(table, stations, label="x", background=known(table))
-    answer = verdict.regions(ev)
+    answer = grades.regions(ev)
     assert answer.grade == NO and "Agriculture (land_cover)" in answer.answer
     assert "Shrubs" not in answer.answer
 
@@ -197,10 +197,10 @@ def test_a_spread_half_as_wide_is_not_true(tables, good):
     table = table.assign(predicted_std_m3_m3=0.01)
     found = calibration(table, places=Places(stations, True), seed=0)
     ev = replace(good, calibration=found)
-    assert verdict.uncertainty(good).grade == YES
-    assert verdict.uncertainty(ev).grade == NO
+    assert grades.uncertainty(good).grade == YES
+    assert grades.uncertainty(ev).grade == NO
     assert any("stated uncertainty" in words for words in evaluation.cautions(ev))
-    assert verdict.uncertainty(replace(good, calibration=Calibration("none"))).grade == UNKNOWN
+    assert grades.uncertainty(replace(good, calibration=Calibration("none"))).grade == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_spread_half_as_wide_is_not_true(tables, good):
 )  # fmt: skip
 def test_inputs_unlike_training_lower_the_grade(good, share, grade):
     area = replace(good.applicability, status=OK, share_inside=share)
-    assert verdict.distance(replace(good, applicability=area)).grade == grade
+    assert grades.distance(replace(good, applicability=area)).grade == grade
 
 
 def test_a_constant_prediction_knows_no_time(tables, good):

@@ -1,4 +1,4 @@
-"""Daily tables: seed 004's nine predictors a station and day, and weather alone, with their drops."""
+"""Daily tables: the nine predictors of seed 004, and weather alone, with their drops."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Anybody's csv or parquet as our tables: readings, stations, predictions, with every doubt named."""
+"""Anybody's csv or parquet as readings, stations or predictions, with every doubt named."""
 
 import gzip
 import logging

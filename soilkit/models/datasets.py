@@ -1,4 +1,4 @@
-"""A chip store and a samples table as batches: crops, coarse scalars, the label, shuffled by seed."""
+"""A chip store and a samples table as batches of named tensors, shuffled by seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Image encoders: modified aligned Xception, ResNet, MobileNet-V2, and their folding for inference."""
+"""Image encoders: modified aligned Xception, ResNet, MobileNet-V2; folded for inference."""
 
 import copy
 import math

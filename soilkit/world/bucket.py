@@ -1,4 +1,4 @@
-"""The moving half of the world: a two-layer bucket a 9 km cell, its daily series, and its state at a point."""
+"""The moving half of the world: a two-layer bucket a 9 km cell, by the day and at a point."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Normals of the climate, and the daily weather of EASE-Grid 9 km cells that is drawn around them."""
+"""Normals of the climate, and the daily weather of 9 km cells drawn around them."""
 
 from dataclasses import dataclass
 

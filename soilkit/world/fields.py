@@ -1,4 +1,4 @@
-"""What stays: terrain, texture, parcels, land cover, the fine patterns of moisture, and the canopy."""
+"""What stays: terrain, texture, parcels, land cover, patterns of moisture, the canopy."""
 
 from dataclasses import dataclass
 

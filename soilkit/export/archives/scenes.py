@@ -1,4 +1,4 @@
-"""What every archive shares: where stations stand, one scenes table of several sources, a confirmation."""
+"""What every archive shares: where stations stand, one scenes table, and a confirmation."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

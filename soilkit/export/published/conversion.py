@@ -1,4 +1,4 @@
-"""Published shards to the tables and chips that every other road gives, and shards of an archive."""
+"""Published shards to the tables and chips of every other road, and shards of an archive."""
 
 import contextlib
 import hashlib

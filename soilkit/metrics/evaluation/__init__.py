@@ -7,6 +7,7 @@ import pandas as pd
 from soilkit import metrics
 from soilkit.metrics.evaluation import records, score_tables
 from soilkit.metrics.evaluation.cautions import cautions, checklist, protocol, stage
+from soilkit.metrics.evaluation.grades import sentence, verdict
 from soilkit.metrics.evaluation.records import (
     GIVEN,
     NOT_AUDITABLE,
@@ -23,7 +24,6 @@ from soilkit.metrics.evaluation.records import (
     missing,
     sift,
 )
-from soilkit.metrics.evaluation.verdict import sentence, verdict
 
 
 def evaluate(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from soilkit import __version__
+from soilkit.metrics.evaluation import grades
 from soilkit.metrics.evaluation.records import (
     NOT_AUDITABLE,
     OK,
@@ -15,7 +16,6 @@ from soilkit.metrics.evaluation.records import (
     is_leaky,
     is_missing,
 )
-from soilkit.metrics.evaluation.verdict import verdict
 from soilkit.metrics.intervals import MIN_CLUSTERS
 from soilkit.metrics.scores import MIN_EFFECTIVE
 from soilkit.strata import MIN_STATIONS
@@ -43,9 +43,9 @@ def _data(evaluation: Evaluation) -> Iterator[str]:
             f"Nothing about the real Earth: the data ({evaluation.label}) are synthetic, made by "
             "equations that a model may find easier, or harder, than soil."
         )
-    if not len(verdict.pairs_of_main(evaluation)):
+    if not len(grades.pairs_of_main(evaluation)):
         yield f"Nothing at all: no sample of {evaluation.main} could be scored."
-    rows = verdict.pairs_of_main(evaluation)
+    rows = grades.pairs_of_main(evaluation)
     for word, column in (("predictions", "predicted_m3_m3"), ("observations", "observed_m3_m3")):
         outside = int((~rows[column].between(0, 1)).sum())
         if not outside:
@@ -70,7 +70,7 @@ def _split(evaluation: Evaluation) -> Iterator[str]:
         )
     elif not evaluation.is_unseen:
         yield f"Not that any station was unseen: {evaluation.claim}."
-    chosen = verdict.validation_share(evaluation)
+    chosen = grades.validation_share(evaluation)
     if chosen:
         yield (
             f"Not that all samples were untouched: {chosen:.0%} of them are validation, which may "
@@ -103,7 +103,7 @@ def _pixels(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _time(evaluation: Evaluation) -> Iterator[str]:
-    days, absent = verdict.span_days(evaluation), verdict.months_absent(evaluation)
+    days, absent = grades.span_days(evaluation), grades.months_absent(evaluation)
     if days and days < YEAR_DAYS:
         yield (
             f"Nothing about other years: the samples span {days:.0f} days, less than one year, and "
@@ -114,7 +114,7 @@ def _time(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _places(evaluation: Evaluation) -> Iterator[str]:
-    n = verdict.sizes(evaluation)
+    n = grades.sizes(evaluation)
     if n["stations"] == 1:
         yield "Nothing about a map: one station is scored, and a series is no pattern."
     elif 0 < n["blocks"] < MIN_CLUSTERS:
@@ -128,7 +128,7 @@ def _places(evaluation: Evaluation) -> Iterator[str]:
             f"Not that intervals know of neighbours: {lost} of {n['stations']} stations have no "
             "place, so networks are drawn instead of blocks."
         )
-    line = verdict.main_of(evaluation, "ubrmse_m3_m3")
+    line = grades.main_of(evaluation, "ubrmse_m3_m3")
     if line is not None and np.isfinite(line["mean"]):
         above = int((evaluation.main_scores["ubrmse_m3_m3"] > REQUIREMENT_M3_M3).sum())
         n_sensors = line["n_sensors"]
@@ -143,12 +143,12 @@ def _places(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _classes(evaluation: Evaluation) -> Iterator[str]:
-    small = verdict.small_classes(evaluation)
+    small = grades.small_classes(evaluation)
     if small:
         names = ", ".join(small[:6]) + (f" and {len(small) - 6} more" if len(small) > 6 else "")
         yield (
             f"Nothing about {names}: fewer than {MIN_STATIONS} stations are anecdotes "
-            f"({len(small)} of {verdict.n_classes(evaluation)} classes)."
+            f"({len(small)} of {grades.n_classes(evaluation)} classes)."
         )
     for by, name, network, share, n in dominated(evaluation):
         yield (
@@ -164,7 +164,7 @@ def dominated(evaluation: Evaluation) -> list[tuple[str, str, str, float, int]]:
     -------
     (characteristic, class, network, share of the class's stations, stations) each
     """
-    used = verdict.used_stations(evaluation).drop_duplicates("station_id")
+    used = grades.used_stations(evaluation).drop_duplicates("station_id")
     found: list[tuple[str, str, str, float, int]] = []
     if used["network"].nunique() < 2:
         return found
@@ -196,7 +196,7 @@ def _memory(evaluation: Evaluation) -> Iterator[str]:
 
 def _space(evaluation: Evaluation) -> Iterator[str]:
     parts = {
-        part: verdict.row_of(evaluation.spatial_mean, model=evaluation.main, part=part)
+        part: grades.row_of(evaluation.spatial_mean, model=evaluation.main, part=part)
         for part in ("static", "dynamic")
     }
     static, dynamic = parts["static"], parts["dynamic"]
@@ -205,21 +205,21 @@ def _space(evaluation: Evaluation) -> Iterator[str]:
     if static["lower"] > 0 and not dynamic["lower"] > 0:
         yield (
             "Not that the map moves rightly: its skill in space is that of places' means, R "
-            f"{verdict.with_interval(static['r'], (static['lower'], static['upper']))}, which a map "
-            "of soils has too; of departures from them R is "
-            f"{verdict.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}."
+            f"{grades.with_interval(static['r'], (static['lower'], static['upper']))}, which a "
+            "map of soils has too; of departures from them R is "
+            f"{grades.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}."
         )
     if dynamic["lower"] > 0 and static["lower"] <= 0:
         yield (
             "Not that it tells wet places from dry ones: its skill in space is that of departures, "
-            f"R {verdict.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}; of "
+            f"R {grades.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}; of "
             "places' means R is "
-            f"{verdict.with_interval(static['r'], (static['lower'], static['upper']))}."
+            f"{grades.with_interval(static['r'], (static['lower'], static['upper']))}."
         )
 
 
 def _many(evaluation: Evaluation) -> Iterator[str]:
-    n = verdict.n_judged_classes(evaluation)
+    n = grades.n_judged_classes(evaluation)
     if n >= FAMILY / 2:
         yield (
             f"Not that one class is different because one of {n} intervals says so: of "
@@ -245,9 +245,9 @@ def _many(evaluation: Evaluation) -> Iterator[str]:
 def _spread(evaluation: Evaluation) -> Iterator[str]:
     found = evaluation.calibration
     if found.status == OK:
-        row = verdict.row_of(found.reliability, model=evaluation.main, kind="interval", nominal=0.9)
+        row = grades.row_of(found.reliability, model=evaluation.main, kind="interval", nominal=0.9)
         if row is not None and np.isfinite(row["lower"]) and not row["is_consistent"]:
-            ends = verdict.with_interval(row["observed"], (row["lower"], row["upper"]))
+            ends = grades.with_interval(row["observed"], (row["lower"], row["upper"]))
             yield (
                 f"Not that its stated uncertainty can be used as it is: 90 % intervals hold {ends} "
                 "of the readings."
@@ -299,7 +299,7 @@ def _metrics(evaluation: Evaluation) -> Item:
     own = evaluation.main_scores
     n, r = int(own["rmse_m3_m3"].notna().sum()), int(own["r"].notna().sum())
     evidence = f"Of {len(own)} sensors {n} have bias, ubRMSE and RMSE, {r} have R; "
-    evidence += f"the rest a status ({verdict.statuses(evaluation)})."
+    evidence += f"the rest a status ({grades.statuses(evaluation)})."
     status = DONE if n and r >= len(own) / 2 else PARTLY if n else NOT_DONE
     return Item("metrics", wanted, status, evidence)
 
@@ -309,7 +309,7 @@ def _intervals(evaluation: Evaluation) -> Item:
     own = evaluation.main_scores
     scored = own[own["rmse_m3_m3"].notna()]
     n = int(scored["ubrmse_m3_m3_lower"].notna().sum())
-    line = verdict.main_of(evaluation, "ubrmse_m3_m3")
+    line = grades.main_of(evaluation, "ubrmse_m3_m3")
     whole = line is not None and bool(np.isfinite(line["mean_lower"]))
     evidence = f"{n} of {len(scored)} sensors have 95 % intervals from their effective size; "
     evidence += f"means: {line['status'] if line is not None else 'none'}."
@@ -337,10 +337,10 @@ def _strata(evaluation: Evaluation) -> Item:
     wanted = "Stratify by land cover, soil, climate and network."
     known = [b for b, t in evaluation.strata.items() if b != "season" and not is_missing(t)]
     lacking = [b for b, t in evaluation.strata.items() if b != "season" and is_missing(t)]
-    evidence = f"By {', '.join(known) or 'nothing'}; {verdict.n_judged_classes(evaluation)} of "
-    evidence += f"{verdict.n_classes(evaluation)} classes have an interval."
+    evidence = f"By {', '.join(known) or 'nothing'}; {grades.n_judged_classes(evaluation)} of "
+    evidence += f"{grades.n_classes(evaluation)} classes have an interval."
     evidence += f" Not known: {', '.join(lacking)}." if lacking else ""
-    share = verdict.judged_share(evaluation)
+    share = grades.judged_share(evaluation)
     evidence += f" {share:.0%} of the stations stand in a class that can be judged."
     full = known and not lacking and share >= 0.5
     status = DONE if full else PARTLY if known else NOT_DONE
@@ -349,7 +349,7 @@ def _strata(evaluation: Evaluation) -> Item:
 
 def _seasons(evaluation: Evaluation) -> Item:
     wanted = "Show the seasons apart."
-    table, absent = evaluation.strata["season"], verdict.months_absent(evaluation)
+    table, absent = evaluation.strata["season"], grades.months_absent(evaluation)
     if is_missing(table):
         return Item("seasons", wanted, NOT_DONE, f"{table['status'].iloc[0]}.")
     own = table[(table["model"] == evaluation.main) & (table["metric"] == "rmse_m3_m3")]
@@ -362,7 +362,7 @@ def _seasons(evaluation: Evaluation) -> Item:
 
 def _years(evaluation: Evaluation) -> Item:
     wanted = "Cover several years, so that one wet or dry one does not decide."
-    years = verdict.span_days(evaluation) / 365.25
+    years = grades.span_days(evaluation) / 365.25
     status = DONE if years >= YEARS else PARTLY if years >= 1 else NOT_DONE
     return Item("period", wanted, status, f"The samples span {years:.1f} years.")
 
@@ -399,13 +399,13 @@ def _rescaling(evaluation: Evaluation) -> Item:
 
 def _space_scored_items(evaluation: Evaluation) -> Item:
     wanted = "Judge the spatial pattern beside the temporal one."
-    row = verdict.row_of(evaluation.spatial_mean, model=evaluation.main, part="all")
+    row = grades.row_of(evaluation.spatial_mean, model=evaluation.main, part="all")
     if row is None or np.isnan(row["r"]):
         table = evaluation.spatial_mean
         why = table["status"].iloc[0] if row is None else row["status"]
         return Item("spatial pattern", wanted, NOT_DONE, f"{why}.")
     evidence = (
-        f"R across stations {verdict.with_interval(row['r'], (row['lower'], row['upper']))}, mean "
+        f"R across stations {grades.with_interval(row['r'], (row['lower'], row['upper']))}, mean "
     )
     evidence += f"of {row['n_dates']} dates, static and dynamic parts apart."
     status = DONE if np.isfinite(row["lower"]) else PARTLY
@@ -446,10 +446,10 @@ def _uncertainty(evaluation: Evaluation) -> Item:
     found = evaluation.calibration
     if found.status != OK:
         return Item("stated uncertainty", wanted, NOT_APPLICABLE, f"{found.status}.")
-    row = verdict.row_of(found.reliability, model=evaluation.main, kind="interval", nominal=0.9)
+    row = grades.row_of(found.reliability, model=evaluation.main, kind="interval", nominal=0.9)
     if row is None or np.isnan(row["observed"]):
         return Item("stated uncertainty", wanted, NOT_DONE, "No sensor of it has enough rows.")
-    ends = verdict.with_interval(row["observed"], (row["lower"], row["upper"]))
+    ends = grades.with_interval(row["observed"], (row["lower"], row["upper"]))
     return Item("stated uncertainty", wanted, DONE, f"90 % intervals hold {ends} of the readings.")
 
 
@@ -522,8 +522,8 @@ def stage(evaluation: Evaluation) -> Stage:
     Stages 3 and 4 also want errors characterised over places that stand for the globe, and that
     repeated with every version and as the record grows; no single evaluation shows either.
     """
-    n, days = verdict.sizes(evaluation), verdict.span_days(evaluation)
-    absent = verdict.months_absent(evaluation)
+    n, days = grades.sizes(evaluation), grades.span_days(evaluation)
+    absent = grades.months_absent(evaluation)
     places = f"{n['stations']} stations in {n['blocks']} blocks, {n['networks']} networks"
     climates = evaluation.strata.get("koeppen")
     if climates is not None and not is_missing(climates):
@@ -559,8 +559,8 @@ def _flags(evaluation: Evaluation) -> Item:
 
 
 def _networks(evaluation: Evaluation) -> Item:
-    n = verdict.sizes(evaluation)
-    names = sorted(verdict.pairs_of_main(evaluation)["network"].astype("str").unique())
+    n = grades.sizes(evaluation)
+    names = sorted(grades.pairs_of_main(evaluation)["network"].astype("str").unique())
     known = [name for name in names if name.strip() and name.lower() not in ("unknown", "nan")]
     status = DONE if known and len(known) == len(names) else PARTLY if known else NOT_DONE
     shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
@@ -571,7 +571,7 @@ def _networks(evaluation: Evaluation) -> Item:
 def _representativeness(evaluation: Evaluation) -> Item:
     wanted = "Make the reference stand for the footprint: upscale, select, or bound the misfit."
     told = told_of(evaluation, "upscaling", "representativeness")
-    n = verdict.sizes(evaluation)
+    n = grades.sizes(evaluation)
     if told:
         return Item("representativeness", wanted, DONE, f"Told: {told}.")
     table = evaluation.shared_pixels
@@ -593,8 +593,8 @@ def _independence(evaluation: Evaluation) -> Item:
     evidence = f"{made}; what they allow: {evaluation.claim}."
     if evaluation.claim == NOT_AUDITABLE:
         return Item("independence", wanted, NOT_DONE, evidence)
-    shared = evaluation.claim.startswith("unseen stations") or verdict.validation_share(evaluation)
-    if verdict.validation_share(evaluation):
+    shared = evaluation.claim.startswith("unseen stations") or grades.validation_share(evaluation)
+    if grades.validation_share(evaluation):
         evidence += " Some samples are validation, which may have chosen the model."
     status = NOT_DONE if not evaluation.is_unseen else PARTLY if shared else DONE
     return Item("independence", wanted, status, evidence)
@@ -602,7 +602,7 @@ def _independence(evaluation: Evaluation) -> Item:
 
 def _in_space(evaluation: Evaluation) -> Item:
     wanted = "Say how a station found its pixel, and what grid that is."
-    told, n = told_of(evaluation, "spatial collocation", "grid", "pixel"), verdict.sizes(evaluation)
+    told, n = told_of(evaluation, "spatial collocation", "grid", "pixel"), grades.sizes(evaluation)
     evidence = f"{n['located']} of {n['stations']} stations have a place; "
     evidence += f"told: {told}." if told else "the pixel that a prediction is of was not told."
     status = (
@@ -628,12 +628,12 @@ def _in_time(evaluation: Evaluation) -> Item:
 
 def _depth(evaluation: Evaluation) -> Item:
     wanted = "Compare like depths, and say where probe and sensing depth differ."
-    ends = verdict.used_stations(evaluation)["depth_to_m"].astype(float)
+    ends = grades.used_stations(evaluation)["depth_to_m"].astype(float)
     n, known = len(ends), int(ends.notna().sum())
     if not known:
         return Item("depth", wanted, NOT_DONE, f"No depth is known of any of {n} sensors.")
     shallow = int((ends <= SURFACE_M).sum())
-    evidence = f"Depths: {verdict.depths(evaluation)}; {shallow} of {n} sensors end within 5 cm."
+    evidence = f"Depths: {grades.depths(evaluation)}; {shallow} of {n} sensors end within 5 cm."
     told = told_of(evaluation, "sensing depth", "depth")
     evidence += f" Told: {told}." if told else " The depth that the product senses was not told."
     status = DONE if shallow == n and told else PARTLY
@@ -688,11 +688,11 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
         "may be called": evaluation.claim,
         "window": _window(evaluation),
         "flags": NOT_TOLD,
-        "depth": verdict.depths(evaluation),
+        "depth": grades.depths(evaluation),
         "places": _places_protocol(evaluation),
         **_losses(evaluation),
         "a sensor counts": f"from {evaluation.options.min_samples} pairs on",
-        "sensors by status": verdict.statuses(evaluation),
+        "sensors by status": grades.statuses(evaluation),
         "intervals of a sensor": "95 %, effective sample size from lag-1 correlations in time",
         "intervals of a mean": f"95 %, whole {_unit(evaluation)} drawn anew",
         "comparisons": "paired on identical samples, studentised bootstrap over 2-degree blocks, "
@@ -712,14 +712,14 @@ def _split_protocol(evaluation: Evaluation) -> str:
 
 
 def _window(evaluation: Evaluation) -> str:
-    time = verdict.pairs_of_main(evaluation)["time"]
+    time = grades.pairs_of_main(evaluation)["time"]
     if not len(time):
         return "no sample is scored"
     return f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d} (UTC)"
 
 
 def _places_protocol(evaluation: Evaluation) -> str:
-    n = verdict.sizes(evaluation)
+    n = grades.sizes(evaluation)
     words = f"{n['stations']} stations, {n['sensors']} sensors, {n['networks']} networks, "
     words += f"{n['blocks']} blocks of 2 degrees, {n['samples']:,} samples"
     lost = n["stations"] - n["located"]
@@ -752,7 +752,7 @@ def _dates(evaluation: Evaluation) -> str:
     table = evaluation.spatial_mean
     if is_missing(table):
         return table["status"].iloc[0]
-    row = verdict.row_of(table, model=evaluation.main, part="all")
+    row = grades.row_of(table, model=evaluation.main, part="all")
     if row is None or not row["n_dates"]:
         return "no date has ten stations"
     return f"{row['n_dates']} dates with ten stations and more"

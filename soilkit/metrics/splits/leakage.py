@@ -226,7 +226,7 @@ def audit(
     Parameters
     ----------
     samples : samples or predictions table; ``<source>_scene`` columns are looked at where they are
-    split : label per sample, from ``soilkit.metrics.splits`` or elsewhere; values other than "train",
+    split : label per sample, from ``metrics.splits`` or elsewhere; values other than "train",
         "validation", "test" (and those that ``rules`` name) are folds, each held out in turn
     stations : stations table; None when the samples carry latitude, longitude and network, or
         nobody knows them

@@ -1,4 +1,4 @@
-"""A region's layers as a model eats them, the model slid over them, and its scores against truth."""
+"""A region's layers as a model eats them, and the model slid over them."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

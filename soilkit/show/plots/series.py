@@ -1,4 +1,4 @@
-"""Moisture over time: predicted against observed, by season, and a record with the scenes chosen for it."""
+"""Moisture over time: predicted and observed, by season, with the scenes of each reading."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""``python -m soilkit.show.reports notebooks reports``: every report of this project, two at a time."""
+"""``python -m soilkit.show.reports notebooks reports``: every report, two at a time."""
 
 import argparse
 import logging

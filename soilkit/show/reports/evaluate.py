@@ -178,7 +178,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m soilkit.show.reports.evaluate",
         usage="%(prog)s predictions --units UNIT [UNIT ...] --out FOLDER [more, see --help]",
         description="Evaluate anybody's predictions table into one page that opens offline.",
-        epilog="Example: python -m soilkit.show.reports.evaluate smap.csv --units observed='m3 m-3' "
+        epilog="Example: python -m soilkit.show.reports.evaluate smap.csv "
+        "--units observed='m3 m-3' "
         "predicted='mm in 50 mm' --timezone UTC --out reports/smap --name 'SMAP, my sites'",
     )
     for flag, details in ARGUMENTS.items():

@@ -1,4 +1,4 @@
-"""Static maps and composites: SoilGrids, elevation, land cover, leaf area, NDVI, LST, ET, rain, pH."""
+"""Static maps and composites: SoilGrids, terrain, land cover, LAI, NDVI, LST, ET, rain, pH."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Sentinel-1: where a pass looks from, bare-soil backscatter, water cloud, terrain, speckle, noise floor."""
+"""Sentinel-1: viewing geometry, bare-soil backscatter, water cloud, terrain, speckle, floor."""
 
 from dataclasses import dataclass
 from functools import lru_cache
