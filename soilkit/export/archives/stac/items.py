@@ -506,7 +506,7 @@ def scenes_of(
     inside = {id(r): covered(r.footprint, points) for r in near}
     for group in grouped([r for r in near if inside[id(r)].any()], source):
         proper = all(r.is_proper for r in group)
-        covered = np.any([inside[id(r)] for r in group], axis=0)
+        is_covered = np.any([inside[id(r)] for r in group], axis=0)
         yield (
             group,
             {
@@ -515,7 +515,7 @@ def scenes_of(
                 "end": max(r.end for r in group),
                 "cloud_fraction": float(np.max([r.cloud_fraction for r in group])),
                 "orbit": group[0].orbit,
-                "valid_fraction": float(covered.mean()) if proper else np.nan,
+                "valid_fraction": float(is_covered.mean()) if proper else np.nan,
             },
         )
 
