@@ -9,14 +9,10 @@ from soilkit import grids
 from soilkit._version import __version__
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError
-from soilkit.world import bucket, parameters
-from soilkit.world import noise as _noise
-from soilkit.world import stations as _stations
-from soilkit.world import stations as ismn_writer
-from soilkit.world import stations as probes
-from soilkit.world import surface as places
+from soilkit.world import bucket, noise, parameters, stations, surface
 from soilkit.world.bucket import Cells, CellSeries, CellState, state_at
-from soilkit.world.surface import Surface
+from soilkit.world.stations import Network
+from soilkit.world.surface import Place, Surface
 
 MAX_PLACES = 48  # about 8 MB each at 256 x 256
 MAX_KEPT_PIXELS = 600 * 600
@@ -55,8 +51,8 @@ class World:
             )
         first, last = self.start.astype("datetime64[D]"), self.end.astype("datetime64[D]")
         self._cells = Cells(self.seed, int(first.astype(int)), int(last.astype(int)) + 2)
-        self._places: OrderedDict[Grid, places.Place] = OrderedDict()
-        self._network: _stations.Network | None = None
+        self._places: OrderedDict[Grid, Place] = OrderedDict()
+        self._network: Network | None = None
 
     def __getstate__(self):
         return {**self.__dict__, "_places": OrderedDict()}
@@ -88,15 +84,15 @@ class World:
         """
         if depth not in ("surface", "root"):
             raise ContractError(f"A world has the depths 'surface' and 'root', found {depth!r}.")
-        if grid.pixel_size_m >= places.COARSE_FROM_M:
+        if grid.pixel_size_m >= surface.COARSE_FROM_M:
             name = "surface" if depth == "surface" else "root"
             return self._coarse(time, grid)[name]
         factor = _refinement(grid.pixel_size_m)
         out = np.empty((grid.height, grid.width), np.float32)
         for rows, cols, tile in _tiles(grid, max(TILE_POINTS // factor, 1)):
             place = self._place(_refined(tile, factor))
-            fine = places.truth(
-                places.coarse_states(self._cells, place, time=time), place, depth=depth
+            fine = surface.truth(
+                surface.coarse_states(self._cells, place, time=time), place, depth=depth
             )
             out[rows, cols] = _block_mean(fine, factor)
         return out
@@ -116,9 +112,9 @@ class World:
         """
         there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
         u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
-        place = places.place_at(self.seed, (u_m, v_m))
-        state = places.point_states(self._cells, place, times=times)
-        return places.truth(state, place, depth=depth)
+        place = surface.place_at(self.seed, (u_m, v_m))
+        state = surface.point_states(self._cells, place, times=times)
+        return surface.truth(state, place, depth=depth)
 
     def surface(self, time, grid: Grid) -> Surface:
         """The ground at a moment on a grid, averaged over each pixel (see ``Surface``).
@@ -128,30 +124,30 @@ class World:
         ContractError
             Outside the world's period.
         """
-        factor = 4 if grid.pixel_size_m >= places.COARSE_FROM_M else _refinement(grid.pixel_size_m)
+        factor = 4 if grid.pixel_size_m >= surface.COARSE_FROM_M else _refinement(grid.pixel_size_m)
         place = self._place(_refined(grid, factor))
-        state = places.coarse_states(self._cells, place, time=time)
-        fine = places.surface(state, place, grid=_refined(grid, factor), time=time)
+        state = surface.coarse_states(self._cells, place, time=time)
+        fine = surface.surface(state, place, grid=_refined(grid, factor), time=time)
         if factor == 1:
             return fine
         return _averaged(fine, grid, factor, coarse=self._coarse_or_none(time, grid))
 
     def _coarse_or_none(self, time, grid):
-        return self._coarse(time, grid) if grid.pixel_size_m >= places.COARSE_FROM_M else None
+        return self._coarse(time, grid) if grid.pixel_size_m >= surface.COARSE_FROM_M else None
 
     def _coarse(self, time, grid):
         u_m, v_m = grids.project(grid, grids.EASE2_CRS)
-        rows, cols, weights = places.cell_weights(u_m, v_m)
+        rows, cols, weights = surface.cell_weights(u_m, v_m)
         values = self._cells.states(time, rows=rows, cols=cols)[:, 0]
         pixels = (weights @ values.T).astype(np.float32)
         index = bucket.INDEX
         return {k: pixels[:, index[k]].reshape(u_m.shape) for k in ("surface", "root")}
 
-    def _place(self, grid: Grid) -> places.Place:
+    def _place(self, grid: Grid) -> Place:
         if grid in self._places:
             self._places.move_to_end(grid)
             return self._places[grid]
-        place = places.place(self.seed, grid)
+        place = surface.place(self.seed, grid)
         if grid.height * grid.width <= MAX_KEPT_PIXELS:
             self._places[grid] = place
             if len(self._places) > MAX_PLACES:
@@ -172,20 +168,20 @@ class World:
 
     def rng(self, *words) -> np.random.Generator:
         """A generator seeded by the world's seed and some words, the same on every call."""
-        return np.random.default_rng(_noise.key(self.seed, *words))
+        return np.random.default_rng(noise.key(self.seed, *words))
 
     def noise(self, name: str, place, *, scale_m: float, zero_mean: bool = False) -> np.ndarray:
         """Smooth noise of unit variance at ``place`` = (u_m, v_m) (see ``noise.smooth``)."""
-        key = _noise.key(self.seed, name)
-        return _noise.smooth(key, place, scale_m=scale_m, zero_mean=zero_mean)
+        key = noise.key(self.seed, name)
+        return noise.smooth(key, place, scale_m=scale_m, zero_mean=zero_mean)
 
     def white(self, name: str, node) -> np.ndarray:
         """Standard normal white numbers, one a pair of integers ``node`` = (i, j)."""
-        return _noise.normal(_noise.key(self.seed, name), node)
+        return noise.normal(noise.key(self.seed, name), node)
 
     def white_uniform(self, name: str, node) -> np.ndarray:
         """Uniform white numbers in (0, 1), one a pair of integers ``node`` = (i, j)."""
-        return _noise.uniform(_noise.key(self.seed, name), node)
+        return noise.uniform(noise.key(self.seed, name), node)
 
     # ---- sensors and stations ----------------------------------------------------------------
 
@@ -195,10 +191,10 @@ class World:
 
         return sensors.render(self, source, time, grid)
 
-    def network(self) -> _stations.Network:
+    def network(self) -> Network:
         """The stations with all that decides their readings."""
         if self._network is None:
-            self._network = _stations.network(self)
+            self._network = stations.network(self)
         return self._network
 
     def stations(self):
@@ -206,17 +202,17 @@ class World:
         return self.network().table
 
     def readings(self, sensor_id: str):
-        """A sensor's hourly readings, flags and the truth at its point (``probes.readings``)."""
-        return probes.readings(self, sensor_id)
+        """A sensor's hourly readings, flags and the truth at its point (``stations.readings``)."""
+        return stations.readings(self, sensor_id)
 
     def write_ismn(self, path) -> Path:
         """Write all sensors as an ISMN archive (zip, header+values, hourly); returns its path."""
-        return ismn_writer.write(self, path)
+        return stations.write(self, path)
 
 
 def _refinement(pixel_size_m):
-    points = next(n for size, n in places.MAX_REFINEMENT.items() if pixel_size_m <= size)
-    return int(np.clip(round(pixel_size_m / places.FINEST_M), 1, points))
+    points = next(n for size, n in surface.MAX_REFINEMENT.items() if pixel_size_m <= size)
+    return int(np.clip(round(pixel_size_m / surface.FINEST_M), 1, points))
 
 
 def _refined(grid, factor):
