@@ -1,4 +1,4 @@
-"""What crosses the inner borders: table schemas, grids, chips and the ``Archive`` protocol.
+"""What crosses the inner borders: table schemas, grids, chips, and the protocols of the wings.
 
 A table is a pandas DataFrame; this module names its columns, kinds and units, and ``check`` refuses
 one that differs. Nothing here imports pandas: a table is anything with ``columns`` and ``[name]``.
@@ -6,6 +6,7 @@ one that differs. Nothing here imports pandas: a table is anything with ``column
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -248,4 +249,60 @@ class Archive(Protocol):
 
     def series(self, stations: Any, source: str, start: Any, end: Any) -> Any:
         """``station_id``, ``scene_id``, ``start``, ``end`` and one column a band, stored values."""
+        ...
+
+
+class Trained(Protocol):
+    """What a system's ``train`` and ``load`` give: a model that answers for samples and for maps.
+
+    ``predict`` takes the data that ``train`` took, or other data of that form, and gives a
+    ``PREDICTIONS`` table of all samples: ``model`` is ``name``; ``split`` is the label handed in,
+    else that of the training in the same session, else "unknown"; ``predicted_std_m3_m3`` stands
+    where the model states one.
+    ``map`` gives ``soil_moisture`` (y, x) m3 m-3 with CF metadata. ``save`` writes what ``load``
+    reads; no code is executed by that.
+    """
+
+    @property
+    def name(self) -> str:
+        """What tables and pictures call the model."""
+        ...
+
+    def predict(self, data: Any, split: Any = None) -> Any:
+        """A predictions table of every sample of the data, a pandas DataFrame."""
+        ...
+
+    def map(self, cube: Any) -> Any:
+        """Soil moisture of every cell of a region, an xarray Dataset."""
+        ...
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model whole or not at all."""
+        ...
+
+
+class System(Protocol):
+    """A way to soil moisture, one module (or object) each: train on data, or load what was saved.
+
+    ``data`` is a dataset folder (stations, samples and features as parquet, ``chips.zarr``), or for
+    systems of tables such tables; ``split`` is a label for each sample, "train", "validation" or
+    "test", in the order of the samples; ``preset`` is "small" or "paper". A run with an ``out_dir``
+    that was interrupted goes on there.
+    """
+
+    def train(
+        self,
+        data: Any,
+        split: Any,
+        *,
+        preset: str,
+        seed: int,
+        out_dir: str | os.PathLike[str] | None,
+        **options: Any,
+    ) -> Trained:
+        """Learn from the training samples, choose by the validation samples."""
+        ...
+
+    def load(self, path: str | os.PathLike[str]) -> Trained:
+        """The model that ``Trained.save`` wrote."""
         ...
