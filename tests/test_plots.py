@@ -1,5 +1,7 @@
 """Pictures: what a reader can tell from them without the text around."""
 
+from pathlib import Path
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -139,3 +141,20 @@ def test_an_optical_chip_comes_in_true_colour_first():
     assert colour.shape == (8, 8, 3)
     # The reddest pixel is the one where B4 is highest.
     assert np.argmax(colour[..., 0]) == np.argmax(values[2])
+
+
+def test_a_table_for_reading_has_words_with_units_and_no_missing_number():
+    """Heads, metric names and the index are words; NaN and empty text are a dash."""
+    table = pd.DataFrame(
+        {
+            "metric": ["r", "ubrmse_m3_m3"], "value": [0.5, np.nan], "lower": [0.1, np.nan],
+            "upper": [0.6, np.nan], "n_stations": [3.0, 4.0], "file": [Path("/a/b.csv"), None],
+            "is_small": [True, False],
+        }
+    )  # fmt: skip
+    shown = plots.readable(table, intervals=True)
+    assert list(shown) == ["metric", "value", "stations", "file", "is small"]
+    assert shown.iloc[0].tolist() == ["R [1]", "0.500 (0.100 to 0.600)", "3", "b.csv", "yes"]
+    assert shown.iloc[1].tolist() == ["ubRMSE [m³ m⁻³]", "–", "4", "–", "no"]
+    by_metric = plots.readable(table.set_index("metric"), {"value": "score"}, digits={"value": 1})
+    assert by_metric.to_dict() == {"score": {"R [1]": "0.5", "ubRMSE [m³ m⁻³]": "–"}}

@@ -57,6 +57,7 @@ from soilkit.show.plots.series import (
     station_record,
 )
 from soilkit.show.plots.station_maps import chip_panel, difference_maps, score_maps, station_map
+from soilkit.show.plots.style import readable
 
 __all__ = [
     "Overlay",
@@ -83,6 +84,7 @@ __all__ = [
     "outside_map",
     "overlay",
     "pit_histograms",
+    "readable",
     "region_panel",
     "reliability_lines",
     "sample_gallery",

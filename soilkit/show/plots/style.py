@@ -1,16 +1,13 @@
-"""Words, colours and units that every picture shares."""
+"""Words, colours and units that every picture and every table shares."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import PurePath
 from textwrap import fill
 from typing import Any
 
-import holoviews as hv
 import numpy as np
 import pandas as pd
-from bokeh.embed import file_html
-from bokeh.resources import INLINE
-from IPython.display import HTML
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -163,10 +160,143 @@ def nothing(why: str, *, title: str = "") -> Figure:
     return figure
 
 
+# Tables for reading: heads in words with units, rounded numbers, a dash where nothing is known.
+
+MISSING = "–"
+HEADS = {
+    "r": "R [1]",
+    "r2": "R² [1]",
+    "pooled_r2": "pooled R² [1]",
+    "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]",
+    "rmse_m3_m3": f"RMSE [{MOISTURE}]",
+    "crps_m3_m3": f"CRPS [{MOISTURE}]",
+    "kge_2012": "Kling-Gupta efficiency 2012 [1]",
+    "kge_2009": "Kling-Gupta efficiency 2009 [1]",
+    "n": "samples",
+    "n_effective": "effective samples",
+    "q25": "lower quartile",
+    "q75": "upper quartile",
+    "lower": "from",
+    "upper": "to",
+    "koeppen": "Köppen class",
+    "depth_from_m": "from depth [m]",
+    "depth_to_m": "to depth [m]",
+}
+UNITS = {
+    "m3_m3": MOISTURE, "percent": "%", "fraction": "1", "hours": "h", "seconds": "s",
+    "degrees": "°", "deg": "°", "db": "dB", "px": "pixels", "mib": "MiB", "gib": "GiB",
+    "mb": "MB", "km": "km", "mm": "mm", "m2": "m²", "m": "m", "s": "s",
+}  # fmt: skip
+AROUND = {
+    "_block_mean": "mean over blocks, {}", "_mean": "mean {}", "_median": "median {}",
+    "_lower": "{}, from", "_upper": "{}, to",
+}  # fmt: skip
+
+
+def words(name: Any) -> Any:
+    """The head of a column in words with its unit; what is no raw name comes back as it is.
+
+    Examples
+    --------
+    >>> [words(n) for n in ("ubrmse_m3_m3", "bias_m3_m3_lower", "n_stations", "max_age_hours")]
+    ['ubRMSE [m³ m⁻³]', 'bias [m³ m⁻³], from', 'stations', 'max age [h]']
+    """
+    if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
+        return name
+    if name in HEADS:
+        return HEADS[name]
+    for ending, around in AROUND.items():
+        stem = name.removesuffix(ending)
+        if stem != name and words(stem) != stem:
+            return around.format(words(stem))
+    for ending, unit in UNITS.items():
+        if name.endswith(f"_{ending}"):
+            return f"{name.removesuffix(f'_{ending}').replace('_', ' ')} [{unit}]"
+    return name.removeprefix("n_").replace("_", " ")
+
+
+def readable(
+    table: pd.DataFrame,
+    columns: Sequence[str] | Mapping[str, str] | None = None,
+    *,
+    digits: int | Mapping[str, int] = 3,
+    intervals: bool = False,
+) -> pd.DataFrame:
+    """A table as a notebook shows it: words with units as heads, rounded, a dash where unknown.
+
+    Every notebook shows its tables through this one function. Raw names of the contracts
+    (``ubrmse_m3_m3``, ``bias_m3_m3_lower``, ``n_stations``) become words, in the heads, in the
+    index and in a column ``metric``; paths become file names, booleans yes and no, midnights days.
+    All cells are text: compute first, then show. Row numbers go, a named index stays.
+
+    Parameters
+    ----------
+    table : DataFrame or Series
+    columns : which columns, in this order; a mapping gives their heads too. None: all of them
+    digits : decimals, of all numbers or by raw name (3 for others); whole numbers show none
+    intervals : whether ``x, x_lower, x_upper`` (or ``value, lower, upper``) become one column
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"model": ["a"], "r": [0.5], "r_lower": [0.25], "r_upper": [0.75]})
+    >>> readable(scores, {"model": "model", "r": "R, 95 % [1]"}, digits=2, intervals=True)
+     model          R, 95 % [1]
+         a  0.50 (0.25 to 0.75)
+    """
+    table = table.to_frame() if isinstance(table, pd.Series) else table
+    wanted = list(table.columns if columns is None else columns)
+    decimals = {n: digits.get(n, 3) if isinstance(digits, Mapping) else digits for n in table}
+    cells = {n: _texts(table[n], decimals[n]) for n in table}
+    for name in wanted if intervals else ():
+        ends = ("lower", "upper") if name == "value" else (f"{name}_lower", f"{name}_upper")
+        if set(ends) <= set(table.columns):
+            low, high = (_texts(table[end], decimals[name]) for end in ends)
+            cells[name] = [
+                v if MISSING in (a, b) else f"{v} ({a} to {b})"
+                for v, a, b in zip(cells[name], low, high, strict=True)
+            ]
+            wanted = [n for n in wanted if n not in ends]
+    shown = pd.DataFrame(dict(enumerate(cells[n] for n in wanted)), index=table.index)
+    heads = dict(columns) if isinstance(columns, Mapping) else {}
+    shown.columns = pd.Index(wanted) if table.columns.nlevels == 1 else table.columns
+    shown = shown.rename(columns=lambda n: heads.get(n) or words(n))
+    for axis in ("index", "columns"):
+        shown = shown.rename_axis([words(n) for n in getattr(shown, axis).names], axis=axis)
+    if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
+        return shown.set_axis([""] * len(shown))
+    raw = [level for level in shown.index.names if level in (None, "metric")]
+    return shown.rename(index=words, level=raw[0]) if raw else shown
+
+
+def _texts(values: pd.Series, digits: int) -> list[str]:
+    """Cells as text; a column of whole numbers has no decimals."""
+    numbers = pd.to_numeric(values, errors="coerce") if values.dtype.kind in "fiu" else None
+    if numbers is not None and (numbers.dropna() % 1 == 0).all():
+        digits = 0
+    return [_text(value, digits, is_metric=values.name == "metric") for value in values]
+
+
+def _text(value: Any, digits: int, *, is_metric: bool) -> str:
+    if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return MISSING
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        return f"{value:,.{digits}f}"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    if isinstance(value, pd.Timedelta):
+        return f"{value / pd.Timedelta('1h'):g} h"
+    text = value.name if isinstance(value, PurePath) else str(value)
+    return (str(words(text)) if is_metric else text) or MISSING
+
+
 # Interactive views that carry everything they need.
 
 
-def live(view: Any, *, height_px: int = 430) -> HTML:
+def live(view: Any, *, height_px: int = 430):
     """A hvplot or HoloViews view as one piece of HTML that works in notebooks and reports, offline.
 
     Its scripts are embedded (about a megabyte), in a frame of their own. Build the view with
@@ -182,6 +312,11 @@ def live(view: Any, *, height_px: int = 430) -> HTML:
     -------
     IPython HTML
     """
+    import holoviews as hv
+    from bokeh.embed import file_html
+    from bokeh.resources import INLINE
+    from IPython.display import HTML
+
     hv.Store.set_current_backend("bokeh")
     page = file_html(hv.render(view, backend="bokeh"), resources=INLINE, title="interactive view")
     frame = (
