@@ -5,6 +5,7 @@ import io
 import sys
 import tokenize
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -17,6 +18,7 @@ NOT_TOKENS_OF_CODE = {
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
 def modules() -> list[Path]:
     """Every Python file of the package."""
     return sorted(PACKAGE.rglob("*.py"))
@@ -27,6 +29,7 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     """A file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
@@ -40,6 +43,7 @@ def docstring(node: ast.AST) -> ast.Expr | None:
     return None
 
 
+@cache
 def code_lines(path: Path) -> int:
     """Lines that hold a token of code: no blank line, comment or docstring."""
     tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
@@ -55,7 +59,8 @@ def code_lines(path: Path) -> int:
     return len(held)
 
 
-def imports(path: Path, known: set[str]) -> set[str]:
+@cache
+def imports(path: Path, known: frozenset[str] = frozenset()) -> frozenset[str]:
     """What a file imports, from anywhere in it: modules of the house by their whole name."""
     names = set()
     for node in ast.walk(parsed(path)):
@@ -65,12 +70,13 @@ def imports(path: Path, known: set[str]) -> set[str]:
             assert not node.level, f"{path}: relative import"
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             names |= {w if w in known else node.module for w in whole}
-    return names
+    return frozenset(names)
 
 
+@cache
 def importers() -> dict[str, set[str]]:
     """Each module of the house, and the modules that import it."""
-    known = {dotted(path) for path in modules()}
+    known = frozenset(map(dotted, modules()))
     found = defaultdict(set)
     for path in modules():
         for name in imports(path, known) & known:
