@@ -13,11 +13,10 @@ from soilkit.errors import ContractError, StoreError, UnknownNameError
 from soilkit.export import chips
 from soilkit.models import training
 from soilkit.studies import Experiment, Profile, Recipe, Study, Trial, Variant
-from soilkit.studies import trials as rows
 from soilkit.studies.__main__ import main
-from soilkit.studies.trials import Progress, run_all
+from soilkit.studies.trials import Job, Rows, run
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
-from tests.helpers_jobs import Dying
+from tests.helpers_jobs import die
 
 torch.set_num_threads(1)
 PASSES = 14  # a sensor's score needs 13 samples
@@ -156,9 +155,9 @@ def test_a_broken_trial_is_a_row_and_stops_no_other(folder, tmp_path):
 
 
 def test_a_process_that_dies_leaves_a_row_that_says_so(tmp_path):
-    job = Dying(tmp_path)
-    run_all([job], workers=1, progress=Progress([job], work=tmp_path))
-    assert rows.read_row(tmp_path, "dying")["status"] == "killed: its process ended with 9"
+    rows = Rows(tmp_path)
+    run([Job("dying", "a job that dies", die)], rows, workers=1)
+    assert rows.read("dying")["status"] == "killed: its process ended with 9"
 
 
 def test_the_test_split_is_predicted_only_when_asked_and_the_row_says_so(folder, tmp_path):
@@ -219,10 +218,9 @@ def test_a_notebook_opens_the_study_that_was_run(folder, tmp_path):
 
 
 def test_a_damaged_row_is_named(tmp_path):
-    rows.row_path(tmp_path, "x").parent.mkdir()
-    rows.row_path(tmp_path, "x").write_text("{")
+    (tmp_path / "x.json").write_text("{")
     with pytest.raises(StoreError, match="x.json"):
-        rows.read_row(tmp_path, "x")
+        Rows(tmp_path).read("x")
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):

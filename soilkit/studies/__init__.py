@@ -10,7 +10,7 @@ from soilkit.studies.fusion_study import (
     Variant,
     chosen,
 )
-from soilkit.studies.fusion_trial import Data, Recipe, prepare
+from soilkit.studies.fusion_trial import Data, Recipe, Trial, prepare
 from soilkit.studies.paper_tables import (
     Results,
     by_stratum,
@@ -23,7 +23,6 @@ from soilkit.studies.paper_tables import (
     sizes,
     write_study,
 )
-from soilkit.studies.trials import Trial
 
 __all__ = [
     "EXPERIMENTS",

@@ -74,7 +74,7 @@ def main(words: list[str] | None = None) -> None:
     study.plan()
     if options.list:
         for job in study.due():
-            log.info("%s seed %d: %s", job.key, job.trial.seed, job.trial.definition)
+            log.info("%s: %s", job.name, job.about["definition"])
         return
     try:
         study.run()

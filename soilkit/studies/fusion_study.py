@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from soilkit.constants import OK
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.studies import fusion_trial
-from soilkit.studies import trials as rows
-from soilkit.studies.fusion_trial import ALL, Data, Recipe, prepare
-from soilkit.studies.trials import FORMAT_VERSION, Progress, Trial, run_all
+from soilkit.studies.fusion_trial import ALL, Data, Recipe, Trial, prepare, run_trial
+from soilkit.studies.trials import Job, Rows, run
 
 S1_DEM = "Sentinel-1 + DEM"
 S1_DEM_S2 = "Sentinel-1 + DEM + Sentinel-2"
@@ -286,45 +286,6 @@ class Line:
     key: str
 
 
-@dataclass(frozen=True)
-class Job:
-    """One trial to run in a process of its own, which writes the row itself."""
-
-    trial: Trial
-    key: str
-    folder: Path
-    work: Path
-    look_at_test: bool
-
-    def __call__(self) -> None:
-        """Train what is not trained, look at the test where that was asked and not yet done."""
-        fusion_trial.one_thread()
-        data, row = Data(self.folder), rows.read_row(self.work, self.key)
-        if row is not None and row["status"] == fusion_trial.OK:
-            row = fusion_trial.look_at_test(row, self.trial, data=data, work=self.work)
-        else:
-            row = fusion_trial.run_trial(
-                self.trial, data, work=self.work, look_at_test=self.look_at_test
-            )
-        rows.write_row(self.work, row)
-
-    def broke(self, why: str) -> None:
-        """Write the row of a trial whose process died."""
-        definition = {
-            "definition": self.trial.definition,
-            "data": "",
-            "seconds": 0.0,
-            "cpu_seconds": 0.0,
-        }
-        row = {"format_version": FORMAT_VERSION, "key": self.key, "status": why}
-        rows.write_row(self.work, row | definition | {"looked_at_test": False})
-
-    @property
-    def cost(self) -> float:
-        """Roughly, in training samples of 128 pixels."""
-        return cost(self.trial)
-
-
 def cost(trial: Trial) -> float:
     """What a trial takes, roughly, in training samples of 128 pixels."""
     if trial.product:
@@ -383,20 +344,29 @@ class Study:
     def due(self) -> list[Job]:
         """The trials whose rows are missing, those of the first seeds first."""
         trials = {line.key: line.trial for line in self.lines or self.plan()}
-        ordered = sorted(trials.items(), key=lambda item: item[1].seed)
-        return [
-            Job(trial, key, self.data_of(trial.recipe).folder, self.work, self.look_at_test)
-            for key, trial in ordered
-            if self._is_due(key)
-        ]
+        jobs = (self._job(key, trial) for key, trial in trials.items())
+        return sorted((job for job in jobs if job), key=lambda job: job.about["definition"]["seed"])
 
-    def _is_due(self, key: str) -> bool:
-        row = rows.read_row(self.work, key)
-        if row is None:
-            return True
-        if row["status"] != fusion_trial.OK:
-            return self.again
-        return self.look_at_test and not row["looked_at_test"]
+    def _job(self, key: str, trial: Trial) -> Job | None:
+        """What is to be done for a trial; None where its row stands."""
+        row = self.store.read(key) or {}
+        is_trained = row.get("status") == OK
+        if row and not (self.again or is_trained):
+            return None
+        if is_trained and (row["looked_at_test"] or not self.look_at_test):
+            return None
+        data = self.data_of(trial.recipe)
+        told: dict[str, Any] = row if is_trained else {}
+        work = partial(
+            run_trial, trial, data.folder, self.work, row=told, look_at_test=self.look_at_test
+        )
+        about = {"definition": trial.definition, "data": data.content_hash, "looked_at_test": False}
+        return Job(key, f"{key} seed {trial.seed}", work, about | told, cost(trial))
+
+    @property
+    def store(self) -> Rows:
+        """The rows of all trials."""
+        return Rows(self.work / "rows")
 
     def run(self) -> list[dict]:
         """Run what is missing; the rows of all lines' trials, each once.
@@ -405,14 +375,11 @@ class Study:
         at its last validation.
         """
         jobs = self.due()
-        keys = dict.fromkeys(line.key for line in self.lines)
-        log.info("%d trials, %d of them to run", len(keys), len(jobs))
-        self.work.mkdir(parents=True, exist_ok=True)
-        run_all(jobs, workers=self.workers, progress=Progress(jobs, work=self.work))
+        log.info("%d trials, %d of them to run", len({n.key for n in self.lines}), len(jobs))
+        run(jobs, self.store, workers=self.workers)
         return self.rows()
 
     def rows(self) -> list[dict]:
         """The rows that stand, one a trial."""
         keys = dict.fromkeys(line.key for line in self.lines or self.plan())
-        found = (rows.read_row(self.work, key) for key in keys)
-        return [row for row in found if row is not None]
+        return [row for row in map(self.store.read, keys) if row is not None]

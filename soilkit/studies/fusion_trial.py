@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 import os
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,82 @@ import pandas as pd
 import torch
 
 from soilkit import metrics, sources
+from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError
 from soilkit.export import archives, chips, features, insitu, join
 from soilkit.export.chips import ChipStore
 from soilkit.files import write_whole
-from soilkit.metrics import scores as stations
 from soilkit.metrics import splits
 from soilkit.models import augment, datasets, losses, training, xception_fusion
 from soilkit.models.inputs import FED, Inputs, coarse_values
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.studies.trials import FORMAT_VERSION, Trial
+from soilkit.studies.trials import key_of
 
 log = logging.getLogger(__name__)
-TABLES = ("stations", "features", "drops", "samples")  # samples last: then the dataset is whole
 EARLIER = pd.Timedelta("20D")  # scenes before the first reading that may still be joined to it
-_CLEAR = {"sentinel2": 0.3}  # seed 001, 2b1
+CLEAR = {"sentinel2": 0.3}  # seed 001, 2b1: the cloudiest scene that is joined
 ALL = ("sentinel1", "sentinel2", "dem", "soilgrids", "modis_lai", "smap", "gldas")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model, its inputs, its training and its seed; equal trials of two tables are run once.
+
+    ``product`` names a coarse source that is scored as it comes, without training. ``withheld``
+    lists sets of sources that are absent in further evaluations of the same weights.
+    """
+
+    recipe: str = "sentinel1"
+    high: tuple[str, ...] = ("sentinel1", "dem", "sentinel2")
+    low: tuple[str, ...] = ("soilgrids",)
+    coarse: tuple[str, ...] = ("smap", "gldas")
+    product: str = ""
+    preset: str = "small"
+    crop_px: int = 128
+    encoder: str = "xception"
+    pooling: str = "center"
+    fusion: str = "late"
+    source_dropout: float | None = None
+    withheld: tuple[tuple[str, ...], ...] = ()
+    loss: str = "huber"
+    steps: int = 300
+    batch_size: int = 32
+    validations: int = 5
+    optimizer: str = "adam"
+    learning_rate: float = 0.002
+    weight_decay: float = 0.01
+    precision: str = "float32"
+    seed: int = 0
+    split_seed: int = 0
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the model eats."""
+        return Inputs(self.high, self.low, self.coarse)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether an encoder is trained."""
+        return bool(self.high or self.low)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source that the trial needs, once."""
+        names = (*self.high, *self.low, *self.coarse, *((self.product,) if self.product else ()))
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in names))
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """All fields as plain values, as they stand in a row."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def key(self, content_hash: str) -> str:
+        """Names the trial on these data, whatever the recipe that made them is called."""
+        return key_of(content_hash, {k: v for k, v in self.definition.items() if k != "recipe"})
+
+    def with_(self, **changes: Any) -> "Trial":
+        """The same trial but for these fields."""
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)
@@ -85,25 +144,34 @@ def prepare(recipe: Recipe, work: str | os.PathLike[str]) -> Path:
         )
     log.info("building the dataset %s: %d stations", place.name, recipe.n_stations)
     place.mkdir(parents=True, exist_ok=True)
-    _build(recipe, place)
+    for name, table in _made(recipe, place).items():
+        write_whole(place / f"{name}.parquet", partial(table.to_parquet, index=False))
     return place
 
 
-def _build(recipe: Recipe, out: Path) -> None:
-    """The road of notebook 10: readings, scenes, anchored join, chips, coarse scalars."""
-    world = archives.open_archive(
-        "synthetic",
-        seed=recipe.seed,
-        n_stations=recipe.n_stations,
-        start=recipe.start,
-        end=recipe.end,
-        revisit_days=recipe.revisit_days,
+def _made(recipe: Recipe, out: Path) -> dict[str, pd.DataFrame]:
+    """Readings, scenes, anchored join, chips, coarse scalars: the tables; samples are the last."""
+    options = ("seed", "n_stations", "start", "end", "revisit_days")
+    world: Any = archives.open_archive(
+        "synthetic", **{name: getattr(recipe, name) for name in options}
     )
-    stations, readings = _in_situ(world, out)
+    zipped = out / "ismn.zip"
+    if not zipped.exists():
+        world.world.write_ismn(zipped)
+    stations = insitu.read_stations(zipped, cache_dir=out / "cache")
+    readings = insitu.read_ismn(zipped, cache_dir=out / "cache")
     readings = readings[readings["time"].between(recipe.start, recipe.end, inclusive="left")]
     span = {"start": pd.Timestamp(recipe.start) - EARLIER, "end": pd.Timestamp(recipe.end)}
     scenes = archives.all_scenes(world, stations, sources=recipe.sources, **span)
-    joined = _join(recipe, readings, scenes=scenes, stations=stations)
+    bounds = sources.bounds(recipe.anchor, recipe.sources)
+    joined = join.anchored_join(
+        readings,
+        scenes,
+        stations,
+        bounds={name: pd.Timedelta(age) for name, age in bounds.items()},
+        anchor=recipe.anchor,
+        max_cloud_fraction=CLEAR if "sentinel2" in recipe.sources else None,
+    )
     coarse = [s for s in recipe.sources if sources.get(s).resolution == "coarse"]
     samples, lost = chips.build(
         joined.samples,
@@ -116,36 +184,12 @@ def _build(recipe: Recipe, out: Path) -> None:
     )
     series = {s: world.series(stations, s, span["start"], span["end"]) for s in coarse}
     scalars = [features.from_series(samples, table, s) for s, table in series.items()]
-    if not scalars:
-        scalars = [samples[["sample_id"]]]
-    drops = pd.concat([joined.drops, lost], ignore_index=True)
-    predictors = features.combine(*scalars)
-    _write(out, stations=stations, features=predictors, drops=drops, samples=samples)
-
-
-def _join(recipe: Recipe, readings, *, scenes, stations) -> join.JoinResult:
-    bounds = sources.bounds(recipe.anchor, recipe.sources)
-    return join.anchored_join(
-        readings,
-        scenes,
-        stations,
-        bounds={name: pd.Timedelta(age) for name, age in bounds.items()},
-        anchor=recipe.anchor,
-        max_cloud_fraction=_CLEAR if "sentinel2" in recipe.sources else None,
-    )
-
-
-def _in_situ(world, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    archive = out / "ismn.zip"
-    if not archive.exists():
-        world.world.write_ismn(archive)
-    stations = insitu.read_stations(archive, cache_dir=out / "cache")
-    return stations, insitu.read_ismn(archive, cache_dir=out / "cache")
-
-
-def _write(out: Path, **tables: pd.DataFrame) -> None:
-    for name in TABLES:
-        write_whole(out / f"{name}.parquet", partial(tables[name].to_parquet, index=False))
+    return {
+        "stations": stations,
+        "features": features.combine(*(scalars or [samples[["sample_id"]]])),
+        "drops": pd.concat([joined.drops, lost], ignore_index=True),
+        "samples": samples,
+    }
 
 
 class Data:
@@ -175,71 +219,53 @@ class Data:
 
 # One trial from its definition to its row: train, choose by validation, predict, score.
 
-OK = "ok"
-_SETTINGS = ("optimizer", "learning_rate", "weight_decay", "precision", "seed")
-_OPTIONS = ("encoder", "pooling", "fusion", "source_dropout")
+SETTINGS = ("optimizer", "learning_rate", "weight_decay", "precision", "seed")
+OPTIONS = ("encoder", "pooling", "fusion", "source_dropout")
 SCORED = ("validation", "test")
 EVALUATION_PIXELS = 64 * 256**2  # of a batch that is only predicted
 SENSOR_COLUMNS = ("n", "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
 
 
-def run_trial(trial: Trial, data: Data, *, work: Path, look_at_test: bool = False) -> dict:
-    """Train one trial and score it; what goes wrong is its row's status, never an exception.
+def run_trial(
+    trial: Trial, folder: Path, work: Path, *, row: dict[str, Any], look_at_test: bool
+) -> dict[str, Any]:
+    """Train one trial and score it; one that is trained is only looked at on the test split.
 
     The checkpoint and the predictions of all its samples stay in ``work``; a trial that was
     killed is taken up at its last validation. The test split is predicted only when
     ``look_at_test`` says so, and the row tells.
 
+    Parameters
+    ----------
+    row : of the trained trial, or empty
+
     Returns
     -------
-    dict, the row as plain values: ``key, status, definition, data, looked_at_test``, then where
-    it went well ``n_weights, flops, seconds, best_step, history, evaluations``
+    dict of plain values: ``n_weights, flops, best_step, history, evaluations, looked_at_test``
+
+    Raises
+    ------
+    ContractError
+        When the dataset lacks a source that the trial needs.
     """
-    row: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "key": trial.key(data.content_hash),
-        "status": OK,
-        "definition": trial.definition,
-        "data": data.content_hash,
-        "looked_at_test": look_at_test,
-    }
-    started, worked = time.perf_counter(), time.process_time()
-    try:
-        row |= _train_and_score(trial, data, work, look_at_test)
-    except Exception as error:
-        log.exception("trial %s", row["key"])
-        row["status"] = f"{type(error).__name__}: {error}"
-    cpu_seconds = round(time.process_time() - worked, 1)
-    return row | {"seconds": round(time.perf_counter() - started, 1), "cpu_seconds": cpu_seconds}
-
-
-def _train_and_score(trial: Trial, data: Data, work: Path, look_at_test: bool) -> dict:
-    require_sources(trial, data)
-    session = Session(trial, data)
-    model, told = None, {"n_weights": 0, "flops": 0, "best_step": 0, "history": []}
-    if not trial.product:
-        model, told = session.train(_checkpoint(trial, data, work))
-    parts = SCORED if look_at_test else SCORED[:1]
-    return told | {"evaluations": _evaluate(session, model, parts=parts, work=work)}
-
-
-def look_at_test(row: dict, trial: Trial, *, data: Data, work: Path) -> dict:
-    """The row of a trained trial with its test scores, from the weights that it left."""
-    started = time.perf_counter()
-    try:
-        session = Session(trial, data)
-        model = None if trial.product else session.restore(_checkpoint(trial, data, work))
-        found = _evaluate(session, model, parts=SCORED[1:], work=work)
-    except Exception as error:
-        log.exception("test of trial %s", row["key"])
-        return row | {"status": f"{type(error).__name__} at the test: {error}"}
-    seconds = round(row["seconds"] + time.perf_counter() - started, 1)
-    evaluations = [*row["evaluations"], *found]
-    return row | {"looked_at_test": True, "seconds": seconds, "evaluations": evaluations}
-
-
-def _checkpoint(trial: Trial, data: Data, work: Path) -> Path:
-    return work / "checkpoints" / f"{trial.key(data.content_hash)}.pt"
+    os.environ["OMP_NUM_THREADS"] = "1"  # the other cores are for the other trials
+    torch.set_num_threads(1)
+    session = Session(trial, Data(folder))
+    path = work / "checkpoints" / f"{session.key}.pt"
+    told: dict[str, Any] = {"n_weights": 0, "flops": 0, "best_step": 0, "history": []}
+    told |= {name: row[name] for name in told if name in row}
+    model, parts = None, SCORED if look_at_test else SCORED[:1]
+    if row:
+        model, parts = None if trial.product else session.restore(path), SCORED[1:]
+    elif not trial.product:
+        model, told = session.train(path)
+    evaluations = list(row.get("evaluations", ()))
+    for part in parts:
+        tables = [session.table(model, part, withheld=w) for w in ((), *trial.withheld)]
+        everything = pd.concat(tables, ignore_index=True)
+        write_whole(prediction_path(work, session.key, part=part), everything.to_parquet)
+        evaluations += [_evaluation(table) for table in tables]
+    return told | {"evaluations": evaluations, "looked_at_test": look_at_test}
 
 
 def prediction_path(work: Path, key: str, *, part: str) -> Path:
@@ -247,42 +273,18 @@ def prediction_path(work: Path, key: str, *, part: str) -> Path:
     return work / "predictions" / f"{key}-{part}.parquet"
 
 
-def _evaluate(session: "Session", model, *, parts: tuple[str, ...], work: Path) -> list[dict]:
-    """Scores of some parts of the split, whose predictions go to ``work/predictions``."""
-    found = []
-    for part in parts:
-        tables = [
-            session.table(part, session.predict(model, part, withheld=absent), withheld=absent)
-            for absent in ((), *session.trial.withheld)
-        ]
-        everything = pd.concat(tables, ignore_index=True)
-        path = prediction_path(work, session.key, part=part)
-        write_whole(path, everything.to_parquet)
-        found += [_evaluation(table) for table in tables]
-    return found
-
-
-def require_sources(trial: Trial, data: Data) -> None:
-    """Refuse, by name, a source that the dataset lacks.
-
-    Raises
-    ------
-    ContractError
-    """
-    have = {*data.store.sources, *(c.partition("_")[0] for c in data.features.columns)}
-    lacking = [s for s in trial.sources if s not in have]
-    if lacking:
-        raise ContractError(
-            f"The dataset in {data.folder.name} holds no {', '.join(lacking)}; it has "
-            f"{', '.join(data.store.sources)} as images. Build it with that source, or leave the "
-            "experiment out."
-        )
-
-
 class Session:
     """A trial and its data, split into training, validation and test."""
 
     def __init__(self, trial: Trial, data: Data):
+        have = {*data.store.sources, *(c.partition("_")[0] for c in data.features.columns)}
+        lacking = [s for s in trial.sources if s not in have]
+        if lacking:
+            raise ContractError(
+                f"The dataset in {data.folder.name} holds no {', '.join(lacking)}; it has "
+                f"{', '.join(data.store.sources)} as images. Build it with that source, or leave "
+                "the experiment out."
+            )
         self.trial, self.data = trial, data
         self.split = splits.by_station(
             data.samples, data.stations, seed=trial.split_seed
@@ -303,14 +305,22 @@ class Session:
         """A model with its best weights, and what the row says of it."""
         trial, train = self.trial, self._dataset("train", turning=self.trial.has_images)
         self.statistics = train.statistics
-        model = _model(trial, float(train.moisture.mean()))
+        torch.manual_seed(trial.seed)
+        options = {name: getattr(trial, name) for name in OPTIONS} | {"preset": trial.preset}
+        model = XceptionFusion.for_inputs(
+            trial.inputs, mean_label_m3_m3=float(train.moisture.mean()), **options
+        ).to(_device())
         validation = self._in_order(self._dataset("validation"))
         about = train.normalisation, self.data.content_hash
         history = training.fit(
             model,
             training.Loaders(self._shuffled(train), validation),
             losses.by_name(trial.loss),
-            settings=_settings(trial),
+            settings=training.Settings(
+                steps=trial.steps,
+                validate_every=max(1, -(-trial.steps // trial.validations)),
+                **{name: getattr(trial, name) for name in SETTINGS},
+            ),
             augment=augment.Augment.for_crop(trial.crop_px) if trial.has_images else None,
             path=path,
             provenance=training.Provenance(trial.inputs.names, *about),
@@ -339,9 +349,9 @@ class Session:
         rows = self.features.loc[self.part(part)["sample_id"].astype(str)]
         return coarse_values(rows, inputs)[:, 0]
 
-    def table(self, part: str, predicted: np.ndarray, *, withheld: tuple[str, ...]):
-        """A predictions table, with the sources that were absent."""
-        chosen = self.part(part)
+    def table(self, model, part: str, *, withheld: tuple[str, ...]) -> pd.DataFrame:
+        """The predictions table of a part, with the sources that were absent."""
+        predicted, chosen = self.predict(model, part, withheld=withheld), self.part(part)
         network = self.data.stations.drop_duplicates("station_id").set_index("station_id")
         table = chosen[["sample_id", "sensor_id", "station_id", "time"]].astype(
             {"sample_id": "str", "sensor_id": "str", "station_id": "str"}
@@ -375,26 +385,6 @@ class Session:
         return datasets.make_loader(dataset, batch_size=size, shuffle=False)
 
 
-def _model(trial: Trial, mean_label_m3_m3: float) -> XceptionFusion:
-    """A fresh model, the same for the same seed."""
-    torch.manual_seed(trial.seed)
-    model = XceptionFusion.for_inputs(
-        trial.inputs,
-        preset=trial.preset,
-        mean_label_m3_m3=mean_label_m3_m3,
-        **{name: getattr(trial, name) for name in _OPTIONS},
-    )
-    return model.to(_device())
-
-
-def _settings(trial: Trial) -> training.Settings:
-    return training.Settings(
-        steps=trial.steps,
-        validate_every=max(1, -(-trial.steps // trial.validations)),
-        **{name: getattr(trial, name) for name in _SETTINGS},
-    )
-
-
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -402,7 +392,7 @@ def _device() -> str:
 def _evaluation(table: pd.DataFrame) -> dict:
     """Scores of every sensor with enough samples, column by column."""
     scores = metrics.point_scores(table)
-    scores = scores[scores["n"] >= stations.MIN_SAMPLES].sort_values("sensor_id")
+    scores = scores[scores["n"] >= MIN_SAMPLES].sort_values("sensor_id")
     columns = {name: [_plain(v) for v in scores[name]] for name in SENSOR_COLUMNS}
     sensors = {"sensor_id": scores["sensor_id"].astype(str).tolist(), **columns}
     return {
@@ -416,9 +406,3 @@ def _evaluation(table: pd.DataFrame) -> dict:
 def _plain(value: float) -> float | None:
     """Seven digits; JSON knows no NaN."""
     return float(f"{value:.7g}") if np.isfinite(value) else None
-
-
-def one_thread() -> None:
-    """Leave the other cores to the other trials."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)

@@ -10,13 +10,13 @@ import pandas as pd
 from scipy import stats
 
 from soilkit import strata
+from soilkit.constants import OK
 from soilkit.files import write_text_whole
 from soilkit.metrics import splits
 from soilkit.metrics.evaluation import literature
 from soilkit.metrics.intervals import MIN_CLUSTERS
 from soilkit.studies.fusion_study import FULL, RECIPES, Experiment, Line, Profile, Study, chosen
-from soilkit.studies.fusion_trial import OK, SENSOR_COLUMNS, Data, Recipe, prediction_path
-from soilkit.studies.trials import Trial
+from soilkit.studies.fusion_trial import SENSOR_COLUMNS, Data, Recipe, Trial, prediction_path
 
 CONFIDENCE = 0.95
 _NUMBERS = ("value", "lower", "upper", "se_blocks", "se_seeds")

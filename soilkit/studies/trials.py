@@ -1,4 +1,7 @@
-"""Resumable trials: what decides one, a row file each, each in a process of its own."""
+"""Resumable trials: a definition gives a key, a key a row file, and each runs in a process alone.
+
+A study, of whatever models, is a list of ``Job``; ``run`` does those whose rows are missing.
+"""
 
 import contextlib
 import hashlib
@@ -7,174 +10,141 @@ import logging
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soilkit.constants import OK
 from soilkit.errors import StoreError
 from soilkit.files import write_text_whole
-from soilkit.models.inputs import Inputs
 
 FORMAT_VERSION = 1  # raised when the same definition would give other numbers
-NOT_DECISIVE = ("recipe",)  # the data count by their hash, whatever the recipe is called
+POLL_S = 0.2
+log = logging.getLogger("soilkit.studies")
+
+
+def key_of(*decisive: Any) -> str:
+    """Names a trial by all that decides its numbers, plain values: 16 hex digits."""
+    words = json.dumps([FORMAT_VERSION, *decisive], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A model, its inputs, its training and its seed; equal trials of two tables are run once.
+class Job:
+    """A trial to run.
 
-    ``product`` names a coarse source that is scored as it comes, without training. ``withheld``
-    lists sets of sources that are absent in further evaluations of the same weights.
+    Attributes
+    ----------
+    key : names its row file
+    name : what the log calls it
+    work : called without arguments, in a fresh process (so it must pickle); returns what the row
+        tells beyond ``about``, plain values
+    about : fields of the row however the trial ends; seconds in it are added to
+    cost : how long it takes, in any unit that the other jobs share
     """
 
-    recipe: str = "sentinel1"
-    high: tuple[str, ...] = ("sentinel1", "dem", "sentinel2")
-    low: tuple[str, ...] = ("soilgrids",)
-    coarse: tuple[str, ...] = ("smap", "gldas")
-    product: str = ""
-    preset: str = "small"
-    crop_px: int = 128
-    encoder: str = "xception"
-    pooling: str = "center"
-    fusion: str = "late"
-    source_dropout: float | None = None
-    withheld: tuple[tuple[str, ...], ...] = ()
-    loss: str = "huber"
-    steps: int = 300
-    batch_size: int = 32
-    validations: int = 5
-    optimizer: str = "adam"
-    learning_rate: float = 0.002
-    weight_decay: float = 0.01
-    precision: str = "float32"
-    seed: int = 0
-    split_seed: int = 0
-
-    @property
-    def inputs(self) -> Inputs:
-        """What the model eats."""
-        return Inputs(self.high, self.low, self.coarse)
-
-    @property
-    def has_images(self) -> bool:
-        """Whether an encoder is trained."""
-        return bool(self.high or self.low)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Every source that the trial needs, once."""
-        names = (*self.high, *self.low, *self.coarse, *((self.product,) if self.product else ()))
-        return tuple(dict.fromkeys(name.partition(".")[0] for name in names))
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        """All fields as plain values, as they stand in a row."""
-        return json.loads(json.dumps(asdict(self)))
-
-    def key(self, content_hash: str) -> str:
-        """Names the trial on these data: 16 hex digits."""
-        decisive = {k: v for k, v in self.definition.items() if k not in NOT_DECISIVE}
-        words = [FORMAT_VERSION, content_hash, decisive]
-        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
-
-    def with_(self, **changes: Any) -> "Trial":
-        """The same trial but for these fields."""
-        return replace(self, **changes)
+    key: str
+    name: str
+    work: Callable[[], Mapping[str, Any]]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    cost: float = 1.0
 
 
-# A row a trial, one JSON file each, written whole or not at all.
+class Rows:
+    """A folder of rows, one JSON file a trial, each written whole or not at all."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def path(self, key: str) -> Path:
+        """Where the row of a trial stands."""
+        return self.folder / f"{key}.json"
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """The row of a trial; None where it was not run, or with another format.
+
+        Raises
+        ------
+        StoreError
+            When the file is damaged.
+        """
+        path = self.path(key)
+        if not path.exists():
+            return None
+        try:
+            row = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is damaged ({error}). Delete it: its trial runs again."
+            ) from error
+        return row if row.get("format_version") == FORMAT_VERSION else None
+
+    def write(self, job: Job, *, status: str = OK, **told: Any) -> None:
+        """Keep how a job ended."""
+        row = {"format_version": FORMAT_VERSION, "key": job.key, "seconds": 0.0, "cpu_seconds": 0.0}
+        row |= {**job.about, **told, "status": status}
+        for name in ("seconds", "cpu_seconds"):
+            row[name] = round(job.about.get(name, 0.0) + told.get(name, 0.0), 1)
+        write_text_whole(self.path(job.key), json.dumps(row, allow_nan=False))
 
 
-def row_path(work: Path, key: str) -> Path:
-    """Where the row of a trial stands."""
-    return work / "rows" / f"{key}.json"
-
-
-def read_row(work: Path, key: str) -> dict[str, Any] | None:
-    """The row of a trial; None where it was not run, or with another format.
-
-    Raises
-    ------
-    StoreError
-        When the file is damaged.
-    """
-    path = row_path(work, key)
-    if not path.exists():
-        return None
+def do(job: Job, rows: Rows) -> None:
+    """Run a job here; what goes wrong is its row's status, never an exception."""
+    started, worked = time.perf_counter(), time.process_time()
+    told: Mapping[str, Any] = {}
     try:
-        row = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise StoreError(
-            f"{path} is damaged ({error}). Delete it: its trial runs again."
-        ) from error
-    return row if row.get("format_version") == FORMAT_VERSION else None
+        told, status = job.work(), OK
+    except Exception as error:
+        log.exception("trial %s", job.key)
+        status = f"{type(error).__name__}: {error}"
+    spent = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - worked,
+    }
+    rows.write(job, status=status, **told, **spent)
 
 
-def write_row(work: Path, row: dict[str, Any]) -> None:
-    """Keep a row."""
-    write_text_whole(row_path(work, row["key"]), json.dumps(row, allow_nan=False))
+def run(jobs: Sequence[Job], rows: Rows, *, workers: int = 0) -> None:
+    """Do all jobs, ``workers`` at a time, each in a fresh process; 0: here, one by one.
 
-
-# Jobs in processes of their own: a job that dies costs no other one anything.
-
-log = logging.getLogger(__name__)
-POLL_S = 0.2
-
-
-class Progress:
-    """Says after every job how it ended and how long the others will take."""
-
-    def __init__(self, jobs: Sequence[Any], *, work: Path):
-        self.work, self.total, self.n_done = work, len(jobs), 0
-        self.left = sum(job.cost for job in jobs)
-        self.done, self.started = 0.0, time.monotonic()
-
-    def note(self, job: Any) -> None:
-        """Count a job that ended."""
-        self.n_done += 1
-        self.left, self.done = self.left - job.cost, self.done + job.cost
-        pace = (time.monotonic() - self.started) / max(self.done, 1e-9)
-        row = read_row(self.work, job.key) or {"status": "no row", "seconds": 0}
+    A job that dies costs no other one anything: its row says so. Interrupt it whenever you like;
+    the processes that run are ended, and the jobs whose rows are missing are there to be run again.
+    """
+    left, started = sum(job.cost for job in jobs), time.monotonic()
+    whole = left
+    for number, job in enumerate(_ended(jobs, rows, workers), start=1):
+        left -= job.cost
+        pace = (time.monotonic() - started) / max(whole - left, 1e-9)
+        row = rows.read(job.key) or {"status": "no row", "seconds": 0}
         log.info(
-            "[%d/%d] %s seed %d: %s in %.0f s, about %s left",
-            self.n_done, self.total, job.key, job.trial.seed, row["status"], row["seconds"],
-            _clock(pace * self.left),
+            "[%d/%d] %s: %s in %.0f s, about %.0f min left",
+            number, len(jobs), job.name, row["status"], row["seconds"], pace * left / 60,
         )  # fmt: skip
 
 
-def _clock(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
-
-
-def run_all(jobs: Sequence[Any], *, workers: int, progress: Progress) -> None:
-    """Run picklable jobs, ``workers`` at a time, each in a fresh process; 0: here, one by one.
-
-    A job is called without arguments; ``job.broke(why)`` is called here when its process died.
-    Leaving early, by an interrupt too, ends the processes that run.
-    """
+def _ended(jobs: Sequence[Job], rows: Rows, workers: int):
+    """Jobs in the order in which they end."""
     if workers == 0:
         for job in jobs:
-            job()
-            progress.note(job)
+            do(job, rows)
+            yield job
         return
-    context = multiprocessing.get_context("spawn")
-    waiting = deque(jobs)
-    running: dict[Any, Any] = {}
+    context, waiting = multiprocessing.get_context("spawn"), deque(jobs)
+    running: dict[Any, Job] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                job = waiting.popleft()
-                process = context.Process(target=job, daemon=True)
+                process = context.Process(target=do, args=(waiting[0], rows), daemon=True)
                 process.start()
-                running[process] = job
+                running[process] = waiting.popleft()
             for process in [p for p in running if not p.is_alive()]:
                 process.join()
                 job = running.pop(process)
                 if process.exitcode != 0:
-                    job.broke(f"killed: its process ended with {process.exitcode}")
-                progress.note(job)
+                    why = f"killed: its process ended with {process.exitcode}"
+                    rows.write(job, status=why)
+                yield job
             time.sleep(POLL_S)
     finally:
         for process in running:
