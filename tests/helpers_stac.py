@@ -12,7 +12,7 @@ import rasterio
 
 from soilkit import grids
 from soilkit.export.archives import SyntheticArchive
-from soilkit.export.archives.stac import Layout, export_world
+from soilkit.export.archives.stac import export_world
 
 CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -148,9 +148,9 @@ def world_catalogue(folder, *, period=("2019-06-01", "2019-07-01")):
     """All that the synthetic archive has over ``PLACES`` in a month, and radar over ``EDGE``."""
     archive = SyntheticArchive(seed=0, n_stations=8)
     for places, sources in ((PLACES, SOURCES), (EDGE, ("sentinel1",))):
-        layout = Layout(sources=sources, every=True)
         path = export_world(
-            archive, folder, stations=stations(**places), period=period, layout=layout,
+            archive, folder, stations=stations(**places), period=period,
+            sources=sources, every=True,
             progress=False,
         )  # fmt: skip
     return path

@@ -10,7 +10,7 @@ from soilkit import contracts, grids, sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.archives import all_scenes, open_archive
-from soilkit.export.archives.stac.world_catalogue import Layout, export_world
+from soilkit.export.archives.stac.world_catalogue import export_world
 
 # An archive of each kind over the same two stations: the invented world, a stand-in of the service
 # over analytic rasters, and the world's own export as a static catalogue.
@@ -30,10 +30,12 @@ def opened(tmp_path_factory, stations):
     def get(name):
         folder = tmp_path_factory.mktemp(name) if name not in done else None
         if name not in done and name == "stac":
-            layout = Layout((*ORBITING, *STATIC, *PERIODIC), every=True)
+            names = (*ORBITING, *STATIC, *PERIODIC)
             world = open_archive("synthetic", **WORLD)
-            how = {"stations": stations, "period": PERIOD, "layout": layout, "progress": False}
-            done[name] = open_archive("stac", catalogue=export_world(world, folder, **how))
+            how = {"stations": stations, "period": PERIOD, "sources": names, "every": True}
+            done[name] = open_archive(
+                "stac", catalogue=export_world(world, folder, progress=False, **how)
+            )
         elif name not in done:
             options = {"synthetic": WORLD, "earthengine": {"cache_dir": folder}}[name]
             done[name] = open_archive(name, **options)

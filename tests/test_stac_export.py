@@ -16,7 +16,7 @@ from soilkit.contracts import Chip, ChipRequest
 from soilkit.errors import StoreError
 from soilkit.export import chips, features, insitu, join, rasters
 from soilkit.export.archives import SyntheticArchive
-from soilkit.export.archives.stac import Layout, StacArchive, export_world
+from soilkit.export.archives.stac import StacArchive, export_world, world_catalogue
 from soilkit.export.chips import packing_of
 
 NAMES = ["sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas"]
@@ -53,7 +53,7 @@ def catalogue(world):
     archive, stations, _, folder = world
     return export_world(
         archive, folder / "stac", stations=stations, period=PERIOD,
-        layout=Layout(size_px=SIZE_PX), progress=False,
+        size_px=SIZE_PX, progress=False,
     )  # fmt: skip
 
 
@@ -131,8 +131,8 @@ def test_predictors_of_both_roads_are_the_same(both):
 def test_an_export_goes_on_where_it_stopped(world, tmp_path, monkeypatch):
     """Broken off after ten files it keeps what stands, and a second run writes only the rest."""
     archive, stations, _, _ = world
-    layout = Layout(sources=("sentinel1", "gldas"), size_px=SIZE_PX)
-    options = {"stations": stations, "period": ("2019-05-01", "2019-06-01"), "layout": layout}
+    options = {"stations": stations, "period": ("2019-05-01", "2019-06-01"), "size_px": SIZE_PX}
+    options |= {"sources": ("sentinel1", "gldas")}
     written, write = [], rasters.write_cog
 
     def breaks(path, *args, **more):
@@ -164,9 +164,9 @@ def test_an_export_goes_on_where_it_stopped(world, tmp_path, monkeypatch):
 def test_an_export_of_another_world_does_not_mix_with_what_stands(world, catalogue):
     archive, stations, _, _ = world
     other = SyntheticArchive(seed=1, n_stations=2, start="2019-01-01", end="2019-08-01")
-    for mine, layout in ((other, Layout(size_px=SIZE_PX)), (archive, Layout(size_px=32))):
+    for mine, size_px in ((other, SIZE_PX), (archive, 32)):
         with pytest.raises(StoreError, match="holds an export of"):
-            export_world(mine, catalogue.parent, stations=stations, period=PERIOD, layout=layout)
+            export_world(mine, catalogue.parent, stations=stations, period=PERIOD, size_px=size_px)
 
 
 def test_the_catalogue_is_valid_stac_and_says_that_it_is_synthetic(catalogue):
@@ -215,11 +215,21 @@ VV_MEAN_DB, B8_MEAN = 0.1, 0.02
 def shifted(world, crs):
     """An archive of one station's images on pixels of another CRS or half a pixel off."""
     archive, stations, _, folder = world
-    layout = Layout(sources=tuple(IMAGES), size_px=256, crs=crs)
-    path = export_world(
-        archive, folder / crs.replace(":", ""), stations=stations.iloc[:1], period=FORTNIGHT,
-        layout=layout, progress=False,
-    )  # fmt: skip
+
+    def off(latitude, longitude, source, *, size_px):
+        size, pixel_m = (280, 10.0) if source.resolution == "high" else (18, 160.0)
+        x, y = grids.transformer("EPSG:4326", crs).transform(longitude, latitude)
+        half = size * pixel_m / 2 + pixel_m / 2
+        left, top = (round(v / pixel_m) * pixel_m for v in (x - half, y + half))
+        half_m = pixel_m / 2
+        return grids.Grid(crs, left + half_m, top + half_m, pixel_m, size + 1, size + 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world_catalogue, "file_grid", off)
+        path = export_world(
+            archive, folder / crs.replace(":", ""), stations=stations.iloc[:1], period=FORTNIGHT,
+            sources=IMAGES, progress=False,
+        )  # fmt: skip
     return StacArchive(path)
 
 

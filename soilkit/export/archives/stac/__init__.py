@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ import numpy as np
 import pandas as pd
 
 from soilkit import sources
+from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, SceneNotFoundError, StoreError, UnknownNameError
 from soilkit.export.archives.scenes import places as station_places
-from soilkit.export.archives.stac import catalogue as shelf
 from soilkit.export.archives.stac import items
-from soilkit.export.archives.stac.assets import Reader
-from soilkit.export.archives.stac.catalogue import Finder, Service, StaticCatalogue
-from soilkit.export.archives.stac.world_catalogue import Layout, export_world
+from soilkit.export.archives.stac.assets import Options, Reader, serve
+from soilkit.export.archives.stac.item_search import SceneIndex, Service, StaticCatalogue, digest
+from soilkit.export.archives.stac.world_catalogue import export_world
 from soilkit.sources import Source
 
+__all__ = ["StacArchive", "export_world"]
 SAME_MOMENT = np.timedelta64(1, "s")  # a time that went through ages in hours comes back rounded
 
 
@@ -42,8 +44,8 @@ class StacArchive:
     units : {source: "power" or "dB"}, optional
         How backscatter is stored; dB unless the collection or the asset is known for another.
     footprint_m : float, m
-        Side of the square around a station that scenes must touch, and for which
-        ``valid_fraction`` is told. It is unknown where a scene's geometry is a mere bounding box.
+        Side of the square around a station that scenes must touch, and whose covered part is
+        ``valid_fraction``. It is unknown where a scene's geometry is a mere bounding box.
     sign : callable, optional
         Turns an asset's address into one that may be opened, such as ``planetary_computer.sign``.
     headers : sent with every request to an API
@@ -68,33 +70,33 @@ class StacArchive:
         collections: Mapping[str, str | Sequence[str]] | None = None,
         assets: Mapping[str, Mapping[str, Any]] | None = None,
         units: Mapping[str, str] | None = None,
-        footprint_m: float = 2560.0,
+        footprint_m: float = CHIP_SIDE_M,
         sign: Callable[[str], str] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
         cache_dir: str | os.PathLike[str] | None = None,
         workers: int = 4,
     ) -> None:
-        self._shelf: shelf.Shelf
+        self._catalogue: Service | StaticCatalogue
         if str(catalogue).startswith(("http://", "https://")):
-            folder = Path(cache_dir) / shelf.digest(str(catalogue)) if cache_dir else None
-            self._shelf = Service(
+            folder = Path(cache_dir) / digest(str(catalogue)) if cache_dir else None
+            self._catalogue = Service(
                 str(catalogue), headers=headers, timeout_s=timeout_s, folder=folder
             )
         else:
-            self._shelf = StaticCatalogue(catalogue)
-        self._options = items.Options(collections or {}, assets or {}, units or {})
-        self._served = items.serve(self._shelf.collections, self._options)
-        self._finder = Finder(
-            self._shelf, self._served, footprint_m=float(footprint_m), workers=int(workers)
+            self._catalogue = StaticCatalogue(catalogue)
+        self._options = Options(collections or {}, assets or {}, units or {})
+        self._served = serve(self._catalogue.collections, self._options)
+        self._index = SceneIndex(
+            self._catalogue, self._served, footprint_m=float(footprint_m), workers=int(workers)
         )
         self.sign, self.workers = sign, int(workers)
 
     @cached_property
     def version(self) -> str:
         """The catalogue's id and a hash of what decides its data: items, times and options."""
-        options = [dict(vars(self._options)), self._shelf.fingerprint()]
-        return f"stac-{self._shelf.catalogue_id}-{shelf.digest(options)}"
+        options = [dict(vars(self._options)), self._catalogue.fingerprint()]
+        return f"stac-{self._catalogue.catalogue_id}-{digest(options)}"
 
     @property
     def served(self) -> pd.DataFrame:
@@ -105,9 +107,7 @@ class StacArchive:
     @property
     def left_out(self) -> pd.DataFrame:
         """Items that were met and could not be used: ``source``, ``item_id``, ``reason``."""
-        return self._finder.left_out
-
-    # ---- scenes and series -------------------------------------------------------------------
+        return self._index.left_out
 
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
@@ -119,14 +119,16 @@ class StacArchive:
         CatalogueError
             When a service does not answer.
         """
-        row, period = self._known(source), _period(start, end)
-        found = self._finder.over(station_places(stations), row, period=period)
-        rows = [{"station_id": station, **one} for station, some in found for _, one in some]
-        return items.scenes_table(source, rows)
+        row, period = self._known(source), (np.datetime64(start, "us"), np.datetime64(end, "us"))
+        scenes = self._index.over(station_places(stations), row, period=period)
+        return items.scenes_table(source, scenes)
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A coarse product at the stations: ``station_id``, ``scene_id``, ``start``, ``end`` and
         one column a band, stored values of the pixel that holds the station.
+
+        Of several tiles the first that knows the pixel is taken; an item that cannot be read is
+        left out by name.
 
         Raises
         ------
@@ -136,61 +138,66 @@ class StacArchive:
             When a service does not answer.
         """
         row, places = self._known(source), station_places(stations)
-        if row.is_static or row.resolution == "high":
+        if not _has_series(row):
             have = [name for name in self._served if _has_series(sources.get(name))]
             raise UnknownNameError(
                 f"The catalogue has no series of {source!r}; it has {', '.join(have) or 'none'}. "
                 "Ask chips for images."
             )
-        found = self._finder.over(places, row, period=_period(start, end))
-        wanted: dict[int, tuple[items.Record, list[str]]] = {}
-        for station, some in found:
-            for record in (r for group, _ in some for r in group):
-                wanted.setdefault(id(record), (record, []))[1].append(station)
-        values = self._sampled(list(wanted.values()), places, row)
-        return items.series_table([b.name for b in row.bands], list(_rows(found, values, row)))
+        period = np.datetime64(start, "us"), np.datetime64(end, "us")
+        scenes = self._index.over(places, row, period=period)
+        values = self._sampled(scenes, places, row)
+        bands, rows = [band.name for band in row.bands], []
+        for station, scene in scenes:
+            tiles = [values[r, station] for r in scene.records if (r, station) in values]
+            known = next((tile for tile in tiles if np.isfinite(tile).any()), None)
+            if known is not None:
+                of_scene = {"station_id": station, **vars(scene)}
+                rows.append(of_scene | dict(zip(bands, known, strict=True)))
+        return items.series_table(bands, rows)
 
-    def _sampled(self, wanted: list, places: pd.DataFrame, row: Source) -> dict:
-        """Band values by record and station; an item that cannot be read is left out by name."""
-        at = places.set_index("station_id")[["longitude", "latitude"]]
+    def _sampled(
+        self, scenes: list[tuple[str, items.Scene]], places: pd.DataFrame, row: Source
+    ) -> dict[tuple[items.Record, str], np.ndarray]:
+        """Band values by record and station, each record read once."""
+        wanted: dict[items.Record, list[str]] = {}
+        for station, scene in scenes:
+            for record in scene.records:
+                wanted.setdefault(record, []).append(station)
+        lonlat = places.set_index("station_id")[["longitude", "latitude"]]
         reader = self._reader(row.name)
 
-        def look(one: tuple[items.Record, list[str]]) -> tuple[int, list[str], np.ndarray] | None:
-            record, stations = one
+        def sample(record: items.Record) -> np.ndarray | None:
             try:
-                values = reader.at_points(record, at.loc[stations].to_numpy(float))
+                return reader.at_points(record, lonlat.loc[wanted[record]].to_numpy(float))
             except (CatalogueError, SceneNotFoundError, StoreError) as error:
-                self._finder.leave_out(record, row, reason=str(error))
+                self._index.leave_out(record, row, reason=str(error))
                 return None
-            return id(record), stations, values
 
         with ThreadPoolExecutor(self.workers) as pool:
-            found = [one for one in pool.map(look, wanted) if one]
-        return {
-            (key, s): v for key, names, cube in found for s, v in zip(names, cube.T, strict=True)
-        }
-
-    # ---- chips -------------------------------------------------------------------------------
+            cubes = zip(wanted.items(), pool.map(sample, wanted), strict=True)
+            return {
+                (record, station): cube[:, n]
+                for (record, names), cube in cubes
+                if cube is not None
+                for n, station in enumerate(names)
+            }
 
     def chips(
         self, requests: Iterable[ChipRequest]
     ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
         """Yield every request with its chip or its failure, as files come in."""
         asked = list(requests)
-        lost = self._finder.prepare(asked)
-        waiting = iter([r for r in asked if r.source not in lost])
+        lost = self._index.prepare(asked)
         for request in (r for r in asked if r.source in lost):
             yield request, Failure(lost[request.source], permanent=False)
-        pool, running = ThreadPoolExecutor(self.workers), set[Future]()
+        waiting = (r for r in asked if r.source not in lost)
+        pool = ThreadPoolExecutor(self.workers)
         try:
-            while True:
-                for request in waiting:
-                    running.add(pool.submit(self._answer, request))
-                    if len(running) >= 2 * self.workers:
-                        break
-                if not running:
-                    return
+            running = {pool.submit(self._answer, r) for r in islice(waiting, 2 * self.workers)}
+            while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(self._answer, r) for r in islice(waiting, len(done))}
                 for one in done:
                     yield one.result()
         finally:
@@ -209,8 +216,9 @@ class StacArchive:
         if reason:
             return Failure(reason)
         row = sources.get(request.source)
-        records = self._finder.scene(request, row)
-        if not records or not _is_at(records, request.time):
+        records = self._index.records_of(request, row)
+        end = max((r.end for r in records), default=np.datetime64("NaT", "us"))
+        if not records or abs(end - request.time) > SAME_MOMENT:  # static: NaT compares as false
             return Failure(
                 f"no scene {request.scene_id} over {request.station_id} at {request.time}"
             )
@@ -232,48 +240,21 @@ class StacArchive:
             return f"a scene of {request.source} needs a time"
         return ""
 
-    # ---- words -------------------------------------------------------------------------------
-
     def _reader(self, source: str) -> Reader:
-        defaults = {
-            name: one.get("item_assets") or {} for name, one in self._shelf.collections.items()
-        }
+        of_collections = self._catalogue.collections.items()
+        defaults = {name: one.get("item_assets") or {} for name, one in of_collections}
         return Reader(self._served[source], defaults, self.sign)
 
     def _known(self, source: str) -> Source:
         if source not in self._served:
             raise UnknownNameError(
-                f"The STAC catalogue {self._shelf.catalogue_id!r} does not serve {source!r}. It "
-                f"serves {', '.join(self._served) or 'nothing that soilkit knows'}; its "
-                f"collections are {', '.join(self._shelf.collections) or 'none'}. Name the right "
-                f"one: collections={{{source!r}: ...}}."
+                f"The STAC catalogue {self._catalogue.catalogue_id!r} does not serve {source!r}. "
+                f"It serves {', '.join(self._served) or 'nothing that soilkit knows'}; its "
+                f"collections are {', '.join(self._catalogue.collections) or 'none'}. Name the "
+                f"right one: collections={{{source!r}: ...}}."
             )
         return sources.get(source)
 
 
 def _has_series(row: Source) -> bool:
     return not row.is_static and row.resolution != "high"
-
-
-def _period(start: Any, end: Any) -> items.Period:
-    return np.datetime64(start, "us"), np.datetime64(end, "us")
-
-
-def _is_at(records: list[items.Record], time: np.datetime64) -> bool:
-    end = max(r.end for r in records)
-    return bool(np.isnat(end) or abs(end - time) <= SAME_MOMENT)
-
-
-def _rows(found: list, values: dict, row: Source) -> Iterator[dict[str, Any]]:
-    """One row a station and scene with a value; of several tiles the first that has one."""
-    bands = [band.name for band in row.bands]
-    for station, some in found:
-        for group, scene in some:
-            tiles = [values[(id(r), station)] for r in group if (id(r), station) in values]
-            known = [tile for tile in tiles if np.isfinite(tile).any()]
-            if known:
-                keys = {key: scene[key] for key in ("scene_id", "start", "end")}
-                yield {"station_id": station, **keys, **dict(zip(bands, known[0], strict=True))}
-
-
-__all__ = ["Layout", "StacArchive", "export_world"]

@@ -4,21 +4,22 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import ConvexHull, QhullError
+import shapely
+import shapely.geometry
 from tqdm.auto import tqdm
 
-from soilkit import grids, sources
+from soilkit import grids
+from soilkit import sources as catalogue
 from soilkit.contracts import Chip, ChipRequest, Grid
 from soilkit.errors import StoreError
 from soilkit.export import rasters
-from soilkit.export.archives.stac.catalogue import digest
+from soilkit.export.archives.stac.item_search import ROOT, digest
 from soilkit.export.archives.synthetic import SyntheticArchive
 from soilkit.export.chips.requests import chip_size
 from soilkit.files import write_text_whole
@@ -26,186 +27,13 @@ from soilkit.sources import Source
 from soilkit.world import World
 from soilkit.world.sensors import coarse as products
 
-STAC_VERSION = "1.1.0"
-EXTENSIONS = [
-    f"https://stac-extensions.github.io/{name}/schema.json"
-    for name in ("eo/v1.1.0", "sat/v1.0.0", "sar/v1.0.0", "projection/v2.0.0")
-]
-SYNTHETIC = "Synthetic: made by the soilkit world, no observation of the real Earth."
-PROVIDERS = [{"name": "soilkit synthetic", "roles": ["producer"], "description": SYNTHETIC}]
-GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
-
-
-def slug(name: str) -> str:
-    """A name that may stand in a file name and tells its owner; other names give other slugs.
-
-    Examples
-    --------
-    >>> slug("TxSON__CR200-1"), slug("A__b c")
-    ('TxSON__CR200-1', 'A__b-c-e4efc978')
-    """
-    clean = re.sub(r"[^A-Za-z0-9._-]", "-", name)
-    return clean if clean == name else f"{clean}-{digest(name)[:8]}"
-
-
-def footprint(known: np.ndarray, grid: Grid) -> dict[str, Any]:
-    """The polygon around the pixels that have data, longitude and latitude.
-
-    ``known`` is (row, col) bool. A swath's edge is straight over a chip, so that the convex hull
-    of its pixels is where they are.
-    """
-    rows = np.flatnonzero(known.any(axis=1))
-    first = known[rows].argmax(axis=1)
-    last = known.shape[1] - known[rows, ::-1].argmax(axis=1)  # one beyond the last known pixel
-    corners = np.concatenate([[rows + i, cols] for i in (0, 1) for cols in (first, last)], axis=1).T
-    try:
-        corners = corners[ConvexHull(corners).vertices]  # counter-clockwise in (row, col)
-    except QhullError:
-        corners = np.array([[0, 0], [grid.height, 0], [grid.height, grid.width], [0, grid.width]])
-    x = grid.left_m + corners[:, 1] * grid.pixel_size_m
-    y = grid.top_m - corners[:, 0] * grid.pixel_size_m
-    ring = np.stack(grids.transformer(grid.crs, "EPSG:4326").transform(x, y), axis=1)
-    (ax, ay), (bx, by) = ring[1] - ring[0], ring[2] - ring[1]
-    if ax * by < ay * bx:
-        ring = ring[::-1]  # GeoJSON rings run counter-clockwise
-    vertices = np.round(np.vstack([ring, ring[:1]]), 7).tolist()
-    return {"type": "Polygon", "coordinates": [vertices]}
-
-
-def item(
-    item_id: str, source: Source, *, row: Any, place: tuple[Mapping, Grid], assets: Mapping
-) -> dict[str, Any]:
-    """One item.
-
-    Parameters
-    ----------
-    item_id : str
-    source : Source
-    row : a row of the scenes table
-    place : (geometry, grid) of its pixels
-    assets : {key: asset}
-    """
-    area, grid = place
-    ring = np.array(area["coordinates"][0])
-    links = [("root", "../catalog.json"), ("parent", "./collection.json")]
-    links += [("collection", "./collection.json")]
-    return {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": EXTENSIONS,
-        "id": item_id,
-        "collection": source.name,
-        "geometry": area,
-        "bbox": [*ring.min(axis=0).tolist(), *ring.max(axis=0).tolist()],
-        "properties": {**_times(row), **_imaging(row, source), **_projection(grid)},
-        "links": [{"rel": rel, "href": href, "type": "application/json"} for rel, href in links],
-        "assets": dict(assets),
-    }
-
-
-def _times(row: Any) -> dict[str, Any]:
-    start, end = (f"{pd.Timestamp(t).isoformat()}Z" for t in (row.start, row.end))
-    return {"datetime": end, "start_datetime": start, "end_datetime": end}
-
-
-def _imaging(row: Any, source: Source) -> dict[str, Any]:
-    words = {
-        "title": f"Synthetic {source.title}",
-        "soilkit:scene_id": str(row.scene_id),
-        "soilkit:synthetic": True,
-    }
-    if source.name == "sentinel1":
-        words |= {"sar:instrument_mode": "IW", "sar:polarizations": ["VV", "VH"]}
-        words |= {"sar:product_type": "GRD", "sar:frequency_band": "C"}
-        words["platform"] = f"sentinel-{str(row.scene_id)[1:3].lower()}"
-    if row.orbit:
-        words["sat:orbit_state"] = str(row.orbit)
-    if np.isfinite(row.cloud_fraction):
-        words["eo:cloud_cover"] = 100 * float(row.cloud_fraction)
-    return words
-
-
-def _projection(grid: Grid) -> dict[str, Any]:
-    transform = [grid.transform[k] for k in range(6)]
-    return {
-        "proj:code": grid.crs,
-        "proj:shape": [grid.height, grid.width],
-        "proj:transform": transform,
-    }
-
-
-def asset(href: str, bands: Sequence[Any], *, nodata: Any, dtype: str) -> dict[str, Any]:
-    """One file with its bands in their order."""
-    return {
-        "href": href,
-        "type": GEOTIFF,
-        "roles": ["data"],
-        "title": SYNTHETIC,
-        "data_type": dtype,
-        "nodata": "nan" if isinstance(nodata, float) and np.isnan(nodata) else nodata,
-        "bands": [{"name": band.name, "unit": band.unit} for band in bands],
-    }
-
-
-def write_collection(folder: Path, name: str) -> None:
-    """Write ``collection.json`` over all items that stand in its folder."""
-    found = sorted(p for p in folder.glob("*.json") if p.name != "collection.json")
-    read = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    corners = np.array([one["bbox"] for one in read])
-    times = sorted(one["properties"][f"{end}_datetime"] for one in read for end in ("start", "end"))
-    source = sources.get(name)
-    links = [
-        {"rel": "root", "href": "../catalog.json"},
-        {"rel": "parent", "href": "../catalog.json"},
-    ]
-    links += [{"rel": "item", "href": f"./{path.name}"} for path in found]
-    box = [*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()]
-    words = {
-        "type": "Collection",
-        "stac_version": STAC_VERSION,
-        "id": name,
-        "title": f"Synthetic {source.title}",
-        "description": f"{SYNTHETIC} In the manner of {source.asset or source.title}.",
-        "license": "CC0-1.0",
-        "providers": PROVIDERS,
-        "extent": {
-            "spatial": {"bbox": [box]},
-            "temporal": {"interval": [[times[0], times[-1]]]},
-        },
-        "links": links,
-    }
-    write_json(folder / "collection.json", words)
-
-
-def write_catalogue(folder: Path, *, catalogue_id: str) -> Path:
-    """Write ``catalog.json`` over all collections in the folder."""
-    found = sorted(folder.glob("*/collection.json"))
-    words = {
-        "type": "Catalog",
-        "stac_version": STAC_VERSION,
-        "id": catalogue_id,
-        "title": "Synthetic soilkit world",
-        "description": SYNTHETIC,
-        "links": [{"rel": "root", "href": "./catalog.json"}]
-        + [{"rel": "child", "href": f"./{path.parent.name}/collection.json"} for path in found],
-    }
-    path = folder / "catalog.json"
-    write_json(path, words)
-    return path
-
-
-def write_json(path: Path, words: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    write_text_whole(path, json.dumps(words, indent=1))
-
-
-# The synthetic world as a static STAC catalogue of cloud-optimised GeoTIFFs.
-
 log = logging.getLogger(__name__)
-SETTINGS = "export.json"
+SOURCES = ("sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas", "modis_lai")
 ANCHOR = "sentinel1"
 READING_AGE = np.timedelta64(1, "h")  # how old an anchor may be when it is read
-MARGIN_M = 160
+MARGIN_M = 160  # files are so much larger than the chips that will be cut
+SYNTHETIC = "Synthetic: made by the soilkit world, no observation of the real Earth."
+SETTINGS, COLLECTION = "export.json", "collection.json"
 # What each source's numbers are: everything else is float32 with NaN for no data.
 KINDS = {
     "sentinel2": ("uint16", 0),
@@ -213,41 +41,11 @@ KINDS = {
     "land_cover": ("uint8", 255),
     "QA60": ("uint16", 65535),
 }
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is exported, and on which pixels.
-
-    Parameters
-    ----------
-    sources : names of synthetic sources
-    size_px : int, pixels of 10 m a side of the chips that will be cut; files are a little larger
-    every : bool
-        All time steps; by default only those that a join anchored on Sentinel-1 can use.
-    crs : a projected CRS such as "EPSG:32615" for all imagery, on a grid half a pixel off; by
-        default each station's UTM zone, on the grid of its chips
-    """
-
-    sources: tuple[str, ...] = (
-        "sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas", "modis_lai",
-    )  # fmt: skip
-    size_px: int = 256
-    every: bool = False
-    crs: str | None = None
-
-    def grid(self, place: Any, source: Source) -> Grid:
-        """The pixels of a station's files: those of its chips and a margin."""
-        size, pixel_m = chip_size(source, self.size_px)
-        size += 2 * int(MARGIN_M / pixel_m)
-        latitude, longitude = float(place.latitude), float(place.longitude)
-        grid = grids.chip_grid(latitude, longitude, size_px=size, pixel_size_m=pixel_m)
-        if self.crs is None:
-            return grid
-        x, y = grids.transformer("EPSG:4326", self.crs).transform(longitude, latitude)
-        half = size * pixel_m / 2 + pixel_m / 2
-        left, top = (round(v / pixel_m) * pixel_m for v in (x - half, y + half))
-        return Grid(self.crs, left + pixel_m / 2, top + pixel_m / 2, pixel_m, size + 1, size + 1)
+EXTENSIONS = [
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("eo/v1.1.0", "sat/v1.0.0", "sar/v1.0.0", "projection/v2.0.0")
+]
+Pixels = tuple[np.ndarray | None, Grid]  # (band, row, col) and where they lie
 
 
 def export_world(
@@ -256,7 +54,9 @@ def export_world(
     *,
     stations: pd.DataFrame,
     period: tuple[Any, Any],
-    layout: Layout | None = None,
+    sources: Sequence[str] = SOURCES,
+    size_px: int = 256,
+    every: bool = False,
     progress: bool = True,
 ) -> Path:
     """Write what the synthetic satellites saw of some stations as a static STAC catalogue.
@@ -271,7 +71,9 @@ def export_world(
     folder : where the catalogue goes
     stations : stations table
     period : (start, end) of the anchor scenes, UTC; other sources reach back by their bounds
-    layout : Layout
+    sources : names of synthetic sources
+    size_px : int, pixels of 10 m a side of the chips that will be cut
+    every : all time steps; by default only those that a join anchored on Sentinel-1 can use
     progress : whether to show a bar
 
     Returns
@@ -281,168 +83,273 @@ def export_world(
     Raises
     ------
     StoreError
-        When the folder holds an export of another world or layout.
+        When the folder holds an export of another world or chip size.
+    """
+    archive = SyntheticArchive(world=archive) if isinstance(archive, World) else archive
+    folder, places = Path(folder), stations.drop_duplicates("station_id")
+    _claim(folder, {"world": archive.version, "size_px": size_px})
+    for source in map(catalogue.get, sources):
+        rows = _wanted(archive, source, places=places, period=period, every=every)
+        rows = _without_standing(rows, source, folder / source.name)
+        if source.resolution == "coarse":
+            pixels_of = _coarse_pixels(archive, source, places)
+        else:
+            pixels_of = _chip_pixels(archive, source, places, size_px=size_px)
+        for row in tqdm(rows.itertuples(), source.name, len(rows), disable=not progress):
+            values, grid = pixels_of(row)
+            if values is not None:
+                moments = (archive.world.start,) * 2 if source.is_static else (row.start, row.end)
+                item = _item(source, row, moments=moments, values=values, grid=grid)
+                _write_files(folder / source.name, source, item, values=values, grid=grid)
+    return _write_catalogue(folder, f"soilkit-{archive.world.version}")
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Let only exports of one world and chip size into a folder."""
+    path = folder / SETTINGS
+    if path.exists() and (standing := json.loads(path.read_text(encoding="utf-8"))) != settings:
+        raise StoreError(
+            f"{folder} holds an export of {standing}; this one is of {settings}. Choose another "
+            "folder, or delete the old export."
+        )
+    _write_json(path, settings)
+
+
+def _wanted(
+    archive: SyntheticArchive,
+    source: Source,
+    *,
+    places: pd.DataFrame,
+    period: tuple[Any, Any],
+    every: bool,
+) -> pd.DataFrame:
+    """The scenes that are exported: all of the period, or those near the anchor's."""
+    start = pd.Timestamp(period[0]) - pd.Timedelta(READING_AGE)  # the first reading looks back
+    end = pd.Timestamp(period[1])
+    if source.is_static or source.name == ANCHOR or every:
+        return archive.scenes(places, source.name, start, end)
+    age = catalogue.bounds(ANCHOR, [source.name])[source.name]
+    table = archive.scenes(places, source.name, start - age, end + READING_AGE)
+    anchors = archive.scenes(places, ANCHOR, start, end)
+    near = [table.iloc[:0]]
+    for station, rows in table.groupby("station_id", observed=True):
+        times = np.sort(anchors.end[anchors.station_id == station].to_numpy())
+        ends = rows.end.to_numpy()
+        after = np.searchsorted(times, ends - READING_AGE)  # the first anchor read after it
+        near.append(rows[np.append(times, np.datetime64("NaT"))[after] - ends < age])
+    return pd.concat(near)
+
+
+def _without_standing(table: pd.DataFrame, source: Source, folder: Path) -> pd.DataFrame:
+    """The scenes whose items do not stand yet, with their ``item_id``."""
+    if source.resolution == "coarse":
+        table = table.drop_duplicates("scene_id")
+        ids = table.scene_id.astype(str).tolist()
+    else:
+        table = table.sort_values(["station_id", "end"])
+        names = zip(table.scene_id, table.station_id.astype(str), strict=True)
+        ids = [f"{scene}_{slug(station)}" for scene, station in names]
+    stands = np.array([(folder / f"{one}.json").exists() for one in ids], dtype=bool)
+    return table.assign(item_id=ids)[~stands]
+
+
+def slug(name: str) -> str:
+    """A name that may stand in a file name and tells its owner; other names give other slugs.
 
     Examples
     --------
-    ``export_world(archive, "stac", stations=stations, period=("2019-03-01", "2019-07-01"))``
+    >>> slug("TxSON__CR200-1"), slug("A__b c")
+    ('TxSON__CR200-1', 'A__b-c-e4efc978')
     """
-    archive = SyntheticArchive(world=archive) if isinstance(archive, World) else archive
-    layout, folder = layout or Layout(), Path(folder)
-    _claim(folder, archive, layout)
-    work = _Work(archive, folder, stations.drop_duplicates("station_id"), layout)
-    jobs = [job for name in layout.sources for job in work.jobs(sources.get(name), period)]
-    for job in tqdm(jobs, disable=not progress, unit="item", desc="export"):
-        job()
-    for name in layout.sources:
-        if any((folder / name).glob("*.tif")):
-            write_collection(folder / name, name)
-    return write_catalogue(folder, catalogue_id=f"soilkit-{archive.world.version}")
+    clean = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return clean if clean == name else f"{clean}-{digest(name)[:8]}"
 
 
-def _claim(folder: Path, archive: SyntheticArchive, layout: Layout) -> None:
-    """Let only exports of one world on one grid into a folder."""
-    mine = {"world": archive.version, "size_px": layout.size_px, "crs": layout.crs}
-    path = folder / SETTINGS
-    folder.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        if theirs != mine:
-            raise StoreError(
-                f"{folder} holds an export of {theirs}; this one is of {mine}. Choose another "
-                "folder, or delete the old export."
-            )
-    write_json(path, mine)
+# ---- pixels of a scene ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Work:
-    archive: SyntheticArchive
-    folder: Path
-    places: pd.DataFrame
-    layout: Layout
+def file_grid(latitude: float, longitude: float, source: Source, *, size_px: int) -> Grid:
+    """The pixels of a station's files: those of its chips and a margin."""
+    size, pixel_m = chip_size(source, size_px)
+    size += 2 * int(MARGIN_M / pixel_m)
+    return grids.chip_grid(latitude, longitude, size_px=size, pixel_size_m=pixel_m)
 
-    def jobs(self, source: Source, period: tuple[Any, Any]) -> Iterator[Any]:
-        """Functions without arguments, each writing one item that does not stand yet."""
-        (self.folder / source.name).mkdir(exist_ok=True)
-        table = self._wanted(source, period)
-        if source.resolution == "coarse":
-            coarse = _Coarse(self, source)
-            for row in table.drop_duplicates("scene_id").itertuples():
-                if not self._stands(source, str(row.scene_id)):
-                    yield lambda row=row: coarse.write(row)
-            return
-        by_id = {str(place.station_id): place for place in self.places.itertuples()}
-        for row in table.sort_values(["station_id", "end"]).itertuples():
-            item_id = f"{row.scene_id}_{slug(str(row.station_id))}"
-            if not self._stands(source, item_id):
-                place = by_id[str(row.station_id)]
-                yield lambda row=row, place=place, i=item_id: self._write(i, source, row, place)
 
-    def _stands(self, source: Source, item_id: str) -> bool:
-        return (self.folder / source.name / f"{item_id}.json").exists()
+def _chip_pixels(
+    archive: SyntheticArchive, source: Source, places: pd.DataFrame, *, size_px: int
+) -> Callable[[Any], Pixels]:
+    names = tuple(band.name for band in source.bands)
+    lat_lon = places.set_index("station_id")[["latitude", "longitude"]].astype(float)
 
-    def _wanted(self, source: Source, period: tuple[Any, Any]) -> pd.DataFrame:
-        """The scenes that are exported: all of the period, or those near the anchor's."""
-        start = pd.Timestamp(period[0]) - pd.Timedelta(READING_AGE)  # the first reading looks back
-        end = pd.Timestamp(period[1])
-        if source.is_static or source.name == ANCHOR or self.layout.every:
-            return self.archive.scenes(self.places, source.name, start, end)
-        age = sources.bounds(ANCHOR, [source.name])[source.name]
-        table = self.archive.scenes(self.places, source.name, start - age, end + READING_AGE)
-        anchors = self.archive.scenes(self.places, ANCHOR, start, end)
-        kept = []
-        for station, rows in table.groupby("station_id", observed=True):
-            times = np.sort(anchors.end[anchors.station_id == station].to_numpy())
-            ends = rows.end.to_numpy()
-            after = np.searchsorted(times, ends - READING_AGE)  # the first anchor read after it
-            near = np.append(times, np.datetime64("NaT"))[after] - ends < age
-            kept.append(rows[near])
-        return pd.concat(kept) if kept else table
-
-    def _write(self, item_id: str, source: Source, row: Any, place: Any) -> None:
-        grid = self.layout.grid(place, source)
-        names = tuple(band.name for band in source.bands)
-        time = row.end.to_datetime64() if pd.notna(row.end) else np.datetime64("NaT", "us")
-        asked = ChipRequest(source.name, str(row.scene_id), str(row.station_id), time, names, grid)
-        [(_, chip)] = self.archive.chips([asked])
+    def pixels(row: Any) -> Pixels:
+        latitude, longitude = lat_lon.loc[row.station_id]
+        grid = file_grid(latitude, longitude, source, size_px=size_px)
+        time, station = row.end.to_datetime64(), str(row.station_id)
+        request = ChipRequest(source.name, str(row.scene_id), station, time, names, grid)
+        [(_, chip)] = archive.chips([request])
         if isinstance(chip, Chip):
-            self.put(item_id, source, row=row, values=chip.values, grid=grid)
-        else:
-            log.warning("%s of %s: %s", source.name, row.station_id, chip.reason)
+            return chip.values, grid
+        log.warning("%s of %s: %s", source.name, station, chip.reason)
+        return None, grid
 
-    def put(
-        self, item_id: str, source: Source, *, row: Any, values: np.ndarray, grid: Grid
-    ) -> None:
-        """Write files first, the item last: where it stands, all of it stands."""
-        if source.is_static:
-            moment = pd.Timestamp(self.archive.world.start)
-            row = row._replace(start=moment, end=moment)
-        folder = self.folder / source.name
-        assets: dict[str, Any] = {}
-        kinds = [KINDS.get(b.name, KINDS.get(source.name, ("float32", None))) for b in source.bands]
-        for dtype, nodata in dict.fromkeys(kinds):
-            mine = [n for n, kind in enumerate(kinds) if kind == (dtype, nodata)]
-            bands = [source.bands[n] for n in mine]
-            key = "data" if not assets else bands[0].name
-            href = f"{item_id}.tif" if not assets else f"{item_id}_{key}.tif"
-            rasters.write_cog(
-                folder / href,
-                _as_stored(values[mine], dtype, nodata),
-                grid=grid,
-                names=[band.name for band in bands],
-                tags={"data": SYNTHETIC, "scene_id": str(row.scene_id)},
-            )
-            told = np.nan if nodata is None else nodata
-            assets[key] = asset(f"./{href}", bands, nodata=told, dtype=dtype)
-        area = footprint(np.isfinite(values).any(axis=0), grid)
-        words = item(item_id, source, row=row, place=(area, grid), assets=assets)
-        write_json(folder / f"{item_id}.json", words)
+    return pixels
 
 
-def _as_stored(values: np.ndarray, dtype: str, nodata: int | None) -> np.ndarray:
-    if nodata is None:
-        return values.astype(dtype)
-    hidden = ~np.isfinite(values)
-    numbers = np.where(hidden, nodata, np.rint(values)).astype(dtype)
-    return np.ma.MaskedArray(numbers, mask=hidden, fill_value=nodata)
-
-
-class _Coarse:
-    """A coarse product on its own pixels, known around the stations."""
-
-    def __init__(self, work: _Work, source: Source) -> None:
-        self.work, self.source = work, source
-        self.grid, at = _native(source, work.places)
-        x, y = self.grid.x_m[at[1]], self.grid.y_m[at[0]]
-        longitude, latitude = grids.transformer(self.grid.crs, "EPSG:4326").transform(x, y)
-        cells = products.cells(source.name, longitude, latitude=latitude)
-        found = products.product(work.archive.world, source.name, rows=cells[0], cols=cells[1])
-        self.at, self.values = at, found.values
-        self.column = {str(name): n for n, name in enumerate(found.periods.scene_id)}
-
-    def write(self, row: Any) -> None:
-        """One time step."""
-        values = np.full((1, self.grid.height, self.grid.width), np.nan, dtype=np.float32)
-        values[0, self.at[0], self.at[1]] = self.values[:, self.column[str(row.scene_id)]]
-        place = {"row": row, "values": values, "grid": self.grid}
-        self.work.put(str(row.scene_id), self.source, **place)
-
-
-def _native(source: Source, places: pd.DataFrame) -> tuple[Grid, tuple[np.ndarray, np.ndarray]]:
-    """The product's own grid around the stations, and the pixels next to one: (rows, cols)."""
+def _coarse_pixels(
+    archive: SyntheticArchive, source: Source, places: pd.DataFrame
+) -> Callable[[Any], Pixels]:
+    """A product on its own pixels, known around the stations."""
+    crs, left, top = grids.EASE2_CRS, grids.EASE2_LEFT_M, grids.EASE2_TOP_M
+    size = grids.EASE2_PIXEL_SIZE_M[9]
     if source.name == "gldas":
         crs, left, top, size = "EPSG:4326", -180.0, 90.0, products.GLDAS_CELL_DEG
-    else:
-        crs, left, top = grids.EASE2_CRS, grids.EASE2_LEFT_M, grids.EASE2_TOP_M
-        size = grids.EASE2_PIXEL_SIZE_M[9]
-    lonlat = places.longitude.to_numpy(float), places.latitude.to_numpy(float)
-    x, y = grids.transformer("EPSG:4326", crs).transform(*lonlat)
-    row, col = (np.floor(v / size).astype(int) for v in (top - np.asarray(y), np.asarray(x) - left))
-    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    near = np.unique((np.stack([row, col], axis=1)[:, None] + around).reshape(-1, 2), axis=0)
-    first, last = near.min(axis=0), near.max(axis=0)
-    height, width = (last - first + 1).tolist()
-    origin = left + first[1] * size, top - first[0] * size
+    lon_lat = places.longitude.to_numpy(float), places.latitude.to_numpy(float)
+    x, y = (np.asarray(v) for v in grids.transformer("EPSG:4326", crs).transform(*lon_lat))
+    cells = np.stack([np.floor((top - y) / size), np.floor((x - left) / size)], axis=1).astype(int)
+    around = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(-1, 2)
+    near = np.unique((cells[:, None] + around).reshape(-1, 2), axis=0)
+    first = near.min(axis=0)
+    height, width = (near.max(axis=0) - first + 1).tolist()
+    grid = Grid(crs, left + first[1] * size, top - first[0] * size, size, height, width)
     rows, cols = (near - first).T
-    return Grid(crs, *origin, size, height, width), (rows, cols)
+    to_lon_lat = grids.transformer(crs, "EPSG:4326").transform
+    longitude, latitude = to_lon_lat(grid.x_m[cols], grid.y_m[rows])
+    of_product = products.cells(source.name, longitude, latitude=latitude)
+    product = products.product(archive.world, source.name, rows=of_product[0], cols=of_product[1])
+    step = {str(name): n for n, name in enumerate(product.periods.scene_id)}
+
+    def pixels(row: Any) -> Pixels:
+        values = np.full((1, height, width), np.nan, dtype=np.float32)
+        values[0, rows, cols] = product.values[:, step[str(row.scene_id)]]
+        return values, grid
+
+    return pixels
+
+
+# ---- items and files: pystac ---------------------------------------------------------------------
+
+
+def _item(source: Source, row: Any, *, moments: tuple, values: np.ndarray, grid: Grid) -> Any:
+    import pystac
+
+    start, end = (pd.Timestamp(moment, tz="UTC").to_pydatetime() for moment in moments)
+    words: dict[str, Any] = {
+        "title": f"Synthetic {source.title}",
+        "soilkit:scene_id": str(row.scene_id),
+        "soilkit:synthetic": True,
+        "proj:code": grid.crs,
+        "proj:shape": [grid.height, grid.width],
+        "proj:transform": list(grid.transform),
+    }
+    if source.name == ANCHOR:
+        words |= {"sar:instrument_mode": "IW", "sar:polarizations": ["VV", "VH"]}
+        words |= {"sar:product_type": "GRD", "sar:frequency_band": "C"}
+        words["platform"] = f"sentinel-{str(row.scene_id)[1:3].lower()}"
+    if row.orbit:
+        words["sat:orbit_state"] = str(row.orbit)
+    if np.isfinite(row.cloud_fraction):
+        words["eo:cloud_cover"] = 100 * float(row.cloud_fraction)
+    area = _footprint(np.isfinite(values).any(axis=0), grid)
+    item = pystac.Item(
+        row.item_id,
+        geometry=shapely.geometry.mapping(area),
+        bbox=list(area.bounds),
+        datetime=end,
+        properties=words,
+        start_datetime=start,
+        end_datetime=end,
+        stac_extensions=EXTENSIONS,
+        collection=source.name,
+    )
+    _link(item, root=f"../{ROOT}", parent=f"./{COLLECTION}", collection=f"./{COLLECTION}")
+    return item
+
+
+def _footprint(known: np.ndarray, grid: Grid) -> Any:
+    """The polygon around the pixels that have data, (row, col) bool, in degrees.
+
+    A swath's edge is straight over a chip, so that the convex hull of its pixels is where they are.
+    """
+    known = known if known.any() else np.ones_like(known)
+    rows = np.flatnonzero(known.any(axis=1))
+    first = known[rows].argmax(axis=1)
+    beyond = known.shape[1] - known[rows, ::-1].argmax(axis=1)
+    corner_rows, corner_cols = np.tile([*rows, *rows + 1], 2), np.repeat([first, beyond], 2, axis=0)
+    x = grid.left_m + corner_cols.ravel() * grid.pixel_size_m
+    y = grid.top_m - corner_rows * grid.pixel_size_m
+    hull = shapely.MultiPoint(np.stack([x, y], axis=1)).convex_hull
+    to_lon_lat = grids.transformer(grid.crs, "EPSG:4326").transform
+    area = shapely.transform(hull, lambda v: np.stack(to_lon_lat(*v.T), axis=1).round(7))
+    return shapely.geometry.polygon.orient(area)  # GeoJSON rings run counter-clockwise
+
+
+def _write_files(
+    folder: Path, source: Source, item: Any, *, values: np.ndarray, grid: Grid
+) -> None:
+    """Write a file for each kind of number, the item last: where it stands, all of it stands."""
+    import pystac
+
+    kinds = [KINDS.get(b.name, KINDS.get(source.name, ("float32", None))) for b in source.bands]
+    for n, (dtype, nodata) in enumerate(dict.fromkeys(kinds)):
+        numbers = [k for k, kind in enumerate(kinds) if kind == (dtype, nodata)]
+        bands = [source.bands[k] for k in numbers]
+        stored, hidden = values[numbers], ~np.isfinite(values[numbers])
+        if nodata is not None:
+            filled = np.where(hidden, nodata, np.rint(stored)).astype(dtype)
+            stored = np.ma.MaskedArray(filled, mask=hidden, fill_value=nodata)
+        key = bands[0].name if n else "data"
+        href = f"{item.id}_{key}.tif" if n else f"{item.id}.tif"
+        rasters.write_cog(
+            folder / href,
+            stored.astype(dtype),
+            grid=grid,
+            names=[band.name for band in bands],
+            tags={"data": SYNTHETIC, "scene_id": item.properties["soilkit:scene_id"]},
+        )
+        words = {
+            "data_type": dtype,
+            "nodata": "nan" if nodata is None else nodata,
+            "bands": [{"name": band.name, "unit": band.unit} for band in bands],
+        }
+        cog = pystac.MediaType.COG
+        item.add_asset(key, pystac.Asset(f"./{href}", SYNTHETIC, None, cog, ["data"], words))
+    _write_json(folder / f"{item.id}.json", item.to_dict(False, transform_hrefs=False))
+
+
+def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
+    """Write ``collection.json`` over the items of each folder, and ``catalog.json`` over these."""
+    import pystac
+
+    root = pystac.Catalog(catalogue_id, SYNTHETIC, title="Synthetic soilkit world")
+    maker = pystac.Provider("soilkit synthetic", SYNTHETIC, [pystac.ProviderRole.PRODUCER])
+    for path in sorted(one for one in folder.iterdir() if one.is_dir()):
+        files = sorted(one for one in path.glob("*.json") if one.name != COLLECTION)
+        if not files:
+            continue
+        source = catalogue.get(path.name)
+        collection = pystac.Collection(
+            source.name,
+            f"{SYNTHETIC} In the manner of {source.asset or source.title}.",
+            pystac.Extent.from_items([pystac.Item.from_file(str(one)) for one in files]),
+            title=f"Synthetic {source.title}",
+            license="CC0-1.0",
+            providers=[maker],
+        )
+        _link(collection, root=f"../{ROOT}", parent=f"../{ROOT}")
+        for one in files:
+            _link(collection, item=f"./{one.name}")
+        _write_json(path / COLLECTION, collection.to_dict(False, transform_hrefs=False))
+        _link(root, child=f"./{path.name}/{COLLECTION}")
+    _write_json(folder / ROOT, root.to_dict(False, transform_hrefs=False))
+    return folder / ROOT
+
+
+def _link(one: Any, **targets: str) -> None:
+    import pystac
+
+    for rel, href in targets.items():
+        one.add_link(pystac.Link(rel, href, pystac.MediaType.JSON))
+
+
+def _write_json(path: Path, words: dict[str, Any]) -> None:
+    write_text_whole(path, json.dumps(words, indent=1))
