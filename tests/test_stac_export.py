@@ -216,7 +216,7 @@ def shifted(world, crs):
     """An archive of one station's images on pixels of another CRS or half a pixel off."""
     archive, stations, _, folder = world
 
-    def off(latitude, longitude, source, *, size_px):
+    def off(latitude, longitude, *, source, size_px):
         size, pixel_m = (280, 10.0) if source.resolution == "high" else (18, 160.0)
         x, y = grids.transformer("EPSG:4326", crs).transform(longitude, latitude)
         half = size * pixel_m / 2 + pixel_m / 2

@@ -13,7 +13,6 @@ from urllib.parse import quote, urljoin
 
 import numpy as np
 import pandas as pd
-import shapely
 
 from soilkit import sources
 from soilkit.contracts import ChipRequest
@@ -33,7 +32,6 @@ IDS_A_SEARCH = 50
 POINTS_A_SIDE = 32  # a covered fraction is stated in steps of a thousandth
 PASS_LENGTH = np.timedelta64(10 * 60, "s")  # how far a scene may reach beyond one of its slices
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what pystac lets through
-_WHOLE_EARTH = (-180.0, -90.0, 180.0, 90.0)
 _DATES = ("datetime", "start_datetime", "end_datetime", "updated")
 
 
@@ -109,10 +107,7 @@ class StaticCatalogue:
             else:
                 self._items.setdefault(str(one["collection"]), []).append(one)
         self.collections: Mapping[str, Mapping[str, Any]] = dict.fromkeys(self._items, {}) | read
-        self._boxes = {
-            name: shapely.STRtree([items.box_polygon(i.get("bbox") or _WHOLE_EARTH) for i in some])
-            for name, some in self._items.items()
-        }
+        self._boxes = {name: items.BoxTree(some) for name, some in self._items.items()}
         self._cache = ItemCache()
         self._cache.add(item for some in self._items.values() for item in some)
 
@@ -127,11 +122,12 @@ class StaticCatalogue:
 
     def search(self, collections: Sequence[str], *, box: Box, period: Period | None) -> list[Item]:
         """Items whose bounding box meets the box, whatever their time."""
-        area, near = items.box_polygon(box), []
-        for name in (name for name in collections if name in self._boxes):
-            which = np.sort(self._boxes[name].query(area, predicate="intersects"))
-            near += [self._items[name][i] for i in which]
-        return near
+        return [
+            self._items[name][n]
+            for name in collections
+            if name in self._items
+            for n in self._boxes[name].meeting(box)
+        ]
 
     def fetch(self, collections: Sequence[str], ids: Sequence[str]) -> list[Item]:
         """Items by id; those that do not exist are left out."""

@@ -64,6 +64,18 @@ def box_polygon(box: Sequence[float]) -> Any:
     )
 
 
+class BoxTree:
+    """Bounding boxes, searched by another box; an item without one may lie anywhere."""
+
+    def __init__(self, some: Iterable[Mapping[str, Any]]) -> None:
+        boxes = (item.get("bbox") or (-180.0, -90.0, 180.0, 90.0) for item in some)
+        self._tree = shapely.STRtree([box_polygon(box) for box in boxes])
+
+    def meeting(self, box: Box) -> np.ndarray:
+        """The positions of items whose box meets this one, ascending."""
+        return np.sort(self._tree.query(box_polygon(box), predicate="intersects"))
+
+
 def _area(geometry: Any) -> Any:
     """A GeoJSON polygon, or several; None for anything else."""
     try:

@@ -1,5 +1,6 @@
 """The synthetic world as a static STAC catalogue of cloud-optimised GeoTIFFs."""
 
+import argparse
 import json
 import logging
 import os
@@ -10,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import shapely
-import shapely.geometry
+from scipy.spatial import ConvexHull
 from tqdm.auto import tqdm
 
 from soilkit import grids
 from soilkit import sources as catalogue
 from soilkit.contracts import Chip, ChipRequest, Grid
 from soilkit.errors import StoreError
-from soilkit.export import rasters
+from soilkit.export import insitu, rasters
 from soilkit.export.archives.stac.item_search import ROOT, digest
 from soilkit.export.archives.synthetic import SyntheticArchive
 from soilkit.export.chips.requests import chip_size
@@ -33,6 +33,8 @@ ANCHOR = "sentinel1"
 READING_AGE = np.timedelta64(1, "h")  # how old an anchor may be when it is read
 MARGIN_M = 160  # files are so much larger than the chips that will be cut
 SYNTHETIC = "Synthetic: made by the soilkit world, no observation of the real Earth."
+PROVIDER = {"name": "soilkit synthetic", "roles": ["producer"], "description": SYNTHETIC}
+STAC_VERSION = "1.1.0"
 SETTINGS, COLLECTION = "export.json", "collection.json"
 # What each source's numbers are: everything else is float32 with NaN for no data.
 KINDS = {
@@ -168,7 +170,7 @@ def slug(name: str) -> str:
 # ---- pixels of a scene ---------------------------------------------------------------------------
 
 
-def file_grid(latitude: float, longitude: float, source: Source, *, size_px: int) -> Grid:
+def file_grid(latitude: float, longitude: float, *, source: Source, size_px: int) -> Grid:
     """The pixels of a station's files: those of its chips and a margin."""
     size, pixel_m = chip_size(source, size_px)
     size += 2 * int(MARGIN_M / pixel_m)
@@ -183,7 +185,7 @@ def _chip_pixels(
 
     def pixels(row: Any) -> Pixels:
         latitude, longitude = lat_lon.loc[row.station_id]
-        grid = file_grid(latitude, longitude, source, size_px=size_px)
+        grid = file_grid(latitude, longitude, source=source, size_px=size_px)
         time, station = row.end.to_datetime64(), str(row.station_id)
         request = ChipRequest(source.name, str(row.scene_id), station, time, names, grid)
         [(_, chip)] = archive.chips([request])
@@ -226,13 +228,11 @@ def _coarse_pixels(
     return pixels
 
 
-# ---- items and files: pystac ---------------------------------------------------------------------
+# ---- items and files -----------------------------------------------------------------------------
 
 
-def _item(source: Source, row: Any, *, moments: tuple, values: np.ndarray, grid: Grid) -> Any:
-    import pystac
-
-    start, end = (pd.Timestamp(moment, tz="UTC").to_pydatetime() for moment in moments)
+def _item(source: Source, row: Any, *, moments: tuple, values: np.ndarray, grid: Grid) -> dict:
+    start, end = (f"{pd.Timestamp(moment).isoformat()}Z" for moment in moments)
     words: dict[str, Any] = {
         "title": f"Synthetic {source.title}",
         "soilkit:scene_id": str(row.scene_id),
@@ -249,46 +249,41 @@ def _item(source: Source, row: Any, *, moments: tuple, values: np.ndarray, grid:
         words["sat:orbit_state"] = str(row.orbit)
     if np.isfinite(row.cloud_fraction):
         words["eo:cloud_cover"] = 100 * float(row.cloud_fraction)
-    area = _footprint(np.isfinite(values).any(axis=0), grid)
-    item = pystac.Item(
-        row.item_id,
-        geometry=shapely.geometry.mapping(area),
-        bbox=list(area.bounds),
-        datetime=end,
-        properties=words,
-        start_datetime=start,
-        end_datetime=end,
-        stac_extensions=EXTENSIONS,
-        collection=source.name,
-    )
-    _link(item, root=f"../{ROOT}", parent=f"./{COLLECTION}", collection=f"./{COLLECTION}")
-    return item
+    ring = _footprint(np.isfinite(values).any(axis=0), grid)
+    return {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": EXTENSIONS,
+        "id": row.item_id,
+        "collection": source.name,
+        "geometry": {"type": "Polygon", "coordinates": [ring.tolist()]},
+        "bbox": [*ring.min(axis=0).tolist(), *ring.max(axis=0).tolist()],
+        "properties": {"datetime": end, "start_datetime": start, "end_datetime": end, **words},
+        "links": _links(root=f"../{ROOT}", parent=COLLECTION, collection=COLLECTION),
+        "assets": {},
+    }
 
 
-def _footprint(known: np.ndarray, grid: Grid) -> Any:
-    """The polygon around the pixels that have data, (row, col) bool, in degrees.
+def _footprint(known: np.ndarray, grid: Grid) -> np.ndarray:
+    """The ring around the pixels that have data, (vertex, 2) longitude and latitude.
 
-    A swath's edge is straight over a chip, so that the convex hull of its pixels is where they are.
+    A swath's edge is straight over a chip, so that the convex hull of its pixels, (row, col) bool,
+    is where they are.
     """
     known = known if known.any() else np.ones_like(known)
     rows = np.flatnonzero(known.any(axis=1))
     first = known[rows].argmax(axis=1)
     beyond = known.shape[1] - known[rows, ::-1].argmax(axis=1)
-    corner_rows, corner_cols = np.tile([*rows, *rows + 1], 2), np.repeat([first, beyond], 2, axis=0)
-    x = grid.left_m + corner_cols.ravel() * grid.pixel_size_m
-    y = grid.top_m - corner_rows * grid.pixel_size_m
-    hull = shapely.MultiPoint(np.stack([x, y], axis=1)).convex_hull
-    to_lon_lat = grids.transformer(grid.crs, "EPSG:4326").transform
-    area = shapely.transform(hull, lambda v: np.stack(to_lon_lat(*v.T), axis=1).round(7))
-    return shapely.geometry.polygon.orient(area)  # GeoJSON rings run counter-clockwise
+    x = np.concatenate([first, first, beyond, beyond])
+    corners = np.stack([x, -np.tile([*rows, *(rows + 1)], 2)], axis=1)
+    corners = corners[ConvexHull(corners).vertices]  # counter-clockwise, as GeoJSON wants it
+    x, y = ((grid.left_m, grid.top_m) + corners * grid.pixel_size_m).T
+    ring = np.stack(grids.transformer(grid.crs, "EPSG:4326").transform(x, y), axis=1)
+    return np.round([*ring, ring[0]], 7)
 
 
-def _write_files(
-    folder: Path, source: Source, item: Any, *, values: np.ndarray, grid: Grid
-) -> None:
+def _write_files(folder: Path, source: Source, item: dict, *, values: np.ndarray, grid: Grid):
     """Write a file for each kind of number, the item last: where it stands, all of it stands."""
-    import pystac
-
     kinds = [KINDS.get(b.name, KINDS.get(source.name, ("float32", None))) for b in source.bands]
     for n, (dtype, nodata) in enumerate(dict.fromkeys(kinds)):
         numbers = [k for k, kind in enumerate(kinds) if kind == (dtype, nodata)]
@@ -298,58 +293,91 @@ def _write_files(
             filled = np.where(hidden, nodata, np.rint(stored)).astype(dtype)
             stored = np.ma.MaskedArray(filled, mask=hidden, fill_value=nodata)
         key = bands[0].name if n else "data"
-        href = f"{item.id}_{key}.tif" if n else f"{item.id}.tif"
+        href = f"{item['id']}_{key}.tif" if n else f"{item['id']}.tif"
         rasters.write_cog(
             folder / href,
             stored.astype(dtype),
             grid=grid,
             names=[band.name for band in bands],
-            tags={"data": SYNTHETIC, "scene_id": item.properties["soilkit:scene_id"]},
+            tags={"data": SYNTHETIC, "scene_id": item["properties"]["soilkit:scene_id"]},
         )
-        words = {
+        item["assets"][key] = {
+            "href": f"./{href}",
+            "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+            "roles": ["data"],
+            "title": SYNTHETIC,
             "data_type": dtype,
             "nodata": "nan" if nodata is None else nodata,
             "bands": [{"name": band.name, "unit": band.unit} for band in bands],
         }
-        cog = pystac.MediaType.COG
-        item.add_asset(key, pystac.Asset(f"./{href}", SYNTHETIC, None, cog, ["data"], words))
-    _write_json(folder / f"{item.id}.json", item.to_dict(False, transform_hrefs=False))
+    _write_json(folder / f"{item['id']}.json", item)
 
 
 def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
     """Write ``collection.json`` over the items of each folder, and ``catalog.json`` over these."""
-    import pystac
-
-    root = pystac.Catalog(catalogue_id, SYNTHETIC, title="Synthetic soilkit world")
-    maker = pystac.Provider("soilkit synthetic", SYNTHETIC, [pystac.ProviderRole.PRODUCER])
+    names = []
     for path in sorted(one for one in folder.iterdir() if one.is_dir()):
         files = sorted(one for one in path.glob("*.json") if one.name != COLLECTION)
         if not files:
             continue
-        source = catalogue.get(path.name)
-        collection = pystac.Collection(
-            source.name,
-            f"{SYNTHETIC} In the manner of {source.asset or source.title}.",
-            pystac.Extent.from_items([pystac.Item.from_file(str(one)) for one in files]),
-            title=f"Synthetic {source.title}",
-            license="CC0-1.0",
-            providers=[maker],
+        names.append(path.name)
+        read = [json.loads(one.read_text(encoding="utf-8")) for one in files]
+        corners, times = (
+            np.array([one["bbox"] for one in read]),
+            [one["properties"] for one in read],
         )
-        _link(collection, root=f"../{ROOT}", parent=f"../{ROOT}")
-        for one in files:
-            _link(collection, item=f"./{one.name}")
-        _write_json(path / COLLECTION, collection.to_dict(False, transform_hrefs=False))
-        _link(root, child=f"./{path.name}/{COLLECTION}")
-    _write_json(folder / ROOT, root.to_dict(False, transform_hrefs=False))
+        box = [*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()]
+        span = [min(t["start_datetime"] for t in times), max(t["end_datetime"] for t in times)]
+        source = catalogue.get(path.name)
+        collection = {
+            "type": "Collection",
+            "stac_version": STAC_VERSION,
+            "id": source.name,
+            "title": f"Synthetic {source.title}",
+            "description": f"{SYNTHETIC} In the manner of {source.asset or source.title}.",
+            "license": "CC0-1.0",
+            "providers": [PROVIDER],
+            "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [span]}},
+            "links": _links(root=f"../{ROOT}", parent=f"../{ROOT}")
+            + [link for one in files for link in _links(item=f"./{one.name}")],
+        }
+        _write_json(path / COLLECTION, collection)
+    root = {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": catalogue_id,
+        "title": "Synthetic soilkit world",
+        "description": SYNTHETIC,
+        "links": [link for name in names for link in _links(child=f"./{name}/{COLLECTION}")],
+    }
+    _write_json(folder / ROOT, root)
     return folder / ROOT
 
 
-def _link(one: Any, **targets: str) -> None:
-    import pystac
-
-    for rel, href in targets.items():
-        one.add_link(pystac.Link(rel, href, pystac.MediaType.JSON))
+def _links(**targets: str) -> list[dict[str, str]]:
+    return [{"rel": rel, "href": href, "type": "application/json"} for rel, href in targets.items()]
 
 
 def _write_json(path: Path, words: dict[str, Any]) -> None:
     write_text_whole(path, json.dumps(words, indent=1))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m soilkit.export.archives.stac.world_catalogue FOLDER``: readings and catalogue."""
+    reader = argparse.ArgumentParser(prog="world_catalogue", description=__doc__)
+    reader.add_argument("folder", type=Path)
+    reader.add_argument("--stations", type=int, default=4)
+    reader.add_argument("--start", default="2019-05-01")
+    reader.add_argument("--end", default="2019-07-01")
+    reader.add_argument("--seed", type=int, default=0)
+    given = reader.parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    span = {"start": given.start, "end": given.end}
+    archive = SyntheticArchive(seed=given.seed, n_stations=given.stations, **span)
+    readings = archive.world.write_ismn(given.folder / "ismn_synthetic.zip")
+    period = given.start, given.end
+    export_world(archive, given.folder, stations=insitu.read_stations(readings), period=period)
+
+
+if __name__ == "__main__":
+    main()
