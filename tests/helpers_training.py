@@ -8,9 +8,14 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from soilkit.models import losses
-from soilkit.models.training import Loaders, Settings, fit
-from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.models import losses, training
+from soilkit.models.training import Loaders, Settings
+from soilkit.models.xception_fusion import XceptionFusion, look, step_by
+
+
+def fit(model, loaders, loss, **options):
+    """The loop on a fusion model's batches, by a loss (predicted, observed)."""
+    return training.fit(model, loaders, step_by(loss), look, **options)
 
 
 class Chips(Dataset):
@@ -28,18 +33,13 @@ class Chips(Dataset):
 
     def __getitem__(self, i):
         self.read.append(i)
-        return self.high[i], None, self.coarse[i], self.moisture[i]
-
-
-def collate(samples):
-    high, coarse, moisture = (torch.stack([s[i] for s in samples]) for i in (0, 2, 3))
-    return high, None, coarse, moisture
+        return {"high": self.high[i], "coarse": self.coarse[i], "moisture": self.moisture[i]}
 
 
 def loaders(n, batch_size):
     """Training batches of which the last is smaller, and validation ones of an odd number."""
-    train = DataLoader(Chips(n), batch_size, shuffle=True, collate_fn=collate)
-    return Loaders(train, DataLoader(Chips(5, seed=1), 3, collate_fn=collate))
+    train = DataLoader(Chips(n), batch_size, shuffle=True)
+    return Loaders(train, DataLoader(Chips(5, seed=1), 3))
 
 
 def chip_model(*, by_chance=False):
@@ -127,7 +127,7 @@ def scalars_run(path, killed_at, steps):
 
 
 class Scalars:
-    """(None, None, coarse, moisture) of a loader of pairs."""
+    """Batches of coarse and moisture out of a loader of pairs."""
 
     def __init__(self, loader):
         self.loader, self.sampler = loader, loader.sampler
@@ -136,4 +136,4 @@ class Scalars:
         return len(self.loader)
 
     def __iter__(self):
-        return ((None, None, *pair) for pair in self.loader)
+        return ({"coarse": coarse, "moisture": moisture} for coarse, moisture in self.loader)

@@ -15,6 +15,13 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def moved_by(turn, high, low=None, *, generator):
+    """Both images after a draw."""
+    images = {"high": high, "low": low}
+    batch = turn({n: i for n, i in images.items() if i is not None}, generator=generator)
+    return batch["high"], batch.get("low")
+
+
 def ground(size_px, pixel_size_m, *, bump_at_m, width_m=300.0):
     """A smooth hill on the ground, seen with some pixel size: x east, y south of the centre."""
     metres = (torch.arange(size_px) - (size_px - 1) / 2) * pixel_size_m
@@ -34,7 +41,7 @@ def test_the_centre_stays_in_place(high_px, low_px):
     """A hill at the station is at the station after any draw, in both images."""
     high = ground(high_px, 10, bump_at_m=(0, 0)).expand(40, 1, -1, -1)
     low = ground(low_px, 160, bump_at_m=(0, 0)).expand(40, 1, -1, -1)
-    high, low = Augment()(high, low, generator=generator())
+    high, low = moved_by(Augment(), high, low, generator=generator())
     assert high.shape[-2:] == (256, 256)
     assert low.shape[-2:] == (16, 16)
     for image in high[:, 0]:
@@ -48,7 +55,7 @@ def test_both_images_move_alike():
     place = (400.0, 250.0)
     high = ground(362, 10, bump_at_m=place).expand(30, 1, -1, -1)
     low = ground(23, 160, bump_at_m=place).expand(30, 1, -1, -1)
-    high, low = Augment()(high, low, generator=generator(1))
+    high, low = moved_by(Augment(), high, low, generator=generator(1))
     moved = [centroid_m(image, 10) for image in high[:, 0]]
     assert max(math.dist(place, m) for m in moved) > 500  # the draws do move it
     for image, expected in zip(low[:, 0], moved, strict=True):
@@ -58,7 +65,7 @@ def test_both_images_move_alike():
 def test_every_band_moves_alike():
     image = ground(64, 10, bump_at_m=(100, 0), width_m=60)
     images = torch.cat([image, 2 * image])[None].repeat(5, 1, 1, 1)
-    moved, _ = Augment(high_px=64)(images, None, generator=generator())
+    moved, _ = moved_by(Augment({"high": 64}), images, generator=generator())
     torch.testing.assert_close(moved[:, 1], 2 * moved[:, 0])
 
 
@@ -72,7 +79,7 @@ def test_rows_run_south_and_a_quarter_turn_is_a_quarter_turn():
 def test_no_draw_is_a_plain_centre_crop():
     """362 to 256 pixels drops 53 on each side; nothing is resampled."""
     image = torch.rand(2, 1, 362, 362, generator=generator())
-    still, _ = Augment(rotate=0, flip=0, shear=0)(image, None, generator=generator())
+    still, _ = moved_by(Augment(rotate=0, flip=0, shear=0), image, generator=generator())
     torch.testing.assert_close(still, image[..., 53:309, 53:309], atol=1e-3, rtol=0)
 
 
@@ -104,12 +111,13 @@ def test_samples_of_a_batch_are_drawn_one_by_one_and_repeatably():
 def test_a_turned_chip_without_margin_has_no_empty_corners():
     """Reflection continues a chip that is just as large as the crop."""
     images = torch.ones(20, 1, 256, 256)
-    moved, _ = Augment()(images, None, generator=generator())
+    moved, _ = moved_by(Augment(), images, generator=generator())
     torch.testing.assert_close(moved, images)
 
 
 def test_models_without_images_are_left_alone():
-    assert Augment()(None, None, generator=generator()) == (None, None)
+    batch = {"coarse": torch.rand(4, 2), "moisture": torch.rand(4)}
+    assert Augment()(batch, generator=generator()) == batch
 
 
 def test_a_batch_moves_as_its_samples_would_alone():
@@ -117,7 +125,7 @@ def test_a_batch_moves_as_its_samples_would_alone():
     high, low = torch.rand(4, 3, 90, 90), torch.rand(4, 2, 6, 6)
     turn = Augment.for_crop(64)
     matrices = turn.draw(4, generator=generator(7))
-    together = turn(high, low, generator=generator(7))
+    together = moved_by(turn, high, low, generator=generator(7))
     for n in range(4):
         alone = warp(high[n : n + 1], matrices[n : n + 1], size_px=64)
         torch.testing.assert_close(together[0][n], alone[0])
@@ -128,10 +136,10 @@ def test_the_draw_is_a_function_of_the_generator_alone():
     """Not of what was moved before, nor of torch's global seed."""
     high = torch.rand(3, 1, 90, 90)
     torch.manual_seed(0)
-    first, _ = Augment.for_crop(64)(high, None, generator=generator(5))
+    first, _ = moved_by(Augment.for_crop(64), high, generator=generator(5))
     torch.manual_seed(1)
-    again, _ = Augment.for_crop(64)(high, None, generator=generator(5))
-    other, _ = Augment.for_crop(64)(high, None, generator=generator(6))
+    again, _ = moved_by(Augment.for_crop(64), high, generator=generator(5))
+    other, _ = moved_by(Augment.for_crop(64), high, generator=generator(6))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -151,8 +159,8 @@ def test_the_margin_holds_what_turns_into_the_corners(crop_px):
 def test_half_precision_still_finds_its_pixels():
     """Coordinates stay in single precision: 8 bits of bfloat16 could not count to 362."""
     image = ground(362, 10, bump_at_m=(300, -200))[None]
-    exact, _ = Augment()(image, None, generator=generator(2))
-    rough, _ = Augment()(image.bfloat16(), None, generator=generator(2))
+    exact, _ = moved_by(Augment(), image, generator=generator(2))
+    rough, _ = moved_by(Augment(), image.bfloat16(), generator=generator(2))
     assert rough.dtype == torch.bfloat16
     torch.testing.assert_close(rough.float(), exact, atol=0.01, rtol=0)
 
@@ -161,7 +169,7 @@ def test_an_absent_source_stays_absent():
     """NaN throughout a band is NaN throughout the crop, and in no other band or sample."""
     high = torch.rand(3, 4, 90, 90)
     high[1, 2:] = torch.nan
-    moved, _ = Augment.for_crop(64)(high, None, generator=generator())
+    moved, _ = moved_by(Augment.for_crop(64), high, generator=generator())
     unknown = moved.isnan().flatten(2)
     assert torch.equal(unknown.all(2), unknown.any(2))
     assert unknown.all(2).nonzero().tolist() == [[1, 2], [1, 3]]

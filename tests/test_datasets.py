@@ -39,7 +39,9 @@ def dataset(store, **options):
 
 
 def test_a_sample_has_ten_high_four_low_and_two_coarse_numbers(store):
-    high, low, coarse, moisture = dataset(store)[3]
+    sample = dataset(store)[3]
+    assert list(sample) == ["high", "low", "coarse", "moisture"]
+    high, low, coarse, moisture = sample.values()
     assert (high.shape, low.shape, coarse.shape) == ((10, 32, 32), (4, 2, 2), (2,))
     assert high.dtype == low.dtype == coarse.dtype == moisture.dtype == torch.float32
     assert float(moisture) == pytest.approx(SAMPLES["soil_moisture_m3_m3"][3])
@@ -49,7 +51,7 @@ def test_channels_are_the_catalogues_normalisation_of_the_centre_crop(store):
     data = dataset(store)
     names = data.inputs.names
     for i in (0, 5):
-        high = data[i].high.numpy()
+        high = data[i]["high"].numpy()
         for source in data.inputs.high:
             chip = store.read(source, SAMPLES[f"{source}_scene"][i], SAMPLES["station_id"][i])
             for band in Inputs.bands(source):
@@ -66,14 +68,14 @@ def test_sentinel2_feeds_six_bands_red_first():
 
 def test_unknown_pixels_become_the_middle_of_the_range(store):
     i = SAMPLES.index[SAMPLES["sentinel1_scene"] == "S1_3"][0]
-    radar = dataset(store)[i].high[:3]
+    radar = dataset(store)[i]["high"][:3]
     assert (radar == 0).all(dim=0).any() and torch.isfinite(radar).all()
 
 
 def test_a_margin_for_rotation_keeps_the_station_in_the_middle(store):
     small, large = dataset(store), dataset(store, crop_px=46)
-    assert large[0].high.shape == (10, 46, 46)
-    np.testing.assert_array_equal(large[0].high[:, 7:-7, 7:-7], small[0].high)
+    assert large[0]["high"].shape == (10, 46, 46)
+    np.testing.assert_array_equal(large[0]["high"][:, 7:-7, 7:-7], small[0]["high"])
 
 
 def test_coarse_moisture_is_volumetric_before_it_is_standardised():
@@ -88,36 +90,39 @@ def test_coarse_moisture_is_volumetric_before_it_is_standardised():
 def test_validation_is_standardised_by_training_statistics(store):
     statistics = {"smap": (0.2, 0.1), "gldas": (0.3, 0.2)}
     data = dataset(store, statistics=statistics)
-    np.testing.assert_allclose(data[0].coarse, [(0.1 - 0.2) / 0.1, (0.1 - 0.3) / 0.2], atol=1e-6)
+    np.testing.assert_allclose(data[0]["coarse"], [(0.1 - 0.2) / 0.1, (0.1 - 0.3) / 0.2], atol=1e-6)
     assert data.normalisation["smap.ssm"] == {"Standard": [0.2, 0.1]}
     assert data.normalisation["sentinel1.VV"] == {"Linear": [-25, 5]}
 
 
 def test_features_are_matched_by_sample_and_not_by_row(store):
     shuffled = ChipDataset(SAMPLES, FEATURES.iloc[::-1], store, inputs=Inputs(), crop_px=32)
-    np.testing.assert_array_equal(shuffled[2].coarse, dataset(store)[2].coarse)
+    np.testing.assert_array_equal(shuffled[2]["coarse"], dataset(store)[2]["coarse"])
 
 
-def test_what_a_model_does_not_eat_is_none(store):
+def test_what_a_model_does_not_eat_is_absent(store):
     only_coarse = ChipDataset(SAMPLES, FEATURES, store, inputs=Inputs(high=(), low=()))
     batch = next(iter(make_loader(only_coarse, batch_size=4, shuffle=False)))
-    assert batch.high is None and batch.low is None and batch.coarse.shape == (4, 2)
+    assert {name: tuple(part.shape) for name, part in batch.items()} == {
+        "coarse": (4, 2),
+        "moisture": (4,),
+    }
     images = ChipDataset(SAMPLES, None, store, inputs=Inputs(coarse=()), crop_px=32)
-    assert images[0].coarse is None and images.statistics == {}
+    assert list(images[0]) == ["high", "low", "moisture"] and images.statistics == {}
 
 
 def test_a_kept_crop_equals_a_read_one(store):
     kept, read = dataset(store, cache=True), dataset(store)
     for _ in range(2):
         for i in range(len(SAMPLES)):
-            np.testing.assert_array_equal(kept[i].high, read[i].high)
+            np.testing.assert_array_equal(kept[i]["high"], read[i]["high"])
 
 
 def order(data, epoch, seed=3, **options):
     generator = torch.Generator().manual_seed(seed)
     loader = make_loader(data, batch_size=5, shuffle=True, generator=generator, **options)
     loader.sampler.set_epoch(epoch)
-    return torch.cat([batch.coarse[:, 0] for batch in loader]).tolist()
+    return torch.cat([batch["coarse"][:, 0] for batch in loader]).tolist()
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(store):
@@ -134,8 +139,9 @@ def test_two_workers_give_what_one_process_gives(store):
     shared = list(make_loader(data, batch_size=4, shuffle=False, workers=2))
     assert len(alone) == len(shared) == 4
     for ours, theirs in zip(alone, shared, strict=True):
-        for left, right in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(left, right)
+        assert ours.keys() == theirs.keys()
+        for name, part in ours.items():
+            np.testing.assert_array_equal(part, theirs[name])
 
 
 def test_what_does_not_fit_is_named(store):
@@ -188,8 +194,8 @@ def test_a_sample_without_a_scene_lacks_the_source_only_when_that_is_allowed(sto
     data = ChipDataset(gaps(1, 5), features, store, inputs=Inputs(), crop_px=32, allow_missing=True)
     whole = dataset(store, statistics=data.statistics)
     batch, expected = data.__getitems__([0, 1, 3, 5]), whole.__getitems__([0, 1, 3, 5])
-    expected.high[[1, 3], 3:9] = torch.nan
-    expected.coarse[2, 0] = torch.nan
+    expected["high"][[1, 3], 3:9] = torch.nan
+    expected["coarse"][2, 0] = torch.nan
     torch.testing.assert_close(batch, expected, equal_nan=True)
     present = data.present.set_index("sample_id")
     assert list(present) == ["sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas"]
@@ -202,7 +208,7 @@ def test_an_unknown_scalar_is_its_mean_where_gaps_are_not_asked_for(store):
     features = FEATURES.copy()
     features.loc[3, "smap_ssm"] = np.nan
     data = ChipDataset(SAMPLES, features, store, inputs=Inputs(), crop_px=32)
-    assert data[3].coarse[0] == 0
+    assert data[3]["coarse"][0] == 0
 
 
 def test_a_scene_that_was_never_built_is_no_gap(store):
@@ -229,7 +235,7 @@ def test_a_withheld_source_is_absent_everywhere_and_need_not_exist(store):
         statistics={"smap": (0.2, 0.1), "gldas": (0.3, 0.2)},
         withhold=("sentinel2", "smap", "modis_lai"),
     )
-    high, low, coarse, _ = data[0]
+    high, low, coarse, _ = data[0].values()
     assert high.isnan().flatten(1).any(1).tolist() == [False] * 3 + [True] * 6 + [False]
     assert low.isnan().all(2).all(1).tolist() == [False] * 4 + [True]
     assert coarse.isnan().tolist() == [True, False]
@@ -278,11 +284,11 @@ def test_indices_are_made_of_the_reflectance_of_their_pixel(tmp_path, monkeypatc
     chip = store.read("sentinel2", "S2_0", SAMPLES["station_id"][0])
     bands = dict(zip(chip.bands, chip.values[:, 16:48, 16:48] * 1e-4, strict=True))
     n, r, b = bands["B8"], bands["B4"], bands["B2"]
-    found = data[0].high
+    found = data[0]["high"]
     np.testing.assert_allclose(found[10], (n - r) / (n + r), atol=1e-5)
     assert found[10].mean() == pytest.approx(0.54, abs=0.01)
     np.testing.assert_allclose(found[11], 2.5 * (n - r) / (n + 6 * r - 7.5 * b + 1), atol=1e-5)
-    np.testing.assert_array_equal(found[:10], dataset(store)[0].high)
+    np.testing.assert_array_equal(found[:10], dataset(store)[0]["high"])
     assert data.normalisation["sentinel2.EVI"] == {"Index": [-1, 1]}
 
 
@@ -299,9 +305,9 @@ def test_one_band_of_a_source_is_an_input(store):
     data = dataset(store, inputs=Inputs(high=("dem", "sentinel1.VV"), low=("soilgrids.clay",)))
     whole = dataset(store)
     assert data.inputs.names[:3] == ("dem.elevation", "sentinel1.VV", "soilgrids.clay")
-    np.testing.assert_array_equal(data[0].high, whole[0].high[[9, 0]])
+    np.testing.assert_array_equal(data[0]["high"], whole[0]["high"][[9, 0]])
     clay = whole.inputs.names[10:14].index("soilgrids.clay")
-    np.testing.assert_array_equal(data[0].low[0], whole[0].low[clay])
+    np.testing.assert_array_equal(data[0]["low"][0], whole[0]["low"][clay])
 
 
 def test_leaf_area_and_brightness_temperature_may_be_scalars():
@@ -358,4 +364,4 @@ def test_workers_may_be_spawned_as_on_windows(store):
     loader.multiprocessing_context = "spawn"
     alone = make_loader(data, batch_size=8, shuffle=True, generator=generator)
     for ours, theirs in zip(alone, loader, strict=True):
-        np.testing.assert_array_equal(ours.high, theirs.high)
+        np.testing.assert_array_equal(ours["high"], theirs["high"])

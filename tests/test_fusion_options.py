@@ -223,9 +223,14 @@ def test_a_checkpoint_brings_its_options_back(tmp_path):
         XceptionFusion.from_checkpoint(Checkpoint(late, provenance, model.state_dict(), 1, 0.1))
 
 
+def sized(model, **options):
+    """What ``size_table`` wants of a fusion model."""
+    return model, model.example(**options)
+
+
 def test_flops_of_the_coarse_network_by_hand():
     # 2 -> 8 -> 1: (16 + 8) multiplications and as many additions
-    table = size_table(XceptionFusion.preset("paper", coarse=2))
+    table = size_table(*sized(XceptionFusion.preset("paper", coarse=2)))
     assert table["flops"].tolist() == [48, 48]
     assert table["part"].tolist() == ["head2", "total"]
     assert table["parameters"].iloc[-1] == (2 * 8 + 8) + 16 + (8 + 1)
@@ -236,7 +241,7 @@ def test_flops_are_twice_the_published_multiplications(encoder, giga):
     """At 224 pixels and three channels, where others counted; the classifier is not ours."""
     with torch.device("meta"):
         model = XceptionFusion(FusionConfig(high_channels=3, encoder=encoder))
-    table = size_table(model, crop_px=224).set_index("part")
+    table = size_table(*sized(model, crop_px=224)).set_index("part")
     classes = 1000 * model.high_encoder.out_channels
     assert table.loc["high_encoder", "flops"] == pytest.approx(2 * (giga - classes), rel=2e-3)
     assert count_flops(model, crop_px=224) == table.loc["total", "flops"]
@@ -245,7 +250,7 @@ def test_flops_are_twice_the_published_multiplications(encoder, giga):
 def test_larger_crops_cost_in_proportion():
     with torch.device("meta"):
         model = XceptionFusion(FusionConfig(high_channels=10, preset="small"))
-    encoder = [size_table(model, crop_px=c)["flops"].iloc[0] for c in (128, 256)]
+    encoder = [size_table(*sized(model, crop_px=c))["flops"].iloc[0] for c in (128, 256)]
     assert encoder[1] / encoder[0] == pytest.approx(4)
     with pytest.raises(ContractError, match="multiple of 16"):
         count_flops(model, crop_px=100)

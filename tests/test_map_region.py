@@ -29,6 +29,7 @@ from soilkit.models.maps import (
     stored_statistics,
     ubrmse_difference,
 )
+from soilkit.models.xception_fusion import look
 from soilkit.show import plots
 from soilkit.show.plots.station_maps import true_colour
 
@@ -96,12 +97,12 @@ def mapped(values, *, left=500_000.0, top=4_206_000.0, size=320.0):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(()))
 
-        def forward(self, high, low, coarse):
+        def forward(self, high):
             return high[:, 0, 128, 128] * self.weight
 
     layer = np.zeros((1, side.height, side.width), np.float32)
     layer[0, 128::32, 128::32][:height, :width] = values
-    return predict_map(Known(), Scene(side, layer), progress=False)
+    return predict_map(Known(), Scene(side, {"high": layer}), look, progress=False)
 
 
 # ---- the region -------------------------------------------------------------------------------

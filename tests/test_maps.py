@@ -10,12 +10,17 @@ from soilkit import sources
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import rasters
+from soilkit.models import maps
 from soilkit.models.inputs import Inputs
-from soilkit.models.maps import Scene, map_grid, predict_map, scene_from_layers, to_cog
-from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.models.maps import Scene, map_grid, scene_from_layers, to_cog
+from soilkit.models.xception_fusion import XceptionFusion, look
 
 torch.set_num_threads(1)
 SIDE = 256 + 3 * 32  # four windows along, four down
+
+
+def predict_map(model, scene, **options):
+    return maps.predict_map(model, scene, look, **options)
 
 
 def grid(side=SIDE, left=500_000.0, top=4_000_000.0):
@@ -24,12 +29,10 @@ def grid(side=SIDE, left=500_000.0, top=4_000_000.0):
 
 def random_scene(seed=0):
     rng = np.random.default_rng(seed)
-    return Scene(
-        grid(),
-        rng.normal(size=(3, SIDE, SIDE)).astype(np.float32),
-        rng.normal(size=(2, SIDE // 16, SIDE // 16)).astype(np.float32),
-        rng.normal(size=(2, 4, 4)).astype(np.float32),
-    )
+    high = rng.normal(size=(3, SIDE, SIDE)).astype(np.float32)
+    low = rng.normal(size=(2, SIDE // 16, SIDE // 16)).astype(np.float32)
+    coarse = rng.normal(size=(2, 4, 4)).astype(np.float32)
+    return Scene(grid(), {"high": high, "low": low}, {"coarse": coarse}, {"low": 16})
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +53,15 @@ class CentreMean(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(()))
 
-    def forward(self, high, low, coarse):
+    def forward(self, high):
         return self.weight * high[:, 0, 127:129, 127:129].mean((1, 2))
 
 
 def eastings(side=SIDE, left=500_000.0):
-    return Scene(grid(side, left), np.broadcast_to(grid(side, left).x_m, (1, side, side)).copy())
+    return Scene(
+        grid(side, left),
+        {"high": np.broadcast_to(grid(side, left).x_m, (1, side, side)).copy()},
+    )
 
 
 def test_a_cell_holds_the_models_own_answer_for_the_chip_around_it(fusion):
@@ -63,10 +69,10 @@ def test_a_cell_holds_the_models_own_answer_for_the_chip_around_it(fusion):
     scene = random_scene()
     mapped = predict_map(fusion, scene, batch_size=5, progress=False)
     assert mapped.soil_moisture.shape == (4, 4)
-    high = torch.from_numpy(scene.high[None, :, 32 : 32 + 256, 64 : 64 + 256])
-    low = torch.from_numpy(scene.low[None, :, 2 : 2 + 16, 4 : 4 + 16])
+    high = torch.from_numpy(scene.images["high"][None, :, 32 : 32 + 256, 64 : 64 + 256])
+    low = torch.from_numpy(scene.images["low"][None, :, 2 : 2 + 16, 4 : 4 + 16])
     # the window's centre is pixel (160, 192) of 352: 1.82 and 2.18 of the four coarse pixels
-    coarse = torch.from_numpy(scene.coarse[None, :, 1, 2])
+    coarse = torch.from_numpy(scene.scalars["coarse"][None, :, 1, 2])
     with torch.inference_mode():
         alone = fusion(high, low, coarse).item()
     assert mapped.soil_moisture.values[1, 2] == pytest.approx(alone, abs=1e-5)
@@ -101,7 +107,7 @@ def test_a_finer_stride_has_finer_cells():
 def test_windows_with_too_little_data_are_empty():
     """West of the middle everything is missing: only windows that are half full are answered."""
     scene = eastings()
-    scene.high[0, :, : 128 + 40] = np.nan  # a window from column 64 on still sees 152 of 256
+    scene.images["high"][..., : 128 + 40] = np.nan  # windows from column 64 on see 152 of 256
     mapped = predict_map(CentreMean(), scene, progress=False)
     assert np.isnan(mapped.soil_moisture.values).all(axis=0).tolist() == [True, True, False, False]
     assert mapped.valid_fraction.values[0].tolist() == [88 / 256, 120 / 256, 152 / 256, 184 / 256]
@@ -112,9 +118,12 @@ def test_windows_with_too_little_data_are_empty():
 
 def test_coarse_scalars_may_hold_for_the_whole_region():
     model = XceptionFusion.preset("small", coarse=2).eval()
-    mapped = predict_map(model, Scene(grid(), coarse=np.array([0.1, 0.2])), progress=False)
+    known, unknown = (
+        Scene(grid(), scalars={"coarse": np.array([0.1, second])}) for second in (0.2, np.nan)
+    )
+    mapped = predict_map(model, known, progress=False)
     assert np.ptp(mapped.soil_moisture.values) == pytest.approx(0, abs=1e-6)
-    lost = predict_map(model, Scene(grid(), coarse=np.array([0.1, np.nan])), progress=False)
+    lost = predict_map(model, unknown, progress=False)
     assert lost.soil_moisture.isnull().all()
 
 
@@ -149,7 +158,7 @@ def test_scenes_that_do_not_fit_are_refused():
     with pytest.raises(ContractError, match="a window needs 256"):
         predict_map(CentreMean(), eastings(side=255), progress=False)
     with pytest.raises(ContractError, match="low layers have rows and columns"):
-        Scene(grid(), low=np.zeros((2, 16, 16)))
+        Scene(grid(), {"low": np.zeros((2, 16, 16))}, ratios={"low": 16})
     with pytest.raises(UnknownNameError, match="exact"):
         predict_map(CentreMean(), eastings(), mode="quick", progress=False)
 
@@ -179,11 +188,13 @@ def test_a_scene_is_normalised_as_in_training():
     scene = scene_from_layers(layers, grid=grid(), inputs=inputs, statistics=statistics)
     vv = sources.get("sentinel1").band("VV").normalisation
     b4 = sources.get("sentinel2").band("B4").normalisation
-    assert scene.high.shape == (9, SIDE, SIDE)
-    assert scene.high[0, 0, 0] == pytest.approx(vv(np.array(-10.0)))
-    assert scene.high[3, 0, 0] == pytest.approx(b4(np.array(100.0 * sentinel2.index("B4"))))
-    assert np.isnan(scene.low).all()
-    np.testing.assert_allclose(scene.coarse[:, 2, 2], [1.0, 1.0], rtol=1e-6)
+    assert scene.images["high"].shape == (9, SIDE, SIDE)
+    assert scene.images["high"][0, 0, 0] == pytest.approx(vv(np.array(-10.0)))
+    assert scene.images["high"][3, 0, 0] == pytest.approx(
+        b4(np.array(100.0 * sentinel2.index("B4")))
+    )
+    assert np.isnan(scene.images["low"]).all()
+    np.testing.assert_allclose(scene.scalars["coarse"][:, 2, 2], [1.0, 1.0], rtol=1e-6)
 
     with pytest.raises(ContractError, match="lacks soilgrids, gldas"):
         del layers["soilgrids"], statistics["gldas"]
@@ -195,4 +206,4 @@ def test_coarse_layers_may_be_single_numbers():
     scene = scene_from_layers(
         {"smap": np.array(12.5)}, grid=grid(), inputs=inputs, statistics={"smap": (0.25, 0.1)}
     )
-    assert scene.coarse.tolist() == [0.0]
+    assert scene.scalars["coarse"].tolist() == [0.0]

@@ -541,9 +541,9 @@ def test_the_dataset_feeds_the_paper_model(world):
         inputs=inputs.Inputs(),
     )  # fmt: skip
     batch = data[0]
-    assert [tuple(t.shape) for t in batch[:3]] == [(10, 256, 256), (4, 16, 16), (2,)]
-    assert all(bool(t.isfinite().all()) for t in batch)
-    assert float(batch.moisture) == pytest.approx(found.samples["soil_moisture_m3_m3"][0])
+    assert [tuple(t.shape) for t in list(batch.values())[:3]] == [(10, 256, 256), (4, 16, 16), (2,)]
+    assert all(bool(t.isfinite().all()) for t in batch.values())
+    assert float(batch["moisture"]) == pytest.approx(found.samples["soil_moisture_m3_m3"][0])
 
 
 def test_the_manifest_names_its_origin_and_the_networks_to_cite(world):

@@ -8,6 +8,7 @@ from soilkit.errors import ContractError
 from soilkit.models import losses, training
 from soilkit.models.inputs import Inputs
 from soilkit.models.xception_fusion import FusionConfig, Presence, XceptionFusion
+from tests.helpers_training import fit
 
 torch.set_num_threads(1)
 INPUTS = Inputs()
@@ -163,7 +164,8 @@ def test_the_coarse_network_does_without_one_of_its_scalars():
 
 def test_training_on_gaps_stays_finite_and_is_repeatable():
     """Steps of ``fit`` over batches with gaps, withholding more: the same twice, no NaN."""
-    batch = (*without(images(), "sentinel2", sample=1), torch.full((4,), 0.2))
+    gaps = zip(("high", "low", "coarse"), without(images(), "sentinel2", sample=1), strict=True)
+    batch = {**dict(gaps), "moisture": torch.full((4,), 0.2)}
     histories = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -171,7 +173,7 @@ def test_training_on_gaps_stays_finite_and_is_repeatable():
         settings = training.Settings(steps=3, validate_every=3, optimizer="adam")
         loaders = training.Loaders([batch], [batch])
         kept = {"settings": settings, "progress": False}
-        histories.append(training.fit(model, loaders, losses.huber, **kept))
+        histories.append(fit(model, loaders, losses.huber, **kept))
         assert all(torch.isfinite(p).all() for p in model.parameters())
         assert model.presence.stand_in.abs().sum() > 0
     pd.testing.assert_frame_equal(*histories)

@@ -15,13 +15,13 @@ from soilkit.models.training import (
     Provenance,
     Settings,
     checkpoint,
-    fit,
     load_checkpoint,
     predict,
     save_checkpoint,
 )
 from soilkit.models.training.loop import Run
-from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.models.xception_fusion import XceptionFusion, look
+from tests.helpers_training import fit
 
 torch.set_num_threads(1)
 PROVENANCE = Provenance(("sentinel1", "soilgrids", "smap"), {"VV": [-25, 5]}, "abc123")
@@ -39,17 +39,12 @@ class Scalars(Dataset):
         return len(self.moisture)
 
     def __getitem__(self, i):
-        return None, None, self.coarse[i], self.moisture[i]
-
-
-def collate(samples):
-    coarse, moisture = (torch.stack([s[i] for s in samples]) for i in (2, 3))
-    return None, None, coarse, moisture
+        return {"coarse": self.coarse[i], "moisture": self.moisture[i]}
 
 
 def scalar_loaders(n=70, batch=16):
-    train = DataLoader(Scalars(n), batch, shuffle=True, drop_last=True, collate_fn=collate)
-    return Loaders(train, DataLoader(Scalars(32, seed=1), 16, collate_fn=collate))
+    train = DataLoader(Scalars(n), batch, shuffle=True, drop_last=True)
+    return Loaders(train, DataLoader(Scalars(32, seed=1), 16))
 
 
 def scalar_model():
@@ -97,10 +92,10 @@ def test_a_killed_run_ends_with_the_same_weights_byte_for_byte(tmp_path, kill):
 def test_images_augmentation_and_drop_path_resume_exactly_too(tmp_path):
     """The image branch draws from drop path and augmentation; both depend on (seed, step) only."""
     high, low = torch.randn(4, 3, 32, 32), torch.randn(4, 2, 16, 16)
-    batch = (high, low, None, torch.rand(4))
+    batch = {"high": high, "low": low, "moisture": torch.rand(4)}
     loaders = Loaders([batch, batch], [batch])
     options = {"settings": Settings(steps=4, validate_every=2), "progress": False}
-    options["augment"] = augment.Augment(high_px=32)
+    options["augment"] = augment.Augment({"high": 32, "low": 16})
 
     def model():
         torch.manual_seed(1)
@@ -122,7 +117,7 @@ def test_the_network_learns_a_line_of_its_scalars():
 
     assert history.score.min() < 0.025 < history.score.iloc[0]
     dataset = Scalars(32, seed=1)
-    answers = predict(model, DataLoader(dataset, 16, collate_fn=collate))
+    answers = predict(model, DataLoader(dataset, 16), look)
     error = np.sqrt(np.mean((answers - dataset.moisture.numpy()) ** 2))
     assert error == pytest.approx(history.score.min(), rel=1e-5)  # the best weights, not the last
 
@@ -159,7 +154,7 @@ def test_the_learning_rate_ends_at_zero():
 
 
 def test_a_nan_label_stops_training_and_says_where():
-    batch = (None, None, torch.randn(4, 2), torch.tensor([0.1, math.nan, 0.2, 0.3]))
+    batch = {"coarse": torch.randn(4, 2), "moisture": torch.tensor([0.1, math.nan, 0.2, 0.3])}
     with pytest.raises(DivergedError, match="loss is nan at step 0, learning rate 0.05"):
         fit(scalar_model(), ([batch], [batch]), losses.huber, settings=Settings(steps=3))
 

@@ -9,12 +9,13 @@ import torch
 
 from soilkit.errors import CheckpointError, ContractError
 from soilkit.models import losses
-from soilkit.models.training import Settings, checkpoint, fit, parallel, predict
-from soilkit.models.xception_fusion import XceptionFusion
+from soilkit.models.training import Settings, checkpoint, parallel, predict
+from soilkit.models.xception_fusion import XceptionFusion, look
+from tests.helpers_training import fit
 
 torch.set_num_threads(1)
 GENERATOR = torch.Generator().manual_seed(0)
-BATCH = (torch.randn(8, 3, 32, 32, generator=GENERATOR), None, None, torch.rand(8))
+BATCH = {"high": torch.randn(8, 3, 32, 32, generator=GENERATOR), "moisture": torch.rand(8)}
 
 
 def image_model():
@@ -89,7 +90,7 @@ def test_channels_last_trains_to_the_same_weights():
     theirs, expected = run()
     assert ours.high_encoder.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert history.score.to_numpy() == pytest.approx(expected.score.to_numpy(), rel=1e-3)
-    assert predict(ours, [BATCH]) == pytest.approx(predict(theirs, [BATCH]), rel=1e-2)
+    assert predict(ours, [BATCH], look) == pytest.approx(predict(theirs, [BATCH], look), rel=1e-2)
 
 
 def test_a_machine_without_a_compiler_trains_uncompiled_and_says_so(monkeypatch, caplog):
@@ -114,7 +115,7 @@ def test_a_compiled_model_learns_the_same():
         pytest.skip("no C++ compiler here")
     ours, _ = run(compile=True)
     theirs, _ = run()
-    assert predict(ours, [BATCH]) == pytest.approx(predict(theirs, [BATCH]), rel=1e-2)
+    assert predict(ours, [BATCH], look) == pytest.approx(predict(theirs, [BATCH], look), rel=1e-2)
 
 
 def test_a_state_from_before_there_were_options_still_resumes(tmp_path):
@@ -127,7 +128,7 @@ def test_a_state_from_before_there_were_options_still_resumes(tmp_path):
 
 
 def test_an_answer_that_is_no_number_is_refused():
-    high = BATCH[0].clone()
+    high = BATCH["high"].clone()
     high[5] = np.nan
     with pytest.raises(ContractError, match="1 of 8 samples, the first of them number 5"):
-        predict(image_model(), [(high, None, None, None)])
+        predict(image_model(), [{"high": high}], look)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from soilkit.errors import ContractError
 from soilkit.models.training import load_checkpoint
 from soilkit.models.training.parallel import Share, Team
-from tests.helpers_training import Chips, collate, loaders, member, train
+from tests.helpers_training import Chips, loaders, member, train
 
 torch.set_num_threads(1)
 TOLERANCE = 1e-5
@@ -79,25 +79,26 @@ def test_every_sample_of_a_batch_is_read_by_one_process(size):
     whole, _ = loaders(11, 4)
     shares = []
     for rank in range(size):
-        loader = DataLoader(Chips(11), 4, collate_fn=collate)
+        loader = DataLoader(Chips(11), 4)
         share = Share(loader, rank=rank, size=size, every_step=True)
         shares.append((share, list(share)))
     assert sorted(sum((s.whole.dataset.read for s, _ in shares), [])) == list(range(11))
-    expected = list(DataLoader(Chips(11), 4, collate_fn=collate))
-    for b, (_, _, coarse, _) in enumerate(expected):
+    expected = list(DataLoader(Chips(11), 4))
+    for b, batch in enumerate(expected):
         for rank, (_, batches) in enumerate(shares):
-            assert torch.equal(batches[b][2], coarse[rank::size])
+            assert torch.equal(batches[b]["coarse"], batch["coarse"][rank::size])
     assert len(whole) == len(shares[0][0]) == 3
 
 
 def test_batches_that_are_no_torch_loader_are_cut():
-    batches = [(None, None, torch.arange(5.0)[:, None], torch.arange(5.0))]
-    parts = [list(Share(batches, rank=r, size=2, every_step=True))[0][3] for r in range(2)]
-    assert [p.tolist() for p in parts] == [[0, 2, 4], [1, 3]]
+    batches = [{"tiles": torch.zeros(5, 2, 8, 8), "target": torch.arange(5.0)}]
+    parts = [list(Share(batches, rank=r, size=2, every_step=True))[0] for r in range(2)]
+    assert [p["target"].tolist() for p in parts] == [[0, 2, 4], [1, 3]]
+    assert [len(p["tiles"]) for p in parts] == [3, 2]
 
 
 def test_a_batch_too_small_for_all_processes_is_refused():
-    loader = DataLoader(Chips(5), 4, collate_fn=collate)
+    loader = DataLoader(Chips(5), 4)
     with pytest.raises(ContractError, match="batch of 1 samples cannot be shared by 2"):
         list(Share(loader, rank=0, size=2, every_step=True))
     assert len(list(Share(loader, rank=1, size=2, every_step=False))) == 1  # validation may

@@ -10,15 +10,17 @@ so.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from soilkit.constants import PIXEL_RATIO
 from soilkit.errors import ContractError
 
-LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
+CROPS = {"high": 256, "low": 256 // PIXEL_RATIO}  # of a window's images, pixels a side
 
 
 def turning_px(crop_px: int) -> int:
@@ -46,8 +48,8 @@ class Augment:
 
     Parameters
     ----------
-    high_px, low_px : int
-        Sides of the crops, pixels.
+    crops : {image of the batch: side of its crop, pixels}
+        All over the same ground; what else a batch holds stays as it is.
     rotate, flip, shear : float
         Probabilities.
     max_rotation_deg, max_shear_deg : float, degrees
@@ -58,14 +60,13 @@ class Augment:
 
     Examples
     --------
-    >>> high, low = torch.rand(2, 10, 362, 362), torch.rand(2, 4, 23, 23)
-    >>> high, low = Augment()(high, low, generator=torch.Generator().manual_seed(0))
-    >>> high.shape, low.shape
+    >>> batch = {"high": torch.rand(2, 10, 362, 362), "low": torch.rand(2, 4, 23, 23)}
+    >>> batch = Augment()(batch, generator=torch.Generator().manual_seed(0))
+    >>> batch["high"].shape, batch["low"].shape
     (torch.Size([2, 10, 256, 256]), torch.Size([2, 4, 16, 16]))
     """
 
-    high_px: int = 256
-    low_px: int = 16
+    crops: Mapping[str, int] = field(default_factory=lambda: dict(CROPS))
     rotate: float = 0.8
     flip: float = 0.5
     shear: float = 0.3
@@ -83,35 +84,33 @@ class Augment:
 
         Examples
         --------
-        >>> Augment.for_crop(128).low_px
+        >>> Augment.for_crop(128).crops["low"]
         8
         """
-        if crop_px < 1 or crop_px % LOW_PIXEL_RATIO:
+        if crop_px < 1 or crop_px % PIXEL_RATIO:
             raise ContractError(
                 f"A crop of {crop_px} pixels of 10 m is no whole number of 160 m pixels. Choose a "
-                f"multiple of {LOW_PIXEL_RATIO}, such as 64, 128, 256 or 512."
+                f"multiple of {PIXEL_RATIO}, such as 64, 128, 256 or 512."
             )
-        return cls(high_px=crop_px, low_px=crop_px // LOW_PIXEL_RATIO, **options)
+        return cls({"high": crop_px, "low": crop_px // PIXEL_RATIO}, **options)
 
     def __call__(
-        self, high: torch.Tensor | None, low: torch.Tensor | None, *, generator: torch.Generator
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Move both images of each sample by the same map.
+        self, batch: Mapping[str, torch.Tensor], *, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """The batch with all images of each sample moved by the same map.
 
         Parameters
         ----------
-        high : tensor (B, band, row, col) at 10 m, or None
-        low : tensor (B, band, row, col) at 160 m around the same centre, or None
+        batch : named tensors, images (B, band, row, col) around the same centre
         generator : torch.Generator
         """
-        images = high if high is not None else low
-        if images is None:
-            return None, None
-        matrices = self.draw(len(images), generator=generator).to(images.device)
-        return (
-            None if high is None else warp(high, matrices, size_px=self.high_px),
-            None if low is None else warp(low, matrices, size_px=self.low_px),
-        )
+        images = {name: batch[name] for name in self.crops if name in batch}
+        if not images:
+            return dict(batch)
+        first = next(iter(images.values()))
+        matrices = self.draw(len(first), generator=generator).to(first.device)
+        moved = {n: warp(i, matrices, size_px=self.crops[n]) for n, i in images.items()}
+        return {**batch, **moved}
 
     def draw(self, n: int, *, generator: torch.Generator) -> torch.Tensor:
         """Draw ``n`` maps (n, 2, 2) from offsets (x east, y south) in the output to the input's."""

@@ -1,7 +1,7 @@
 """A chip store and a samples table as batches of named tensors, shuffled by seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from soilkit import sources
+from soilkit.constants import PIXEL_RATIO
 from soilkit.errors import ContractError
 from soilkit.export.chips import ChipStore
 from soilkit.models.inputs import (
@@ -22,33 +23,14 @@ from soilkit.models.inputs import (
     source_of,
 )
 
-PIXEL_RATIO = 16  # 160 m over 10 m
-
-
-class Batch(NamedTuple):
-    """(B, Chigh, row, col), (B, Clow, row, col), (B, Ccoarse), (B,) m3 m-3; None where not fed.
-
-    A source that a sample lacks is NaN in all its channels.
-    """
-
-    high: torch.Tensor | None
-    low: torch.Tensor | None
-    coarse: torch.Tensor | None
-    moisture: torch.Tensor
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on a device."""
-        high, low, coarse = (
-            None if t is None else t.to(device, non_blocking=True) for t in self[:3]
-        )
-        return Batch(high, low, coarse, self.moisture.to(device, non_blocking=True))
-
 
 class ChipDataset(Dataset):
-    """Samples of a chip store as (high, low, coarse, moisture), in the order of the table.
+    """Samples of a chip store as named tensors, in the order of the table.
 
-    High and low hold the centre of each chip, normalised by the catalogue; what is unknown becomes
-    0, the middle of the range. A crop never leaves the centre, where the label was measured.
+    A batch holds high (B, channel, row, col), low (the same at 160 m), coarse (B, channel) and
+    moisture (B,) m3 m-3; what is not fed has no name in it. Images are the centre of each chip,
+    where the label was measured, normalised by the catalogue; what is unknown becomes 0, the middle
+    of the range.
 
     An absent source is NaN in all of its channels, which a model with source dropout accepts.
 
@@ -97,8 +79,10 @@ class ChipDataset(Dataset):
             for source in dict.fromkeys(source_of(e) for e in (*inputs.high, *inputs.low))
         }
         low_px = 2 * -(-crop_px // (2 * PIXEL_RATIO))
-        self._high = Images(store, inputs.high, rows=rows, crop_px=crop_px, cache=cache)
-        self._low = Images(store, inputs.low, rows=rows, crop_px=low_px, cache=cache)
+        self._images = {
+            name: Images(store, entries, rows=rows, crop_px=side, cache=cache)
+            for name, entries, side in (("high", inputs.high, crop_px), ("low", inputs.low, low_px))
+        }
         self.statistics, coarse = self._standardised(features, statistics)
         self._coarse = coarse if allow_missing else np.nan_to_num(coarse)
         self._coarse[:, [source_of(e) in self.withheld for e in inputs.coarse]] = np.nan
@@ -107,16 +91,16 @@ class ChipDataset(Dataset):
     def __len__(self) -> int:
         return len(self.sample_ids)
 
-    def __getitem__(self, i: int) -> Batch:
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
         """One sample, as a batch without its first axis."""
-        high, low, coarse = (None if t is None else t[0] for t in self.__getitems__([i])[:3])
-        return Batch(high, low, coarse, torch.tensor(self.moisture[i]))
+        return {name: part[0] for name, part in self.__getitems__([i]).items()}
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
         """A whole batch at once, each crop written straight into its place."""
-        coarse = torch.from_numpy(self._coarse[indices]) if self.inputs.coarse else None
-        moisture = torch.from_numpy(self.moisture[indices])
-        return Batch(self._high.batch(indices), self._low.batch(indices), coarse, moisture)
+        batch = {name: i.batch(indices) for name, i in self._images.items() if i.layers}
+        if self.inputs.coarse:
+            batch["coarse"] = torch.from_numpy(self._coarse[indices])
+        return {**batch, "moisture": torch.from_numpy(self.moisture[indices])}
 
     @property
     def present(self) -> pd.DataFrame:

@@ -395,10 +395,8 @@ class Images:
             layer.keep = len(layer.rows) if cache else layer.keep
             self.layers.append(layer)
 
-    def batch(self, indices: Sequence[int]) -> torch.Tensor | None:
-        """Crops of some samples, normalised, (sample, channel, row, col); None without layers."""
-        if not self.layers:
-            return None
+    def batch(self, indices: Sequence[int]) -> torch.Tensor:
+        """Crops of some samples, normalised, (sample, channel, row, col)."""
         out = _empty((len(indices), *self.shape))
         array = out.numpy()
         for n, i in enumerate(indices):

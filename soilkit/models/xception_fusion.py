@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from soilkit.constants import PIXEL_RATIO
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.models import losses
 from soilkit.models.encoders import (
     BATCH_NORM_EPSILON,
     MOBILENET_V2,
@@ -120,7 +122,6 @@ def build_encoder(
 
 # What a fusion model eats and how, its heads, and low resolution brought to high.
 
-LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
 FUSIONS = ("late", "early")
 ALWAYS_WRITTEN = ("high_channels", "low_channels", "coarse", "preset")
 
@@ -227,7 +228,7 @@ def enlarge(low: torch.Tensor, *, size_px: int) -> torch.Tensor:
     (B, channel, row, col) -> (B, channel, size_px, size_px)
     """
     fine = functional.interpolate(
-        low, scale_factor=LOW_PIXEL_RATIO, mode="bilinear", align_corners=False
+        low, scale_factor=PIXEL_RATIO, mode="bilinear", align_corners=False
     )
     edge = (fine.shape[-1] - size_px) // 2
     return fine[..., edge : edge + size_px, edge : edge + size_px]
@@ -454,7 +455,7 @@ class XceptionFusion(nn.Module):
 
     def forward(
         self,
-        high: torch.Tensor | None,
+        high: torch.Tensor | None = None,
         low: torch.Tensor | None = None,
         coarse: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -495,6 +496,27 @@ class XceptionFusion(nn.Module):
             parts = [self.head2(torch.cat([*parts, coarse, *flags], dim=1))]
         return parts[0].squeeze(1)
 
+    def example(self, *, crop_px: int = 256) -> dict[str, torch.Tensor]:
+        """Inputs of one sample by name, without numbers: what ``size_table`` counts over.
+
+        Raises
+        ------
+        ContractError
+            When the crop is no whole number of 160 m pixels.
+        """
+        if crop_px < 1 or crop_px % PIXEL_RATIO:
+            raise ContractError(
+                f"A crop of {crop_px} pixels is no whole number of 160 m pixels. Choose a multiple "
+                f"of {PIXEL_RATIO}, such as 256."
+            )
+        config, low_px = self.config, crop_px // PIXEL_RATIO
+        shapes = {
+            "high": (config.high_channels, crop_px, crop_px),
+            "low": (config.low_channels, low_px, low_px),
+            "coarse": (config.coarse,),
+        }
+        return {n: torch.empty(1, *s, device="meta") for n, s in shapes.items() if s[0]}
+
     def _check(self, **inputs: torch.Tensor | None) -> None:
         wanted = (self.config.high_channels, self.config.low_channels, self.config.coarse)
         for channels, (name, value) in zip(wanted, inputs.items(), strict=True):
@@ -504,6 +526,23 @@ class XceptionFusion(nn.Module):
                     f"The model was built for {channels} {name} channels and was handed {found}. "
                     "Build it for the dataset's inputs, or feed the ones it was built for."
                 )
+
+
+# A batch of the fusion model: high, low and coarse where they are fed, and moisture.
+
+
+def look(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The model's answer and what was observed, (B,) m3 m-3; None where the batch tells none."""
+    return model(**{n: t for n, t in batch.items() if n != "moisture"}), batch.get("moisture")
+
+
+def step_by(loss: losses.Loss) -> Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor]:
+    """The step that ``training.fit`` takes: the loss of a batch in float32."""
+
+    def step(model, batch):
+        return loss(look(model, batch)[0].float(), batch["moisture"])
+
+    return step
 
 
 # How large a model is and how much it computes, without computing anything.
@@ -520,7 +559,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def count_flops(model: nn.Module, *, crop_px: int = 256) -> int:
+def count_flops(model: XceptionFusion, *, crop_px: int = 256) -> int:
     """Floating-point operations of one sample's forward pass, a multiplication and an addition = 2.
 
     Convolutions and linear layers count; norms, activations and pooling, a few percent, do not. A
@@ -536,29 +575,24 @@ def count_flops(model: nn.Module, *, crop_px: int = 256) -> int:
     ContractError
         When the crop is no whole number of 160 m pixels.
     """
-    return int(size_table(model, crop_px=crop_px)["flops"].iloc[-1])
+    return int(size_table(model, model.example(crop_px=crop_px))["flops"].iloc[-1])
 
 
-def size_table(model: Any, *, crop_px: int = 256) -> pd.DataFrame:
-    """Parameters and FLOPs of each part of a fusion model, and in all.
+def size_table(model: nn.Module, example: Mapping[str, torch.Tensor]) -> pd.DataFrame:
+    """Parameters and FLOPs of each part of a model, and in all.
+
+    Parameters
+    ----------
+    model : module
+    example : what its forward pass takes by name, such as ``XceptionFusion.example()``
 
     Returns
     -------
     DataFrame with part ("high_encoder", ..., "total"), parameters, flops (as ``count_flops``)
     """
-    if crop_px < 1 or crop_px % LOW_PIXEL_RATIO:
-        raise ContractError(
-            f"A crop of {crop_px} pixels is no whole number of 160 m pixels. Choose a multiple of "
-            f"{LOW_PIXEL_RATIO}, such as 256."
-        )
-    config = model.config
     bare = copy.deepcopy(model).to("meta").eval()  # shapes without numbers
-    low_px = crop_px // LOW_PIXEL_RATIO
-    shapes = (config.high_channels, crop_px, crop_px), (config.low_channels, low_px, low_px)
-    inputs = [torch.empty(1, *s, device="meta") if s[0] else None for s in shapes]
-    inputs.append(torch.empty(1, config.coarse, device="meta") if config.coarse else None)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        bare(*inputs)
+        bare(**{name: tensor.to("meta") for name, tensor in example.items()})
     counts = counter.get_flop_counts()
     name = type(bare).__name__
     rows = [

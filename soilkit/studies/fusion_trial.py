@@ -315,7 +315,8 @@ class Session:
         history = training.fit(
             model,
             training.Loaders(self._shuffled(train), validation),
-            losses.by_name(trial.loss),
+            xception_fusion.step_by(losses.by_name(trial.loss)),
+            xception_fusion.look,
             settings=training.Settings(
                 steps=trial.steps,
                 validate_every=max(1, -(-trial.steps // trial.validations)),
@@ -344,7 +345,8 @@ class Session:
     def predict(self, model, part: str, *, withheld: tuple[str, ...] = ()) -> np.ndarray:
         """What the model, or the product as it comes, says of a part, (sample,) m3 m-3."""
         if model is not None:
-            return training.predict(model, self._in_order(self._dataset(part, withheld=withheld)))
+            loader = self._in_order(self._dataset(part, withheld=withheld))
+            return training.predict(model, loader, xception_fusion.look)
         inputs = Inputs(high=(), low=(), coarse=(self.trial.product,))
         rows = self.features.loc[self.part(part)["sample_id"].astype(str)]
         return coarse_values(rows, inputs)[:, 0]

@@ -76,7 +76,7 @@ def rate(loader, n):
 
 
 def _images(batch):
-    return batch if isinstance(batch, torch.Tensor) else batch.high
+    return batch if isinstance(batch, torch.Tensor) else batch["high"]
 
 
 def compare(folder, *, size_px, passes, n):
@@ -90,7 +90,7 @@ def compare(folder, *, size_px, passes, n):
     )
     dataset = ChipDataset(samples, None, chips.open_store(path), inputs=INPUTS, crop_px=CROP)
     naive = Naive(samples, chips.open_store(path))
-    equal = all(np.allclose(dataset[i].high, naive[i], atol=1e-5) for i in (0, len(samples) - 1))
+    equal = all(np.allclose(dataset[i]["high"], naive[i], atol=1e-5) for i in (0, len(samples) - 1))
     generator = torch.Generator().manual_seed(0)
     ours = make_loader(
         dataset, batch_size=BATCH, shuffle=True, generator=generator, workers=WORKERS

@@ -28,7 +28,7 @@ def consumed_per_s(preset, device):
     moisture, generator = moisture.to(device), torch.Generator().manual_seed(0)
 
     def step(dtype):
-        turned, _ = Augment()(high, None, generator=generator)
+        turned = Augment()({"high": high}, generator=generator)["high"]
         model.zero_grad(set_to_none=True)
         with autocast(device, dtype):
             predicted = model(turned)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from soilkit import sources
+from soilkit.constants import PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import rasters
 from soilkit.export.chips.requests import Planner
 from soilkit.models.inputs import INDICES, Inputs, coarse_band, coarse_values, source_of
-
-LOW_PIXEL_RATIO = 16  # a 160 m pixel is 16 pixels of 10 m
+from soilkit.models.training import Look
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ class Scene:
     Parameters
     ----------
     grid : Grid
-        Of the high-resolution layers (10 m); also needed where there are none.
-    high : array (band, row, col) or None
-    low : array (band, row / 16, col / 16) or None
-        160 m pixels from the same north-west corner.
-    coarse : array (scalar,) or (scalar, row, col) or None
+        Of the finest layers (10 m); also needed where there are none.
+    images : {input: array (band, row, col)}
+        On the grid, or of coarser pixels from the same north-west corner.
+    scalars : {input: array (scalar,) or (scalar, row, col)}
         One value for the region, or a raster of any pixel size over the grid's bounds, read at each
         window's centre.
+    ratios : {input: int}
+        How many of the grid's pixels make a side of one of an image's; 1 where not named.
 
     Raises
     ------
@@ -44,19 +45,23 @@ class Scene:
     """
 
     grid: Grid
-    high: np.ndarray | None = None
-    low: np.ndarray | None = None
-    coarse: np.ndarray | None = None
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scalars: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ratios: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (self.grid.height, self.grid.width)
-        low_shape = tuple(-(-side // LOW_PIXEL_RATIO) for side in shape)
-        for name, values, wanted in (("high", self.high, shape), ("low", self.low, low_shape)):
-            if values is not None and values.shape[1:] != wanted:
+        for name, values in self.images.items():
+            wanted = tuple(-(-side // self.ratio(name)) for side in shape)
+            if values.shape[1:] != wanted:
                 raise ContractError(
                     f"The scene's {name} layers have rows and columns {values.shape[1:]}; its grid "
                     f"of {shape} pixels wants {wanted}. Cut both over the same bounds."
                 )
+
+    def ratio(self, name: str) -> int:
+        """How many of the grid's pixels make a side of one of an image's."""
+        return self.ratios.get(name, 1)
 
 
 def scene_from_layers(
@@ -90,17 +95,19 @@ def scene_from_layers(
             f"The scene lacks {', '.join(missing)} (a layer, or a coarse source's mean and std); "
             f"the inputs are {', '.join(inputs.names)}. Hand in all of them."
         )
-    high, low = (_images(layers, names) for names in (inputs.high, inputs.low))
-    return Scene(grid, high, low, _coarse(layers, inputs, statistics or {}))
+    fed = {name: entries for name in ("high", "low") if (entries := getattr(inputs, name))}
+    images = {name: _image(layers, entries) for name, entries in fed.items()}
+    scalars = {"coarse": _coarse(layers, inputs, statistics or {})} if inputs.coarse else {}
+    return Scene(grid, images, scalars, {"low": PIXEL_RATIO})
 
 
-def _images(layers: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
+def _image(layers: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
     found = []
     for entry in names:
         source = source_of(entry)
         for band in Inputs.bands(entry):
             found.append(_channel(layers[source], source, band=band).astype(np.float32))
-    return np.stack(found) if found else None  # (band, row, col)
+    return np.stack(found)  # (band, row, col)
 
 
 def _channel(layer: np.ndarray, source: str, *, band: str) -> np.ndarray:
@@ -125,9 +132,7 @@ def _scalar(layers, entry: str) -> np.ndarray:
     return values[have.index(coarse_band(entry).name)]
 
 
-def _coarse(layers, inputs: Inputs, statistics) -> np.ndarray | None:
-    if not inputs.coarse:
-        return None
+def _coarse(layers, inputs: Inputs, statistics) -> np.ndarray:
     rasters = [_scalar(layers, entry) for entry in inputs.coarse]
     if len({r.shape for r in rasters}) > 1:
         raise ContractError(
@@ -236,6 +241,7 @@ STANDARD_NAME = "volume_fraction_of_condensed_water_in_soil"  # CF standard name
 def predict_map(
     model: torch.nn.Module,
     scene: Scene,
+    look: Look,
     *,
     mode: str = "exact",
     stride_m: float = 320,
@@ -251,11 +257,12 @@ def predict_map(
 
     Parameters
     ----------
-    model : module, (high, low, coarse) -> (B,) m3 m-3
+    model : module
     scene : Scene
+    look : (model, batch) -> (predicted, ...), (B,) m3 m-3, of a batch named as the scene's layers
     mode : "exact"
     stride_m : float, m
-        A whole number of pixels of 10 m, and of 160 m where the scene has low-resolution layers.
+        A whole number of pixels of every image.
     batch_size : int, windows at a time
     min_valid_fraction : float
         A window with a smaller fraction of pixels finite in all bands gives NaN.
@@ -293,7 +300,7 @@ def predict_map(
     with torch.inference_mode(), tqdm(total=len(places), disable=not progress) as bar:
         for batch in _chunks(places, batch_size):
             windows = [_window(scene, rows[r], cols[c]) for r, c in batch]
-            answers = model(*_stack(windows, fill, next(model.parameters()).device))
+            answers = look(model, _stack(windows, fill, next(model.parameters()).device))[0]
             moisture[tuple(np.transpose(batch))] = answers.float().cpu().numpy()
             bar.update(len(batch))
     model.train(was_training)
@@ -342,7 +349,7 @@ def to_cog(
 
 
 def _step_px(scene: Scene, stride_m: float) -> int:
-    unit = LOW_PIXEL_RATIO if scene.low is not None else 1
+    unit = max([1, *map(scene.ratio, scene.images)])
     step = stride_m / scene.grid.pixel_size_m
     if step < 1 or step % unit:
         raise ContractError(
@@ -361,46 +368,41 @@ def _starts(side_px: int, step: int) -> np.ndarray:
     return np.arange(0, side_px - WINDOW_PX + 1, step)
 
 
-def _window(scene: Scene, row: int, col: int) -> tuple[Any, Any, Any]:
-    """The layers of a window by its north-west pixel: (band, 256, 256), (band, 16, 16), (n,)."""
-    high = low = None
-    if scene.high is not None:
-        high = scene.high[:, row : row + WINDOW_PX, col : col + WINDOW_PX]
-    if scene.low is not None:
-        r, c, side = (n // LOW_PIXEL_RATIO for n in (row, col, WINDOW_PX))
-        low = scene.low[:, r : r + side, c : c + side]
-    coarse = scene.coarse
-    if coarse is not None and coarse.ndim == 3:
-        r = int((row + WINDOW_PX / 2) / scene.grid.height * coarse.shape[1])
-        c = int((col + WINDOW_PX / 2) / scene.grid.width * coarse.shape[2])
-        coarse = coarse[:, r, c]
-    return high, low, coarse
+def _window(scene: Scene, row: int, col: int) -> dict[str, np.ndarray]:
+    """The layers of a window by its north-west pixel: images (band, side, side), scalars (n,)."""
+    window = {}
+    for name, values in scene.images.items():
+        r, c, side = (n // scene.ratio(name) for n in (row, col, WINDOW_PX))
+        window[name] = values[:, r : r + side, c : c + side]
+    for name, values in scene.scalars.items():
+        if values.ndim == 3:
+            r = int((row + WINDOW_PX / 2) / scene.grid.height * values.shape[1])
+            c = int((col + WINDOW_PX / 2) / scene.grid.width * values.shape[2])
+            values = values[:, r, c]
+        window[name] = values
+    return window
 
 
 def _finite(scene: Scene) -> Scene:
     """The same scene with one band an input: whether all its bands are finite."""
-    layers = {name: getattr(scene, name) for name in ("high", "low", "coarse")}
-    masks: dict[str, Any] = {
-        name: None if values is None else np.isfinite(values).all(axis=0, keepdims=True)
-        for name, values in layers.items()
-    }
-    return replace(scene, **masks)
+    images, scalars = (
+        {name: np.isfinite(values).all(axis=0, keepdims=True) for name, values in layers.items()}
+        for layers in (scene.images, scene.scalars)
+    )
+    return replace(scene, images=images, scalars=scalars)
 
 
 def _valid_fraction(seen: Scene, row: int, col: int) -> float:
     """The smallest fraction, over the inputs, of pixels finite in all bands."""
-    parts = [part for part in _window(seen, row, col) if part is not None]
-    return min((float(part.mean()) for part in parts), default=0.0)
+    return min((float(part.mean()) for part in _window(seen, row, col).values()), default=0.0)
 
 
-def _stack(windows: list[tuple[Any, Any, Any]], fill: float, device: torch.device) -> list[Any]:
-    def tensor(parts):
-        if parts[0] is None:
-            return None
-        values = np.nan_to_num(np.stack(parts).astype(np.float32), nan=fill)
-        return torch.from_numpy(values).to(device)
+def _stack(windows: list[dict[str, np.ndarray]], fill: float, device) -> dict[str, torch.Tensor]:
+    def tensor(name):
+        values = np.stack([window[name] for window in windows]).astype(np.float32)
+        return torch.from_numpy(np.nan_to_num(values, nan=fill)).to(device)
 
-    return [tensor(parts) for parts in zip(*windows, strict=True)]
+    return {name: tensor(name) for name in windows[0]}
 
 
 def _chunks(places: list, size: int) -> Iterator[list]:

@@ -6,13 +6,15 @@ from soilkit.models.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from soilkit.models.training.loop import Loaders, Settings, fit, predict, rmse
+from soilkit.models.training.loop import Loaders, Look, Settings, Step, fit, predict, rmse
 
 __all__ = [
     "Checkpoint",
     "Loaders",
+    "Look",
     "Provenance",
     "Settings",
+    "Step",
     "fit",
     "load_checkpoint",
     "predict",

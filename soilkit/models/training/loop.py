@@ -26,11 +26,13 @@ from soilkit.models.training.checkpoint import (
     write_atomic,
 )
 from soilkit.models.training.parallel import (
+    Batch,
     MemoryAdvice,
     Share,
     Team,
     ahead,
     autocast,
+    batch_size,
     compiled,
     move,
 )
@@ -161,8 +163,8 @@ class Run:
             }
         )
 
-    def learn(self, error: torch.Tensor, step: int, *, n: int = 1) -> None:
-        """One step down the gradient of the mean error of ``n`` samples, at the step's rate.
+    def learn(self, error: torch.Tensor, step: int, *, n_samples: int = 1) -> None:
+        """One step down the gradient of the samples' mean error, at the step's rate.
 
         Raises
         ------
@@ -170,7 +172,7 @@ class Run:
             When the error is no finite number. On a CPU the weights stay as they were; a GPU tells
             some steps late, the checkpoint untouched.
         """
-        error, whole = self.team.pool(error, n)
+        error, whole = self.team.pool(error, n_samples)
         self.unread.append((step, whole))
         if not self.is_on_gpu or len(self.unread) >= STEPS_BETWEEN_CHECKS_ON_GPU:
             self._read_losses()
@@ -274,10 +276,15 @@ class Run:
 ORDER, NOISE, AUGMENTATION = range(3)  # streams of random numbers, each by (seed, epoch or step)
 
 
+Step = Callable[[Any, Batch], torch.Tensor]
+Look = Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor | None]]
+
+
 class Loaders(NamedTuple):
-    """Batches (high, low, coarse, moisture), tensors or None: to learn from, and to choose by.
+    """Batches, mappings of named tensors (B, ...): to learn from, and to choose by.
 
     A loader is a torch ``DataLoader``, or any sized iterable that gives the same batches each time.
+    What a batch is called, ``step`` and ``look`` know; an input that is not fed is an absent name.
     """
 
     train: Any
@@ -306,12 +313,13 @@ def rmse(predicted: np.ndarray, observed: np.ndarray) -> float:
 def fit(
     model: torch.nn.Module,
     loaders: Loaders | tuple[Any, Any],
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    step: Step,
+    look: Look,
     *,
     settings: Settings,
     path: str | os.PathLike[str] | None = None,
     provenance: Provenance | None = None,
-    augment: Callable[..., tuple[Any, Any]] | None = None,
+    augment: Callable[..., Batch] | None = None,
     score: Callable[[np.ndarray, np.ndarray], float] = rmse,
     resume: bool = True,
     progress: bool = True,
@@ -329,14 +337,15 @@ def fit(
 
     Parameters
     ----------
-    model : module, (high, low, coarse) -> (B,) m3 m-3, on the device to train on
+    model : module, on the device to train on
     loaders : train and validation
-    loss : (predicted, observed) -> scalar, a mean over samples; see ``soilkit.models.losses``
+    step : (model, batch) -> loss, a mean over the batch's samples, float32
+    look : (model, batch) -> (predicted, observed), (B, ...) each, for the validation score
     settings : learning rate, steps, precision and the rest
     path : where the best checkpoint goes; ``<stem>.resume.pt`` beside it holds the run's state.
         None keeps everything in memory.
     provenance : what the data are, written into the checkpoint
-    augment : (high, low, generator=) -> (high, low), such as ``soilkit.models.augment.Augment()``
+    augment : (batch, generator=) -> batch, such as ``soilkit.models.augment.Augment()``
     score : (predicted, observed) -> float on arrays of the validation set; lower is better
     resume : whether to go on from the state beside ``path``
     progress : whether to show a bar
@@ -365,42 +374,47 @@ def fit(
     with bar, advice, _own_randomness(device), team.whole_batch_norms(model):
         forward = compiled(team.wrap(model), mode=settings.compile, device=device)
         batches = _batches(train, settings, start=run.step)
-        for step, batch in ahead(batches, device, channels_last=settings.channels_last):
-            advice.batch = high, low, coarse, moisture = batch
-            # (B, 10, 256, 256), (B, 4, 16, 16), (B, 2), (B,) m3 m-3
-            torch.manual_seed(_mix(settings.seed, step, NOISE, *team.stream))
+        for n, batch in ahead(batches, device, channels_last=settings.channels_last):
+            advice.batch = batch
+            torch.manual_seed(_mix(settings.seed, n, NOISE, *team.stream))
             if augment is not None:
-                generator = _generator(settings.seed, step, AUGMENTATION, *team.stream)
-                high, low = augment(high, low, generator=generator)
+                generator = _generator(settings.seed, n, AUGMENTATION, *team.stream)
+                batch = augment(batch, generator=generator)
             model.train()
             with autocast(device, settings.dtype):
-                predicted = forward(high, low, coarse)
-            run.learn(loss(predicted.float(), moisture), step, n=len(moisture))
+                error = step(forward, batch)
+            run.learn(error, n, n_samples=batch_size(batch))
             bar.update()
             if run.step % settings.validate_every == 0 or run.step == settings.steps:
-                parts = _predict(model, validation, settings)
+                parts = _look(model, validation, look, settings)
                 result = score(*(np.concatenate(team.gather(part)) for part in parts))
-                run.note(score=result, epoch=step // len(train))
+                run.note(score=result, epoch=n // len(train))
                 bar.set_postfix({k: f"{run.history[-1][k]:.4g}" for k in ("loss", "score")})
     run.finish()
     return pd.DataFrame(run.history)
 
 
 def predict(
-    model: torch.nn.Module, loader: Any, *, precision: str = "float32", progress: bool = False
+    model: torch.nn.Module,
+    loader: Any,
+    look: Look,
+    *,
+    precision: str = "float32",
+    progress: bool = False,
 ) -> np.ndarray:
     """The model's answer for every sample of a loader, in its order.
 
     Parameters
     ----------
-    model : module, (high, low, coarse) -> (B,) m3 m-3
-    loader : batches (high, low, coarse, moisture), tensors or None; moisture is not looked at
+    model : module
+    loader : batches
+    look : (model, batch) -> (predicted, observed), whose second is left aside
     precision : "float32" or "bfloat16" (mixed)
     progress : whether to show a bar
 
     Returns
     -------
-    array (sample,) float32, m3 m-3
+    array (sample, ...) float32
 
     Raises
     ------
@@ -411,8 +425,8 @@ def predict(
     """
     bar = tqdm(loader, disable=not progress, unit="batch")
     with MemoryAdvice(model, precision=precision):
-        predicted = np.concatenate(_predict(model, bar, Settings(precision=precision))[0])
-    unknown = ~np.isfinite(predicted)
+        predicted = np.concatenate(_look(model, bar, look, Settings(precision=precision))[0])
+    unknown = ~np.isfinite(predicted).reshape(len(predicted), -1).all(axis=1)
     if unknown.any():
         raise ContractError(
             f"The model has no finite answer for {int(unknown.sum())} of {len(predicted)} samples, "
@@ -422,7 +436,7 @@ def predict(
     return predicted
 
 
-def _predict(model, loader, settings: Settings) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _look(model, loader, look: Look, settings: Settings) -> tuple[list[np.ndarray], ...]:
     """Predicted and observed, batch by batch; where nothing was observed, the predicted again."""
     device = next(model.parameters()).device
     was_training = model.training
@@ -430,9 +444,9 @@ def _predict(model, loader, settings: Settings) -> tuple[list[np.ndarray], list[
     predicted, observed = [], []
     with torch.inference_mode(), autocast(device, settings.dtype):
         for batch in loader:
-            high, low, coarse, moisture = move(device, batch, channels_last=settings.channels_last)
-            predicted.append(model(high, low, coarse).float().cpu().numpy())
-            observed.append(predicted[-1] if moisture is None else moisture.cpu().numpy())
+            answer, truth = look(model, move(device, batch, channels_last=settings.channels_last))
+            predicted.append(answer.float().cpu().numpy())
+            observed.append(predicted[-1] if truth is None else truth.cpu().numpy())
     model.train(was_training)
     if not predicted:
         raise ContractError("The loader gave no batch. Hand it at least one sample.")

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from soilkit.errors import ContractError
+
+Batch = Mapping[str, torch.Tensor]  # named tensors (B, ...), one sample a first index
 
 # How allocators, libraries and the loader's workers say it, where the type of the error does not.
 SAYINGS = (
@@ -31,12 +33,12 @@ SAYINGS = (
 class MemoryAdvice:
     """Turns running out of memory into a ``MemoryError`` that names batch, preset, crop, precision.
 
-    Used around a loop; ``batch`` is the one at work, a sequence (high, low, coarse, moisture).
+    Used around a loop; ``batch`` is the one at work.
     """
 
     def __init__(self, model: torch.nn.Module, *, precision: str = "float32"):
         self.model, self.precision = model, precision
-        self.batch: Any = ()
+        self.batch: Batch = {}
 
     def __enter__(self) -> "MemoryAdvice":
         return self
@@ -72,9 +74,13 @@ class MemoryAdvice:
 
     def _sizes(self) -> tuple[int, int]:
         """Samples of the batch at work and the side of its largest images; 0 where unknown."""
-        tensors = [part for part in self.batch if part is not None]
-        sides = [part.shape[-1] for part in tensors if part.ndim == 4]
-        return (len(tensors[0]) if tensors else 0), max(sides, default=0)
+        sides = [part.shape[-1] for part in self.batch.values() if part.ndim == 4]
+        return batch_size(self.batch), max(sides, default=0)
+
+
+def batch_size(batch: Batch) -> int:
+    """How many samples a batch holds."""
+    return len(next(iter(batch.values()), ()))
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -146,14 +152,12 @@ def _probe(x: torch.Tensor) -> torch.Tensor:
     return (x + 1).sum()
 
 
-def move(device: torch.device, batch: Any, *, channels_last: bool = False) -> list[Any]:
+def move(device: torch.device, batch: Batch, *, channels_last: bool = False) -> Batch:
     """A batch's tensors on the device, images with the channels innermost where asked for."""
-    return [_moved(part, device, channels_last=channels_last) for part in batch]
+    return {n: _moved(part, device, channels_last=channels_last) for n, part in batch.items()}
 
 
-def _moved(part, device: torch.device, *, channels_last: bool):
-    if part is None:
-        return None
+def _moved(part: torch.Tensor, device: torch.device, *, channels_last: bool) -> torch.Tensor:
     if device.type == "cuda" and part.device.type == "cpu" and not part.is_pinned():
         part = part.pin_memory()  # only pinned memory is copied in the background
     part = part.to(device, non_blocking=True)
@@ -164,7 +168,7 @@ def _moved(part, device: torch.device, *, channels_last: bool):
 
 def ahead(
     batches: Iterator[tuple[int, Any]], device: torch.device, *, channels_last: bool
-) -> Iterator[tuple[int, list[Any]]]:
+) -> Iterator[tuple[int, Batch]]:
     """(step, batch on the device); on a GPU the next one travels while this one is learnt from."""
     if device.type != "cuda":
         for step, batch in batches:
@@ -187,9 +191,8 @@ def _received(step, parts, arrived):
     """Let the computing stream wait for a batch, and the allocator know that it is in use there."""
     stream = torch.cuda.current_stream()
     stream.wait_event(arrived)
-    for part in parts:
-        if part is not None:
-            part.record_stream(stream)
+    for part in parts.values():
+        part.record_stream(stream)
     return step, parts
 
 
@@ -297,7 +300,7 @@ class Team:
 
 def _interleaved(found: list[list[np.ndarray]], b: int) -> np.ndarray:
     parts = [mine[b] for mine in found if b < len(mine)]
-    whole = np.empty(sum(map(len, parts)), parts[0].dtype)
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
     for rank, part in enumerate(parts):
         whole[rank :: len(found)] = part
     return whole
@@ -374,9 +377,8 @@ class Share:
             yield from self.part
             return
         for batch in self.whole:
-            n = len(next(part for part in batch if part is not None))
-            if self._reaches(n):
-                yield [None if p is None else p[self.rank :: self.size] for p in batch]
+            if self._reaches(batch_size(batch)):
+                yield {name: part[self.rank :: self.size] for name, part in batch.items()}
 
     def indices(self) -> Iterator[list[Any]]:
         """This process's indices of each batch of the loader's sampler."""
