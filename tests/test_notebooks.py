@@ -1,6 +1,5 @@
 """Every notebook runs from its parameters, small but whole, and its report opens offline."""
 
-import os
 from pathlib import Path
 
 import nbformat
@@ -10,7 +9,7 @@ import yaml
 
 from soilkit import contracts
 from soilkit.show import reports
-from soilkit.show.reports.book import SYNTHETIC, us_10day
+from soilkit.show.reports.book import SYNTHETIC, US_10DAY
 from soilkit.show.reports.runner import declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -119,8 +118,8 @@ def test_shared_parameters_keep_their_meaning_and_type(path):
 
 def test_the_real_run_is_named_in_the_reports():
     """The report on real stations is built wherever the data are at hand."""
-    book = us_10day(Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data"))
-    assert [s.notebook for s in book.sections] == ["24_tabular_baselines", "31_evaluate_by_stratum"]
-    for section in book.sections:
+    stems = [section.notebook for section in US_10DAY.sections]
+    assert stems == ["24_tabular_baselines", "31_evaluate_by_stratum"]
+    for section in US_10DAY.sections:
         known = declared(NOTEBOOKS / f"{section.notebook}.ipynb")
         assert section.parameters.keys() <= known.keys()

@@ -150,9 +150,7 @@ def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, m
     monkeypatch.delenv("SOILKIT_TEST_DATA", raising=False)
     main.main()
     without = built.copy()
-    assert (
-        "synthetic" in without and "holds no us_10day: the report on it is left out" in caplog.text
-    )
+    assert "synthetic" in without and "holds no us_10day: its report is left out" in caplog.text
     (tmp_path / "us_10day").mkdir()
     monkeypatch.setenv("SOILKIT_TEST_DATA", str(tmp_path))
     main.main()

@@ -4,18 +4,16 @@ import html
 import logging
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
-import yaml
 
 from soilkit.files import write_text_whole
-from soilkit.show.reports.runner import as_csv, run
+from soilkit.show.reports.runner import as_csv, as_yaml, heading, run
 
 log = logging.getLogger(__name__)
 
@@ -53,23 +51,33 @@ li span {{ color: #666 }}
 class Section:
     """One notebook of a report, and the parameters that differ from its defaults.
 
-    ``folder`` names a working folder of its own, for a dataset that is not the one of the others;
-    "{work}" in a text parameter stands for the section's working folder.
+    ``folder`` names a working folder of its own, for a dataset that is not the one of the others.
+    In text parameters "{work}" stands for the section's working folder and "{data}" for the folder
+    of the real data.
     """
 
     notebook: str
-    parameters: dict[str, Any] = field(default_factory=dict, hash=False)
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     folder: str = ""
 
 
 @dataclass(frozen=True)
 class Book:
-    """A report of several notebooks that share one working folder."""
+    """A report of several notebooks that share one working folder.
+
+    ``needs`` names the folder of real data that it cannot be made without.
+    """
 
     name: str
     title: str
     about: str
     sections: tuple[Section, ...]
+    needs: str = ""
+
+
+def real_data() -> Path:
+    """The folder of real data, which lie outside the project."""
+    return Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data").resolve()
 
 
 def build(book: Book, notebooks: Path, reports: Path) -> Path:
@@ -79,62 +87,56 @@ def build(book: Book, notebooks: Path, reports: Path) -> Path:
     it finds there.
     """
     out_dir = reports / book.name
-    work = (reports / "work" / book.name).resolve()
     for section in book.sections:
-        own = str(work / section.folder)
-        told = {
-            name: value.replace("{work}", own) if isinstance(value, str) else value
+        work = str((reports / "work" / book.name).resolve() / section.folder)
+        parameters = {"out_dir": work} | {
+            name: value.format(work=work, data=real_data()) if isinstance(value, str) else value
             for name, value in section.parameters.items()
         }
-        parameters = {"out_dir": own} | told
         run(notebooks / f"{section.notebook}.ipynb", parameters, out_dir)
     return bind(book, notebooks=notebooks, out_dir=out_dir)
 
 
 def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
     """Join the sections' parameters, stamps and scores, and write ``index.html``."""
+    import yaml
+
     for name in ("parameters", "stamp"):
-        _join_yaml(book, out_dir, name)
-    scores = _join_scores(book, out_dir)
-    sections = "".join(_entry(s, notebooks) for s in book.sections)
+        files = _parts(book, out_dir, f"{name}.yaml")
+        parts = {stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files.items()}
+        _replace(out_dir / f"{name}.yaml", as_yaml(parts), files)
+    files = _parts(book, out_dir, "scores.csv")
+    scores = _joined(files)
+    _replace(out_dir / "scores.csv", as_csv(scores), files)
     page = PAGE.format(
         title=html.escape(book.title),
         about=html.escape(book.about),
-        sections=sections,
-        tables=_comparisons(book, out_dir) + _headlines(scores),
+        sections="".join(_entry(s, notebooks) for s in book.sections),
+        tables=_comparisons(_joined(_parts(book, out_dir, "differences.csv"))) + _headlines(scores),
     )
     return write_text_whole(out_dir / "index.html", page)
 
 
-def _join_yaml(book: Book, out_dir: Path, name: str) -> None:
-    """One file of all sections' parts, which go once it stands."""
-    files = _parts(book, out_dir, f"{name}.yaml")
-    parts = {stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files.items()}
-    write_text_whole(out_dir / f"{name}.yaml", yaml.safe_dump(parts, sort_keys=False))
-    for path in files.values():
-        path.unlink()
-
-
-def _join_scores(book: Book, out_dir: Path) -> pd.DataFrame:
-    files = _parts(book, out_dir, "scores.csv")
-    parts = [pd.read_csv(path).assign(notebook=stem) for stem, path in files.items()]
-    scores = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    write_text_whole(out_dir / "scores.csv", as_csv(scores))
-    for path in files.values():
-        path.unlink()
-    return scores
-
-
 def _parts(book: Book, out_dir: Path, name: str) -> dict[str, Path]:
+    """A file of each section that saved one."""
     paths = {s.notebook: out_dir / s.notebook / name for s in book.sections}
     return {stem: path for stem, path in paths.items() if path.is_file()}
 
 
+def _joined(files: dict[str, Path]) -> pd.DataFrame:
+    parts = [pd.read_csv(path).assign(notebook=stem) for stem, path in files.items()]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _replace(whole: Path, text: str, files: dict[str, Path]) -> None:
+    """Write what the sections' files say together, then they go."""
+    write_text_whole(whole, text)
+    for path in files.values():
+        path.unlink()
+
+
 def _entry(section: Section, notebooks: Path) -> str:
-    cells = nbformat.read(notebooks / f"{section.notebook}.ipynb", as_version=4).cells
-    lines = [line for line in cells[0].source.splitlines() if line.strip()]
-    title = html.escape(lines[0].lstrip("# "))
-    question = html.escape(lines[1].strip("*_ ")) if len(lines) > 1 else ""
+    title, question = map(html.escape, heading(notebooks / f"{section.notebook}.ipynb"))
     return f'<li><a href="{section.notebook}.html">{title}</a> <span>{question}</span></li>'
 
 
@@ -147,17 +149,11 @@ def _headlines(scores: pd.DataFrame) -> str:
     return f"<h2>Scores: means over 2-degree blocks, with 95 % intervals</h2>{table}"
 
 
-def _comparisons(book: Book, out_dir: Path) -> str:
+def _comparisons(differences: pd.DataFrame) -> str:
     """The paired differences that sections saved, one row each, whatever their sign."""
-    parts = []
-    for section in book.sections:
-        path = out_dir / section.notebook / "differences.csv"
-        table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-        if set(COMPARED) <= set(table.columns):
-            parts.append(table[list(COMPARED)].assign(notebook=section.notebook))
-    if not parts:
+    if not set(COMPARED) <= set(differences.columns):
         return ""
-    rows = pd.concat(parts, ignore_index=True).rename(columns=COMPARED)
+    rows = differences[differences["block_difference"].notna()].rename(columns=COMPARED)
     table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus"])
     return (
         "<h2>Paired differences on the same unseen samples: means over blocks, with 95 % "
@@ -222,7 +218,7 @@ TABULAR_SYNTHETIC = Book(
     (Section("25_simple_ensembles"),),
 )
 
-US_10DAY = {
+PROVENANCE = {
     "flags": "G only; a sensor's day counts from 12 good hours, a window from 6 such days",
     "rescaling": "none: models are fitted to the in-situ moisture of other blocks",
     "labels": "means over ten-day windows of a station's sensors, from ISMN",
@@ -231,56 +227,45 @@ US_10DAY = {
 }
 
 
-def us_10day(data: Path) -> Book:
-    """The run on real stations, whose data lie outside the project."""
-    return Book(
-        "tabular_us_10day",
-        "Ten-day soil moisture at 94 real stations (USCRN, TxSON, ARM), 2019-2021",
-        "Real data: the us_10day table of Sentinel-1, Sentinel-2 and SMAP predictors with labels "
-        "from the International Soil Moisture Network.",
-        (
-            Section(
-                "24_tabular_baselines",
-                {
-                    "train_table": str(data / "us_10day" / "matched_10day.parquet"),
-                    "ismn_archive": str(data / "ismn" / "ismn_us_header_2019_2021.zip"),
-                },
-            ),
-            Section(
-                "31_evaluate_by_stratum",
-                {
-                    "archive": "us_10day",
-                    "main": "two parts: retrospective",
-                    "min_samples": 20,
-                    "leave_out": ["by block, all labelled rows"],
-                    "predictions": "{work}/predictions.parquet",
-                    "stations": "{work}/ten_day/stations.parquet",
-                    "folds": "{work}/folds.parquet",
-                    "features": "{work}/ten_day/features.parquet",
-                    "provenance": US_10DAY,
-                },
-            ),
+US_10DAY = Book(
+    "tabular_us_10day",
+    "Ten-day soil moisture at 94 real stations (USCRN, TxSON, ARM), 2019-2021",
+    "Real data: the us_10day table of Sentinel-1, Sentinel-2 and SMAP predictors with labels "
+    "from the International Soil Moisture Network.",
+    (
+        Section(
+            "24_tabular_baselines",
+            {
+                "train_table": "{data}/us_10day/matched_10day.parquet",
+                "ismn_archive": "{data}/ismn/ismn_us_header_2019_2021.zip",
+            },
         ),
-    )
+        Section(
+            "31_evaluate_by_stratum",
+            {
+                "archive": "us_10day",
+                "main": "two parts: retrospective",
+                "min_samples": 20,
+                "leave_out": ["by block, all labelled rows"],
+                "predictions": "{work}/predictions.parquet",
+                "stations": "{work}/ten_day/stations.parquet",
+                "folds": "{work}/folds.parquet",
+                "features": "{work}/ten_day/features.parquet",
+                "provenance": PROVENANCE,
+            },
+        ),
+    ),
+    needs="us_10day",
+)
 
-
-def daily_scan_snotel(data: Path) -> Book:
-    """The run on real stations' daily weather."""
-    return Book(
-        "daily_scan_snotel",
-        "Daily soil moisture at 162 real stations (SCAN, SNOTEL) from weather alone, 2010-2018",
-        "Real data: daily readings of the US Department of Agriculture's SCAN and SNOTEL.",
-        (Section("26_daily_from_weather", {"table": str(data / "scan_snotel_daily")}),),
-    )
-
-
-REAL = {"us_10day": us_10day, "scan_snotel_daily": daily_scan_snotel}  # folder of data: report
-
-
-def all_books(data: Path) -> list[Book]:
-    """Every report that can be made here; those on real stations where ``data`` holds them."""
-    found = [make(data.resolve()) for name, make in REAL.items() if (data / name).is_dir()]
-    return [SYNTHETIC, *found, TABULAR_SYNTHETIC, XCEPTION_FUSION]
+DAILY = Book(
+    "daily_scan_snotel",
+    "Daily soil moisture at 162 real stations (SCAN, SNOTEL) from weather alone, 2010-2018",
+    "Real data: daily readings of the US Department of Agriculture's SCAN and SNOTEL.",
+    (Section("26_daily_from_weather", {"table": "{data}/scan_snotel_daily"}),),
+    needs="scan_snotel_daily",
+)
+BOOKS = (SYNTHETIC, US_10DAY, DAILY, TABULAR_SYNTHETIC, XCEPTION_FUSION)
 
 
 # Several reports at a time, each in a process of its own.

@@ -7,16 +7,9 @@ import platform
 import re
 import shutil
 from difflib import get_close_matches
-from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import nbformat
-import papermill
-import yaml
-from jinja2 import DictLoader
-from nbconvert import HTMLExporter
 
 from soilkit._version import __version__
 from soilkit.errors import ParameterError
@@ -36,11 +29,8 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
     """
     versions = {"soilkit": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
-    return {
-        "seed": int(seed),
-        "versions": versions,
-        "data": {name: _hash(item) for name, item in data.items()},
-    }
+    hashes = {name: _hash(item) for name, item in data.items()}
+    return {"seed": int(seed), "versions": versions, "data": hashes}
 
 
 def _hash(item: str | Path) -> str:
@@ -60,10 +50,17 @@ def save_result(out_dir: str | Path, notebook: str, **results: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         if isinstance(result, dict):
-            write_text_whole(folder / f"{name}.yaml", yaml.safe_dump(result, sort_keys=False))
+            write_text_whole(folder / f"{name}.yaml", as_yaml(result))
         else:
             write_text_whole(folder / f"{name}.csv", as_csv(result))
     return folder
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """A mapping as the text that reports keep, in its own order."""
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def as_csv(table: Any) -> str:
@@ -105,30 +102,6 @@ details.soilkit-code > summary { cursor: pointer; color: #777; font: 0.75rem san
 """
 
 
-class _Loads(HTMLParser):
-    """Collects what a browser would fetch from elsewhere when it opens the page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.in_style = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.in_style = tag == "style"
-        for name, value in attrs:
-            if value and name in LOADING_TAGS.get(tag, ()) and ELSEWHERE.match(value):
-                self.found.append(f"<{tag} {name}={value!r}>")
-            if value and name == "style":
-                self.found += LOADING_STYLE.findall(value)
-
-    def handle_data(self, data: str) -> None:
-        if self.in_style:
-            self.found += LOADING_STYLE.findall(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.in_style = False
-
-
 def external_loads(html: str) -> list[str]:
     """What a page would load from elsewhere: scripts, styles, images, frames; links do not count.
 
@@ -137,9 +110,18 @@ def external_loads(html: str) -> list[str]:
     >>> external_loads('<a href="https://x.org">x</a><script src="https://x.org/a.js"></script>')
     ["<script src='https://x.org/a.js'>"]
     """
-    parser = _Loads()
-    parser.feed(html)
-    return parser.found
+    from bs4 import BeautifulSoup
+
+    page = BeautifulSoup(html, "html.parser")
+    found = [
+        f"<{tag.name} {name}={tag[name]!r}>"
+        for tag in page.find_all(list(LOADING_TAGS))
+        for name in LOADING_TAGS[tag.name]
+        if ELSEWHERE.match(str(tag.get(name, "")))
+    ]
+    styles = [str(tag["style"]) for tag in page.find_all(style=True)]
+    styles += [tag.get_text() for tag in page.find_all("style")]
+    return found + [url for text in styles for url in LOADING_STYLE.findall(text)]
 
 
 def _is_transient(output: dict) -> bool:
@@ -149,7 +131,7 @@ def _is_transient(output: dict) -> bool:
     return output.get("name") == "stderr" and "%|" in "".join(output.get("text", ""))
 
 
-def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
+def to_html(notebook: Any, title: str) -> str:
     """One self-contained HTML page of an executed notebook, code folded.
 
     Widgets and progress bars, which mean something only beside a running kernel, are left out:
@@ -160,6 +142,10 @@ def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
     ValueError
         If the page would still load something from the network.
     """
+    import nbformat
+    from jinja2 import DictLoader
+    from nbconvert import HTMLExporter
+
     page = nbformat.from_dict(notebook)
     page.metadata.pop("widgets", None)
     page.metadata["title"] = title
@@ -168,10 +154,8 @@ def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
         cell["outputs"] = [o for o in outputs if not _is_transient(o)]
         if cell.cell_type != "code":
             cell.pop("outputs", None)
-    exporter = HTMLExporter(
-        extra_loaders=[DictLoader({"offline.html.j2": TEMPLATE})],
-        template_file="offline.html.j2",
-    )
+    name = "offline.html.j2"
+    exporter = HTMLExporter(extra_loaders=[DictLoader({name: TEMPLATE})], template_file=name)
     html, _ = exporter.from_notebook_node(page)
     loads = external_loads(html)
     if loads:
@@ -187,6 +171,19 @@ def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
 log = logging.getLogger(__name__)
 
 
+def _cells(notebook: str | Path) -> list[Any]:
+    import nbformat
+
+    return nbformat.read(notebook, as_version=4).cells
+
+
+def heading(notebook: str | Path) -> tuple[str, str]:
+    """A notebook's title and the question under it."""
+    lines = [line for line in _cells(notebook)[0].source.splitlines() if line.strip()]
+    title, question, *_ = [*lines, "", ""]
+    return title.lstrip("# ") or Path(notebook).stem, question.strip("*_ ")
+
+
 def declared(notebook: str | Path) -> dict[str, Any]:
     """The notebook's parameters and their default values, from its ``parameters`` cell.
 
@@ -196,8 +193,7 @@ def declared(notebook: str | Path) -> dict[str, Any]:
         If the notebook has no such cell, or a default is no plain literal (papermill would leave
         what is derived from it stale).
     """
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+    tagged = [c for c in _cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     if not tagged:
         raise ParameterError(f"{Path(notebook).name} has no cell tagged 'parameters'.")
     defaults = {}
@@ -216,22 +212,20 @@ def declared(notebook: str | Path) -> dict[str, Any]:
 def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> None:
     """Raise ``ParameterError`` for a parameter that the notebook lacks, or one of another type."""
     known = declared(notebook)
+    file = Path(notebook).name
     for name, value in parameters.items():
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ParameterError(
-                f"{Path(notebook).name} has no parameter {name!r}; it has {', '.join(known)}.{hint}"
+                f"{file} has no parameter {name!r}; it has {', '.join(known)}.{hint}"
             )
         wanted, found = type(known[name]), type(value)
-        if (
-            found is not wanted
-            and not (wanted is float and found is int)
-            and known[name] is not None
-        ):
+        allowed = (wanted, int) if wanted is float else (wanted,)
+        if known[name] is not None and found not in allowed:
             raise ParameterError(
-                f"{Path(notebook).name}: {name!r} should be {wanted.__name__} "
-                f"(default {known[name]!r}), found {found.__name__} {value!r}."
+                f"{file}: {name!r} should be {wanted.__name__} (default {known[name]!r}), found "
+                f"{found.__name__} {value!r}."
             )
 
 
@@ -260,43 +254,32 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
     papermill.PapermillExecutionError
         If a cell fails; the executed notebook is kept beside the report for reading.
     """
+    import nbformat
+    import papermill
+
     notebook, out_dir = Path(notebook), Path(out_dir).resolve()
     check_parameters(notebook, parameters)
-    parameters = dict(parameters)
-    if "out_dir" in declared(notebook):
-        parameters.setdefault("out_dir", str(out_dir / "work"))
-    out_dir.mkdir(parents=True, exist_ok=True)
+    defaults, folder = declared(notebook), out_dir / notebook.stem
+    work = {"out_dir": str(out_dir / "work")} if "out_dir" in defaults else {}
+    parameters = work | parameters
     executed = out_dir / "work" / f"{notebook.stem}.executed.ipynb"
-    executed.parent.mkdir(exist_ok=True)
+    for place in (executed.parent, folder):
+        place.mkdir(parents=True, exist_ok=True)
     log.info("running %s with %s", notebook.name, parameters)
     papermill.execute_notebook(
         str(notebook), str(executed), parameters=parameters, kernel_name="python3",
         language="python", cwd=str(notebook.parent), request_save_on_cell_execute=False,
     )  # fmt: skip
-    html = to_html(nbformat.read(executed, as_version=4), _title(notebook))
-    _collect(Path(str(parameters.get("out_dir", ""))), out_dir / notebook.stem)
-    used = yaml.safe_dump(_portable(declared(notebook) | parameters))
-    write_text_whole(out_dir / notebook.stem / "parameters.yaml", used)
+    html = to_html(nbformat.read(executed, as_version=4), heading(notebook)[0])
+    results = Path(str(parameters.get("out_dir", ""))) / "results" / notebook.stem
+    if results.is_dir():
+        shutil.copytree(results, folder, dirs_exist_ok=True)
+    used = {name: _portable(value) for name, value in (defaults | parameters).items()}
+    write_text_whole(folder / "parameters.yaml", as_yaml(dict(sorted(used.items()))))
     return write_text_whole(out_dir / f"{notebook.stem}.html", html)
 
 
-def _title(notebook: Path) -> str:
-    first = nbformat.read(notebook, as_version=4).cells[0].source
-    return first.splitlines()[0].lstrip("# ") if first else notebook.stem
-
-
-def _portable(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Absolute paths shortened to their last two parts: a report names data, not one machine."""
-    return {
-        name: "/".join(Path(value).parts[-2:])
-        if isinstance(value, str) and Path(value).is_absolute()
-        else value
-        for name, value in parameters.items()
-    }
-
-
-def _collect(work: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    results = work / "results" / folder.name
-    if results.is_dir():
-        shutil.copytree(results, folder, dirs_exist_ok=True)
+def _portable(value: Any) -> Any:
+    """Of an absolute path the last two parts: a report names data, not one machine."""
+    is_absolute = isinstance(value, str) and Path(value).is_absolute()
+    return "/".join(Path(value).parts[-2:]) if is_absolute else value
