@@ -61,19 +61,6 @@ def test_crps_without_spread_is_the_absolute_error():
     np.testing.assert_allclose(found, [0.1, 0], atol=1e-15)
 
 
-def test_crps_from_fine_quantiles_is_the_gaussian_one():
-    """999 equal levels agree with the closed form to 1e-5; a two-point forecast by hand."""
-    levels = (np.arange(999) + 0.5) / 999
-    observed = np.array([0.05, 0.2, 0.33])
-    quantiles = np.tile(stats.norm.ppf(levels, 0.2, 0.05), (3, 1))
-    fine = metrics.crps_quantiles(observed, quantiles, levels=levels)
-    exact = metrics.crps_gaussian(observed, np.full(3, 0.2), std=np.full(3, 0.05))
-    np.testing.assert_allclose(fine, exact, atol=1e-5)
-    # Members 0 and 1 (levels 1/4, 3/4), observed 0: E|X - y| - E|X - X'| / 2 = 1/2 - 1/4.
-    hand = metrics.crps_quantiles(np.zeros(1), np.array([[0.0, 1.0]]), levels=[0.25, 0.75])
-    assert hand[0] == pytest.approx(0.25, abs=1e-15)
-
-
 def test_pit_is_the_forecasts_own_distribution_function():
     """Against scipy; a point forecast says 0, 1/2 or 1."""
     x, y = np.array([0.1, 0.2, 0.3]), np.full(3, 0.2)
@@ -81,18 +68,6 @@ def test_pit_is_the_forecasts_own_distribution_function():
         metrics.pit_gaussian(x, y, std=np.full(3, 0.07)), stats.norm.cdf(x, y, 0.07), atol=1e-15
     )
     np.testing.assert_array_equal(metrics.pit_gaussian(x, y, std=np.zeros(3)), [0, 0.5, 1])
-
-
-def test_pit_between_a_few_quantiles_is_uniform_for_a_calibrated_forecast():
-    """Five quantiles tell nothing between them, yet the PIT passes Kolmogorov and Smirnov."""
-    rng = np.random.default_rng(3)
-    levels = [0.05, 0.25, 0.5, 0.75, 0.95]
-    quantiles = np.tile(stats.norm.ppf(levels), (4000, 1))
-    observed = rng.standard_normal(4000)
-    found = metrics.pit_quantiles(observed, quantiles, levels=levels, rng=rng)
-    assert stats.kstest(found, "uniform").pvalue > 0.01
-    narrow = metrics.pit_quantiles(observed, quantiles / 2, levels=levels, rng=rng)
-    assert stats.kstest(narrow, "uniform").pvalue < 1e-6
 
 
 def test_rows_without_observation_or_spread_are_named_and_left_out():
@@ -106,17 +81,12 @@ def test_rows_without_observation_or_spread_are_named_and_left_out():
 
 
 def test_a_forecast_without_spread_columns_is_refused_with_what_is_there():
-    """Missing columns, a negative std and crossing quantiles are errors, each with its count."""
+    """A missing column and a negative std are errors, each with its count."""
     predictions = table([[0.2, 0.3]], [[0.2, 0.2]], std=[[0.05, -0.05]])
     with pytest.raises(ContractError, match="negative in 1 rows"):
         metrics.forecast_rows(predictions)
     with pytest.raises(ContractError, match="lack predicted_std_m3_m3"):
         metrics.forecast_rows(predictions.drop(columns="predicted_std_m3_m3"))
-    crossing = predictions.assign(lo=[0.1, 0.3], hi=[0.3, 0.2])
-    with pytest.raises(ContractError, match="cross in 1 rows"):
-        metrics.forecast_rows(crossing, quantiles={0.1: "lo", 0.9: "hi"})
-    with pytest.raises(ContractError, match="rising"):
-        metrics.forecast_rows(crossing, quantiles={0.9: "hi", 0.1: "lo"})
 
 
 # Reliability
@@ -238,23 +208,3 @@ def test_a_constant_spread_is_one_bin():
     line = metrics.spread_skill(none).iloc[0]
     assert line["status"] == "no ratio: the spread is zero"
     assert np.isnan(line["ratio"])
-
-
-def test_quantile_columns_are_enough():
-    """Nine true quantiles cover what they say, and their spread is that of the normal one."""
-    rng = np.random.default_rng(8)
-    predictions = forecasts(rng, n=200)
-    levels = np.arange(1, 10) / 10
-    mean, std = (predictions[f"predicted_{name}m3_m3"].to_numpy() for name in ("", "std_"))
-    columns = {float(p): f"q{p:.1f}" for p in levels}
-    for p, name in columns.items():
-        predictions[name] = mean + stats.norm.ppf(p) * std
-    rows = metrics.forecast_rows(predictions.drop(columns="predicted_std_m3_m3"), quantiles=columns)
-    np.testing.assert_allclose(rows["spread_m3_m3"], std, atol=1e-12)
-    found = metrics.reliability(rows, levels=tuple(columns))
-    np.testing.assert_allclose(found["observed"], found["nominal"], atol=0.02)
-    # By hand: inside the 10 % and 90 % quantiles are those that a central 80 % interval holds.
-    x = predictions["observed_m3_m3"]
-    inside = (x > predictions["q0.1"]) & (x <= predictions["q0.9"])
-    held = found[(found["kind"] == "interval") & np.isclose(found["nominal"], 0.8)]
-    assert held["observed"].item() == pytest.approx(inside.mean(), abs=1e-12)

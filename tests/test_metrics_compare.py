@@ -56,9 +56,9 @@ def truth(rng, n_stations=20):
 def test_holm_by_hand():
     """Four tests by hand: 4, 3, 2 and 1 times the p-values in rising order, never falling again."""
     # Sorted .005 .01 .03 .04: 4 * .005 = .02, 3 * .01 = .03, 2 * .03 = .06, then .04 -> .06.
-    found = comparison.holm([0.01, 0.04, 0.03, 0.005])
+    found = comparison.adjust([0.01, 0.04, 0.03, 0.005], "holm")
     np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02], rtol=1e-14)
-    assert comparison.holm([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert comparison.adjust([0.5, 0.9], "holm").tolist() == [1.0, 1.0]
 
 
 def test_false_discoveries_as_scipy_counts_them():
@@ -67,7 +67,7 @@ def test_false_discoveries_as_scipy_counts_them():
     for size in (1, 2, 7, 40):
         p = rng.random(size).round(2) ** 2
         expected = stats.false_discovery_control(p, method="bh")
-        np.testing.assert_allclose(comparison.benjamini_hochberg(p), expected, rtol=1e-13)
+        np.testing.assert_allclose(comparison.adjust(p, "bh"), expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("correction", ["holm", "bh", None])
@@ -213,32 +213,6 @@ def test_unfair_comparisons_are_refused():
         metrics.compare(both, [a.assign(model="c")], stations=places(a))
 
 
-def test_a_sensor_without_a_difference_says_why():
-    """Too few common samples, a constant series, no row in the other table."""
-    rng = np.random.default_rng(7)
-    observed = truth(rng, n_stations=4)
-    a = noisy(rng, observed, sd=0.02, model="a")
-    b = noisy(rng, observed, sd=0.04, model="b")
-    day = np.tile(np.arange(N_DAYS), 4)
-    station = a["station_id"].str[-1].astype(int).to_numpy()
-    b.loc[(station == 1) & (day >= 12), "predicted_m3_m3"] = np.nan
-    b.loc[station == 2, "predicted_m3_m3"] = 0.2
-    b = b[station != 3]
-    found = metrics.sensor_differences(a, b, metrics=["r", "rmse_m3_m3"])
-    r = found[found["metric"] == "r"].reset_index(drop=True)
-    assert r["status"].tolist() == [
-        "ok",
-        "too few common samples: 12 < 13",
-        "constant prediction of b",
-        "too few common samples: 0 < 13",
-    ]
-    assert r["better"].tolist() == ["a", "", "", ""]
-    assert (r["difference"].isna() == (r["status"] != "ok")).all()
-    # An error exists for a constant prediction: only R does not.
-    rmse = found[found["metric"] == "rmse_m3_m3"].reset_index(drop=True)
-    assert rmse["status"][2] == "ok" and rmse["difference"][2] < 0 and rmse["better"][2] == "a"
-
-
 # Wins
 
 
@@ -262,9 +236,9 @@ def test_stations_won_head_to_head():
     # a wins at the first and second, b at the third, the fourth is a tie; both beat c everywhere.
     assert pairs.loc[("a", "b"), ["wins_a", "wins_b"]].tolist() == [2, 1]
     assert pairs.loc[("a", "c"), ["wins_a", "wins_b", "ties"]].tolist() == [4, 0, 0]
-    top = comparison.top_shares(sites).set_index("model")["share"]
+    points = comparison.class_points(sites, places(predictions, texture="Loam"), by=["texture"])
     # The tie gives half a point to each.
-    assert top.to_dict() == {"a": 2.5 / 4, "b": 1.5 / 4, "c": 0.0}
+    assert points.set_index("model")["points"].to_dict() == {"a": 2.5, "b": 1.5, "c": 0.0}
 
 
 def test_every_class_weighs_the_same():
@@ -320,33 +294,16 @@ def test_a_station_counts_where_all_models_have_the_score():
 # Baselines
 
 
-def test_a_coarse_product_is_scored_as_it_comes():
-    """SMAP's 10 mm in 5 cm are 0.20 m3 m-3; a sample without a value stays empty."""
-    rng = np.random.default_rng(8)
-    a = noisy(rng, truth(rng, n_stations=2), sd=0.02, model="a")
-    features = pd.DataFrame({"sample_id": a["sample_id"][::-1], "smap_ssm": 10.0})[:-1]
-    smap = anomalies.product_baseline(
-        a, features, column="smap_ssm", model="SMAP", units_per_m3_m3=50
-    )  # fmt: skip
-    assert np.isnan(smap["predicted_m3_m3"][0])
-    assert (smap["predicted_m3_m3"][1:] == 0.2).all()
-    assert set(smap["model"]) == {"SMAP"} and smap["observed_m3_m3"].equals(a["observed_m3_m3"])
-    assert metrics.station_scores(smap)["status"].eq("constant prediction").all()
-    with pytest.raises(ContractError, match="No feature 'gldas'"):
-        anomalies.product_baseline(a, features, column="gldas", model="GLDAS")
-
-
-def test_training_baselines_count_stations_not_rows():
+def test_a_training_climatology_counts_stations_not_rows():
     """A station with ten times the rows does not decide the mean."""
     wanted = table(np.full((1, 10), 0.3), 0.3)
     training = pd.DataFrame(
         {"station_id": ["x"] * 10 + ["y"], "time": START, "observed_m3_m3": [0.1] * 10 + [0.3]}
     )
-    for build in (anomalies.training_mean, anomalies.training_climatology):
-        found = build(wanted, training)
-        np.testing.assert_allclose(found["predicted_m3_m3"], 0.2, rtol=1e-12)
+    found = anomalies.training_climatology(wanted, training)
+    np.testing.assert_allclose(found["predicted_m3_m3"], 0.2, rtol=1e-12)
     with pytest.raises(ContractError, match="training baseline needs"):
-        anomalies.training_mean(wanted, training.assign(observed_m3_m3=np.nan))
+        anomalies.training_climatology(wanted, training.assign(observed_m3_m3=np.nan))
 
 
 def test_a_training_climatology_knows_the_season_and_no_other():

@@ -199,29 +199,27 @@ def test_too_few_effective_pairs_refuse_the_bootstrap():
     assert flat["status"].item() == "constant series"
     short = metrics.block_bootstrap(coverage.predictions(x[:, :5], y[:, :5]))
     assert short["status"].eq("too few samples: 5 < 13").all()
-    with pytest.raises(ContractError, match="n_draws >= 100"):
-        metrics.block_bootstrap(coverage.predictions(x, y), n_draws=10)
+    with pytest.raises(ContractError, match="blocks of a row or more"):
+        metrics.block_bootstrap(coverage.predictions(x, y), block_rows=0)
 
 
 def test_the_block_length_is_that_of_politis_and_white_for_one_memory():
     """(sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3), a row where nothing is remembered."""
-    # rho 0.7, n 1000: (2.449490 x 0.7 / 0.51)^(2/3) x 10 = 3.362073^(2/3) x 10 = 22.44.
-    found = intervals.block_length(np.array([1000, 1000]), np.array([0.7, 0.0]))
-    assert found.tolist() == [22, 1]
+    # rho 0.7, n 1000: (2.449490 x 0.7 / 0.51)^(2/3) x 10 = 3.362073^(2/3) x 10 = 22.44, so 23.
+    _, groups = group(coverage.predictions(*np.random.default_rng(0).random((2, 2, 1000))))
+    tau_hours = np.array([-24 / np.log(0.7), 1e-9])
+    assert intervals.block_length(tau_hours, Steps.of(groups)).tolist() == [23, 1]
 
 
 def test_a_draw_s_scores_are_those_of_the_rows_it_drew():
     """Sums from running sums equal the slow way, cut last block and all."""
     x, y = np.random.default_rng(8).standard_normal((2, 10))
-    moments = intervals.draw_moments(x, y, length=4, n_draws=200, rng=np.random.default_rng(9))
-    rng = np.random.default_rng(9)  # 10 rows: two blocks of four, then one of two
-    whole, rest = rng.integers(0, 7, (200, 2)), rng.integers(0, 9, (200, 1))
-    rows = np.concatenate(
-        [(whole[:, :, None] + np.arange(4)).reshape(200, 8), rest + np.arange(2)], axis=1
-    )
-    expected = [f.mean(axis=1) for f in (x[rows], y[rows], x[rows] ** 2, y[rows] ** 2)]
-    np.testing.assert_allclose(moments[:4], expected, atol=1e-12)
-    np.testing.assert_allclose(moments[4], (x[rows] * y[rows]).mean(axis=1), atol=1e-12)
+    columns = np.array([x, y, x * y])
+    means = intervals.block_means(columns, 4, n_draws=200, rng=np.random.default_rng(9))
+    # 10 rows: two blocks of four, then two rows of a third; blocks run on at the beginning.
+    starts = np.random.default_rng(9).integers(0, 10, (200, 3))
+    rows = ((starts[:, :, None] + np.arange(4)).reshape(200, 12)[:, :10]) % 10
+    np.testing.assert_allclose(means, columns[:, rows].mean(axis=2), atol=1e-12)
 
 
 def test_a_sensor_s_blocks_do_not_depend_on_its_neighbours():

@@ -553,62 +553,6 @@ def test_seasons_share_out_the_samples_and_are_scored_apart():
         metrics.season_scores(table, stations.drop(columns="latitude"))
 
 
-# A coarse product at its own time
-
-
-def product_and_readings(read_hours, readings):
-    """One value a day at noon and readings at given hours, at one station of two probes."""
-    noon = START + (np.arange(3) * 24 + 12).astype("timedelta64[h]")
-    series = pd.DataFrame(
-        {
-            "station_id": "N__S", "scene_id": ["a", "b", "c"], "ssm": [0.1, 0.2, np.nan],
-            "start": noon - np.timedelta64(12, "h"), "end": noon + np.timedelta64(12, "h"),
-        }
-    )  # fmt: skip
-    sensors = ["N__S__P__0__5", "N__S__Q__0__5"]
-    stations = pd.DataFrame({"sensor_id": sensors, "station_id": "N__S", "network": "N"})
-    minutes = np.round(np.asarray(read_hours) * 60).astype("timedelta64[m]")
-    observations = pd.DataFrame(
-        {
-            "sensor_id": sensors[0], "time": START + minutes,
-            "soil_moisture_m3_m3": readings, "flag": "G",
-        }
-    )  # fmt: skip
-    return series, observations, stations
-
-
-def test_a_product_meets_the_reading_nearest_to_its_own_time():
-    """Bound included, the earlier of two, no missing reading; each row without a pair says why."""
-    hours, readings = [11, 12.5, 13, 34.5, 37.5, 60], [0.3, np.nan, 0.4, 0.5, 0.6, 0.7]
-    series, observations, stations = product_and_readings(hours, readings)
-    table = metrics.at_own_time(
-        series, observations, stations=stations, value="ssm", max_gap_hours=1.5
-    )
-    contracts.check(table, contracts.PREDICTIONS)
-    first, second = (part.reset_index() for _, part in table.groupby("sensor_id"))
-    assert first["observed_m3_m3"].tolist()[:2] == [0.3, 0.5]
-    assert first["gap_hours"].tolist()[:2] == [-1.0, -1.5]
-    assert first["status"].tolist() == ["ok", "ok", "no value in the series"]
-    assert second["status"].tolist()[:2] == ["no reading within the bound"] * 2
-    narrow = metrics.at_own_time(
-        series, observations, stations=stations, value="ssm", max_gap_hours=1.4
-    )
-    assert narrow["status"][1] == "no reading within the bound"
-    with pytest.raises(ContractError, match="smap"):
-        metrics.at_own_time(series, observations, stations=stations, value="smap")
-
-
-def test_a_stale_product_scores_lower_as_joined_than_at_its_own_time():
-    """A perfect product, two days old when joined: both scores stand, each under its state."""
-    rng = np.random.default_rng(28)
-    truth = 0.25 + 0.05 * autoregressive(rng, shape=(1, 302), rho=0.8)
-    own = predictions(truth[:, 2:], truth[:, 2:])
-    joined = predictions(truth[:, 2:], truth[:, :-2])
-    scores = metrics.score_both_ways(own, joined).set_index("state")
-    assert scores.loc["at its own time", "r"] == pytest.approx(1, abs=1e-12)
-    assert 0.4 < scores.loc["as joined", "r"] < 0.8
-
-
 def clustered_places(rng, *, n_blocks, per_block=4, n_days=3):
     """Places and errors that blocks share, and what spatial scores of them would be in the end."""
     block = np.repeat(np.arange(n_blocks), per_block)

@@ -1,16 +1,17 @@
 """Triple collocation: the errors of three series against a truth that nobody measured."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from soilkit.constants import CONFIDENCE, OK
 from soilkit.errors import ContractError
+from soilkit.metrics import intervals
 from soilkit.metrics.comparison import common_samples, model_of
-from soilkit.metrics.intervals import Steps, effective_size, memory_hours
+from soilkit.metrics.intervals import Steps
 from soilkit.metrics.points import Groups
-from soilkit.metrics.scores import OK
 
 ESTIMATES = ("error_variance_m6_m6", "error_std_m3_m3", "r", "snr_db")
 # Of a triplet's six covariances, those of each series with itself, with the other two, and
@@ -19,9 +20,10 @@ ROLES = ((0, 3, 4, 5), (1, 3, 5, 4), (2, 4, 5, 3))
 PAIRS = ((0, 1), (0, 2), (1, 2))
 SQUARES = ((0, 0), (1, 1), (2, 2), *PAIRS)
 ENDS = ("_lower", "_upper")
-N_DRAWS = 1000
-COUNTED_ROWS = 4_000_000
+COLUMNS = [f"{name}{end}" for name in ESTIMATES for end in ("", *ENDS)]
 MIN_EFFECTIVE = 80.0  # below, 95 % intervals of R were seen to cover 83 %
+MIN_TRIPLETS = 100
+ROUNDING = 1e-12
 
 
 def solve(q: np.ndarray) -> np.ndarray:
@@ -73,18 +75,15 @@ def add_intervals(
     table["n_effective"] = np.repeat(size, 3)
     limits = {f"{name}{end}": np.full(len(table), np.nan) for name in ESTIMATES for end in ENDS}
     status = table["status"].to_numpy(object).copy()
-    values = table[list(ESTIMATES)].to_numpy(float)
     for i, start in enumerate(groups.starts):
         rows = slice(3 * i, 3 * i + 3)
-        if np.isnan(values[rows]).all():
+        if table.loc[rows.start : rows.stop - 1, list(ESTIMATES)].isna().all(axis=None):
             continue
         if size[i] < MIN_EFFECTIVE:
             why = f"no interval: {size[i]:.0f} effective triplets < {MIN_EFFECTIVE:.0f}"
         else:
             part = series[:, start : start + groups.counts[i]]
-            drawn = solve(_drawn(part, length[i], np.random.default_rng(seed)))
-            tail = _tail(groups.counts[i] / length[i], confidence)
-            found, why = _percentiles(drawn, tail)
+            found, why = _limits(part, length[i], confidence, np.random.default_rng(seed))
             for name, limit in found.items():
                 limits[name][rows] = limit
         if why:
@@ -97,107 +96,45 @@ def add_intervals(
 def _memory(series, groups):
     """Effective sizes and block lengths by the longest memory of the three, two (sensor,)."""
     size, length = np.full(len(groups.counts), np.nan), np.ones(len(groups.counts), int)
-    long = groups.take(groups.counts >= 3)
-    if not len(long.counts):
-        return size, length
-    rows = groups.spread(groups.counts >= 3)
-    steps = Steps.of(long)
-    z = [long.centred(one[rows]) for one in series]
-    # The mean of the three, each divided by its spread, has the least noise: noise hides memory.
-    spread = [np.sqrt(long.sum(one**2) / long.counts) for one in z]
-    scaled = [one / long.spread(np.where(s > 0, s, 1)) for one, s in zip(z, spread, strict=True)]
-    taus = [memory_hours(one, steps) for one in (*z, sum(scaled))]
-    tau = np.nanmax([np.where(np.isnan(t), 0, t) for t in taus], axis=0)
-    tau = np.maximum(tau, 1e-9)
-    size[long.which] = np.maximum(effective_size(2 / tau, steps), 1)
-    rho = np.exp(-steps.sum(steps.hours) / steps.counts / tau)
-    length[long.which] = block_length(rho, long.counts)
+    is_long = groups.counts >= 3
+    long = groups.take(is_long)
+    if len(long.counts):
+        steps = Steps.of(long)
+        z = [long.centred(one[groups.spread(is_long)]) for one in series]
+        # The mean of the three, each divided by its spread, has the least noise, which hides
+        # memory.
+        spread = [np.sqrt(long.sum(one**2) / long.counts) for one in z]
+        scaled = [a / long.spread(np.where(s > 0, s, 1)) for a, s in zip(z, spread, strict=True)]
+        tau = intervals.longest_memory([*z, sum(scaled)], steps)
+        size[is_long] = np.maximum(intervals.effective_size(2 / tau, steps), 1)
+        length[is_long] = intervals.block_length(tau, steps)
     return size, length
 
 
-def block_length(rho: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Rows in a block, (sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3), between 1 and n / 4 [1]_.
-
-    Parameters
-    ----------
-    rho : array (sensor,), lag-1 correlation
-    n : array (sensor,), rows
-
-    References
-    ----------
-    .. [1] Carlstein (1986), doi:10.1214/aos/1176350057; Olafsdottir and Mudelsee (2014),
-       doi:10.1007/s11004-014-9523-4
-    """
-    rho = np.minimum(rho, 1 - 1e-6)
-    best = (np.sqrt(6) * rho / (1 - rho**2)) ** (2 / 3) * n ** (1 / 3)
-    return np.clip(np.ceil(best), 1, np.maximum(n // 4, 1)).astype(int)
-
-
-def _drawn(part, length, rng):
-    """Covariances of N_DRAWS series made of blocks of rows, (draw, 6).
-
-    Blocks begin anywhere and run on from the end to the beginning, so that every row is drawn
-    equally often; the last one is cut to the series' length.
-    """
+def _limits(part, length, confidence, rng):
+    """Limits of the estimates of one sensor, name -> (series,), over the draws with a solution."""
     z = part - part[:, :1]
     z = z - z.mean(axis=1, keepdims=True)
-    n = z.shape[1]
     columns = np.array([*z, *(z[i] * z[j] for i, j in SQUARES)])  # (9, row)
-    n_blocks = -(-n // length)
-    starts = rng.integers(0, n, (N_DRAWS, n_blocks))
-    last = n - (n_blocks - 1) * length
-    running = np.cumsum(np.concatenate([columns, columns[:, :length]], axis=1), axis=1)
-    running = np.concatenate([np.zeros((len(columns), 1)), running], axis=1)
-    whole, cut = running[:, length:][:, :n] - running[:, :n], running[:, last:][:, :n]
-    cut = cut - running[:, :n]
-    means = (_summed(whole, starts[:, :-1]) + cut[:, starts[:, -1]]) / n  # (9, draw)
+    means = intervals.block_means(columns, length, rng=rng)
     q = [means[3 + k] - means[i] * means[j] for k, (i, j) in enumerate(SQUARES)]
-    return np.stack(q, axis=1)
-
-
-def _summed(values, places):
-    """Sums over the places of every draw, (column, draw), of values (column, row)."""
-    n_draws, n_places = places.shape
-    n = values.shape[1]
-    # Where most rows are drawn, counting them first is several times faster than gathering.
-    if 4 * n_places < n or n_draws * n > COUNTED_ROWS:
-        return np.stack([column[places].sum(axis=1) for column in values])
-    cells = (places + n * np.arange(n_draws)[:, None]).ravel()
-    return values @ np.bincount(cells, minlength=n_draws * n).reshape(n_draws, n).T.astype(float)
-
-
-def _tail(n_blocks, confidence):
-    """The percentile that k blocks need, Phi(-sqrt(k / (k - 1)) t) with Student's t [1]_.
-
-    References
-    ----------
-    .. [1] Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5.3
-    """
-    k = max(n_blocks, 2)
-    return stats.norm.cdf(-np.sqrt(k / (k - 1)) * stats.t.ppf((1 + confidence) / 2, k - 1))
-
-
-def _percentiles(drawn, tail):
-    """Limits of the estimates, name -> (series,), over the draws that can be solved."""
+    drawn = solve(np.stack(q, axis=1))  # (draw, series, 2)
     soluble = np.isfinite(drawn[:, 0, 0])
-    lost = 1 - soluble.mean()
-    if lost > tail:
-        return {}, f"no interval: {100 * lost:.0f} % of the draws have no common truth"
+    n_blocks = part.shape[1] / length
+    if 1 - soluble.mean() > intervals.tail_of_clusters(n_blocks, confidence):
+        lost = 100 * (1 - soluble.mean())
+        return {}, f"no interval: {lost:.0f} % of the draws have no common truth"
+    found: dict[str, np.ndarray] = {}
     drawn = drawn[soluble]
-    values = estimates(drawn[..., 0], np.minimum(drawn[..., 1], 1))  # (draw, series)
-    found = {}
-    for name, column in values.items():
+    for name, column in estimates(drawn[..., 0], np.minimum(drawn[..., 1], 1)).items():
         # A quantile that is a draw: an infinite SNR is not averaged with a finite one.
-        ends = np.quantile(column, [tail, 1 - tail], axis=0, method="inverted_cdf")
-        for end, limit in zip(ENDS, ends, strict=True):
-            found[f"{name}{end}"] = limit
+        ends = intervals.limits(
+            column, n_clusters=n_blocks, confidence=confidence, method="inverted_cdf"
+        )
+        found |= {f"{name}{end}": limit for end, limit in zip(ENDS, ends, strict=True)}
     return found, ""
 
 
-# Triple collocation: the errors of three series against a truth that nobody measured.
-
-MIN_TRIPLETS = 100
-ROUNDING = 1e-12
 # What the coarse products are made of: those that stand in one column share errors. The analyses
 # take precipitation fields built from the same gauges and forecasts.
 MADE_OF = {
@@ -212,7 +149,6 @@ MADE_OF = {
     ),
     "smap_sentinel1": ("SMAP brightness temperature", "sentinel1"),
 }
-COLUMNS = [f"{name}{end}" for name in ESTIMATES for end in ("", "_lower", "_upper")]
 
 
 def triple_collocation(
@@ -221,7 +157,7 @@ def triple_collocation(
     *,
     allow_shared: bool = False,
     min_triplets: int = MIN_TRIPLETS,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Error variance, R against the unknown truth and signal-to-noise ratio of three series.
@@ -318,13 +254,9 @@ def shared_sources(sources: Mapping[str, Iterable[str]]) -> str:
     'a and b share precipitation analysis'
     """
     roots = {name: _roots(given) for name, given in sources.items()}
-    names, found = list(roots), []
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            common = sorted(roots[a] & roots[b])
-            if common:
-                found.append(f"{a} and {b} share {', '.join(common)}")
-    return "; ".join(found)
+    pairs = itertools.combinations(roots, 2)
+    common = {f"{a} and {b}": ", ".join(sorted(roots[a] & roots[b])) for a, b in pairs}
+    return "; ".join(f"{pair} share {names}" for pair, names in common.items() if names)
 
 
 def _roots(given):
@@ -363,7 +295,7 @@ def _grouped(triplets, names):
     order = order[good[order]]
     counts = np.bincount(codes[order], minlength=len(sensors))
     empty = np.zeros(len(order))
-    groups = Groups(empty, empty, hours.to_numpy()[order], counts, np.arange(len(sensors)))
+    groups = Groups(counts, empty, empty, hours.to_numpy()[order], np.arange(len(sensors)))
     return np.asarray(sensors, dtype=object), values[order].T, groups
 
 
@@ -375,10 +307,12 @@ def _estimates(series, groups, names, min_triplets):
     error, square = found[..., 0], found[..., 1]
     values = estimates(error, np.where(square <= 1, square, np.nan))
     table = pd.DataFrame({"series": names * len(groups.counts)})
-    for name, column in values.items():
-        table[name] = column.ravel()
-    table["status"] = _status(groups.counts, q, flat, error, names, min_triplets)
-    return table
+    table = table.assign(**{name: column.ravel() for name, column in values.items()})
+    words = [
+        _status(n, q[i, 3:], flat[i], error[i] < 0, names=names, min_triplets=min_triplets)
+        for i, n in enumerate(groups.counts)
+    ]
+    return table.assign(status=np.repeat(np.array(words, object), 3))
 
 
 def _covariances(series, groups):
@@ -394,22 +328,18 @@ def _covariances(series, groups):
     return q, flat
 
 
-def _status(counts, q, flat, error, names, min_triplets):
-    """Words for every sensor and series, (sensor * series,); an error of one concerns all."""
-    words = []
-    for i, n in enumerate(counts):
-        negative = [name for name, value in zip(names, error[i], strict=True) if value < 0]
-        pairs = zip(PAIRS, q[i, 3:], strict=True)
-        strange = [f"{names[a]} and {names[b]}" for (a, b), c in pairs if c <= 0]
-        if n < min_triplets:
-            words += [f"too few triplets: {n} < {min_triplets}"] * 3
-        elif flat[i].any():
-            still = [name for name, is_flat in zip(names, flat[i], strict=True) if is_flat]
-            words += [f"constant series: {', '.join(still)}"] * 3
-        elif strange:
-            words += [f"no common truth: covariance not positive, {'; '.join(strange)}"] * 3
-        elif negative:
-            words += [f"negative error variance: {', '.join(negative)}"] * 3
-        else:
-            words += [OK] * 3
-    return words
+def _status(n, covariances, flat, negative, *, names, min_triplets):
+    """Words for one sensor; what ails one of its series concerns all three."""
+    strange = [
+        f"{names[a]} and {names[b]}"
+        for (a, b), c in zip(PAIRS, covariances, strict=True) if c <= 0
+    ]  # fmt: skip
+    if n < min_triplets:
+        return f"too few triplets: {n} < {min_triplets}"
+    if flat.any():
+        return f"constant series: {', '.join(itertools.compress(names, flat))}"
+    if strange:
+        return f"no common truth: covariance not positive, {'; '.join(strange)}"
+    if negative.any():
+        return f"negative error variance: {', '.join(itertools.compress(names, negative))}"
+    return OK

@@ -1,17 +1,17 @@
 """Models on the same samples: paired differences, many at once, and who wins where."""
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from soilkit import strata
+from soilkit.constants import CONFIDENCE, MIN_CLUSTERS, MIN_SAMPLES, OK
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.metrics import intervals
 from soilkit.metrics.points import METRICS, point_scores
-from soilkit.metrics.scores import MIN_SAMPLES, OK, mean_of_means
 
-CONFIDENCE = 0.95
 SAME_OBSERVATION_M3_M3 = 1e-6
 
 
@@ -51,17 +51,50 @@ def paired_difference(
         observations differ.
     """
     check_metrics([metric])
-    names = {
-        "metric": metric,
-        "model_a": model_of(predictions_a),
-        "model_b": model_of(predictions_b),
-    }
+    names = [model_of(table) for table in (predictions_a, predictions_b)]
     a, b = common_samples([predictions_a, predictions_b])
-    scores = point_scores(a).assign(b=point_scores(b)[metric]).rename(columns={metric: "a"})
-    scores = scores[(scores["n"] >= min_samples) & scores["a"].notna() & scores["b"].notna()]
+    pair = _pair(point_scores(a), point_scores(b), metric, min_samples=min_samples)
+    difference = (pair["a"] - pair["b"]).to_numpy(float)
+    cluster = intervals.clusters(pair, stations, kind="block")
+    means = intervals.mean_of_means(difference, cluster)
+    (lower, upper), _ = intervals.mean_and_median(
+        difference, cluster, confidence=CONFIDENCE, rng=np.random.default_rng(seed)
+    )
+    few = means["n_blocks"] < MIN_CLUSTERS
+    line = {
+        "metric": metric,
+        "model_a": names[0],
+        "model_b": names[1],
+        "mean_a": pair["a"].mean(),
+        "mean_b": pair["b"].mean(),
+        "difference": difference.mean() if len(pair) else np.nan,
+        "lower": lower,
+        "upper": upper,
+        "share_a_higher": float((difference > 0).mean()) if len(pair) else np.nan,
+        "block_difference": means["value"],
+        "block_lower": means["lower"],
+        "block_upper": means["upper"],
+        **_counts(pair),
+        "n_blocks": means["n_blocks"],
+        "status": f"no interval: fewer than {MIN_CLUSTERS} blocks" if few else OK,
+    }
+    return pd.Series(line, name=metric)
+
+
+def _pair(scores_a, scores_b, metric, *, min_samples=MIN_SAMPLES):
+    """The sensors that have this score in both, as columns a and b; of the bias, its size."""
+    pair = scores_a.assign(a=scores_a[metric], b=scores_b[metric])
     if metric == "bias_m3_m3":
-        scores = scores.assign(a=scores["a"].abs(), b=scores["b"].abs())
-    return pd.Series({"metric": metric, **names, **_compare(scores, stations, seed)}, name=metric)
+        pair = pair.assign(a=pair["a"].abs(), b=pair["b"].abs())
+    return pair[(pair["n"] >= min_samples) & pair["a"].notna() & pair["b"].notna()]
+
+
+def _counts(pair):
+    return {
+        "n_samples": int(pair["n"].sum()),
+        "n_sensors": len(pair),
+        "n_stations": pair["station_id"].nunique(),
+    }
 
 
 def model_of(predictions: pd.DataFrame) -> str:
@@ -124,123 +157,43 @@ def check_metrics(names: Iterable[str]) -> None:
             raise ContractError(f"No metric {metric!r}; there are {', '.join(METRICS)}.")
 
 
-def _compare(scores, stations, seed):
-    difference = (scores["a"] - scores["b"]).to_numpy(float)
-    cluster = intervals.clusters(scores, stations, kind="block")
-    means = mean_of_means(difference, cluster, confidence=CONFIDENCE)
-    (lower, upper), _ = intervals.intervals(
-        difference, cluster, confidence=CONFIDENCE, rng=np.random.default_rng(seed)
-    )
-    few = means["n_blocks"] < intervals.MIN_CLUSTERS
-    n = len(difference)
-    return {
-        "mean_a": scores["a"].mean(),
-        "mean_b": scores["b"].mean(),
-        "difference": difference.mean() if n else np.nan,
-        "lower": lower,
-        "upper": upper,
-        "share_a_higher": float((difference > 0).mean()) if n else np.nan,
-        "block_difference": means["value"],
-        "block_lower": means["lower"],
-        "block_upper": means["upper"],
-        "n_samples": int(scores["n"].sum()),
-        "n_sensors": n,
-        "n_stations": scores["station_id"].nunique(),
-        "n_blocks": means["n_blocks"],
-        "status": f"no interval: fewer than {intervals.MIN_CLUSTERS} blocks" if few else OK,
-    }
-
-
 # Many comparisons at once: p-values that keep their promise for the whole family.
 
 
-def holm(p_values):
-    """Holm's adjusted p-values: the family-wise error rate, under any dependence [1]_.
-
-    The k-th smallest of m is multiplied by m - k + 1, and made no smaller than the one before it.
-
-    Parameters
-    ----------
-    p_values : array (comparison,); NaN is no test and does not count
-
-    Returns
-    -------
-    array (comparison,), at most 1; NaN where there was no test
-
-    References
-    ----------
-    .. [1] Holm (1979), Scandinavian Journal of Statistics 6, 65-70
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    return _adjust(p_values, _holm)
-
-
-def benjamini_hochberg(p_values):
-    """Benjamini and Hochberg's adjusted p-values: the false discovery rate [1]_.
-
-    The k-th smallest of m is multiplied by m / k, and made no larger than the one after it.
-    Promised for independent or positively dependent tests.
-
-    Parameters
-    ----------
-    p_values : array (comparison,); NaN is no test and does not count
-
-    Returns
-    -------
-    array (comparison,), at most 1; NaN where there was no test
-
-    References
-    ----------
-    .. [1] Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x
-
-    Examples
-    --------
-    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.04, 0.04]
-    """
-    return _adjust(p_values, _benjamini_hochberg)
-
-
-def unadjusted(p_values):
-    """The p-values as they are, (comparison,)."""
-    return np.array(p_values, float)
-
-
-CORRECTIONS = {"holm": holm, "bh": benjamini_hochberg, None: unadjusted}
-
-
 def adjust(p_values, correction):
-    """Adjusted p-values by name: "holm", "bh" or None.
+    """Adjusted p-values of a family, at most 1; NaN is no test and does not count.
+
+    Parameters
+    ----------
+    p_values : array (comparison,)
+    correction : "holm", the family-wise error rate under any dependence [1]_; "bh", the false
+        discovery rate of independent or positively dependent tests [2]_; None leaves them
 
     Raises
     ------
     UnknownNameError
         For another correction.
+
+    References
+    ----------
+    .. [1] Holm (1979), Scandinavian Journal of Statistics 6, 65-70
+    .. [2] Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> adjust([0.01, 0.04, 0.03], "holm").round(2).tolist()
+    [0.03, 0.06, 0.06]
     """
-    if correction not in CORRECTIONS:
+    if correction not in ("holm", "bh", None):
         raise UnknownNameError(f"No correction {correction!r}; there are 'holm', 'bh' and None.")
-    return CORRECTIONS[correction](p_values)
-
-
-def _adjust(p_values, step):
     p = np.array(p_values, float)
-    tested = np.flatnonzero(np.isfinite(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    p[order] = np.minimum(step(p[order]), 1.0)
+    order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]  # NaN stands last
+    m, k = len(order), np.arange(1, len(order) + 1)
+    if correction == "holm":
+        p[order] = np.minimum(np.maximum.accumulate(p[order] * (m - k + 1)), 1)
+    elif correction == "bh":
+        p[order] = np.minimum(np.minimum.accumulate((p[order] * m / k)[::-1])[::-1], 1)
     return p
-
-
-def _holm(rising):
-    return np.maximum.accumulate(rising * np.arange(len(rising), 0, -1))
-
-
-def _benjamini_hochberg(rising):
-    scaled = rising * len(rising) / np.arange(1, len(rising) + 1)
-    return np.minimum.accumulate(scaled[::-1])[::-1]
 
 
 # One model against several others on the same samples, sensor by sensor and over blocks.
@@ -333,33 +286,23 @@ def _by_model(a, others):
     return tables
 
 
-def _pair(scores_a, scores_b, metric):
-    """The sensors that have this score in both, as columns a and b."""
-    pair = scores_a.assign(a=scores_a[metric], b=scores_b[metric])
-    if metric == "bias_m3_m3":
-        pair = pair.assign(a=pair["a"].abs(), b=pair["b"].abs())
-    return pair[(pair["n"] >= MIN_SAMPLES) & pair["a"].notna() & pair["b"].notna()]
-
-
 def _line(pair, stations, seed):
     difference = (pair["a"] - pair["b"]).to_numpy(float)
     cluster = intervals.clusters(pair, stations, kind="block")
     n_blocks = len(set(cluster))
-    found, status = {"lower": np.nan, "upper": np.nan, "p_value": np.nan}, OK
+    test, status = {"lower": np.nan, "upper": np.nan, "p_value": np.nan}, OK
     if not len(pair):
         status = f"no sensor has this score in both with {MIN_SAMPLES} common samples"
-    elif n_blocks < intervals.MIN_CLUSTERS:
-        status = f"no test: {n_blocks} blocks < {intervals.MIN_CLUSTERS}"
+    elif n_blocks < MIN_CLUSTERS:
+        status = f"no test: {n_blocks} blocks < {MIN_CLUSTERS}"
     else:
-        found, status = studentized(difference, cluster, rng=np.random.default_rng(seed))
+        test, status = studentized(difference, cluster, rng=np.random.default_rng(seed))
     return {
         "mean_a": pair["a"].mean(),
         "mean_b": pair["b"].mean(),
         "difference": difference.mean() if len(pair) else np.nan,
-        **found,
-        "n_samples": int(pair["n"].sum()),
-        "n_sensors": len(pair),
-        "n_stations": pair["station_id"].nunique(),
+        **test,
+        **_counts(pair),
         "n_blocks": n_blocks,
         "status": status,
     }
@@ -420,83 +363,9 @@ def _better(table):
     return np.where(table["p_adjusted"] < 1 - CONFIDENCE, name, "")
 
 
-def sensor_differences(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    *,
-    metrics: Iterable[str] = METRICS,
-    min_samples: int = MIN_SAMPLES,
-) -> pd.DataFrame:
-    """Where is one model better: both scores of every sensor on its identical samples.
-
-    Parameters
-    ----------
-    a, b : predictions tables of one model each
-    metrics : of the four
-    min_samples : int, common samples that a sensor needs
-
-    Returns
-    -------
-    DataFrame, one row a metric and sensor of either table: ``metric, sensor_id, station_id,
-    network, value_a, value_b, difference`` (a - b, of absolute values for the bias), ``better`` (a
-    model's name; empty for a tie), ``n`` and ``status``: "ok", or why there is no difference
-
-    Raises
-    ------
-    ContractError
-        As ``compare``.
-    """
-    metrics = tuple(metrics)
-    check_metrics(metrics)
-    names = [model_of(a), model_of(b)]
-    pair = common_samples([a, b])
-    keys = ["sensor_id", "station_id", "network"]
-    either = pd.concat([a[keys], b[keys]]).astype("str").drop_duplicates("sensor_id")
-    scores = [point_scores(t).set_index("sensor_id").reindex(either["sensor_id"]) for t in pair]
-    n = scores[0]["n"].fillna(0).to_numpy(int)
-    why = _why_none(pair, either["sensor_id"], names)
-    why = np.where(
-        n < min_samples, [f"too few common samples: {k} < {min_samples}" for k in n], why
-    )
-    parts = [
-        either.assign(metric=metric, n=n, **_values(scores, metric, why, names))
-        for metric in metrics
-    ]
-    columns = ["metric", *keys, "value_a", "value_b", "difference", "better", "n", "status"]
-    return pd.concat(parts)[columns].sort_values(["metric", "sensor_id"], ignore_index=True)
-
-
-def _values(scores, metric, why, names):
-    x, y = (table[metric].to_numpy(float) for table in scores)
-    if metric == "bias_m3_m3":
-        x, y = np.abs(x), np.abs(y)
-    few = np.char.startswith(why.astype(str), "too few")
-    x, y = np.where(few, np.nan, x), np.where(few, np.nan, y)
-    higher = (x - y) * (1 if metric == "r" else -1)
-    return {
-        "value_a": x,
-        "value_b": y,
-        "difference": x - y,
-        "better": np.select([higher > 0, higher < 0], names, default=""),
-        "status": np.where(np.isnan(higher), why, OK),
-    }
-
-
-def _why_none(pair, sensors, names):
-    """Why a sensor has no R on its common samples: a series that does not vary."""
-    words = np.full(len(sensors), "constant observation", object)
-    for table, name in zip(pair, names, strict=True):
-        by_sensor = table.groupby(table["sensor_id"].astype("str"))
-        values = by_sensor["predicted_m3_m3"]
-        flat = (values.max() == values.min()).reindex(sensors, fill_value=False).to_numpy(bool)
-        words[flat] = f"constant prediction of {name}"
-    return words
-
-
 # Who wins where: stations won by each model, and wins that every class of land counts alike.
 
 CLASSES = ("texture", "land_cover", "koeppen")  # seed 004's three categorical characteristics
-HIGHER_IS_BETTER = ("r",)
 
 
 def site_scores(
@@ -575,39 +444,14 @@ def win_counts(sites: pd.DataFrame) -> pd.DataFrame:
     ----------
     .. [1] Poehls et al. (2024), SSRN 4743411, section 4.3 and Fig. 12a
     """
-    names = models_of(sites)
-    rows = []
+    names, rows = models_of(sites), []
     for metric, part in sites.groupby("metric", sort=False):
-        better = _better_wins(part[names].to_numpy(float), metric)
-        for i, a in enumerate(names):
-            for j in range(i + 1, len(names)):
-                wins_a = int((better[:, i] > better[:, j]).sum())
-                wins_b = int((better[:, i] < better[:, j]).sum())
-                rows.append((metric, a, names[j], wins_a, wins_b, len(part) - wins_a - wins_b))
-    columns = ["metric", "model_a", "model_b", "wins_a", "wins_b", "ties"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.assign(n_stations=table["wins_a"] + table["wins_b"] + table["ties"])
-
-
-def top_shares(sites: pd.DataFrame) -> pd.DataFrame:
-    """The share of stations where a model is better than every other one [1]_.
-
-    Returns
-    -------
-    DataFrame, one row a metric and model: ``metric, model, n_top, share, n_stations``; a tie for
-    the first place is shared out in equal parts
-
-    References
-    ----------
-    .. [1] Poehls et al. (2024), SSRN 4743411, Fig. 12b, top
-    """
-    names = models_of(sites)
-    rows = [
-        (metric, name, points, points / len(part), len(part))
-        for metric, part in sites.groupby("metric", sort=False)
-        for name, points in zip(names, _top(part, names, metric).sum(axis=0), strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["metric", "model", "n_top", "share", "n_stations"])
+        better = _better_values(part, metric)
+        for a, b in itertools.combinations(names, 2):
+            wins_a, wins_b = int((better[a] > better[b]).sum()), int((better[a] < better[b]).sum())
+            rows.append((metric, a, b, wins_a, wins_b, len(part) - wins_a - wins_b, len(part)))
+    columns = ["metric", "model_a", "model_b", "wins_a", "wins_b", "ties", "n_stations"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def class_points(
@@ -649,25 +493,31 @@ def class_points(
     if lacking:
         raise ContractError(f"The stations have no column {', '.join(lacking)}: add it, or leave "
                             "it out of `by`.")  # fmt: skip
-    names, rows = models_of(sites), []
     known = stations.drop_duplicates("station_id")
-    known = known.set_index(known["station_id"].astype("str"))
+    known = known.set_index(known["station_id"].astype("str"))[list(by)]
+    rows = []
     for metric, part in sites.groupby("metric", sort=False):
-        top = pd.DataFrame(_top(part, names, metric), columns=names)
+        # A point for the first place; a tie shares it.
+        better = _better_values(part, metric)
+        top = better.eq(better.max(axis=1), axis=0)
+        top = top.div(top.sum(axis=1), axis=0).set_index(part["station_id"])
         for characteristic in by:
             classes = known[characteristic].reindex(part["station_id"]).astype(object)
             classes = classes.where(classes.notna(), "").astype(str).str.strip()
-            for name, points in top.groupby(np.asarray(classes)):
-                if name:
-                    rows += _class_rows((metric, characteristic, name), points)
+            for name, points in top.groupby(classes.to_numpy()):
+                total = points.sum()
+                rows += [
+                    (metric, characteristic, name, model, p, p / total.max(), len(points))
+                    for model, p in total.items() if name
+                ]  # fmt: skip
     columns = ["metric", "characteristic", "class", "model", "points", "normalized", "n_stations"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(is_small=table["n_stations"] < strata.MIN_STATIONS)
 
 
-def _class_rows(key, points):
-    total = points.sum()
-    return [(*key, model, p, p / total.max(), len(points)) for model, p in total.items()]
+def _better_values(sites, metric):
+    """Each model's values (station, model) with a sign that makes more the better."""
+    return sites[models_of(sites)] * (1 if metric == "r" else -1)
 
 
 def normalized_wins(points: pd.DataFrame, *, include_small: bool = True) -> pd.DataFrame:
@@ -688,14 +538,3 @@ def normalized_wins(points: pd.DataFrame, *, include_small: bool = True) -> pd.D
     table = by_model.agg(total="sum", n_classes="size").reset_index()
     table["share"] = table["total"] / table["n_classes"]
     return table[["metric", "model", "total", "share", "n_classes"]]
-
-
-def _better_wins(values, metric):
-    return values if metric in HIGHER_IS_BETTER else -values
-
-
-def _top(part, names, metric):
-    """Points for the first place, (station, model); a tie shares one point."""
-    better = _better_wins(part[names].to_numpy(float), metric)
-    is_top = better == better.max(axis=1, keepdims=True)
-    return is_top / is_top.sum(axis=1, keepdims=True)

@@ -1,16 +1,26 @@
 """Intervals that know about memory: effective sizes, whole clusters drawn anew, blocks of time."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
+from soilkit.constants import CONFIDENCE, MIN_CLUSTERS, MIN_SAMPLES, OK
 from soilkit.errors import ContractError
-from soilkit.metrics.points import METRICS, Groups, check_predictions, group, points, state_of
-from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, block_ids
+from soilkit.metrics.points import (
+    METRICS,
+    Groups,
+    Runs,
+    check_predictions,
+    correlation,
+    group,
+    points,
+    state_of,
+)
+from soilkit.metrics.splits.folds import block_ids
 
 # The search over tau: halvings of a longest memory, then golden sections of the best bracket.
 LONGEST_STEPS, N_HALVINGS, N_SECTIONS = 2.0**13, 24, 9
@@ -20,16 +30,14 @@ CAUTION = 0.5  # standard errors; the least that keeps ten effective errors hone
 
 
 @dataclass(frozen=True)
-class Steps:
+class Steps(Runs):
     """The steps from one row to the next inside groups of at least two rows.
 
-    ``hours`` and ``later`` (the later row's place) are (step,), ``starts`` and ``counts`` (group,).
+    ``hours`` and ``later`` (the later row's place) are (step,), ``counts`` (group,).
     """
 
     hours: np.ndarray
     later: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
 
     @classmethod
     def of(cls, groups: Groups) -> "Steps":
@@ -37,17 +45,12 @@ class Steps:
         is_later = np.ones(groups.counts.sum(), bool)
         is_later[groups.starts] = False
         later = np.flatnonzero(is_later)
-        counts = groups.counts - 1
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
-        return cls(groups.hours[later] - groups.hours[later - 1], later, starts, counts)
+        return cls(groups.counts - 1, groups.hours[later] - groups.hours[later - 1], later)
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Sums over each group's steps, (group,)."""
-        return np.add.reduceat(values, self.starts)
-
-    def spread(self, per_group: np.ndarray) -> np.ndarray:
-        """A group's value on each of its steps, (step,)."""
-        return np.repeat(per_group, self.counts)
+    @property
+    def mean_hours(self) -> np.ndarray:
+        """The mean step of each group, (group,), h."""
+        return self.sum(self.hours) / self.counts
 
 
 def memory_hours(deviations: np.ndarray, steps: Steps) -> np.ndarray:
@@ -72,14 +75,14 @@ def memory_hours(deviations: np.ndarray, steps: Steps) -> np.ndarray:
     .. [2] Kendall (1954), doi:10.1093/biomet/41.3-4.403
     """
     earlier, later = deviations[steps.later - 1], deviations[steps.later]
-    mean_hours = np.maximum(steps.sum(steps.hours) / steps.counts, 1e-9)
-    log_tau = _search(earlier, later, steps, np.log(LONGEST_STEPS * mean_hours))
-    tau = _unbiased(np.exp(log_tau), steps)
+    tau = np.exp(_search(earlier, later, steps))
+    tau = _lifted(tau, steps, lambda rho, n: (1 + 3 * rho) / n)
     return np.where(steps.sum(earlier**2) > 0, tau, np.nan)
 
 
-def _search(earlier, later, steps, longest):
+def _search(earlier, later, steps):
     """Logarithm of the tau that minimises the squared error, (group,)."""
+    longest = np.log(LONGEST_STEPS * np.maximum(steps.mean_hours, 1e-9))
     decay = np.exp(-steps.hours / steps.spread(np.exp(longest)))
     errors = []
     for _ in range(N_HALVINGS):
@@ -99,25 +102,19 @@ def _search(earlier, later, steps, longest):
     return (low + high) / 2
 
 
-def _lag_one(tau, steps):
-    """The mean step short enough to tell, the correlation over it, their number, and if any."""
-    told = steps.hours <= INFORMATIVE_TAUS * steps.spread(tau)
-    n = steps.sum(told.astype(float))
-    mean = steps.sum(np.where(told, steps.hours, 0)) / np.maximum(n, 1)
-    is_told = (n >= 2) & (mean > 0)
-    mean, n = np.where(is_told, mean, 1), np.maximum(n, 2)
-    return mean, np.exp(-mean / tau), n, is_told
+def _lifted(tau, steps, lift):
+    """Memories whose autocorrelation rho over n steps is raised by ``lift(rho, n)``, (group,).
 
-
-def _lifted(tau, mean, rho, lift):
-    n, is_told, by = lift
-    lifted = np.minimum(rho + by, 1 - 1 / n)
-    return np.where(is_told, -mean / np.log(np.maximum(lifted, rho)), tau)
-
-
-def _unbiased(tau, steps):
-    mean, rho, n, is_told = _lag_one(tau, steps)
-    return _lifted(tau, mean, rho, (n, is_told, (1 + 3 * rho) / n))
+    n and rho are those of the steps that are short enough to tell, and of their mean.
+    """
+    is_short = steps.hours <= INFORMATIVE_TAUS * steps.spread(tau)
+    n = steps.sum(is_short.astype(float))
+    mean = steps.sum(np.where(is_short, steps.hours, 0)) / np.maximum(n, 1)
+    is_known = (n >= 2) & (mean > 0)
+    mean, n = np.where(is_known, mean, 1), np.maximum(n, 2)
+    rho = np.exp(-mean / tau)
+    raised = np.minimum(rho + lift(rho, n), 1 - 1 / n)
+    return np.where(is_known, -mean / np.log(np.maximum(raised, rho)), tau)
 
 
 def longer(tau: np.ndarray, steps: Steps) -> np.ndarray:
@@ -132,8 +129,7 @@ def longer(tau: np.ndarray, steps: Steps) -> np.ndarray:
     ----------
     .. [1] Bartlett (1946), doi:10.2307/2983611
     """
-    mean, rho, n, is_told = _lag_one(tau, steps)
-    return _lifted(tau, mean, rho, (n, is_told, CAUTION * np.sqrt((1 - rho**2) / n)))
+    return _lifted(tau, steps, lambda rho, n: CAUTION * np.sqrt((1 - rho**2) / n))
 
 
 def effective_size(rate_per_hour: np.ndarray, steps: Steps) -> np.ndarray:
@@ -182,11 +178,16 @@ class Line:
     signal_rate: np.ndarray
     error_rate: np.ndarray
 
+    def sizes(self, steps: Steps) -> list[np.ndarray]:
+        """Effective sizes of the signal's squares, the error's squares, and their product."""
+        rates = (2 * self.signal_rate, 2 * self.error_rate, self.signal_rate + self.error_rate)
+        return [effective_size(rate, steps) for rate in rates]
+
 
 def lines(groups: Groups, *, steps: Steps) -> list[Line]:
     """The predictions on the observations, and the other way round."""
     x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
-    xy, found = groups.sum(x * y), []
+    xy, both = groups.sum(x * y), []
     for a, b in ((x, y), (y, x)):
         rate = 1 / memory_hours(a, steps)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -194,8 +195,8 @@ def lines(groups: Groups, *, steps: Steps) -> list[Line]:
         error = b - groups.spread(slope) * a
         fitted = 1 / memory_hours(np.nan_to_num(error), steps)
         # No error at all: R is 1 whatever the size.
-        found.append(Line(slope, a, error, rate, np.where(np.isnan(fitted), rate, fitted)))
-    return found
+        both.append(Line(slope, a, error, rate, np.where(np.isnan(fitted), rate, fitted)))
+    return both
 
 
 def correlation_size(both: list[Line], *, groups: Groups, steps: Steps) -> np.ndarray:
@@ -214,22 +215,15 @@ def correlation_size(both: list[Line], *, groups: Groups, steps: Steps) -> np.nd
     .. [2] Steiger and Hakstian (1982), doi:10.1111/j.2044-8317.1982.tb00653.x
     .. [3] Bartlett (1935), doi:10.2307/2342284
     """
+    found = []
     with np.errstate(invalid="ignore", divide="ignore"):
         r2 = np.minimum(both[0].slope * both[1].slope, 1)
-        return np.minimum(*(_size_one_way(r2, line, groups, steps) for line in both))
-
-
-def _size_one_way(r2, line, groups, steps):
-    sizes = _sizes(line, steps)
-    k_signal, k_error = ((_kurtosis(v, groups) - 1) / 2 for v in (line.signal, line.error))
-    own = k_signal / sizes[0] + k_error / sizes[1]
-    return 1 / ((1 - r2) / sizes[2] + r2 * own / 2)
-
-
-def _sizes(line, steps):
-    """Effective sizes of the signal's squares, the error's squares, and their product."""
-    rates = (2 * line.signal_rate, 2 * line.error_rate, line.signal_rate + line.error_rate)
-    return [effective_size(rate, steps) for rate in rates]
+        for line in both:
+            n_signal, n_error, n_product = line.sizes(steps)
+            k_signal, k_error = ((_kurtosis(v, groups) - 1) / 2 for v in (line.signal, line.error))
+            of_squares = k_signal / n_signal + k_error / n_error
+            found.append(1 / ((1 - r2) / n_product + r2 * of_squares / 2))
+        return np.minimum(*found)
 
 
 def _kurtosis(values, groups):
@@ -250,20 +244,20 @@ def error_sizes(groups: Groups, *, steps: Steps, both: list[Line]) -> np.ndarray
     error = groups.centred(groups.predicted - groups.observed)
     tau = memory_hours(error, steps)
     cautious = 1 / longer(tau, steps)
-    told = 1 / effective_size(1 / tau, steps)
+    stated = 1 / effective_size(1 / tau, steps)
     mean, square = (1 / effective_size(k * cautious, steps) for k in (1, 2))
     for line in both:
         of_mean, of_square = _two_speeds(line, groups, steps)
         # The largest of three guesses would tell too few where one memory fits.
-        told = np.where(of_mean > SLOW * told, of_mean, told)
+        stated = np.where(of_mean > SLOW * stated, of_mean, stated)
         mean, square = np.fmax(mean, of_mean), np.fmax(square, of_square)
-    slow, slow_tau = _slow(error, groups, steps)
+    slow, slow_tau = _slow(error, groups)
     is_slow = slow > SLOW * mean
     share = np.clip((slow - mean) * effective_size(1 / slow_tau, steps), 0, 1)
     slower = share**2 / effective_size(2 / slow_tau, steps) + (1 - share) ** 2 * square
     square = np.where(is_slow, np.fmax(square, slower), square)
-    told, mean = (np.where(is_slow, slow, inverse) for inverse in (told, mean))
-    sizes = 1 / np.array([told, mean, square])
+    stated, mean = (np.where(is_slow, slow, inverse) for inverse in (stated, mean))
+    sizes = 1 / np.array([stated, mean, square])
     sizes[1:] = np.maximum(sizes[1:], MIN_USED)
     return np.where(np.isnan(tau), np.nan, sizes)
 
@@ -274,25 +268,24 @@ def _two_speeds(line, groups, steps):
     fast = groups.sum(line.error**2)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = slow / (slow + fast)
-    own, other, product = _sizes(line, steps)
-    means = (effective_size(rate, steps) for rate in (line.signal_rate, line.error_rate))
-    of_signal, of_error = means
+    n_signal, n_error, n_product = line.sizes(steps)
+    of_signal, of_error = (effective_size(k, steps) for k in (line.signal_rate, line.error_rate))
     of_mean = share / of_signal + (1 - share) / of_error
-    mixed = 2 * share * (1 - share) / product
-    return of_mean, share**2 / own + mixed + (1 - share) ** 2 / other
+    mixed = 2 * share * (1 - share) / n_product
+    return of_mean, share**2 / n_signal + mixed + (1 - share) ** 2 / n_error
 
 
-def _slow(error, groups, steps):
+def _slow(error, groups):
     """One over the number of errors by the variance of batch means, and their memory, (group,)."""
     inverse, tau = np.full((2, len(groups.counts)), np.nan)
     long = groups.counts >= MIN_BATCHES * BATCH_ROWS
     if not long.any():
         return inverse, tau
     batches = _batches(error, groups, long)
-    own = Steps.of(batches)
+    steps = Steps.of(batches)
     means = batches.centred(batches.observed)
-    tau[long] = memory_hours(means, own)
-    size = np.maximum(effective_size(1 / tau[long], own), MIN_USED)
+    tau[long] = memory_hours(means, steps)
+    size = np.maximum(effective_size(1 / tau[long], steps), MIN_USED)
     of_batches = batches.sum(means**2) / batches.counts / (size - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = of_batches * (groups.counts / groups.sum(error**2))[long]
@@ -311,43 +304,76 @@ def _batches(error, groups, long):
     # A group that is not long stands between two that are: each batch has its own end.
     sums = [np.append(0.0, np.cumsum(values)) for values in (error, groups.hours)]
     means, hours = ((run[ends] - run[starts]) / (ends - starts) for run in sums)
-    return Groups(means, means, hours, counts, np.flatnonzero(long))
+    return Groups(counts, means, means, hours, np.flatnonzero(long))
 
 
-# Confidence intervals of the four scores from effective sample sizes.
+# Intervals: Student's on the scale where a score is nearly normal, and chi-square's.
+
+# "r" is Fisher's scale; a "spread" is a standard deviation or another root of squares.
+SCALES: dict[str, tuple[Callable, Callable]] = {
+    "r": (np.arctanh, np.tanh),
+    "spread": (np.log, np.exp),
+    "mean": (np.positive, np.positive),
+}
 
 
-def of_r(r, n_effective, *, confidence):
-    """Fisher's interval tanh(arctanh(r) +- z / sqrt(n_effective - 3)) [1]_.
+def scale_of(metric: str) -> str:
+    """The scale of SCALES on which a score is nearly normal, by the score's name."""
+    if metric.startswith("bias"):
+        return "mean"
+    return "spread" if "rmse" in metric else "r"
+
+
+def student(freedom, confidence: float = CONFIDENCE):
+    """Student's quantile of a two-sided interval; the normal one where freedom is infinite."""
+    p = (1 + confidence) / 2
+    return np.where(np.isinf(freedom), special.ndtri(p), special.stdtrit(freedom, p))
+
+
+def student_of_clusters(k, confidence: float = CONFIDENCE):
+    """What Student's quantile times a bootstrap's spread over k clusters needs: sqrt(k/(k-1)) t.
+
+    Draws of k clusters vary too little by sqrt(1 - 1 / k), and know nothing of Student's t [1]_.
+
+    References
+    ----------
+    .. [1] Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5.3
+    """
+    k = np.maximum(k, 2)
+    return np.sqrt(k / (k - 1)) * student(k - 1, confidence)
+
+
+def tail_of_clusters(k, confidence: float = CONFIDENCE):
+    """The share of draws below the lower percentile of a two-sided interval over k clusters."""
+    return special.ndtr(-student_of_clusters(k, confidence))
+
+
+def student_interval(value, error, *, freedom, scale="mean", confidence=CONFIDENCE):
+    """value +- Student's quantile times its standard error, (lower, upper), on a scale of SCALES.
+
+    Parameters
+    ----------
+    value : float or array, in its own unit
+    error : its standard error on that scale
+    freedom : degrees of freedom of the error; infinity for the normal quantile
+    scale : "r" (arctanh), "spread" (log) or "mean"
+    """
+    to, back = SCALES[scale]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle, half = to(value), student(freedom, confidence) * error
+        return back(middle - half), back(middle + half)
+
+
+def of_r(r, n_effective, *, confidence, variance=1.0):
+    """Fisher's interval tanh(arctanh(r) +- z sqrt(variance / (n_effective - 3))) [1]_.
 
     References
     ----------
     .. [1] Fisher (1921), Metron 1, 3-32
     """
-    z = stats.norm.ppf((1 + confidence) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        half = z / np.sqrt(n_effective - 3)
-        return np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
-
-
-def of_r_like(r, n_pairs, *, confidence):
-    """Fisher's interval as if of n_pairs independent normal pairs, tanh(arctanh(r) +- t / sqrt(n)).
-
-    Student's t with n_pairs - 1 degrees of freedom stands for the normal quantile because the
-    variance 1 / n_pairs is itself estimated; for independent pairs it is within 3 % of
-    z / sqrt(n - 3) from n = 13 on.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        half = stats.t.ppf((1 + confidence) / 2, n_pairs - 1) / np.sqrt(n_pairs)
-        return np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
-
-
-def of_bias(bias, ubrmse, *, n_effective, confidence):
-    """Student's interval with n_effective - 1 degrees of freedom, same unit as the bias."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t = stats.t.ppf((1 + confidence) / 2, n_effective - 1)
-        half = t * ubrmse / np.sqrt(n_effective - 1)
-    return bias - half, bias + half
+        error = np.sqrt(variance / (n_effective - 3))
+    return student_interval(r, error, freedom=np.inf, scale="r", confidence=confidence)
 
 
 def of_ubrmse(ubrmse, *, n_mean, n_square, confidence):
@@ -382,54 +408,131 @@ def of_rmse(rmse, bias, *, n_mean, n_square, confidence):
 
 
 def _root_of_chi_square(square, freedom, confidence):
-    alpha = 1 - confidence
     # Beyond a million degrees of freedom the quantiles are the mean to three digits and more.
     freedom = np.minimum(freedom, 1e6)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        lower = square * freedom / stats.chi2.ppf(1 - alpha / 2, freedom)
-        upper = square * freedom / stats.chi2.ppf(alpha / 2, freedom)
-        return np.sqrt(lower), np.sqrt(upper)
+        quantiles = (
+            2 * special.gammaincinv(freedom / 2, (1 + k * confidence) / 2) for k in (1, -1)
+        )
+        return tuple(np.sqrt(square * freedom / quantile) for quantile in quantiles)
 
 
 # Whole clusters of stations drawn anew: 2-degree blocks or networks, never single stations.
 
 N_RESAMPLES = 2000
-MIN_CLUSTERS = 5  # fewer give no interval
 
 
-def clusters(scores: pd.DataFrame, stations: pd.DataFrame | None, *, kind: str) -> np.ndarray:
-    """The cluster of each row of scores: its 2-degree "block", or its "network".
+def clusters(rows: pd.DataFrame, stations: pd.DataFrame | None, *, kind: str = "") -> np.ndarray:
+    """The cluster of each row: its 2-degree "block" or its "network"; "" takes what is known.
 
     Raises
     ------
     ContractError
         For another kind, or a station whose place is unknown.
     """
+    kind = kind or ("network" if stations is None else "block")
     if kind == "network":
-        return scores["network"].astype("str").to_numpy()
+        return rows["network"].astype("str").to_numpy()
     if kind != "block" or stations is None:
         raise ContractError(
             "Scores cluster by 'block', which needs a stations table, or by 'network'; "
             f"found {kind!r}{' without stations' if stations is None else ''}."
         )
     places = stations.drop_duplicates("station_id")
-    blocks = pd.Series(
-        block_ids(places, size_deg=BLOCK_SIZE_DEG).to_numpy(),
-        index=places["station_id"].astype("str"),
-    )
-    found = scores["station_id"].astype("str").map(blocks)
+    blocks = block_ids(places).set_axis(places["station_id"].astype("str"))
+    found = rows["station_id"].astype("str").map(blocks)
     if found.isna().any():
-        lost = ", ".join(sorted(set(scores.loc[found.isna(), "station_id"].astype("str")))[:3])
+        lost = ", ".join(sorted(set(rows.loc[found.isna(), "station_id"].astype("str")))[:3])
         raise ContractError(f"No place is known for {lost}: give the stations table that has it.")
     return found.to_numpy()
 
 
-def intervals(values, cluster, *, confidence, rng):
-    """Percentile intervals of mean and median when whole clusters are drawn with replacement [1]_.
+def few_clusters(k: int, kind: str = "cluster") -> str:
+    """Why there is no interval over k clusters; "ok" where they are enough."""
+    return OK if k >= MIN_CLUSTERS else f"no interval: {k} {kind}s < {MIN_CLUSTERS}"
 
-    Percentiles of k clusters alone are too narrow by sqrt(1 - 1 / k) and know nothing of Student's
-    t; they are taken as far out as makes both good for a mean [2]_. Measured coverage stands in
-    ``reports/coverage/coverage.csv``.
+
+def cluster_weights(k: int, rng: np.random.Generator, n_draws: int = N_RESAMPLES) -> np.ndarray:
+    """How often each of k clusters stands in a draw of k with replacement, (draw, cluster) [1]_.
+
+    References
+    ----------
+    .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
+    """
+    return rng.multinomial(k, np.full(k, 1 / k), size=n_draws)
+
+
+def cluster_sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Sums of each column over each cluster, (cluster, column), in the order they appear in.
+
+    Parameters
+    ----------
+    values : array (row, column), or (row,) for one column
+    cluster : array (row,), names
+    """
+    codes, names = pd.factorize(np.asarray(cluster))
+    columns = np.asarray(values, float).reshape(len(codes), -1).T
+    return np.stack([np.bincount(codes, c, minlength=len(names)) for c in columns], axis=1)
+
+
+def ratio_draws(
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    *,
+    cluster: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Sum of numerators over sum of denominators in each draw of whole clusters.
+
+    Parameters
+    ----------
+    numerator, denominator : array (row, column) or (row, 1)
+    cluster : array (row,), names
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array (draw, column); NaN where a draw's denominator is zero. With fewer than five clusters
+    that have a denominator, the whole column is NaN.
+    """
+    top, bottom = np.broadcast_arrays(
+        cluster_sums(numerator, cluster), cluster_sums(denominator, cluster)
+    )
+    if len(top) < MIN_CLUSTERS:
+        return np.full((N_RESAMPLES, top.shape[1]), np.nan)
+    weights = cluster_weights(len(top), rng)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (weights @ top) / (weights @ bottom)
+    few = (bottom != 0).sum(axis=0) < MIN_CLUSTERS
+    return np.where(few | ~np.isfinite(draws), np.nan, draws)
+
+
+def limits(
+    draws: np.ndarray, *, n_clusters: float, confidence: float = CONFIDENCE, method: str = "linear"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expanded percentile limits over the draws that have a value, two arrays (column,).
+
+    Percentiles are taken as far out as ``student_of_clusters`` makes good for a mean. Measured
+    coverage stands in ``reports/coverage/coverage.csv``.
+
+    Parameters
+    ----------
+    draws : array (draw, ...)
+    n_clusters : what was drawn, clusters of stations or blocks of time
+    confidence : float
+    method : numpy's for a quantile between two draws
+    """
+    lower, upper = np.full((2, *draws.shape[1:]), np.nan)
+    has = ~np.isnan(draws).all(axis=0)
+    if has.any():
+        tail = tail_of_clusters(n_clusters, confidence)
+        ends = np.nanquantile(draws[:, has], [tail, 1 - tail], axis=0, method=method)
+        lower[has], upper[has] = ends
+    return lower, upper
+
+
+def mean_and_median(values, cluster, *, confidence, rng):
+    """Limits of mean and median when whole clusters are drawn with replacement.
 
     Parameters
     ----------
@@ -441,122 +544,38 @@ def intervals(values, cluster, *, confidence, rng):
     Returns
     -------
     ((lower, upper) of the mean, (lower, upper) of the median); NaN below five clusters
-
-    References
-    ----------
-    .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
-    .. [2] Hesterberg (2015), doi:10.1080/00031305.2015.1089789
     """
     codes, names = pd.factorize(cluster)
     if len(names) < MIN_CLUSTERS:
         return (np.nan, np.nan), (np.nan, np.nan)
-    k = len(names)
-    weights = rng.multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES)  # (resample, cluster)
+    weights = cluster_weights(len(names), rng)
     means = (weights @ np.bincount(codes, values)) / (weights @ np.bincount(codes))
-    far = stats.norm.cdf(np.sqrt(k / (k - 1)) * stats.t.ppf((1 + confidence) / 2, k - 1))
-    ends = [1 - far, far]
-    medians = _weighted_medians(values, weights[:, codes])
-    return tuple(np.quantile(means, ends)), tuple(np.quantile(medians, ends))
-
-
-def _weighted_medians(values, weights):
-    """Medians of values repeated ``weights`` times, (resample,)."""
     order = np.argsort(values)
-    running = np.cumsum(weights[:, order], axis=1)  # (resample, station)
+    running = np.cumsum(weights[:, codes][:, order], axis=1)  # (draw, station)
     half = running[:, -1:] / 2
     low, high = np.argmax(running >= half, axis=1), np.argmax(running > half, axis=1)
-    return (values[order][low] + values[order][high]) / 2
+    medians = (values[order][low] + values[order][high]) / 2
+    draws = np.stack([means, medians], axis=1)
+    lower, upper = limits(draws, n_clusters=len(names), confidence=confidence)
+    return (lower[0], upper[0]), (lower[1], upper[1])
 
 
-# Ratios of sums when whole clusters are drawn anew: the one bootstrap behind several tables.
-
-CONFIDENCE = 0.95
-
-
-def ratio_draws(
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    *,
-    cluster: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Sum of numerators over sum of denominators in each resample of whole clusters.
-
-    Parameters
-    ----------
-    numerator, denominator : array (row, column) or (row, 1)
-    cluster : array (row,), names
-    rng : numpy.random.Generator
+def mean_of_means(values, cluster, *, confidence=CONFIDENCE):
+    """The mean of the clusters' means with Student's interval over them.
 
     Returns
     -------
-    array (resample, column); NaN where a resample's denominator is zero. With fewer than five
-    clusters that have a denominator, the whole column is NaN.
-
-    References
-    ----------
-    Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
+    dict of ``value, lower, upper, n_blocks``; below five clusters there is no interval
     """
-    codes, names = pd.factorize(np.asarray(cluster))
-    k = len(names)
-    top, bottom = (_by_cluster(v, codes, k) for v in (numerator, denominator))  # (cluster, column)
-    top, bottom = np.broadcast_arrays(top, bottom)
-    if k < MIN_CLUSTERS:
-        return np.full((N_RESAMPLES, top.shape[1]), np.nan)
-    weights = rng.multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        draws = (weights @ top) / (weights @ bottom)
-    few = (bottom != 0).sum(axis=0) < MIN_CLUSTERS
-    return np.where(few | ~np.isfinite(draws), np.nan, draws)
+    means = pd.Series(np.asarray(values, float)).groupby(np.asarray(cluster)).mean().to_numpy()
+    k = len(means)
+    value = means.mean() if k else np.nan
+    error = means.std(ddof=1) / np.sqrt(k) if k >= MIN_CLUSTERS else np.nan
+    lower, upper = student_interval(value, error, freedom=k - 1, confidence=confidence)
+    return {"value": value, "lower": lower, "upper": upper, "n_blocks": k}
 
 
-def limits(
-    draws: np.ndarray, *, n_clusters: int, confidence: float = CONFIDENCE
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expanded percentile limits over the resamples that have a value, two arrays (column,).
-
-    Percentiles of k clusters are too narrow by Student's against the normal quantile and by
-    sqrt(k / (k - 1)); taken further out, at Phi(-sqrt(k / (k - 1)) t), they are not [1]_.
-
-    References
-    ----------
-    .. [1] Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5.3
-    """
-    lower, upper = np.full((2, draws.shape[1]), np.nan)
-    has = np.isfinite(draws).any(axis=0)
-    if has.any():
-        k = max(n_clusters, 2)
-        t = stats.t.ppf((1 + confidence) / 2, k - 1) * np.sqrt(k / (k - 1))
-        lower[has], upper[has] = np.nanquantile(draws[:, has], stats.norm.cdf([-t, t]), axis=0)
-    return lower, upper
-
-
-def cluster_names(rows: pd.DataFrame, stations: pd.DataFrame | None) -> np.ndarray:
-    """Each row's 2-degree block where stations are given, else its network, (row,)."""
-    kind = "network" if stations is None else "block"
-    keyed = rows.drop_duplicates("station_id")
-    found = pd.Series(clusters(keyed, stations, kind=kind), index=keyed["station_id"].astype("str"))
-    return rows["station_id"].astype("str").map(found).to_numpy()
-
-
-def _by_cluster(values, codes, k):
-    values = np.asarray(values, float).reshape(len(codes), -1)
-    return np.stack([np.bincount(codes, column, minlength=k) for column in values.T], axis=1)
-
-
-# Intervals from leaving whole clusters of stations out, one at a time.
-
-# Each on the scale where its distribution is nearest to Student's.
-SCALES: dict[str, tuple[Callable, Callable]] = {
-    "r": (np.arctanh, np.tanh),
-    "spread": (np.log, np.exp),
-    "mean": (np.copy, np.copy),
-}
-
-
-def interval(
-    value: np.ndarray, left_out: np.ndarray, *, present: np.ndarray, scale: str, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
+def jackknife(value, left_out, *, present=None, scale: str):
     """Student's interval with the jackknife's standard error over clusters [1]_ [2]_.
 
     With theta the value on its scale, theta_i the same without cluster i, k clusters:
@@ -570,69 +589,116 @@ def interval(
     left_out : array (cluster, value), the value without that cluster
     present : bool array (cluster, value), whether the value has rows of the cluster at all
     scale : "r" (arctanh), "spread" (log) or "mean"
-    confidence : float
 
     Returns
     -------
-    (lower, upper), each (value,); NaN where one cluster's absence leaves no value
+    (lower, upper), each (value,); NaN below five clusters, or where one cluster's absence leaves
+    no value
 
     References
     ----------
     .. [1] Efron and Stein (1981), doi:10.1214/aos/1176345462
     .. [2] Cameron and Miller (2015), doi:10.3368/jhr.50.2.317
     """
-    to, back = SCALES[scale]
+    present = np.ones(np.shape(left_out), bool) if present is None else present
     k = present.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        theta, thetas = to(value), to(left_out)
+        thetas = SCALES[scale][0](left_out)
         mean = np.where(present, thetas, 0).sum(axis=0) / k
         squares = np.where(present, (thetas - mean) ** 2, 0).sum(axis=0)
-        half = stats.t.ppf((1 + confidence) / 2, k - 1) * np.sqrt((k - 1) / k * squares)
-        lower, upper = back(theta - half), back(theta + half)
-    good = np.isfinite(half) & np.isfinite(theta)
-    return np.where(good, lower, np.nan), np.where(good, upper, np.nan)
+        error = np.sqrt((k - 1) / k * squares)
+    good = np.isfinite(error) & np.isfinite(SCALES[scale][0](value)) & (k >= MIN_CLUSTERS)
+    ends = student_interval(value, error, freedom=k - 1, scale=scale)
+    return tuple(np.where(good, end, np.nan) for end in ends)
 
 
-# Intervals of one sensor's scores from blocks of its own time series, drawn anew.
+# Blocks of a sensor's own time series, drawn anew.
 
 MIN_EFFECTIVE = 50.0  # fewer independent pairs make too few blocks
 N_DRAWS = 1000
-OK = "ok"
-MIN_ROWS = 13  # as station_scores
-CELLS_AT_ONCE = 4_000_000
-SCALES_MOVING_BLOCK = {
-    "r": (np.arctanh, np.tanh),
-    "ubrmse_m3_m3": (np.log, np.exp),
-    "rmse_m3_m3": (np.log, np.exp),
-    "bias_m3_m3": (np.positive, np.positive),
-}
+COUNTED_ROWS = 4_000_000
+
+
+def longest_memory(series: Iterable[np.ndarray], steps: Steps) -> np.ndarray:
+    """The longest memory among centred series, (group,), h; 1e-9 where all are constant."""
+    taus = [memory_hours(values, steps) for values in series]
+    return np.maximum(np.max([np.where(np.isnan(t), 0, t) for t in taus], axis=0), 1e-9)
+
+
+def block_length(tau: np.ndarray, steps: Steps) -> np.ndarray:
+    """Rows in a block, (sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3), between 1 and n / 4 [1]_ [2]_.
+
+    Parameters
+    ----------
+    tau : array (group,), h, the longest memory; rho = exp(-dt / tau) at the mean step dt
+    steps : of the same groups
+
+    References
+    ----------
+    .. [1] Carlstein (1986), doi:10.1214/aos/1176350057; Olafsdottir and Mudelsee (2014),
+       doi:10.1007/s11004-014-9523-4
+    .. [2] Politis and White (2004), doi:10.1081/ETC-120028836; Patton, Politis and White (2009),
+       doi:10.1080/07474930802459016
+    """
+    n = steps.counts + 1
+    rho = np.minimum(np.exp(-steps.mean_hours / tau), 1 - 1e-6)
+    best = (np.sqrt(6) * rho / (1 - rho**2)) ** (2 / 3) * n ** (1 / 3)
+    return np.clip(np.ceil(best), 1, np.maximum(n // 4, 1)).astype(int)
+
+
+def block_means(columns: np.ndarray, length: int, *, rng, n_draws: int = N_DRAWS) -> np.ndarray:
+    """Means of columns (column, row) over draws of blocks of consecutive rows, (column, draw) [1]_.
+
+    Blocks begin anywhere and run on from the end to the beginning, so that every row is drawn
+    equally often; the last one is cut to the series' length. Sums of blocks are differences of
+    running sums, so a draw costs n / length additions, not n.
+
+    References
+    ----------
+    .. [1] Kuensch (1989), doi:10.1214/aos/1176347265; Politis and Romano (1992)
+    """
+    n = columns.shape[1]
+    n_blocks = -(-n // length)
+    starts = rng.integers(0, n, (n_draws, n_blocks))
+    last = n - (n_blocks - 1) * length
+    running = np.cumsum(np.concatenate([columns, columns[:, :length]], axis=1), axis=1)
+    running = np.concatenate([np.zeros((len(columns), 1)), running], axis=1)
+    whole, cut = running[:, length:][:, :n] - running[:, :n], running[:, last:][:, :n]
+    cut = cut - running[:, :n]
+    return (_summed(whole, starts[:, :-1]) + cut[:, starts[:, -1]]) / n
+
+
+def _summed(values, places):
+    """Sums over the places of every draw, (column, draw), of values (column, row)."""
+    n_draws, n_places = places.shape
+    n = values.shape[1]
+    # Where most rows are drawn, counting them first is several times faster than gathering.
+    if 4 * n_places < n or n_draws * n > COUNTED_ROWS:
+        return np.stack([column[places].sum(axis=1) for column in values])
+    cells = (places + n * np.arange(n_draws)[:, None]).ravel()
+    return values @ np.bincount(cells, minlength=n_draws * n).reshape(n_draws, n).T.astype(float)
 
 
 def block_bootstrap(
     predictions: pd.DataFrame,
     *,
-    n_draws: int = N_DRAWS,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     block_rows: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The four scores of every sensor with intervals from a moving-block bootstrap.
+    """The four scores of every sensor with intervals from 1,000 draws of blocks of its series.
 
-    Blocks of consecutive rows are drawn with replacement until the series is full [1]_. The
-    length is the one that estimates a mean's variance best, (sqrt(6) rho / (1 - rho^2))^(2/3)
-    n^(1/3) [2]_ [3]_ [4]_, at the longest memory among observed, predicted and difference. The
-    interval is the score +- Student's quantile times the draws' standard deviation, on the scale
-    where the score is nearly normal (arctanh R, the logarithms of both errors, the bias itself),
-    with n / length - 1 degrees of freedom, widened by (1 - length / n)^(-1/2) because blocks vary
-    about the series' own mean [5]_.
-
-    Measured coverage stands in ``reports/coverage/coverage.csv``: on autoregressive series it
-    holds a little less than ``station_scores`` does.
+    Blocks of ``block_length`` rows, at the longest memory among observed, predicted and difference
+    [1]_, are drawn with replacement until the series is full. The interval is the score +-
+    Student's quantile times the draws' standard deviation, on the scale where the score is nearly
+    normal (arctanh R, the logarithms of both errors, the bias itself), with n / length - 1 degrees
+    of freedom, widened by (1 - length / n)^(-1/2) because blocks vary about the series' own mean
+    [2]_. Measured coverage stands in ``reports/coverage/coverage.csv``: on autoregressive series
+    it holds a little less than ``station_scores`` does.
 
     Parameters
     ----------
     predictions : table of that contract
-    n_draws : int
     confidence : float, of each interval alone
     block_rows : int, the same length for all instead of the automatic one
     seed : int; every sensor draws from its own child of it, so its interval does not depend on
@@ -652,130 +718,76 @@ def block_bootstrap(
 
     References
     ----------
-    .. [1] Kuensch (1989), doi:10.1214/aos/1176347265
-    .. [2] Politis and White (2004), doi:10.1081/ETC-120028836
-    .. [3] Patton, Politis and White (2009), doi:10.1080/07474930802459016
-    .. [4] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
-    .. [5] Flegal and Jones (2010), doi:10.1214/09-AOS735
+    .. [1] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
+    .. [2] Flegal and Jones (2010), doi:10.1214/09-AOS735
     """
     check_predictions(predictions)
-    if n_draws < 100 or not 0 < confidence < 1 or (block_rows is not None and block_rows < 1):
+    if not 0 < confidence < 1 or (block_rows is not None and block_rows < 1):
         raise ContractError(
-            "A block bootstrap needs n_draws >= 100, a confidence between 0 and 1 and blocks of a "
-            f"row or more, found {n_draws}, {confidence} and {block_rows}."
+            "A block bootstrap needs a confidence between 0 and 1 and blocks of a row or more, "
+            f"found {confidence} and {block_rows}."
         )
     keys, groups = group(predictions)
-    columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_lower", "_upper")]
-    table = keys.assign(**dict.fromkeys(columns, np.nan), n=0, n_effective=np.nan)
-    table = table.assign(block_rows=0, status=f"too few samples: 0 < {MIN_ROWS}")
-    if len(groups.counts):
-        values = _bootstrap(groups, keys, (n_draws, confidence, block_rows, seed))
-        for name, column in values.items():
-            table.loc[groups.which, name] = column
+    ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_lower", "_upper")]
+    table = keys.assign(**dict.fromkeys(ends, np.nan), n=0, n_effective=np.nan, block_rows=1)
+    for name, values in {**points(groups), "n": groups.counts}.items():
+        table.loc[groups.which, name] = values
+    table["status"] = [f"too few samples: {n} < {MIN_SAMPLES}" for n in table["n"]]
+    long = groups.take(groups.counts >= MIN_SAMPLES)
+    if len(long.counts):
+        names = ["/".join(row) for row in keys.loc[long.which].astype(str).to_numpy()]
+        rngs = [np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in names]
+        found = _bootstrap(long, rngs, block_rows=block_rows, confidence=confidence)
+        for name, values in found.items():
+            table.loc[long.which, name] = values
     order = ["model", "split", "sensor_id", *state_of(predictions)]
     return table.sort_values(order, ignore_index=True)
 
 
-def _bootstrap(groups: Groups, keys: pd.DataFrame, how: tuple) -> dict[str, np.ndarray]:
-    n_draws, confidence, block_rows, seed = how
-    found = {**points(groups), "n": groups.counts}
-    n_effective, automatic = _plan(groups)
-    rows = automatic if block_rows is None else np.full(len(automatic), block_rows)
-    rows = np.minimum(rows, np.maximum(groups.counts // 2, 1))
-    status = _status(groups, found, n_effective)
-    x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
-    limits = np.full((len(METRICS), 2, len(rows)), np.nan)
+def _bootstrap(groups: Groups, rngs: list, *, block_rows, confidence) -> dict[str, np.ndarray]:
+    """Limits, effective sizes, block lengths and status of each group, (group,)."""
+    steps, scores = Steps.of(groups), points(groups)
+    series = (groups.observed, groups.predicted, groups.predicted - groups.observed)
+    z = [groups.centred(values) for values in series]
+    rates = [1 / memory_hours(values, steps) for values in z]
+    n = np.fmin(effective_size(rates[0] + rates[1], steps), effective_size(rates[2], steps))
+    length = block_length(longest_memory(z, steps), steps) if block_rows is None else block_rows
+    length = np.minimum(length, groups.counts // 2)
+    few = np.array([f"too few effective samples: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n], object)
+    status = np.select([np.isnan(scores["r"]), n >= MIN_EFFECTIVE], ["constant series", OK], few)
+    limits = np.full((len(METRICS), 2, len(n)), np.nan)
     for k in np.flatnonzero(status == OK):
-        own = slice(groups.starts[k], groups.starts[k] + groups.counts[k])
-        rng = _generator(seed, keys.iloc[groups.which[k]])
-        moments = draw_moments(x[own], y[own], length=rows[k], n_draws=n_draws, rng=rng)
-        draws = _scores(moments, found["bias_m3_m3"][k])
-        blocks = groups.counts[k] / rows[k]
-        t = stats.t.ppf((1 + confidence) / 2, blocks - 1) * np.sqrt(blocks / (blocks - 1))
-        for i, metric in enumerate(METRICS):
-            limits[i, :, k] = _limits(metric, found[metric][k], draws[metric], t)
-    for i, metric in enumerate(METRICS):
-        found[f"{metric}_lower"], found[f"{metric}_upper"] = limits[i]
-    return {**found, "n_effective": n_effective, "block_rows": rows, "status": status}
+        rows = slice(groups.starts[k], groups.starts[k] + groups.counts[k])
+        point = {metric: scores[metric][k] for metric in METRICS}
+        draws = _block_draws(z[0][rows], z[1][rows], length[k], point["bias_m3_m3"], rng=rngs[k])
+        limits[:, :, k] = _block_limits(
+            point, draws, blocks=groups.counts[k] / length[k], confidence=confidence
+        )
+    columns = [f"{metric}_{end}" for metric in METRICS for end in ("lower", "upper")]
+    ends = dict(zip(columns, limits.reshape(len(columns), -1), strict=True))
+    return {**ends, "n_effective": n, "block_rows": length, "status": status}
 
 
-def _plan(groups: Groups) -> tuple[np.ndarray, np.ndarray]:
-    """The smaller of the effective numbers of pairs and errors, and the block's rows."""
-    n_effective, rho = np.full((2, len(groups.counts)), np.nan)
-    long = groups.take(groups.counts >= MIN_ROWS)
-    if not len(long.counts):
-        return n_effective, np.ones(len(rho), np.int64)
-    steps = Steps.of(long)
-    series = (long.observed, long.predicted, long.predicted - long.observed)
-    tau = np.array([memory_hours(long.centred(values), steps) for values in series])
-    sizes = effective_size(1 / tau[0] + 1 / tau[1], steps), effective_size(1 / tau[2], steps)
-    where = groups.counts >= MIN_ROWS
-    n_effective[where] = np.fmin(*sizes)
-    longest = np.fmax(np.fmax(tau[0], tau[1]), tau[2])
-    rho[where] = np.exp(-steps.sum(steps.hours) / steps.counts / longest)
-    return n_effective, block_length(groups.counts, rho)
-
-
-def block_length(n: np.ndarray, rho: np.ndarray) -> np.ndarray:
-    """(sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3) rows, at least one, (group,)."""
-    rho = np.nan_to_num(rho)
-    rows = (np.sqrt(6) * rho / np.maximum(1 - rho**2, 1e-9)) ** (2 / 3) * n ** (1 / 3)
-    return np.maximum(np.rint(np.minimum(rows, n)), 1).astype(np.int64)
-
-
-def draw_moments(x, y, *, length, n_draws, rng) -> np.ndarray:
-    """Means of x, y, x^2, y^2 and x y over each draw of blocks, (moment, draw).
-
-    A draw holds as many rows as the series, its last block being cut. Sums of blocks are
-    differences of running sums, so a draw costs n / length additions, not n.
-    """
+def _block_draws(x, y, length, bias, *, rng):
+    """The four scores of each draw of centred series, (draw,) each."""
     products = np.stack([x, y, x * x, y * y, x * y])
-    running = np.concatenate([np.zeros((len(products), 1)), np.cumsum(products, axis=1)], axis=1)
-    n_blocks, rest = divmod(len(x), int(length))
-    total = np.zeros((len(products), n_draws))
-    for rows, times in ((int(length), n_blocks), (rest, 1)):
-        if not rows:
-            continue
-        sums = running[:, rows:] - running[:, :-rows]  # (moment, start)
-        at_once = max(CELLS_AT_ONCE // times, 1)
-        for first in range(0, n_draws, at_once):
-            part = slice(first, min(first + at_once, n_draws))
-            starts = rng.integers(0, sums.shape[1], (part.stop - part.start, times))
-            for moment, one in enumerate(sums):
-                total[moment, part] += one[starts].sum(axis=1)
-    return total / len(x)
-
-
-def _scores(moments: np.ndarray, bias: float) -> dict[str, np.ndarray]:
-    """The four scores of each draw from moments of centred series whose bias was ``bias``."""
-    x, y, xx, yy, xy = moments
+    x, y, xx, yy, xy = block_means(products, int(length), rng=rng)
     xx, yy, xy = (np.maximum(xx - x * x, 0), np.maximum(yy - y * y, 0), xy - x * y)
-    square = np.maximum(xx + yy - 2 * xy, 0)
-    shift = y - x + bias
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.clip(xy / np.sqrt(xx * yy), -1, 1)
-    return dict(zip(METRICS, (r, np.sqrt(square), np.sqrt(square + shift**2), shift), strict=True))
+    square, shift = np.maximum(xx + yy - 2 * xy, 0), y - x + bias
+    return correlation(xy, xx, yy), np.sqrt(square), np.sqrt(square + shift**2), shift
 
 
-def _limits(metric, value, draws, t):
-    """The score +- t standard deviations of its draws, on the scale where it is nearly normal."""
-    to, back = SCALES_MOVING_BLOCK[metric]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = to(draws)
+def _block_limits(point, draws, *, blocks, confidence):
+    """Student's limits of each score with the spread of its draws, a (lower, upper) a score."""
+    found = []
+    for (metric, value), drawn in zip(point.items(), draws, strict=True):
+        scale = scale_of(metric)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scaled = SCALES[scale][0](drawn)
         scaled = scaled[np.isfinite(scaled)]
-        half = t * scaled.std() if len(scaled) else 0.0  # a perfect copy never varies
-        return back(to(value) - half), back(to(value) + half)
-
-
-def _generator(seed, key):
-    return np.random.default_rng([seed, zlib.crc32("/".join(map(str, key)).encode())])
-
-
-def _status(groups, found, n_effective):
-    words = [f"too few effective samples: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n_effective]
-    short = [f"too few samples: {k} < {MIN_ROWS}" for k in groups.counts]
-    return np.select(
-        [groups.counts < MIN_ROWS, np.isnan(found["r"]), ~(n_effective >= MIN_EFFECTIVE)],
-        [np.array(short, dtype=object), "constant series", np.array(words, dtype=object)],
-        default=OK,
-    ).astype(object)
+        spread = scaled.std() if len(scaled) else 0.0  # a perfect copy never varies
+        error = np.sqrt(blocks / (blocks - 1)) * spread
+        found.append(
+            student_interval(value, error, freedom=blocks - 1, scale=scale, confidence=confidence)
+        )
+    return found

@@ -4,38 +4,34 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from soilkit import contracts, strata
+from soilkit.constants import CONFIDENCE, MIN_SAMPLES, OK
 from soilkit.errors import ContractError
 from soilkit.metrics import intervals
-from soilkit.metrics import points as extra
-from soilkit.metrics.intervals import Steps, correlation_size, effective_size, error_sizes, lines
+from soilkit.metrics.intervals import Steps, effective_size, student_interval
 from soilkit.metrics.points import (
     METRICS,
-    ROWS_AT_ONCE_POINTS,
+    ROWS_AT_ONCE,
     Groups,
     check_predictions,
     extra_names,
-    extra_points,
     metrics_of,
     pieces,
     points,
     state_of,
 )
 
-MIN_SAMPLES = 13  # seed 001, 4a
 MIN_EFFECTIVE = 5.0
-OK = "ok"
 R_INTERVALS = ("product", "gruber")
-COLUMNS = [f"{metric}{end}" for metric in METRICS for end in ("", "_lower", "_upper")]
+WITH_INTERVAL = (*METRICS, "spearman")
 
 
 def station_scores(
     predictions: pd.DataFrame,
     *,
     min_samples: int = MIN_SAMPLES,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     metrics: Iterable[str] = (),
     r_interval: str = "product",
 ) -> pd.DataFrame:
@@ -43,10 +39,10 @@ def station_scores(
 
     With d = predicted - observed, and lag-1 correlations rho fitted in time as exp(-dt / tau),
     n_effective is n (1 - rho_x rho_y) / (1 + rho_x rho_y) [1]_ and R's interval is Fisher's, with
-    that product form taken apart by signal and error (``sizes.correlation_size``); the bias's is
-    Student's with n (1 - rho_d) / (1 + rho_d), and those of ubRMSE and RMSE are chi-square's with
+    that product form taken apart by signal and error (``intervals.correlation_size``); the bias's
+    is Student's with n (1 - rho_d) / (1 + rho_d), those of ubRMSE and RMSE are chi-square's with
     n (1 - rho_d^2) / (1 + rho_d^2), where rho_d is half a standard error above what was fitted;
-    with fewer errors where these are seen to have a slow part (``sizes.error_sizes``).
+    with fewer errors where these are seen to have a slow part (``intervals.error_sizes``).
 
     Coverage measured on synthetic series stands in ``reports/coverage/coverage.csv``. Two limits
     show there: below some ten effective errors, and where half the noise is a drift that neither
@@ -89,85 +85,80 @@ def station_scores(
     if r_interval not in R_INTERVALS:
         raise ContractError(f"r_interval is one of {', '.join(R_INTERVALS)}, found {r_interval!r}.")
     names = extra_names(metrics, predictions)
-    keys, parts = pieces(predictions, most_rows=ROWS_AT_ONCE_POINTS)
-    values = {name: np.full(len(keys), np.nan) for name in [*COLUMNS, *_columns(names)]}
+    keys, parts = pieces(predictions, most_rows=ROWS_AT_ONCE)
+    columns = [
+        f"{name}{end}"
+        for name in (*METRICS, *names)
+        for end in (("", "_lower", "_upper") if name in WITH_INTERVAL else ("",))
+    ]
+    values = {name: np.full(len(keys), np.nan) for name in columns}
     values |= {"n": np.zeros(len(keys), np.int64), "n_effective": np.full(len(keys), np.nan)}
     values["status"] = np.full(len(keys), "", object)
     for groups in parts:
         values["n"][groups.which] = groups.counts
         scored = groups.take(groups.counts >= min_samples)
         if len(scored.counts):
-            found = _scores(scored, confidence, names=names, r_interval=r_interval)
-            for name, column in found.items():
+            scores = _scores(scored, confidence, names=names, r_interval=r_interval)
+            for name, column in scores.items():
                 values[name][scored.which] = column
     few = [f"too few samples: {k} < {min_samples}" for k in values["n"]]
     values["status"] = np.where(values["n"] < min_samples, few, values["status"])
-    table = keys.assign(**values)
     order = ["model", "split", "sensor_id", *state_of(predictions)]
-    return table.sort_values(order, ignore_index=True)
-
-
-def _columns(names):
-    ends = {"spearman": ("", "_lower", "_upper")}
-    return [f"{name}{end}" for name in names for end in ends.get(name, ("",))]
+    return keys.assign(**values).sort_values(order, ignore_index=True)
 
 
 def _scores(
-    groups: Groups, confidence: float, *, names: Iterable[str] = (), r_interval: str = "product"
+    groups: Groups, confidence: float, *, names: Iterable[str], r_interval: str
 ) -> dict[str, np.ndarray]:
-    found = points(groups)
+    found = points(groups, names)
     r, ubrmse, rmse, bias = (found[metric] for metric in METRICS)
     steps = Steps.of(groups)
-    both = lines(groups, steps=steps)
-    n_r, limits_of_r = _pairs(groups, steps, r, (both, confidence, r_interval))
-    n_mean, *of_errors = error_sizes(groups, steps=steps, both=both)
-    n_effective = np.where(np.isnan(n_r), n_mean, n_r)
-    sizes = {"n_mean": of_errors[0], "n_square": of_errors[1], "confidence": confidence}
+    both = intervals.lines(groups, steps=steps)
+    rate = both[0].signal_rate + both[1].signal_rate
+    if r_interval == "gruber":
+        n_r = effective_size(rate / 2, steps)
+        of_r = intervals.of_r(r, n_r, confidence=confidence)
+    else:
+        # For independent pairs, within 3 % of Fisher's z / sqrt(n - 3) from n = 13 on; Student's
+        # t because the variance 1 / n is itself estimated.
+        n_r = effective_size(rate, steps)
+        n = np.maximum(intervals.correlation_size(both, groups=groups, steps=steps), 2)
+        of_r = student_interval(r, 1 / np.sqrt(n), freedom=n - 1, scale="r", confidence=confidence)
+    n_error, n_mean, n_square = intervals.error_sizes(groups, steps=steps, both=both)
+    n_effective = np.where(np.isnan(n_r), n_error, n_r)
+    sizes = {"n_mean": n_mean, "n_square": n_square, "confidence": confidence}
+    error = ubrmse / np.sqrt(n_mean - 1)
     limits = {
-        "r": limits_of_r,
+        "r": of_r,
         "ubrmse_m3_m3": intervals.of_ubrmse(ubrmse, **sizes),
         "rmse_m3_m3": intervals.of_rmse(rmse, bias, **sizes),
-        "bias_m3_m3": intervals.of_bias(
-            bias, ubrmse, n_effective=of_errors[0], confidence=confidence
-        ),
+        "bias_m3_m3": student_interval(bias, error, freedom=n_mean - 1, confidence=confidence),
     }
-    found |= extra_points(groups, r, names=names)
     if "spearman" in found:
-        limits["spearman"] = extra.spearman_interval(found["spearman"], n_r, confidence=confidence)
+        rho = found["spearman"]
+        widened = 1 + rho**2 / 2  # for ranks: Bonett and Wright (2000), doi:10.1007/BF02294183
+        limits["spearman"] = intervals.of_r(rho, n_r, confidence=confidence, variance=widened)
     enough_pairs = n_effective >= MIN_EFFECTIVE
-    enough_errors = enough_pairs & (n_mean >= MIN_EFFECTIVE)
-    for metric, (lower, upper) in limits.items():
+    enough_errors = enough_pairs & (n_error >= MIN_EFFECTIVE)
+    for metric, ends in limits.items():
         enough = enough_pairs if metric in ("r", "spearman") else enough_errors
-        found[f"{metric}_lower"] = np.where(enough, lower, np.nan)
-        found[f"{metric}_upper"] = np.where(enough, upper, np.nan)
-    status = _status(groups, n_effective, n_mean)
+        for end, values in zip(("lower", "upper"), ends, strict=True):
+            found[f"{metric}_{end}"] = np.where(enough, values, np.nan)
+    status = _status(groups, n_effective, n_error)
     for name in (name for name in names if name.startswith("kge")):
         status = np.where(np.isnan(found[name]) & (status == OK), f"no {name}: zero mean", status)
     return {**found, "n_effective": n_effective, "status": status}
 
 
-def _pairs(groups, steps, r, how):
-    """The number of independent pairs, and the limits of R, (group,) each."""
-    both, confidence, r_interval = how
-    rate = both[0].signal_rate + both[1].signal_rate
-    if r_interval == "gruber":
-        n_r = effective_size(rate / 2, steps)
-        return n_r, intervals.of_r(r, n_r, confidence=confidence)
-    pairs = np.maximum(correlation_size(both, groups=groups, steps=steps), 2)
-    return effective_size(rate, steps), intervals.of_r_like(r, pairs, confidence=confidence)
-
-
-def _status(groups, n_effective, n_mean):
+def _status(groups, n_effective, n_error):
     flat_x = groups.sum(np.abs(groups.centred(groups.observed))) == 0
     flat_y = groups.sum(np.abs(groups.centred(groups.predicted))) == 0
-    few = n_effective < MIN_EFFECTIVE
-    few_errors = n_mean < MIN_EFFECTIVE
-    words = [f"too few effective samples: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n_effective]
-    errors = [f"too few effective errors: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n_mean]
+    few = [f"too few effective samples: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n_effective]
+    few_errors = [f"too few effective errors: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n_error]
     return np.select(
-        [flat_x & flat_y, flat_x, flat_y, few, few_errors],
+        [flat_x & flat_y, flat_x, flat_y, n_effective < MIN_EFFECTIVE, n_error < MIN_EFFECTIVE],
         ["constant observation and prediction", "constant observation", "constant prediction"]
-        + [np.array(words, dtype=object), np.array(errors, dtype=object)],
+        + [np.array(few, dtype=object), np.array(few_errors, dtype=object)],
         default=OK,
     )
 
@@ -175,11 +166,6 @@ def _status(groups, n_effective, n_mean):
 # From sensors to one line: means, medians and quartiles by stratum, and means of block means.
 
 UNKNOWN = "unknown"
-SUMMARY = (
-    "mean", "mean_lower", "mean_upper", "median", "median_lower", "median_upper", "q25", "q75",
-    "n_sensors", "n_stations", "n_clusters", "is_small", "status",
-)  # fmt: skip
-BLOCK_MEANS = ("value", "lower", "upper", "n_blocks", "n_stations", "status")
 
 
 def summarize(
@@ -188,7 +174,7 @@ def summarize(
     *,
     by: str | None = None,
     clusters: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Mean, median and quartiles over sensors, with intervals that resample whole clusters.
@@ -223,16 +209,43 @@ def summarize(
     if by is not None and by not in keys:
         table[by] = classes_of(station_scores, stations, by=by)
         keys.append(by)
-    rows = []
-    for key, part in table.groupby(keys, observed=True, sort=True):
-        for metric in metrics_of(table):
-            rng = np.random.default_rng(seed)  # the same draws for every line: comparable
-            row = _line(part, metric, confidence=confidence, rng=rng, kind=kind)
-            rows.append({**dict(zip(keys, key, strict=True)), "metric": metric, **row})
-    return pd.DataFrame(rows, columns=[*keys, "metric", *SUMMARY])
+
+    def line(scored, metric):
+        values, cluster = scored[metric].to_numpy(float), scored["_cluster"].to_numpy()
+        rng = np.random.default_rng(seed)  # the same draws for every line: comparable
+        mean, median = intervals.mean_and_median(values, cluster, confidence=confidence, rng=rng)
+        q25, middle, q75 = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else [np.nan] * 3
+        n_stations, n_clusters = scored["station_id"].nunique(), scored["_cluster"].nunique()
+        return {
+            "mean": values.mean() if len(values) else np.nan,
+            "mean_lower": mean[0], "mean_upper": mean[1],
+            "median": middle, "median_lower": median[0], "median_upper": median[1],
+            "q25": q25, "q75": q75, "n_sensors": len(values), "n_stations": n_stations,
+            "n_clusters": n_clusters, "is_small": n_stations < strata.MIN_STATIONS,
+            "status": _status_of_many(scored, n_clusters, kind),
+        }  # fmt: skip
+
+    return _lines(table, keys, line)
+
+
+def _lines(table, keys, line):
+    """A row a group of ``keys`` and metric: ``line`` of the sensors that have the score."""
+    rows = [
+        dict(zip(keys, key, strict=True)) | {"metric": metric} | line(scored, metric)
+        for key, part in table.groupby(keys, observed=True, sort=True)
+        for metric in metrics_of(table)
+        for scored in [part[part[metric].notna()]]
+    ]
+    columns = [*keys, "metric", *line(table[:0], METRICS[0])]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _status_of_many(scored, n_clusters, kind):
+    return intervals.few_clusters(n_clusters, kind) if len(scored) else "no sensor has this score"
 
 
 def classes_of(scores, stations, *, by):
+    """The class of each row in the stations' column ``by``, or the scores' own; text."""
     if stations is not None and by in stations.columns:
         known = stations.drop_duplicates("sensor_id")
         column = pd.Series(known[by].to_numpy(), index=known["sensor_id"].astype("str"))
@@ -251,45 +264,8 @@ def classes_of(scores, stations, *, by):
     return names.where(names.str.strip() != "", UNKNOWN)
 
 
-def _line(part, metric, *, confidence, rng, kind):
-    found = part[part[metric].notna()]
-    values, n_stations = found[metric].to_numpy(float), found["station_id"].nunique()
-    row = dict.fromkeys(("mean", "median", "q25", "q75"), np.nan)
-    ends = ((np.nan, np.nan), (np.nan, np.nan))
-    if len(values):
-        q25, median, q75 = np.quantile(values, [0.25, 0.5, 0.75])
-        row = {"mean": values.mean(), "median": median, "q25": q25, "q75": q75}
-        ends = intervals.intervals(
-            values, found["_cluster"].to_numpy(), confidence=confidence, rng=rng
-        )
-    n_clusters = found["_cluster"].nunique()
-    return {
-        "mean": row["mean"],
-        "mean_lower": ends[0][0],
-        "mean_upper": ends[0][1],
-        "median": row["median"],
-        "median_lower": ends[1][0],
-        "median_upper": ends[1][1],
-        "q25": row["q25"],
-        "q75": row["q75"],
-        "n_sensors": len(values),
-        "n_stations": n_stations,
-        "n_clusters": n_clusters,
-        "is_small": n_stations < strata.MIN_STATIONS,
-        "status": _status_aggregate(len(values), n_clusters, kind),
-    }
-
-
-def _status_aggregate(n, n_clusters, kind):
-    if not n:
-        return "no sensor has this score"
-    if n_clusters < intervals.MIN_CLUSTERS:
-        return f"no interval: {n_clusters} {kind}s < {intervals.MIN_CLUSTERS}"
-    return OK
-
-
 def block_means(
-    scores: pd.DataFrame, stations: pd.DataFrame, *, confidence: float = 0.95
+    scores: pd.DataFrame, stations: pd.DataFrame, *, confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """The mean of 2-degree blocks' means: what a dense network counts is one place.
 
@@ -307,27 +283,13 @@ def block_means(
     ``status``; fewer than five blocks give no interval
     """
     table = scores.assign(_cluster=intervals.clusters(scores, stations, kind="block"))
-    rows = []
-    keys = ["model", "split", *state_of(table)]
-    for key, part in table.groupby(keys, observed=True, sort=True):
-        for metric in metrics_of(table):
-            found = part[part[metric].notna()]
-            line = mean_of_means(found[metric], found["_cluster"], confidence=confidence)
-            line["n_stations"] = found["station_id"].nunique()
-            line["status"] = _status_aggregate(len(found), line["n_blocks"], "block")
-            rows.append({**dict(zip(keys, key, strict=True)), "metric": metric, **line})
-    return pd.DataFrame(rows, columns=[*keys, "metric", *BLOCK_MEANS])
 
+    def line(scored, metric):
+        means = intervals.mean_of_means(scored[metric], scored["_cluster"], confidence=confidence)
+        status = _status_of_many(scored, means["n_blocks"], "block")
+        return means | {"n_stations": scored["station_id"].nunique(), "status": status}
 
-def mean_of_means(values, cluster, *, confidence):
-    """The mean of the clusters' means with Student's interval over them."""
-    means = pd.Series(np.asarray(values, float)).groupby(np.asarray(cluster)).mean().to_numpy()
-    k = len(means)
-    value = means.mean() if k else np.nan
-    half = np.nan
-    if k >= intervals.MIN_CLUSTERS:
-        half = stats.t.ppf((1 + confidence) / 2, k - 1) * means.std(ddof=1) / np.sqrt(k)
-    return {"value": value, "lower": value - half, "upper": value + half, "n_blocks": k}
+    return _lines(table, ["model", "split", *state_of(table)], line)
 
 
 # Scores in the long form of ``scores.csv``.
@@ -350,7 +312,7 @@ def to_scores_table(*tables: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame of that contract; stratum columns that a table lacks are empty text
     """
-    long = pd.concat([_long(table) for table in tables], ignore_index=True)
+    long = pd.concat([part for table in tables for part in _long(table)], ignore_index=True)
     words = [name for name in long.columns if name not in VALUES]
     long[words] = long[words].astype(object).fillna("").astype("str")
     kinds = dict.fromkeys(VALUES[1:-1], float) | dict.fromkeys(("metric", "status"), "str")
@@ -360,56 +322,29 @@ def to_scores_table(*tables: pd.DataFrame) -> pd.DataFrame:
 
 
 def _long(table):
+    """The long rows of one table, a part a metric or statistic."""
     if "r_lower" in table.columns:
-        return _of_sensors(table)
+        names = ["model", "split", *state_of(table), "network", "station_id", "sensor_id"]
+        without = table["status"].where(table["status"] != OK, "no interval: no analytic form")
+        for metric in metrics_of(table):
+            columns = [metric, f"{metric}_lower", f"{metric}_upper", "n", "n_effective"]
+            status = table["status"] if columns[1] in table.columns else without
+            yield _part(table, names, columns, metric=metric, status=status)
+        return
+    names = list(table.columns[: list(table.columns).index("metric")])
     if "n_blocks" in table.columns:
-        return _of_blocks(table)
-    return pd.concat([_of_summary(table, "mean"), _of_summary(table, "median")])
+        kinds = {"_block_mean": ["value", "lower", "upper", "n_stations", "n_blocks"]}
+    else:
+        kinds = {
+            f"_{name}": [name, f"{name}_lower", f"{name}_upper", "n_stations", "n_clusters"]
+            for name in ("mean", "median")
+        }
+    for kind, columns in kinds.items():
+        yield _part(table, names, columns, metric=table["metric"] + kind, status=table["status"])
 
 
-def _of_sensors(table):
-    keys = table[["model", "split", *state_of(table), "network", "station_id", "sensor_id"]]
-    parts = []
-    for metric in metrics_of(table):
-        part = keys.assign(
-            metric=metric,
-            value=table[metric],
-            lower=table.get(f"{metric}_lower", np.nan),
-            upper=table.get(f"{metric}_upper", np.nan),
-            n=table["n"].astype(float),
-            n_effective=table["n_effective"],
-            status=_status_of(table, metric),
-        )
-        parts.append(part)
-    return pd.concat(parts)
-
-
-def _status_of(table, metric):
-    if f"{metric}_lower" in table.columns:
-        return table["status"]
-    return table["status"].where(table["status"] != OK, "no interval: no analytic form")
-
-
-def _of_summary(table, statistic):
-    strata = list(table.columns[: list(table.columns).index("metric")])
-    return table[strata].assign(
-        metric=table["metric"] + f"_{statistic}",
-        value=table[statistic],
-        lower=table[f"{statistic}_lower"],
-        upper=table[f"{statistic}_upper"],
-        n=table["n_stations"].astype(float),
-        n_effective=table["n_clusters"].astype(float),
-        status=table["status"],
-    )
-
-
-def _of_blocks(table):
-    return table[["model", "split", *state_of(table)]].assign(
-        metric=table["metric"] + "_block_mean",
-        value=table["value"],
-        lower=table["lower"],
-        upper=table["upper"],
-        n=table["n_stations"].astype(float),
-        n_effective=table["n_blocks"].astype(float),
-        status=table["status"],
-    )
+def _part(table, names, columns, **words):
+    values = {
+        name: table.get(column, np.nan) for name, column in zip(VALUES[1:-1], columns, strict=True)
+    }
+    return table[names].assign(**values, **words)

@@ -6,15 +6,29 @@ import numpy as np
 import pandas as pd
 
 from soilkit import contracts, strata
+from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.errors import ContractError
-from soilkit.metrics import intervals
-from soilkit.metrics.intervals import cluster_names, limits, ratio_draws
-from soilkit.metrics.points import METRICS, OK, Groups, points, state_of
+from soilkit.metrics.intervals import (
+    clusters,
+    few_clusters,
+    jackknife,
+    limits,
+    ratio_draws,
+    scale_of,
+)
+from soilkit.metrics.points import (
+    METRICS,
+    SERIES,
+    Groups,
+    correlation,
+    correlation_of_sums,
+    points,
+    state_of,
+)
 
 MIN_STATIONS = 10
-CONFIDENCE = 0.95
 PARTS = ("all", "static", "dynamic")
-VALUES = ["observed_m3_m3", "predicted_m3_m3"]
+LOST = "no interval: no score without one of the clusters"
 
 
 def spatial_scores(
@@ -56,32 +70,41 @@ def spatial_scores(
             f"Spatial scores are of {', '.join(PARTS)} and need min_stations >= 3, "
             f"found {part!r} and {min_stations}."
         )
-    values = station_dates(predictions, every=every)
+    values = station_dates(predictions, stations, every=every)
+    first = ["date", "r", "r_lower", "r_upper", *METRICS[1:], "n_stations", "n_clusters", "status"]
+    return _by_model(values, first, lambda rows: _scores_of_dates(rows, part, min_stations))
+
+
+def _by_model(values, columns, table_of):
+    """The tables of each model and split, one below the other, their keys in front."""
     keys = ["model", "split", *state_of(values)]
-    values["_cluster"] = clusters_of(values, stations)
     tables = [
-        _scores_of_dates(rows, part, min_stations).assign(**dict(zip(keys, key, strict=True)))
+        table_of(rows).assign(**dict(zip(keys, key, strict=True)))
         for key, rows in values.groupby(keys, observed=True, sort=True)
     ]
-    columns = [*keys, "date", "r", "r_lower", "r_upper", *METRICS[1:]]
-    columns += ["n_stations", "n_clusters", "status"]
+    columns = [*keys, *columns]
     if not tables:
         return pd.DataFrame(columns=columns)
     return pd.concat(tables, ignore_index=True)[columns]
 
 
-def station_dates(predictions: pd.DataFrame, *, every: str = "1D") -> pd.DataFrame:
-    """The mean pair of every station and date, of each model and split."""
+def station_dates(
+    predictions: pd.DataFrame, stations: pd.DataFrame | None, *, every: str = "1D", kind: str = ""
+) -> pd.DataFrame:
+    """The mean pair of every station and date, of each model and split, with its ``cluster``.
+
+    The cluster is the 2-degree "block" or the "network", as ``kind`` says; where it says nothing,
+    the block if stations are given.
+    """
     contracts.check(predictions, contracts.PREDICTIONS)
     length = pd.Timedelta(every)
     if length <= pd.Timedelta(0):
         raise ContractError(f"A date needs a positive length, found {every!r}.")
-    finite = np.isfinite(predictions[VALUES].to_numpy(float)).all(axis=1)
-    table = predictions[finite]
+    table = predictions[np.isfinite(predictions[SERIES].to_numpy(float)).all(axis=1)]
     keys = ["model", "split", *state_of(table), "date", "station_id"]
-    table = table.assign(date=table["time"].dt.floor(length))
-    grouped = table.groupby(keys, observed=True, sort=True)
-    return grouped.agg({**dict.fromkeys(VALUES, "mean"), "network": "first"}).reset_index()
+    grouped = table.assign(date=table["time"].dt.floor(length)).groupby(keys, observed=True)
+    table = grouped.agg({**dict.fromkeys(SERIES, "mean"), "network": "first"}).reset_index()
+    return table.assign(cluster=clusters(table, stations, kind=kind))
 
 
 def split_parts(values: pd.DataFrame, station_id: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -93,69 +116,51 @@ def split_parts(values: pd.DataFrame, station_id: pd.Series) -> tuple[pd.DataFra
     return values - dynamic, dynamic
 
 
-def clusters_of(values: pd.DataFrame, stations: pd.DataFrame | None) -> np.ndarray:
-    """The 2-degree block of each row where stations are given, else its network."""
-    return intervals.clusters(values, stations, kind="network" if stations is None else "block")
+def date_sums(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> np.ndarray:
+    """What R is made of, ``correlation_of_sums``, for each cluster and date: (6, cluster, date).
+
+    ``values`` are pairs (row, 2), best centred; dates stand in the order that they appear in.
+    """
+    (number, dates), (code, names) = pd.factorize(date), pd.factorize(cluster)
+    shape, (x, y) = (len(names), len(dates)), np.asarray(values, float).T
+    cell = code * shape[1] + number
+    columns = (np.ones(len(x)), x, y, x * x, y * y, x * y)
+    return np.array([np.bincount(cell, c, np.prod(shape)).reshape(shape) for c in columns])
+
+
+def without_each(sums: np.ndarray) -> np.ndarray:
+    """Totals of sums (value, cluster, ...) without one cluster at a time, same shape."""
+    return sums.sum(axis=1)[:, None] - sums
 
 
 def _scores_of_dates(rows, part, min_stations):
     """One model's dates; ``rows`` run by date."""
     dates = rows.groupby("date")
-    table = pd.DataFrame({"n_stations": dates.size(), "n_clusters": dates["_cluster"].nunique()})
+    table = pd.DataFrame({"n_stations": dates.size(), "n_clusters": dates["cluster"].nunique()})
     kept = rows[dates["station_id"].transform("size") >= min_stations]
-    values = kept[VALUES] - kept[VALUES[0]].iloc[:1].sum()  # an offset costs no digit
+    values = kept[SERIES] - kept[SERIES[0]].iloc[:1].sum()  # an offset costs no digit
     static, dynamic = split_parts(values, kept["station_id"])
-    chosen = {"all": values, "static": static, "dynamic": dynamic}[part]
+    x, y = {"all": values, "static": static, "dynamic": dynamic}[part].to_numpy(float).T
     number, scored = pd.factorize(kept["date"])
-    x, y = chosen.to_numpy(float).T
-    groups = Groups(x, y, np.zeros(len(x)), np.bincount(number), np.arange(len(scored)))
+    groups = Groups(np.bincount(number), x, y, np.zeros(len(x)), np.arange(len(scored)))
     found = pd.DataFrame(points(groups), index=scored)
-    found["r_lower"], found["r_upper"] = _limits(groups, number, kept["_cluster"])
+    centred = np.column_stack([groups.centred(x), groups.centred(y)])
+    sums = date_sums(centred, kept["date"], kept["cluster"])
+    found["r_lower"], found["r_upper"] = jackknife(
+        correlation_of_sums(sums.sum(axis=1)), correlation_of_sums(without_each(sums)),
+        present=sums[0] > 0, scale="r",
+    )  # fmt: skip
     table = table.join(found)
-    few = table["n_clusters"] < intervals.MIN_CLUSTERS
-    table.loc[few | table["r"].isna(), ["r_lower", "r_upper"]] = np.nan
-    table["status"] = _status(table, min_stations, few)
-    return table.rename_axis("date").reset_index()
-
-
-def _limits(groups, number, cluster):
-    """Limits of each date's R by leaving clusters out, 2 x (date,)."""
-    code, names = pd.factorize(cluster)
-    n_dates, k = len(groups.counts), len(names)
-    x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
-    sums = np.zeros((6, k, n_dates))
-    for total, values in zip(sums, (np.ones(len(x)), x, y, x * x, y * y, x * y), strict=True):
-        np.add.at(total, (code, number), values)
-    whole = sums.sum(axis=1)
-    return intervals.interval(
-        _r_of(whole),
-        _r_of(whole[:, None] - sums),
-        present=sums[0] > 0,
-        scale="r",
-        confidence=CONFIDENCE,
+    table.loc[table["r"].isna(), ["r_lower", "r_upper"]] = np.nan
+    n, few = table["n_stations"], [few_clusters(k) for k in table["n_clusters"]]
+    table["status"] = np.select(
+        [n < min_stations, table["r"].isna(), table["n_clusters"] < MIN_CLUSTERS]
+        + [table["r_lower"].isna()],
+        [[f"too few stations: {i} < {min_stations}" for i in n], "constant across stations", few]
+        + [LOST],
+        default=OK,
     )
-
-
-def _r_of(sums):
-    """R from counts, sums and sums of products, (6, ...); NaN where a draw is constant."""
-    n, x, y, xx, yy, xy = sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        var_x, var_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
-        r = (xy / n - x / n * (y / n)) / np.sqrt(var_x * var_y)
-    return np.clip(r, -1, 1)
-
-
-def _status(table, min_stations, few):
-    few = few.to_numpy()
-    words = np.full(len(table), OK, object)
-    n, k = table["n_stations"].to_numpy(), table["n_clusters"].to_numpy()
-    words[few] = [f"no interval: {i} clusters < {intervals.MIN_CLUSTERS}" for i in k[few]]
-    lost = ~few & table["r_lower"].isna().to_numpy()
-    words[lost] = "no interval: no score without one of the clusters"
-    words[table["r"].isna()] = "constant across stations"
-    short = n < min_stations
-    words[short] = [f"too few stations: {i} < {min_stations}" for i in n[short]]
-    return words
+    return table.rename_axis("date").reset_index()
 
 
 # The pooled error of many stations, parted exactly into bias, places and days.
@@ -198,96 +203,54 @@ def spatial_parts(
     ContractError
         When the table breaks its contract, or a date has no length.
     """
-    values = station_dates(predictions, every=every)
-    values["_cluster"] = clusters_of(values, stations)
-    keys = ["model", "split", *state_of(values)]
-    tables = [
-        _lines(part).assign(**dict(zip(keys, key, strict=True)))
-        for key, part in values.groupby(keys, observed=True, sort=True)
-    ]
-    columns = [*keys, "metric", "value", "lower", "upper"]
-    columns += ["n_station_dates", "n_stations", "n_clusters", "status"]
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)[columns]
+    values = station_dates(predictions, stations, every=every)
+    first = ["metric", "value", "lower", "upper"]
+    counts = ["n_station_dates", "n_stations", "n_clusters", "status"]
+    return _by_model(values, [*first, *counts], _parts_of_error)
 
 
-def _lines(values):
-    code, names = pd.factorize(values["_cluster"])
-    k = len(names)
-    sums, offset = _sums(values, code, k)
-    whole = sums.sum(axis=1)
-    found = np.array(_quantities(whole, offset))
-    lower, upper = _limits_decomposition(found, _quantities(whole[:, None] - sums, offset), k)
-    status = np.full(len(found), OK, object)
-    status[np.isnan(lower)] = "no interval: no score without one of the clusters"
-    if k < intervals.MIN_CLUSTERS:
-        status[:] = f"no interval: {k} clusters < {intervals.MIN_CLUSTERS}"
-    status[np.isnan(found)] = "constant"
-    table = pd.DataFrame({"metric": QUANTITIES, "value": found, "lower": lower, "upper": upper})
-    return table.assign(
-        n_station_dates=len(values),
-        n_stations=values["station_id"].nunique(),
-        n_clusters=k,
-        status=status,
-    )
+def _parts_of_error(values):
+    """One line a quantity, of one model's station-dates."""
+    sums, offset = _sums(values)
+    k = sums.shape[1]
+    found, left_out = (_quantities(s, offset) for s in (sums.sum(axis=1), without_each(sums)))
+    rows = []
+    for name, value, without in zip(QUANTITIES, found, left_out, strict=True):
+        lower, upper = jackknife(value, without, scale=scale_of(name))
+        status = "constant" if np.isnan(value) else few_clusters(k)
+        status = LOST if status == OK and np.isnan(lower) else status
+        rows.append((name, float(value), float(lower), float(upper), status))
+    table = pd.DataFrame(rows, columns=["metric", "value", "lower", "upper", "status"])
+    n_stations = values["station_id"].nunique()
+    return table.assign(n_station_dates=len(values), n_stations=n_stations, n_clusters=k)
 
 
-def _limits_decomposition(found, left_out, k):
-    """Limits of every quantity, 2 x (quantity,)."""
-    limits = np.full((2, len(found)), np.nan)
-    if k < intervals.MIN_CLUSTERS:
-        return limits
-    for i, name in enumerate(QUANTITIES):
-        scale = "mean" if name.startswith("bias") else "spread" if "rmse" in name else "r"
-        limits[:, i] = np.ravel(
-            intervals.interval(
-                found[i],
-                left_out[i],
-                present=np.ones(k, bool),
-                scale=scale,
-                confidence=CONFIDENCE,
-            )
-        )
-    return limits
-
-
-def _sums(values, code, k):
+def _sums(values):
     """Sums of each cluster, (13, cluster), and the mean error that was taken off before."""
-    first = values[VALUES].iloc[0]
-    shifted = values[VALUES] - first
+    first = values[SERIES].iloc[0]
+    shifted = values[SERIES] - first
     means = shifted.mean()
     static, dynamic = split_parts(shifted - means, values["station_id"])
     (sx, sy), (dx, dy) = static.to_numpy().T, dynamic.to_numpy().T
     se, de = sy - sx, dy - dx
-    error = np.diff(values[VALUES].to_numpy(float), axis=1).ravel()
+    error = np.diff(values[SERIES].to_numpy(float), axis=1).ravel()
     products = (sx, sy, se, sx * sx, sy * sy, sx * sy, se * se, dx * dx, dy * dy, dx * dy, de * de)
+    code, names = pd.factorize(values["cluster"])
     rows = (np.ones(len(error)), *products, error * error)
-    sums = np.array([np.bincount(code, row, minlength=k) for row in rows])
-    offset = (first + means).to_numpy() @ [-1, 1]
-    return sums, offset
+    sums = np.array([np.bincount(code, row, minlength=len(names)) for row in rows])
+    return sums, (first + means).to_numpy() @ [-1, 1]
 
 
 def _quantities(sums, offset):
     """The values of QUANTITIES from sums (13, ...)."""
-    sx, sy, se, sxx, syy, sxy, see, dxx, dyy, dxy, dee, square = sums[1:] / sums[0]
-    var_x, var_y, cov = sxx - sx**2, syy - sy**2, sxy - sx * sy
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (
-            np.sqrt(square),
-            se + offset,
-            np.sqrt(np.maximum(see - se**2, 0)),
-            np.sqrt(dee),
-            _ratio(cov + dxy, var_x + dxx, var_y + dyy),
-            _ratio(cov, var_x, var_y),
-            _ratio(dxy, dxx, dyy),
-        )
-
-
-def _ratio(cov, var_x, var_y):
-    """R; NaN where a variance is nothing beside rounding."""
-    flat = np.minimum(var_x, var_y) <= 1e-24
-    return np.where(flat, np.nan, np.clip(cov / np.sqrt(var_x * var_y), -1, 1))
+        sx, sy, se, sxx, syy, sxy, see, dxx, dyy, dxy, dee, square = sums[1:] / sums[0]
+        var_x, var_y, cov = sxx - sx**2, syy - sy**2, sxy - sx * sy
+        # A variance that is nothing beside rounding is none.
+        kinds = (cov + dxy, var_x + dxx, var_y + dyy), (cov, var_x, var_y), (dxy, dxx, dyy)
+        rs = [np.where(np.minimum(a, b) > 1e-24, correlation(c, a, b), np.nan) for c, a, b in kinds]
+        spreads = np.sqrt(np.maximum(see - se**2, 0)), np.sqrt(dee)
+        return np.sqrt(square), se + offset, *spreads, *rs
 
 
 # Where a model fails: classes of land against other stations, models against each other.
@@ -316,9 +279,9 @@ def site_means(station_scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         have = ", ".join(c for c in station_scores if f"{c}_lower" in station_scores.columns)
         raise ContractError(f"The scores have no {metric!r}; they have {have}.")
     value = station_scores[metric].abs() if metric == "bias_m3_m3" else station_scores[metric]
-    found = station_scores.assign(value=value)[value.notna()]
+    scored = station_scores.assign(value=value)[value.notna()]
     keys = ["model", "split", "station_id", "network"]
-    by_site = found.astype(dict.fromkeys(keys, "str")).groupby(keys)["value"]
+    by_site = scored.astype(dict.fromkeys(keys, "str")).groupby(keys)["value"]
     return by_site.agg(value="mean", n_sensors="size").reset_index()
 
 
@@ -371,17 +334,15 @@ def class_differences(
     for (model, split), sites in site_means(station_scores, metric=metric).groupby(
         ["model", "split"]
     ):
-        values = sites["value"].to_numpy()[:, None]
-        cluster = cluster_names(sites, stations)
+        values, cluster = sites["value"].to_numpy()[:, None], clusters(sites, stations)
+        words = {"model": model, "split": split, "metric": metric}
         for characteristic in by:
             names, member = _membership(sites, stations, characteristic)
-            table = _ratios(values, member, others=(values, ~member), cluster=cluster, seed=seed)
-            table = table.rename(columns={"other_mean": "rest_mean", "n_other": "n_rest"})
-            table.insert(0, "class", names)
-            parts.append(
-                table.assign(model=model, split=split, characteristic=characteristic, metric=metric)
+            table = _ratios(
+                values, values, member=member, other=~member, cluster=cluster, seed=seed
             )
-    return _judged(parts, metric, threshold, reference="rest")
+            parts.append(table.assign(**words, characteristic=characteristic, **{"class": names}))
+    return _judged(parts, threshold, reference="rest")
 
 
 def class_preferences(
@@ -417,20 +378,19 @@ def class_preferences(
     if len(wide.columns) < 2:
         raise ContractError(f"Preferences need two models or more, found {len(wide.columns)}.")
     places = wide.index.to_frame(index=False)
-    cluster, average = cluster_names(places, stations), wide.mean(axis=1).to_numpy()[:, None]
+    cluster, average = clusters(places, stations), wide.mean(axis=1).to_numpy()[:, None]
+    splits = sites.groupby("model")["split"].agg(lambda names: ", ".join(sorted(set(names))))
     parts = []
     for characteristic in by:
         names, member = _membership(places, stations, characteristic)
         for model in wide.columns:
             values = wide[model].to_numpy()[:, None]
-            table = _ratios(values, member, others=(average, member), cluster=cluster, seed=seed)
-            table = table.rename(columns={"other_mean": "models_mean"}).drop(columns="n_other")
-            table.insert(0, "class", names)
-            split = ", ".join(sorted(set(sites.loc[sites["model"] == model, "split"])))
-            parts.append(
-                table.assign(model=model, split=split, characteristic=characteristic, metric=metric)
-            )
-    return _judged(parts, metric, threshold, reference="models")
+            table = _ratios(
+                values, average, member=member, other=member, cluster=cluster, seed=seed
+            ).drop(columns="n_other")
+            words = {"model": model, "split": splits[model], "metric": metric}
+            parts.append(table.assign(**words, characteristic=characteristic, **{"class": names}))
+    return _judged(parts, threshold, reference="models")
 
 
 def _membership(sites, stations, characteristic):
@@ -444,25 +404,20 @@ def _membership(sites, stations, characteristic):
     return names, text.to_numpy(object)[:, None] == np.array(names, dtype=object)[None, :]
 
 
-def _ratios(values, member, *, others, cluster, seed):
+def _ratios(values, other_values, *, member, other, cluster, seed):
     """Means of classes over means of others with limits; arrays (station, class)."""
-    other_values, other_member = others
     pair = []
-    for v, m in ((values, member), (other_values, other_member)):
+    for v, m in ((values, member), (other_values, other)):
         # One seed for both, so that a resample draws the same clusters above and below.
         rng = np.random.default_rng(seed)
         pair.append(ratio_draws(v * m, m.astype(float), cluster=cluster, rng=rng))
-    n, n_other = member.sum(axis=0), other_member.sum(axis=0)
+    n, n_other = member.sum(axis=0), other.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean, other_mean = (values * member).sum(0) / n, (other_values * other_member).sum(0)
-        other_mean = other_mean / n_other
+        mean, other_mean = (values * member).sum(0) / n, (other_values * other).sum(0) / n_other
         ratio = np.where(other_mean > 0, mean / other_mean, np.nan)
-        draws = np.where(pair[1] > 0, pair[0] / pair[1], np.nan)
+        draws = np.where((pair[1] > 0) & np.isfinite(ratio), pair[0] / pair[1], np.nan)
     n_clusters = [len(set(cluster[column])) for column in member.T]
-    ends = [
-        limits(column, n_clusters=k) if np.isfinite(r) else np.full((2, 1), np.nan)
-        for column, k, r in zip(draws.T[:, :, None], n_clusters, ratio, strict=True)
-    ]
+    ends = [limits(d, n_clusters=k) for d, k in zip(draws.T[:, :, None], n_clusters, strict=True)]
     lower, upper = np.reshape(ends, (-1, 2)).T
     return pd.DataFrame(
         {"mean": mean, "other_mean": other_mean, "ratio": ratio, "ratio_lower": lower,
@@ -470,35 +425,36 @@ def _ratios(values, member, *, others, cluster, seed):
     )  # fmt: skip
 
 
-def _judged(parts, metric, threshold, *, reference):
+def _judged(parts, threshold, *, reference):
     first = ["model", "split", "characteristic", "class", "label", "metric", "mean",
              f"{reference}_mean", "ratio", "ratio_lower", "ratio_upper", "verdict",
              "is_certain"]  # fmt: skip
     if not parts:
         return pd.DataFrame(columns=first)
     table = pd.concat(parts, ignore_index=True)
+    table = table.rename(columns={"other_mean": f"{reference}_mean", "n_other": f"n_{reference}"})
     higher, lower = table["ratio"] >= 1 + threshold, table["ratio"] <= 1 - threshold
-    worse, better = (higher, lower) if metric in ERRORS else (lower, higher)
+    worse, better = (higher, lower) if table["metric"].isin(ERRORS).all() else (lower, higher)
     verdict = np.select([worse, better, table["ratio"].notna()], ["worse", "better", "alike"], "")
     certain = (table["ratio_lower"] > 1) | (table["ratio_upper"] < 1)
-    small = table["n_stations"] < strata.MIN_STATIONS
     table = table.assign(
         label=strata.mark_small(table["class"], table["n_stations"]),
         verdict=verdict,
         is_certain=certain.where(table["ratio_lower"].notna(), None).astype("boolean"),
-        is_small=small,
-        status=[_status_failures(row, reference) for _, row in table.iterrows()],
+        is_small=table["n_stations"] < strata.MIN_STATIONS,
+        status=[_status(row, reference) for _, row in table.iterrows()],
     )
-    return table[[*first, *(name for name in table.columns if name not in first)]]
+    last = [c for c in (f"n_{reference}", "n_clusters") if c in table.columns]
+    return table[[*first, "n_stations", *last, "is_small", "status"]]
 
 
-def _status_failures(row, reference):
+def _status(row, reference):
     if not np.isfinite(row["ratio"]):
         return f"no ratio: the mean of the {reference} is {row[f'{reference}_mean']:.3g}"
     if row["n_stations"] < strata.MIN_STATIONS:
         return f"no interval: {row['n_stations']:.0f} stations < {strata.MIN_STATIONS}"
     if not np.isfinite(row["ratio_lower"]):
-        return f"no interval: fewer than {intervals.MIN_CLUSTERS} blocks in the class or outside"
+        return f"no interval: fewer than {MIN_CLUSTERS} blocks in the class or outside"
     return OK
 
 
@@ -538,46 +494,41 @@ def worst_stations(
     """
     traits = list(traits)
     require_columns(stations, traits)
-    sites = site_means(station_scores, metric=metric)
     known = stations.drop_duplicates("station_id")
     known = known.set_index(known["station_id"].astype("str"))[traits].astype(float)
     sign = 1 if metric in ERRORS else -1
+    sensors = _worst_sensors(station_scores, metric, sign)
     parts = []
-    for (model, split), part in sites.groupby(["model", "split"]):
-        values = known.reindex(part["station_id"])
-        n_known = values.notna().sum()
-        percentiles = 100 * (values.rank(method="average") - 0.5) / n_known
-        table = pd.concat(
-            [part.reset_index(drop=True), values.reset_index(drop=True)]
-            + [percentiles.add_suffix("_percentile").reset_index(drop=True)],
-            axis=1,
+    for _, part in site_means(station_scores, metric=metric).groupby(["model", "split"]):
+        values = known.reindex(part["station_id"]).reset_index(drop=True)
+        ranks = 100 * (values.rank(method="average") - 0.5) / values.notna().sum()
+        parts.append(
+            pd.concat(
+                [part.reset_index(drop=True), values, ranks.add_suffix("_percentile")], axis=1
+            )
+            .assign(metric=metric, _badness=lambda table: -sign * table["value"])
+            .sort_values(["_badness", "station_id"], ignore_index=True)[:n]
+            .assign(rank=lambda table: table.index + 1)
+            .merge(sensors, on=["model", "split", "station_id"], how="left", validate="one_to_one")
         )
-        order = np.lexsort([table["station_id"], -sign * table["value"]])[:n]
-        table = table.iloc[order].reset_index(drop=True)
-        mine = station_scores["model"].astype("str").eq(model) & station_scores["split"].astype(
-            "str"
-        ).eq(split)
-        sensors = _worst_sensors(station_scores[mine], metric, sign)
-        table = table.merge(sensors, on="station_id", how="left", validate="one_to_one")
-        parts.append(table.assign(rank=np.arange(1, len(table) + 1), metric=metric))
     columns = [*COLUMNS, *(f"{t}{end}" for t in traits for end in ("", "_percentile")), "facts"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    found = pd.concat(parts, ignore_index=True)
-    return found.assign(facts=[_facts(row, traits) for _, row in found.iterrows()])[columns]
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(facts=[_facts(row, traits) for _, row in table.iterrows()])[columns]
 
 
 def _worst_sensors(scores, metric, sign):
-    """Of each station: its scored sensors, and the worst one's line."""
+    """Of each model's station: its scored sensors, and the worst one's line."""
     size = scores[metric].abs() if metric == "bias_m3_m3" else scores[metric]
-    found = scores.assign(_badness=sign * size)[size.notna()]
-    found = found.astype({"station_id": "str", "sensor_id": "str"})
-    found = found.sort_values(["_badness", "sensor_id"], ascending=[False, True])
-    ids = found.groupby("station_id")["sensor_id"].agg(lambda names: ";".join(sorted(names)))
+    keys = ["model", "split", "station_id"]
+    scored = scores.assign(_badness=-sign * size)[size.notna()]
+    scored = scored.astype(dict.fromkeys([*keys, "sensor_id"], "str"))
+    ids = scored.groupby(keys)["sensor_id"].agg(lambda names: ";".join(sorted(names)))
     names = {metric: "sensor_value", f"{metric}_lower": "lower", f"{metric}_upper": "upper"}
-    columns = ["station_id", "sensor_id", *names, "n", "n_effective", "status"]
-    worst = found.drop_duplicates("station_id")[columns].rename(columns=names)
-    return worst.merge(ids.rename("sensor_ids").reset_index(), on="station_id")
+    worst = scored.sort_values(["_badness", "sensor_id"]).drop_duplicates(keys)
+    worst = worst[[*keys, "sensor_id", *names, "n", "n_effective", "status"]].rename(columns=names)
+    return worst.merge(ids.rename("sensor_ids").reset_index(), on=keys)
 
 
 def _facts(row, traits):

@@ -42,7 +42,7 @@ def main():
     rng = np.random.default_rng(0)
     x, y, _ = pairs("autoregressive", rng, shape=(N_SENSORS, N_DAYS), rho=0.7, r=0.7)
     table = predictions(x, y)
-    ours_s, ours = best_time(lambda: metrics.block_bootstrap(table, n_draws=N_DRAWS), N_REPEATS)
+    ours_s, ours = best_time(lambda: metrics.block_bootstrap(table), N_REPEATS)
     lengths = ours["block_rows"].to_numpy()
     peer = with_numpy if pairwise is None else with_pytesmo
     name = "plain numpy loop" if pairwise is None else "pytesmo, one call a score"

@@ -19,7 +19,6 @@ from scipy.special import gammaln
 
 from soilkit import metrics
 from soilkit.metrics import intervals
-from soilkit.metrics.scores import mean_of_means
 
 START, DAY = np.datetime64("2018-01-01", "us"), np.timedelta64(1, "D")
 SCALE, OFFSET = 0.06, 0.03  # m3 m-3
@@ -232,9 +231,9 @@ def _aggregates(tables):
         values = scores["r"].to_numpy()
         cluster = intervals.clusters(scores, stations, kind="block")
         rng = np.random.default_rng(i)
-        mean, median = intervals.intervals(values, cluster, confidence=0.95, rng=rng)
+        mean, median = intervals.mean_and_median(values, cluster, confidence=0.95, rng=rng)
         half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-        of_means = mean_of_means(values, cluster, confidence=0.95)
+        of_means = intervals.mean_of_means(values, cluster, confidence=0.95)
         limits = {
             "stations as i.i.d., mean": (values.mean() - half, values.mean() + half),
             "cluster bootstrap, mean": mean,

@@ -6,13 +6,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from soilkit.errors import ContractError
 from soilkit.metrics import intervals
-from soilkit.metrics.intervals import MIN_CLUSTERS, N_RESAMPLES, cluster_names, limits, ratio_draws
+from soilkit.metrics.intervals import (
+    MIN_CLUSTERS,
+    SCALES,
+    cluster_sums,
+    cluster_weights,
+    clusters,
+    limits,
+    ratio_draws,
+    scale_of,
+    student_interval,
+)
+from soilkit.metrics.points import correlation_of_sums
 from soilkit.metrics.scores import OK
 from soilkit.metrics.spatial import ERRORS, require_columns, site_means
 
@@ -374,46 +384,37 @@ def _scores(rows: pd.DataFrame, *, confidence: float, seed: int) -> dict[str, An
     found: dict[str, Any] = {"n": len(x), "n_clusters": k} | dict.fromkeys(_COLUMNS, np.nan)
     if len(x) < MIN_PAIRS:
         return found | {"status": f"fewer than {MIN_PAIRS} pairs"}
-    sums = _sums(x - x.mean(), y - y.mean(), square=(y - x) ** 2, cluster=cluster)  # (k, 7)
-    rmse, r = _from_sums(sums.sum(axis=0))
-    found |= {"rmse_m3_m3": float(rmse), "r": float(r)}
-    status = "ok" if np.isfinite(r) else "no R: a series is constant"
+    dx, dy = x - x.mean(), y - y.mean()
+    sums = cluster_sums(
+        np.column_stack([(y - x) ** 2, np.ones(len(x)), dx, dy, dx * dx, dy * dy, dx * dy]), cluster
+    )  # (cluster, 7)
+    found |= dict(zip(_SCORES, map(float, _from_sums(sums.sum(axis=0))), strict=True))
+    status = OK if np.isfinite(found["r"]) else "no R: a series is constant"
     if k < MIN_CLUSTERS:
         return found | {"status": f"no interval: fewer than {MIN_CLUSTERS} clusters"}
-    draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES)
-    # Student's quantile for the few clusters, on scales where both scores are nearly normal.
-    reach = stats.t.ppf((1 + confidence) / 2, k - 1) * np.sqrt(k / (k - 1))
-    drawn = dict(zip(_SCALES, _from_sums(draws @ sums), strict=True))
-    for name, (there, back) in _SCALES.items():
+    draws = cluster_weights(k, np.random.default_rng(seed)) @ sums
+    for name, drawn in zip(_SCORES, _from_sums(draws), strict=True):
+        there = SCALES[scale_of(name)][0]
         with np.errstate(divide="ignore"):
-            middle, moved = there(found[name]), there(drawn[name])
+            middle, moved = there(found[name]), there(drawn)
         if np.isinf(middle):
             status = f"no interval of {name}: it is at its limit"
         elif np.isfinite(middle):
-            half = reach * moved[np.isfinite(moved)].std()
-            found |= {f"{name}_lower": back(middle - half), f"{name}_upper": back(middle + half)}
+            error = np.sqrt(k / (k - 1)) * moved[np.isfinite(moved)].std()
+            found[f"{name}_lower"], found[f"{name}_upper"] = student_interval(
+                found[name], error, freedom=k - 1, scale=scale_of(name), confidence=confidence
+            )
     return found | {"status": status}
 
 
-_SCALES = {"rmse_m3_m3": (np.log, np.exp), "r": (np.arctanh, np.tanh)}
-_COLUMNS = tuple(f"{name}{end}" for name in _SCALES for end in ("", "_lower", "_upper"))
-
-
-def _sums(x: np.ndarray, y: np.ndarray, *, square: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """What scores are made of, summed over each cluster, (cluster, 7)."""
-    parts = (np.ones(len(x)), square, x, y, x * x, y * y, x * y)
-    return np.column_stack([np.bincount(cluster, part) for part in parts])
+_SCORES = ("rmse_m3_m3", "r")
+_COLUMNS = tuple(f"{name}{end}" for name in _SCORES for end in ("", "_lower", "_upper"))
 
 
 def _from_sums(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """RMSE and R of sums (..., 7)."""
-    n, square, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    var_x, var_y = xx - x * x / n, yy - y * y / n
-    # What rounding leaves of a constant's variance is no variance.
-    flat = (var_x <= 1e-12 * xx) | (var_y <= 1e-12 * yy)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.where(flat, np.nan, (xy - x * y / n) / np.sqrt(var_x * var_y))
-    return np.sqrt(square / n), np.clip(r, -1, 1)
+    """RMSE and R of sums (..., 7): of squared errors, then what R is made of."""
+    square, n, *of_r = np.moveaxis(sums, -1, 0)
+    return np.sqrt(square / n), correlation_of_sums((n, *of_r))
 
 
 # Places by their static traits in two dimensions, with the failures marked among them.
@@ -580,7 +581,7 @@ def _contrast(places, z, stations, seed):
     status = "no failed station in this space"
     if failed.any():
         mean = z[failed].mean(axis=0)
-        cluster = cluster_names(places[failed], stations)
+        cluster = clusters(places[failed], stations)
         k = len(set(cluster))
         status = f"no interval: {k} blocks < {intervals.MIN_CLUSTERS}"
         if k >= intervals.MIN_CLUSTERS:

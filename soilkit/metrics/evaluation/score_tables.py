@@ -28,10 +28,17 @@ from soilkit.metrics.evaluation.records import (
     missing,
     turns,
 )
-from soilkit.metrics.intervals import cluster_names
-from soilkit.metrics.points import METRICS
-from soilkit.metrics.scores import mean_of_means
-from soilkit.metrics.spatial import MIN_STATIONS, PARTS, VALUES, split_parts, station_dates
+from soilkit.metrics.intervals import clusters, jackknife, mean_and_median, mean_of_means
+from soilkit.metrics.points import METRICS, correlation_of_sums
+from soilkit.metrics.points import SERIES as VALUES
+from soilkit.metrics.spatial import (
+    MIN_STATIONS,
+    PARTS,
+    date_sums,
+    split_parts,
+    station_dates,
+    without_each,
+)
 
 CLIMATOLOGY = "training climatology"
 ALPHA = 0.05
@@ -143,7 +150,7 @@ def relative_errors(unseen, main_scores, *, places: Places) -> pd.DataFrame:
     table["bias size_m3_m3"] = table["bias_m3_m3"].abs()
     for name in ("ubrmse", "rmse"):
         table[f"{name} / sd"] = table[f"{name}_m3_m3"] / deviation
-    cluster = intervals.clusters(table, places.or_none, kind=places.unit)
+    cluster = clusters(table, places.or_none, kind=places.unit)
     rows = []
     for name in ("ubrmse / sd", "rmse / sd", "ubrmse_m3_m3", "bias size_m3_m3", "rmse_m3_m3"):
         has = table[name].notna().to_numpy()
@@ -348,8 +355,7 @@ def spatial_mean(unseen: pd.DataFrame, *, places: Places, every: str) -> pd.Data
     so its R says whether wet places are shown wet; the dynamic part is what is left, so its R says
     whether the map shows *where* it is wetter than usual that day.
     """
-    values = station_dates(unseen, every=every)
-    values["cluster"] = intervals.clusters(values, places.or_none, kind=places.unit)
+    values = station_dates(unseen, places.or_none, every=every, kind=places.unit)
     rows = []
     for model, table in values.groupby("model", observed=True, sort=True):
         table = table[table.groupby("date")["station_id"].transform("size") >= MIN_STATIONS]
@@ -365,43 +371,25 @@ def spatial_mean(unseen: pd.DataFrame, *, places: Places, every: str) -> pd.Data
 
 def _mean_r(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> dict:
     """Mean over dates of R across rows, and its limits by leaving clusters out."""
-    when, dates = pd.factorize(date)
-    code, names = pd.factorize(cluster)
-    k = len(names)
+    k = cluster.nunique()
     none = {"r": np.nan, "lower": np.nan, "upper": np.nan, "n_clusters": k}
-    if not len(dates):
+    if not len(date):
         return {**none, "status": f"no date with {MIN_STATIONS} stations"}
-    x, y = (values - values.mean(axis=0)).T
-    sums = np.zeros((6, k, len(dates)))
-    for total, column in zip(sums, (np.ones(len(x)), x, y, x * x, y * y, x * y), strict=True):
-        np.add.at(total, (code, when), column)
-    whole = _r(sums.sum(axis=1))
+    sums = date_sums(values - values.mean(axis=0), date, cluster)
+    whole = correlation_of_sums(sums.sum(axis=1))
     if np.isnan(whole).all():
         return {**none, "status": "constant across stations"}
     mean = np.nanmean(whole)
     if k < intervals.MIN_CLUSTERS:
         words = f"no interval: {k} clusters < {intervals.MIN_CLUSTERS}"
         return {**none, "r": mean, "status": words}
-    without = _r(sums.sum(axis=1)[:, None] - sums)  # (cluster, date)
+    without = correlation_of_sums(without_each(sums))  # (cluster, date)
     with np.errstate(invalid="ignore"):
         left_out = np.nanmean(without, axis=1)
-    lower, upper = intervals.interval(
-        np.array([mean]), left_out[:, None], present=np.ones((k, 1), bool), scale="r",
-        confidence=0.95,
-    )  # fmt: skip
-    good = bool(np.isfinite(lower[0]))
+    lower, upper = map(float, jackknife(mean, left_out, scale="r"))
+    good = np.isfinite(lower)
     status = OK if good else "no interval: no score without one of the clusters"
-    return {"r": mean, "lower": lower[0], "upper": upper[0], "n_clusters": k, "status": status}
-
-
-def _r(sums: np.ndarray) -> np.ndarray:
-    """R from counts, sums and sums of products, (6, ...); NaN where a series is constant."""
-    n, x, y, xx, yy, xy = sums
-    with np.errstate(invalid="ignore", divide="ignore"):
-        var_x, var_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
-        good = (var_x > 1e-12 * xx / n) & (var_y > 1e-12 * yy / n)
-        r = (xy / n - x * y / n**2) / np.sqrt(np.where(good, var_x * var_y, np.nan))
-    return np.clip(r, -1, 1)
+    return {"r": mean, "lower": lower, "upper": upper, "n_clusters": k, "status": status}
 
 
 # Parts that need more than observed and predicted: inputs, spreads, traits, other products.
@@ -418,14 +406,14 @@ def distance(unseen, main: str, *, background: Background, places: Places, seed:
         measured, threshold = _measured(own, background, places, seed)
     except SoilkitError as error:
         return Applicability(str(error))
-    cluster = cluster_names(own, places.or_none)
+    cluster = clusters(own, places.or_none)
     skill = applicability.skill_by_dissimilarity(
         own, measured, clusters=cluster.tolist(), seed=seed
     )
     inside = (measured["status"] == "inside").astype(float)
     shares = inside.groupby(own["station_id"].astype("str")).mean()
     blocks = pd.Series(cluster).groupby(own["station_id"].astype("str")).first()
-    ends = intervals.intervals(
+    ends = mean_and_median(
         shares.to_numpy(), blocks.reindex(shares.index).to_numpy(), confidence=0.95,
         rng=np.random.default_rng(seed),
     )[0]  # fmt: skip

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from soilkit.metrics.intervals import cluster_names, limits, ratio_draws
+from soilkit.metrics.intervals import clusters, limits, ratio_draws
 from soilkit.metrics.scores import MIN_SAMPLES, OK
 from soilkit.show.plots import style
 from soilkit.show.plots.score_charts import CLASS_NAMES
@@ -67,7 +67,7 @@ def _bars(rows, stations, *, n_bins, seed):
     low = high = middle = np.full(n_bins, np.nan)
     k = 0
     if len(shares):
-        cluster = cluster_names(sensors, stations)
+        cluster = clusters(sensors, stations)
         k, middle = len(set(cluster)), shares.mean(axis=0)
         rng = np.random.default_rng(seed)
         draws = ratio_draws(shares, np.ones((len(shares), 1)), cluster=cluster, rng=rng)
