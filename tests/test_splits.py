@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyproj import Geod
+from sklearn.model_selection import GroupKFold, KFold
 
 from soilkit import grids
 from soilkit.errors import ContractError, UnknownNameError
@@ -161,29 +162,22 @@ def test_a_block_stays_whole():
         assert labels.groupby(blocks).nunique().max() == 1
 
 
-def test_folds_test_every_sample_once_and_share_the_stations():
-    """Five folds of whole blocks, each with about a fifth of the stations."""
+def test_folds_hold_whole_groups_and_each_about_as_many():
+    """Five folds of whole blocks; scikit-learn deals them out alike, groups and single rows."""
     stations = scattered(200)
-    samples = samples_of(stations, each=3)
-    folds = splits.folds_by_block(samples, stations, n_folds=5, seed=1)
-    assert set(folds) == set(range(5))
-    shares = folds.value_counts(normalize=True)
-    assert shares.between(0.15, 0.25).all()
-    assert set(splits.folds_by_block(samples, stations, n_folds=3)) == {0, 1, 2}
-    with pytest.raises(ContractError, match="Ask for fewer folds"):
-        splits.folds_by_block(samples, stations, n_folds=99)
-
-
-def test_a_dense_block_fills_a_fold_of_its_own():
-    """Thirty stations in one block and forty blocks of one: no fold gets both."""
-    rng = np.random.default_rng(0)
-    dense = zip(rng.uniform(30.1, 30.9, 30), rng.uniform(-98.9, -98.1, 30), strict=True)
-    lone = [(33 + 2 * (i % 8), -103 + 2 * (i // 8)) for i in range(40)]
-    stations = stations_at(*dense, *lone)
-    samples = samples_of(stations, each=1)
-    for seed in range(5):
-        counts = splits.folds_by_block(samples, stations, n_folds=5, seed=seed).value_counts()
-        assert sorted(counts) == [10, 10, 10, 10, 30]
+    blocks = splits.block_ids(stations).to_numpy()
+    held_out = splits.folds(blocks, seed=1)
+    assert pd.Series(held_out).groupby(blocks).nunique().max() == 1
+    n_blocks = pd.Series(blocks).groupby(held_out).nunique()
+    assert len(n_blocks) == 5 and n_blocks.max() - n_blocks.min() <= 1
+    for maker, groups in ((GroupKFold, blocks), (KFold, None)):
+        theirs = maker(5, shuffle=True, random_state=1).split(blocks, groups=groups)
+        ours = splits.folds(np.arange(200) if groups is None else groups, seed=1)
+        for number, (_, test) in enumerate(theirs):
+            assert np.flatnonzero(ours == number).tolist() == test.tolist()
+    assert splits.folds(["a", "b", "b"], n_folds=99).max() == 1
+    with pytest.raises(ContractError, match="two groups or more, found 1 in 3 rows"):
+        splits.folds(["a"] * 3)
 
 
 def test_a_network_left_out_is_tested_alone():
@@ -200,7 +194,6 @@ def test_a_network_left_out_is_tested_alone():
     assert set(labels[samples["station_id"] == "N__near"]) == {"test"}
     others = labels[(network != "A") & (samples["station_id"] != "N__near")]
     assert set(others) == {"train", "validation"}
-    assert set(splits.folds_by_network(samples, stations)) == {"A", "B", "C"}
     with pytest.raises(UnknownNameError, match="there are A, B, C"):
         splits.by_network(samples, stations, held_out="D")
 

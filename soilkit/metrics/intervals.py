@@ -602,12 +602,13 @@ def jackknife(value, left_out, *, present=None, scale: str):
     """
     present = np.ones(np.shape(left_out), bool) if present is None else present
     k = present.sum(axis=0)
+    to = SCALES[scale][0]
     with np.errstate(invalid="ignore", divide="ignore"):
-        thetas = SCALES[scale][0](left_out)
+        theta, thetas = to(value), to(left_out)
         mean = np.where(present, thetas, 0).sum(axis=0) / k
         squares = np.where(present, (thetas - mean) ** 2, 0).sum(axis=0)
         error = np.sqrt((k - 1) / k * squares)
-    good = np.isfinite(error) & np.isfinite(SCALES[scale][0](value)) & (k >= MIN_CLUSTERS)
+    good = np.isfinite(error) & np.isfinite(theta) & (k >= MIN_CLUSTERS)
     ends = student_interval(value, error, freedom=k - 1, scale=scale)
     return tuple(np.where(good, end, np.nan) for end in ends)
 

@@ -72,12 +72,10 @@ class Groups(Runs):
         """The groups where ``keep`` (group,) is true."""
         if keep.all():
             return self
-        columns = {
-            name: values[self.spread(keep)]
-            for name in ("observed", "predicted", "hours", "rows")
-            if len(values := getattr(self, name))
-        }
-        return Groups(counts=self.counts[keep], which=self.which[keep], **columns)
+        kept = self.spread(keep)
+        series = (values[kept] for values in (self.observed, self.predicted, self.hours))
+        rows = self.rows[kept] if len(self.rows) else self.rows
+        return Groups(self.counts[keep], *series, self.which[keep], rows)
 
 
 def state_of(table: pd.DataFrame) -> list[str]:

@@ -6,7 +6,6 @@ refuses to call a result "unseen" that is not.
 
 from soilkit.metrics.splits.folds import (
     BLOCK_SIZE_DEG,
-    CHIP_SIDE_M,
     FRACTIONS,
     LABELS,
     block_ids,
@@ -16,8 +15,7 @@ from soilkit.metrics.splits.folds import (
     by_sensor,
     by_station,
     chip_groups,
-    folds_by_block,
-    folds_by_network,
+    folds,
     training_distance_km,
 )
 from soilkit.metrics.splits.leakage import AuditReport, Rules, audit
@@ -25,7 +23,6 @@ from soilkit.metrics.splits.leakage import AuditReport, Rules, audit
 __all__ = [
     "AuditReport",
     "BLOCK_SIZE_DEG",
-    "CHIP_SIDE_M",
     "FRACTIONS",
     "LABELS",
     "Rules",
@@ -37,7 +34,6 @@ __all__ = [
     "by_sensor",
     "by_station",
     "chip_groups",
-    "folds_by_block",
-    "folds_by_network",
+    "folds",
     "training_distance_km",
 ]

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, triu
-from scipy.stats import rankdata
 
 from soilkit import grids
 from soilkit.errors import ContractError
+from soilkit.metrics.points import pearson_r
 from soilkit.metrics.splits.folds import LABELS, block_ids, overlapping_chips
 
 LABEL_COLUMNS = ("soil_moisture_m3_m3", "observed_m3_m3")
@@ -22,8 +21,7 @@ class Sides:
 
     ``side`` is a number: 0 trains and 1 is held out; or it is the fold, where each fold is held
     out in turn and all others train. ``position`` is the row in the table that was audited.
-    ``station`` numbers the rows of ``stations``;
-    ``names`` says what each side is called.
+    ``station`` numbers the rows of ``stations``; ``names`` says what each side is called.
     """
 
     samples: pd.DataFrame
@@ -50,6 +48,11 @@ class Sides:
         names = [name for name in LABEL_COLUMNS if name in self.samples]
         return self.samples[names[0]].to_numpy(float) if names else None
 
+    @property
+    def located(self) -> np.ndarray:
+        """The stations whose place is known, (station,) of bool."""
+        return self.stations[["latitude", "longitude"]].astype(float).notna().all(axis=1).to_numpy()
+
     def crossing(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Held-out rows whose key stands on another side too, and those keys.
 
@@ -67,6 +70,12 @@ class Sides:
         shared = found[sides > 1]
         return self.held_out & np.isin(keys, shared), shared
 
+    def present(self, units: np.ndarray, n_units: int) -> np.ndarray:
+        """On which sides each unit has rows, bool (unit, side), of units (row,)."""
+        found = np.zeros((n_units, self.n_sides), bool)
+        found[units, self.side] = True
+        return found
+
     def near(self, pairs: np.ndarray) -> np.ndarray:
         """Held-out rows whose station, or one paired with it, stands on another side, (row,).
 
@@ -74,8 +83,7 @@ class Sides:
         ----------
         pairs : int array (pair, 2), rows of ``stations``
         """
-        present = np.zeros((len(self.stations), self.n_sides), bool)
-        present[self.station, self.side] = True
+        present = self.present(self.station, len(self.stations))
         around = present.copy()
         np.logical_or.at(around, pairs[:, 0], present[pairs[:, 1]])
         np.logical_or.at(around, pairs[:, 1], present[pairs[:, 0]])
@@ -98,33 +106,31 @@ def take_sides(
     ContractError
         When split and samples do not belong together, or a side is empty.
     """
-    labels = _aligned(samples, split)
-    numbers, names, has_folds = _numbers(labels, tuple(train), tuple(held_out))
-    used = np.flatnonzero(numbers >= 0)
-    rows = samples.iloc[used].reset_index(drop=True)
-    side = numbers[used]
-    for column in ("sensor_id", "station_id"):
-        if column not in rows or rows[column].isna().any():
-            raise ContractError(f"An audit needs the {column} of every sample; some or all lack.")
-    codes, found = pd.factorize(rows["station_id"].astype("str"), sort=True)
-    places = _places(pd.Index(found, name="station_id"), rows, stations)
-    is_out = np.ones(len(rows), bool) if has_folds else side == 1
-    return Sides(rows, side, is_out, used, codes, places, names, has_folds)
-
-
-def _aligned(samples: pd.DataFrame, split) -> pd.Series:
     if len(split) != len(samples):
         raise ContractError(
             f"A split has one label a sample; found {len(split)} labels for {len(samples)} samples."
         )
-    if not isinstance(split, pd.Series):
-        return pd.Series(np.asarray(split), index=samples.index)
-    if not split.index.equals(samples.index):
+    if isinstance(split, pd.Series) and not split.index.equals(samples.index):
         raise ContractError(
             "The split's index is not the samples': take the labels that a split gave for this "
             "very table, or reset both indices."
         )
-    return split
+    numbers, names, has_folds = _numbers(pd.Series(split), tuple(train), tuple(held_out))
+    used = np.flatnonzero(numbers >= 0)
+    rows = samples.iloc[used].reset_index(drop=True)
+    for column in ("sensor_id", "station_id"):
+        if column not in rows or rows[column].isna().any():
+            raise ContractError(f"An audit needs the {column} of every sample; some or all lack.")
+    codes, ids = pd.factorize(rows["station_id"].astype("str"), sort=True)
+    table = rows if stations is None else stations
+    table = table.assign(station_id=table["station_id"].astype("str"))
+    table = table.drop_duplicates("station_id").set_index("station_id")
+    places = table.reindex(
+        index=pd.Index(ids, name="station_id"), columns=["latitude", "longitude", "network"]
+    )
+    side = numbers[used]
+    is_out = np.ones(len(rows), bool) if has_folds else side == 1
+    return Sides(rows, side, is_out, used, codes, places, names, has_folds)
 
 
 def _numbers(
@@ -148,15 +154,6 @@ def _numbers(
     return numbers, (" + ".join(train), " + ".join(held_out)), False
 
 
-def _places(names: pd.Index, samples: pd.DataFrame, stations: pd.DataFrame | None) -> pd.DataFrame:
-    """Latitude, longitude and network of every station, NaN where unknown."""
-    columns = ["latitude", "longitude", "network"]
-    table = samples if stations is None else stations
-    table = table.assign(station_id=table["station_id"].astype("str"))
-    table = table.drop_duplicates("station_id").set_index("station_id").reindex(names)
-    return table.reindex(columns=columns)
-
-
 # Series that are copies of each other, found by the values that they share.
 
 MIN_COMMON = 10  # common times below which likeness proves nothing
@@ -164,7 +161,7 @@ MIN_SHARE = 0.9  # of the common times, with the same value
 MIN_DISTINCT = 5  # a dry spell at the sensor's floor is no copy
 MOST_UNITS = 200  # a value that more units share at one time is a floor or a fill value
 DECIMALS = 9
-_CHUNK = 20_000  # pairs
+PAIRS_AT_ONCE = 20_000
 
 
 def copied_series(units: np.ndarray, times, *, values: np.ndarray) -> np.ndarray:
@@ -186,20 +183,21 @@ def copied_series(units: np.ndarray, times, *, values: np.ndarray) -> np.ndarray
     """
     table = pd.DataFrame({"unit": units, "time": times, "value": np.round(values, DECIMALS)})
     table = table[np.isfinite(table["value"])].drop_duplicates(["unit", "time"])
-    if table.empty:
-        return np.zeros((0, 2), np.int64)
     groups = table.groupby(["time", "value"], sort=False)
     table = table.assign(group=groups.ngroup(), size=groups["unit"].transform("size"))
     shared = table[(table["size"] > 1) & (table["size"] <= MOST_UNITS)]
     if shared.empty:
         return np.zeros((0, 2), np.int64)
     equal, group = _incidence(shared["unit"], shared["group"])
-    pairs, n_equal = _likely(equal)
-    present, _ = _incidence(table["unit"], table["time"])
-    is_like = n_equal >= MIN_SHARE * _count(_common(present, pairs), np.arange(present.shape[1]))
-    pairs = pairs[is_like]
-    values = shared.drop_duplicates("group").set_index("group")["value"].loc[group].to_numpy()
-    return pairs[_count(_common(equal, pairs), values) >= MIN_DISTINCT]
+    upper = triu(equal @ equal.T, k=1).tocoo()
+    likely = upper.data >= MIN_COMMON
+    order = np.lexsort((upper.col[likely], upper.row[likely]))
+    pairs = np.column_stack([upper.row[likely], upper.col[likely]])[order].astype(np.int64)
+    present, times = _incidence(table["unit"], table["time"])
+    n_common = _n_distinct(present, pairs, np.arange(len(times)))
+    pairs = pairs[upper.data[likely][order] >= MIN_SHARE * n_common]
+    of_group = shared.drop_duplicates("group").set_index("group")["value"].loc[group]
+    return pairs[_n_distinct(equal, pairs, pd.factorize(of_group)[0]) >= MIN_DISTINCT]
 
 
 def _incidence(units: pd.Series, groups: pd.Series):
@@ -210,33 +208,19 @@ def _incidence(units: pd.Series, groups: pd.Series):
     return coo_array((ones, (units.to_numpy(), columns)), shape).tocsr(), names
 
 
-def _likely(equal) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of units with ten equal values at equal times, and how many they have."""
-    upper = triu(equal @ equal.T, k=1).tocoo()
-    keep = upper.data >= MIN_COMMON
-    row, col, n_equal = upper.row[keep], upper.col[keep], upper.data[keep]
-    order = np.lexsort((col, row))
-    return np.column_stack([row, col])[order].astype(np.int64), n_equal[order]
-
-
-def _common(incidence, pairs: np.ndarray) -> Iterator:
-    """What both of a pair have, sparse (pair, group), a chunk at a time."""
-    for first in range(0, len(pairs), _CHUNK):
-        part = pairs[first : first + _CHUNK]
-        yield (incidence[part[:, 0]] * incidence[part[:, 1]]).tocoo()
-
-
-def _count(chunks: Iterator, names: np.ndarray) -> np.ndarray:
-    """Distinct names of the groups that each pair has, (pair,)."""
-    codes, found = pd.factorize(names)
+def _n_distinct(incidence, pairs: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Distinct codes (column,) of the columns that both units of a pair have, (pair,)."""
     counts = [np.zeros(0, np.int64)]
-    for chunk in chunks:
-        distinct = np.unique(chunk.row.astype(np.int64) * len(found) + codes[chunk.col])
-        counts.append(np.bincount(distinct // len(found), minlength=chunk.shape[0]))
+    for first in range(0, len(pairs), PAIRS_AT_ONCE):
+        part = pairs[first : first + PAIRS_AT_ONCE]
+        both = (incidence[part[:, 0]] * incidence[part[:, 1]]).tocoo()
+        n = len(codes)
+        distinct = np.unique(both.row.astype(np.int64) * n + codes[both.col])
+        counts.append(np.bincount(distinct // n, minlength=len(part)))
     return np.concatenate(counts)
 
 
-# What leaks from one side of a split to the other: one function a check.
+# The checks, and the claims that each of them can deny.
 
 TIMES = "unseen times"
 SENSORS = "unseen sensors"
@@ -281,55 +265,78 @@ class Check:
         return self.status == "fail" or (strict and self.status == "not checked")
 
 
-def judged(rows, n_units, *, name, status="fail", **more) -> Check:
-    """A check that passes where no row is touched."""
-    status = status if rows.any() else "pass"
-    return Check(name, status, more.pop("detail", ""), rows=rows, n_units=int(n_units), **more)
+def _answered(name, rows, n_units, *, detail, examples=(), fault="fail", **rest) -> Check:
+    """A check that passes where no row is touched, with the first few examples."""
+    shown = tuple(str(value) for value, _ in zip(examples, range(N_EXAMPLES), strict=False))
+    status = fault if rows.any() else "pass"
+    return Check(name, status, detail, rows=rows, n_units=int(n_units), examples=shown, **rest)
 
 
-def examples_of(values: Iterable) -> tuple[str, ...]:
-    return tuple(str(value) for value, _ in zip(values, range(N_EXAMPLES), strict=False))
+def _shared(sides: Sides, values, word: str, **rest) -> Check:
+    """Whether one of the values (row,) stands on several sides."""
+    codes, names = pd.factorize(values, sort=True)
+    rows, shared = sides.crossing(codes)
+    detail = f"{len(shared)} of {len(names)} {word}s on both sides"
+    return _answered(
+        f"same {word}", rows, len(shared), detail=detail, examples=names[shared],
+        is_required=True, **rest,
+    )  # fmt: skip
 
 
 def same_identity(sides: Sides) -> Iterator[Check]:
     """The same sensor, and the same station, trained on and held out."""
-    for k, (column, word) in enumerate((("sensor_id", "sensor"), ("station_id", "station"))):
-        codes, names = pd.factorize(sides.samples[column].astype("str"), sort=True)
-        rows, shared = sides.crossing(codes)
-        yield judged(
-            rows, len(shared), name=f"same {word}", denies=LADDER[k:], is_required=True,
-            detail=f"{len(shared)} of {len(names)} {word}s on both sides",
-            examples=examples_of(names[shared]), advice=f"split with by_{word}, or coarser",
-        )  # fmt: skip
+    for k, word in enumerate(("sensor", "station")):
+        values = sides.samples[f"{word}_id"].astype("str")
+        advice = f"split with by_{word}, or coarser"
+        yield _shared(sides, values, word, denies=LADDER[k:], advice=advice)
+
+
+def same_network(sides: Sides) -> Check:
+    """Networks, which share instruments and calibration, on both sides."""
+    networks, n_lost = sides.stations["network"], sides.stations["network"].isna().sum()
+    if n_lost:
+        lost = f"{n_lost} of {len(networks)} stations have no network"
+        return Check("same network", "not checked", lost, LADDER[3:], is_required=True)
+    values = networks.astype("str").to_numpy()[sides.station]
+    return _shared(
+        sides, values, "network", denies=LADDER[3:], fault="info", advice="split by_network"
+    )
+
+
+def _if_located(sides: Sides, check: Check) -> Check:
+    """Not checked where places are missing, unless the known ones fail already."""
+    lost = ~sides.located
+    if not lost.any() or check.status == "fail":
+        return check
+    return Check(
+        check.name, "not checked",
+        f"{lost.sum()} of {len(lost)} stations have no latitude and longitude",
+        check.denies, check.is_required, advice="give a stations table with latitude and longitude",
+    )  # fmt: skip
 
 
 def overlapping(sides: Sides, *, side_m: float) -> Check:
     """Chips around stations on one side that cover ground of chips on the other."""
-    common: dict[str, Any] = {
-        "name": f"overlapping chips ({side_m / 1000:g} km)", "denies": LADDER[2:],
-        "is_required": True, "advice": "split with by_station, which keeps such chips together",
-    }  # fmt: skip
-    good = _located(sides)
-    which = np.flatnonzero(good)
-    pairs = which[overlapping_chips(sides.stations[good], side_m=side_m)]
+    which = np.flatnonzero(sides.located)
+    pairs = which[overlapping_chips(sides.stations.iloc[which], side_m=side_m)]
     rows = sides.near(pairs)
     touched = np.unique(sides.station[rows])
     near = pairs[np.isin(pairs, touched).any(axis=1)]
     names = sides.stations.index
-    check = judged(
-        rows, len(touched), **common,
+    check = _answered(
+        f"overlapping chips ({side_m / 1000:g} km)", rows, len(touched),
         detail=f"{len(touched)} held-out stations share ground with one that trains",
-        examples=examples_of(f"{names[a]} and {names[b]}" for a, b in near),
+        examples=(f"{names[a]} and {names[b]}" for a, b in near), denies=LADDER[2:],
+        is_required=True, advice="split with by_station, which keeps such chips together",
     )  # fmt: skip
-    return _if_located(check, good)
+    return _if_located(sides, check)
 
 
 def same_pixel(
     sides: Sides, *, ease2_km: Iterable[int], degrees: Mapping[str, float], block_size_deg: float
 ) -> Iterator[Check]:
     """Stations in one pixel of a coarse product, or in one block, on both sides."""
-    good = _located(sides)
-    places = sides.stations[good]
+    places = sides.stations[sides.located]
     lonlat = places["longitude"].to_numpy(float), places["latitude"].to_numpy(float)
     cells = {}
     for size_km in ease2_km:
@@ -337,27 +344,22 @@ def same_pixel(
         cells[f"same SMAP pixel (EASE-Grid 2.0, {size_km} km)"] = pd.Series(row * 10**5 + col)
     for product, size in degrees.items():
         cells[f"same {product} pixel ({size:g} degrees)"] = block_ids(places, size_deg=size)
+    advice = "split with by_block, and check again"
     for name, cell in cells.items():
-        check = _cell_check(
-            sides, cell, good=good, name=name, denies=LADDER[2:], is_required=True,
-            advice="split with by_block, and check again",
-        )  # fmt: skip
-        yield _if_located(check, good)
-    blocks = block_ids(places, size_deg=block_size_deg)
+        yield _same_cell(sides, name, cell, denies=LADDER[2:], is_required=True, advice=advice)
     name = f"same block ({block_size_deg:g} degrees)"
-    yield _if_located(_cell_check(sides, blocks, good=good, name=name, status="info"), good)
+    yield _same_cell(sides, name, block_ids(places, size_deg=block_size_deg), fault="info")
 
 
-def _cell_check(sides: Sides, cell: pd.Series, *, good: np.ndarray, **more) -> Check:
-    codes = np.full(len(good), -1)
-    codes[good], names = pd.factorize(cell)
+def _same_cell(sides: Sides, name: str, cell: pd.Series, **rest) -> Check:
+    codes = np.full(len(sides.stations), -1)
+    codes[sides.located], names = pd.factorize(cell)
     rows, shared = sides.crossing(codes[sides.station])
-    inside = np.isin(codes, shared)
-    examples = (_some(sides.stations.index[codes == cell]) for cell in shared)
-    return judged(
-        rows, len(shared), examples=examples_of(examples), **more,
-        detail=f"{len(shared)} of {len(names)} on both sides, with {inside.sum()} stations",
-    )  # fmt: skip
+    n = np.isin(codes, shared).sum()
+    detail = f"{len(shared)} of {len(names)} on both sides, with {n} stations"
+    examples = (_some(sides.stations.index[codes == code]) for code in shared)
+    check = _answered(name, rows, len(shared), detail=detail, examples=examples, **rest)
+    return _if_located(sides, check)
 
 
 def _some(names: pd.Index) -> str:
@@ -365,42 +367,12 @@ def _some(names: pd.Index) -> str:
     return ", ".join(names[:N_EXAMPLES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _located(sides: Sides) -> np.ndarray:
-    return sides.stations[["latitude", "longitude"]].astype(float).notna().all(axis=1).to_numpy()
-
-
-def _if_located(check: Check, good: np.ndarray) -> Check:
-    """Not checked where places are missing, unless the known ones fail already."""
-    if good.all() or check.status == "fail":
-        return check
-    detail = f"{(~good).sum()} of {len(good)} stations have no latitude and longitude"
-    return Check(
-        check.name, "not checked", detail, denies=check.denies, is_required=check.is_required,
-        advice="give a stations table with latitude and longitude",
-    )  # fmt: skip
-
-
-def same_network(sides: Sides) -> Check:
-    """Networks, which share instruments and calibration, on both sides."""
-    common: dict[str, Any] = {"name": "same network", "denies": LADDER[3:], "is_required": True}
-    networks = sides.stations["network"].astype("str").where(sides.stations["network"].notna())
-    if networks.isna().any():
-        lost = f"{networks.isna().sum()} of {len(networks)} stations have no network"
-        return Check(status="not checked", detail=lost, **common)
-    codes, names = pd.factorize(networks, sort=True)
-    rows, shared = sides.crossing(codes[sides.station])
-    return judged(
-        rows, len(shared), status="info", **common, examples=examples_of(names[shared]),
-        detail=f"{len(shared)} of {len(names)} networks on both sides", advice="split by_network",
-    )  # fmt: skip
-
-
 def same_time(sides: Sides, *, min_gap_days: float, is_temporal: bool) -> Check:
     """Held-out samples close in time to one that trains, wherever that stands."""
     name = f"overlap in time (within {min_gap_days:g} days)"
     denies = CLAIMS if is_temporal else (TIMES,)
     if sides.time is None or sides.time.isna().any():
-        return Check(name, "not checked", "samples lack times", denies=denies, is_required=True)
+        return Check(name, "not checked", "samples lack times", denies, is_required=True)
     days = (sides.time - sides.time.min()).dt.total_seconds().to_numpy() / 86400
     gap = np.full(len(days), np.inf)
     for out, trains in sides.parts():
@@ -409,9 +381,9 @@ def same_time(sides: Sides, *, min_gap_days: float, is_temporal: bool) -> Check:
         before, later = known[np.maximum(after - 1, 0)], known[np.minimum(after, len(known) - 1)]
         gap[out] = np.minimum(np.abs(days[out] - before), np.abs(later - days[out]))
     rows = gap < min_gap_days
-    return judged(
-        rows, np.unique(days[rows]).size, name=name, denies=denies, is_required=True,
-        status="fail" if is_temporal else "info",
+    return _answered(
+        name, rows, np.unique(days[rows]).size, denies=denies, is_required=True,
+        fault="fail" if is_temporal else "info",
         detail=f"{rows.sum() / sides.held_out.sum():.0%} of the held-out samples",
         advice=f"leave {min_gap_days:g} days between training and held-out times",
     )  # fmt: skip
@@ -420,9 +392,9 @@ def same_time(sides: Sides, *, min_gap_days: float, is_temporal: bool) -> Check:
 def same_scene(sides: Sides) -> Iterator[Check]:
     """Scenes over one station (chips), and scenes over any, on both sides."""
     columns = [name for name in sides.samples if str(name).endswith("_scene")]
-    for name, denies, status in (("same chip", LADDER[1:], "fail"), ("same scene", (), "info")):
+    for name, denies, fault in (("same chip", LADDER[1:], "fail"), ("same scene", (), "info")):
         if not columns:
-            yield Check(name, "not checked", "samples name no scenes", denies=denies)
+            yield Check(name, "not checked", "samples name no scenes", denies)
             continue
         rows, counts = np.zeros(len(sides.side), bool), {}
         for column in columns:
@@ -432,47 +404,42 @@ def same_scene(sides: Sides) -> Iterator[Check]:
             touched, shared = sides.crossing(codes)
             rows, counts[column.removesuffix("_scene")] = rows | touched, len(shared)
         words = ", ".join(f"{source} {n}" for source, n in counts.items())
-        yield judged(
-            rows, sum(counts.values()), name=name, status=status, denies=denies,
-            detail=f"on both sides: {words}", advice="split with by_station, or coarser",
+        yield _answered(
+            name, rows, sum(counts.values()), detail=f"on both sides: {words}", denies=denies,
+            fault=fault, advice="split with by_station, or coarser",
         )  # fmt: skip
 
 
 def copied_readings(sides: Sides) -> Check:
     """One series under two sensors' names, on both sides."""
-    common: dict[str, Any] = {"name": "duplicated readings", "denies": LADDER}
-    if sides.label is None or sides.time is None:
-        return Check(status="not checked", detail="samples lack readings or times", **common)
+    name, values = "duplicated readings", sides.label
+    if values is None or sides.time is None:
+        return Check(name, "not checked", "samples lack readings or times", LADDER)
     codes, names = pd.factorize(sides.samples["sensor_id"].astype("str"), sort=True)
-    pairs = copied_series(codes, sides.time, values=sides.label)
-    return _copies_check(
-        sides, pairs, codes=codes, names=names, **common, advice="keep one sensor of each pair"
-    )
+    advice = "keep one sensor of each pair"
+    return _copies(sides, name, codes, values=values, names=names, denies=LADDER, advice=advice)
 
 
 def same_coarse_series(sides: Sides, column: str, *, values: np.ndarray) -> Check:
     """Stations that the coarse product itself cannot tell apart, on both sides."""
-    common: dict[str, Any] = {"name": f"same series of {column}", "denies": LADDER[2:]}
+    name, denies = f"same series of {column}", LADDER[2:]
     if sides.time is None:
-        return Check(status="not checked", detail="samples lack times", **common)
-    pairs = copied_series(sides.station, sides.time, values=values)
-    return _copies_check(
-        sides, pairs, codes=sides.station, names=sides.stations.index, **common,
-        advice="split with by_block, and check again",
-    )  # fmt: skip
+        return Check(name, "not checked", "samples lack times", denies)
+    names, advice = sides.stations.index, "split with by_block, and check again"
+    return _copies(
+        sides, name, sides.station, values=values, names=names, denies=denies, advice=advice
+    )
 
 
-def _copies_check(sides: Sides, pairs: np.ndarray, *, codes, names, **more) -> Check:
-    present = np.zeros((len(names), sides.n_sides), bool)
-    present[codes, sides.side] = True
+def _copies(sides: Sides, name: str, codes, *, values, names, **rest) -> Check:
+    pairs = copied_series(codes, sides.time, values=values)
+    present = sides.present(codes, len(names))
     across = pairs[(present[pairs[:, 0]] | present[pairs[:, 1]]).sum(axis=1) > 1]
     # Of a pair on both sides every held-out row is touched: its twin, or itself, trains.
     rows = sides.held_out & np.isin(codes, across)
-    examples = examples_of(f"{names[a]} = {names[b]}" for a, b in across)
-    return judged(
-        rows, len(across), examples=examples, **more,
-        detail=f"{len(pairs)} pairs have the same values, {len(across)} of them on both sides",
-    )  # fmt: skip
+    detail = f"{len(pairs)} pairs have the same values, {len(across)} of them on both sides"
+    examples = (f"{names[a]} = {names[b]}" for a, b in across)
+    return _answered(name, rows, len(across), detail=detail, examples=examples, **rest)
 
 
 # What a model ate that it should not have: held-out statistics, and the label itself.
@@ -495,53 +462,41 @@ def fitted_on_training(sides: Sides, fitted_on, *, everything: pd.DataFrame) -> 
     everything : the table that was audited, with the samples on neither side
     """
     if fitted_on is None:
-        detail = "nobody said what they were fitted on"
-        return Check(NORMALISED, "not checked", detail, denies=CLAIMS, advice="give fitted_on")
-    if isinstance(fitted_on, Mapping):
-        rows, n_ids, strange = _by_fold(sides, fitted_on, everything)
-    elif sides.has_folds:
-        raise ContractError("Folds are fitted one by one: give fitted_on as {fold: ids}.")
+        words = "nobody said what they were fitted on"
+        return Check(NORMALISED, "not checked", words, CLAIMS, advice="give fitted_on")
+    if sides.has_folds != isinstance(fitted_on, Mapping):
+        raise ContractError(
+            "Folds are fitted one by one: give fitted_on as {fold: ids}." if sides.has_folds
+            else "Only folds take fitted_on as a mapping; give the ids alone."
+        )  # fmt: skip
+    if sides.has_folds:
+        if lost := sorted(set(sides.names) - {str(fold) for fold in fitted_on}):
+            raise ContractError(f"fitted_on knows nothing of the folds {', '.join(lost[:3])}.")
+        rows, strange = np.zeros(len(sides.side), bool), []
+        for fold, ids in fitted_on.items():
+            seen, unknown = _seen(everything, ids)
+            strange += unknown
+            rows |= seen[sides.position] & (sides.side == sides.names.index(str(fold)))
+        n_ids = int(rows.sum())
     else:
         seen, strange = _seen(everything, fitted_on)
-        trains = np.zeros(len(everything), bool)
-        trains[sides.position[~sides.held_out]] = True
-        rows, n_ids = seen[sides.position] & sides.held_out, int((seen & ~trains).sum())
-    detail = f"{n_ids} samples that do not train and {len(strange)} unknown ids took part"
-    status = "fail" if n_ids or strange else "pass"
+        rows = seen[sides.position] & sides.held_out
+        n_ids = int(seen.sum() - (seen[sides.position] & ~sides.held_out).sum())
     return Check(
-        NORMALISED, status, detail, denies=CLAIMS, rows=rows, n_units=n_ids + len(strange),
-        examples=examples_of(strange), advice="fit them on training samples alone",
+        NORMALISED, "fail" if n_ids or strange else "pass",
+        f"{n_ids} samples that do not train and {len(strange)} unknown ids took part", CLAIMS,
+        rows=rows, n_units=n_ids + len(strange), examples=tuple(strange[:N_EXAMPLES]),
+        advice="fit them on training samples alone",
     )  # fmt: skip
-
-
-def _by_fold(sides: Sides, fitted_on: Mapping, everything: pd.DataFrame):
-    """Held-out rows that their own fold's statistics saw."""
-    if not sides.has_folds:
-        raise ContractError("Only folds take fitted_on as a mapping; give the ids alone.")
-    names = sides.names
-    lost = sorted(set(names) - {str(fold) for fold in fitted_on})
-    if lost:
-        raise ContractError(f"fitted_on knows nothing of the folds {', '.join(lost[:3])}.")
-    rows, strange = np.zeros(len(sides.side), bool), []
-    for fold, ids in fitted_on.items():
-        seen, unknown = _seen(everything, ids)
-        strange += unknown
-        rows |= seen[sides.position] & (sides.side == names.index(str(fold)))
-    return rows, int(rows.sum()), strange
 
 
 def _seen(everything: pd.DataFrame, ids: Iterable) -> tuple[np.ndarray, list]:
     """Rows whose sample, sensor or station has one of the ids; and ids that nothing has."""
     wanted = pd.Series(list(ids)).astype("str").drop_duplicates()
-    best, known = "", pd.Series(False, index=wanted.index)
-    for name in ID_COLUMNS:
-        if name in everything and not known.all():
-            hits = wanted.isin(everything[name].astype("str"))
-            if hits.sum() > known.sum():
-                best, known = name, hits
-    if not best:
-        return np.zeros(len(everything), bool), sorted(wanted)
-    return everything[best].astype("str").isin(wanted).to_numpy(), sorted(wanted[~known])
+    columns = {n: everything[n].astype("str") for n in ID_COLUMNS if n in everything}
+    known = {name: wanted.isin(column) for name, column in columns.items()}
+    best = max(known, key=lambda name: known[name].sum())  # of equals the first, the finest
+    return columns[best].isin(wanted).to_numpy(), sorted(wanted[~known[best]])
 
 
 def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
@@ -556,8 +511,8 @@ def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
     """
     if features is None or sides.label is None:
         what = "features" if features is None else "readings"
-        return Check(LABEL_EATEN, "not checked", f"no {what} were given", denies=CLAIMS)
-    label, found, thin = sides.label, [], []
+        return Check(LABEL_EATEN, "not checked", f"no {what} were given", CLAIMS)
+    label, same, thin = sides.label, [], []
     numeric = features.select_dtypes("number")
     for name, column in numeric.items():
         values = column.to_numpy(float)
@@ -565,12 +520,10 @@ def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
         if good.sum() < MIN_PAIRS:
             thin.append(name)
         elif _is_same(values[good], label[good]):
-            found.append(name)
-    rows = sides.held_out & bool(found)
-    return judged(
-        rows, len(found), name=LABEL_EATEN, denies=CLAIMS, status="fail",
-        examples=examples_of(found),
-        detail=f"{len(found)} of {numeric.shape[1]} columns give the label away"
+            same.append(name)
+    return _answered(
+        LABEL_EATEN, sides.held_out & bool(same), len(same), denies=CLAIMS, examples=same,
+        detail=f"{len(same)} of {numeric.shape[1]} columns give the label away"
         + (f"; {len(thin)} with too few values to tell" if thin else ""),
         advice="leave them out",
     )  # fmt: skip
@@ -579,16 +532,9 @@ def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
 def _is_same(x: np.ndarray, y: np.ndarray) -> bool:
     """A few rows, evenly taken, settle most columns without ranking all of them."""
     step = max(len(x) // FEW, 1)
-    few = _likeness(x[::step], y[::step])
-    return few >= LIKELY and _likeness(x, y) >= ALMOST_ONE
+    return _likeness(x[::step], y[::step]) >= LIKELY and _likeness(x, y) >= ALMOST_ONE
 
 
 def _likeness(x: np.ndarray, y: np.ndarray) -> float:
-    return max(abs(_correlation(x, y)), abs(_correlation(rankdata(x), rankdata(y))))
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    dx, dy = x - x.mean(), y - y.mean()
-    return float(dx @ dy / np.sqrt((dx @ dx) * (dy @ dy)))
+    ranks = [pd.Series(values).rank() for values in (x, y)]
+    return np.nan_to_num(np.abs([pearson_r(x, y), pearson_r(*ranks)])).max()

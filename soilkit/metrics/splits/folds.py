@@ -8,11 +8,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from soilkit import grids
+from soilkit.constants import CHIP_SIDE_M, HIGH_PIXEL_M
 from soilkit.errors import ContractError, UnknownNameError
 
-CHIP_SIDE_M = 2560.0
 BLOCK_SIZE_DEG = 2.0
-PIXEL_SIZE_M = 10
 _NEIGHBOURS = 8  # candidates for the nearest; straight lines rank them as geodesics do
 
 
@@ -50,14 +49,14 @@ def overlapping_chips(stations: pd.DataFrame, *, side_m: float = CHIP_SIDE_M) ->
     latitude, longitude = (stations[name].to_numpy(float) for name in ("latitude", "longitude"))
     boxes = [
         grids.chip_grid(
-            lat, lon, size_px=round(side_m / PIXEL_SIZE_M), pixel_size_m=PIXEL_SIZE_M
+            lat, lon, size_px=round(side_m / HIGH_PIXEL_M), pixel_size_m=HIGH_PIXEL_M
         )
         for lat, lon in zip(latitude, longitude, strict=True)
     ]  # fmt: skip
     if not boxes:
         return np.zeros((0, 2), np.intp)
     # 1 % and one snap more than the diagonal: UTM scale and snapping.
-    reach_m = side_m * np.sqrt(2) * 1.01 + 2 * PIXEL_SIZE_M
+    reach_m = side_m * np.sqrt(2) * 1.01 + 2 * HIGH_PIXEL_M
     near = cKDTree(_xyz_m(stations)).query_pairs(reach_m, output_type="ndarray")
     bounds = np.array([box.bounds_m for box in boxes])  # (station, left bottom right top)
     zones = np.array([box.crs for box in boxes])
@@ -234,40 +233,43 @@ def by_row(samples, stations=None, *, seed=0, fractions=FRACTIONS):
     return pd.Series(np.array(LABELS)[parts], index=samples.index, name="by_row (leaky)")
 
 
-def folds_by_block(samples, stations, *, n_folds=5, size_deg=BLOCK_SIZE_DEG, seed=0):
-    """Numbers of ``n_folds`` folds made of whole blocks with about equally many stations.
+def folds(groups, *, n_folds=5, seed=0):
+    """Number of the fold that holds each row out; folds hold whole groups, dealt out by chance.
+
+    The same folds as scikit-learn's GroupKFold with ``shuffle=True`` and ``random_state=seed``.
+
+    Parameters
+    ----------
+    groups : array (row,) of labels: 2-degree blocks, networks, or row numbers for single rows
+    n_folds : int, at most; fewer groups than that are left out one at a time
+    seed : int
 
     Returns
     -------
-    Series of int, 0 .. n_folds - 1, per sample
+    array (row,) of int
 
     Raises
     ------
     ContractError
-        When there are fewer blocks than folds.
+        If there is one group only, so that nothing is left to train on.
+
+    Examples
+    --------
+    >>> held_out = folds(["a", "a", "b", "b"])
+    >>> held_out[0] == held_out[1], held_out[0] == held_out[2]
+    (np.True_, np.False_)
     """
-    blocks = _station_blocks(stations, size_deg)
-    if blocks.nunique() < n_folds or n_folds < 2:
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
         raise ContractError(
-            f"{n_folds} folds need at least two folds and as many blocks; there are "
-            f"{blocks.nunique()} blocks of {size_deg:g} degrees. "
-            "Ask for fewer folds or smaller blocks."
+            f"Cross-validation needs two groups or more, found {len(names)} in {len(codes)} rows. "
+            "Take more stations, or smaller blocks."
         )
-    shares = np.full(n_folds, 1 / n_folds)
-    folds = _fill(blocks, shares, np.random.default_rng(seed), largest_first=True)
-    folds = folds.groupby(chip_groups(stations)).transform("max")
-    return _per_sample(samples, "station_id", folds, name=f"folds_by_block ({size_deg:g} degrees)")
-
-
-def folds_by_network(samples, stations):
-    """Leave one network out: the network of each sample's station is its fold.
-
-    Returns
-    -------
-    Series of network names per sample
-    """
-    networks = _station_column(stations, "network")
-    return _per_sample(samples, "station_id", networks, name="folds_by_network")
+    order = np.random.RandomState(seed).permutation(len(names))
+    fold_of = np.empty(len(names), int)
+    for number, part in enumerate(np.array_split(order, min(n_folds, len(names)))):
+        fold_of[part] = number
+    return fold_of[codes]
 
 
 def _station_column(stations, column):
@@ -302,19 +304,15 @@ def _draw(units, *, seed, fractions):
     return parts.map(dict(enumerate(LABELS)))
 
 
-def _fill(units, shares, rng, *, largest_first=False):
+def _fill(units, shares, rng):
     """Give units in random order to the part that lacks most members; a number per member.
 
     The last units go to parts still empty, so that a few large units leave no part without any.
-    Folds all serve alike, so they take the largest units first and come out even; labels do not,
-    or the densest network would always train.
     """
     numbers, sizes = np.unique(units.to_numpy(), return_counts=True)
     lacking, part_of = shares * sizes.sum(), {}
     empty = set(np.flatnonzero(shares > 0))
     order = rng.permutation(len(numbers))
-    if largest_first:
-        order = order[np.argsort(-sizes[order], kind="stable")]
     for position, unit in enumerate(order):
         must_fill = len(numbers) - position <= len(empty)
         part = max(sorted(empty) if must_fill else range(len(shares)), key=lambda k: lacking[k])

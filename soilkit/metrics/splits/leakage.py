@@ -7,20 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from soilkit.constants import CHIP_SIDE_M
 from soilkit.errors import ContractError, LeakageError, UnknownNameError
 from soilkit.metrics.splits import checks
-from soilkit.metrics.splits.checks import (
-    CLAIMS,
-    LADDER,
-    SENSORS,
-    TIMES,
-    Check,
-    Sides,
-    fitted_on_training,
-    label_in_features,
-    take_sides,
-)
-from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, CHIP_SIDE_M, nearest_km
+from soilkit.metrics.splits.checks import CLAIMS, LADDER, SENSORS, TIMES, Check, Sides
+from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, nearest_km
 
 RANDOM_ROWS = "random rows (leaky)"
 FAR_KM = 10.0
@@ -52,15 +43,13 @@ class AuditReport:
     @property
     def table(self) -> pd.DataFrame:
         """One row a check: status, held-out samples touched and their share, units, examples."""
+        names = ["check", "status", "n_samples", "share", "n_units", "detail", "examples"]
         rows = [
-            {
-                "check": c.name, "status": c.status, "n_samples": int(c.rows.sum()),
-                "share": c.rows.sum() / self.n_held_out, "n_units": c.n_units, "detail": c.detail,
-                "examples": "; ".join(c.examples),
-            }
+            (c.name, c.status, n := int(c.rows.sum()), n / self.n_held_out, c.n_units, c.detail,
+             "; ".join(c.examples))
             for c in self.checks
         ]  # fmt: skip
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=names)
 
     @property
     def distance_shares(self) -> dict[str, float]:
@@ -173,9 +162,6 @@ def _cell(text: str, *, is_status: bool) -> str:
     return f"<td style='text-align:left{colour}'>{html.escape(text)}</td>"
 
 
-# The leakage audit: what a split keeps apart, and what a result on it may be called.
-
-
 @dataclass(frozen=True)
 class Rules:
     """How an audit looks at a split.
@@ -245,7 +231,7 @@ def audit(
         When the tables do not belong together or one side is empty.
     """
     rules = rules or Rules()
-    sides = take_sides(
+    sides = checks.take_sides(
         samples, split, stations=stations, train=rules.train, held_out=rules.held_out
     )
     eaten = _features(features, samples, sides)
@@ -263,8 +249,8 @@ def audit(
             sides, min_gap_days=rules.min_gap_days, is_temporal=rules.kind == "temporal"
         ),
         checks.copied_readings(sides),
-        label_in_features(sides, eaten),
-        fitted_on_training(sides, fitted_on, everything=samples),
+        checks.label_in_features(sides, eaten),
+        checks.fitted_on_training(sides, fitted_on, everything=samples),
     ]  # fmt: skip
     name = getattr(split, "name", None)
     return AuditReport(
@@ -300,8 +286,7 @@ def _distances(sides: Sides) -> pd.Series:
 
     A station held out in several folds counts once a fold. Stations of unknown place are left out.
     """
-    good = sides.stations[["latitude", "longitude"]].astype(float).notna().all(axis=1).to_numpy()
-    found = []
+    good, found = sides.located, []
     for out, trains in sides.parts():
         here, there = (np.unique(sides.station[rows]) for rows in (out, trains))
         here, there = here[good[here]], there[good[there]]

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.model_selection import GroupKFold, KFold
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from soilkit.errors import ContractError, LeakageError, UnitError
+from soilkit.metrics import splits
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 
@@ -431,18 +431,7 @@ def cross_folds(y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarra
     >>> folds[0] == folds[1], folds[0] == folds[2]
     (np.True_, np.False_)
     """
-    kind = KFold if groups is None else GroupKFold
-    n_groups = len(y) if groups is None else len(set(groups))
-    if n_groups < 2:
-        raise ContractError(
-            f"Cross-validation needs two groups or more, found {n_groups} in {len(y)} rows. "
-            "Take more stations, or smaller blocks."
-        )
-    folds = kind(min(n_folds, n_groups), shuffle=True, random_state=seed)
-    held_out = np.full(len(y), -1)
-    for number, (_, test) in enumerate(folds.split(np.zeros((len(y), 1)), y, groups)):
-        held_out[test] = number
-    return held_out
+    return splits.folds(np.arange(len(y)) if groups is None else groups, n_folds=n_folds, seed=seed)
 
 
 def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
