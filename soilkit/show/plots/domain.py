@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from soilkit import strata
-from soilkit.metrics.splits import CHIP_SIDE_M, AuditReport
+from soilkit.constants import CHIP_SIDE_M
+from soilkit.metrics.splits import AuditReport
 from soilkit.metrics.splits.leakage import FAR_KM
 from soilkit.show.plots import style
 from soilkit.show.plots.station_maps import draw_points, frame_map, width_to_height, window_around
