@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -508,7 +509,11 @@ def ratio_draws(
 
 
 def limits(
-    draws: np.ndarray, *, n_clusters: float, confidence: float = CONFIDENCE, method: str = "linear"
+    draws: np.ndarray,
+    *,
+    n_clusters: float,
+    confidence: float = CONFIDENCE,
+    method: Literal["linear", "inverted_cdf"] = "linear",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expanded percentile limits over the draws that have a value, two arrays (column,).
 

@@ -73,9 +73,14 @@ class Groups(Runs):
         if keep.all():
             return self
         kept = self.spread(keep)
-        series = (values[kept] for values in (self.observed, self.predicted, self.hours))
-        rows = self.rows[kept] if len(self.rows) else self.rows
-        return Groups(self.counts[keep], *series, self.which[keep], rows)
+        return Groups(
+            self.counts[keep],
+            self.observed[kept],
+            self.predicted[kept],
+            self.hours[kept],
+            self.which[keep],
+            self.rows[kept] if len(self.rows) else self.rows,
+        )
 
 
 def state_of(table: pd.DataFrame) -> list[str]:
