@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from soilkit.models.encoders import folded, for_inference
+from soilkit.models.inference import folded, for_inference
 from soilkit.models.xception_fusion import XceptionFusion
 
 torch.set_num_threads(1)

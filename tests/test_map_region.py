@@ -19,14 +19,13 @@ from soilkit.contracts import Chip, ChipRequest, Failure, Grid
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
 from soilkit.export import rasters
 from soilkit.models import maps
-from soilkit.models.inputs import Inputs
+from soilkit.models.inputs import Inputs, stored_statistics
 from soilkit.models.maps import (
     Scene,
     map_grid,
     predict_map,
     region_chips,
     spatial_scores,
-    stored_statistics,
     ubrmse_difference,
 )
 from soilkit.models.xception_fusion import look

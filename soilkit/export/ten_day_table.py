@@ -175,9 +175,12 @@ def read_dataset(folder: str | Path) -> TabularDataset:
 
 
 def predictions_table(
-    samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split: str, std=None
+    samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split, std=None
 ) -> pd.DataFrame:
-    """Predicted moisture (row,) and its standard error, m3 m-3, as rows of predictions."""
+    """Predicted moisture (row,) and its standard error, m3 m-3, as rows of predictions.
+
+    ``split`` is one label, or a label a row.
+    """
     network = stations.drop_duplicates("sensor_id").set_index("sensor_id")["network"].astype(str)
     table = samples[["sample_id", "sensor_id", "station_id", "time"]].assign(
         network=samples["sensor_id"].astype(str).map(network),

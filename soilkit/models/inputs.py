@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from soilkit import sources
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export.chips import ChipStore, Packing
 from soilkit.sources import Band
 
@@ -188,6 +188,19 @@ class Inputs:
         return Inputs(*map(tuple, kept))
 
     @classmethod
+    def of(cls, *entries: str) -> "Inputs":
+        """Entries in their own groups, by the resolution of each source.
+
+        Examples
+        --------
+        >>> Inputs.of("smap", "gldas") == Inputs(high=(), low=())
+        True
+        """
+        groups = [sources.get(source_of(entry)).resolution for entry in entries]
+        parts = ([e for e, g in zip(entries, groups, strict=True) if g == name] for name in GROUPS)
+        return cls(*map(tuple, parts))
+
+    @classmethod
     def from_checkpoint(cls, checkpoint: Any) -> "Inputs":
         """The inputs of the model in a checkpoint of ``XceptionFusion``."""
         config = checkpoint.configuration
@@ -314,6 +327,43 @@ def coarse_statistics(
             )
         found[source] = (float(known.mean()), float(known.std()))
     return found
+
+
+def stored_statistics(
+    normalisation: Mapping[str, Mapping[str, Any]], inputs: Inputs
+) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of each coarse source, out of a checkpoint's normalisation.
+
+    Parameters
+    ----------
+    normalisation : of a checkpoint: plain numbers by channel
+    inputs : Inputs
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint holds none for a source.
+
+    Examples
+    --------
+    >>> stored_statistics({"smap.ssm": {"Standard": [0.2, 0.1]}}, Inputs((), (), ("smap",)))
+    {'smap': (0.2, 0.1)}
+    """
+    found = {}
+    for source, channel in zip(inputs.coarse, _coarse_channels(inputs), strict=True):
+        pair = normalisation.get(channel, {}).get("Standard")
+        if pair is None or not np.isfinite(pair).all():
+            raise CheckpointError(
+                f"The checkpoint holds no mean and standard deviation of {channel}; it normalises "
+                f"{', '.join(normalisation) or 'nothing'}. Leave {source!r} out of the inputs, or "
+                "train with it."
+            )
+        found[source] = (float(pair[0]), float(pair[1]))
+    return found
+
+
+def _coarse_channels(inputs: Inputs) -> tuple[str, ...]:
+    return inputs.names[len(inputs.names) - len(inputs.coarse) :]
 
 
 # Packed crops to normalised tensors, by one look-up table a band.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from soilkit.constants import PIXEL_RATIO
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
-from soilkit.models import losses
+from soilkit.export import chips, ten_day_table
+from soilkit.models import datasets, inference, losses, training
+from soilkit.models.augment import Augment
 from soilkit.models.encoders import (
     BATCH_NORM_EPSILON,
     MOBILENET_V2,
@@ -34,6 +37,7 @@ from soilkit.models.encoders import (
     Stem,
     XceptionEncoder,
 )
+from soilkit.models.inputs import Inputs, stored_statistics
 
 Table = EncoderTable | ResNetTable | MobileNetTable
 
@@ -545,59 +549,203 @@ def step_by(loss: losses.Loss) -> Callable[[Any, Mapping[str, torch.Tensor]], to
     return step
 
 
-# How large a model is and how much it computes, without computing anything.
+# The system: model, loss, step and loaders meet the one loop.
+
+AT_ONCE = 64  # samples of a batch that is only predicted
+KEPT_SAMPLES = 1000  # crops of smaller datasets stay in memory
 
 
-def count_parameters(model: nn.Module) -> int:
-    """How many numbers training adjusts.
+def train(
+    data: str | os.PathLike[str],
+    split: Any,
+    *,
+    preset: str = "small",
+    seed: int = 0,
+    out_dir: str | os.PathLike[str] | None = None,
+    sources: Sequence[str] = Inputs().source_names,
+    epochs: int = 6,
+    batch_size: int = 32,
+    loss: str = "huber",
+    **settings: Any,
+) -> TrainedFusion:
+    """Train on a dataset's training samples and keep the weights that validate best.
 
-    Examples
-    --------
-    >>> count_parameters(nn.Linear(3, 2))
-    8
-    """
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_flops(model: XceptionFusion, *, crop_px: int = 256) -> int:
-    """Floating-point operations of one sample's forward pass, a multiplication and an addition = 2.
-
-    Convolutions and linear layers count; norms, activations and pooling, a few percent, do not. A
-    training step costs about three times as much a sample.
+    A run with an ``out_dir`` that was interrupted goes on there, at its last epoch.
 
     Parameters
     ----------
-    model : XceptionFusion
-    crop_px : int, pixels of 10 m a side
+    data : folder with stations, samples and features as parquet, and ``chips.zarr``
+    split : labels (sample,), "train", "validation" or "test", in the order of the samples
+    preset : "small" or "paper"
+    seed : of the weights, the order and the augmentations
+    out_dir : the best checkpoint goes to ``checkpoints/<name>.pt`` in it; None keeps it in memory
+    sources : what the model eats, as the entries of ``Inputs``; each finds its own resolution
+    epochs : passes over the training samples
+    batch_size : at most; a quarter of a small dataset
+    loss : "huber", "mse" or "mae"
+    settings : other fields of ``training.Settings``, such as ``optimizer`` or ``learning_rate``
 
     Raises
     ------
     ContractError
-        When the crop is no whole number of 160 m pixels.
+        When the dataset lacks a source, or the split has another length.
+    CheckpointError
+        When another run's state stands in ``out_dir``.
     """
-    return int(size_table(model, model.example(crop_px=crop_px))["flops"].iloc[-1])
+    tables, store = _read(data)
+    inputs, labels = Inputs.of(*sources), np.asarray(split, dtype=str)
+    if len(labels) != len(tables.samples):
+        raise ContractError(
+            f"The split has {len(labels)} labels for {len(tables.samples)} samples. Make it of "
+            "the samples of this dataset."
+        )
+    learnt = _chip_dataset(tables, store, inputs, rows=labels == "train")
+    statistics = learnt.statistics
+    chosen = _chip_dataset(
+        tables, store, inputs, rows=labels == "validation", statistics=statistics
+    )
+    size = min(batch_size, max(2, len(learnt) // 4))
+    order = torch.Generator().manual_seed(seed)
+    loaders = training.Loaders(
+        datasets.make_loader(learnt, batch_size=size, shuffle=True, generator=order),
+        datasets.make_loader(chosen, batch_size=AT_ONCE, shuffle=False),
+    )
+    torch.manual_seed(seed)
+    mean = float(learnt.moisture.mean())
+    model = XceptionFusion.for_inputs(inputs, preset=preset, mean_label_m3_m3=mean).to(_device())
+    a_pass = len(loaders.train)
+    provenance = training.Provenance(inputs.names, learnt.normalisation, store.data_hash)
+    history = training.fit(
+        model,
+        loaders,
+        step_by(losses.by_name(loss)),
+        look,
+        settings=training.Settings(
+            steps=epochs * a_pass, validate_every=max(a_pass, 1), seed=seed, **settings
+        ),
+        path=None if out_dir is None else Path(out_dir) / "checkpoints" / f"{_slug(inputs)}.pt",
+        provenance=provenance,
+        augment=Augment() if inputs.high or inputs.low else None,
+    )
+    best = history.loc[history["score"].idxmin()]
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    checkpoint = training.Checkpoint(
+        model.configuration, provenance, weights, int(best["step"]), float(best["score"])
+    )
+    known = pd.Series(labels, index=tables.samples["sample_id"].astype(str))
+    return TrainedFusion(model.eval(), checkpoint, history, known)
 
 
-def size_table(model: nn.Module, example: Mapping[str, torch.Tensor]) -> pd.DataFrame:
-    """Parameters and FLOPs of each part of a model, and in all.
+def load(path: str | os.PathLike[str]) -> TrainedFusion:
+    """The model that ``TrainedFusion.save`` or a training's checkpoint holds.
 
-    Parameters
-    ----------
-    model : module
-    example : what its forward pass takes by name, such as ``XceptionFusion.example()``
-
-    Returns
-    -------
-    DataFrame with part ("high_encoder", ..., "total"), parameters, flops (as ``count_flops``)
+    Raises
+    ------
+    CheckpointError
+        When the file is absent, damaged, holds code, or another system's model.
     """
-    bare = copy.deepcopy(model).to("meta").eval()  # shapes without numbers
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        bare(**{name: tensor.to("meta") for name, tensor in example.items()})
-    counts = counter.get_flop_counts()
-    name = type(bare).__name__
-    rows = [
-        (part, count_parameters(module), sum(counts.get(f"{name}.{part}", {}).values()))
-        for part, module in bare.named_children()
-    ]
-    rows.append(("total", count_parameters(bare), counter.get_total_flops()))
-    return pd.DataFrame(rows, columns=["part", "parameters", "flops"])
+    checkpoint = training.load_checkpoint(path)
+    return TrainedFusion(XceptionFusion.from_checkpoint(checkpoint).to(_device()), checkpoint)
+
+
+@dataclass(frozen=True)
+class TrainedFusion:
+    """A trained fusion model; ``history`` and ``labels`` are known where it was trained."""
+
+    model: XceptionFusion
+    checkpoint: training.Checkpoint
+    history: pd.DataFrame | None = None
+    labels: pd.Series | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the model eats."""
+        return Inputs.from_checkpoint(self.checkpoint)
+
+    @property
+    def name(self) -> str:
+        """What tables call the model, by its sources."""
+        if self.inputs == Inputs():
+            return "Xception fusion"
+        if self.inputs.high or self.inputs.low:
+            return f"Xception fusion of {', '.join(self.inputs.source_names)}"
+        return f"{' + '.join(name.upper() for name in self.inputs.source_names)} network"
+
+    @property
+    def statistics(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of each coarse input in training."""
+        return stored_statistics(self.checkpoint.normalisation, self.inputs)
+
+    def predict(self, data: str | os.PathLike[str], split: Any = None) -> pd.DataFrame:
+        """A predictions table of every sample of a dataset folder.
+
+        Parameters
+        ----------
+        data : folder, as of ``train``
+        split : labels (sample,); None takes those of the training, else "unknown"
+        """
+        tables, store = _read(data)
+        rows = np.ones(len(tables.samples), bool)
+        dataset = _chip_dataset(tables, store, self.inputs, rows=rows, statistics=self.statistics)
+        loader = datasets.make_loader(dataset, batch_size=AT_ONCE, shuffle=False)
+        if split is None:
+            known = pd.Series(dtype=str) if self.labels is None else self.labels
+            split = known.reindex(dataset.sample_ids).fillna("unknown")
+        return ten_day_table.predictions_table(
+            tables.samples.astype({"soil_moisture_m3_m3": float}),
+            tables.stations,
+            predicted=training.predict(self.model, loader, look),
+            model=self.name,
+            split=np.asarray(split, dtype=str),
+        )
+
+    def map(self, cube: Any, *, precision: str = "float32", **options: Any) -> Any:
+        """Soil moisture of a region's cells of 320 m, an xarray Dataset.
+
+        Parameters
+        ----------
+        cube : {source: Chip, or one number for the region}, or a ``maps.Scene``
+        precision : "float32", the model as it was trained, or "bfloat16": batch norms folded,
+            encoders rounded, several times as fast where the processor multiplies such numbers
+        options : of ``maps.predict_map``: ``stride_m``, ``batch_size``, ``progress`` ...
+
+        Raises
+        ------
+        ContractError
+            When the region lacks a source or is smaller than a window.
+        """
+        from soilkit.models import maps
+
+        if not isinstance(cube, maps.Scene):
+            cube = maps.scene_of(cube, inputs=self.inputs, statistics=self.statistics)
+        rounded = precision != "float32"
+        model = inference.for_inference(self.model, precision=precision) if rounded else self.model
+        return maps.predict_map(model, cube, look, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, configuration, sources and normalisation whole or not at all."""
+        training.save_checkpoint(path, self.checkpoint)
+
+
+def _read(folder) -> tuple[ten_day_table.TabularDataset, chips.ChipStore]:
+    folder = Path(folder)
+    return ten_day_table.read_dataset(folder), chips.open_store(folder / "chips.zarr")
+
+
+def _chip_dataset(tables, store, inputs: Inputs, *, rows, statistics=None) -> datasets.ChipDataset:
+    return datasets.ChipDataset(
+        tables.samples[rows],
+        tables.features,
+        store,
+        inputs=inputs,
+        statistics=statistics,
+        cache=len(tables.samples) < KEPT_SAMPLES,
+    )
+
+
+def _slug(inputs: Inputs) -> str:
+    return "fusion" if inputs == Inputs() else "_".join(inputs.source_names)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

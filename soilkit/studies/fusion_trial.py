@@ -20,7 +20,7 @@ from soilkit.export import archives, chips, features, insitu, join
 from soilkit.export.chips import ChipStore
 from soilkit.files import write_whole
 from soilkit.metrics import splits
-from soilkit.models import augment, datasets, losses, training, xception_fusion
+from soilkit.models import augment, datasets, inference, losses, training, xception_fusion
 from soilkit.models.inputs import FED, Inputs, coarse_values
 from soilkit.models.xception_fusion import XceptionFusion
 from soilkit.studies.trials import key_of
@@ -329,8 +329,8 @@ class Session:
         )
         best = history.loc[history["score"].idxmin()]
         return model, {
-            "n_weights": xception_fusion.count_parameters(model),
-            "flops": xception_fusion.count_flops(model, crop_px=trial.crop_px),
+            "n_weights": inference.count_parameters(model),
+            "flops": inference.count_flops(model, crop_px=trial.crop_px),
             "best_step": int(best["step"]),
             "history": history.astype(float).round(9).to_dict("records"),
         }

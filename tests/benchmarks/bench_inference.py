@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 from soilkit.models import count_flops, losses
-from soilkit.models.encoders import folded, for_inference, pool_center
+from soilkit.models.encoders import pool_center
+from soilkit.models.inference import folded, for_inference
 from soilkit.models.training.parallel import compiled
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s, plain_layout

@@ -7,8 +7,8 @@ from soilkit.models.maps.windows import (
     predict_map,
     region_chips,
     scene_from_layers,
+    scene_of,
     spatial_scores,
-    stored_statistics,
     to_cog,
     ubrmse_difference,
 )
@@ -22,8 +22,8 @@ __all__ = [
     "predict_table_map",
     "region_chips",
     "scene_from_layers",
+    "scene_of",
     "spatial_scores",
-    "stored_statistics",
     "to_cog",
     "ubrmse_difference",
 ]

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from soilkit import sources
 from soilkit.constants import PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
-from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError, UnknownNameError
+from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import rasters
 from soilkit.export.chips.requests import Planner
 from soilkit.models.inputs import INDICES, Inputs, coarse_band, coarse_values, source_of
@@ -99,6 +99,29 @@ def scene_from_layers(
     images = {name: _image(layers, entries) for name, entries in fed.items()}
     scalars = {"coarse": _coarse(layers, inputs, statistics or {})} if inputs.coarse else {}
     return Scene(grid, images, scalars, {"low": PIXEL_RATIO})
+
+
+def scene_of(
+    region: Mapping[str, Any],
+    *,
+    inputs: Inputs,
+    statistics: Mapping[str, Sequence[float]] | None = None,
+) -> Scene:
+    """``scene_from_layers`` of chips, as ``region_chips`` cut them, and of single numbers.
+
+    Raises
+    ------
+    ContractError
+        As of ``scene_from_layers``; and when no chip has the pixels of the finest.
+    """
+    cut = [layer.grid for layer in region.values() if isinstance(layer, Chip)]
+    if not cut:
+        raise ContractError("The region holds numbers only: hand at least one chip of 10 m pixels.")
+    grid = min(cut, key=lambda grid: grid.pixel_size_m)
+    layers = {
+        n: one.values if isinstance(one, Chip) else np.asarray(one) for n, one in region.items()
+    }
+    return scene_from_layers(layers, grid=grid, inputs=inputs, statistics=statistics)
 
 
 def _image(layers: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
@@ -192,43 +215,6 @@ def region_chips(
             )
         found[request.source] = answer
     return {name: found[name] for name in names}
-
-
-def stored_statistics(
-    normalisation: Mapping[str, Mapping[str, Any]], inputs: Inputs
-) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of each coarse source, out of a checkpoint's normalisation.
-
-    Parameters
-    ----------
-    normalisation : of a checkpoint: plain numbers by channel
-    inputs : Inputs
-
-    Raises
-    ------
-    CheckpointError
-        When the checkpoint holds none for a source.
-
-    Examples
-    --------
-    >>> stored_statistics({"smap.ssm": {"Standard": [0.2, 0.1]}}, Inputs((), (), ("smap",)))
-    {'smap': (0.2, 0.1)}
-    """
-    found = {}
-    for source, channel in zip(inputs.coarse, _coarse_channels(inputs), strict=True):
-        pair = normalisation.get(channel, {}).get("Standard")
-        if pair is None or not np.isfinite(pair).all():
-            raise CheckpointError(
-                f"The checkpoint holds no mean and standard deviation of {channel}; it normalises "
-                f"{', '.join(normalisation) or 'nothing'}. Leave {source!r} out of the inputs, or "
-                "train with it."
-            )
-        found[source] = (float(pair[0]), float(pair[1]))
-    return found
-
-
-def _coarse_channels(inputs: Inputs) -> tuple[str, ...]:
-    return inputs.names[len(inputs.names) - len(inputs.coarse) :]
 
 
 # A model slid over a region, one window for each 320 m cell.
