@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from soilkit import sources
-from soilkit.errors import BoundError, UnknownNameError
-from soilkit.sources import Linear, LogSigmoid
+from soilkit.errors import BoundError, ContractError, UnknownNameError
+from soilkit.export.chips import packing_of
+from soilkit.sources import Band, EarthEngine, Linear, LogSigmoid, Source
+from soilkit.sources.row import PASSES
 
 # name: Earth Engine asset, bands that must be there, pixel size [m].
 EARTH_ENGINE = {
@@ -124,10 +126,47 @@ def test_bounds_are_the_papers(anchor, table):
     assert all(found[n] == a for n, a in table.items() if n not in ("dem", "soilgrids"))
 
 
-def test_a_layer_without_a_published_bound_asks_for_one():
-    """Nobody guesses how old a forcing may be."""
-    with pytest.raises(BoundError, match="chirps has no published bound"):
-        sources.bounds("sentinel1", ["smap", "chirps"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_can_be_joined(name):
+    """A scene is of use for a revisit at least, and a static layer for good."""
+    source = sources.get(name)
+    bound = sources.bounds("sentinel1", [name])[name]
+    if source.is_static:
+        assert bound == sources.duration("50Y")
+    elif name != "sentinel1":
+        assert bound >= sources.duration(source.cadence)
+
+
+def test_nothing_is_anchored_at_a_layer_without_a_time():
+    with pytest.raises(BoundError, match="dem has no time"):
+        sources.bounds("dem", ["smap"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_band_knows_its_valid_range_and_a_chip_can_hold_it(name):
+    """Physical limits lie in order, and within the integers of the chip store as stored values."""
+    source = sources.get(name)
+    for band in source.bands:
+        low, high = band.valid_range
+        assert low < high
+        if source.resolution != "coarse" and band.continuous:
+            least, most = packing_of(source).limits
+            assert least <= (low - band.offset) / band.scale, band.name
+            assert (high - band.offset) / band.scale <= most, band.name
+
+
+def test_one_dated_and_fine_layer_must_say_how_earth_engine_holds_it():
+    """Taken for a global product, every image of the planet would go to every station."""
+    row = {
+        "title": "Another radar", "asset": "A/RADAR", "bands": (Band("HH", "dB", (-50, 30)),),
+        "pixel_size_m": 25, "resolution": "high", "dated_by": "instant", "cadence": "14D",
+        "max_age": "28D",
+    }  # fmt: skip
+    with pytest.raises(ContractError, match="'radar' lacks its earth_engine part.*25 m"):
+        Source("radar", **row)
+    with pytest.raises(ContractError, match="'radar' lacks max_age"):
+        Source("radar", **row | {"max_age": "", "earth_engine": EarthEngine(PASSES)})
+    assert Source("radar", **row, earth_engine=EarthEngine(PASSES)).earth_engine.image == "A/RADAR"
 
 
 @pytest.mark.parametrize(("key", "limits"), TABLE_4.items(), ids=str)
@@ -202,7 +241,7 @@ def test_a_row_uses_the_catalogues_words(name):
         assert sources.duration(source.cadence) > np.timedelta64(0, "m")
     if source.successor:
         assert sources.get(source.successor).name != name
-    assert all(sources.duration(age) > np.timedelta64(0, "m") for age in source.max_age.values())
+    assert sources.duration(source.max_age) > np.timedelta64(0, "m")
 
 
 def test_known_ends_name_their_successor():

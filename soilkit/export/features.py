@@ -14,7 +14,6 @@ from soilkit.errors import ContractError, SceneNotFoundError
 
 RADII_M = (80, 320, 1280)
 DAYS_PER_YEAR = 365.2425
-CLOUD_BITS = (1 << 10) | (1 << 11)  # QA60: opaque and cirrus clouds
 STATIC = "static"
 _MIN_PIXELS = 4  # fewer pixels than this within a radius make no statistic
 
@@ -101,9 +100,10 @@ def from_chips(
     """Statistics of each sample's chips within circles about the station.
 
     Means of every continuous band as ``<source>_<band>_mean_<radius>m``; radar backscatter is
-    averaged in linear power and given in dB. Beside them ``sentinel2_NDVI``, the mean of the
-    pixels' (B8 - B4) / (B8 + B4); ``dem_slope`` in degrees; ``sentinel1_VV_std``, the spread within
-    the circle in dB. Optical pixels that QA60 calls cloud are left out; a class source gives its
+    averaged in linear power and given in dB. Beside them what the source's row names: ``NDVI``, the
+    mean of the pixels' (infrared - red) / (infrared + red); ``slope`` in degrees; the spread
+    within the circle, as ``sentinel1_VV_std`` in dB. Pixels flagged as cloud are left out; a class
+    source gives its
     most frequent class. A circle with fewer than four known pixels gives NaN; radii below one pixel
     of a source are left out for it.
 
@@ -179,30 +179,36 @@ def _statistics(chip: contracts.Chip, source: str, radii_m) -> dict[str, float]:
 
 def _layers(chip: contracts.Chip, source: str) -> dict[str, tuple[np.ndarray, Any]]:
     """Per layer its pixels (row, col) and the statistic to take of them."""
+    row = sources.get(source)
     bands = dict(zip(chip.bands, chip.values.astype(np.float64), strict=True))
-    cloud = bands.get("QA60")
-    if cloud is not None:
-        flagged = (np.nan_to_num(cloud).astype(int) & CLOUD_BITS) != 0
-        bands = {k: np.where(flagged, np.nan, v) for k, v in bands.items() if k != "QA60"}
+    flags = row.cloud_band
+    if flags is not None and flags.name in bands:
+        is_cloud = cloudy(bands.pop(flags.name), flags)
+        bands = {name: np.where(is_cloud, np.nan, values) for name, values in bands.items()}
     layers: dict[str, tuple[np.ndarray, Any]] = {}
     for name, values in bands.items():
-        band = sources.get(source).band(name)
-        if not band.continuous:
+        if not row.band(name).continuous:
             layers[f"{name}_mode"] = (values, _mode)
-        elif band.unit == "dB":
+        elif row.band(name).unit == "dB":
             layers[f"{name}_mean"] = (units.linear_from_db(values), _mean_db)
         else:
             layers[f"{name}_mean"] = (values, np.mean)
-    if "VV" in bands:
-        layers["VV_std"] = (bands["VV"], np.std)
-    if {"B4", "B8"} <= bands.keys():
-        red, infrared = bands["B4"], bands["B8"]
+    layers |= {f"{n}_std": (v, np.std) for n, v in bands.items() if "std" in row.band(n).features}
+    colours = {colour: bands[name] for colour, name in row.colours.items() if name in bands}
+    if {"red", "infrared"} <= colours.keys():
+        red, infrared = (row.band(row.colours[c]).physical(colours[c]) for c in ("red", "infrared"))
         total = np.where(infrared + red > 0, infrared + red, np.nan)
         layers["NDVI_mean"] = ((infrared - red) / total, np.mean)
-    if "elevation" in bands:
-        north, east = np.gradient(bands["elevation"], chip.grid.pixel_size_m)
+    for name in (n for n in bands if "slope" in row.band(n).features):
+        north, east = np.gradient(bands[name], chip.grid.pixel_size_m)
         layers["slope_mean"] = (np.degrees(np.arctan(np.hypot(north, east))), np.mean)
     return layers
+
+
+def cloudy(flags: np.ndarray, band: sources.Band) -> np.ndarray:
+    """Which pixels a band of flags calls cloud or cirrus; unknown ones are not."""
+    mask = sum(1 << bit for bit in band.cloud_bits)
+    return (np.nan_to_num(flags).astype(int) & mask) != 0
 
 
 def _mean_db(power):

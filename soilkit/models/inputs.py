@@ -72,15 +72,18 @@ def evi(infrared: np.ndarray, red: np.ndarray, *, blue: np.ndarray) -> np.ndarra
     return 2.5 * (infrared - red) / (infrared + 6 * red - 7.5 * blue + 1)
 
 
-_TWO = {"infrared": "B8", "red": "B4"}
-INDICES = {"sentinel2": {"NDVI": Index(_TWO, ndvi), "EVI": Index(_TWO | {"blue": "B2"}, evi)}}
+_TWO = ("infrared", "red")
+INDICES = {
+    row.name: {
+        "NDVI": Index({colour: row.colours[colour] for colour in _TWO}, ndvi),
+        "EVI": Index({colour: row.colours[colour] for colour in (*_TWO, "blue")}, evi),
+    }
+    for row in sources.CATALOGUE
+    if row.colours
+}
 
 
 # Which sources a model eats, and how their numbers are brought to its range.
-
-# The six bands of nine that the network eats, in its order (seed 001, Table 3).
-FED = {"sentinel2": ("B4", "B3", "B2", "B8", "B11", "B12")}
-
 
 GROUPS = ("high", "low", "coarse")
 
@@ -147,7 +150,7 @@ class Inputs:
         source, _, band = entry.partition(".")
         if band:
             return (band,)
-        return FED.get(source) or tuple(b.name for b in sources.get(source).bands if b.continuous)
+        return sources.get(source).fed
 
     @property
     def channels(self) -> tuple[int, int, int]:

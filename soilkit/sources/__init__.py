@@ -1,6 +1,98 @@
-"""The catalogue of input layers: one row a layer, and how long a scene of it stays usable."""
+"""The catalogue of input layers: a row says everything about one, and a new layer is a new row."""
 
-from soilkit.sources.catalogue import CATALOGUE, bounds, duration, get
-from soilkit.sources.model import Band, Linear, LogSigmoid, Source
+from collections.abc import Iterable
 
-__all__ = ["CATALOGUE", "Band", "Linear", "LogSigmoid", "Source", "bounds", "duration", "get"]
+import numpy as np
+
+from soilkit.errors import BoundError, UnknownNameError
+from soilkit.sources.coarse_fields import MOISTURE, WEATHER
+from soilkit.sources.ground import GROUND
+from soilkit.sources.imagery import IMAGERY
+from soilkit.sources.modis import MODIS
+from soilkit.sources.row import Band, Collection, EarthEngine, Linear, LogSigmoid, Source, Stac
+
+__all__ = [
+    "CATALOGUE",
+    "Band",
+    "Collection",
+    "EarthEngine",
+    "Linear",
+    "LogSigmoid",
+    "Source",
+    "Stac",
+    "bounds",
+    "duration",
+    "get",
+]
+
+CATALOGUE: tuple[Source, ...] = (*IMAGERY, *GROUND, *MOISTURE, *MODIS, *WEATHER)
+MINUTES = {"m": 1, "h": 60, "D": 1440, "Y": 525_960}  # a year has 365.25 days
+ANCHOR_MAX_AGE = "1h"  # of an anchor's own scene
+
+
+def get(name: str) -> Source:
+    """The source of that name.
+
+    Raises
+    ------
+    UnknownNameError
+        With the names that there are.
+
+    Examples
+    --------
+    >>> get("gldas").band("SoilMoi0_10cm_inst").unit
+    'kg m-2'
+    """
+    for source in CATALOGUE:
+        if source.name == name:
+            return source
+    raise UnknownNameError(
+        f"No source is called {name!r}; the catalogue has "
+        f"{', '.join(sorted(source.name for source in CATALOGUE))}."
+    )
+
+
+def duration(text: str) -> np.timedelta64:
+    """A span of time from the catalogue's words: a whole number of m, h, D or Y (365.25 days).
+
+    Returns
+    -------
+    numpy.timedelta64, whole minutes
+
+    Examples
+    --------
+    >>> duration("14D") == np.timedelta64(14, "D"), duration("1Y") / np.timedelta64(1, "D")
+    (np.True_, np.float64(365.25))
+    """
+    return np.timedelta64(int(text[:-1]) * MINUTES[text[-1]], "m")
+
+
+def bounds(anchor: str, names: Iterable[str]) -> dict[str, np.timedelta64]:
+    """The largest age of each source's scene for an anchored join, in the order of ``names``.
+
+    An anchor's own scene is at most an hour old, the others' as their rows say. For the paper's
+    sources these are Tables 5 (anchor "sentinel1") and 20 ("smap") [1]_; for others two revisits,
+    or two lengths of a composite, whose age runs from its end. The static layers' 50 years stand
+    for "whenever": a join that matches them by station need not read the number.
+
+    Raises
+    ------
+    UnknownNameError
+        For a source or an anchor that the catalogue lacks.
+    BoundError
+        For an anchor without a time.
+
+    References
+    ----------
+    .. [1] Batchu et al. (2022), arXiv:2206.09649, Tables 5 and 20
+
+    Examples
+    --------
+    >>> bounds("sentinel1", ["sentinel1", "smap"])
+    {'sentinel1': np.timedelta64(60,'m'), 'smap': np.timedelta64(4320,'m')}
+    """
+    if get(anchor).is_static:
+        raise BoundError(f"{anchor} has no time, so nothing can be anchored at it.")
+    return {
+        name: duration(ANCHOR_MAX_AGE if name == anchor else get(name).max_age) for name in names
+    }

@@ -21,7 +21,7 @@ from soilkit.export.chips import ChipStore
 from soilkit.files import write_whole
 from soilkit.metrics import splits
 from soilkit.models import augment, datasets, inference, losses, training, xception_fusion
-from soilkit.models.inputs import FED, Inputs, coarse_values
+from soilkit.models.inputs import Inputs, coarse_values
 from soilkit.models.xception_fusion import XceptionFusion
 from soilkit.studies.trials import key_of
 
@@ -173,13 +173,14 @@ def _made(recipe: Recipe, out: Path) -> dict[str, pd.DataFrame]:
         max_cloud_fraction=CLEAR if "sentinel2" in recipe.sources else None,
     )
     coarse = [s for s in recipe.sources if sources.get(s).resolution == "coarse"]
+    imagery = [s for s in recipe.sources if s not in coarse]
     samples, lost = chips.build(
         joined.samples,
         world,
         out / "chips.zarr",
         stations=stations,
-        sources=[s for s in recipe.sources if s not in coarse],
-        bands=FED,
+        sources=imagery,
+        bands={s: sources.get(s).fed for s in imagery if sources.get(s).fed},
         size_px=recipe.size_px,
     )
     series = {s: world.series(stations, s, span["start"], span["end"]) for s in coarse}

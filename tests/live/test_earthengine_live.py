@@ -31,7 +31,7 @@ from soilkit.export.archives.earthengine import (
     doctor,
     expressions,
 )
-from soilkit.export.archives.earthengine.expressions import GLOBAL, ORBIT, TILES
+from soilkit.sources.row import GLOBAL, PASSES, TILES
 
 pytestmark = [
     pytest.mark.live,
@@ -132,7 +132,7 @@ def test_scenes_are_dated_as_the_catalogue_says(scenes, name):
         assert (length - step).abs().max() <= 0.05 * step
     if how.form == GLOBAL and len(table) > 2:
         assert table.end.diff().median() == pytest.approx(step, rel=0.01)
-    if how.form == ORBIT:
+    if how.form == PASSES:
         assert table.valid_fraction.between(0, 1).all()
 
 

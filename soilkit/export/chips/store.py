@@ -70,37 +70,14 @@ class Packing:
         return self.unpack(np.arange(65536).astype(np.uint16).view(np.int16))
 
 
-# A step lies well below what the sensor can tell apart, and no finer: noise compresses badly.
-# Radar: 0.02 dB against speckle of 2 dB. Optics: one digital number. Elevation: 0.25 m reaches
-# from -4,192 to 12,192 m. Soil and leaf area: a tenth of the asset's own integer. What an asset
-# stores as integers stays as it is; those of 16 bits without a sign begin at 1 (0 is their fill).
-_ELEVATION = Packing(0.25, offset=4000.0)
-_UNSIGNED = Packing(1.0, offset=32768.0)
-PACKING = {
-    "sentinel1": Packing(0.02),
-    "sentinel2": Packing(1.0),
-    "landsat8": _UNSIGNED,
-    "landsat9": _UNSIGNED,
-    "dem": _ELEVATION,
-    "dem_3dep": _ELEVATION,
-    "dem_merit": _ELEVATION,
-    "dem_srtm": _ELEVATION,
-    "soilgrids": Packing(0.1),
-    "modis_lai": Packing(0.1),
-    "modis_ndvi_500": Packing(1.0),
-    "modis_ndvi_250": Packing(1.0),
-    "modis_lst": _UNSIGNED,
-    "modis_lst_daily": Packing(0.01, offset=300.0),
-    "modis_et": Packing(1.0),
-}
 _CLASSES = Packing(1.0)
 _ANYTHING = Packing(0.01)
 
 
 def packing_of(source: Source) -> Packing:
-    """The packing of a source: its row in ``PACKING``, else steps of 1 for classes and 0.01."""
-    if source.name in PACKING:
-        return PACKING[source.name]
+    """The packing that a source's row states, else steps of 1 for classes and of 0.01."""
+    if source.packing:
+        return Packing(*source.packing)
     return _ANYTHING if any(band.continuous for band in source.bands) else _CLASSES
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from soilkit import sources
 from soilkit.contracts import Chip
 from soilkit.errors import ContractError
-from soilkit.export.features import CLOUD_BITS
+from soilkit.export.features import cloudy
 from soilkit.metrics.splits import block_ids
 from soilkit.show.plots import style
 from soilkit.show.plots.style import label
@@ -200,10 +200,10 @@ def true_colour(chip: Chip) -> np.ndarray:
 
 
 def _is_cloud(chip: Chip) -> np.ndarray:
-    if "QA60" not in chip.bands:
+    flags = sources.get("sentinel2").cloud_band
+    if flags is None or flags.name not in chip.bands:
         return np.zeros(chip.values.shape[1:], bool)
-    flags = np.nan_to_num(chip.values[chip.bands.index("QA60")]).astype(int)
-    return (flags & CLOUD_BITS) != 0
+    return cloudy(chip.values[chip.bands.index(flags.name)], flags)
 
 
 # Scores side by side where the stations stand, and where one model beats another.

@@ -16,13 +16,11 @@ from soilkit import sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import SoilkitError, UnknownNameError
 from soilkit.export.archives.earthengine import estimate as estimating
-from soilkit.export.archives.earthengine import expressions, scene_index
+from soilkit.export.archives.earthengine import scene_index
 from soilkit.export.archives.earthengine.connection import connect
 from soilkit.export.archives.earthengine.doctor import examine, require
 from soilkit.export.archives.earthengine.executor import Fault, Policy, run, run_on_dask
 from soilkit.export.archives.earthengine.expressions import (
-    GLOBAL,
-    ORBIT,
     ChipJob,
     Shelf,
     layer,
@@ -30,6 +28,7 @@ from soilkit.export.archives.earthengine.expressions import (
 )
 from soilkit.export.archives.earthengine.scene_index import Desk
 from soilkit.export.archives.scenes import places
+from soilkit.sources.row import GLOBAL, PASSES
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
@@ -103,7 +102,7 @@ class EarthEngineArchive:
             When there is no login.
         """
         found, how = places(stations), layer(source)[1]
-        if how.form == ORBIT:
+        if how.form == PASSES:
             table = self._desk.orbiting(source, found, period=(start, end))
         else:
             images = self._desk.images(source, (start, end))
@@ -135,7 +134,9 @@ class EarthEngineArchive:
         found, (row, how) = places(stations), layer(source)
         if how.form != GLOBAL:
             have = [
-                s.name for s in sources.CATALOGUE if s.asset and layer(s.name)[1].form == GLOBAL
+                s.name
+                for s in sources.CATALOGUE
+                if s.earth_engine and s.earth_engine.form == GLOBAL
             ]
             raise UnknownNameError(
                 f"Earth Engine has no series of {source!r}; it has {', '.join(have)}. "
@@ -200,7 +201,7 @@ class EarthEngineArchive:
             return ""
         if np.isnat(request.time):
             return f"a scene of {request.source} needs a time"
-        return _elsewhen(request) if how.form == ORBIT else ""
+        return _elsewhen(request) if how.form == PASSES else ""
 
 
 def _examine(wanted: list[ChipRequest]) -> None:
@@ -244,7 +245,7 @@ def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure
 
 def _version() -> str:
     """The catalogue's assets and how they are read: another one gives other chips."""
-    rows = [(s.name, s.asset, repr(expressions.LAYERS.get(s.name))) for s in sources.CATALOGUE]
+    rows = [(s.name, s.asset, repr(s.earth_engine)) for s in sources.CATALOGUE]
     text = json.dumps([FORMAT_VERSION, rows])
     return f"earthengine-{FORMAT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

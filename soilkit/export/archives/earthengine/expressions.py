@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,80 +24,14 @@ from soilkit.export.archives.earthengine import connection
 from soilkit.export.archives.earthengine.connection import ensure, library
 from soilkit.export.archives.earthengine.executor import Fault, Job, Policy, ServiceError, run
 from soilkit.files import write_whole
-from soilkit.sources import Source
+from soilkit.sources import EarthEngine, Source
+from soilkit.sources.row import STATIC, TILES
 
-ORBIT, GLOBAL, STATIC, TILES = "orbit", "global", "static", "tiles"
 DAY = np.timedelta64(1, "D")
 SLICES = "+"  # joins the ids of the images that are one scene
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Where a source's pixels are.
-
-    Attributes
-    ----------
-    form : "orbit" scenes differ from place to place; "global" every image covers all places;
-        "static" images without a time; "tiles" a collection that is mosaicked into one
-    image : id of a static image; "{band}" stands for the band's name
-    band : what a band is called there; "{band}" its name here, empty for the image's only band
-    equal : properties that an image must have, by name
-    contains : members that a list property must have: (property, member)
-    valid_band : the band whose mask tells where a scene holds data
-    cloud_bits : band of flags and the bits that say cloud or cirrus
-    power : bands in dB, which are averaged as power
-    slices : whether a pass is cut into images that belong together
-    new_year : whether composites restart with every year
-    """
-
-    form: str
-    image: str = ""
-    band: str = "{band}"
-    equal: dict[str, str] = field(default_factory=dict, hash=False)
-    contains: tuple[tuple[str, str], ...] = ()
-    valid_band: str = ""
-    cloud_bits: tuple[str, tuple[int, ...]] = ("", ())
-    power: tuple[str, ...] = ()
-    slices: bool = False
-    new_year: bool = False
-
-
-# https://developers.google.com/earth-engine/datasets/catalog, page of each asset
-_LANDSAT = Layer(ORBIT, valid_band="SR_B4", cloud_bits=("QA_PIXEL", (1, 2, 3)))
-LAYERS = {
-    "sentinel1": Layer(
-        ORBIT,
-        equal={"instrumentMode": "IW"},
-        contains=(
-            ("transmitterReceiverPolarisation", "VV"),
-            ("transmitterReceiverPolarisation", "VH"),
-        ),
-        valid_band="VV",
-        power=("VV", "VH"),
-        slices=True,
-    ),
-    "sentinel2": Layer(ORBIT, valid_band="B4", cloud_bits=("QA60", (10, 11))),
-    "cloud_score_plus": Layer(ORBIT, valid_band="cs_cdf"),
-    "s2_cloud_probability": Layer(ORBIT, valid_band="probability"),
-    "landsat8": _LANDSAT,
-    "landsat9": _LANDSAT,
-    "soilgrids": Layer(STATIC, "projects/soilgrids-isric/{band}_mean", "{band}_0-5cm_mean"),
-    "soilgrids_ph": Layer(STATIC, "projects/soilgrids-isric/{band}_mean", "{band}_0-5cm_mean"),
-    "dem_3dep": Layer(TILES),
-    "polaris": Layer(STATIC, "projects/sat-io/open-datasets/polaris/{band}_mean/{band}_0_5", ""),
-    "gnatsgo": Layer(STATIC, "projects/sat-io/open-datasets/gNATSGO/raster/{band}", ""),
-    "solus100": Layer(STATIC, "USDA/SOLUS100/V0/{band}", "r_5_cm_p"),
-    "nlcd_2019": Layer(STATIC, "USGS/NLCD_RELEASES/2019_REL/NLCD/2019"),
-    "nlcd_2021": Layer(STATIC, "USGS/NLCD_RELEASES/2021_REL/NLCD/2021"),
-    "land_cover": Layer(STATIC, "COPERNICUS/Landcover/100m/Proba-V-C3/Global/2019"),
-    "modis_lai": Layer(GLOBAL, new_year=True),
-    "modis_lst": Layer(GLOBAL, new_year=True),
-    "modis_et": Layer(GLOBAL, new_year=True),
-    "modis_land_cover": Layer(GLOBAL, new_year=True),
-}
-
-
-def layer(name: str) -> tuple[Source, Layer]:
+def layer(name: str) -> tuple[Source, EarthEngine]:
     """A source of the catalogue and how Earth Engine holds it.
 
     Raises
@@ -107,11 +41,9 @@ def layer(name: str) -> tuple[Source, Layer]:
         where that one lives.
     """
     source = sources.get(name)
-    if not source.asset:
+    if source.earth_engine is None:
         raise UnknownNameError(f"Earth Engine has no {name!r}. {source.lives_at}")
-    plain = Layer(STATIC, source.asset) if source.is_static else Layer(GLOBAL)
-    found = LAYERS.get(name, plain)
-    return source, replace(found, image=found.image or source.asset)
+    return source, source.earth_engine
 
 
 def cadence(source: Source) -> np.timedelta64:
@@ -140,7 +72,7 @@ def dated(source: Source, begin: np.ndarray, *, end: np.ndarray) -> tuple[np.nda
     """
     stamped = np.where(np.isnat(end), begin, np.maximum(begin, end))
     if source.dated_by == "instant":
-        return begin, stamped if layer(source.name)[1].slices else begin
+        return begin, stamped if source.sliced else begin
     step = cadence(source)
     if source.dated_by == "middle":
         return begin - step // 2, np.maximum(begin + step - step // 2, stamped)
@@ -176,13 +108,13 @@ def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, 
 
     An hour after the end finds the rest of a pass that began before it.
     """
-    found, how = layer(source)
+    found = layer(source)[0]
     start, end = moments(period)
     if not start < end:
         return []
     back = HOUR if found.dated_by == "instant" else 2 * cadence(found)
     first: Any = start - back
-    last: Any = end + (HOUR if how.slices else 0 * HOUR)
+    last: Any = end + (HOUR if found.sliced else 0 * HOUR)
     cuts = np.arange(first.astype("datetime64[Y]") + 1, last.astype("datetime64[Y]") + 1)
     edges = [first, *(c for c in cuts.astype("datetime64[us]") if first < c < last), last]
     return list(zip(edges[:-1], edges[1:], strict=True))
@@ -359,7 +291,7 @@ VALID, KNOWN, CLOUD, ORBIT_EXPRESSIONS = "valid", "known", "cloud", "orbit"
 def index(piece: Piece, *, footprint_m: float) -> Any:
     """Features with id, times and, at a place, orbit and the footprint's mean mask and clouds."""
     ee = library()
-    _, how = layer(piece.source)
+    source = layer(piece.source)[0]
     chosen = collection(piece)
     if not piece.places:
         return chosen.map(lambda image: ee.Feature(None, stamps(image)))
@@ -367,9 +299,9 @@ def index(piece: Piece, *, footprint_m: float) -> Any:
     chosen = chosen.filterBounds(rectangle(grid))
 
     def feature(image: Any) -> Any:
-        means = mean(masks(image, how), grid)
+        means = mean(masks(image, source), grid)
         told = {ORBIT_EXPRESSIONS: image.get("orbitProperties_pass"), VALID: means.get(VALID)}
-        if how.cloud_bits[0]:
+        if source.cloud_band:
             told |= {KNOWN: means.get(KNOWN), CLOUD: means.get(CLOUD)}
         return ee.Feature(None, stamps(image) | told)
 
@@ -403,12 +335,14 @@ def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
 def unions(piece: Piece, scenes: list[str], *, footprint_m: float) -> Any:
     """A list of the footprint's mean mask under all images of each scene."""
     ee = library()
-    source, how = layer(piece.source)
+    source = layer(piece.source)[0]
     grid = footprint(piece.places[0], footprint_m)
 
     def valid(scene: str) -> Any:
         images = [ee.Image(f"{source.asset}/{one}") for one in scene.split(SLICES)]
-        laid = ee.ImageCollection.fromImages([i.select(how.valid_band) for i in images]).mosaic()
+        laid = ee.ImageCollection.fromImages(
+            [i.select(valid_band(source)) for i in images]
+        ).mosaic()
         return mean(named({VALID: known(laid)}), grid).get(VALID)
 
     return ee.List([valid(scene) for scene in scenes])
@@ -437,7 +371,7 @@ def collection(piece: Piece) -> Any:
     source, how = layer(piece.source)
     span = (int(t.astype("datetime64[ms]").astype(np.int64)) for t in (piece.start, piece.end))
     chosen = ee.ImageCollection(source.asset).filterDate(*span)
-    for name, wanted in how.equal.items():
+    for name, wanted in how.equal:
         chosen = chosen.filter(ee.Filter.eq(name, wanted))
     for name, member in how.contains:
         chosen = chosen.filter(ee.Filter.listContains(name, member))
@@ -450,16 +384,19 @@ def stamps(image: Any) -> dict[str, Any]:
     return {short: image.get(name) for short, name in names.items()}
 
 
-def masks(image: Any, how: Layer) -> Any:
+def masks(image: Any, source: Source) -> Any:
     """Bands of zeros and ones: valid, and where flags tell of clouds, known and cloud."""
-    if not how.valid_band:
-        return named({VALID: known(image.select([0]))})
-    bands = {VALID: known(image.select(how.valid_band))}
-    flags, bits = how.cloud_bits
-    if flags:
-        flag = image.select(flags)
-        bands |= {KNOWN: known(flag), CLOUD: flag.bitwiseAnd(sum(1 << bit for bit in bits)).neq(0)}
+    bands = {VALID: known(image.select(valid_band(source)))}
+    if source.cloud_band:
+        flags = image.select(source.cloud_band.name)
+        mask = sum(1 << bit for bit in source.cloud_band.cloud_bits)
+        bands |= {KNOWN: known(flags), CLOUD: flags.bitwiseAnd(mask).neq(0)}
     return named(bands)
+
+
+def valid_band(source: Source) -> str:
+    """The band whose mask tells where a scene holds data."""
+    return (source.earth_engine and source.earth_engine.valid_band) or source.bands[0].name
 
 
 def known(band: Any) -> Any:
@@ -544,7 +481,7 @@ def _template(kind: tuple[str, tuple[str, ...], str], n_scenes: int) -> str:
     return json.dumps(connection.encoded(expression(request)))
 
 
-def plan(source: Source, how: Layer, request: ChipRequest) -> list[Part]:
+def plan(source: Source, how: EarthEngine, request: ChipRequest) -> list[Part]:
     """The parts of a chip: one for each set of images and kind of resampling.
 
     Coarse sources are never interpolated: a chip of theirs tells what their series tells.
@@ -555,19 +492,19 @@ def plan(source: Source, how: Layer, request: ChipRequest) -> list[Part]:
         key = (
             _images(source, how, scene_id=request.scene_id, band=name),
             smooth_too and source.band(name).continuous,
-            name in how.power,
+            source.band(name).unit == "dB",
         )
         groups.setdefault(key, []).append((name, how.band.format(band=name)))
     return [Part(images, tuple(bands), *rest) for (images, *rest), bands in groups.items()]
 
 
-def _images(source: Source, how: Layer, *, scene_id: str, band: str) -> tuple[str, ...]:
+def _images(source: Source, how: EarthEngine, *, scene_id: str, band: str) -> tuple[str, ...]:
     if how.form in (STATIC, TILES):
         return (how.image.format(band=band),)
     return tuple(f"{source.asset}/{one}" for one in scene_id.split(SLICES))
 
 
-def _picture(part: Part, how: Layer, request: ChipRequest) -> Any:
+def _picture(part: Part, how: EarthEngine, request: ChipRequest) -> Any:
     """One image of a part's bands; several are laid over each other after the resampling."""
     ee = connection.library()
     if how.form == TILES:

@@ -193,10 +193,10 @@ class IndexJob(PieceJob):
         table["orbit"] = [str(row.get(ORBIT_EXPRESSIONS) or "").lower() for row in rows]
         table["valid_fraction"], table["cloud_fraction"] = valid, cloud
         unknown = np.isnan(cloud) & (valid > 0)
-        if item.source == "sentinel2" and unknown.any():
+        if expressions.layer(item.source)[1].cloud_scores and unknown.any():
             table.loc[unknown, "cloud_fraction"] = self._from_scores(item, table[unknown])
         table = table.astype({"orbit": "str"})
-        return self._passes(item, table) if expressions.layer(item.source)[1].slices else table
+        return self._passes(item, table) if expressions.layer(item.source)[0].sliced else table
 
     def _passes(self, item: Piece, table: pd.DataFrame) -> pd.DataFrame:
         """One row a pass; where its slices may overlap, the valid fraction under all of them."""
@@ -310,7 +310,7 @@ class Desk:
         parts = [answers[p].assign(station_id=s) for p, s in pieces.items()]
         rows = pd.concat([_EMPTY, *parts], ignore_index=True)
         rows = rows.drop_duplicates(["station_id", "scene_id"], ignore_index=True)
-        sliced = expressions.layer(source)[1].slices
+        sliced = expressions.layer(source)[0].sliced
         rows = merge_slices(rows) if sliced else fullest_of_pass(rows)
         rows = rows[_inside(rows, period)]
         table = scenes(source, _at_twins(rows, found))

@@ -15,58 +15,7 @@ from soilkit.export.archives.stac.items import Record
 from soilkit.sources import Band, Source
 
 POWER, DECIBEL = "power", "dB"
-OFFSET_SINCE = 4.0  # the processing baseline of Sentinel-2 that raised all digital numbers
-OFFSET_DN = -1000.0
 _NEAR_ONE = 1e-6
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A collection that is known to serve a source; ``note`` says how it differs from the paper's.
-
-    ``unit`` is "power" where backscatter is stored as linear power.
-    """
-
-    source: str
-    collection: str
-    note: str = ""
-    unit: str = ""
-
-
-RTC = "gamma nought, terrain-flattened, in linear power (converted to dB), without incidence angle"
-GRD = "as delivered by the agency: uncalibrated amplitude in radar geometry, which is refused"
-L2A = "Level-2A surface reflectance without QA60, not the paper's Level-1C"
-
-# In order of preference. A collection named like the source itself always comes first.
-OFFERS = (
-    Offer("sentinel1", "sentinel-1-rtc", RTC, POWER),
-    Offer("sentinel1", "sentinel-1-grd", GRD),
-    Offer("sentinel2", "sentinel-2-l1c", "Level-1C without QA60"),
-    Offer("sentinel2", "sentinel-2-c1-l2a", L2A),
-    Offer("sentinel2", "sentinel-2-l2a", L2A),
-    Offer("dem", "nasadem"),
-    Offer("modis_lai", "modis-15A3H-061"),
-    Offer("soilgrids", "soilgrids250m"),
-    Offer("landsat8", "landsat-c2-l2", "Landsat 4 to 9 in one collection: filter by platform"),
-)
-
-# Other names of a band, as asset keys, band names or common names.
-ALIASES: dict[tuple[str, str], tuple[str, ...]] = {
-    ("sentinel2", "B2"): ("B02", "B02_10m", "blue"),
-    ("sentinel2", "B3"): ("B03", "B03_10m", "green"),
-    ("sentinel2", "B4"): ("B04", "B04_10m", "red"),
-    ("sentinel2", "B5"): ("B05", "B05_20m", "rededge1", "rededge071"),
-    ("sentinel2", "B6"): ("B06", "B06_20m", "rededge2", "rededge075"),
-    ("sentinel2", "B7"): ("B07", "B07_20m", "rededge3", "rededge078"),
-    ("sentinel2", "B8"): ("B08", "B08_10m", "nir"),
-    ("sentinel2", "B11"): ("B11_20m", "swir16"),
-    ("sentinel2", "B12"): ("B12_20m", "swir22"),
-    ("sentinel1", "angle"): ("incidence_angle", "local_incidence_angle"),
-    ("dem", "elevation"): ("data", "dem"),
-    ("modis_lai", "Lai"): ("Lai_500m",),
-    **{("soilgrids", band): (f"{band}_0-5cm_mean", f"{band}_0-5cm", f"{band}_mean")
-       for band in ("sand", "silt", "clay", "bdod")},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,16 +63,16 @@ def serve(collections: Iterable[str], options: Options) -> dict[str, Served]:
         by_name.setdefault(plain(collection), []).append(collection)
     _check(options, [one for some in by_name.values() for one in some])
     served = {}
-    for name in (source.name for source in sources.CATALOGUE):
-        offers = [offer for offer in OFFERS if offer.source == name]
+    for source in sources.CATALOGUE:
+        name, usual_ones = source.name, source.stac.collections
         by_hand = options.collections.get(name, ())
         ids = (by_hand,) if isinstance(by_hand, str) else tuple(by_hand)
-        usual = (by_name.get(plain(n)) for n in (name, *(offer.collection for offer in offers)))
+        usual = (by_name.get(plain(n)) for n in (name, *(one.id for one in usual_ones)))
         ids = ids or tuple(next(filter(None, usual), ()))
-        known = [o for o in offers if plain(o.collection) in map(plain, ids)]
+        known = [one for one in usual_ones if plain(one.id) in map(plain, ids)]
         if ids:
-            unit = options.units.get(name) or next((o.unit for o in known), "")
-            note = "; ".join(o.note for o in known if o.note)
+            unit = options.units.get(name) or next((one.unit for one in known), "")
+            note = "; ".join(one.note for one in known if one.note)
             served[name] = Served(name, ids, options.assets.get(name, {}), unit, note)
     return served
 
@@ -156,7 +105,7 @@ def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple
     if chosen is not None:
         key, number = (chosen, 1) if isinstance(chosen, str) else chosen
         return (key, int(number)) if key in assets else None
-    names = {plain(name) for name in (band, *ALIASES.get((served.source, band), ()))}
+    names = {plain(name) for name in (band, *sources.get(served.source).band(band).aliases)}
     for key in sorted(assets, key=lambda k: plain(k) != plain(band)):
         if plain(key) in names:
             return key, _number(assets[key], names) or 1
@@ -277,8 +226,8 @@ class Reader:
             try:
                 scale, offset = _linear(words, record, source=self.source, band=band)
                 nodata = words.get("nodata")
-                if nodata is None and _is_optical(self.source, band):
-                    nodata = 0.0  # by the product's specification; many files do not state it
+                if nodata is None and band.continuous:
+                    nodata = self.source.stac.nodata  # many files do not state it
                 nodata = None if nodata is None else float(nodata)
             except (TypeError, ValueError) as error:
                 raise SceneNotFoundError(
@@ -331,10 +280,6 @@ def _decibel(power: np.ndarray) -> np.ndarray:
     return np.float32(10) * np.log10(np.where(power > 0, power, np.float32(np.nan)))
 
 
-def _is_optical(source: Source, band: Band) -> bool:
-    return source.name == "sentinel2" and band.continuous
-
-
 def _linear(
     words: Mapping[str, Any], record: Record, *, source: Source, band: Band
 ) -> tuple[float | None, float]:
@@ -342,19 +287,20 @@ def _linear(
 
     Sentinel-2's numbers of baseline 04.00 and later are raised by 1,000, and few items say so.
     """
+    raised = source.stac.raised if band.continuous else None
     scale, offset = (words.get(f"raster:{w}", words.get(w)) for w in ("scale", "offset"))
     about = record.properties
     is_lowered = bool(about.get("earthsearch:boa_offset_applied"))
     if scale is not None or offset is not None:
-        offset = 0.0 if is_lowered and _is_optical(source, band) else float(offset or 0.0)
+        offset = 0.0 if is_lowered and raised else float(offset or 0.0)
         return _to_stored(float(scale or 1.0), offset, band)
-    if is_lowered or not _is_optical(source, band):
+    if is_lowered or not raised:
         return None, 0.0
     try:
         baseline = float(about.get("s2:processing_baseline") or about["processing:version"])
     except (KeyError, TypeError, ValueError):
         return None, 0.0
-    return None, OFFSET_DN if baseline >= OFFSET_SINCE else 0.0
+    return None, raised[1] if baseline >= raised[0] else 0.0
 
 
 def _to_stored(scale: float, offset: float, band: Band) -> tuple[float, float]:

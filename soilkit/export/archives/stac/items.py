@@ -21,7 +21,6 @@ Period = tuple[np.datetime64, np.datetime64]
 HALF_WAY_DEG = 180.0  # nothing that a satellite sees at once is as wide
 JOIN = "+"  # between the items of one scene
 STATIC = "static"
-RADAR = ("sentinel1",)
 _SAFE = "-_.~ "  # ":" and "/" may not stand in a scene's id, and "+" joins
 _PASS_GAP = np.timedelta64(int(PASS_SECONDS), "s")
 _NAT = np.datetime64("NaT", "us")
@@ -173,15 +172,13 @@ def record(item: Mapping[str, Any], source: Source) -> Record | str:
 
 
 def _unfit(properties: Mapping[str, Any], source: Source) -> str:
-    """Radar comes in several modes and polarisations; IW with VV and VH is what is wanted."""
-    if source.name not in RADAR:
-        return ""
+    """Radar comes in several modes and polarisations, of which the row names the wanted."""
     mode = properties.get("sar:instrument_mode") or properties.get("s1:instrument_mode")
-    if mode and str(mode).upper() != "IW":
-        return f"instrument mode {mode}, wanted IW"
-    beams = properties.get("sar:polarizations")
-    if beams and not {"VV", "VH"} <= {str(beam).upper() for beam in beams}:
-        return f"polarisations {' '.join(map(str, beams))}, wanted VV and VH"
+    if source.stac.mode and mode and str(mode).upper() != source.stac.mode:
+        return f"instrument mode {mode}, wanted {source.stac.mode}"
+    beams, wanted = properties.get("sar:polarizations"), source.stac.polarisations
+    if beams and not set(wanted) <= {str(beam).upper() for beam in beams}:
+        return f"polarisations {' '.join(map(str, beams))}, wanted {' and '.join(wanted)}"
     return ""
 
 
@@ -252,10 +249,10 @@ def scenes_of(records: Iterable[Record], source: Source, *, points: np.ndarray) 
 
 def _grouped(records: list[Record], source: Source) -> list[list[Record]]:
     """Records of one scene each: slices of a radar pass, tiles of a composite, static layers."""
-    if source.resolution == "high" and not source.is_static and source.name not in RADAR:
+    if source.resolution == "high" and not source.is_static and not source.sliced:
         return [[one] for one in records]
     groups: list[list[Record]] = []
-    if source.name in RADAR:
+    if source.sliced:
         for one in sorted(records, key=lambda r: (r.flight, r.start, r.item_id)):
             last = groups[-1] if groups else []
             if (

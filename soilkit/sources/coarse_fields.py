@@ -1,29 +1,42 @@
-"""Coarse soil moisture, retrieved or modelled, and brightness temperature: one row a layer."""
+"""Coarse soil moisture, brightness temperature and weather: one row a layer."""
 
-from soilkit.sources.model import Band, Linear, Source
+from functools import partial
+
+from soilkit.sources.row import Band, Linear, Source
+
+KELVIN = (50, 350)  # of brightness and surface temperature
 
 SMAP_L3_BANDS = (
-    Band("soil_moisture_am", "m3 m-3"),
-    Band("soil_moisture_pm", "m3 m-3"),
-    Band("tb_h_corrected_am", "K"),
-    Band("tb_v_corrected_am", "K"),
-    Band("tb_h_corrected_pm", "K"),
-    Band("tb_v_corrected_pm", "K"),
-    Band("vegetation_water_content_am", "kg m-2"),
-    Band("vegetation_water_content_pm", "kg m-2"),
+    Band("soil_moisture_am", "m3 m-3", (0, 1)),
+    Band("soil_moisture_pm", "m3 m-3", (0, 1)),
+    Band("tb_h_corrected_am", "K", KELVIN),
+    Band("tb_v_corrected_am", "K", KELVIN),
+    Band("tb_h_corrected_pm", "K", KELVIN),
+    Band("tb_v_corrected_pm", "K", KELVIN),
+    Band("vegetation_water_content_am", "kg m-2", (0, 30)),
+    Band("vegetation_water_content_pm", "kg m-2", (0, 30)),
+)
+_instant = partial(Source, resolution="coarse", dated_by="instant")
+_composite = partial(Source, resolution="coarse", dated_by="start")  # stamped with its first moment
+_smap_l3 = partial(
+    Source,
+    bands=SMAP_L3_BANDS,
+    pixel_size_m=9_000,
+    resolution="coarse",
+    dated_by="middle",
+    cadence="1D",
+    max_age="3D",
 )
 
 MOISTURE = (
-    Source(
+    _composite(
         "smap",
         title="NASA-USDA enhanced SMAP surface soil moisture (SMAP10KM)",
         asset="NASA_USDA/HSL/SMAP10KM_soil_moisture",
-        bands=(Band("ssm", "mm", layer_mm=50),),
+        bands=(Band("ssm", "mm", (0, 25.39), layer_mm=50),),
         pixel_size_m=10_000,
         cadence="3D",
-        dated_by="start",
-        resolution="coarse",
-        max_age={"sentinel1": "3D", "smap": "1h"},
+        max_age="3D",
         begins="2015-04-02",
         ends="2022-08-02",
         successor="smap_l4",
@@ -33,16 +46,14 @@ MOISTURE = (
         "m3 m-3 and serves only to decode the published shards: standardise with training "
         "statistics. Shares precipitation errors with L4, GLDAS and NLDAS.",
     ),
-    Source(
+    _instant(
         "gldas",
         title="GLDAS-2.1 Noah soil moisture, 0-10 cm",
         asset="NASA/GLDAS/V021/NOAH/G025/T3H",
-        bands=(Band("SoilMoi0_10cm_inst", "kg m-2", Linear(0, 100), layer_mm=100),),
+        bands=(Band("SoilMoi0_10cm_inst", "kg m-2", (0, 100), Linear(0, 100), layer_mm=100),),
         pixel_size_m=27_830,
         cadence="3h",
-        dated_by="instant",
-        resolution="coarse",
-        max_age={"sentinel1": "6h", "smap": "6h"},
+        max_age="6h",
         begins="2000-01-01",
         citation="Rodell et al. (2004), doi:10.1175/BAMS-85-3-381",
         trap="0-10 cm is not 0-5 cm; _inst fields hold at their stamp, so start equals end.",
@@ -52,28 +63,24 @@ MOISTURE = (
         title="SMAP Level 4 surface and root-zone soil moisture",
         asset="NASA/SMAP/SPL4SMGP/008",
         bands=(
-            Band("sm_surface", "m3 m-3"),
-            Band("sm_rootzone", "m3 m-3"),
-            Band("surface_temp", "K"),
+            Band("sm_surface", "m3 m-3", (0, 1)),
+            Band("sm_rootzone", "m3 m-3", (0, 1)),
+            Band("surface_temp", "K", KELVIN),
         ),
         pixel_size_m=11_000,
-        cadence="3h",
-        dated_by="middle",
         resolution="coarse",
+        dated_by="middle",
+        cadence="3h",
+        max_age="6h",
         begins="2015-03-31",
         citation="Reichle et al. (2019), doi:10.1029/2019MS001729",
         trap="Model only, without observations, 2019-06-19 to 07-23 and 2022-08-06 to 09-20. "
         "Averages over three hours. Shares precipitation with SMAP10KM, GLDAS and NLDAS.",
     ),
-    Source(
+    _smap_l3(
         "smap_l3_005",
         title="SMAP enhanced Level 3, 9 km daily, version 5",
         asset="NASA/SMAP/SPL3SMP_E/005",
-        bands=SMAP_L3_BANDS,
-        pixel_size_m=9_000,
-        cadence="1D",
-        dated_by="middle",
-        resolution="coarse",
         begins="2015-03-31",
         ends="2023-12-04",
         successor="smap_l3_006",
@@ -81,15 +88,10 @@ MOISTURE = (
         trap="Dated 12:00 UTC whatever the overpass (6 h and 18 h local solar time): a morning "
         "value can lie hours before or after its date. Resampled from EASE-Grid 2.0.",
     ),
-    Source(
+    _smap_l3(
         "smap_l3_006",
         title="SMAP enhanced Level 3, 9 km daily, version 6",
         asset="NASA/SMAP/SPL3SMP_E/006",
-        bands=SMAP_L3_BANDS,
-        pixel_size_m=9_000,
-        cadence="1D",
-        dated_by="middle",
-        resolution="coarse",
         begins="2023-12-04",
         citation="O'Neill et al. (2023), doi:10.5067/M20OXIZHY3RJ",
         trap="A collection apart from version 5, which holds the years before; dated 12:00 UTC.",
@@ -99,51 +101,50 @@ MOISTURE = (
         title="SMAP enhanced Level 3 with all its ancillary fields, version 6",
         asset="",
         bands=(
-            Band("tb_h_corrected", "K"),
-            Band("tb_v_corrected", "K"),
-            Band("albedo", "1"),
-            Band("roughness_coefficient", "1"),
-            Band("vegetation_opacity", "1"),
-            Band("vegetation_water_content", "kg m-2"),
-            Band("soil_moisture_dca", "m3 m-3"),
+            Band("tb_h_corrected", "K", KELVIN),
+            Band("tb_v_corrected", "K", KELVIN),
+            Band("albedo", "1", (0, 1)),
+            Band("roughness_coefficient", "1", (0, 3)),
+            Band("vegetation_opacity", "1", (0, 5)),
+            Band("vegetation_water_content", "kg m-2", (0, 30)),
+            Band("soil_moisture_dca", "m3 m-3", (0, 1)),
         ),
         pixel_size_m=9_000,
-        cadence="1D",
-        dated_by="middle",
         resolution="coarse",
+        dated_by="middle",
+        cadence="1D",
+        max_age="3D",
         begins="2015-03-31",
         lives_at="NSIDC, https://nsidc.org/data/spl3smp_e: HDF5 on the 9 km EASE-Grid 2.0 "
         "(EPSG:6933); read from a local copy.",
         citation="O'Neill et al. (2023), doi:10.5067/M20OXIZHY3RJ",
         trap="Seed 003 fills its gaps in time before use: say so where a score depends on it.",
     ),
-    Source(
+    _instant(
         "smap_l1c_tb",
         title="SMAP enhanced Level 1C brightness temperature, 9 km",
         asset="",
-        bands=(Band("cell_tb_h_aft", "K"), Band("cell_tb_v_aft", "K")),
+        bands=(Band("cell_tb_h_aft", "K", KELVIN), Band("cell_tb_v_aft", "K", KELVIN)),
         pixel_size_m=9_000,
         cadence="3D",
-        dated_by="instant",
-        resolution="coarse",
+        max_age="6D",
         begins="2015-03-31",
         lives_at="NSIDC, https://nsidc.org/data/spl1ctb_e: half orbits in HDF5; read from a local "
         "copy.",
         citation="Chaubell et al. (2020), doi:10.5067/XB8K63YM4U8O",
     ),
-    Source(
+    _instant(
         "smap_l2",
         title="SMAP enhanced Level 2 soil moisture and brightness temperature, 9 km",
         asset="",
         bands=(
-            Band("tb_h_corrected", "K"),
-            Band("tb_v_corrected", "K"),
-            Band("soil_moisture", "m3 m-3"),
+            Band("tb_h_corrected", "K", KELVIN),
+            Band("tb_v_corrected", "K", KELVIN),
+            Band("soil_moisture", "m3 m-3", (0, 1)),
         ),
         pixel_size_m=9_000,
         cadence="3D",
-        dated_by="instant",
-        resolution="coarse",
+        max_age="6D",
         begins="2015-03-31",
         lives_at="NSIDC, https://nsidc.org/data/spl2smp_e: half orbits in HDF5; read from a local "
         "copy.",
@@ -153,11 +154,12 @@ MOISTURE = (
         "smap_hydroblocks",
         title="SMAP-HydroBlocks surface soil moisture, 30 m, United States",
         asset="",
-        bands=(Band("soil_moisture", "m3 m-3"),),
+        bands=(Band("soil_moisture", "m3 m-3", (0, 1)),),
         pixel_size_m=30,
-        cadence="6h",
-        dated_by="instant",
         resolution="high",
+        dated_by="instant",
+        cadence="6h",
+        max_age="12h",
         begins="2015-03-31",
         ends="2020-01-01",
         lives_at="Zenodo, https://doi.org/10.5281/zenodo.5206725: values by hydrologic response "
@@ -165,35 +167,82 @@ MOISTURE = (
         citation="Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2",
         trap="A model's product, 7-15 % off at stations: a target for pre-training, no truth.",
     ),
-    Source(
+    _instant(
         "nldas2_noah",
         title="NLDAS-2 Noah soil moisture, 0-10 and 10-40 cm",
         asset="",
         bands=(
-            Band("SoilM_0_10cm", "kg m-2", layer_mm=100),
-            Band("SoilM_10_40cm", "kg m-2", layer_mm=300),
+            Band("SoilM_0_10cm", "kg m-2", (0, 100), layer_mm=100),
+            Band("SoilM_10_40cm", "kg m-2", (0, 300), layer_mm=300),
         ),
         pixel_size_m=13_900,
         cadence="1h",
-        dated_by="instant",
-        resolution="coarse",
+        max_age="6h",
         begins="1979-01-02",
         lives_at="NASA GES DISC, NLDAS_NOAH0125_H 2.0 (https://disc.gsfc.nasa.gov): netCDF; read "
         "from a local copy. Earth Engine's NASA/NLDAS/FORA0125_H002 holds forcings only.",
         citation="Xia et al. (2012), doi:10.1029/2011JD016048",
         trap="0-10 cm is not 0-5 cm; shares precipitation with SMAP10KM, L4 and GLDAS.",
     ),
-    Source(
+    _instant(
         "geos5_lst",
         title="GEOS-5 land surface temperature",
         asset="",
-        bands=(Band("surface_temperature", "K"),),
+        bands=(Band("surface_temperature", "K", KELVIN),),
         pixel_size_m=9_000,
         cadence="1h",
-        dated_by="instant",
-        resolution="coarse",
+        max_age="6h",
         lives_at="NASA GMAO, GEOS forward processing (https://gmao.gsfc.nasa.gov); also carried "
         "as surface_temperature in SMAP's Level 2 files at NSIDC; read from a local copy.",
         citation="Lucchesi (2018), GMAO Office Note 4",
+    ),
+)
+
+WEATHER = (
+    _composite(
+        "chirps",
+        title="CHIRPS 2.0 daily precipitation",
+        asset="UCSB-CHG/CHIRPS/DAILY",
+        bands=(Band("precipitation", "mm d-1", (0, 2000)),),
+        pixel_size_m=5566,
+        cadence="1D",
+        max_age="2D",
+        begins="1981-01-01",
+        citation="Funk et al. (2015), doi:10.1038/sdata.2015.66",
+        trap="Sums of a day, stamped with its beginning; 50 S to 50 N.",
+    ),
+    _composite(
+        "gridmet",
+        title="gridMET daily weather, 4 km, United States",
+        asset="IDAHO_EPSCOR/GRIDMET",
+        bands=(
+            Band("pr", "mm d-1", (0, 2000)),
+            Band("tmmn", "K", KELVIN),
+            Band("tmmx", "K", KELVIN),
+            Band("rmin", "%", (0, 100)),
+            Band("rmax", "%", (0, 100)),
+            Band("srad", "W m-2", (0, 600)),
+            Band("vs", "m s-1", (0, 60)),
+            Band("vpd", "kPa", (0, 15)),
+            Band("eto", "mm d-1", (0, 30)),
+        ),
+        pixel_size_m=4638.3,
+        cadence="1D",
+        max_age="2D",
+        begins="1979-01-01",
+        citation="Abatzoglou (2013), doi:10.1002/joc.3413",
+        trap="Its day begins at 06:00 UTC.",
+    ),
+    _composite(
+        "imerg",
+        title="GPM IMERG half-hourly precipitation, version 7",
+        asset="NASA/GPM_L3/IMERG_V07",
+        bands=(Band("precipitation", "mm h-1", (0, 400)),),
+        pixel_size_m=11_132,
+        cadence="30m",
+        max_age="1h",
+        begins="2000-06-01",
+        citation="Huffman et al. (2023), doi:10.5067/GPM/IMERG/3B-HH/07",
+        trap="A rate, not a sum: half of it falls in the half hour.",
     ),
 )
