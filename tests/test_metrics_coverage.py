@@ -7,16 +7,9 @@ import pytest
 from soilkit import metrics
 from soilkit.errors import ContractError
 from soilkit.metrics import intervals
-from soilkit.metrics.intervals import (
-    Steps,
-    correlation_size,
-    effective_size,
-    error_sizes,
-    lines,
-    longer,
-    memory_hours,
-)
+from soilkit.metrics.intervals import Steps, effective_size, longer, memory_hours
 from soilkit.metrics.points import group
+from soilkit.metrics.scores import correlation_size, error_sizes, lines
 from tests.benchmarks import coverage
 
 N_SHORT = 300

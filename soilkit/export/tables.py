@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from soilkit import contracts
+from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ArchiveReadError, ContractError, ParameterError
 from soilkit.export import columns as files
 from soilkit.export import columns as values
 from soilkit.export import insitu
 from soilkit.export.insitu import ismn, rules
-from soilkit.metrics.scores import MIN_SAMPLES
 
 COLUMNS = ("status", "column", "n_rows", "n_dropped", "n_stations", "stations", "detail")
 N_NAMES = 5

@@ -159,156 +159,7 @@ def effective_size(rate_per_hour: np.ndarray, steps: Steps) -> np.ndarray:
     return (steps.counts + 1) * steps.sum(gained) / steps.counts
 
 
-# How many independent pairs, and how many independent errors, two series are worth.
-
-MIN_USED = 1.5  # a cautious size smaller than this would leave no freedom to a quantile
-BATCH_ROWS, MOST_BATCHES, MIN_BATCHES = 8, 125, 40
-SLOW = 2.0  # times the variance that is understood; half as much is seen by chance
-
-
-@dataclass(frozen=True)
-class Line:
-    """The regression of one series on the other, the signal: its slope and what it leaves.
-
-    ``slope`` and both rates, 1 / tau [h-1], are (group,); ``signal`` and ``error`` (row,), centred.
-    """
-
-    slope: np.ndarray
-    signal: np.ndarray
-    error: np.ndarray
-    signal_rate: np.ndarray
-    error_rate: np.ndarray
-
-    def sizes(self, steps: Steps) -> list[np.ndarray]:
-        """Effective sizes of the signal's squares, the error's squares, and their product."""
-        rates = (2 * self.signal_rate, 2 * self.error_rate, self.signal_rate + self.error_rate)
-        return [effective_size(rate, steps) for rate in rates]
-
-
-def lines(groups: Groups, *, steps: Steps) -> list[Line]:
-    """The predictions on the observations, and the other way round."""
-    x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
-    xy, both = groups.sum(x * y), []
-    for a, b in ((x, y), (y, x)):
-        rate = 1 / memory_hours(a, steps)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            slope = xy / groups.sum(a * a)
-        error = b - groups.spread(slope) * a
-        fitted = 1 / memory_hours(np.nan_to_num(error), steps)
-        # No error at all: R is 1 whatever the size.
-        both.append(Line(slope, a, error, rate, np.where(np.isnan(fitted), rate, fitted)))
-    return both
-
-
-def correlation_size(both: list[Line], *, groups: Groups, steps: Steps) -> np.ndarray:
-    """How many independent normal pairs would know R as well as these do, (group,).
-
-    With y = b x + e and s^2 the variance, arctanh R = arcsinh(b s_x / s_e), hence by the delta
-    method its variance is (1 - R^2) / n_xe + R^2 (k_x / n_xx + k_e / n_ee) / 2, where
-    n_ab = n (1 - rho_a rho_b) / (1 + rho_a rho_b) [1]_ and k = (kurtosis - 1) / 2, 1 for normal
-    values [2]_. With one memory for all this is n (1 - rho_x rho_y) / (1 + rho_x rho_y) [3]_; it
-    differs where errors forget faster than soil does, or values are skewed. The smaller size of
-    both regressions is taken.
-
-    References
-    ----------
-    .. [1] Bartlett (1946), doi:10.2307/2983611
-    .. [2] Steiger and Hakstian (1982), doi:10.1111/j.2044-8317.1982.tb00653.x
-    .. [3] Bartlett (1935), doi:10.2307/2342284
-    """
-    found = []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = np.minimum(both[0].slope * both[1].slope, 1)
-        for line in both:
-            n_signal, n_error, n_product = line.sizes(steps)
-            k_signal, k_error = ((_kurtosis(v, groups) - 1) / 2 for v in (line.signal, line.error))
-            of_squares = k_signal / n_signal + k_error / n_error
-            found.append(1 / ((1 - r2) / n_product + r2 * of_squares / 2))
-        return np.minimum(*found)
-
-
-def _kurtosis(values, groups):
-    square = values**2
-    kurtosis = groups.counts * groups.sum(square**2) / groups.sum(square) ** 2
-    return np.where(np.isfinite(kurtosis), kurtosis, 3)
-
-
-def error_sizes(groups: Groups, *, steps: Steps, both: list[Line]) -> np.ndarray:
-    """How many independent errors there are, and for intervals: errors, and squares; (3, group).
-
-    The variance of the mean error is the largest of three: with one memory fitted to the errors,
-    half a standard error longer for an interval; and twice with a slow part and a fast one, since
-    y = b x + e makes the error (b - 1) x + e, whose parts have memories of their own. Where means
-    of eight rows and more vary twice as much as that and more, errors have a slow part that
-    neither series shows, and the means' own variance and memory are taken.
-    """
-    error = groups.centred(groups.predicted - groups.observed)
-    tau = memory_hours(error, steps)
-    cautious = 1 / longer(tau, steps)
-    stated = 1 / effective_size(1 / tau, steps)
-    mean, square = (1 / effective_size(k * cautious, steps) for k in (1, 2))
-    for line in both:
-        of_mean, of_square = _two_speeds(line, groups, steps)
-        # The largest of three guesses would tell too few where one memory fits.
-        stated = np.where(of_mean > SLOW * stated, of_mean, stated)
-        mean, square = np.fmax(mean, of_mean), np.fmax(square, of_square)
-    slow, slow_tau = _slow(error, groups)
-    is_slow = slow > SLOW * mean
-    share = np.clip((slow - mean) * effective_size(1 / slow_tau, steps), 0, 1)
-    slower = share**2 / effective_size(2 / slow_tau, steps) + (1 - share) ** 2 * square
-    square = np.where(is_slow, np.fmax(square, slower), square)
-    stated, mean = (np.where(is_slow, slow, inverse) for inverse in (stated, mean))
-    sizes = 1 / np.array([stated, mean, square])
-    sizes[1:] = np.maximum(sizes[1:], MIN_USED)
-    return np.where(np.isnan(tau), np.nan, sizes)
-
-
-def _two_speeds(line, groups, steps):
-    """One over the numbers of errors and of their squares, with two memories, (group,) each."""
-    slow = (1 - line.slope) ** 2 * groups.sum(line.signal**2)
-    fast = groups.sum(line.error**2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = slow / (slow + fast)
-    n_signal, n_error, n_product = line.sizes(steps)
-    of_signal, of_error = (effective_size(k, steps) for k in (line.signal_rate, line.error_rate))
-    of_mean = share / of_signal + (1 - share) / of_error
-    mixed = 2 * share * (1 - share) / n_product
-    return of_mean, share**2 / n_signal + mixed + (1 - share) ** 2 / n_error
-
-
-def _slow(error, groups):
-    """One over the number of errors by the variance of batch means, and their memory, (group,)."""
-    inverse, tau = np.full((2, len(groups.counts)), np.nan)
-    long = groups.counts >= MIN_BATCHES * BATCH_ROWS
-    if not long.any():
-        return inverse, tau
-    batches = _batches(error, groups, long)
-    steps = Steps.of(batches)
-    means = batches.centred(batches.observed)
-    tau[long] = memory_hours(means, steps)
-    size = np.maximum(effective_size(1 / tau[long], steps), MIN_USED)
-    of_batches = batches.sum(means**2) / batches.counts / (size - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = of_batches * (groups.counts / groups.sum(error**2))[long]
-    inverse[long] = ratio / (1 + ratio)
-    return inverse, tau
-
-
-def _batches(error, groups, long):
-    """Means over runs of eight rows or more, at most 125 of them, of the groups that are long."""
-    n, first = groups.counts[long], groups.starts[long]
-    counts = np.minimum(n // BATCH_ROWS, MOST_BATCHES)
-    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(first, counts) + np.repeat(n, counts) * place // np.repeat(counts, counts)
-    ends = np.append(starts[1:], 0)
-    ends[np.cumsum(counts) - 1] = first + n
-    # A group that is not long stands between two that are: each batch has its own end.
-    sums = [np.append(0.0, np.cumsum(values)) for values in (error, groups.hours)]
-    means, hours = ((run[ends] - run[starts]) / (ends - starts) for run in sums)
-    return Groups(counts, means, means, hours, np.flatnonzero(long))
-
-
-# Intervals: Student's on the scale where a score is nearly normal, and chi-square's.
+# Student's interval, on the scale where a score is nearly normal.
 
 # "r" is Fisher's scale; a "spread" is a standard deviation or another root of squares.
 SCALES: dict[str, tuple[Callable, Callable]] = {
@@ -377,47 +228,6 @@ def of_r(r, n_effective, *, confidence, variance=1.0):
     return student_interval(r, error, freedom=np.inf, scale="r", confidence=confidence)
 
 
-def of_ubrmse(ubrmse, *, n_mean, n_square, confidence):
-    """Chi-square interval of a standard deviation, same unit.
-
-    The squared scatter has n_square = n (1 - rho2) / (1 + rho2) independent terms, and is too
-    small by the factor 1 - 1 / n_mean because the sample's own mean was removed.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        variance = ubrmse**2 * n_mean / (n_mean - 1)
-    return _root_of_chi_square(variance, n_square - 1, confidence)
-
-
-def of_rmse(rmse, bias, *, n_mean, n_square, confidence):
-    """Chi-square interval of a root mean square, same unit.
-
-    The mean square s2 + b2 has the variance 2 s4 / n_square + 4 b2 s2 / n_mean, where s2 is the
-    scatter freed of the factor 1 - 1 / n_mean; the degrees of freedom are those that give a
-    chi-square the same relative variance [1]_.
-
-    References
-    ----------
-    .. [1] Satterthwaite (1946), doi:10.2307/3002019
-    """
-    square = rmse**2
-    scatter = np.maximum(square - bias**2, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scatter = scatter * n_mean / (n_mean - 1)
-        variance = 2 * scatter**2 / n_square + 4 * bias**2 * scatter / n_mean
-        freedom = np.where(variance > 0, 2 * square**2 / variance, np.inf)
-    return _root_of_chi_square(square, np.where(np.isnan(n_mean), np.nan, freedom), confidence)
-
-
-def _root_of_chi_square(square, freedom, confidence):
-    # Beyond a million degrees of freedom the quantiles are the mean to three digits and more.
-    freedom = np.minimum(freedom, 1e6)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        quantiles = (
-            2 * special.gammaincinv(freedom / 2, (1 + k * confidence) / 2) for k in (1, -1)
-        )
-        return tuple(np.sqrt(square * freedom / quantile) for quantile in quantiles)
-
-
 # Whole clusters of stations drawn anew: 2-degree blocks or networks, never single stations.
 
 N_RESAMPLES = 2000
@@ -453,14 +263,14 @@ def few_clusters(k: int, kind: str = "cluster") -> str:
     return OK if k >= MIN_CLUSTERS else f"no interval: {k} {kind}s < {MIN_CLUSTERS}"
 
 
-def cluster_weights(k: int, rng: np.random.Generator, n_draws: int = N_RESAMPLES) -> np.ndarray:
+def cluster_weights(k: int, rng: np.random.Generator) -> np.ndarray:
     """How often each of k clusters stands in a draw of k with replacement, (draw, cluster) [1]_.
 
     References
     ----------
     .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
     """
-    return rng.multinomial(k, np.full(k, 1 / k), size=n_draws)
+    return rng.multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES)
 
 
 def cluster_sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
@@ -780,7 +590,7 @@ def _block_draws(x, y, length, bias, *, rng):
     x, y, xx, yy, xy = block_means(products, int(length), rng=rng)
     xx, yy, xy = (np.maximum(xx - x * x, 0), np.maximum(yy - y * y, 0), xy - x * y)
     square, shift = np.maximum(xx + yy - 2 * xy, 0), y - x + bias
-    return correlation(xy, xx, yy), np.sqrt(square), np.sqrt(square + shift**2), shift
+    return correlation(xy, xx=xx, yy=yy), np.sqrt(square), np.sqrt(square + shift**2), shift
 
 
 def _block_limits(point, draws, *, blocks, confidence):

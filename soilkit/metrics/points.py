@@ -308,7 +308,7 @@ EXTRA_METRICS = ("spearman", "kge_2009", KGE)
 ROWS_AT_ONCE = 2**16  # five series of them stay in a processor's cache
 
 
-def correlation(xy, xx, yy):
+def correlation(xy, *, xx, yy):
     """Pearson's R from sums of products and squares of deviations; NaN where a series is constant.
 
     Parameters
@@ -328,10 +328,10 @@ def correlation_of_sums(sums):
     with np.errstate(invalid="ignore", divide="ignore"):
         var_x, var_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
         flat = (var_x <= 1e-12 * xx / n) | (var_y <= 1e-12 * yy / n)
-        return np.where(flat, np.nan, correlation(xy / n - x / n * (y / n), var_x, var_y))
+        return np.where(flat, np.nan, correlation(xy / n - x / n * (y / n), xx=var_x, yy=var_y))
 
 
-def pearson_r(x, y, codes=None):
+def pearson_r(x, y, *, codes=None):
     """Pearson's R of two series; with ``codes``, of each group of rows.
 
     Parameters
@@ -361,7 +361,7 @@ def pearson_r(x, y, codes=None):
 
 def _r(groups: Groups, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = groups.centred(x), groups.centred(y)
-    return correlation(*(groups.sum(product) for product in (x * y, x * x, y * y)))
+    return correlation(groups.sum(x * y), xx=groups.sum(x * x), yy=groups.sum(y * y))
 
 
 def metrics_of(table: pd.DataFrame) -> list[str]:
@@ -417,7 +417,7 @@ def points(groups: Groups, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
     y *= y
     scatter = groups.sum(y) / n
     found = {
-        "r": correlation(xy, xx, yy),
+        "r": correlation(xy, xx=xx, yy=yy),
         "ubrmse_m3_m3": np.sqrt(scatter),
         "rmse_m3_m3": np.sqrt(scatter + bias * bias),
         "bias_m3_m3": bias,

@@ -116,7 +116,7 @@ def split_parts(values: pd.DataFrame, station_id: pd.Series) -> tuple[pd.DataFra
     return values - dynamic, dynamic
 
 
-def date_sums(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> np.ndarray:
+def date_sums(values: np.ndarray, date: pd.Series, *, cluster: pd.Series) -> np.ndarray:
     """What R is made of, ``correlation_of_sums``, for each cluster and date: (6, cluster, date).
 
     ``values`` are pairs (row, 2), best centred; dates stand in the order that they appear in.
@@ -145,7 +145,7 @@ def _scores_of_dates(rows, part, min_stations):
     groups = Groups(np.bincount(number), x, y, np.zeros(len(x)), np.arange(len(scored)))
     found = pd.DataFrame(points(groups), index=scored)
     centred = np.column_stack([groups.centred(x), groups.centred(y)])
-    sums = date_sums(centred, kept["date"], kept["cluster"])
+    sums = date_sums(centred, kept["date"], cluster=kept["cluster"])
     found["r_lower"], found["r_upper"] = jackknife(
         correlation_of_sums(sums.sum(axis=1)), correlation_of_sums(without_each(sums)),
         present=sums[0] > 0, scale="r",
@@ -248,7 +248,10 @@ def _quantities(sums, offset):
         var_x, var_y, cov = sxx - sx**2, syy - sy**2, sxy - sx * sy
         # A variance that is nothing beside rounding is none.
         kinds = (cov + dxy, var_x + dxx, var_y + dyy), (cov, var_x, var_y), (dxy, dxx, dyy)
-        rs = [np.where(np.minimum(a, b) > 1e-24, correlation(c, a, b), np.nan) for c, a, b in kinds]
+        rs = [
+            np.where(np.minimum(a, b) > 1e-24, correlation(c, xx=a, yy=b), np.nan)
+            for c, a, b in kinds
+        ]
         spreads = np.sqrt(np.maximum(see - se**2, 0)), np.sqrt(dee)
         return np.sqrt(square), se + offset, *spreads, *rs
 

@@ -11,10 +11,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from soilkit import contracts, grids
+from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError
 from soilkit.metrics import splits
 from soilkit.metrics.evaluation.applicability import TraitSpace
-from soilkit.metrics.scores import MIN_SAMPLES
 from soilkit.metrics.splits import leakage as report_module
 from soilkit.metrics.splits.checks import LADDER, TIMES, copied_series
 from soilkit.metrics.splits.leakage import AuditReport

@@ -375,7 +375,7 @@ def _mean_r(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> dict:
     none = {"r": np.nan, "lower": np.nan, "upper": np.nan, "n_clusters": k}
     if not len(date):
         return {**none, "status": f"no date with {MIN_STATIONS} stations"}
-    sums = date_sums(values - values.mean(axis=0), date, cluster)
+    sums = date_sums(values - values.mean(axis=0), date, cluster=cluster)
     whole = correlation_of_sums(sums.sum(axis=1))
     if np.isnan(whole).all():
         return {**none, "status": "constant across stations"}

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from soilkit.constants import MIN_SAMPLES
 from soilkit.metrics import normalized_wins, point_scores
 from soilkit.metrics.evaluation.applicability import TraitSpace
-from soilkit.metrics.scores import MIN_SAMPLES
 from soilkit.metrics.spatial import THRESHOLD
 from soilkit.show.plots import style
 from soilkit.show.plots.score_charts import CLASS_NAMES

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from soilkit.constants import MIN_SAMPLES, OK
 from soilkit.metrics.intervals import clusters, limits, ratio_draws
-from soilkit.metrics.scores import MIN_SAMPLES, OK
 from soilkit.show.plots import style
 from soilkit.show.plots.score_charts import CLASS_NAMES
 from soilkit.strata import MIN_STATIONS, mark_small

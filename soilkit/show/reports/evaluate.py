@@ -15,10 +15,10 @@ from papermill import PapermillExecutionError
 
 import soilkit
 from soilkit import errors
+from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError, SoilkitError
 from soilkit.export import tables
 from soilkit.files import write_text_whole, write_whole
-from soilkit.metrics.scores import MIN_SAMPLES
 from soilkit.show.reports import runner
 from soilkit.show.reports.runner import as_csv
 
