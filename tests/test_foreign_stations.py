@@ -6,7 +6,7 @@ import pytest
 
 from soilkit import contracts
 from soilkit.errors import ArchiveReadError, ContractError
-from soilkit.export.tables import read_predictions, read_stations_list
+from soilkit.export.tables import read_predictions, read_stations
 from tests.test_foreign_predictions import rows
 
 
@@ -16,7 +16,7 @@ def predictions(stations=("A", "B"), **columns):
 
 def read(source, table, **options):
     """The stations by id, and the notes by status."""
-    stations, notes = read_stations_list(source, table, **options)
+    stations, notes = read_stations(source, table, **options)
     contracts.check(stations, contracts.STATIONS)
     assert stations["sensor_id"].tolist() == sorted(table["sensor_id"].astype(str).unique())
     return stations.set_index("station_id"), notes.set_index("status")
@@ -62,7 +62,7 @@ def test_places_may_stand_in_the_predictions_file(tmp_path):
 
 def test_our_own_tables_are_lists_too():
     """station_id beside station, as in every stations table, is clear; lat beside latitude no."""
-    own, _ = read_stations_list(listed(), predictions())
+    own, _ = read_stations(listed(), predictions())
     assert {"station_id", "station"} <= set(own.columns)
     stations, notes = read(own, predictions())
     assert stations["latitude"].tolist() == [35.5, 47.0] and notes.empty
@@ -117,7 +117,7 @@ def test_replicate_sensors_keep_their_depths():
         "station": "A", "sensor": ["A1", "A2"], "lat": 35.5, "lon": -97.0,
         "depth_from_m": [0.0, 0.05], "depth_to_m": [0.05, 0.05],
     })  # fmt: skip
-    stations, _ = read_stations_list(probes, found)
+    stations, _ = read_stations(probes, found)
     assert stations["depth_from_m"].tolist() == [0.0, 0.05]
     assert stations["latitude"].tolist() == [35.5, 35.5]
 

@@ -1,4 +1,4 @@
-"""Columns of a table of any origin: which is what, and their numbers, units and times."""
+"""Columns of a table of any origin: which is what; their text, numbers, units, times, places."""
 
 import gzip
 import re
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 @dataclass(frozen=True)
 class Quantities:
-    """What a table may hold: spellings (lower case) taken without being told, each noted.
+    """What a table may hold: spellings (lower case) that are taken without being told, and noted.
 
     ``needed`` must stand there (a sensor may stand for its station), ``numbers`` are no text, and
     ``varying`` cannot be a constant.
@@ -36,10 +37,12 @@ NAMES = {
     "sensor": ("sensor_id", "sensor"),
     "network": ("network",),
 }
-PREDICTED = Quantities(
+TIMES = ("time", "datetime", "timestamp", "date")
+SITE_NUMBERS = ("latitude", "longitude", "elevation", "depth_from", "depth_to")
+PREDICTIONS = Quantities(
     {
         **NAMES,
-        "time": ("time", "datetime", "timestamp", "date"),
+        "time": TIMES,
         "observed": ("observed_m3_m3", "observed", "observation", "obs", "insitu", "in_situ"),
         "predicted": ("predicted_m3_m3", "predicted", "prediction", "pred", "estimate"),
         "std": ("predicted_std_m3_m3", "predicted_std", "pred_std"),
@@ -51,7 +54,7 @@ PREDICTED = Quantities(
     numbers=("observed", "predicted", "std"),
     varying=("time", "observed", "predicted", "std"),
 )
-PLACES = Quantities(
+STATIONS = Quantities(
     {
         **NAMES,
         "latitude": ("latitude", "lat"),
@@ -64,8 +67,22 @@ PLACES = Quantities(
         "texture": ("texture",),
     },
     needed=("station",),
-    numbers=("latitude", "longitude", "elevation", "depth_from", "depth_to"),
+    numbers=SITE_NUMBERS,
     varying=("station", "latitude", "longitude"),
+)
+OPTIONAL = ("network", "sensor", "flag", *SITE_NUMBERS[2:], "land_cover", "koeppen", "texture")
+READINGS = Quantities(
+    {
+        "station": NAMES["station"],
+        "time": TIMES,
+        "soil_moisture": ("soil_moisture_m3_m3", "soil_moisture"),
+        "latitude": STATIONS.spellings["latitude"],
+        "longitude": STATIONS.spellings["longitude"],
+        **dict.fromkeys(OPTIONAL, ()),  # told only: they decide which readings are used
+    },
+    needed=("station", "time", "soil_moisture", "latitude", "longitude"),
+    numbers=("soil_moisture", *SITE_NUMBERS),
+    varying=("time", "soil_moisture"),
 )
 MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-")
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
@@ -76,236 +93,219 @@ OTHER_KINDS = {
     b"\x89HDF": "a NetCDF or HDF5 file: read it with xarray and pass .to_dataframe()",
     b"CDF": "a NetCDF file: read it with xarray and pass .to_dataframe()",
 }
-
-
-def load(
-    path: str | Path | pd.DataFrame,
-    columns: Mapping[str, str],
-    *,
-    decimal: str,
-    of: Quantities = PREDICTED,
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The table as it stands, and the column (or "=constant") of each quantity it has."""
-    if isinstance(path, pd.DataFrame):
-        return _framed(path, columns, of)
-    path = Path(path)
-    if not path.is_file():
-        raise ArchiveReadError(f"No table at {path}. Give a CSV or parquet file, or a DataFrame.")
-    raw = path.read_bytes()
-    try:
-        raw = gzip.decompress(raw) if raw.startswith(GZIP_MAGIC) else raw
-        if raw.startswith(PARQUET_MAGIC):
-            return _framed(pd.read_parquet(BytesIO(raw)), columns, of)
-        _refuse_other_kinds(raw, path.name)
-        if raw.startswith(UTF16_MAGICS):
-            raw = raw.decode("utf-16").encode()
-        return _csv(raw, columns, decimal=decimal, of=of)
-    except (ContractError, ArchiveReadError):
-        raise
-    except UnicodeDecodeError as error:
-        raise ArchiveReadError(
-            f"{path.name} is no UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8', or read "
-            "it with pandas.read_csv(encoding='cp1252') and pass the DataFrame."
-        ) from error
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise ArchiveReadError(
-            f"{path.name} is neither a parquet nor a regular UTF-8 CSV table ({len(raw):,} bytes: "
-            f"{error}). Read it with pandas and pass the DataFrame."
-        ) from error
-
-
-def _refuse_other_kinds(raw, name):
-    if not raw.strip(b"\xef\xbb\xbf\r\n\t "):
-        raise ArchiveReadError(
-            f"{name} is empty ({len(raw):,} bytes): a header and rows are wanted. It may be half "
-            "written or half copied: fetch it again."
-        )
-    for magic, kind in OTHER_KINDS.items():
-        if raw.startswith(magic):
-            raise ArchiveReadError(f"{name} is no CSV or parquet table, it looks like {kind}.")
-
-
-def _framed(table, columns, of):
-    named = [name for name in table.index.names if name is not None]
-    table = table.reset_index(drop=not named)
-    table.columns = _tidy_names(table.columns)
-    return table, locate(table.columns, columns, of=of)
-
-
-def _csv(raw, columns, *, decimal, of):
-    first = raw[:100_000].decode("utf-8-sig", errors="replace").lstrip().split("\n", 1)[0]
-    separator = max((",", ";", "\t"), key=first.count)
-    how = {"sep": separator, "encoding": "utf-8-sig", "keep_default_na": False}
-    header = _tidy_names(pd.read_csv(BytesIO(raw), header=None, nrows=1, dtype=str, **how).iloc[0])
-    places = locate(header, columns, of=of)
-    names = [places[q] for q in places if not places[q].startswith("=")]
-    texts = [places[q] for q in places if q not in of.numbers and places[q] in names]
-    # Identifiers stay text: "007" is no 7, and a network may be called NA.
-    table = pd.read_csv(
-        BytesIO(raw), header=0, names=header, decimal=decimal, low_memory=False, **how,
-        dtype=dict.fromkeys(texts, "str"),
-        na_values={name: list(MISSING_WORDS) for name in names if name not in texts},
-    )  # fmt: skip
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ContractError(
-            f"The rows have more fields than the header's {len(header)}, separated by "
-            f"{separator!r}. Decimal commas in a comma-separated file look like this: write it "
-            "with ';' between columns and pass decimal=','."
-        )
-    return table, places
-
-
-def _tidy_names(names):
-    """Column names without blanks around them; two that are equal are refused."""
-    tidy = [str(name).strip() or f"unnamed {i + 1}" for i, name in enumerate(names)]
-    twice = sorted({name for name in tidy if tidy.count(name) > 1})
-    if twice:
-        raise ContractError(
-            f"{len(twice)} column names stand there twice: {', '.join(twice)}. Nobody can tell "
-            "which is meant: rename or remove one."
-        )
-    return tidy
-
-
-def locate(have, columns: Mapping[str, str], *, of: Quantities = PREDICTED) -> dict[str, str]:
-    """The column of each quantity: as told, else by a known spelling.
-
-    Raises
-    ------
-    ContractError
-        When a quantity is unknown, a named column absent, two columns may be meant, or a needed
-        quantity stands nowhere.
-    """
-    _refuse_mapping(have, columns, of)
-    places = dict(columns)
-    for quantity in (*of.needed, *of.spellings):
-        taken = set(places.values())
-        found = [c for c in have if c.lower() in of.spellings[quantity] and c not in taken]
-        if quantity in places or not found:
-            continue
-        own = of.spellings[quantity][0]
-        if "_" in own and own in found:  # our contract's name, with its unit or "id", is no doubt
-            found = [own]
-        if len(found) > 1:
-            raise ContractError(
-                f"{quantity} may be any of {', '.join(found)}: "
-                f"say which, columns={{'{quantity}': '{found[0]}'}}."
-            )
-        places[quantity] = found[0]
-    lacks = [
-        q for q in of.needed if q not in places and not (q == "station" and "sensor" in places)
-    ]
-    if lacks:
-        raise ContractError(
-            f"The table lacks {len(lacks)} of the {len(of.needed)} columns that are needed: "
-            f"{', '.join(lacks)}. Needed: {', '.join(of.needed)}; the table has {', '.join(have)}. "
-            f"If one stands there under another name: columns={{'{lacks[0]}': 'its name', ...}}."
-        )
-    return places
-
-
-def _refuse_mapping(have, columns, of):
-    foreign = [name for name in columns if name not in of.spellings]
-    absent = [c for c in columns.values() if not c.startswith("=") and c not in have]
-    constant = [q for q in columns if columns[q].startswith("=") and q in of.varying]
-    if foreign or absent or constant:
-        raise ContractError(
-            f"columns names unknown quantities: {', '.join(foreign) or 'none'}; absent columns: "
-            f"{', '.join(absent) or 'none'}; constants that cannot be: "
-            f"{', '.join(constant) or 'none'}. Quantities: {', '.join(of.spellings)}; "
-            f"the table has {', '.join(have)}."
-        )
-
-
-# The numbers and times of a foreign table: text, fill values, infinities, units, zones.
-
 UNITS = {"m3 m-3": 1.0, "percent": 0.01, "%": 0.01}
 LAYER = re.compile(r"(?:mm|kg m-2) in (\d+(?:\.\d+)?) mm")
-NUMBER = re.compile(r"\d+(\.\d+)?")
 EPOCHS = {  # a time that is only a number: from, to, what it looks like
     (20_000, 80_000): ("days of a spreadsheet", "D", "1899-12-30"),
     (1e8, 4e9): ("seconds since 1970", "s", "1970-01-01"),
     (1e11, 4e12): ("milliseconds since 1970", "ms", "1970-01-01"),
 }
-DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
-OFFSET = re.compile(r"\d:\d\d.*(Z|z|[+-]\d\d(:?\d\d)?)$")
+OFFSET = r"\d:\d\d.*(?:Z|z|[+-]\d\d(?::?\d\d)?)$"
+FIRST_DAY, LAST_DAY = pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01")  # else a fill value
+FILL_BELOW = {"latitude": -99.0}  # -99.9 is a longitude, and -430 m the shore of the Dead Sea
+DEEPEST_M, SHALLOWEST_M = 10.0, 2.0  # a table of none but deeper sensors is one in centimetres
+N_NAMES = 5
 
 
-def identifiers(column: pd.Series) -> pd.Series:
-    """Text without blanks around it, one spelling a letter (NFC), "" where there is none."""
-    codes, spellings = pd.factorize(column)  # -1 where missing, so the last one below
-    tidy = [unicodedata.normalize("NFC", str(text)).strip() for text in spellings]
-    return pd.Series(np.array([*tidy, ""], dtype=object)[codes], index=column.index)
+class Notes:
+    """Findings in the order of the work; ``table`` has one row each."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict] = []
+
+    def add(self, status, detail, *, column="", rows=0, dropped=0, stations=()):
+        """Note a finding; ``rows`` may be zero, for one about the table as a whole."""
+        names = sorted({str(name) for name in stations})
+        shown = ", ".join(names[:N_NAMES]) + (", ..." if len(names) > N_NAMES else "")
+        self.lines.append({
+            "status": status, "column": column, "n_rows": int(rows), "n_dropped": int(dropped),
+            "n_stations": len(names), "stations": shown, "detail": detail,
+        })  # fmt: skip
+
+    def mark(self, status, detail, rows, stations, *, column="", dropped=False):
+        """Note the rows of a mask, if there are any, with their stations."""
+        n = int(rows.sum())
+        if n:
+            self.add(status, detail, column=column, rows=n, dropped=n * dropped,
+                     stations=stations[rows].dropna().unique())  # fmt: skip
+
+    def stations(self, status, detail, names):
+        """Note stations, if there are any."""
+        if len(names):
+            self.add(status, detail, stations=names)
+
+    def table(self) -> pd.DataFrame:
+        """``status, column, n_rows, n_dropped, n_stations, stations`` (five names), ``detail``."""
+        columns = ("status", "column", "n_rows", "n_dropped", "n_stations", "stations", "detail")
+        return pd.DataFrame(self.lines, columns=list(columns))
 
 
-def numbers(column: pd.Series, *, name: str, decimal: str) -> np.ndarray:
-    """Floats; text that stands for nothing is NaN, any other text is refused with its rows."""
-    if pd.api.types.is_bool_dtype(column):
-        raise ContractError(f"Column {name!r} holds True and False, not soil moisture.")
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(float, na_value=np.nan)
-    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
-    plain = text.str.replace(",", ".", regex=False) if decimal == "," else text
-    found = pd.to_numeric(plain.where(~text.isin(MISSING_WORDS), "nan"), errors="coerce")
-    bad = found.isna() & ~text.isin(MISSING_WORDS)
-    if bad.any():
-        rows = text[bad]
-        some = ", ".join(f"{value!r} in row {i + 1}" for i, value in rows.head(3).items())
-        commas = rows.map(lambda t: DECIMAL_COMMA.fullmatch(t) is not None).all()
-        advice = (
-            "These are decimal commas: pass decimal=','."
-            if commas
-            else "Remove the text, or read the table with pandas.read_csv(na_values=[...]) and "
-            "pass the DataFrame."
-        )
-        raise ContractError(f"Column {name!r} holds text in {len(rows)} rows: {some}. {advice}")
-    return found.to_numpy(float)
+@dataclass
+class Columns:
+    """A table by quantity: ``places`` holds a column's name, or "=" and a constant, of each."""
 
+    table: pd.DataFrame
+    places: dict[str, Any]
+    decimal: str
+    notes: Notes
 
-def tidy_numbers(values, *, what, stations, notes):
-    """NaN for infinities and for fill values of -99 and below, each noted."""
-    values = values.copy()
-    for status, bad, detail in (
-        ("infinite", np.isinf(values), "infinite values are taken as missing"),
-        ("fill value", values <= rules.MISSING_BELOW, "values of -99 and below mean missing"),
-    ):
-        bad = bad & ~np.isnan(values)
-        if bad.any():
-            notes.add(status, detail, column=what, rows=bad.sum(), stations=stations[bad])
-            values[bad] = np.nan
-    return values
+    def values(self, quantity: str) -> pd.Series:
+        """The column as it stands, or its constant in every row."""
+        place = self.places[quantity]
+        if place.startswith("="):
+            return pd.Series(place[1:], index=self.table.index)
+        return self.table[place]
 
+    def text(self, quantity: str) -> pd.Series:
+        """Text without blanks around it, one spelling a letter (NFC), "" where there is none."""
+        if quantity not in self.places:
+            return pd.Series("", index=self.table.index)
+        codes, spellings = pd.factorize(self.values(quantity))  # -1 where missing: the last below
+        tidy = [unicodedata.normalize("NFC", str(text)).strip() for text in spellings]
+        return pd.Series(np.array([*tidy, ""], dtype=object)[codes], index=self.table.index)
 
-def volumetric(values, *, what, units, stations, notes):
-    """m3 m-3 from the unit that the caller names; values that look like the other are refused."""
-    scale = factor(units, what=what)
-    present = np.isfinite(values)
-    if scale == 1:
-        refuse_percent(values, present, what=what, stations=stations)
-    elif present.any() and what != "std":
-        if np.quantile(values[present], 0.99) <= 1:
-            raise UnitError(
-                f"{what} is said to be in {units}, but 99 % of its values are 1 or less (median "
-                f"{np.median(values[present]):.3g}). If they are m3 m-3, pass units='m3 m-3'."
+    def numbers(self, quantity: str) -> np.ndarray:
+        """Floats; text that stands for nothing is NaN, any other text is refused with its rows."""
+        if quantity not in self.places:
+            return np.full(len(self.table), np.nan)
+        column, name = self.values(quantity), self.places[quantity]
+        if pd.api.types.is_bool_dtype(column):
+            raise ContractError(f"Column {name!r} holds True and False, no numbers.")
+        if pd.api.types.is_numeric_dtype(column):
+            return column.to_numpy(float, na_value=np.nan)
+        text = _stripped(column)
+        plain = text.str.replace(",", ".", regex=False) if self.decimal == "," else text
+        missing = text.isin(MISSING_WORDS)
+        parsed = pd.to_numeric(plain.where(~missing, "nan"), errors="coerce")
+        rows = text[parsed.isna() & ~missing]
+        if len(rows):
+            some = ", ".join(f"{value!r} in row {i + 1}" for i, value in rows.head(3).items())
+            advice = (
+                "These are decimal commas, as in files with ';' between columns: pass decimal=','."
+                if rows.str.fullmatch(r"[-+]?\d*,\d+").all()
+                else "Remove the text, or read the table with pandas.read_csv(na_values=[...]) and "
+                "pass the DataFrame."
             )
-        if (values[present] * scale > MAX_SOIL_MOISTURE_M3_M3).mean() > 0.5:
-            raise UnitError(
-                f"{what} is said to be in {units}, but more than half of its values exceed "
-                f"{1 / scale:g} (median {np.median(values[present]):.3g}), more than any soil "
-                "holds. Look up its unit, or the thickness of its layer."
+            raise ContractError(f"Column {name!r} holds text in {len(rows)} rows: {some}. {advice}")
+        return parsed.to_numpy(float)
+
+    def moisture(self, quantity: str, *, units: str | None, stations) -> np.ndarray:
+        """m3 m-3, NaN for what is infinite or a fill value; each oddity noted.
+
+        Raises
+        ------
+        UnitError
+            For an unknown unit, and values, of the table or of one station, that look like another.
+        """
+        scale, values = factor(units, what=quantity), self.numbers(quantity)
+        infinite, present = np.isinf(values), values > rules.MISSING_BELOW
+        fill = ~present & np.isfinite(values)
+        present &= ~infinite
+        detail = "infinite values are taken as missing"
+        self.notes.mark("infinite", detail, infinite, stations, column=quantity)
+        detail = "values of -99 and below mean missing"
+        self.notes.mark("fill value", detail, fill, stations, column=quantity)
+        values = np.where(present, values, np.nan)
+        if scale == 1:
+            _refuse_percent(values[present], what=quantity, stations=stations[present])
+            return values
+        if present.any() and quantity != "std":
+            self._refuse_fractions(
+                quantity, values[present], units=units, stations=stations[present]
             )
-        peak = pd.Series(values[present]).groupby(stations[present]).max()
-        low = peak.index[peak <= 1]
-        if len(low):
-            notes.add(
-                "perhaps another unit",
-                f"said to be in {units}, but no value of these stations exceeds 1",
-                column=what, rows=np.isin(stations[present], low).sum(), stations=low,
-            )  # fmt: skip
-    if scale != 1:
         detail = f"{units} divided by {1 / scale:g}, as told"
-        notes.add("unit", detail, column=what, rows=present.sum())
-    return values * scale
+        self.notes.add("unit", detail, column=quantity, rows=present.sum())
+        return values * scale
+
+    def _refuse_fractions(self, quantity, values, *, units, stations):
+        """Raise where percent or mm are m3 m-3, or more water than any soil holds."""
+        scale = factor(units, what=quantity)
+        if np.quantile(values, 0.99) <= 1:
+            raise UnitError(
+                f"{quantity} is said to be in {units}, but 99 % of its values are 1 or less "
+                f"(median {np.median(values):.3g}). If they are m3 m-3, pass units='m3 m-3'."
+            )
+        if (values * scale > MAX_SOIL_MOISTURE_M3_M3).mean() > 0.5:
+            raise UnitError(
+                f"{quantity} is said to be in {units}, but more than half of its values exceed "
+                f"{1 / scale:g} (median {np.median(values):.3g}), more than any soil holds. Look "
+                "up its unit, or the thickness of its layer."
+            )
+        low = pd.Series(values).groupby(stations).transform("max").to_numpy() <= 1
+        detail = f"said to be in {units}, but no value of these stations exceeds 1"
+        self.notes.mark("perhaps another unit", detail, low, stations, column=quantity)
+
+    def utc(self, *, timezone: str | None) -> pd.Series:
+        """Naive UTC ``datetime64[us]``; NaT, noted, for what no clock or calendar of ours has.
+
+        Raises
+        ------
+        ContractError
+            For times that are not ISO 8601: 03/04/2020 has two meanings.
+        TimeZoneError
+            For naive times without ``timezone``, a zone that does not exist, and offsets in some
+            rows only.
+        """
+        times, n_skipped = _parsed(self.values("time")), 0
+        if times.dt.tz is not None:
+            n_offset = times.notna().sum()
+            self.notes.add("time zone", "offsets converted to UTC", column="time", rows=n_offset)
+        else:
+            naive, times = times, _localized(times, timezone)
+            n_skipped = int((times.isna() & naive.notna()).sum())
+            if timezone != "UTC":
+                detail = f"{timezone} converted to UTC"
+                self.notes.add("time zone", detail, column="time", rows=len(times))
+        if n_skipped:
+            detail = f"local times that {timezone} skips or has twice"
+            self.notes.add("no such time", detail, column="time", rows=n_skipped)
+        utc = times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
+        never = ((utc < FIRST_DAY) | (utc >= LAST_DAY)).sum()
+        if never:
+            detail = "before 1900 or after 2099: taken as missing"
+            self.notes.add("impossible time", detail, column="time", rows=never)
+        return utc.where((utc >= FIRST_DAY) & (utc < LAST_DAY))
+
+    def sites(self, names: pd.Series) -> pd.DataFrame:
+        """Latitude, longitude [degrees], elevation, depths [m] and classes of every row.
+
+        Fill values and (0, 0) are NaN, and longitudes count from -180 to 180.
+
+        Parameters
+        ----------
+        names : of the rows, for errors
+
+        Raises
+        ------
+        ContractError
+            For one coordinate without the other, a place that is not on Earth, and depths below
+            zero or in centimetres.
+        """
+        sites = pd.DataFrame(index=self.table.index)
+        for quantity in SITE_NUMBERS:
+            number = self.numbers(quantity)
+            present = np.isfinite(number) & (number > FILL_BELOW.get(quantity, -999.0))
+            name = quantity if quantity.endswith("itude") else f"{quantity}_m"
+            sites[name] = np.where(present, number, np.nan)
+        for quantity in ("land_cover", "koeppen", "texture"):
+            sites[quantity] = self.text(quantity)
+        one = [name for name in ("latitude", "longitude") if name in self.places]
+        if len(one) == 1:
+            raise ContractError(
+                f"The list has a {one[0]} ({self.places[one[0]]!r}) and no "
+                f"{'longitude' if one == ['latitude'] else 'latitude'}. Name its column, or leave "
+                "both out."
+            )
+        sites["longitude"] -= 360.0 * (sites["longitude"] > 180)
+        places = sites[["latitude", "longitude"]]
+        nowhere = (places == 0).all(axis=1) | places.isna().any(axis=1)
+        sites.loc[nowhere, ["latitude", "longitude"]] = np.nan  # 0, 0 lies in the sea: a fill value
+        _refuse_impossible(sites, names)
+        return sites
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
 def factor(units: str | None, *, what: str) -> float:
@@ -327,10 +327,10 @@ def factor(units: str | None, *, what: str) -> float:
     return UNITS[units]
 
 
-def refuse_percent(values, present, *, what, stations):
-    """Raise ``UnitError`` where most values of the table, or of one station, exceed 1 m3 m-3."""
-    above = pd.Series((values > MAX_SOIL_MOISTURE_M3_M3)[present])
-    share = above.groupby(stations[present]).mean()
+def _refuse_percent(values, *, what, stations):
+    """Raise where most values of the table, or of one station, exceed 1 m3 m-3."""
+    above = pd.Series(values > MAX_SOIL_MOISTURE_M3_M3)
+    share = above.groupby(stations).mean()
     wrong = sorted(share.index[share > 0.5])
     if wrong or (len(above) and above.mean() > 0.5):
         raise UnitError(
@@ -342,55 +342,255 @@ def refuse_percent(values, present, *, what, stations):
         )
 
 
-def outside(values, *, what, stations, notes, keep):
-    """Values outside 0-1 m3 m-3: an observation becomes missing, a prediction stays; noted."""
-    bad = (values < 0) | (values > MAX_SOIL_MOISTURE_M3_M3)
-    if not bad.any():
-        return values
-    detail = "outside 0-1 m3 m-3, " + ("scored as it stands" if keep else "taken as missing")
-    notes.add("impossible value", detail, column=what, rows=bad.sum(), stations=stations[bad])
-    return values if keep else np.where(bad, np.nan, values)
+def _parsed(times: pd.Series) -> pd.Series:
+    """Datetimes as they are, text as ISO 8601: zoned where every text has an offset."""
+    if pd.api.types.is_datetime64_any_dtype(times):
+        return times
+    text = _stripped(times)
+    text = text.where(~text.isin(MISSING_WORDS), None)
+    present = text.dropna()
+    if len(present) and re.fullmatch(r"\d+(\.\d+)?", present.iloc[0]):
+        _refuse_epoch(present.iloc[0])
+    n_offset = int(present.str.contains(OFFSET).sum())
+    if 0 < n_offset < len(present):
+        raise TimeZoneError(
+            f"{n_offset} of {len(present)} times carry an offset or Z, the others do not: their "
+            "zone is unknown. Write all of them alike."
+        )
+    try:
+        return pd.to_datetime(text, format="ISO8601", utc=n_offset > 0)
+    except ValueError as error:
+        raise ContractError(
+            f"Times should be ISO 8601, such as 2020-07-01 06:00; found {present.iloc[0]!r}: "
+            f"{str(error).splitlines()[0]}. Convert them with pandas.to_datetime(..., format=...) "
+            "and pass the DataFrame."
+        ) from error
 
 
-def utc(times: pd.Series, *, timezone: str | None, notes) -> pd.Series:
-    """Naive UTC; a column that gives an offset in some rows only is refused."""
-    n_offset = 0
-    if getattr(times.dtype, "tz", None) is not None:
-        n_offset = int(times.notna().sum())
-    elif not pd.api.types.is_datetime64_any_dtype(times):
-        text = times.astype(object).where(times.notna(), "").astype(str).str.strip()
-        times = text.where(~text.isin(MISSING_WORDS), None)
-        text = text[~text.isin(MISSING_WORDS)]
-        _refuse_plain_numbers(text)
-        n_offset = int(text.map(lambda t: OFFSET.search(t) is not None).sum())
-        if 0 < n_offset < len(text):
-            raise TimeZoneError(
-                f"{n_offset} of {len(text)} times carry an offset or Z, the others do not: their "
-                "zone is unknown. Write all of them alike."
-            )
-    moved, n_no_such_time = rules.to_utc(times, timezone=timezone)
-    if n_offset:
-        notes.add("time zone", "offsets converted to UTC", column="time", rows=n_offset)
-    elif timezone != "UTC":
-        notes.add("time zone", f"{timezone} converted to UTC", column="time", rows=len(times))
-    if n_no_such_time:
-        notes.add(
-            "no such time", f"local times that {timezone} skips or has twice", column="time",
-            rows=n_no_such_time,
-        )  # fmt: skip
-    return moved
-
-
-def _refuse_plain_numbers(text):
+def _refuse_epoch(first: str) -> None:
     """Days of a spreadsheet, seconds since 1970: their zero is not written in the file."""
-    if not len(text) or not NUMBER.fullmatch(text.iloc[0]):
-        return
     for (low, high), (kind, unit, zero) in EPOCHS.items():
-        first = float(text.iloc[0])
-        if low <= first < high and len(text.iloc[0].split(".")[0]) != 8:  # 20200131 is a date
-            date = pd.Timestamp(zero) + pd.Timedelta(first, unit)
+        if low <= float(first) < high and len(first.split(".")[0]) != 8:  # 20200131 is a date
+            date = pd.Timestamp(zero) + pd.Timedelta(float(first), unit)
             raise ContractError(
-                f"Times should be ISO 8601, such as 2020-07-01 06:00; found {text.iloc[0]}, which "
-                f"looks like {kind} ({date:%Y-%m-%d %H:%M} if counted from {zero}). Write them as "
-                "dates, yyyy-mm-dd hh:mm, and export the table again."
+                f"Times should be ISO 8601, such as 2020-07-01 06:00; found {first}, which looks "
+                f"like {kind} ({date:%Y-%m-%d %H:%M} if counted from {zero}). Write them as dates, "
+                "yyyy-mm-dd hh:mm, and export the table again."
             )
+
+
+def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
+    """Naive times in their zone; those that it skips or has twice are NaT."""
+    if timezone is None:
+        raise TimeZoneError(
+            f"The times are naive (first {times.iloc[0] if len(times) else 'none'}), so their zone "
+            "is unknown. Pass timezone='UTC', or the local one: 'America/Chicago', 'Etc/GMT+6'."
+        )
+    try:
+        return times.dt.tz_localize(str(timezone), ambiguous="NaT", nonexistent="NaT")
+    except (KeyError, ValueError) as error:
+        raise TimeZoneError(
+            f"No time zone is called {timezone!r}; try 'America/Chicago'."
+        ) from error
+
+
+def _refuse_impossible(sites, names):
+    bad = (sites["latitude"].abs() > 90) | (sites["longitude"].abs() > 180)
+    if bad.any():
+        first = sites[bad].iloc[0]
+        raise ContractError(
+            f"{bad.sum()} rows have no place on Earth, first {names[bad].iloc[0]!r}: latitude "
+            f"{first['latitude']:g}, longitude {first['longitude']:g}. WGS84 degrees are wanted; "
+            "perhaps the two are exchanged, or metres of a projection."
+        )
+    depths = sites[["depth_from_m", "depth_to_m"]]
+    bad = (depths < 0).any(axis=1) | (depths["depth_from_m"] > depths["depth_to_m"])
+    if bad.any() or depths.max(axis=None) > DEEPEST_M or depths.min(axis=None) > SHALLOWEST_M:
+        row = bad.idxmax() if bad.any() else depths["depth_to_m"].idxmax()
+        first = depths.loc[row]
+        raise ContractError(
+            f"Depths should be metres below the surface, positive, the upper one first; found "
+            f"{first['depth_from_m']:g} to {first['depth_to_m']:g} at {names[row]!r}. Change their "
+            "sign, or divide centimetres by 100."
+        )
+
+
+# Which column is what: files of any form, told names and known spellings.
+
+
+def load(
+    path: str | Path | pd.DataFrame,
+    columns: Mapping[str, Any] | None,
+    *,
+    of: Quantities,
+    decimal: str,
+    notes: Notes,
+) -> Columns:
+    """Read a CSV (comma, semicolon or tab; UTF-8) or parquet, gzipped or not, or a DataFrame.
+
+    Raises
+    ------
+    ArchiveReadError
+        No file, or one that is no table; the error says what it looks like.
+    ContractError
+        Columns missing, ambiguous or twice; rows with more fields than the header; no rows.
+    """
+    # A number stands for itself, and "depth_to_m" for our "depth_to".
+    told = {
+        quantity.removesuffix("_m"): f"={place}" if isinstance(place, int | float) else place
+        for quantity, place in (columns or {}).items()
+    }
+    table, places = _opened(path, told, of, decimal)
+    if not len(table):
+        raise ContractError(f"The table has no rows; its columns are {', '.join(table.columns)}.")
+    moisture = places.get("soil_moisture")
+    n_rows = len(table) * (len(moisture) if isinstance(moisture, Mapping) else 1)
+    notes.add("read", f"{len(table.columns)} columns", rows=n_rows)
+    for quantity, column in places.items():
+        if quantity not in told:
+            notes.add("column", f"taken as {quantity}", column=column)
+    return Columns(table, places, decimal, notes)
+
+
+def _opened(path, columns, of, decimal):
+    if isinstance(path, pd.DataFrame):
+        return _framed(path, columns, of)
+    path = Path(path)
+    if not path.is_file():
+        raise ArchiveReadError(f"No table at {path}. Give a CSV or parquet file, or a DataFrame.")
+    raw = path.read_bytes()
+    try:
+        raw = gzip.decompress(raw) if raw.startswith(GZIP_MAGIC) else raw
+        if raw.startswith(PARQUET_MAGIC):
+            return _framed(pd.read_parquet(BytesIO(raw)), columns, of)
+        _refuse_other_kinds(raw, path.name)
+        if raw.startswith(UTF16_MAGICS):
+            raw = raw.decode("utf-16").encode()
+        return _csv(raw, columns, of, decimal)
+    except (ContractError, ArchiveReadError):
+        raise
+    except UnicodeDecodeError as error:
+        raise ArchiveReadError(
+            f"{path.name} is no UTF-8 text (byte {error.start}). Save it as 'CSV UTF-8', or read "
+            "it with pandas.read_csv(encoding='cp1252') and pass the DataFrame."
+        ) from error
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ArchiveReadError(
+            f"{path.name} is neither a parquet nor a regular UTF-8 CSV table ({len(raw):,} bytes: "
+            f"{error}). It may be half downloaded: fetch it again, or read it with pandas and pass "
+            "the DataFrame."
+        ) from error
+
+
+def _refuse_other_kinds(raw, name):
+    if not raw.strip(b"\xef\xbb\xbf\r\n\t "):
+        raise ArchiveReadError(
+            f"{name} is empty ({len(raw):,} bytes): a header and rows are wanted. It may be half "
+            "written or half copied: fetch it again."
+        )
+    for magic, kind in OTHER_KINDS.items():
+        if raw.startswith(magic):
+            raise ArchiveReadError(f"{name} is no CSV or parquet table, it looks like {kind}.")
+
+
+def _framed(table, columns, of):
+    named = [name for name in table.index.names if name is not None]
+    table = table.reset_index(drop=not named)
+    table.columns = _tidy_names(table.columns)
+    return table, locate(table.columns, columns, of=of)
+
+
+def _csv(raw, columns, of, decimal):
+    first = raw[:100_000].decode("utf-8-sig", errors="replace").lstrip().split("\n", 1)[0]
+    separator = max((",", ";", "\t"), key=first.count)
+    form: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig", "keep_default_na": False}
+    header = _tidy_names(pd.read_csv(BytesIO(raw), header=None, nrows=1, dtype=str, **form).iloc[0])
+    places = locate(header, columns, of=of)
+    # Identifiers stay text: "007" is no 7, and a network may be called NA.
+    texts = {places[q] for q in places if q not in of.numbers} & set(header)
+    form |= {
+        "header": 0, "names": header, "decimal": decimal, "low_memory": False,
+        "dtype": dict.fromkeys(texts, "str"),
+        "na_values": {name: list(MISSING_WORDS) for name in header if name not in texts},
+    }  # fmt: skip
+    table = pd.read_csv(BytesIO(raw), **form)
+    numbered = [pd.RangeIndex(start, start + len(table)) for start in (0, 1)]
+    if table.index.equals(numbered[0]):
+        return table, places
+    if table.iloc[:, -1].replace("", None).isna().all():  # rows, not the header, end in a separator
+        return pd.read_csv(BytesIO(raw), index_col=False, **form), places
+    if table.index.equals(numbered[1]):  # row numbers without a name
+        return table.reset_index(drop=True), places
+    raise ContractError(
+        f"The rows have more fields than the header's {len(header)}, separated by {separator!r}: "
+        "nobody can tell which name belongs to which. Name every column. Decimal commas in a "
+        "comma-separated file look like this too: write it with ';' between columns and pass "
+        "decimal=','."
+    )
+
+
+def _tidy_names(names):
+    """Column names without blanks around them; two that are equal are refused."""
+    tidy = [str(name).strip() or f"unnamed {i + 1}" for i, name in enumerate(names)]
+    twice = sorted({name for name in tidy if tidy.count(name) > 1})
+    if twice:
+        raise ContractError(
+            f"{len(twice)} column names stand there twice: {', '.join(twice)}. Nobody can tell "
+            "which is meant: rename or remove one."
+        )
+    return tidy
+
+
+def locate(have, columns: Mapping[str, Any], *, of: Quantities) -> dict[str, Any]:
+    """The column of each quantity: as told, else by a known spelling.
+
+    Raises
+    ------
+    ContractError
+        When a quantity is unknown, a named column absent, two columns may be meant, or a needed
+        quantity stands nowhere.
+    """
+    _refuse_mapping(list(have), columns, of)
+    places = dict(columns)
+    for quantity in (*of.needed, *of.spellings):
+        if quantity in places:
+            continue
+        taken = {place for place in places.values() if isinstance(place, str)}
+        known = of.spellings[quantity]
+        candidates = [c for c in have if c.lower() in known and c not in taken]
+        if known and "_" in known[0] and known[0] in candidates:
+            candidates = [known[0]]  # our contract's name, with its unit or "id", is no doubt
+        if len(candidates) > 1:
+            raise ContractError(
+                f"{quantity} may be any of {', '.join(candidates)}: "
+                f"say which, columns={{'{quantity}': '{candidates[0]}'}}."
+            )
+        if candidates:
+            places[quantity] = candidates[0]
+    lacks = [
+        q for q in of.needed if q not in places and not (q == "station" and "sensor" in places)
+    ]
+    if lacks:
+        raise ContractError(
+            f"The table lacks {len(lacks)} of the {len(of.needed)} columns that are needed: "
+            f"{', '.join(lacks)}. Needed: {', '.join(of.needed)}; the table has {', '.join(have)}. "
+            f"If one stands there under another name: columns={{'{lacks[0]}': 'its name', ...}}."
+        )
+    return places
+
+
+def _refuse_mapping(have, columns, of):
+    foreign = [name for name in columns if name not in of.spellings]
+    named = [
+        c for place in columns.values() for c in ([place] if isinstance(place, str) else place)
+    ]
+    absent = [c for c in named if not c.startswith("=") and c not in have]
+    constant = [q for q, place in columns.items() if q in of.varying and str(place)[:1] == "="]
+    if foreign or absent or constant:
+        hint = f" A constant is written '={absent[0]}'." if absent else ""
+        raise ContractError(
+            f"columns names unknown quantities: {', '.join(foreign) or 'none'}; absent columns: "
+            f"{', '.join(absent) or 'none'}; constants that cannot be: "
+            f"{', '.join(constant) or 'none'}. Quantities: {', '.join(of.spellings)}; "
+            f"the table has {', '.join(have)}.{hint}"
+        )

@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import error as ZlibError
 
 import numpy as np
 import pandas as pd
-from ismn.base import IsmnRoot
-from ismn.const import CITATIONS
-from ismn.filehandlers import DataFile, StaticMetaFile
-from ismn.meta import Depth, MetaData
 from tqdm.auto import tqdm
 
 from soilkit.errors import ArchiveReadError
 from soilkit.export.insitu import rules
 from soilkit.strata import texture_class
+
+if TYPE_CHECKING:  # ismn is slow to load, and what lacks it reads everything else
+    from ismn.base import IsmnRoot
+    from ismn.meta import MetaData
 
 
 @dataclass(frozen=True)
@@ -386,6 +386,8 @@ def _statics(files: Files) -> dict[PurePosixPath, list[str]]:
 
 
 def _station(files: Files, members, *, ids, statics) -> Iterator[Sensor | Unreadable]:
+    from ismn.base import IsmnRoot
+
     with tempfile.TemporaryDirectory(prefix="soilkit-") as folder:
         root = IsmnRoot(folder)
         (root.path / FOLDER).mkdir(parents=True)
@@ -394,12 +396,14 @@ def _station(files: Files, members, *, ids, statics) -> Iterator[Sensor | Unread
             yield _sensor(files, file, root, sensor_id=ids[file.member], static=static)
 
 
-def _static_variables(files: Files, file, statics, root: IsmnRoot) -> MetaData | None:
+def _static_variables(files: Files, file, statics, root: "IsmnRoot") -> "MetaData | None":
     """The station's static variables as ismn reads them; None where there are none."""
     tables = statics.get(PurePosixPath(file.member).parent, [])
     same = [table for table in tables if f"_{file.station}_static" in table]
     if not same:
         return None
+    from ismn.filehandlers import StaticMetaFile
+
     (root.path / FOLDER / "static_variables.csv").write_bytes(files.read(same[0]))
     try:
         return StaticMetaFile(root, FOLDER / "static_variables.csv").metadata
@@ -408,7 +412,7 @@ def _static_variables(files: Files, file, statics, root: IsmnRoot) -> MetaData |
         return None
 
 
-def _sensor(files: Files, file, root: IsmnRoot, *, sensor_id, static) -> Sensor | Unreadable:
+def _sensor(files: Files, file, root: "IsmnRoot", *, sensor_id, static) -> Sensor | Unreadable:
     text = clean(files.read(file.member))
     if text is None:
         return _unreadable(file, "it is neither of CEOP nor of header+values format")
@@ -443,7 +447,7 @@ def _unreadable(file: FileName, reason: str) -> Unreadable:
     return Unreadable(file.member, reason)
 
 
-def _unpacked(file: FileName, root: IsmnRoot, text: bytes) -> Path:
+def _unpacked(file: FileName, root: "IsmnRoot", text: bytes) -> Path:
     """Where the file's text was written, under a name that is spelt so that ismn can split it."""
     depths = f"{file.depth_from_m:.6f}_{file.depth_to_m:.6f}"
     words = (file.network, file.network, file.station, file.variable, depths, file.instrument)
@@ -455,8 +459,10 @@ def _unpacked(file: FileName, root: IsmnRoot, text: bytes) -> Path:
     return path
 
 
-def _through_ismn(root: IsmnRoot, path: Path):
+def _through_ismn(root: "IsmnRoot", path: Path):
     """ismn's metadata and series of one file."""
+    from ismn.filehandlers import DataFile
+
     source = DataFile(root, path)
     series = source.read_data()
     (root.path / path).unlink()
@@ -470,7 +476,7 @@ def _through_ismn(root: IsmnRoot, path: Path):
     return source.metadata, readings
 
 
-def _identity(file: FileName, metadata: MetaData) -> dict[str, Any]:
+def _identity(file: FileName, metadata: "MetaData") -> dict[str, Any]:
     """Who and where; depths come from the file's name, which has more digits than its header."""
     place = {name: _number(metadata, name) for name in ("latitude", "longitude", "elevation")}
     known = abs(place["latitude"]) <= 90 and abs(place["longitude"]) <= 360
@@ -486,11 +492,13 @@ def _identity(file: FileName, metadata: MetaData) -> dict[str, Any]:
     }
 
 
-def _surroundings(metadata: MetaData, static: MetaData | None, file) -> dict[str, Any]:
+def _surroundings(metadata: "MetaData", static: "MetaData | None", file) -> dict[str, Any]:
     """Land cover (ESA CCI code), climate and texture; "" and NaN where ISMN knows none."""
     empty = dict.fromkeys(("land_cover", "koeppen", "texture"), "")
     if static is None:
         return empty | dict.fromkeys(SOIL_PARTS.values(), np.nan)
+    from ismn.meta import Depth
+
     merged = metadata.merge(static, exclude_empty=False)
     best = merged.best_meta_for_depth(Depth(file.depth_from_m, file.depth_to_m))
     soil = {ours: _number(best, theirs) for theirs, ours in SOIL_PARTS.items()}
@@ -505,12 +513,12 @@ def _surroundings(metadata: MetaData, static: MetaData | None, file) -> dict[str
     }
 
 
-def _value(metadata: MetaData, name: str) -> Any:
+def _value(metadata: "MetaData", name: str) -> Any:
     found = metadata[name] if name in metadata.keys() else None  # noqa: SIM118, SIM401 no dict
     return getattr(found[0] if isinstance(found, list) and found else found, "val", None)
 
 
-def _number(metadata: MetaData, name: str) -> float:
+def _number(metadata: "MetaData", name: str) -> float:
     """The value as a number; NaN where it is absent, a word, or one of ISMN's marks of absence."""
     try:
         number = float(_value(metadata, name))
@@ -519,11 +527,6 @@ def _number(metadata: MetaData, name: str) -> float:
     return np.nan if number in NO_VALUE else number
 
 
-def _text(metadata: MetaData, name: str) -> str:
+def _text(metadata: "MetaData", name: str) -> str:
     value = _value(metadata, name)
     return value if isinstance(value, str) and value.lower() not in NO_WORD else ""
-
-
-def references(networks: list[str]) -> dict[str, str]:
-    """What ``ismn`` says of how to cite each network; "" where it knows none."""
-    return {name: "; ".join(CITATIONS.get(name, [])) for name in networks}

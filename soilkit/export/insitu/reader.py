@@ -8,16 +8,10 @@ import pandas as pd
 
 from soilkit import strata
 from soilkit.errors import ParameterError
-from soilkit.export.insitu import cache, rules
+from soilkit.export.insitu import cache, ismn, rules
 from soilkit.export.insitu.ismn import open_files
 
 LOG = logging.getLogger("soilkit.export.insitu")
-LOST_WHILE_READING = {
-    "malformed": "malformed line",
-    "missing": "missing value",
-    "duplicate": "repeated time",
-    "sub_hourly": "later reading of an hour",
-}
 OUTSIDE = "value outside 0-1 m3 m-3"
 OTHER_DEPTH = "other depth"
 
@@ -84,7 +78,7 @@ def tally_counts(sensors, tallies, *, unreadable, flags, max_depth_m) -> pd.Data
     outside = used["n_below_0"] + used["n_above_1"]
     rows = [("input", "lines of soil moisture files", len(sensors), sensors["lines"].sum())]
     rows.append(("lost", OTHER_DEPTH, len(deep), deep["lines"].sum()))
-    for column, what in LOST_WHILE_READING.items():
+    for column, what in rules.LOST.items():
         rows.append(("lost", what, (near[column] > 0).sum(), near[column].sum()))
     for flag, of_flag in others.groupby("flag"):
         known = "" if rules.is_known(flag) else " (unknown to ISMN)"
@@ -274,9 +268,10 @@ def citations(stations: pd.DataFrame) -> dict[str, str]:
     >>> citations(pd.DataFrame({"network": ["USCRN", "OWN"]}))["USCRN"][:12]
     'Bell, J. E.,'
     """
-    from soilkit.export.insitu.ismn import references  # ismn is slow to load
+    from ismn.const import CITATIONS  # ismn is slow to load
 
-    return references(sorted(set(stations["network"].astype(str))))
+    networks = sorted(set(stations["network"].astype(str)))
+    return {name: "; ".join(CITATIONS.get(name, [])) for name in networks}
 
 
 def read_counts(
@@ -312,8 +307,6 @@ def _cached(path: str | Path, *, cache_dir: str | Path | None, progress: bool) -
         folder = cache.folder_of(files.content_hash, cache_dir=cache_dir)
         if folder.exists():
             return folder
-        from soilkit.export.insitu import ismn  # slow to import, and only the first read needs it
-
         unreadable: list[dict[str, str]] = []
 
         def sensors():

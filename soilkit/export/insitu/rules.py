@@ -8,13 +8,10 @@ import pandas as pd
 
 from soilkit.errors import (
     ArchiveReadError,
-    ContractError,
     ParameterError,
-    TimeZoneError,
     UnitError,
     UnknownNameError,
 )
-from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 LOG = logging.getLogger("soilkit.export.insitu")
 DEFAULT_FLAGS = ("G", "C02", "C03", "C02,C03")
@@ -40,7 +37,12 @@ KNOWN_FLAGS = {
     "D10": "saturated plateau",
 }
 MISSING_BELOW = -99.0  # -9999, -999 and -99.9 all stand for "no value"
-UNITS = {"m3 m-3": 1.0, "percent": 0.01}
+LOST = {
+    "malformed": "malformed line",
+    "missing": "missing value",
+    "duplicate": "repeated time",
+    "sub_hourly": "later reading of an hour",
+}
 
 
 def canonical_flag(flag: str) -> str:
@@ -127,7 +129,7 @@ def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
     array([ True])
     """
     start, end = np.asarray(depth_from_m, float), np.asarray(depth_to_m, float)
-    return ((start == 0) | (start == end)) & (end <= max_depth_m)
+    return ((start == 0) | (start == end)) & (start >= 0) & (end <= max_depth_m)
 
 
 def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -161,93 +163,14 @@ def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame
     return hourly.reset_index(drop=True), lost
 
 
-def volumetric(values, *, units: str):
-    """Soil moisture in m3 m-3; the unit must be named and the values must look like it.
-
-    Raises
-    ------
-    UnitError
-        For another unit, for percent that is called m3 m-3, and the other way round.
-    """
-    if units not in UNITS:
-        raise UnitError(
-            f"units must be 'm3 m-3' or 'percent', found {units!r}. "
-            "Look the unit up: it is not guessed."
-        )
-    values = np.asarray(values, dtype="float64")
-    present = values[np.isfinite(values) & (values > MISSING_BELOW)]
-    if present.size and units == "m3 m-3":
-        refuse_percent(np.mean(present > MAX_SOIL_MOISTURE_M3_M3), where="The table")
-    if present.size and units == "percent" and np.quantile(present, 0.99) <= 1:
-        raise UnitError(
-            "The table is said to be in percent, but 99 % of its values are 1 or less "
-            f"(median {np.median(present):.3g}). If they are m3 m-3, pass units='m3 m-3'."
-        )
-    return np.where(values > MISSING_BELOW, values * UNITS[units], np.nan)
-
-
 def refuse_percent(share_above_1: float, *, where: str) -> None:
     """Raise ``UnitError`` if more than half of the values exceed 1 m3 m-3."""
     if share_above_1 > 0.5:
         raise UnitError(
             f"{where} should hold m3 m-3 (0-1), but {share_above_1:.0%} of its values exceed 1: "
-            "they look like percent. Use read_table(..., units='percent'), or divide by 100."
+            "they look like percent. Divide by 100, or read the table with "
+            "soilkit.export.tables.read_readings(..., units='percent')."
         )
-
-
-def to_utc(times: pd.Series, *, timezone: str | None) -> tuple[pd.Series, int]:
-    """Naive UTC ``datetime64[us]``, and how many local times do not exist or exist twice (NaT).
-
-    Raises
-    ------
-    TimeZoneError
-        For naive times with no ``timezone``, or a zone that does not exist.
-    """
-    n_zoned = 0 if pd.api.types.is_datetime64_any_dtype(times) else _zoned(times)
-    if 0 < n_zoned < int(times.notna().sum()):
-        raise TimeZoneError(
-            f"{n_zoned} of {int(times.notna().sum())} times carry a zone and the others none, so "
-            "theirs is unknown. Write all of them alike."
-        )
-    times = _parsed(times)
-    if getattr(times.dt, "tz", None) is not None:
-        return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]"), 0
-    if timezone is None:
-        raise TimeZoneError(
-            f"The times are naive (first {times.iloc[0] if len(times) else 'none'}), so their zone "
-            "is unknown. Pass timezone='UTC', or the local one: 'America/Chicago', 'Etc/GMT+6'."
-        )
-    try:
-        local = times.dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-    except (KeyError, ValueError) as error:
-        raise TimeZoneError(
-            f"No time zone is called {timezone!r}; try 'America/Chicago'."
-        ) from error
-    utc = local.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
-    return utc, int((utc.isna() & times.notna()).sum())
-
-
-def _zoned(times: pd.Series) -> int:
-    """How many texts end in a zone: "Z", "+01", "-06:00"."""
-    return int(times.astype("str").str.contains(r"T?\d\d:\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$").sum())
-
-
-def _parsed(times: pd.Series) -> pd.Series:
-    """Datetimes as they are, text as ISO 8601; 03/04/2020 has two meanings, so it is refused."""
-    if pd.api.types.is_datetime64_any_dtype(times):
-        return times
-    found = times.iloc[0] if len(times) else "none"
-    if not pd.api.types.is_numeric_dtype(times):
-        try:
-            return pd.to_datetime(times, format="ISO8601")
-        except ValueError as error:
-            found = f"{found!r}: {str(error).splitlines()[0]}"
-            if "ixed timezones" in str(error):  # every text has an offset, so UTC loses nothing
-                return pd.to_datetime(times, format="ISO8601", utc=True)
-    raise ContractError(
-        f"Times should be ISO 8601, such as 2020-07-01 06:00; found {found}. Convert them with "
-        "pandas.to_datetime(..., format=...) and pass the DataFrame."
-    )
 
 
 def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:

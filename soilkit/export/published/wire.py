@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
-from isal import igzip, isal_zlib
 
 from soilkit.errors import ShardError
 
@@ -283,14 +283,6 @@ def pack_ints(values: np.ndarray) -> bytes:
 # Gzip and TFRecord framing: records out of a stream, one at a time, and back.
 
 log = logging.getLogger(__name__)
-inflater: Any = gzip
-_INFLATE_ERRORS: list[Any] = [zlib.error, gzip.BadGzipFile]
-try:
-    inflater = igzip
-    _INFLATE_ERRORS.append(isal_zlib.error)
-except ImportError:  # no wheel for this platform
-    log.warning("isal is not installed: shards are inflated by zlib, at about half the speed")
-
 # A published record holds 17 million numbers of one or two bytes, 24 MB; two of them are in memory
 # at a time. Ten bytes a number, the most that the format can take, would make 173 MB.
 MAX_RECORD_BYTES = 192 * 2**20
@@ -302,6 +294,17 @@ _MAGIC = b"\x1f\x8b"
 _AGAIN = (
     "Fetch the file again (soilkit.export.published.download); the records before it are whole."
 )
+
+
+@cache
+def inflater() -> tuple[Any, Any, tuple[Any, ...]]:
+    """Isa-l's gzip, its file class and its errors; the standard library's, half as fast, else."""
+    try:
+        from isal import igzip, isal_zlib
+    except ImportError:  # no wheel for this platform, or a browser
+        log.warning("isal is not installed: shards are inflated by zlib, at about half the speed")
+        return gzip, gzip.GzipFile, (zlib.error, gzip.BadGzipFile)
+    return igzip, igzip.IGzipFile, (zlib.error, gzip.BadGzipFile, isal_zlib.error)
 
 
 def crc32c(data: Any, value: int = 0) -> int:
@@ -351,7 +354,7 @@ class RecordStream:
         """Yield each record's number, from 0, and its data, uint8 (byte,)."""
         _check_head(self.path)
         with (
-            inflater.open(self.path, "rb") as stream,
+            inflater()[0].open(self.path, "rb") as stream,
             closing(self._records(stream)) as records,
             ThreadPoolExecutor(1, thread_name_prefix="inflate") as pool,
         ):
@@ -414,7 +417,7 @@ class RecordStream:
                 done += len(piece)
         except EOFError as error:
             raise self._cut(number, "the gzip stream ends") from error
-        except tuple(_INFLATE_ERRORS) as error:
+        except inflater()[2] as error:
             raise ShardError(
                 f"{self.path}: the gzip stream is damaged in record {number} (counted from 0; "
                 f"{error}). {_AGAIN}",
@@ -459,15 +462,11 @@ def record_writer(path: str | os.PathLike[str]) -> Generator[Callable[[bytes], N
     try:
         with partial.open("wb") as file:
             name = {"filename": "", "mode": "wb", "fileobj": file, "mtime": 0}
-            with _gzip_file(compresslevel=WRITE_LEVEL, **name) as stream:
+            with inflater()[1](compresslevel=WRITE_LEVEL, **name) as stream:
                 yield lambda data: _put(stream, data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _gzip_file(**options: Any) -> Any:
-    return (gzip.GzipFile if inflater is gzip else inflater.IGzipFile)(**options)
 
 
 def _put(stream: Any, data: bytes) -> None:

@@ -44,11 +44,11 @@ def evaluate_table(
 
     Parameters
     ----------
-    predictions : as in ``foreign.read_predictions``
+    predictions : as in ``tables.read_predictions``
     out_dir : folder of the report
-    reading : arguments of ``foreign.read_predictions``: ``{"units": "m3 m-3", ...}``; and
-        ``station_columns``, the ``columns`` of ``foreign.read_stations_list``
-    stations : as in ``foreign.read_stations_list``; None: columns of the predictions table itself,
+    reading : arguments of ``tables.read_predictions``: ``{"units": "m3 m-3", ...}``; and
+        ``station_columns``, the ``columns`` of ``tables.read_stations``
+    stations : as in ``tables.read_stations``; None: columns of the predictions table itself,
         if it has any
     parameters : of the notebook, such as ``archive`` (the data's name, on every figure; by default
         that of the file), ``main``, ``folds``, ``features``, ``seed``,
@@ -108,7 +108,7 @@ def _read(predictions, stations, reading):
         stations = predictions
         own = {name: columns[name] for name in SHARED if name in columns} | own
     decimal = {"decimal": options["decimal"]} if "decimal" in options else {}
-    places, more = tables.read_stations_list(stations, table, columns=own, **decimal)
+    places, more = tables.read_stations(stations, table, columns=own, **decimal)
     for line in more.itertuples():
         LOG.warning("%s: %d stations, %s", line.status, line.n_stations, line.detail)
     return table, places, pd.concat([notes, more], ignore_index=True)
