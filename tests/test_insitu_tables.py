@@ -229,3 +229,36 @@ def test_a_real_table_in_percent_is_recognised():
         readings, columns=columns, units="percent", timezone="UTC"
     )
     assert 0.05 < observations["soil_moisture_m3_m3"].median() < 0.5
+
+
+def test_rows_that_end_in_a_separator_keep_their_columns(tmp_path):
+    """The header has no name for the empty field behind the last comma."""
+    text = mesonet().to_csv(index=False).replace("\n", ",\n")
+    header, rows = text.split("\n", 1)
+    (tmp_path / "site.csv").write_text(f"{header.rstrip(',')}\n{rows}")
+    options = {"columns": LONG, "units": "m3 m-3", "timezone": "UTC"}
+    found = tables.read_readings(tmp_path / "site.csv", **options)[1]
+    pd.testing.assert_frame_equal(found, tables.read_readings(mesonet(), **options)[1])
+
+
+@pytest.mark.parametrize("depths", [(-0.05, -0.5), (5, 50)])
+def test_depths_are_positive_metres(depths):
+    columns = LONG | {"soil_moisture": {"sm": depths[0], "deep": depths[1]}}
+    table = mesonet().assign(deep=0.3)
+    with pytest.raises(ContractError, match="metres below the surface"):
+        tables.read_readings(table, columns=columns, units="m3 m-3", timezone="UTC")
+
+
+def test_a_year_that_no_probe_has_seen_is_no_time():
+    when = ["-9999", "2020-07-01 07:00", "9999-12-31"]
+    options = {"columns": LONG, "units": "m3 m-3", "timezone": "UTC"}
+    _, observations, notes = tables.read_readings(mesonet(when=when), **options)
+    assert observations["time"].tolist() == [pd.Timestamp("2020-07-01 07:00")]
+    assert notes.set_index("status").loc["impossible time", "n_rows"] == 2
+
+
+def test_a_station_that_moved_is_refused():
+    with pytest.raises(ContractError, match="1 stations stand at several places.*KENASTER__A"):
+        tables.read_readings(
+            mesonet(lat=[51.4, 52.4, 51.5]), columns=LONG, units="m3 m-3", timezone="UTC"
+        )
