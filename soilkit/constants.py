@@ -7,5 +7,6 @@ PASS_SECONDS = 60.0  # slices of one radar or optical pass begin less than this 
 CONFIDENCE = 0.95  # of every interval that asks for no other
 MIN_SAMPLES = 13  # of a sensor, for it to be scored: seed 001, section 4a
 MIN_CLUSTERS = 5  # fewer blocks or networks give no interval
+STATIC_SCENE = "static"  # the one scene of a layer without time
 OK = "ok"  # the status of a score that stands; anything else says why there is none
 EARTH_RADIUS_KM = 6371.0

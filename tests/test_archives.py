@@ -10,6 +10,7 @@ from soilkit import contracts, grids, sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.archives import all_scenes, open_archive
+from soilkit.export.archives.scenes import pass_numbers
 from soilkit.export.archives.stac.world_catalogue import export_world
 
 # An archive of each kind over the same two stations: the invented world, a stand-in of the service
@@ -248,6 +249,17 @@ def test_scenes_of_several_sources_stand_in_one_table_of_the_same_rows(archive, 
 def test_stations_without_coordinates_are_refused(archive, stations):
     with pytest.raises(ContractError, match="1 stations have no coordinates, A__2"):
         archive.scenes(stations.assign(latitude=[36.43, 36.43, np.nan]), "dem", *PERIOD)
+
+
+def test_a_slice_that_begins_a_minute_after_the_last_ended_is_another_pass():
+    """The gap is half-open as every bound; another orbit is another pass whatever the time."""
+    end = pd.Timestamp("2019-06-01 06:00:25")
+    gaps = pd.to_timedelta([-25, 59.999999, 145, 100], unit="s")
+    images = pd.DataFrame({"orbit": ["up", "up", "up", "down"], "start": end + gaps})
+    images["end"] = images.start + pd.Timedelta(seconds=25)
+    number = pass_numbers(images, flight=["orbit"])
+    # the second ends 85 s after the first did; the third begins 60 s after that
+    assert number[0] == number[1] and number.nunique() == 3
 
 
 # ---- the synthetic archive's own -----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What every archive shares: where stations stand, one scenes table, and a confirmation."""
+"""What archives share: places of stations, tables of scenes and series, passes, a question."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,8 +7,130 @@ import numpy as np
 import pandas as pd
 
 from soilkit import contracts
+from soilkit.constants import PASS_SECONDS, STATIC_SCENE
 from soilkit.contracts import Archive, ChipRequest
 from soilkit.errors import ContractError, DeclinedError
+
+_COLUMNS = [column.name for column in contracts.SCENES.columns]
+_KINDS = {"string": "category", "time": "datetime64[us]", "float": "float64"}
+QUESTION = "Go ahead? [y/N] "
+
+
+def places_of(stations: pd.DataFrame) -> pd.DataFrame:
+    """One row a station: ``station_id``, ``longitude``, ``latitude``.
+
+    Raises
+    ------
+    ContractError
+        Where the table lacks a column, or a station its coordinates.
+    """
+    columns = ["station_id", "longitude", "latitude"]
+    lacking = set(columns) - set(getattr(stations, "columns", ()))
+    if lacking:
+        raise ContractError(
+            f"A stations table has the columns {', '.join(columns)}; this "
+            f"{type(stations).__name__} lacks {', '.join(sorted(lacking))}."
+        )
+    places = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
+    lost = places.station_id[~np.isfinite(places[columns[1:]].to_numpy(float)).all(axis=1)]
+    if len(lost):
+        raise ContractError(
+            f"{len(lost)} stations have no coordinates, {lost.iloc[0]} the first: "
+            "give them, or leave these stations out."
+        )
+    return places.astype({"station_id": str, "longitude": float, "latitude": float})
+
+
+def scenes_table(source: str, rows: Any) -> pd.DataFrame:
+    """A scenes table (contract SCENES) of one source from rows of its other columns, in order."""
+    table = pd.DataFrame(rows, columns=_COLUMNS).assign(source=source)
+    texts = {c.name: "str" for c in contracts.SCENES.columns if c.kind == "string"}
+    kinds = {c.name: _KINDS[c.kind] for c in contracts.SCENES.columns}
+    return table.astype(texts).astype(kinds)
+
+
+def scenes_everywhere(
+    source: str, images: pd.DataFrame, places: pd.DataFrame, *, valid_fraction: float = np.nan
+) -> pd.DataFrame:
+    """A scenes table of images that cover every place, station after station.
+
+    Parameters
+    ----------
+    source : str
+    images : DataFrame with ``scene_id``, ``start``, ``end``, distinct
+    places : as ``places_of`` gives them
+    valid_fraction : of every scene
+    """
+    n, m = len(places), len(images)
+    image, station = np.tile(np.arange(m), n), np.repeat(np.arange(n), m)
+    none = np.zeros(n * m, dtype=np.int8)
+    table = {
+        "source": _encoded([source], none),
+        "scene_id": _encoded(images["scene_id"], image),
+        "station_id": _encoded(places["station_id"], station),
+        "start": _us(images["start"])[image],
+        "end": _us(images["end"])[image],
+        "cloud_fraction": np.full(n * m, np.nan),
+        "orbit": _encoded([""], none),
+        "valid_fraction": np.full(n * m, valid_fraction),
+    }
+    return pd.DataFrame(table)[_COLUMNS]
+
+
+def static_image() -> pd.DataFrame:
+    """The one image of a static source, without times."""
+    never = np.full(1, np.datetime64("NaT"), dtype="datetime64[us]")
+    return pd.DataFrame({"scene_id": [STATIC_SCENE], "start": never, "end": never})
+
+
+def series_table(
+    images: pd.DataFrame, values: np.ndarray, places: pd.DataFrame, *, bands: Sequence[str]
+) -> pd.DataFrame:
+    """Rows (station, image) with a value in any band, station after station.
+
+    Parameters
+    ----------
+    images : DataFrame with ``scene_id``, ``start``, ``end``
+    values : (station, image, band), NaN where there is none
+    places : as ``places_of`` gives them
+    bands : names, in the order of ``values``
+    """
+    station, image = np.nonzero(np.isfinite(values).any(axis=2))
+    table: dict[str, Any] = {
+        "station_id": _encoded(places["station_id"], station),
+        "scene_id": _encoded(images["scene_id"], image),
+        "start": _us(images["start"])[image],
+        "end": _us(images["end"])[image],
+    }
+    return pd.DataFrame(table | {b: values[station, image, k] for k, b in enumerate(bands)})
+
+
+def _encoded(names: Any, codes: np.ndarray) -> pd.Categorical:
+    """A categorical column from distinct names and the place of each row's among them."""
+    return pd.Categorical.from_codes(codes, categories=pd.Index(np.asarray(names), dtype="str"))
+
+
+def _us(times: pd.Series) -> np.ndarray:
+    return times.to_numpy().astype("datetime64[us]")
+
+
+def pass_numbers(images: pd.DataFrame, *, flight: list[str]) -> pd.Series:
+    """A number for each image's pass: slices of one flight begin less than a minute after its end.
+
+    Parameters
+    ----------
+    images : DataFrame with ``start``, ``end`` and the columns of ``flight``
+    flight : columns that images of one pass have in common, such as station and orbit
+
+    Returns
+    -------
+    Series of int, with the index of ``images``
+    """
+    images = images.astype(dict.fromkeys(("start", "end"), "datetime64[us]"))
+    ordered = images.sort_values([*flight, "start"], kind="stable")
+    latest = ordered.groupby(flight, sort=False)["end"].cummax().shift()
+    apart = ordered["start"] - latest >= pd.Timedelta(seconds=PASS_SECONDS)
+    return (apart | ~ordered.duplicated(flight)).cumsum().reindex(images.index)
 
 
 def all_scenes(
@@ -33,9 +155,9 @@ def all_scenes(
     """
     tables = [archive.scenes(stations, name, start, end) for name in sources]
     columns = {}
-    for column in contracts.SCENES.columns:
-        parts = [table.pop(column.name) for table in tables]  # each is freed once it is copied
-        columns[column.name] = _joined(parts) if parts else pd.Series(dtype=object)
+    for name in _COLUMNS:
+        parts = [table.pop(name) for table in tables]  # each is freed once it is copied
+        columns[name] = _joined(parts) if parts else pd.Series(dtype=object)
     return pd.DataFrame(columns, copy=False)
 
 
@@ -43,39 +165,6 @@ def _joined(parts: list[pd.Series]) -> Any:
     if all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts):
         return pd.api.types.union_categoricals(parts)
     return np.concatenate([part.to_numpy() for part in parts])
-
-
-# Where stations stand, once each: what every archive asks of a stations table.
-
-
-def places(stations: pd.DataFrame) -> pd.DataFrame:
-    """One row a station: ``station_id``, ``longitude``, ``latitude``.
-
-    Raises
-    ------
-    ContractError
-        Where the table lacks a column, or a station its coordinates.
-    """
-    columns = ["station_id", "longitude", "latitude"]
-    lacking = set(columns) - set(getattr(stations, "columns", ()))
-    if lacking:
-        raise ContractError(
-            f"A stations table has the columns {', '.join(columns)}; this "
-            f"{type(stations).__name__} lacks {', '.join(sorted(lacking))}."
-        )
-    found = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
-    lost = found.station_id[~np.isfinite(found[columns[1:]].to_numpy(float)).all(axis=1)]
-    if len(lost):
-        raise ContractError(
-            f"{len(lost)} stations have no coordinates, {lost.iloc[0]} the first: "
-            "give them, or leave these stations out."
-        )
-    return found.astype({"station_id": str, "longitude": float, "latitude": float})
-
-
-# Asking before an export that costs something.
-
-QUESTION = "Go ahead? [y/N] "
 
 
 def confirm(

@@ -16,7 +16,6 @@ from soilkit import sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import SoilkitError, UnknownNameError
 from soilkit.export.archives.earthengine import estimate as estimating
-from soilkit.export.archives.earthengine import scene_index
 from soilkit.export.archives.earthengine.connection import connect
 from soilkit.export.archives.earthengine.doctor import examine, require
 from soilkit.export.archives.earthengine.executor import Fault, Policy, run, run_on_dask
@@ -27,7 +26,7 @@ from soilkit.export.archives.earthengine.expressions import (
     moments,
 )
 from soilkit.export.archives.earthengine.scene_index import Desk
-from soilkit.export.archives.scenes import places
+from soilkit.export.archives.scenes import places_of, scenes_everywhere
 from soilkit.sources.row import GLOBAL, PASSES
 
 log = logging.getLogger(__name__)
@@ -101,12 +100,12 @@ class EarthEngineArchive:
         ConnectError
             When there is no login.
         """
-        found, how = places(stations), layer(source)[1]
+        found, how = places_of(stations), layer(source)[1]
         if how.form == PASSES:
             table = self._desk.orbiting(source, found, period=(start, end))
         else:
             images = self._desk.images(source, (start, end))
-            table = scene_index.at_every_place(source, images, found=found)
+            table = scenes_everywhere(source, images, found)
         return _explained(table, source, period=(start, end))
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
@@ -131,7 +130,7 @@ class EarthEngineArchive:
         ServiceError
             When some of it did not come; what came is kept in ``cache_dir``.
         """
-        found, (row, how) = places(stations), layer(source)
+        found, (row, how) = places_of(stations), layer(source)
         if how.form != GLOBAL:
             have = [
                 s.name

@@ -2,9 +2,10 @@
 
 import html
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import pandas as pd
 
 from soilkit.contracts import ChipRequest
 from soilkit.errors import ContractError
@@ -67,79 +68,63 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Share:
-    """One source's part: chips, requests (a large chip takes several), bytes uncompressed."""
-
-    source: str
-    chips: int
-    requests: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class Estimate:
     """The cost of fetching chips; printed as a table in a terminal and in a notebook.
 
     Attributes
     ----------
-    requests : calls of the service
-    bytes : pixels before compression
+    by_source : DataFrame, one row a source: ``chips``, ``requests`` (a large chip takes several),
+        ``bytes`` before compression
     minutes : at the policy's concurrency
     eecu_hours_low, eecu_hours_high : compute, a range
     basis : where the minutes and the range come from
-    by_source : a ``Share`` each
     """
 
-    requests: int
-    bytes: int
+    by_source: pd.DataFrame
     minutes: float
     eecu_hours_low: float
     eecu_hours_high: float
     basis: str
-    by_source: tuple[Share, ...]
 
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """The table's cells: source, chips, requests, uncompressed; the total last."""
-        total = Share("total", sum(s.chips for s in self.by_source), self.requests, self.bytes)
-        return [
-            (s.source, f"{s.chips:,}", f"{s.requests:,}", _size(s.bytes))
-            for s in (*self.by_source, total)
-        ]
+    @property
+    def requests(self) -> int:
+        """Calls of the service."""
+        return int(self.by_source["requests"].sum())
 
-    def facts(self) -> list[tuple[str, str]]:
-        """Time, compute and basis, each with its name."""
+    @property
+    def bytes(self) -> int:
+        """Pixels before compression."""
+        return int(self.by_source["bytes"].sum())
+
+    def table(self) -> pd.DataFrame:
+        """As text, the total last: source, chips, requests, uncompressed."""
+        rows = pd.concat([self.by_source, self.by_source.sum().to_frame("total").T])
+        table = rows[["chips", "requests"]].map("{:,}".format)
+        table = table.assign(uncompressed=rows["bytes"].map(_size))
+        return table.rename_axis("source").reset_index()
+
+    def words(self) -> dict[str, str]:
+        """Time, compute and basis."""
         low, high = _hours(self.eecu_hours_low), _hours(self.eecu_hours_high)
-        return [
-            ("time", f"about {_duration(self.minutes)}"),
-            ("compute", f"{low} EECU-hours" if low == high else f"{low} to {high} EECU-hours"),
-            ("basis", self.basis),
-        ]
+        return {
+            "time": f"about {_duration(self.minutes)}",
+            "compute": f"{low} EECU-hours" if low == high else f"{low} to {high} EECU-hours",
+            "basis": self.basis,
+        }
 
     def __str__(self) -> str:
-        cells = [HEADINGS, *self.rows()]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(HEADINGS))]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in cells
-        ]
-        name_width = max(len(name) for name, _ in self.facts())
-        return "\n".join(
-            lines + [f"{name.ljust(name_width)}  {value}" for name, value in self.facts()]
-        )
+        table = self.table()
+        width = int(table["source"].str.len().max())
+        table["source"] = table["source"].str.ljust(width)
+        words = [f"{name:7}  {said}" for name, said in self.words().items()]
+        head = table.rename(columns={"source": "source".ljust(width)})
+        return "\n".join([head.to_string(index=False), *words])
 
     def _repr_html_(self) -> str:
-        def row(cells: Iterable[str], tag: str) -> str:
-            inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-            return f"<tr>{inner}</tr>"
-
-        body = "".join(row(cells, "td") for cells in self.rows())
-        facts = "".join(
-            f"<p><b>{name}</b> {html.escape(value)}</p>" for name, value in self.facts()
+        words = "".join(
+            f"<p><b>{n}</b> {html.escape(said)}</p>" for n, said in self.words().items()
         )
-        return f"<table>{row(HEADINGS, 'th')}{body}</table>{facts}"
-
-
-HEADINGS = ("source", "chips", "requests", "uncompressed")
+        return self.table().to_html(index=False, border=0) + "".join(words)
 
 
 def estimate(
@@ -168,26 +153,21 @@ def estimate(
     0
     """
     policy = policy or Policy()
-    chips: Counter[str] = Counter()
-    calls: Counter[str] = Counter()
-    volume: Counter[str] = Counter()
-    for request in requests:
-        size = BYTES_A_VALUE * len(request.bands) * request.grid.height * request.grid.width
-        chips[request.source] += 1
-        calls[request.source] += parts(size)
-        volume[request.source] += size
-    shares = tuple(Share(name, chips[name], calls[name], volume[name]) for name in sorted(chips))
-    n = sum(calls.values())
+    rows = [
+        (r.source, BYTES_A_VALUE * len(r.bands) * r.grid.height * r.grid.width) for r in requests
+    ]
+    sizes = pd.DataFrame(rows, columns=["source", "bytes"]).astype({"bytes": "int64"})
+    sizes = sizes.assign(chips=1, requests=[parts(size) for size in sizes["bytes"]])
+    by_source = sizes.groupby("source")[["chips", "requests", "bytes"]].sum().astype("int64")
+    n = int(by_source["requests"].sum())
     seconds = measured.seconds_a_request if measured else ASSUMED_SECONDS
     low, high = _eecu_seconds(measured)
     return Estimate(
-        requests=n,
-        bytes=sum(volume.values()),
+        by_source=by_source,
         minutes=max(n * seconds / policy.concurrency, n / REQUESTS_A_SECOND) / 60,
         eecu_hours_low=n * low / 3600,
         eecu_hours_high=n * high / 3600,
         basis=_basis(policy, measured),
-        by_source=shares,
     )
 
 

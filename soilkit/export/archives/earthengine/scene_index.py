@@ -26,56 +26,12 @@ from soilkit.export.archives.earthengine.expressions import (
     moments,
     years,
 )
-
-STATIC_SCENE = "static"
-SAME_PASS = np.timedelta64(60, "s")
-_ORDER = ["source", "scene_id", "station_id", "start", "end"]
-_ORDER += ["cloud_fraction", "orbit", "valid_fraction"]
-
-
-def repeated(names: Any, codes: np.ndarray) -> pd.Categorical:
-    """A categorical column from distinct names and the place of each row's among them."""
-    return pd.Categorical.from_codes(codes, categories=pd.Index(np.asarray(names), dtype="str"))
-
-
-def at_every_place(source: str, images: pd.DataFrame, *, found: pd.DataFrame) -> pd.DataFrame:
-    """A scenes table of images that cover every place, station after station.
-
-    Parameters
-    ----------
-    source : str
-    images : DataFrame with ``scene_id``, ``start``, ``end``, distinct
-    found : places
-    """
-    n, m = len(found), len(images)
-    image = np.tile(np.arange(m, dtype=np.int32), n)
-    station = np.repeat(np.arange(n, dtype=np.int32), m)
-    table = {
-        "source": repeated([source], np.zeros(n * m, dtype=np.int8)),
-        "scene_id": repeated(images["scene_id"].to_numpy(), image),
-        "station_id": repeated(found["station_id"].to_numpy(), station),
-        "start": np.tile(_us(images["start"]), n),
-        "end": np.tile(_us(images["end"]), n),
-        "cloud_fraction": np.full(n * m, np.nan),
-        "orbit": repeated([""], np.zeros(n * m, dtype=np.int8)),
-        "valid_fraction": np.full(n * m, np.nan),
-    }
-    return pd.DataFrame(table)[_ORDER]
-
-
-def still_image() -> pd.DataFrame:
-    """The one image of a static source."""
-    nat = np.full(1, np.datetime64("NaT"), dtype="datetime64[us]")
-    return pd.DataFrame({"scene_id": [STATIC_SCENE], "start": nat, "end": nat})
-
-
-def scenes(source: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """A scenes table from rows that have all but ``source``, sorted by station, end and scene."""
-    kinds = dict.fromkeys(("source", "scene_id", "station_id", "orbit"), "category")
-    kinds |= {"start": "datetime64[us]", "end": "datetime64[us]"}
-    kinds |= {"cloud_fraction": "float64", "valid_fraction": "float64"}
-    texts = dict.fromkeys(("scene_id", "station_id", "orbit"), "str")
-    return rows.assign(source=source)[_ORDER].astype(texts).astype(kinds)
+from soilkit.export.archives.scenes import (
+    pass_numbers,
+    scenes_table,
+    series_table,
+    static_image,
+)
 
 
 def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +50,7 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
     rows = rows.drop_duplicates(["station_id", "start", "end"], keep="last", ignore_index=True)
-    number = _pass_number(rows)
+    number = pass_numbers(rows, flight=FLIGHT)
     several = number.duplicated(keep=False)
     merged = (
         rows[several]
@@ -125,45 +81,10 @@ def fullest_of_pass(rows: pd.DataFrame) -> pd.DataFrame:
     rows : as in ``merge_slices``
     """
     rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
-    ranked = rows.assign(number=_pass_number(rows)).sort_values(
+    ranked = rows.assign(number=pass_numbers(rows, flight=FLIGHT)).sort_values(
         ["number", "valid_fraction", "scene_id"], ascending=[True, False, True]
     )
     return rows.loc[ranked.drop_duplicates("number").index.sort_values()].reset_index(drop=True)
-
-
-def _pass_number(rows: pd.DataFrame) -> pd.Series:
-    """Which pass each row belongs to; rows sorted by station and start."""
-    apart = rows["start"] - rows["end"].shift() > SAME_PASS
-    other = (rows["station_id"] != rows["station_id"].shift()) | (
-        rows["orbit"] != rows["orbit"].shift()
-    )
-    return (apart | other).cumsum()
-
-
-def series(
-    images: pd.DataFrame, values: np.ndarray, *, found: pd.DataFrame, bands: Sequence[str]
-) -> pd.DataFrame:
-    """Rows (station, image) with a value in any band, station after station.
-
-    Parameters
-    ----------
-    images : DataFrame with ``scene_id``, ``start``, ``end``
-    values : (station, image, band), NaN where there is none
-    found : places
-    bands : names, in the order of ``values``
-    """
-    station, image = np.nonzero(np.isfinite(values).any(axis=2))
-    table: dict[str, Any] = {
-        "station_id": repeated(found["station_id"].to_numpy(), station),
-        "scene_id": repeated(images["scene_id"].to_numpy(), image),
-        "start": _us(images["start"])[image],
-        "end": _us(images["end"])[image],
-    }
-    return pd.DataFrame(table | {b: values[station, image, k] for k, b in enumerate(bands)})
-
-
-def _us(times: pd.Series) -> np.ndarray:
-    return times.to_numpy().astype("datetime64[us]")
 
 
 # The jobs that list scenes and read series, a piece at a time, and what becomes of their rows.
@@ -173,6 +94,7 @@ KNOWN_SHARE = 0.9
 MOST_VALUES = 5000  # pixels that one request for a series reads
 MOST_PLACES = 40
 US = "datetime64[us]"
+FLIGHT = ["station_id", "orbit"]
 
 
 @dataclass(frozen=True)
@@ -313,14 +235,14 @@ class Desk:
         sliced = expressions.layer(source)[0].sliced
         rows = merge_slices(rows) if sliced else fullest_of_pass(rows)
         rows = rows[_inside(rows, period)]
-        table = scenes(source, _at_twins(rows, found))
+        table = scenes_table(source, _at_twins(rows, found))
         self.shelf.write(whole, table)
         return table
 
     def images(self, source: str, period: tuple[Any, Any]) -> pd.DataFrame:
         """The images of a global product, sorted: ``scene_id``, ``start``, ``end``."""
         if expressions.layer(source)[0].is_static:
-            return still_image()
+            return static_image()
         pieces = [Piece(source, start, end) for start, end in years(source, period=period)]
         answers = self._ask(pieces, IndexJob(self.footprint_m))
         return _sorted([_EMPTY[["scene_id", "start", "end"]], *answers.values()], period)
@@ -340,7 +262,7 @@ class Desk:
             parts.append(_side_by_side([answers[p] for p in pieces], pieces, len(bands)))
         images_table, values = _in_time(parts, (len(at), len(bands)))
         keep = _inside(images_table, period)
-        return series(images_table[keep], values[:, keep], found=found, bands=bands)
+        return series_table(images_table[keep], values[:, keep], found, bands=bands)
 
     def _ask(self, pieces: Any, job: Any) -> dict[Piece, pd.DataFrame]:
         return collect(pieces, job, shelf=self.shelf, policy=self.policy, login=self.login)

@@ -15,7 +15,7 @@ from soilkit import sources
 from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, SceneNotFoundError, StoreError, UnknownNameError
-from soilkit.export.archives.scenes import places as station_places
+from soilkit.export.archives.scenes import places_of, scenes_table
 from soilkit.export.archives.stac import items
 from soilkit.export.archives.stac.assets import Options, Reader, serve
 from soilkit.export.archives.stac.item_search import SceneIndex, Service, StaticCatalogue, digest
@@ -120,8 +120,9 @@ class StacArchive:
             When a service does not answer.
         """
         row, period = self._known(source), (np.datetime64(start, "us"), np.datetime64(end, "us"))
-        scenes = self._index.over(station_places(stations), row, period=period)
-        return items.scenes_table(source, scenes)
+        scenes = self._index.over(places_of(stations), row, period=period)
+        rows = [{"station_id": station, **vars(scene)} for station, scene in scenes]
+        return scenes_table(source, rows)
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A coarse product at the stations: ``station_id``, ``scene_id``, ``start``, ``end`` and
@@ -137,7 +138,7 @@ class StacArchive:
         CatalogueError
             When a service does not answer.
         """
-        row, places = self._known(source), station_places(stations)
+        row, places = self._known(source), places_of(stations)
         if not _has_series(row):
             have = [name for name in self._served if _has_series(sources.get(name))]
             raise UnknownNameError(

@@ -12,17 +12,16 @@ import shapely
 import shapely.geometry
 
 from soilkit import grids, sources
-from soilkit.constants import PASS_SECONDS
+from soilkit.constants import STATIC_SCENE
 from soilkit.contracts import Grid
+from soilkit.export.archives.scenes import pass_numbers
 from soilkit.sources import Source
 
 Box = tuple[float, float, float, float]
 Period = tuple[np.datetime64, np.datetime64]
 HALF_WAY_DEG = 180.0  # nothing that a satellite sees at once is as wide
 JOIN = "+"  # between the items of one scene
-STATIC = "static"
 _SAFE = "-_.~ "  # ":" and "/" may not stand in a scene's id, and "+" joins
-_PASS_GAP = np.timedelta64(int(PASS_SECONDS), "s")
 _NAT = np.datetime64("NaT", "us")
 _NO_POLYGON = (
     ValueError,
@@ -32,7 +31,6 @@ _NO_POLYGON = (
     AttributeError,
     shapely.errors.ShapelyError,
 )
-_SCENES = ["scene_id", "station_id", "start", "end", "cloud_fraction", "orbit", "valid_fraction"]
 _SERIES = ["station_id", "scene_id", "start", "end"]
 
 
@@ -236,7 +234,7 @@ def scenes_of(records: Iterable[Record], source: Source, *, points: np.ndarray) 
         yield Scene(
             records=group,
             # what a file name or the join mark would stumble over is escaped
-            scene_id=STATIC
+            scene_id=STATIC_SCENE
             if source.is_static
             else JOIN.join(quote(r.item_id, safe=_SAFE) for r in group),
             start=min(r.start for r in group),
@@ -251,33 +249,18 @@ def _grouped(records: list[Record], source: Source) -> list[list[Record]]:
     """Records of one scene each: slices of a radar pass, tiles of a composite, static layers."""
     if source.resolution == "high" and not source.is_static and not source.sliced:
         return [[one] for one in records]
-    groups: list[list[Record]] = []
     if source.sliced:
-        for one in sorted(records, key=lambda r: (r.flight, r.start, r.item_id)):
-            last = groups[-1] if groups else []
-            if (
-                last
-                and last[-1].flight == one.flight
-                and one.start - max(r.end for r in last) < _PASS_GAP
-            ):
-                last.append(one)
-            else:
-                groups.append([one])
-        return groups
-    periods: dict[tuple[str, str], list[Record]] = {}
-    for one in sorted(records, key=lambda r: r.item_id):
-        periods.setdefault((str(one.start), str(one.end)), []).append(one)
-    return list(periods.values())
-
-
-def scenes_table(source: str, scenes: Iterable[tuple[str, Scene]]) -> pd.DataFrame:
-    """(station_id, scene) as the contract's scenes table."""
-    rows = [{"station_id": station, **vars(scene)} for station, scene in scenes]
-    kinds: dict[str, str] = dict.fromkeys(("source", "scene_id", "station_id", "orbit"), "category")
-    kinds |= dict.fromkeys(("start", "end"), "datetime64[us]")
-    kinds |= dict.fromkeys(("cloud_fraction", "valid_fraction"), "float64")
-    table = pd.DataFrame(rows, columns=_SCENES).assign(source=source)
-    return table[["source", *_SCENES]].astype(kinds)
+        records = sorted(records, key=lambda r: (r.flight, r.start, r.item_id))
+        rows = [(*one.flight, one.start, one.end) for one in records]
+        images = pd.DataFrame(rows, columns=["platform", "orbit", "start", "end"])
+        keys = pass_numbers(images, flight=["platform", "orbit"]).tolist()
+    else:
+        records = sorted(records, key=lambda r: r.item_id)
+        keys = [(str(one.start), str(one.end)) for one in records]
+    groups: dict[Any, list[Record]] = {}
+    for key, one in zip(keys, records, strict=True):
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
 
 
 def series_table(bands: list[str], rows: list[dict[str, Any]]) -> pd.DataFrame:
