@@ -105,7 +105,8 @@ def _memory(series, groups):
         # memory.
         spread = [np.sqrt(long.sum(one**2) / long.counts) for one in z]
         scaled = [a / long.spread(np.where(s > 0, s, 1)) for a, s in zip(z, spread, strict=True)]
-        tau = intervals.longest_memory([*z, sum(scaled)], steps)
+        taus = [intervals.memory_hours(one, steps) for one in (*z, sum(scaled))]
+        tau = intervals.longest_memory(taus)
         size[is_long] = np.maximum(intervals.effective_size(2 / tau, steps), 1)
         length[is_long] = intervals.block_length(tau, steps)
     return size, length

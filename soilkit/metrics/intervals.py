@@ -435,9 +435,8 @@ N_DRAWS = 1000
 COUNTED_ROWS = 4_000_000
 
 
-def longest_memory(series: Iterable[np.ndarray], steps: Steps) -> np.ndarray:
-    """The longest memory among centred series, (group,), h; 1e-9 where all are constant."""
-    taus = [memory_hours(values, steps) for values in series]
+def longest_memory(taus: Iterable[np.ndarray]) -> np.ndarray:
+    """The longest memory of several series, (group,), h; 1e-9 where all are constant."""
     return np.maximum(np.max([np.where(np.isnan(t), 0, t) for t in taus], axis=0), 1e-9)
 
 
@@ -565,9 +564,10 @@ def _bootstrap(groups: Groups, rngs: list, *, block_rows, confidence) -> dict[st
     steps, scores = Steps.of(groups), points(groups)
     series = (groups.observed, groups.predicted, groups.predicted - groups.observed)
     z = [groups.centred(values) for values in series]
-    rates = [1 / memory_hours(values, steps) for values in z]
-    n = np.fmin(effective_size(rates[0] + rates[1], steps), effective_size(rates[2], steps))
-    length = block_length(longest_memory(z, steps), steps) if block_rows is None else block_rows
+    taus = [memory_hours(values, steps) for values in z]
+    rate = 1 / taus[0] + 1 / taus[1]
+    n = np.fmin(effective_size(rate, steps), effective_size(1 / taus[2], steps))
+    length = block_length(longest_memory(taus), steps) if block_rows is None else block_rows
     length = np.minimum(length, groups.counts // 2)
     few = np.array([f"too few effective samples: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n], object)
     status = np.select([np.isnan(scores["r"]), n >= MIN_EFFECTIVE], ["constant series", OK], few)

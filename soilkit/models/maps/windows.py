@@ -18,6 +18,7 @@ from soilkit.contracts import Archive, Chip, Grid
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import rasters
 from soilkit.export.chips.requests import Planner
+from soilkit.metrics.points import pearson_r
 from soilkit.models.inputs import INDICES, Inputs, coarse_band, coarse_values, source_of
 from soilkit.models.training import Look
 
@@ -472,9 +473,8 @@ def spatial_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]
         raise ContractError("The map and the truth share no known cell. Cut both over one region.")
     x, y = truth[known], predicted[known]
     d = y - x
-    constant = min(np.ptp(x), np.ptp(y)) == 0
     return {
-        "r": float("nan") if constant else float(np.corrcoef(x, y)[0, 1]),
+        "r": float(pearson_r(x, y)),
         "ubrmse_m3_m3": float(d.std()),
         "rmse_m3_m3": float(np.sqrt((d * d).mean())),
         "bias_m3_m3": float(d.mean()),

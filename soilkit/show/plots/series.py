@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from soilkit import units
 from soilkit.contracts import Chip
 from soilkit.errors import UnknownNameError
+from soilkit.metrics.points import pearson_r
 from soilkit.show.plots import style
 from soilkit.show.plots.style import (
     COLOURS,
@@ -126,7 +127,7 @@ def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, fl
         ends = np.array([x.min(), x.max()])
         axis.plot(ends, intercept + slope * ends, color=COLOURS[1], linewidth=1.8)
         words = f"y = {slope:.2f} x {'−' if intercept < -0.0005 else '+'} {abs(intercept):.3f}"
-        words += f"\npooled R = {np.corrcoef(x, y)[0, 1]:.2f}"
+        words += f"\npooled R = {pearson_r(x, y):.2f}"
     axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
               color=COLOURS[1])  # fmt: skip
     axis.set(aspect="equal", xlim=span, ylim=span)
