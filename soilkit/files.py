@@ -55,3 +55,8 @@ def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], 
             os.fsync(file.fileno())
 
     return write_whole(path, fill)
+
+
+def write_table(path: str | os.PathLike[str], table: Any) -> Path:
+    """Write a DataFrame as parquet, without its index, whole or not at all."""
+    return write_whole(path, lambda part: table.to_parquet(part, index=False))

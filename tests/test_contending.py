@@ -1,6 +1,6 @@
 """The contest of tabular procedures, and the blend, on a few made-up stations."""
 
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,14 @@ from sklearn.linear_model import LinearRegression
 
 from soilkit.errors import ContractError
 from soilkit.export import ten_day_table
-from soilkit.models.tabular import two_part
-from soilkit.models.tabular.blend import Blend, weigh
+from soilkit.models.tabular import cross_folds, systems, two_part
+from soilkit.models.tabular import problem as table_problem
+from soilkit.models.tabular.two_part import Blend, weigh
 from soilkit.studies import contest as contending
-from soilkit.studies import contest as procedures
 from soilkit.studies.contest import Contest
 
 TREES, NETWORK = "extra trees: nowcast", "two parts: network"
-LINE, FOREST = "SMAP line", procedures.FOREST
+LINE, FOREST = "SMAP line", contending.FOREST
 
 
 def made_up(n_stations=12, n_windows=24, seed=0):
@@ -70,20 +70,25 @@ def made_up(n_stations=12, n_windows=24, seed=0):
 @pytest.fixture
 def quick(monkeypatch):
     """Two folds, eight trees, two penalties and one distance, where procedures have more."""
-    monkeypatch.setattr(procedures, "cross_folds", partial(procedures.cross_folds, n_folds=2))
-    monkeypatch.setattr(procedures, "extra_trees", small_trees)
-    monkeypatch.setattr(procedures, "forest", lambda n_jobs: small_trees())
+    monkeypatch.setattr(table_problem, "cross_folds", two_folds)
+    monkeypatch.setattr(systems, "TREES", {"paper": 8})
+    monkeypatch.setattr(systems, "extra_trees", small_trees)
+    monkeypatch.setattr(systems, "forest", lambda seed, n_trees, n_jobs=1: small_trees())
     monkeypatch.setattr(two_part, "PENALTIES", ("penalty", (100.0, 1000.0)))
     monkeypatch.setattr(two_part, "REACHES_KM", ("reach_km", (300.0,)))
 
 
+def two_folds(y, *, groups=None, n_folds=5, seed=0):
+    return cross_folds(y, groups=groups, n_folds=2, seed=seed)
+
+
 def small_trees(n_trees=8, seed=0):
-    return ExtraTreesRegressor(min(n_trees, 8), min_samples_leaf=5, random_state=seed)
+    return ExtraTreesRegressor(8, min_samples_leaf=5, random_state=seed)
 
 
 @pytest.fixture(scope="module")
 def problem():
-    return procedures.problem_of(made_up())
+    return contending.problem_of(made_up())
 
 
 def test_a_second_call_runs_nothing_and_a_lost_file_is_made_again(problem, tmp_path, quick):
@@ -106,23 +111,26 @@ def test_a_second_call_runs_nothing_and_a_lost_file_is_made_again(problem, tmp_p
     "name", [NETWORK, FOREST, pytest.param("blend: network", marks=pytest.mark.slow)]
 )
 def test_labels_of_a_test_block_move_no_prediction_of_it(problem, name, quick):
-    procedure = procedures.PROCEDURES[name]
-    first = procedures.predict_unseen(problem, procedure, rows="all", seed=0)
+    procedure = contending.PROCEDURES[name]
+    first = contending.predict_unseen(problem, procedure, rows="all", fold_seed=0)
     rows = first.index[first["fold"] == 0]
     samples = problem.samples.copy()
     shaken = np.random.default_rng(1).permutation(samples.loc[rows, "soil_moisture_m3_m3"])
     samples.loc[rows, "soil_moisture_m3_m3"] = shaken * 0.5
-    again = problem._replace(samples=samples)
-    second = procedures.predict_unseen(again, procedure, rows="all", seed=0)
-    pd.testing.assert_frame_equal(first.loc[rows], second.loc[rows])
+    again = replace(problem, samples=samples)
+    second = contending.predict_unseen(again, procedure, rows="all", fold_seed=0)
+    held_out = first.columns.drop("observed_m3_m3")
+    pd.testing.assert_frame_equal(first.loc[rows, held_out], second.loc[rows, held_out])
     others = first.index.difference(rows)
     assert (first.loc[others, "predicted_m3_m3"] != second.loc[others, "predicted_m3_m3"]).any()
 
 
 def test_a_fold_holds_whole_blocks_and_complete_rows_are_scored_alone(problem):
-    found = procedures.predict_unseen(problem, procedures.PROCEDURES[LINE], rows="complete", seed=3)
+    found = contending.predict_unseen(
+        problem, contending.PROCEDURES[LINE], rows="complete", fold_seed=3
+    )
     assert found.index.equals(pd.Index(np.flatnonzero(problem.scored("complete"))))
-    assert problem.features.loc[found.index, "raw_sentinel1_VV"].notna().all()
+    assert problem.features.loc[found.index, "sentinel1_VV"].notna().all()
     assert found["fold"].groupby(problem.at["block"].loc[found.index]).nunique().max() == 1
 
 
@@ -137,9 +145,9 @@ def test_every_labelled_row_of_training_blocks_trains_and_none_else(problem):
         def predict(self, X):
             return super().predict(X.fillna(0.0))
 
-    make = {"make": lambda _: Spy(), "see": lambda p: ["raw_smap_ssm", "raw_sentinel1_VV"]}
-    every = procedures.Procedure("given", **make)
-    found = procedures.predict_unseen(problem, every, rows="complete", seed=0)
+    make = {"make": lambda _, **how: Spy(), "see": lambda p: ["smap_ssm", "sentinel1_VV"]}
+    every = systems.TabularSystem("spy", **make)
+    found = contending.predict_unseen(problem, every, rows="complete", fold_seed=0)
     for fold, trained in enumerate(seen):
         tested = set(problem.at["block"].loc[found.index[found["fold"] == fold]])
         allowed = ~problem.at["block"].isin(tested) & np.isfinite(problem.moisture)
@@ -175,10 +183,12 @@ def test_an_interval_is_judged_by_blocks_though_most_rows_stand_in_one(problem):
     half = np.where(problem.at["sensor_id"].to_numpy()[few] == "SCAN/s0", 0.1, -0.1)
     found = pd.DataFrame(
         {"predicted_m3_m3": observed, "lower_m3_m3": observed - half, "chosen": "",
-         "upper_m3_m3": observed + half, "fold": 0},
+         "upper_m3_m3": observed + half, "fold": 0, "observed_m3_m3": observed, "split": "test",
+         "model": LINE, "network": "SCAN", "sensor_id": station[np.isin(rows, few)]},
         index=few,
     )  # fmt: skip
-    told = contending.score(problem, LINE, found=found)
+    table = problem.samples.loc[few, ["sample_id", "station_id", "time"]].join(found)
+    told = contending.score(table, problem.at["block"])
     assert told["block_coverage_of_90"] == 0.5
     assert told["coverage_of_90"] == 24 / 27
 
@@ -187,8 +197,8 @@ def test_a_strange_name_and_missing_strata_are_refused(problem, tmp_path):
     with pytest.raises(ContractError, match="No procedure is called gradient"):
         Contest(problem, work=tmp_path, names=["gradient"])
     with pytest.raises(ContractError, match="--ismn"):
-        procedures.predict_unseen(
-            problem, procedures.PROCEDURES["dense ensemble"], rows="all", seed=0
+        contending.predict_unseen(
+            problem, contending.PROCEDURES["dense ensemble"], rows="all", fold_seed=0
         )
     assert "dense ensemble" not in Contest(problem, work=tmp_path).names
 
@@ -202,7 +212,7 @@ def test_strata_come_from_the_archive_and_what_it_does_not_tell_is_unknown():
             "clay_percent": [20.0, 30.0, np.nan], "sand_percent": [40.0, 40.0, np.nan],
         }
     )  # fmt: skip
-    told = procedures.station_strata(stations, archive).set_index("station_id")
+    told = ten_day_table.station_strata(stations, archive).set_index("station_id")
     assert told.loc["SCAN/s0"].tolist() == ["Loam", 25.0, 40.0, "Cfa", "Shrubs"]
     assert told.loc["SCAN/s1", ["texture", "koeppen"]].tolist() == ["unknown", "BSk"]
     assert told.loc["SCAN/s2", "texture"] == "unknown"

@@ -6,7 +6,7 @@ import pytest
 
 from soilkit.errors import ContractError, LeakageError, UnitError
 from soilkit.export import antecedents, daily_table
-from soilkit.models.tabular import daily_contenders
+from soilkit.models.tabular import daily_weather
 
 N_DAYS = 160
 
@@ -118,7 +118,7 @@ def test_the_yardstick_finds_the_decay_from_training_stations():
     data = daily_table.prepare(readings(3), places(3))
     index = data.features.filter(like="api_")
     y, stations = data.samples["soil_moisture_m3_m3"], data.samples["station_id"]
-    line = daily_contenders.ApiLinear().fit(index, y, stations=stations)
+    line = daily_weather.ApiLinear().fit(index, y, stations=stations)
 
     assert line.column_ == "api_90"
     assert line.slope_ == pytest.approx([0.003], rel=0.1)
@@ -131,8 +131,8 @@ def test_a_season_s_slopes_are_those_within_stations():
     table = readings(3)
     table.loc[table["Station Id"] == 2, "sm_2in"] += 20.0
     data = daily_table.prepare(table, places(3))
-    columns = ["api_90", *daily_contenders.SEASON]
-    line = daily_contenders.ApiLinear(season=True).fit(
+    columns = ["api_90", *daily_weather.SEASON]
+    line = daily_weather.ApiLinear(season=True).fit(
         data.features[columns], data.samples["soil_moisture_m3_m3"],
         stations=data.samples["station_id"],
     )  # fmt: skip
@@ -144,23 +144,23 @@ def test_every_day_is_predicted_by_models_that_never_saw_its_station():
     """A station given the moisture of another world does not change its own prediction."""
     table = readings(4)
     data = daily_table.prepare(table, places(4))
-    folds = daily_contenders.block_folds(data, n_folds=4)
+    folds = daily_weather.block_folds(data, n_folds=4)
     station = data.samples["station_id"]
     assert (folds["fold"].groupby(station).nunique() == 1).all()
 
     options = {"every_days": 4, "n_trees": 3}
-    found, told = daily_contenders.predict_days(data, folds, **options)
+    found, told = daily_weather.predict_days(data, folds, **options)
     assert found["predicted_m3_m3"].notna().all()
     assert len(found) == 8 * len(data.samples)
     assert (told["train_stations"] == 3).all()
 
     other = data.samples["soil_moisture_m3_m3"].mask(station.eq("SCAN/SNOTEL/2"), 0.5)
     changed = data._replace(samples=data.samples.assign(soil_moisture_m3_m3=other))
-    again, _ = daily_contenders.predict_days(changed, folds, **options)
+    again, _ = daily_weather.predict_days(changed, folds, **options)
     own = found["station_id"].eq("SCAN/SNOTEL/2")
     same = np.isclose(again["predicted_m3_m3"], found["predicted_m3_m3"])
     assert same[own].all()
     assert not same[~own].all()
 
     with pytest.raises(LeakageError, match="two folds"):
-        daily_contenders.predict_days(data, folds.assign(fold=np.arange(len(folds)) % 2))
+        daily_weather.predict_days(data, folds.assign(fold=np.arange(len(folds)) % 2))

@@ -1,14 +1,12 @@
 """The ensembles of Poehls et al. (2024): what their members learn, share, refuse and keep."""
 
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_sample_weight
 
-from soilkit.errors import CheckpointError, ContractError, DivergedError, LeakageError, UnitError
+from soilkit.errors import ContractError, DivergedError, LeakageError, UnitError
 from soilkit.metrics import splits
 from soilkit.models.tabular import (
     DenseEnsemble,
@@ -18,12 +16,10 @@ from soilkit.models.tabular import (
     WideDeepEnsemble,
     balanced_weights,
     cross_folds,
+    cross_predict,
     ensembles,
-    load_ensemble,
-    predict_folds,
-    save_ensemble,
 )
-from soilkit.models.tabular.forests import as_classes, learn_bins
+from soilkit.models.tabular.estimators import as_classes, learn_bins
 
 SMALL = {"widths": (8,), "epochs": 5, "batch_size": 32}
 PAPER_STRATA = ["texture", "clay", "sand", "koeppen", "land_cover", "ph"]
@@ -326,9 +322,9 @@ def test_a_station_on_both_sides_is_refused():
     by_row = cross_folds(y, n_folds=3)
     model = TextureForest(n_trees=2)
     with pytest.raises(LeakageError, match="6 of 6 stations stand in two folds"):
-        predict_folds(model, X, y=y, held_out=by_row, strata=strata, stations=station)
+        cross_predict(model, X, y=y, held_out=by_row, strata=strata, stations=station)
     by_station = cross_folds(y, groups=station, n_folds=3)
-    predicted = predict_folds(model, X, y=y, held_out=by_station, strata=strata, stations=station)
+    predicted = cross_predict(model, X, y=y, held_out=by_station, strata=strata, stations=station)
     assert np.isfinite(predicted).all()
 
     samples = pd.DataFrame(
@@ -350,69 +346,10 @@ def test_strata_of_a_fold_travel_with_its_rows():
     X, y, strata = table(90)
     held_out = np.arange(90) % 3
     model = small(WideDeepEnsemble)
-    predicted = predict_folds(model, X, y=y, held_out=held_out, strata=strata)
+    predicted = cross_predict(model, X, y=y, held_out=held_out, strata=strata)
     out = held_out == 1
     by_hand = small(WideDeepEnsemble).fit(X[~out], y[~out], strata=strata[~out])
     np.testing.assert_allclose(predicted[out], by_hand.predict(X[out], strata=strata[out]))
     assert not hasattr(model, "members_")
-    line = predict_folds(SmapLinear(), X, y=y, held_out=held_out)
+    line = cross_predict(SmapLinear(), X, y=y, held_out=held_out)
     assert np.isfinite(line).all()
-
-
-@pytest.mark.parametrize("kind", [*NETWORKS, TextureForest])
-def test_a_saved_ensemble_predicts_as_the_one_that_was_fitted(kind, tmp_path):
-    X, y, strata = table(60)
-    X.loc[::4, "lst"] = np.nan
-    model = small(kind).fit(X, y, strata=strata)
-    path = tmp_path / "kept" / "ensemble.bin"
-    save_ensemble(model, path)
-    again = load_ensemble(path, allow_pickle=kind is TextureForest)
-    assert type(again) is kind and again.get_params() == model.get_params()
-    for return_std in (False, True):
-        np.testing.assert_array_equal(
-            model.predict(X, return_std, strata=strata), again.predict(X, return_std, strata=strata)
-        )
-    assert again.member_names_ == model.member_names_
-    with pytest.raises(ValueError, match="feature names"):
-        again.predict(X.rename(columns={"lst": "other"}), strata=strata)
-    assert [p.name for p in path.parent.iterdir()] == ["ensemble.bin"]
-
-
-def test_seven_members_fit_into_little(tmp_path):
-    X, y, strata = table(60)
-    wide_table = X.join(pd.DataFrame(np.eye(60)[:, :6], columns=list("abcdef")))
-    save_ensemble(DenseEnsemble(epochs=0).fit(wide_table, y, strata=strata), tmp_path / "dense.pt")
-    assert (tmp_path / "dense.pt").stat().st_size < 1.1e6 / 4
-
-
-def test_no_file_runs_code_unasked(tmp_path):
-    X, y, strata = table(60)
-    path = tmp_path / "forest"
-    save_ensemble(small(TextureForest).fit(X, y, strata), path)
-    with pytest.raises(CheckpointError, match="allow_pickle=True"):
-        load_ensemble(path)
-    path.write_bytes(pickle.dumps(print))
-    with pytest.raises(CheckpointError, match="no saved ensemble"):
-        load_ensemble(path)
-
-
-def test_files_of_other_kinds_and_versions_are_refused(tmp_path):
-    X, y, strata = table(60)
-    path = tmp_path / "file"
-    with pytest.raises(CheckpointError, match="No ensemble at"):
-        load_ensemble(path)
-    torch.save({"weights": torch.ones(1)}, path)
-    with pytest.raises(CheckpointError, match="no saved ensemble"):
-        load_ensemble(path)
-    save_ensemble(small(DenseEnsemble).fit(X, y), path)
-    content = torch.load(path, weights_only=True)
-    torch.save({**content, "format_version": 99}, path)
-    with pytest.raises(CheckpointError, match="format version 99"):
-        load_ensemble(path)
-    save_ensemble(small(TextureForest).fit(X, y, strata), path)
-    path.write_bytes(path.read_bytes().replace(b"soilkit forest 1", b"soilkit forest 7", 1))
-    with pytest.raises(CheckpointError, match="format version 7"):
-        load_ensemble(path, allow_pickle=True)
-    path.write_bytes(path.read_bytes()[:40].replace(b"forest 7", b"forest 1"))
-    with pytest.raises(CheckpointError, match="damaged"):
-        load_ensemble(path, allow_pickle=True)

@@ -22,6 +22,7 @@ FEATURE_NAMES = (
     | {"smap_usda_ssm_mm": "smap_ssm", "elevation_m": "dem_elevation", "mtpi": "dem_mtpi"}
     | {"field_capacity_pct": "soil_field_capacity_pct", "nlcd_mean": "nlcd_mean"}
 )
+CHARACTERISTICS = ("texture", "clay", "sand", "koeppen", "land_cover", "ph")  # of strata
 PLACE_COLUMNS = ("key", "network", "station", "lat", "lon", "start")
 LABEL_DEPTH_M = 0.0508  # sensors at two inches or less make the label
 # Predictor groups by the first words of a feature's name.
@@ -174,6 +175,25 @@ def read_dataset(folder: str | Path) -> TabularDataset:
     return TabularDataset(stations, samples, predictors)
 
 
+def read(path: str | Path, *, n_stations: int = 0) -> TabularDataset:
+    """A table of ten-day windows, or a built dataset's folder, with the season among its features.
+
+    Parameters
+    ----------
+    path : parquet file, or folder
+    n_stations : int, take the first so many stations; 0 takes all
+    """
+    data = read_dataset(path) if Path(path).is_dir() else read_ten_day_table(path)
+    data = with_season(data)
+    if not n_stations:
+        return data
+    first = data.stations["station_id"].drop_duplicates()[:n_stations]
+    keep = data.samples["station_id"].isin(first)
+    samples, predictors = (t[keep].reset_index(drop=True) for t in (data.samples, data.features))
+    chosen = data.stations["station_id"].isin(samples["station_id"])
+    return TabularDataset(data.stations[chosen], samples, predictors)
+
+
 def predictions_table(
     samples: pd.DataFrame, stations: pd.DataFrame, *, predicted, model: str, split, std=None
 ) -> pd.DataFrame:
@@ -213,6 +233,33 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
     known = words.groupby(station_keys(archive_stations)).first()
     filled = known.reindex(stations["station_id"].astype(str)).fillna("")
     return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
+
+
+def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
+    """Texture, clay, sand, climate and land cover of stations, from an archive's statics.
+
+    Clay and sand are percent by weight, NaN where unknown; an unknown class is "unknown". The
+    archive tells no pH, so the paper's sixth member is left out.
+
+    Returns
+    -------
+    DataFrame, one row a station: ``station_id, texture, clay, sand, koeppen, land_cover``
+    """
+    filled = fill_statics(stations, archive_stations).drop_duplicates("station_id")
+    keys = station_keys(archive_stations)
+    amounts = archive_stations[["clay_percent", "sand_percent"]].groupby(keys).mean()
+    amounts = amounts.reindex(filled["station_id"].astype(str))
+    names = ["station_id", "texture", "koeppen", "land_cover"]
+    strata = filled[names].astype(str).replace("", "unknown").reset_index(drop=True)
+    strata.insert(2, "clay", amounts["clay_percent"].to_numpy())
+    strata.insert(3, "sand", amounts["sand_percent"].to_numpy())
+    return strata
+
+
+def by_sample(by_station: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """Columns of a table with one row a ``station_id``, on the rows of samples."""
+    table = by_station.set_index(by_station["station_id"].astype(str)).drop(columns="station_id")
+    return table.reindex(samples["station_id"].astype(str)).reset_index(drop=True)
 
 
 def with_season(data: TabularDataset) -> TabularDataset:

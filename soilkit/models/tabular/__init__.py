@@ -2,36 +2,33 @@
 
 All speak scikit-learn's estimator language and take rows with missing predictors (NaN) as they are:
 about four in ten ten-day windows lack radar or optics, and their prediction is wanted all the same.
+``systems`` makes them train, predict, map and save alike.
 """
 
-from soilkit.models.tabular.ensembles import (
-    DenseEnsemble,
-    ProbEnsemble,
-    WideDeepEnsemble,
-    load_ensemble,
-    save_ensemble,
-)
-from soilkit.models.tabular.forests import (
+from soilkit.models.tabular.ensembles import DenseEnsemble, ProbEnsemble, WideDeepEnsemble
+from soilkit.models.tabular.estimators import (
     SmapLinear,
     TextureForest,
     balanced_weights,
     cross_folds,
     cross_predict,
     forest,
-    predict_folds,
 )
+from soilkit.models.tabular.problem import Problem
+from soilkit.models.tabular.systems import SYSTEMS, TabularSystem, load_trained
 
 __all__ = [
+    "SYSTEMS",
     "DenseEnsemble",
     "ProbEnsemble",
+    "Problem",
     "SmapLinear",
+    "TabularSystem",
     "TextureForest",
     "WideDeepEnsemble",
     "balanced_weights",
     "cross_folds",
     "cross_predict",
     "forest",
-    "load_ensemble",
-    "predict_folds",
-    "save_ensemble",
+    "load_trained",
 ]

@@ -3,12 +3,9 @@
 import contextlib
 import itertools
 import logging
-import os
-import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,13 +13,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
-from soilkit.files import write_bytes_whole
-from soilkit.models.tabular.forests import (
+from soilkit.errors import ContractError, DivergedError
+from soilkit.models.tabular.estimators import (
     UNKNOWN,
     NanTolerant,
     Scaling,
-    TextureForest,
     as_classes,
     balanced_weights,
     learn_bins,
@@ -100,7 +95,8 @@ def forward(
 
     Parameters
     ----------
-    crosses : int tensor (member, row, cross) or None; the wide part adds their weights
+    crosses : int tensor (member, row, cross) or None; the wide part adds the weights of each row's
+        classes. Class 0, a combination that training never held, stays at the zero it began with
     masks : one tensor (member, row, unit) for each hidden layer, what dropout leaves; () for none
     """
     n_layers = sum(name.startswith("weight") for name in stack)
@@ -110,19 +106,11 @@ def forward(
             x = nn.functional.silu(x)
             x = x * masks[number] if masks else x
     if crosses is not None:
-        x = x + _wide(stack["wide"], crosses)
+        n_members, n_classes = stack["wide"].shape
+        first = torch.arange(n_members)[:, None, None] * n_classes
+        weights = nn.functional.embedding(crosses + first, stack["wide"].reshape(-1, 1))
+        x = x + weights.sum(dim=2)  # (member, row, 1)
     return x
-
-
-def _wide(table: torch.Tensor, crosses: torch.Tensor) -> torch.Tensor:
-    """Sum over crossings of the weights (member, class) of each row's classes.
-
-    Class 0, a combination that training never held, stays at the zero that it began with.
-    """
-    n_members, n_classes = table.shape
-    first = torch.arange(n_members)[:, None, None] * n_classes
-    weights = nn.functional.embedding(crosses + first, table.reshape(-1, 1))[..., 0]
-    return weights.sum(dim=-1, keepdim=True)  # (member, row, 1)
 
 
 @one_thread()
@@ -151,7 +139,10 @@ def train(
         order = torch.stack([torch.randperm(len(rows.target), generator=g) for g in orders])
         for chosen in order.split(recipe.batch_size, dim=1):  # (member, row)
             masks = _masks(streams, chosen.shape[1], units=shape[1:-1], dropout=recipe.dropout)
-            error = _error(stack, rows, chosen, masks=masks, loss=loss)
+            crosses = None if rows.crosses is None else rows.crosses[chosen]
+            outputs = forward(stack, rows.inputs[chosen], crosses, masks)
+            errors = loss(outputs, rows.target[chosen]) * rows.weights.gather(1, chosen)
+            error = errors.mean(dim=1).sum()  # no member's gradient touches another's
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
@@ -163,16 +154,6 @@ def train(
         schedule.step()
     final = {name: tensor.detach() for name, tensor in stack.items()}
     return [{name: t[k].clone() for name, t in final.items()} for k in range(len(starts))]
-
-
-def _error(
-    stack: Member, rows: Rows, chosen: torch.Tensor, *, masks: tuple, loss: RowLoss
-) -> torch.Tensor:
-    """Sum over members of their weighted mean errors: no member's gradient touches another's."""
-    crosses = None if rows.crosses is None else rows.crosses[chosen]
-    outputs = forward(stack, rows.inputs[chosen], crosses, masks)
-    errors = loss(outputs, rows.target[chosen]) * rows.weights.gather(1, chosen)
-    return errors.mean(dim=1).sum()
 
 
 def _masks(
@@ -289,17 +270,17 @@ class NetworkEnsemble(NanTolerant):
         given = X
         X = new_rows(self, given)
         crosses = self._crosses_of(strata, given, n_rows=len(X))
-        stack, found = stacked(self.members_), []
+        stack, parts = stacked(self.members_), []
         with torch.inference_mode(), one_thread():
             for first in range(0, len(X), PREDICT_ROWS):
                 part = slice(first, first + PREDICT_ROWS)
                 inputs = torch.from_numpy(self.scaling_.apply(X[part]))
                 repeated = inputs.expand(len(self.members_), -1, -1)
-                chosen = None
+                chosen = crosses
                 if crosses is not None:
                     chosen = crosses[part].expand(len(self.members_), -1, -1)
-                found.append(forward(stack, repeated, chosen))
-        outputs = torch.cat(found, dim=1).double()  # (member, row, output)
+                parts.append(forward(stack, repeated, chosen))
+        outputs = torch.cat(parts, dim=1).double()  # (member, row, output)
         moisture = outputs[..., 0].numpy() * self.y_std_ + self.y_mean_
         return moisture, self._variance(outputs).numpy() * self.y_std_**2
 
@@ -448,7 +429,7 @@ class WideDeepEnsemble(NetworkEnsemble):
         self.classes_ = {str(name): sorted(set(column)) for name, column in classes.items()}
         codes = self._codes(classes)
         self.crosses_, n_crossed = {}, 0
-        for crossing in _crossings(self.classes_):
+        for crossing in [*((name,) for name in codes), *itertools.combinations(codes, 2)]:
             sizes = [len(self.classes_[name]) + 1 for name in crossing]
             numbers = np.zeros(sizes, dtype=np.int64)
             numbers[tuple(codes[name] for name in crossing)] = 1  # what training rows hold
@@ -476,13 +457,11 @@ class WideDeepEnsemble(NetworkEnsemble):
 
     def _numbers(self, codes: dict[str, np.ndarray]) -> torch.Tensor:
         """Number (row, cross) of each row's crossed class, 0 where training never held it."""
-        found = [
-            numbers[tuple(codes[name] for name in crossing)]
-            for crossing, numbers in zip(
-                _crossings(self.classes_), self.crosses_.values(), strict=True
-            )
+        numbers = [
+            number[tuple(codes[name] for name in crossing.split(BETWEEN))]
+            for crossing, number in self.crosses_.items()
         ]
-        return torch.from_numpy(np.stack(found, axis=1))
+        return torch.from_numpy(np.stack(numbers, axis=1))
 
     def _needed(self, strata):
         if strata is None:
@@ -493,162 +472,14 @@ class WideDeepEnsemble(NetworkEnsemble):
         return strata
 
 
-def _crossings(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Each characteristic alone, then each pair."""
-    names = list(names)
-    return [*((name,) for name in names), *itertools.combinations(names, 2)]
-
-
 def _warn_of_unknown(name: str, strange: pd.Series, *, n_rows: int) -> None:
     """Tell how many rows have which class that training never held."""
     if not len(strange):
         return
     counts = strange.replace(UNKNOWN, "unknown").value_counts()
-    told = ", ".join(f"{value} ({n} rows)" for value, n in counts.items())
+    words = ", ".join(f"{value} ({n} rows)" for value, n in counts.items())
     warnings.warn(
         f"{len(strange)} of {n_rows} rows have a {name} that training never held, "
-        f"which adds nothing to the wide part: {told}",
+        f"which adds nothing to the wide part: {words}",
         stacklevel=5,
     )
-
-
-# Fitted ensembles on disk: networks as plain values and tensors, forests as pickles.
-
-FORMAT_VERSION = 1
-KINDS: dict[str, type[NetworkEnsemble]] = {
-    kind.__name__: kind for kind in (DenseEnsemble, ProbEnsemble, WideDeepEnsemble)
-}
-ZIP_MARK = b"PK"
-ARRAY = "soilkit array"  # the key of what was a numpy array
-FOREST_MARK = b"soilkit forest "  # then the version and a line end, then the pickle
-
-
-def save_ensemble(model: NetworkEnsemble | TextureForest, path: str | os.PathLike[str]) -> None:
-    """Write a fitted ensemble whole or not at all.
-
-    Networks are written as settings, names and tensors. A forest is scikit-learn's, whose own way
-    of keeping is a pickle: only the same version of scikit-learn is sure to read it, and reading
-    one runs what it holds.
-
-    Raises
-    ------
-    StoreError
-        When the disk refuses; what stood at ``path`` still stands.
-    """
-    check_is_fitted(model)
-    if isinstance(model, TextureForest):
-        mark = FOREST_MARK + b"%d\n" % FORMAT_VERSION
-
-        def write(file: BinaryIO) -> None:
-            file.write(mark)
-            pickle.dump(model, file, protocol=pickle.HIGHEST_PROTOCOL)
-    else:
-        content = {
-            "format_version": FORMAT_VERSION,
-            "kind": type(model).__name__,
-            "settings": model.get_params(),
-            "fitted": {
-                name: _plain(value) for name, value in vars(model).items() if name.endswith("_")
-            },
-        }
-
-        def write(file: BinaryIO) -> None:
-            torch.save(content, file)
-
-    _write(Path(path), write)
-
-
-def load_ensemble(
-    path: str | os.PathLike[str], *, allow_pickle: bool = False
-) -> NetworkEnsemble | TextureForest:
-    """Read what ``save_ensemble`` wrote; it predicts as the saved one did.
-
-    Parameters
-    ----------
-    allow_pickle : bool, needed for forests; allow it only for files that you trust
-
-    Raises
-    ------
-    CheckpointError
-        When the file is absent, damaged, of another format version, or a pickle not allowed.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.readline(len(FOREST_MARK) + 20)
-            if start.startswith(FOREST_MARK):
-                _check_version(path, start[len(FOREST_MARK) :].decode().strip())
-                return _forest(path, file, allow_pickle=allow_pickle)
-        if not start.startswith(ZIP_MARK):  # else torch would try a pickle of old
-            raise CheckpointError(f"{path} is no saved ensemble. Name a file of save_ensemble.")
-        return _networks(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"No ensemble at {path}. Save one first, or mend the path."
-        ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{path} is damaged or no saved ensemble ({why}). Save it again."
-        ) from error
-
-
-def _forest(path: Path, file: BinaryIO, *, allow_pickle: bool) -> TextureForest:
-    if not allow_pickle:
-        raise CheckpointError(
-            f"{path} holds a forest, a pickle that runs code when it is read. "
-            "If you trust it, say allow_pickle=True."
-        )
-    return pickle.load(file)
-
-
-def _networks(path: Path) -> NetworkEnsemble:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or content.get("kind") not in KINDS:
-        raise CheckpointError(f"{path} is no saved ensemble. Name a file of save_ensemble.")
-    _check_version(path, str(content["format_version"]))
-    model = KINDS[content["kind"]](**content["settings"])
-    for name, value in content["fitted"].items():
-        setattr(model, name, _restored(value))
-    model.scaling_ = Scaling(*model.scaling_)
-    return model
-
-
-def _check_version(path: Path, version: str) -> None:
-    if version != str(FORMAT_VERSION):
-        raise CheckpointError(
-            f"{path} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
-            "Install the soilkit that wrote it, or train again."
-        )
-
-
-def _plain(value: Any) -> Any:
-    """The value without numpy: arrays become marked tensors, or marked lists where of names."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_plain(item) for item in value)
-    if isinstance(value, np.ndarray):
-        return {ARRAY: value.tolist() if value.dtype == object else torch.from_numpy(value)}
-    return value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_restored(item) for item in value)
-    if isinstance(value, dict) and set(value) != {ARRAY}:
-        return {name: _restored(item) for name, item in value.items()}
-    if isinstance(value, dict):
-        held = value[ARRAY]
-        return np.array(held, dtype=object) if isinstance(held, list) else held.numpy()
-    return value
-
-
-def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    try:
-        write_bytes_whole(path, write)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise StoreError(
-            f"Cannot write the ensemble {path}: the disk is full or refuses it ({error}). "
-            "What stood there before is untouched."
-        ) from error

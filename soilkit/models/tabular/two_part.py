@@ -1,16 +1,25 @@
-"""A model in two parts, level and dynamics, and the choice among such models inside training."""
+"""A model in two parts, level and dynamics; the choice inside training; a blend of models."""
 
 import warnings
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from soilkit.constants import EARTH_RADIUS_KM
 from soilkit.errors import ContractError, UnitError
 from soilkit.export import antecedents
 from soilkit.metrics.calibration import row_threshold
-from soilkit.models.tabular.forests import NanTolerant, cross_folds
+from soilkit.models.tabular.estimators import (
+    NanTolerant,
+    cross_folds,
+    fit_rows,
+    fitted_folds,
+    rows_for,
+    station_r,
+)
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 CLIP = 4.0  # standard deviations; a predictor beyond them counts as there
@@ -71,11 +80,10 @@ class GapRidge(NanTolerant):
 
 # What probes elsewhere say at the same time: residuals carried over by distance.
 
-EARTH_RADIUS_KM = 6371.0
 NOISE = 1.5  # variance of a station's own residual over that of the regional one
 
 
-class Neighbours:
+class Neighbours(BaseEstimator):
     """Regional residuals by simple kriging, each time for itself [1]_.
 
     cov(r_i, r_j) = exp(-d_ij / reach) + 1.5 [i = j], d the chord between two stations, so that the
@@ -96,27 +104,31 @@ class Neighbours:
 
     def fit(self, at: pd.DataFrame, residual: np.ndarray) -> "Neighbours":
         """Keep residuals (row,) at places (row; time, latitude, longitude); returns itself."""
-        place, time = _unit_vectors(at), at["time"].to_numpy().astype("datetime64[us]")
-        self._known = {}
-        for when, rows in pd.Series(np.arange(len(at))).groupby(time).indices.items():
+        place = _unit_vectors(at)
+        self.known_ = {}  # by time: places and their weighted residuals
+        for when, rows in _by_time(at):
             cov = self._covariance(place[rows], place[rows]) + NOISE * np.eye(len(rows))
-            key = np.datetime64(when, "us")
-            self._known[key] = place[rows], np.linalg.solve(cov, residual[rows])
+            self.known_[when] = place[rows], np.linalg.solve(cov, residual[rows])
         return self
 
     def predict(self, at: pd.DataFrame) -> np.ndarray:
         """Expected residual (row,) at places (row; time, latitude, longitude)."""
-        place, time = _unit_vectors(at), at["time"].to_numpy().astype("datetime64[us]")
-        expected = np.zeros(len(at))
-        for when, rows in pd.Series(np.arange(len(at))).groupby(time).indices.items():
-            near, weighted = self._known.get(np.datetime64(when, "us"), (None, None))
-            if near is not None:
+        place, expected = _unit_vectors(at), np.zeros(len(at))
+        for when, rows in _by_time(at):
+            if when in self.known_:
+                near, weighted = self.known_[when]
                 expected[rows] = self._covariance(place[rows], near) @ weighted
         return expected
 
     def _covariance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         apart_km = np.linalg.norm(a[:, None] - b[None], axis=2) * EARTH_RADIUS_KM
         return np.exp(-apart_km / self.reach_km)
+
+
+def _by_time(at: pd.DataFrame):
+    """(microseconds since 1970, rows) of each time."""
+    time = at["time"].to_numpy().astype("datetime64[us]").astype("int64")
+    return pd.Series(time).groupby(time).indices.items()
 
 
 def _unit_vectors(at: pd.DataFrame) -> np.ndarray:
@@ -325,8 +337,8 @@ def _part(X: pd.DataFrame, names) -> np.ndarray:
     return X[list(names)].to_numpy(float)
 
 
-def _rms(error: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(error))))
+def _rms(error: np.ndarray, weights=None) -> float:
+    return float(np.sqrt(np.average(np.square(error), weights=weights)))
 
 
 # Choice inside training: candidates compete in inner folds of whole blocks, no test row seen.
@@ -378,11 +390,11 @@ class Chosen(RegressorMixin, BaseEstimator):
             folds = cross_folds(y, groups=at["block"], n_folds=self.n_folds, seed=self.seed)
             for name, values in self.stages:
                 models = [clone(candidate).set_params(**{name: value}) for value in values]
-                found = [out_of_fold(one, X, y=y, at=at, folds=folds) for one in models]
-                scores = [_mean_r(predicted, y, at) for predicted, _ in found]
+                outcomes = [out_of_fold(one, X, y=y, at=at, folds=folds) for one in models]
+                scores = [_mean_r(predicted, y, at) for predicted, _ in outcomes]
                 tried += [(name, *pair) for pair in zip(values, scores, strict=True)]
                 winner = int(np.argmax(scores))
-                candidate, best = models[winner], found[winner]
+                candidate, best = models[winner], outcomes[winner]
         self.choices_ = pd.DataFrame(tried, columns=["parameter", "value", "r"])
         self.model_ = clone(candidate).fit(X, y, at=at)
         if best is not None:
@@ -400,13 +412,10 @@ class Chosen(RegressorMixin, BaseEstimator):
         error = pd.Series(y - self.held_out_)
         offset = error.groupby(at["sensor_id"].to_numpy()).transform("mean")
         weights = block_weights(at["block"])
-        moving = (error - offset) / spread
-        self.model_.level_error_ = float(np.sqrt(np.average(offset**2, weights=weights)))
-        self.model_.dynamic_error_ = float(np.sqrt(np.average(moving**2, weights=weights)))
+        self.model_.level_error_ = _rms(offset, weights)
+        self.model_.dynamic_error_ = _rms((error - offset) / spread, weights)
         std = np.hypot(self.model_.level_error_, spread * self.model_.dynamic_error_)
-        if at["block"].nunique() >= LEAST_BLOCKS_FOR_INTERVALS:
-            blocks = at["block"].astype(str).to_numpy()
-            self.width_ = float(row_threshold(np.abs(error) / std, blocks, coverage=COVERAGE))
+        self.width_ = _width(np.abs(error) / std, at)
 
 
 def out_of_fold(model, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
@@ -421,55 +430,168 @@ def out_of_fold(model, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
     folds : array (row,), the fold that holds each row out
     """
     predicted, spread = np.full(len(y), np.nan), np.full(len(y), np.nan)
-    for fold in np.unique(folds):
-        test = folds == fold
-        fitted = clone(model).fit(X[~test], y[~test], at=at[~test])
-        predicted[test] = fitted.predict(X[test], at=at[test])
-        spread[test] = fitted.predicted_spread(X[test])
+    for test, fitted in fitted_folds(model, X, y=y, held_out=folds, at=at):
+        predicted[test] = fitted.predict(X.iloc[test], at=at.iloc[test])
+        spread[test] = fitted.predicted_spread(X.iloc[test])
     return predicted, spread
 
 
 def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
     """Mean correlation of stations with enough rows, dense blocks held down."""
-    table = pd.DataFrame({"p": predicted, "o": y})
-    scores, blocks = [], []
-    for _, rows in at.groupby("sensor_id").indices.items():
-        part = table.iloc[rows]
-        if len(part) >= FEWEST_ROWS_NESTED and part["p"].std() > 0 and part["o"].std() > 0:
-            scores.append(np.corrcoef(part["p"], part["o"])[0, 1])
-            blocks.append(at["block"].iloc[rows[0]])
-    return float(np.average(scores, weights=block_weights(blocks))) if scores else 0.0
+    r = station_r(predicted, y, at["sensor_id"])
+    by = at.groupby("sensor_id")["block"].agg(["size", "first"]).loc[r.index]
+    kept = (by["size"] >= FEWEST_ROWS_NESTED) & r.notna()
+    return (
+        float(np.average(r[kept], weights=block_weights(by["first"][kept]))) if any(kept) else 0.0
+    )
 
 
-def predict_unseen(model, X, *, y, at, scored, seed: int = 0) -> pd.DataFrame:
-    """Each scored row predicted by a copy trained on all labelled rows of other folds' blocks.
+def _width(ratio, at: pd.DataFrame) -> float:
+    """How many standard errors (row,) hold 90 % of a new block's rows; NaN with few blocks."""
+    blocks = at["block"].astype(str).to_numpy()
+    if len(set(blocks)) < LEAST_BLOCKS_FOR_INTERVALS:
+        return np.nan
+    return float(row_threshold(ratio, blocks, coverage=COVERAGE))
 
-    Folds of blocks are those of ``cross_folds`` over the scored rows, so that another model's
-    cross-validation on the same rows holds out the same blocks.
+
+# A weighted mean of unlike models, and trees that learn how a station moves.
+
+HELD = 1e3  # how much harder the sum of weights is held than the errors
+
+
+class Blend(RegressorMixin, BaseEstimator):
+    """Stacked models [1]_: m + sum w_k (p_k - m), w_k >= 0, sum w_k <= 1, m the training mean.
+
+    The weights minimise the squared error of held-out predictions (folds of whole blocks inside the
+    training rows) after each station's mean error is taken away: they judge how members move, as R
+    and ubRMSE do. A station weighs as its block's number of rows to the power -1/2.
 
     Parameters
     ----------
-    model : unfitted ``Chosen``
-    X : DataFrame (row, predictor)
-    y : array (row,), m3 m-3; NaN where there is no label to train on
-    at : places (row, ...)
-    scored : bool array (row,), rows to predict
-    seed : int, of the folds
+    members : list of (name, unfitted estimator); one whose ``fit`` knows ``at`` is given it
+    n_folds : int
+    seed : int, of the inner folds
 
-    Returns
-    -------
-    DataFrame, one row a scored row: ``predicted, std`` [m3 m-3], ``width`` and the choices made
+    Attributes
+    ----------
+    members_ : list of (name, estimator fitted on all training rows)
+    weights_ : dict of name to weight
+    held_out_ : DataFrame (row, member), held-out predictions, m3 m-3
+    error_ : float, root mean square error of the blended held-out predictions, m3 m-3
+    width_ : float, how many ``error_`` hold 90 % of a new block's rows; NaN below ten blocks. The
+        weights have seen the errors that it comes from
+
+    References
+    ----------
+    .. [1] Breiman (1996), doi:10.1007/BF00117832
     """
-    y, blocks = np.asarray(y, dtype=float), at["block"].to_numpy()
-    folds = cross_folds(y[scored], groups=blocks[scored], seed=seed)
-    rows, parts = np.flatnonzero(scored), []
-    for fold in np.unique(folds):
-        test = rows[folds == fold]
-        others = np.unique(blocks[rows[folds != fold]])
-        train = np.isfinite(y) & np.isin(blocks, others)
-        fitted = clone(model).fit(X[train], y[train], at=at[train])
-        predicted, std = fitted.predict(X.iloc[test], True, at=at.iloc[test])
-        part = pd.DataFrame({"predicted": predicted, "std": std, "width": fitted.width_}, test)
-        chosen = {name: getattr(fitted.model_, name) for name in ("penalty", "reach_km")}
-        parts.append(part.assign(fold=fold, **chosen))
-    return pd.concat(parts).loc[rows]
+
+    def __init__(self, members, n_folds: int = 5, seed: int = 0) -> None:
+        self.members = members
+        self.n_folds = n_folds
+        self.seed = seed
+
+    def fit(self, X, y, *, at):
+        """Weigh and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
+        at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
+        X = X.reset_index(drop=True)
+        folds = cross_folds(y, groups=at["block"], n_folds=self.n_folds, seed=self.seed)
+        held_out = {}
+        for name, member in self.members:
+            held_out[name] = np.full(len(y), np.nan)
+            for test, fitted in fitted_folds(member, X, y=y, held_out=folds, at=at):
+                held_out[name][test] = _predict(fitted, X.iloc[test], at.iloc[test])
+        self.held_out_ = pd.DataFrame(held_out)
+        rows = block_weights(at["block"])
+        weights = weigh(self.held_out_, y, stations=at["sensor_id"], rows=rows)
+        self.weights_ = dict(zip(held_out, weights.tolist(), strict=True))
+        self.mean_ = float(np.average(y, weights=rows))
+        every, tables = np.arange(len(y)), {"at": at}
+        self.members_ = [
+            (name, fit_rows(one, X, y, rows=every, tables=tables)) for name, one in self.members
+        ]
+        error = np.abs(self._mix(held_out) - y)
+        self.error_ = _rms(error, rows)
+        self.width_ = _width(error / self.error_, at)
+        return self
+
+    def predict(self, X, return_std: bool = False, *, at):
+        """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
+        check_is_fitted(self)
+        at = check_place(at, len(X))
+        mixed = self._mix({name: _predict(one, X, at) for name, one in self.members_})
+        return (mixed, np.full(len(mixed), self.error_)) if return_std else mixed
+
+    def _mix(self, predicted) -> np.ndarray:
+        away = [self.weights_[name] * (p - self.mean_) for name, p in predicted.items()]
+        return np.clip(self.mean_ + np.sum(away, axis=0), 0.0, MAX_SOIL_MOISTURE_M3_M3)
+
+
+def weigh(predicted, y, *, stations, rows) -> np.ndarray:
+    """Weights (member,), none negative and one in sum at most, that move most like y.
+
+    They minimise sum r (y' - P' w)^2, where ' takes a station's mean away.
+
+    Parameters
+    ----------
+    predicted : DataFrame (row, member), held-out predictions P
+    y : array (row,)
+    stations : array (row,) of names
+    rows : array (row,), weights r of rows
+
+    Examples
+    --------
+    >>> members = pd.DataFrame({"right": [0.1, 0.2, 0.4], "idle": [0.2, 0.2, 0.2]})
+    >>> weigh(members, [0.1, 0.2, 0.4], stations=["a", "a", "a"], rows=np.ones(3)).round(3)
+    array([1., 0.])
+    """
+    both = pd.DataFrame(predicted).reset_index(drop=True).assign(_y=np.asarray(y, dtype=float))
+    moving = (both - both.groupby(np.asarray(stations)).transform("mean")).to_numpy()
+    moving = moving * np.sqrt(rows)[:, None]
+    target = moving[:, -1].copy()
+    moving[:, -1] = 0.0  # in its place what the sum leaves of one, which explains nothing
+    hold = HELD * max(float(np.linalg.norm(np.column_stack([moving, target]))), 1e-12)
+    left = np.vstack([moving, np.full(moving.shape[1], hold)])
+    weights = nnls(left, np.append(target, hold))[0][:-1]
+    return weights / max(weights.sum(), 1.0)
+
+
+class TreeDynamics(RegressorMixin, BaseEstimator):
+    """Level and spread of a model in two parts, its dynamics by trees instead of a ridge.
+
+    The trees learn every training station's own standardised moisture, a row weighing as its
+    block's number of rows to the power -1/2.
+
+    Parameters
+    ----------
+    parts : unfitted TwoPart, whose ``dynamic`` columns the trees see; its own dynamics are unused
+    trees : unfitted regressor that takes NaN and ``sample_weight``
+    """
+
+    def __init__(self, parts, trees) -> None:
+        self.parts = parts
+        self.trees = trees
+
+    def fit(self, X, y, *, at):
+        """Train on rows X, y at their places, as of ``TwoPart``; returns itself."""
+        at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
+        self.parts_ = clone(self.parts).fit(X, y, at=at)
+        mean, std, known = own_moments(y, at)
+        z = (y[known] - mean[known]) / std[known]
+        moving = X[list(self.parts.dynamic)].to_numpy(float)[known]
+        weights = block_weights(at["block"][known])
+        self.trees_ = clone(self.trees).fit(moving, z, sample_weight=weights)
+        return self
+
+    def predict(self, X, *, at):
+        """Moisture (row,), m3 m-3."""
+        check_is_fitted(self)
+        check_place(at, len(X))
+        moving = self.trees_.predict(X[list(self.parts_.dynamic)].to_numpy(float))
+        level = self.parts_.level_.predict(X[list(self.parts_.level)].to_numpy(float))
+        moisture = level + self.parts_.predicted_spread(X) * moving
+        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
+
+
+def _predict(fitted, X, at: pd.DataFrame) -> np.ndarray:
+    return fitted.predict(X, **rows_for(fitted.predict, {"at": at}, slice(None)))

@@ -1,18 +1,20 @@
-"""What an estimator takes, a straight line through SMAP, forests, one forest a soil texture."""
+"""What an estimator of tables takes; a straight line through SMAP, forests, one a soil texture."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from inspect import signature
 from numbers import Number
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from soilkit.errors import ContractError, LeakageError, UnitError
 from soilkit.metrics import splits
+from soilkit.metrics.points import Groups, points
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 
@@ -196,8 +198,8 @@ def as_classes(strata: pd.DataFrame, bins: Mapping[str, list[float] | None]) -> 
     for name, edges in bins.items():
         column = strata[name]
         if edges is None:
-            codes, found = pd.factorize(column, use_na_sentinel=True)
-            names = [f"{v:g}" if isinstance(v, Number) else str(v) for v in found]
+            codes, values = pd.factorize(column, use_na_sentinel=True)
+            names = [f"{v:g}" if isinstance(v, Number) else str(v) for v in values]
         else:
             values = column.to_numpy(float)
             codes = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), -1)
@@ -341,7 +343,10 @@ class TextureForest(NanTolerant):
         scaling.warn_of_constants(self)
         classes = as_classes(strata, {TEXTURE: None})[TEXTURE].replace("", "unknown")
         classes = classes.reset_index(drop=True)
-        sites = _sites(classes, stations)
+        stations = np.arange(len(classes)) if stations is None else np.asarray(stations)
+        if len(stations) != len(classes):
+            raise ContractError(f"stations has {len(stations)} entries for {len(classes)} rows.")
+        sites = pd.Series(stations).groupby(classes).nunique()
         self.merged_ = _merges(classes, sites, min_sites=self.min_sites, inputs=scaling.apply(X))
         classes = classes.replace(self.merged_)
         self.member_names_ = sorted(set(classes))
@@ -358,27 +363,17 @@ class TextureForest(NanTolerant):
 
         ``strata`` is not looked at: every forest predicts every row.
         """
-        moisture = self._outputs(X)
-        mean = moisture.mean(axis=0)
-        return (mean, moisture.std(axis=0)) if return_std else mean
+        members = self.predict_members(X).to_numpy()  # (row, member)
+        mean = members.mean(axis=1)
+        return (mean, members.std(axis=1)) if return_std else mean
 
     def predict_members(self, X, *, strata=None) -> pd.DataFrame:
         """Moisture (row, member), m3 m-3, a column for each of ``member_names_``."""
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(self._outputs(X).T, columns=self.member_names_, index=index)
-
-    def _outputs(self, X) -> np.ndarray:
         check_is_fitted(self)
-        X = new_rows(self, X)
-        return np.stack([trees.predict(X) for trees in self.members_])  # (member, row)
-
-
-def _sites(classes: pd.Series, stations) -> pd.Series:
-    """Number of sites of each class."""
-    stations = np.arange(len(classes)) if stations is None else np.asarray(stations)
-    if len(stations) != len(classes):
-        raise ContractError(f"stations has {len(stations)} entries for {len(classes)} rows.")
-    return pd.Series(stations).groupby(classes).nunique()
+        rows = new_rows(self, X)
+        members = zip(self.member_names_, self.members_, strict=True)
+        moisture = {name: trees.predict(rows) for name, trees in members}
+        return pd.DataFrame(moisture, index=getattr(X, "index", None))
 
 
 def _merges(
@@ -394,10 +389,10 @@ def _merges(
     if len(kept):
         away = {s: ((centers.loc[kept] - centers.loc[s]) ** 2).sum(axis=1) for s in small}
         merges = {name: str(distance.idxmin()) for name, distance in away.items()}
-    told = ", ".join(f"{a} ({sites[a]} sites) with {b}" for a, b in merges.items())
+    words = ", ".join(f"{a} ({sites[a]} sites) with {b}" for a, b in merges.items())
     warnings.warn(
         f"{len(small)} of {len(sites)} texture classes have fewer than {min_sites} sites "
-        f"and are merged: {told}",
+        f"and are merged: {words}",
         stacklevel=3,
     )
     return merges
@@ -434,18 +429,52 @@ def cross_folds(y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarra
     return splits.folds(np.arange(len(y)) if groups is None else groups, n_folds=n_folds, seed=seed)
 
 
-def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Predict every row by a copy of the model that has seen none of its group.
+def take(table, rows):
+    """Rows of a DataFrame, Series or array by their positions."""
+    return table.iloc[rows] if hasattr(table, "iloc") else np.asarray(table)[rows]
 
-    Folds are those of ``cross_folds``. Without groups, rows are dealt out one by one: that split is
-    leaky, as neighbours in time and place stand on both sides.
+
+def rows_for(method, tables: Mapping[str, Any], rows) -> dict[str, Any]:
+    """Of tables (row, ...) by name, such as ``strata``, the rows of those that a method takes."""
+    takes = signature(method).parameters
+    known = {name: table for name, table in tables.items() if table is not None and name in takes}
+    return {name: take(table, rows) for name, table in known.items()}
+
+
+def fit_rows(model, X, y, *, rows, tables: Mapping[str, Any]):
+    """A copy of an estimator, trained on some rows (positions) and what it takes of the tables."""
+    return clone(model).fit(take(X, rows), y[rows], **rows_for(model.fit, tables, rows))
+
+
+def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarray, Any]]:
+    """Each fold's rows, and a copy of the model trained on the other folds.
 
     Parameters
     ----------
     model : unfitted estimator
     X : DataFrame or array (row, predictor)
     y : array (row,), m3 m-3
+    held_out : array (row,), the fold that holds each row out, as of ``cross_folds``
+    tables : (row, ...) each, such as ``strata``, ``stations`` or ``at``; a model gets what it takes
+    """
+    for fold in np.unique(held_out):
+        train = np.flatnonzero(held_out != fold)
+        yield np.flatnonzero(held_out == fold), fit_rows(model, X, y, rows=train, tables=tables)
+
+
+def cross_predict(
+    model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0, held_out=None, **tables
+) -> np.ndarray:
+    """Predict every row by a copy of the model that has seen none of its group.
+
+    Without groups and folds, rows are dealt out one by one: that split is leaky, as neighbours in
+    time and place stand on both sides.
+
+    Parameters
+    ----------
+    model, X, y, tables : as of ``fitted_folds``
     groups, n_folds, seed : as in ``cross_folds``
+    held_out : array (row,), folds that were made before; None makes them
 
     Returns
     -------
@@ -455,60 +484,37 @@ def cross_predict(model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0) 
     ------
     ContractError
         If there is one group only, so that nothing is left to train on.
-    """
-    held_out = cross_folds(y, groups=groups, n_folds=n_folds, seed=seed)
-    return predict_folds(model, np.asarray(X, dtype=float), y=y, held_out=held_out)
-
-
-def predict_folds(model, X, *, y, held_out, strata=None, stations=None) -> np.ndarray:
-    """Predict every row by a copy of the model trained on the other folds, with its strata.
-
-    Parameters
-    ----------
-    model : unfitted estimator
-    X : DataFrame or array (row, predictor)
-    y : array (row,), m3 m-3
-    held_out : array (row,), the fold that holds each row out, as of ``cross_folds``
-    strata : DataFrame (row, characteristic), given to ``fit`` and ``predict``; None for models that
-        take none
-    stations : array (row,) of station ids or None; given, no station may stand in two folds, and a
-        model that counts sites is told them
-
-    Returns
-    -------
-    array (row,), m3 m-3
-
-    Raises
-    ------
     LeakageError
-        If a station stands in two folds.
+        If a station of ``stations`` stands in two folds.
     """
-    y, held_out = np.asarray(y, dtype=float), np.asarray(held_out)
-    if stations is not None:
-        stations = np.asarray(stations)
-        _refuse_parted(stations, held_out)
+    y = np.asarray(y, dtype=float)
+    if held_out is None:
+        held_out = cross_folds(y, groups=groups, n_folds=n_folds, seed=seed)
+    if tables.get("stations") is not None:
+        refuse_parted(tables["stations"], held_out)
     predicted = np.full(len(y), np.nan)
-    for fold in np.unique(held_out):
-        test = held_out == fold
-        fitting = {"strata": _rows(strata, ~test)} if strata is not None else {}
-        if stations is not None and has_fit_parameter(model, "stations"):
-            fitting["stations"] = stations[~test]
-        fitted = clone(model).fit(_rows(X, ~test), y[~test], **fitting)
-        asking = {"strata": _rows(strata, test)} if strata is not None else {}
-        predicted[test] = fitted.predict(_rows(X, test), **asking)
+    for test, fitted in fitted_folds(model, X, y=y, held_out=np.asarray(held_out), **tables):
+        asked = rows_for(fitted.predict, tables, test)
+        predicted[test] = fitted.predict(take(X, test), **asked)
     return predicted
 
 
-def _rows(table, keep: np.ndarray):
-    return table[keep] if isinstance(table, pd.DataFrame) else np.asarray(table)[keep]
-
-
-def _refuse_parted(stations: np.ndarray, held_out: np.ndarray) -> None:
-    folds = pd.Series(held_out).groupby(stations).nunique()
-    parted = folds.index[folds > 1]
+def refuse_parted(stations, folds) -> None:
+    """Raise ``LeakageError`` if a station (row,) stands in two folds (row,)."""
+    n_folds = pd.Series(np.asarray(folds)).groupby(np.asarray(stations)).nunique()
+    parted = n_folds.index[n_folds > 1]
     if len(parted):
         raise LeakageError(
-            f"{len(parted)} of {len(folds)} stations stand in two folds or more, so they train the "
-            f"model that predicts them: {', '.join(map(str, parted[:5]))}. "
+            f"{len(parted)} of {len(n_folds)} stations stand in two folds or more, so they train "
+            f"the model that predicts them: {', '.join(map(str, parted[:5]))}. "
             "Deal out folds by groups=stations, or by blocks."
         )
+
+
+def station_r(predicted, observed, stations) -> pd.Series:
+    """Pearson's R of two series (row,) within each station, by name; NaN where one is constant."""
+    codes, names = pd.factorize(np.asarray(stations))
+    order = np.argsort(codes, kind="stable")
+    observed, predicted = (np.asarray(v, float)[order] for v in (observed, predicted))
+    groups = Groups(observed, predicted, np.zeros(len(order)), np.bincount(codes), order)
+    return pd.Series(points(groups)["r"], names)

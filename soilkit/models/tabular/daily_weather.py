@@ -1,0 +1,182 @@
+"""Systems for daily moisture from weather alone, and every day predicted out of fold."""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from soilkit import metrics
+from soilkit.errors import ContractError
+from soilkit.export.antecedents import CAPACITIES_MM
+from soilkit.export.daily_table import DailyWeather
+from soilkit.models.tabular import systems
+from soilkit.models.tabular.estimators import forest, refuse_parted, station_r
+from soilkit.models.tabular.problem import Problem
+from soilkit.models.tabular.systems import SCORED, TabularSystem
+from soilkit.models.tabular.two_part import TwoPart
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
+
+API, API_SEASON, CLIMATOLOGY = "API linear", "API and season", "training climatology"
+BUCKET = "bucket linear"
+BOOSTED, FOREST, TWO_PARTS, BLEND = "boosted trees", "forest", "two parts", "mean of three"
+SPLIT = "by block"
+SEASON = ["season_sin", "season_cos"]
+SLOW = ("_mean_so_far", "dryness_so_far", "elevation_m")
+
+
+class ApiLinear(RegressorMixin, BaseEstimator):
+    """Moisture as a straight line of one antecedent precipitation index, the yardstick.
+
+    Of the indices offered, one a decay, it takes that with the highest mean correlation within
+    training stations; the line is least squares over all training rows.
+
+    Parameters
+    ----------
+    season : bool; True adds the season and its products with the index, with slopes fitted within
+        stations, so that wet places do not set how a place answers to rain: a harder yardstick
+
+    Attributes
+    ----------
+    column_ : str, the index taken
+    mean_r_ : Series, mean correlation within training stations by index
+    """
+
+    def __init__(self, season: bool = False) -> None:
+        self.season = season
+
+    def fit(self, X: pd.DataFrame, y, *, stations):
+        """Fit on X (row, index or season), moisture y (row,) [m3 m-3] and station ids (row,)."""
+        y, codes = np.asarray(y, dtype=float), pd.factorize(np.asarray(stations))[0]
+        self.mean_r_ = pd.Series(
+            {c: station_r(X[c], y, codes).mean() for c in X if c not in SEASON}
+        )
+        if self.mean_r_.isna().all():
+            raise ContractError("No index varies within a training station: no decay can be told.")
+        self.column_ = str(self.mean_r_.idxmax())
+        design = self._design(X)
+        middle = design.mean(axis=0)
+        moving, moist = design - middle, y - y.mean()
+        if self.season:
+            n = np.bincount(codes)
+            means = [(np.bincount(codes, v) / n)[codes] for v in (*moving.T, moist)]
+            moving, moist = moving - np.column_stack(means[:-1]), moist - means[-1]
+        self.slope_ = np.linalg.lstsq(moving, moist)[0]
+        self.intercept_ = float(y.mean() - middle @ self.slope_)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Moisture (row,), m3 m-3, between dry and pure water: a hurricane's rain is beyond."""
+        check_is_fitted(self)
+        moisture = self.intercept_ + self._design(X) @ self.slope_
+        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
+
+    def _design(self, X) -> np.ndarray:
+        index = X[[self.column_]].to_numpy(float)
+        if not self.season:
+            return index
+        circle = X[SEASON].to_numpy(float)
+        return np.hstack([index, circle, index * circle])
+
+
+def _boosted(_, *, preset, seed):
+    return HistGradientBoostingRegressor(
+        max_iter=200, learning_rate=0.05, min_samples_leaf=50, random_state=seed
+    )
+
+
+def _forest(_, *, preset, seed, n_trees=100):
+    return forest(seed=seed, n_trees=n_trees, n_jobs=1)
+
+
+def _two_parts(problem: Problem, *, preset, seed) -> TwoPart:
+    """The climate so far and elevation tell level and spread, everything else dynamics."""
+    names = predictors(problem.features)
+    slow = tuple(c for c in names if c.endswith(SLOW))
+    return TwoPart(tuple(c for c in names if c not in slow), slow, slow)
+
+
+def _indices(problem: Problem) -> list[str]:
+    return [c for c in problem.features if c.startswith("api_")] + SEASON
+
+
+def _known(problem: Problem) -> list[str]:
+    """Predictors with a value somewhere: a tree cannot split on what nobody knows."""
+    return [c for c in predictors(problem.features) if problem.features[c].notna().any()]
+
+
+# The yardstick, a harder one, the water balance alone, and what learns.
+SYSTEMS = (
+    TabularSystem(API, lambda _, **how: ApiLinear(), _indices, trains_on=SCORED),
+    TabularSystem(API_SEASON, lambda _, **how: ApiLinear(season=True), _indices, trains_on=SCORED),
+    TabularSystem(
+        BUCKET, lambda _, **how: ApiLinear(), lambda _: [f"bucket_{c:.0f}" for c in CAPACITIES_MM],
+        trains_on=SCORED,
+    ),
+    TabularSystem(BOOSTED, _boosted, _known, trains_on=SCORED),
+    TabularSystem(FOREST, _forest, _known, trains_on=SCORED),
+    TabularSystem(TWO_PARTS, _two_parts, lambda p: predictors(p.features), trains_on=SCORED),
+)  # fmt: skip
+systems.KINDS |= {"ApiLinear": ApiLinear}
+
+
+def predictors(features: pd.DataFrame) -> list[str]:
+    """Every column that a model may see."""
+    return [c for c in features if c != "sample_id"]
+
+
+def block_folds(data: DailyWeather, *, n_folds: int = 5, seed: int = 0) -> pd.DataFrame:
+    """Of each row the ``block`` of 2 degrees and the ``fold`` that holds the block out."""
+    problem = Problem.of(data)
+    every = np.ones(len(problem.samples), bool)
+    fold = problem.folds(every, n_folds=n_folds, seed=seed)
+    return pd.DataFrame({"block": problem.at["block"], "fold": fold})
+
+
+def thinned(samples: pd.DataFrame, every_days: int) -> np.ndarray:
+    """Each station's every so many-th day, staggered over stations: the rows that train."""
+    day = samples["time"].to_numpy().astype("datetime64[D]").astype(int)
+    return (day + pd.factorize(samples["station_id"])[0]) % every_days == 0
+
+
+def predict_days(
+    data: DailyWeather, folds: pd.DataFrame, *, every_days: int = 10, seed: int = 0, n_trees=100
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every day of every station, predicted by models that saw none of its block.
+
+    All models train on the same thinned rows. The blend is the plain mean of boosted trees, forest
+    and two parts.
+
+    Returns
+    -------
+    predictions of all models, and a table of each fold: ``fold, train_stations, train_rows,
+    test_stations, test_rows, decay``
+
+    Raises
+    ------
+    LeakageError
+        If a station stands in two folds.
+    """
+    problem, fold = Problem.of(data), folds["fold"].rename(SPLIT)
+    refuse_parted(data.samples["station_id"].astype(str), fold)
+    of_days = thinned(data.samples, every_days)
+    tables, models = {CLIMATOLOGY: pd.DataFrame()}, {}
+    for system in SYSTEMS:
+        options = {"n_trees": n_trees} if system.name == FOREST else {}
+        trained = system.train(problem, fold, seed=seed, rows=of_days, **options)
+        tables[system.name] = trained.predict(problem)
+        models[system.name] = trained.models
+    one, lines = tables[API].copy(), []
+    for number, line in models[API].items():
+        test, train = (fold == number).to_numpy(), (fold != number).to_numpy() & of_days
+        asked = data.samples[test].assign(observed_m3_m3=np.nan, model="")
+        season = metrics.training_climatology(asked, data.samples[train], model=CLIMATOLOGY)
+        one.loc[test, "predicted_m3_m3"] = season["predicted_m3_m3"].to_numpy()
+        counts = (data.samples.loc[rows, "station_id"].nunique() for rows in (train, test))
+        decay = int(line.column_.removeprefix("api_")) / 100
+        lines.append((number, train.sum(), test.sum(), *counts, decay))
+    mean = np.mean([tables[k]["predicted_m3_m3"] for k in (BOOSTED, FOREST, TWO_PARTS)], axis=0)
+    tables[CLIMATOLOGY] = one.assign(model=CLIMATOLOGY)
+    tables[BLEND] = one.assign(predicted_m3_m3=mean, model=BLEND)
+    columns = ["fold", "train_rows", "test_rows", "train_stations", "test_stations", "decay"]
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(lines, columns=columns)

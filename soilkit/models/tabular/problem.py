@@ -1,0 +1,158 @@
+"""What a table asks of models: samples, predictors, places and strata, and the folds of them."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from soilkit import grids
+from soilkit.export import antecedents, ten_day_table
+from soilkit.metrics import splits
+from soilkit.models.tabular import two_part
+from soilkit.models.tabular.estimators import cross_folds
+
+COMPLETE, ALL = "complete", "all"
+LEAST_LABEL_DAYS = 6  # days with readings that make a window's label
+WHERE = ["latitude", "longitude"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Samples and their predictors in one row order, and what else models may be told of them.
+
+    Attributes
+    ----------
+    stations, samples : tables of their contracts; samples may carry ``label_days``
+    features : DataFrame (row, predictor) and ``sample_id``
+    strata : DataFrame (row, characteristic), or None where nobody told them
+    """
+
+    stations: pd.DataFrame
+    samples: pd.DataFrame
+    features: pd.DataFrame
+    strata: pd.DataFrame | None = None
+
+    @classmethod
+    def of(cls, data: Any) -> "Problem":
+        """The problem that a dataset folder, or an object with the three tables, poses."""
+        if isinstance(data, Problem):
+            return data
+        if isinstance(data, str | os.PathLike):
+            data = ten_day_table.with_season(ten_day_table.read_dataset(Path(data)))
+        tables = (data.stations, data.samples, data.features)
+        return cls(*(table.reset_index(drop=True) for table in tables))
+
+    @property
+    def moisture(self) -> np.ndarray:
+        """Labels (row,), m3 m-3; NaN where there is none to train on."""
+        y = self.samples["soil_moisture_m3_m3"].to_numpy(float)
+        days = self.samples.get("label_days", pd.Series(np.inf, index=self.samples.index))
+        return np.where(days.to_numpy(float) < LEAST_LABEL_DAYS, np.nan, y)
+
+    @property
+    def given(self) -> list[str]:
+        """The table's own predictors, by groups; averaged class codes are none."""
+        return ten_day_table.predictor_sets(self.features)["all"]
+
+    @cached_property
+    def wide(self) -> antecedents.Widened:
+        """The predictors with context in time."""
+        return antecedents.widen(self.samples, self.features)
+
+    @cached_property
+    def at(self) -> pd.DataFrame:
+        """Places (row, ...) and 2-degree blocks, as of ``two_part.places``."""
+        places = self.stations.drop_duplicates("station_id").set_index("station_id")
+        blocks = self.samples["station_id"].astype(str).map(splits.block_ids(places))
+        return two_part.places(self.samples, self.stations, blocks=blocks)
+
+    def scored(self, rows: np.ndarray | str = COMPLETE) -> np.ndarray:
+        """Which rows (row,) have a label and, if "complete", every predictor; a mask stays one."""
+        if not isinstance(rows, str):
+            return rows
+        labelled = np.isfinite(self.moisture)
+        if rows == ALL:
+            return labelled
+        return labelled & self.features[self.given].notna().all(axis=1).to_numpy()
+
+    def folds(self, rows: np.ndarray | str = COMPLETE, *, seed: int = 0, n_folds: int = 5):
+        """Five folds of whole blocks, dealt over scored rows: a number per sample, -1 for none."""
+        rows = self.scored(rows)
+        blocks = self.at["block"]
+        dealt = cross_folds(blocks[rows], groups=blocks[rows], n_folds=n_folds, seed=seed)
+        fold_of = pd.Series(dealt, index=blocks[rows].to_numpy()).groupby(level=0).first()
+        return blocks.map(fold_of).fillna(-1).astype(int).rename("by block")
+
+    def random_folds(self, rows: np.ndarray | str = COMPLETE, *, seed: int = 0):
+        """Folds of single scored rows: leaky, to show what that would claim."""
+        rows = self.scored(rows)
+        folds = pd.Series(-1, index=self.samples.index, name="rows at random (leaky)")
+        folds[rows] = cross_folds(folds[rows], seed=seed)
+        return folds
+
+    def counts(self) -> pd.DataFrame:
+        """Rows, stations and 2-degree blocks of all rows, of labelled and of complete ones."""
+        kinds = {"all": np.ones(len(self.samples), bool), "with a label": self.scored(ALL)}
+        lines = {
+            name: (rows.sum(), *(self.at.loc[rows, c].nunique() for c in ("sensor_id", "block")))
+            for name, rows in (kinds | {"complete": self.scored()}).items()
+        }
+        counts = pd.DataFrame(lines, ["rows", "stations", "2-degree blocks"]).T
+        return counts.rename_axis("which rows")
+
+    def tables(self) -> dict[str, Any]:
+        """What estimators may ask for beside predictors, by the name of their parameter."""
+        return {"at": self.at, "strata": self.strata, "stations": self.at["sensor_id"]}
+
+
+def refuse_shared(training: Problem, asked: Problem) -> splits.AuditReport | None:
+    """What two tables share; nothing to tell where the second has no label.
+
+    Raises
+    ------
+    LeakageError
+        If a station with labels in the second trains: it may be predicted, not scored.
+    """
+    parts = {"train": (training, training.scored(ALL)), "test": (asked, asked.scored(ALL))}
+    shared = set(asked.samples["station_id"]) & set(training.samples["station_id"])
+    if shared:
+        warnings.warn(f"{len(shared)} stations also train, at other times", stacklevel=2)
+    if not parts["test"][1].any():
+        return None
+    both = pd.concat([one.samples[rows] for one, rows in parts.values()], ignore_index=True)
+    side = np.repeat(list(parts), [rows.sum() for _, rows in parts.values()])
+    stations = pd.concat([training.stations, asked.stations]).drop_duplicates("sensor_id")
+    report = splits.audit(both, pd.Series(side, name="the two tables"), stations=stations)
+    if shared & set(both["station_id"][side == "test"]):
+        report.require("unseen stations")
+    return report
+
+
+def problem_of_cube(cube: xr.Dataset) -> tuple[Problem, tuple[str, ...]]:
+    """A cube's cells as stations, their values as samples; and the dimensions of the rows."""
+    dims = tuple(d for d in ("time", "y", "x") if d in cube.sizes)
+    crs = cube["crs"].attrs.get("code") if "crs" in cube else None
+    if crs and "latitude" not in cube.coords:
+        x, y = np.meshgrid(cube["x"].to_numpy(), cube["y"].to_numpy())
+        longitude, latitude = grids.transformer(crs, "EPSG:4326").transform(x, y)
+        where = {"latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude)}
+        cube = cube.assign_coords(where)
+    table = cube.drop_vars("crs", errors="ignore").to_dataframe(dim_order=list(dims)).reset_index()
+    if "time" not in table:
+        table["time"] = pd.Timestamp(0)
+    cells = "y" + table["y"].astype(str) + "x" + table["x"].astype(str)
+    row = {"sensor_id": cells, "station_id": cells}
+    samples = pd.DataFrame({"sample_id": cells + "_" + table["time"].astype(str), **row})
+    samples = samples.assign(time=table["time"], soil_moisture_m3_m3=np.nan)
+    stations = table.reindex(columns=WHERE).assign(**row, station=cells, network="map")
+    words = [name for name in ten_day_table.CHARACTERISTICS if name in cube]
+    features = table.drop(columns=["time", "y", "x", *WHERE], errors="ignore")
+    features.insert(0, "sample_id", samples["sample_id"])
+    strata = table[words] if words else None
+    return Problem(stations.drop_duplicates("station_id"), samples, features, strata), dims

@@ -1,0 +1,516 @@
+"""Systems of tables: what a model sees and trains on, its predictions, maps and files."""
+
+import os
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import ExtraTreesRegressor
+
+from soilkit.errors import CheckpointError, ContractError, StoreError, UnknownNameError
+from soilkit.export import antecedents, ten_day_table
+from soilkit.files import write_bytes_whole
+from soilkit.models.tabular import ensembles, two_part
+from soilkit.models.tabular.estimators import (
+    Scaling,
+    SmapLinear,
+    TextureForest,
+    fit_rows,
+    forest,
+    rows_for,
+)
+from soilkit.models.tabular.problem import Problem, problem_of_cube
+
+GIVEN, NOWCAST, RETROSPECTIVE = antecedents.GIVEN, antecedents.NOWCAST, antecedents.RETROSPECTIVE
+NETWORK, LEAKY = "network", "leaky"
+SCORED, LABELLED = "scored", "labelled"
+NORMAL_90 = 1.645  # standard deviations that hold 90 % of a normal distribution
+NO_FOLD = (-1, "")
+
+
+def _given(problem: Problem) -> list[str]:
+    return problem.given
+
+
+@dataclass(frozen=True)
+class TabularSystem:
+    """An estimator of tables as a system: the columns that it sees, and the rows that train it.
+
+    Attributes
+    ----------
+    make : the unfitted estimator of a problem; keywords ``preset``, ``seed`` and options
+    see : the columns of a problem
+    kind : "given" (a row alone), "nowcast" (nothing after it), "retrospective" (the station's whole
+        series of predictors), "network" (labels of other blocks at the same time too), or "leaky"
+    trains_on : "scored", rows of the kind that is scored, or "labelled", every labelled row
+    balances : whether it needs strata
+    n_std : standard errors that should hold 90 %, where the model does not tell by ``width_``
+    options : of the estimator, unless ``train`` is told others
+    """
+
+    name: str
+    make: Callable[..., Any]
+    see: Callable[[Problem], list[str]] = _given
+    kind: str = GIVEN
+    trains_on: str = LABELLED
+    balances: bool = False
+    n_std: float = np.nan
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def train(
+        self, data, split, *, preset="paper", seed=0, out_dir=None, rows=None, columns=None,
+        **options,
+    ) -> "TrainedTable":  # fmt: skip
+        """Train on the samples labelled "train", or once a fold on the samples of the others.
+
+        Parameters
+        ----------
+        data : dataset folder, tables of one (stations, samples, features), or ``Problem``
+        split : Series (row,) of "train" and other labels; or the fold that holds each sample out,
+            -1 for none: its name is that of the split
+        preset : "paper" or "small"
+        out_dir : folder that the model is saved to
+        rows : bool array (row,), rows that are scored; None takes all with a label
+        columns : predictors to see instead of the system's own
+        options : of the estimator
+
+        Raises
+        ------
+        ContractError
+            If strata are needed and missing, or no row trains.
+        """
+        problem = Problem.of(data)
+        if preset not in ("paper", "small"):
+            raise UnknownNameError(f"A preset is 'paper' or 'small', found {preset!r}.")
+        if self.balances and problem.strata is None:
+            raise ContractError(
+                f"{self.name} balances strata: name the in-situ archive that tells them (--ismn)."
+            )
+        labels = pd.Series(np.asarray(split), index=problem.samples["sample_id"].astype(str))
+        columns = list(columns or self.see(problem))
+        X, y = _inputs(problem, self.kind, columns), problem.moisture
+        trains, dealt = np.isfinite(y), ~labels.isin(NO_FOLD).to_numpy()
+        if self.trains_on == SCORED and rows is not None:
+            trains = trains & rows
+        model = self.make(problem, preset=preset, seed=seed, **{**self.options, **options})
+        values, by_fold = labels.to_numpy(), "train" not in set(labels)
+        models = {}
+        for fold in sorted(set(values[dealt])) if by_fold else ["train"]:
+            use = dealt & (values != fold) if by_fold else values == fold
+            use = np.flatnonzero(use & trains)
+            if not len(use):
+                raise ContractError(f"No labelled sample is left to train {self.name} on.")
+            models[fold] = fit_rows(model, X, y, rows=use, tables=problem.tables())
+        name = str(getattr(split, "name", None) or "folds") if by_fold else ""
+        trained = TrainedTable(self.name, self.kind, columns, models, labels, name, self.n_std)
+        if out_dir is not None:
+            slug = re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
+            trained.save(Path(out_dir) / f"{slug}.pt")
+        return trained
+
+    def named(self, name: str) -> "TabularSystem":
+        """The same system under another name."""
+        return replace(self, name=name)
+
+    def load(self, path, *, allow_pickle: bool = False) -> "TrainedTable":
+        """What ``TrainedTable.save`` wrote, as of ``load_trained``."""
+        return load_trained(path, allow_pickle=allow_pickle)
+
+
+@dataclass
+class TrainedTable:
+    """A trained system of tables.
+
+    Attributes
+    ----------
+    columns : list of str, the predictors that it saw
+    models : dict of fold, or "train", to the fitted estimator
+    labels : Series by sample_id, the split that it was trained with
+    split_name : str, the name of folds; "" for labels
+    """
+
+    name: str
+    kind: str
+    columns: list[str]
+    models: dict[Any, Any]
+    labels: pd.Series
+    split_name: str = ""
+    n_std: float = field(default=np.nan)
+
+    def predict(self, data, *, rows=None) -> pd.DataFrame:
+        """A predictions table of the samples, those of folds by models that never saw theirs.
+
+        Beside the contract stand, where the model was calibrated, ``lower_m3_m3`` and
+        ``upper_m3_m3``, which hold 90 % of a new block's rows.
+
+        Parameters
+        ----------
+        data : as of ``train``
+        rows : bool array (row,), the rows that are asked; None takes all (that have a fold)
+
+        Raises
+        ------
+        ContractError
+            If folds were trained and no sample stands in one.
+        """
+        problem = Problem.of(data)
+        answers = pd.concat(
+            [self._answer(problem, *part) for part in self._parts(problem, rows)]
+        ).sort_index()
+        samples = problem.samples.assign(soil_moisture_m3_m3=problem.moisture).loc[answers.index]
+        labels = samples["sample_id"].map(self.labels.astype(object)).fillna("unknown")
+        table = ten_day_table.predictions_table(
+            samples, problem.stations, predicted=answers["mean"], model=self.name,
+            split=self.split_name or labels.astype(str),
+            std=answers["std"] if answers["std"].notna().any() else None,
+        )  # fmt: skip
+        if answers["half"].notna().all():
+            table["lower_m3_m3"] = (answers["mean"] - answers["half"]).clip(lower=0.0)
+            table["upper_m3_m3"] = answers["mean"] + answers["half"]
+        return table
+
+    def predict_members(self, data, *, rows=None) -> pd.DataFrame:
+        """What each member of an ensemble says of the samples (row, member), m3 m-3."""
+        problem, parts = Problem.of(data), []
+        for X, asked, fitted in self._parts(problem, rows):
+            told = rows_for(fitted.predict_members, problem.tables(), asked)
+            parts.append(fitted.predict_members(X.iloc[asked], **told))
+        return pd.concat(parts).sort_index()
+
+    def choices(self) -> pd.DataFrame:
+        """What was chosen inside training, one row a fold: ``chosen`` in words, and the numbers."""
+        lines = {}
+        for fold, fitted in self.models.items():
+            line = {"chosen": chosen(fitted), "width": getattr(fitted, "width_", np.nan)}
+            if isinstance(fitted, two_part.Chosen):
+                line |= {k: getattr(fitted.model_, k) for k in ("penalty", "reach_km")}
+            lines[fold] = line
+        return pd.DataFrame(lines).T.rename_axis("fold")
+
+    def map(self, cube: xr.Dataset) -> xr.Dataset:
+        """Soil moisture of every cell of a cube whose variables are the predictors.
+
+        A cell is a station without a probe, so that context in time works on a cube with times.
+
+        Parameters
+        ----------
+        cube : Dataset (y, x) or (time, y, x) with a variable a predictor or characteristic, and
+            ``latitude``, ``longitude`` (y, x), or ``x``, ``y`` [m] and ``crs`` with a ``code``
+
+        Returns
+        -------
+        Dataset, ``soil_moisture`` and, where the model states one, ``soil_moisture_std``, m3 m-3
+        """
+        if self.split_name:
+            raise ContractError(f"{self.name} was trained once a fold; a map wants one model.")
+        problem, dims = problem_of_cube(cube)
+        made = self.predict(problem)
+        shape, coords = tuple(cube.sizes[d] for d in dims), {d: cube.coords[d] for d in dims}
+        names = {"predicted_m3_m3": "soil_moisture", "predicted_std_m3_m3": "soil_moisture_std"}
+        maps = {
+            new: (dims, made[old].to_numpy().reshape(shape), {"units": "m3 m-3"})
+            for old, new in names.items()
+            if old in made
+        }
+        return xr.Dataset(maps, coords, {"model": self.name})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model whole or not at all; ``load_trained`` reads it.
+
+        Settings, names and tensors are written as plain values. Trees are scikit-learn's, whose own
+        way of keeping is a pickle: only the same version of scikit-learn is sure to read it, and
+        reading one runs what it holds.
+
+        Raises
+        ------
+        StoreError
+            When the disk refuses; what stood at ``path`` still stands.
+        """
+        content = {"format_version": FORMAT_VERSION, "trained": _plain(vars(self))}
+        is_plain = not _holds_objects(content)
+
+        def write(file):
+            if is_plain:
+                torch.save(content, file)
+            else:
+                file.write(PICKLE_MARK + b"%d\n" % FORMAT_VERSION)
+                pickle.dump(self, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+        try:
+            write_bytes_whole(Path(path), write)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            raise StoreError(
+                f"Cannot write the model {path}: the disk is full or refuses it ({error}). "
+                "What stood there before is untouched."
+            ) from error
+
+    def _parts(self, problem, rows):
+        """Predictors, positions of rows, and the model that answers for them."""
+        asked = np.ones(len(problem.samples), bool) if rows is None else np.asarray(rows)
+        labels = problem.samples["sample_id"].astype(str).map(self.labels).to_numpy()
+        X, parts = _inputs(problem, self.kind, self.columns), []
+        for fold, fitted in self.models.items():
+            part = np.flatnonzero(asked & (labels == fold) if self.split_name else asked)
+            parts += [(X, part, fitted)] if len(part) else []
+        if not parts:
+            raise ContractError(
+                f"{self.name} was trained once a fold and no sample asked stands in one: "
+                "give the data that it was trained with, or train it with labels."
+            )
+        return parts
+
+    def _answer(self, problem, X, asked, fitted) -> pd.DataFrame:
+        """Mean, standard error and half of the 90 % interval (row,) of some rows."""
+        X = X.iloc[asked]
+        told = rows_for(fitted.predict, problem.tables(), asked)
+        n_std, std = getattr(fitted, "width_", self.n_std), np.nan
+        if hasattr(fitted, "width_") or np.isfinite(n_std):
+            mean, std = fitted.predict(X, return_std=True, **told)
+        else:
+            mean = fitted.predict(X, **told)
+        return pd.DataFrame({"mean": mean, "std": std, "half": n_std * std}, index=asked)
+
+
+def _inputs(problem: Problem, kind: str, columns: list[str]) -> pd.DataFrame:
+    table = problem.features if kind in (GIVEN, LEAKY) else problem.wide.features
+    return table.reindex(columns=columns)
+
+
+def chosen(fitted) -> str:
+    """What a fitted model chose inside its training rows, in words; "" where nothing."""
+    if isinstance(fitted, two_part.Blend):
+        return ", ".join(f"{name} {weight:.2f}" for name, weight in fitted.weights_.items())
+    if isinstance(fitted, two_part.Chosen):
+        return f"penalty {fitted.model_.penalty:g}, reach {fitted.model_.reach_km:g} km"
+    return ""
+
+
+def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
+    """The share of rows within their 90 % intervals, and the mean of blocks' shares.
+
+    Intervals promise 90 % of a new block's rows. NaN where the model told none.
+    """
+    if "lower_m3_m3" not in predictions or predictions["lower_m3_m3"].isna().any():
+        return np.nan, np.nan
+    inside = predictions["observed_m3_m3"].between(
+        predictions["lower_m3_m3"], predictions["upper_m3_m3"]
+    )
+    return float(inside.mean()), float(inside.groupby(np.asarray(blocks)).mean().mean())
+
+
+# The systems themselves.
+
+TREES, MEMBERS = {"paper": 300, "small": 40}, {"paper": 3, "small": 2}
+
+
+def extra_trees(n_trees: int = 100, *, seed: int = 0) -> ExtraTreesRegressor:
+    """Extremely random trees, leaves of five rows, 30 % of predictors a split."""
+    return ExtraTreesRegressor(
+        n_trees, min_samples_leaf=5, max_features=0.3, n_jobs=1, random_state=seed
+    )
+
+
+def _forest(_, *, preset, seed, n_trees=None, n_jobs=2):
+    return forest(seed=seed, n_trees=n_trees or TREES[preset], n_jobs=n_jobs)
+
+
+def _network(kind):
+    def make(_, *, preset, seed, **options):
+        return kind(**{"n_members": MEMBERS[preset], "seed": seed} | options)
+
+    return make
+
+
+def _texture_forest(_, *, preset, seed, n_trees=None):
+    return TextureForest(n_trees=n_trees or TREES[preset] // 3, seed=seed)
+
+
+def _two_parts(kind: str, *, network: bool = False):
+    """The two parts whose penalty, and reach with ``network``, inner folds choose.
+
+    A small preset chooses nothing: it takes the middle value of each.
+    """
+
+    def make(problem, *, preset, seed):
+        stages: list[Any] = [two_part.PENALTIES, two_part.REACHES_KM][: 1 + network]
+        if preset == "small":
+            stages = [(name, values[1:2]) for name, values in stages]
+        model = two_part.two_part(problem.wide.columns, kind)
+        return two_part.Chosen(model, tuple(stages), seed=seed)
+
+    return make
+
+
+def _blend(*, network: bool = False):
+    """Retrospective parts, and extremely random trees for the dynamics, weighed by inner folds."""
+    ridge = _two_parts(RETROSPECTIVE, network=network)
+
+    def make(problem, *, preset, seed):
+        trees = extra_trees(TREES[preset] // 3, seed=seed)
+        parts = two_part.two_part(problem.wide.columns, RETROSPECTIVE)
+        members = [("two parts", ridge(problem, preset=preset, seed=seed)),
+                   ("trees", two_part.TreeDynamics(parts, trees))]  # fmt: skip
+        return two_part.Blend(members, seed=seed)
+
+    return make
+
+
+def every_column(problem: Problem) -> list[str]:
+    """All predictors with their context in time."""
+    return problem.wide.columns["column"].tolist()
+
+
+def first_of_smap(problem: Problem) -> list[str]:
+    """The coarse product that a line goes through."""
+    return ten_day_table.predictor_sets(problem.features).get("SMAP", problem.given)[:1]
+
+
+SMAP_LINE = TabularSystem(
+    "SMAP line", lambda _, preset, seed: SmapLinear(), first_of_smap, trains_on=SCORED
+)
+FOREST = TabularSystem("forest: all", _forest, trains_on=SCORED)
+DENSE = TabularSystem("dense ensemble", _network(ensembles.DenseEnsemble))
+PROB = TabularSystem("prob ensemble", _network(ensembles.ProbEnsemble), n_std=NORMAL_90)
+WIDE_DEEP = TabularSystem(
+    "wide and deep ensemble", _network(ensembles.WideDeepEnsemble), balances=True
+)
+TEXTURE_FOREST = TabularSystem("texture forest", _texture_forest, balances=True)
+TWO_PARTS_NOWCAST = TabularSystem(
+    "two parts: nowcast", _two_parts(NOWCAST), every_column, kind=NOWCAST
+)
+TWO_PARTS = TabularSystem(
+    "two parts: retrospective", _two_parts(RETROSPECTIVE), every_column, kind=RETROSPECTIVE
+)
+TWO_PARTS_NETWORK = TabularSystem(
+    "two parts: network", _two_parts(RETROSPECTIVE, network=True), every_column, kind=NETWORK
+)
+BLEND = TabularSystem("blend: retrospective", _blend(), every_column, kind=RETROSPECTIVE)
+BLEND_NETWORK = TabularSystem("blend: network", _blend(network=True), every_column, kind=NETWORK)
+SYSTEMS = {
+    one.name: one
+    for one in (
+        SMAP_LINE, FOREST, DENSE, PROB, WIDE_DEEP, TEXTURE_FOREST, TWO_PARTS_NOWCAST, TWO_PARTS,
+        TWO_PARTS_NETWORK, BLEND, BLEND_NETWORK,
+    )
+}  # fmt: skip
+
+
+# Trained systems on disk: plain values and tensors, or a pickle where trees are in it.
+
+FORMAT_VERSION = 1
+ZIP_MARK, PICKLE_MARK = b"PK", b"soilkit pickle "  # then the version and a line end
+ARRAY, TABLE, MODEL = "soilkit array", "soilkit table", "soilkit model"
+KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        ensembles.DenseEnsemble, ensembles.ProbEnsemble, ensembles.WideDeepEnsemble, Scaling,
+        SmapLinear, two_part.GapRidge, two_part.Neighbours, two_part.TwoPart, two_part.Chosen,
+    )
+}  # fmt: skip
+
+
+def load_trained(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> TrainedTable:
+    """Read what ``TrainedTable.save`` wrote; it predicts as the saved one did.
+
+    Parameters
+    ----------
+    allow_pickle : bool, needed for trees; allow it only for files that you trust
+
+    Raises
+    ------
+    CheckpointError
+        When the file is absent, damaged, of another format version, or a pickle not allowed.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.readline(len(PICKLE_MARK) + 20)
+            if start.startswith(PICKLE_MARK):
+                _check_version(path, start[len(PICKLE_MARK) :].decode().strip())
+                if not allow_pickle:
+                    raise CheckpointError(
+                        f"{path} holds trees, a pickle that runs code when it is read. "
+                        "If you trust it, say allow_pickle=True."
+                    )
+                return pickle.load(file)
+        if not start.startswith(ZIP_MARK):  # else torch would try a pickle of old
+            raise CheckpointError(f"{path} is no saved model. Name a file of TrainedTable.save.")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or "trained" not in content:
+            raise CheckpointError(f"{path} is no saved model. Name a file of TrainedTable.save.")
+        _check_version(path, str(content["format_version"]))
+        return TrainedTable(**_restored(content["trained"]))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"No model at {path}. Save one first, or mend the path.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} is damaged or no saved model ({why}). Save it again."
+        ) from error
+
+
+def _check_version(path: Path, version: str) -> None:
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(
+            f"{path} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
+            "Install the soilkit that wrote it, or train again."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """The value as plain containers, numbers, names and tensors; what has no such form as it is."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, pd.DataFrame | pd.Series):
+        columns = value.to_frame("series") if isinstance(value, pd.Series) else value
+        table = {str(name): _plain(columns[name].to_numpy()) for name in columns}
+        return {TABLE: [_plain(value.index.to_numpy()), isinstance(value, pd.Series), table]}
+    if type(value).__name__ in KINDS:
+        names = value._fields if isinstance(value, Scaling) else value.get_params(deep=False)
+        settings = {name: _plain(getattr(value, name)) for name in names}
+        fitted = {} if isinstance(value, Scaling) else vars(value)
+        fitted = {name: _plain(item) for name, item in fitted.items() if name not in settings}
+        return {MODEL: [type(value).__name__, settings, fitted]}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        numbers = value.dtype.kind in "fiub"
+        return {ARRAY: torch.from_numpy(value.copy()) if numbers else value.tolist()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_restored(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if ARRAY in value:
+        held = value[ARRAY]
+        return np.array(held, dtype=object) if isinstance(held, list) else held.numpy()
+    if TABLE in value:
+        index, is_series, columns = _restored(value[TABLE])
+        table = pd.DataFrame(columns, index=index)
+        return table["series"] if is_series else table
+    if MODEL in value:
+        kind, settings, fitted = _restored(value[MODEL])
+        model = KINDS[kind](**settings)
+        for name, item in fitted.items():
+            setattr(model, name, item)
+        return model
+    return {key: _restored(item) for key, item in value.items()}
+
+
+def _holds_objects(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_objects, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_objects, value))
+    return isinstance(value, BaseEstimator)

@@ -1,0 +1,119 @@
+"""Systems of tables: trained by labels or folds, they predict, map and survive being saved."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+from soilkit import contracts
+from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.models.tabular import SYSTEMS, Problem, load_trained
+from tests.test_contending import made_up
+
+QUICK = {"dense ensemble": {"epochs": 2}, "prob ensemble": {"epochs": 2},
+         "wide and deep ensemble": {"epochs": 2}, "forest: all": {"n_trees": 5},
+         "texture forest": {"n_trees": 5}}  # fmt: skip
+PLAIN = ["SMAP line", "dense ensemble", "prob ensemble", "wide and deep ensemble",
+         "two parts: nowcast", "two parts: network"]  # fmt: skip
+TREES = ["forest: all", "texture forest"]
+
+
+@pytest.fixture(scope="module")
+def problem():
+    data = made_up(n_stations=6, n_windows=8)
+    strata = pd.DataFrame({"texture": np.where(np.arange(48) % 2, "Loam", "Sand")})
+    return Problem(*data, strata)
+
+
+def trained(problem, name, **settings):
+    split = np.where(problem.samples["station_id"] < "SCAN/s4", "train", "test")
+    settings = {"preset": "small"} | QUICK.get(name, {}) | settings
+    return SYSTEMS[name].train(problem, pd.Series(split), **settings)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *TREES])
+def test_a_saved_system_predicts_as_the_one_that_was_trained(problem, name, tmp_path):
+    one = trained(problem, name)
+    made = one.predict(problem)
+    contracts.check(made, contracts.PREDICTIONS)
+    assert len(made) == len(problem.samples)
+    assert set(made["split"]) == {"train", "test"} and set(made["model"]) == {name}
+    one.save(tmp_path / "kept" / "model.pt")
+    again = SYSTEMS[name].load(tmp_path / "kept" / "model.pt", allow_pickle=name in TREES)
+    pd.testing.assert_frame_equal(made, again.predict(problem))
+
+
+def test_no_file_runs_code_unasked(problem, tmp_path):
+    path = tmp_path / "forest"
+    trained(problem, "forest: all").save(path)
+    with pytest.raises(CheckpointError, match="allow_pickle=True"):
+        load_trained(path)
+    path.write_bytes(pickle.dumps(print))
+    with pytest.raises(CheckpointError, match="no saved model"):
+        load_trained(path)
+
+
+def test_files_of_other_kinds_and_versions_are_refused(problem, tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(CheckpointError, match="No model at"):
+        load_trained(path)
+    torch.save({"weights": torch.ones(1)}, path)
+    with pytest.raises(CheckpointError, match="no saved model"):
+        load_trained(path)
+    trained(problem, "SMAP line").save(path)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "format_version": 99}, path)
+    with pytest.raises(CheckpointError, match="format version 99"):
+        load_trained(path)
+    trained(problem, "forest: all").save(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_trained(path, allow_pickle=True)
+
+
+def test_samples_of_folds_are_predicted_by_models_that_never_saw_them(problem):
+    """Moisture of another world at a station moves its own prediction by nothing."""
+    folds = problem.folds("all")
+    line = SYSTEMS["SMAP line"]
+    one = line.train(problem, folds, rows=problem.scored("all")).predict(problem)
+    own = problem.samples["station_id"] == "SCAN/s2"
+    other = problem.samples["soil_moisture_m3_m3"].mask(own, 0.9)
+    changed = Problem(problem.stations, problem.samples.assign(soil_moisture_m3_m3=other),
+                      problem.features)  # fmt: skip
+    two = line.train(changed, folds).predict(changed)
+    same = np.isclose(one["predicted_m3_m3"], two["predicted_m3_m3"])
+    assert same[own].all() and not same[~own].all()
+    assert set(one["split"]) == {"by block"}
+    strange = problem.samples.assign(sample_id=problem.samples["sample_id"] + "x")
+    with pytest.raises(ContractError, match="no sample asked stands in one"):
+        line.train(problem, folds).predict(Problem(problem.stations, strange, problem.features))
+
+
+@pytest.mark.parametrize("name", ["SMAP line", "forest: all", "two parts: nowcast"])
+def test_a_map_is_the_prediction_of_each_cell(problem, name):
+    """Cells with the values of samples get the moisture of those samples."""
+    one, dims = trained(problem, name), ("time", "y", "x")
+    columns = [c for c in problem.features if c != "sample_id"]
+    values = {c: (dims, problem.features[c].to_numpy().reshape(3, 2, 8).swapaxes(0, 2)[:2])
+              for c in columns}  # fmt: skip
+    times = pd.to_datetime(["2020-01-01", "2020-01-11"])
+    where = {"latitude": (("y", "x"), np.full((2, 3), 35.0)),
+             "longitude": (("y", "x"), np.full((2, 3), -100.0))}  # fmt: skip
+    cube = xr.Dataset(values, {"time": times, "y": [1.0, 0.0], "x": [0.0, 1.0, 2.0], **where})
+    made = one.map(cube)["soil_moisture"]
+    assert made.dims == dims and made.shape == (2, 2, 3)
+    assert np.isfinite(made).all()
+    if name == "SMAP line":
+        by_hand = one.predict(problem)["predicted_m3_m3"].to_numpy().reshape(3, 2, 8)
+        np.testing.assert_allclose(made, by_hand.swapaxes(0, 2)[:2])
+
+
+def test_a_strange_preset_and_missing_strata_are_refused(problem):
+    with pytest.raises(UnknownNameError, match="'huge'"):
+        trained(problem, "SMAP line", preset="huge")
+    bare = Problem(problem.stations, problem.samples, problem.features)
+    with pytest.raises(ContractError, match="--ismn"):
+        trained(bare, "texture forest")
