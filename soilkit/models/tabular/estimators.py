@@ -516,5 +516,8 @@ def station_r(predicted, observed, stations) -> pd.Series:
     codes, names = pd.factorize(np.asarray(stations))
     order = np.argsort(codes, kind="stable")
     observed, predicted = (np.asarray(v, float)[order] for v in (observed, predicted))
-    groups = Groups(observed, predicted, np.zeros(len(order)), np.bincount(codes), order)
+    groups = Groups(
+        counts=np.bincount(codes), observed=observed, predicted=predicted,
+        hours=np.zeros(len(order)), which=np.arange(len(names)),
+    )  # fmt: skip
     return pd.Series(points(groups)["r"], names)
