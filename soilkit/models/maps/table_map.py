@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyproj
 import xarray as xr
 
 from soilkit import grids, strata
 from soilkit.contracts import Archive, Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import daily_table
-from soilkit.models.maps.windows import STANDARD_NAME
+from soilkit.models.maps.windows import map_dataset
 from soilkit.world.sensors import coarse as products
 from soilkit.world.sensors import composites
 
@@ -223,26 +222,16 @@ def _check_cover(name: str, layer: Layer, grid: Grid) -> None:
 
 def _dataset(maps: dict[str, np.ndarray], grid: Grid, resampling: str) -> xr.Dataset:
     """The maps with CF metadata; a spread that no model told is left out."""
-    word = "surface soil moisture, about 0-5 cm"
-    common = {"grid_mapping": "crs"}
-    moisture = {"units": "m3 m-3", "standard_name": STANDARD_NAME, "long_name": word}
     std = {"units": "m3 m-3", "long_name": "standard deviation of soil moisture, by the ensemble"}
     known = {"units": "1", "long_name": "fraction of the predictors that are known"}
     variables = {
-        "soil_moisture": (("y", "x"), maps["mean"], moisture | common),
-        "soil_moisture_std": (("y", "x"), maps["std"], std | common),
-        "known_fraction": (("y", "x"), maps["known"], known | common),
-        "crs": ((), np.int32(0), pyproj.CRS(grid.crs).to_cf() | {"code": grid.crs}),
+        "soil_moisture": (maps["mean"], {}),
+        "soil_moisture_std": (maps["std"], std),
+        "known_fraction": (maps["known"], known),
     }
     if not np.isfinite(maps["std"]).any():
         del variables["soil_moisture_std"]
-    x_attrs = {"units": "m", "axis": "X", "standard_name": "projection_x_coordinate"}
-    y_attrs = {"units": "m", "axis": "Y", "standard_name": "projection_y_coordinate"}
-    return xr.Dataset(
-        variables,
-        {"x": ("x", grid.x_m, x_attrs), "y": ("y", grid.y_m, y_attrs)},
-        {"Conventions": "CF-1.11", "cell_size_m": grid.pixel_size_m, "resampling": resampling},
-    )
+    return map_dataset(variables, grid, resampling=resampling)
 
 
 # The synthetic world's layers over a region and a day, for a model of the daily table.

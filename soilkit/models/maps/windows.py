@@ -292,7 +292,12 @@ def predict_map(
             bar.update(len(batch))
     model.train(was_training)
     cells = _cells(scene.grid, step, len(rows), len(cols))
-    return _dataset(moisture, valid.astype(np.float32), cells)
+    seen_fraction = {"units": "1", "long_name": "fraction of valid pixels in the window"}
+    maps = {
+        "soil_moisture": (moisture, {}),
+        "valid_fraction": (valid.astype(np.float32), seen_fraction),
+    }
+    return map_dataset(maps, cells)
 
 
 def map_grid(dataset: xr.Dataset) -> Grid:
@@ -404,30 +409,38 @@ def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
     return Grid(grid.crs, grid.left_m + inset, grid.top_m - inset, size, height, width)
 
 
-def _dataset(moisture: np.ndarray, valid: np.ndarray, cells: Grid) -> xr.Dataset:
-    moisture_attrs = {
+def map_dataset(
+    variables: Mapping[str, tuple[np.ndarray, Mapping[str, str]]], grid: Grid, **attributes: str
+) -> xr.Dataset:
+    """Maps on one grid with CF metadata, what ``map_grid`` and ``to_cog`` read.
+
+    Parameters
+    ----------
+    variables : {name: (array (row, col), its attributes)}; "soil_moisture" has its own
+    grid : Grid of the cells
+    attributes : of the dataset
+    """
+    moisture = {
         "units": "m3 m-3",
         "standard_name": STANDARD_NAME,
         "long_name": "surface soil moisture, about 0-5 cm",
-        "grid_mapping": "crs",
     }
-    valid_attrs = {
-        "units": "1",
-        "long_name": "fraction of valid pixels in the window",
-        "grid_mapping": "crs",
-    }
-    crs_attrs = pyproj.CRS(cells.crs).to_cf() | {"code": cells.crs}
-    x_attrs = {"units": "m", "axis": "X", "standard_name": "projection_x_coordinate"}
-    y_attrs = {"units": "m", "axis": "Y", "standard_name": "projection_y_coordinate"}
-    return xr.Dataset(
-        {
-            "soil_moisture": (("y", "x"), moisture, moisture_attrs),
-            "valid_fraction": (("y", "x"), valid, valid_attrs),
-            "crs": ((), np.int32(0), crs_attrs),
-        },
-        {"x": ("x", cells.x_m, x_attrs), "y": ("y", cells.y_m, y_attrs)},
-        {"Conventions": "CF-1.11", "cell_size_m": cells.pixel_size_m},
+    x, y = (
+        (
+            n,
+            values,
+            {"units": "m", "axis": n.upper(), "standard_name": f"projection_{n}_coordinate"},
+        )
+        for n, values in (("x", grid.x_m), ("y", grid.y_m))
     )
+    own = {"soil_moisture": moisture}
+    drawn: dict[str, Any] = {
+        name: (("y", "x"), values, {**own.get(name, {}), **attrs, "grid_mapping": "crs"})
+        for name, (values, attrs) in variables.items()
+    }
+    drawn["crs"] = ((), np.int32(0), pyproj.CRS(grid.crs).to_cf() | {"code": grid.crs})
+    about = {"Conventions": "CF-1.11", "cell_size_m": grid.pixel_size_m}
+    return xr.Dataset(drawn, {"x": x, "y": y}, about | attributes)
 
 
 # A map against the truth at one moment: spatial scores, and what fine detail is worth.
