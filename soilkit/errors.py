@@ -9,6 +9,10 @@ class ContractError(SoilkitError, ValueError):
     """A table, chip or store does not hold what its contract promises."""
 
 
+class SharedErrorsError(ContractError):
+    """Series whose errors have a common source are taken for independent ones."""
+
+
 class UnitError(SoilkitError, ValueError):
     """A value cannot be in the unit that it claims, or no unit was named."""
 

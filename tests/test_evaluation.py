@@ -8,18 +8,10 @@ import pytest
 
 from soilkit.errors import ContractError
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import (
-    NOT_AUDITABLE,
-    Background,
-    Options,
-    audit_splits,
-    is_missing,
-    shared_pixels,
-    sift,
-    weakest,
-)
+from soilkit.metrics.evaluation.records import Background, NotAudited, Options, is_missing
+from soilkit.metrics.evaluation.rows import audit_splits, select_rows, shared_pixels, weakest
 from soilkit.metrics.evaluation.score_tables import baselines, main_model, triple
-from soilkit.metrics.splits.checks import LADDER
+from soilkit.metrics.splits.checks import LADDER, Claim
 
 
 def world(n_stations=8, n=80, *, noise, seed=0, step="10D", shared=0.02):
@@ -87,7 +79,7 @@ def test_what_a_reader_dropped_is_part_of_the_funnel(pair):
     predictions, _ = pair
     notes = pd.DataFrame({"status": ["read", "duplicate"], "n_rows": [1285, 5],
                           "n_dropped": [0, 5], "detail": ["", "kept: first"]})  # fmt: skip
-    found = sift(predictions, "ours", leaky=set(), options=Options(), notes=notes)
+    found = select_rows(predictions, "ours", leaky=set(), options=Options(), notes=notes)
 
     assert found.handed_in == len(predictions) + 5
     assert found.handed_in == len(found.unseen) + found.losses["n_rows"].sum()
@@ -98,7 +90,7 @@ def test_a_model_is_scored_once_a_sample_whatever_its_splits(pair):
     predictions, _ = pair
     twice = pd.concat([predictions, predictions.assign(split="validation")], ignore_index=True)
 
-    found = sift(twice, "ours", leaky=set(), options=Options())
+    found = select_rows(twice, "ours", leaky=set(), options=Options())
 
     assert len(found.unseen) == len(predictions)
     assert found.unseen["split"].unique().tolist() == ["scored"]
@@ -140,7 +132,7 @@ def test_the_training_season_knows_nothing_of_the_station_that_it_predicts(pair)
     season = []
     for table in (predictions, wet):
         background = Background(folds={"test": folds_of(table)}, samples=table)
-        unseen = sift(table, "ours", leaky=set(), options=Options()).unseen
+        unseen = select_rows(table, "ours", leaky=set(), options=Options()).unseen
         (made,) = baselines(unseen, "ours", background=background)
         season.append(made.set_index("sample_id")["predicted_m3_m3"])
     change = season[1] - season[0]
@@ -222,7 +214,7 @@ def test_a_split_is_what_its_audit_allows(pair):
     beside = evaluation.evaluate(both, stations, label="x", background=Background(folds=folds))
 
     assert alone["shuffled"].claim() == "random rows (leaky)"
-    kept = sift(rows, "ours", leaky={"shuffled"}, options=Options()).unseen
+    kept = select_rows(rows, "ours", leaky={"shuffled"}, options=Options()).unseen
     assert len(kept) == len(rows), "nothing else is there, so it is scored, and named"
     assert beside.claim == LADDER[2] and beside.is_unseen
     assert set(beside.unseen["given_split"]) == {"test"}
@@ -236,7 +228,7 @@ def test_nothing_is_unseen_that_nobody_could_audit(pair):
     few = Background(folds={"test": folds_of(predictions)[:-1]})
     some = audit_splits(predictions, stations, background=few)
 
-    assert nothing["test"].claim() == some["test"].claim() == NOT_AUDITABLE
+    assert nothing["test"].claim() == some["test"].claim() == Claim.NOT_AUDITABLE
     assert some["test"].reason == "1 of its 640 samples have no label"
 
 
@@ -262,10 +254,19 @@ def test_a_table_with_its_own_training_rows_is_audited_from_them(pair):
 
 
 def test_the_weakest_split_decides():
-    assert weakest([LADDER[3], LADDER[1]]) == LADDER[1]
-    assert weakest([LADDER[3], NOT_AUDITABLE]) == NOT_AUDITABLE
-    assert weakest([NOT_AUDITABLE, "leaky: same chip"]) == "leaky: same chip"
-    assert weakest([]) == NOT_AUDITABLE
+    times, stations, networks, unknown, leaky, random = (
+        NotAudited(name, "", claim)
+        for name, claim in (
+            ("times", Claim.TIMES), ("stations", LADDER[1]), ("networks", LADDER[3]),
+            ("unknown", Claim.NOT_AUDITABLE), ("leaky", Claim.LEAKY), ("rows", Claim.RANDOM_ROWS),
+        )
+    )  # fmt: skip
+    assert weakest([networks, stations]) is stations
+    assert weakest([stations, times]) is times
+    assert weakest([networks, unknown]) is unknown
+    assert weakest([unknown, leaky]) is leaky
+    assert weakest([random, leaky]) is random, "of leaky ones the first"
+    assert weakest([]).level is Claim.NOT_AUDITABLE
 
 
 def test_stations_in_one_coarse_pixel_are_named(pair):

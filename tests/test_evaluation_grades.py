@@ -8,8 +8,10 @@ import pytest
 
 from soilkit.metrics import evaluation
 from soilkit.metrics.evaluation import grades
-from soilkit.metrics.evaluation.records import NO, PARTLY, UNKNOWN, YES
-from tests.test_evaluation_pages import grade_of, known, world
+from soilkit.metrics.evaluation.grades import NO, PARTLY, UNKNOWN, YES
+from soilkit.metrics.evaluation.records import Finding
+from soilkit.metrics.splits.checks import Claim
+from tests.test_evaluation_pages import allowing, grade_of, known, world
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_skill_in_space_is_claimed_part_by_part(good, above, grade, words):
     answer = grades.where(replace(good, spatial_mean=table))
     assert answer.grade == grade and words in answer.answer
     wide = grades.where(replace(good, spatial_mean=table.assign(lower=-0.2, upper=0.8)))
-    assert wide.grade == UNKNOWN and wide.answer.startswith("undecided")
+    assert wide.grade == UNKNOWN and wide.finding is Finding.UNDECIDED
 
 
 def test_classes_without_intervals_do_not_make_a_yes(good):
@@ -191,7 +193,7 @@ def test_nothing_is_done_on_the_checklist_without_evidence(good):
     few = scores["sensor_id"] != scores["sensor_id"].iloc[0]
     scores.loc[few, ["r", "ubrmse_m3_m3_lower"]] = np.nan
     assert (status()[["metrics", "confidence intervals", "independence"]] == "done").all()
-    thin = status(scores=scores, claim="unseen stations")
+    thin = status(scores=scores, weakest=allowing(Claim.STATIONS))
     assert (thin[["metrics", "confidence intervals", "independence"]] == "partly").all()
     poor = good.scores.assign(n_effective=3.0)
     assert status(scores=poor)["sample size"] == "partly"

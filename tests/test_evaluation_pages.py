@@ -9,21 +9,14 @@ import pandas as pd
 import pytest
 
 from soilkit import metrics
+from soilkit.constants import OK
 from soilkit.export import ten_day_table
 from soilkit.metrics import evaluation, splits
 from soilkit.metrics.evaluation import grades
-from soilkit.metrics.evaluation.records import (
-    NO,
-    NOT_AUDITABLE,
-    OK,
-    PARTLY,
-    UNKNOWN,
-    YES,
-    Background,
-    Calibration,
-    Options,
-)
+from soilkit.metrics.evaluation.grades import NO, PARTLY, UNKNOWN, YES
+from soilkit.metrics.evaluation.records import Background, Calibration, Finding, NotAudited, Options
 from soilkit.metrics.evaluation.score_tables import Places, calibration, relative_errors
+from soilkit.metrics.splits.checks import Claim
 from soilkit.models.tabular import SmapLinear, cross_folds, cross_predict, forest
 
 PROVENANCE = {"flags": "G only", "versions": "product 3", "upscaling": "none"}
@@ -82,6 +75,11 @@ def shuffled(tables):
     return evaluation.evaluate(table, stations, label="real soil", background=known(predictions))
 
 
+def allowing(claim):
+    """An audit that allows no more than this."""
+    return NotAudited("test", "", claim)
+
+
 def grade_of(ev):
     page = evaluation.verdict(ev)
     short = ("unseen", "smap", "season", "size", "when", "where", "regions", "spread", "distance")
@@ -106,22 +104,21 @@ def test_a_shuffled_prediction_is_not_trusted(shuffled):
 
 
 @pytest.mark.parametrize(
-    "claim", ["random rows (leaky)", "leaky: same chip", NOT_AUDITABLE, "unseen times",
-              "unseen sensors"],
-)  # fmt: skip
+    "claim", [Claim.RANDOM_ROWS, Claim.LEAKY, Claim.NOT_AUDITABLE, Claim.TIMES, Claim.SENSORS]
+)
 def test_no_other_split_passes_for_unseen_places(good, claim):
     """The same scores on a split that leaks, or that nobody knows, never get a yes."""
-    page = evaluation.verdict(replace(good, claim=claim))
+    page = evaluation.verdict(replace(good, weakest=allowing(claim)))
     assert YES not in page["grade"].tolist()
-    assert page.attrs["grade"] == (UNKNOWN if claim == NOT_AUDITABLE else NO)
-    if "leaky" in claim:
+    assert page.attrs["grade"] == (UNKNOWN if claim == Claim.NOT_AUDITABLE else NO)
+    if claim.is_leaky:
         assert set(page["grade"][1:]) <= {NO, UNKNOWN}
     first = page.iloc[0]
-    assert first["grade"] == (UNKNOWN if claim == NOT_AUDITABLE else NO)
+    assert first["grade"] == (UNKNOWN if claim == Claim.NOT_AUDITABLE else NO)
 
 
 def test_unseen_stations_in_a_shared_pixel_are_partly_unseen(good):
-    page = evaluation.verdict(replace(good, claim="unseen stations"))
+    page = evaluation.verdict(replace(good, weakest=allowing(Claim.STATIONS)))
     assert page["grade"].iloc[0] == PARTLY and page.attrs["grade"] == PARTLY
 
 
@@ -140,12 +137,12 @@ def test_grades_follow_intervals_and_not_values(good):
 def test_a_gain_needs_holm(good):
     """Three scores whose own intervals leave zero out, and no adjusted p below 0.05."""
     table = good.comparison.assign(p_adjusted=0.06, better="")
-    answer = grades.better_than(replace(good, comparison=table), ("smap",), question="?")
-    assert answer.grade == UNKNOWN and answer.answer.startswith("undecided")
+    answer = grades.better_than(replace(good, comparison=table), "smap", question="?")
+    assert answer.grade == UNKNOWN and answer.finding is Finding.UNDECIDED
 
     mixed = good.comparison.copy()
     mixed.loc[mixed["metric"] == "r", "better"] = mixed["model_b"]
-    answer = grades.better_than(replace(good, comparison=mixed), ("smap",), question="?")
+    answer = grades.better_than(replace(good, comparison=mixed), "smap", question="?")
     assert answer.grade == PARTLY and answer.answer == "better in ubRMSE, RMSE and worse in R"
 
 
@@ -236,7 +233,7 @@ def test_the_checklist_is_filled_from_facts(good, shuffled):
     assert (done == "done").all()
     untold = evaluation.checklist(shuffled).set_index("part")
     assert untold["status"]["reference quality"] == "not done"
-    unknown = replace(good, claim=NOT_AUDITABLE)
+    unknown = replace(good, weakest=allowing(Claim.NOT_AUDITABLE))
     assert evaluation.checklist(unknown).set_index("part")["status"]["independence"] == "not done"
     assert table["evidence"].str.endswith(".").all()
 
@@ -248,7 +245,7 @@ def test_the_stage_follows_places_and_time(good):
     assert evaluation.stage(replace(good, stations=near)).number == 1
     short = good.unseen[good.unseen["time"] < "2018-12-01"]
     assert evaluation.stage(replace(good, unseen=short)).number == 1
-    assert evaluation.stage(replace(good, claim="random rows (leaky)")).number == 0
+    assert evaluation.stage(replace(good, weakest=allowing(Claim.RANDOM_ROWS))).number == 0
     assert evaluation.stage(replace(good, label="synthetic")).number == 0
 
 
@@ -264,7 +261,7 @@ def test_cautions_stand_only_where_they_apply(good):
     words = "\n".join(evaluation.cautions(replace(good, unseen=early, label="Synthetic world")))
     assert "less than one year" in words and "DJF, MAM, SON" in words
     assert "Nothing about the real Earth" in words
-    leaky = "\n".join(evaluation.cautions(replace(good, claim="random rows (leaky)")))
+    leaky = "\n".join(evaluation.cautions(replace(good, weakest=allowing(Claim.RANDOM_ROWS))))
     assert "so they measure memory" in leaky
 
 

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import NOT_AUDITABLE, TRAINING, Background, Options, sift
+from soilkit.metrics.evaluation.records import Background, Options
+from soilkit.metrics.evaluation.rows import TRAINING, select_rows
+from soilkit.metrics.splits.checks import Claim
 from tests.test_evaluation import folds_of, world
 
 
@@ -48,7 +50,7 @@ def test_of_a_repeated_sample_the_row_with_a_pair_counts(pair):
     """A sample's first row has no prediction, its second has: only the first is lost."""
     predictions, _ = pair
     empty = predictions[:30].assign(predicted_m3_m3=[np.nan, np.inf, -np.inf] * 10, split="first")
-    found = sift(
+    found = select_rows(
         pd.concat([empty, predictions]), "ours", leaky=set(), options=Options(), notes=None
     )
     lost = found.losses.set_index("reason")["n_rows"]
@@ -80,7 +82,7 @@ def test_training_rows_under_any_of_their_names_are_what_is_audited(pair, word):
     table = predictions.assign(split=first.map({True: word, False: "test"}))
     found = evaluation.evaluate(table, stations, label="x")
     assert not found.is_unseen and len(found.unseen) == (~first).sum()
-    assert found.audits["test"].claim() != NOT_AUDITABLE
+    assert found.audits["test"].claim() != Claim.NOT_AUDITABLE
     apart = table["station_id"].isin(["N0__S0", "N1__S1"]).map({True: word, False: "test"})
     there = evaluation.evaluate(predictions.assign(split=apart), stations, label="x")
     assert there.is_unseen

@@ -6,15 +6,10 @@ import pytest
 
 from soilkit.errors import ContractError
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import (
-    NOT_AUDITABLE,
-    Background,
-    Options,
-    audit_splits,
-    sift,
-    turns,
-)
+from soilkit.metrics.evaluation.records import Background, Options
+from soilkit.metrics.evaluation.rows import audit_splits, select_rows, training_folds
 from soilkit.metrics.evaluation.score_tables import baselines
+from soilkit.metrics.splits.checks import Claim
 from tests.test_evaluation import folds_of, world
 
 
@@ -24,7 +19,7 @@ def pair():
 
 
 def season_of(predictions, folds):
-    unseen = sift(predictions, "ours", leaky=set(), options=Options()).unseen
+    unseen = select_rows(predictions, "ours", leaky=set(), options=Options()).unseen
     (made,) = baselines(unseen, "ours", background=Background(folds=folds, samples=predictions))
     return made.set_index("sample_id")["predicted_m3_m3"].sort_index()
 
@@ -51,17 +46,17 @@ def test_each_of_two_splits_is_trained_by_its_own_folds(pair):
         "by station": folds_of(table),
         "by network": folds_of(table, by="network"),
     }
-    unseen = sift(table, "ours", leaky=set(), options=Options()).unseen
-    found = turns(unseen, Background(folds=folds, samples=table))
+    unseen = select_rows(table, "ours", leaky=set(), options=Options()).unseen
+    found = training_folds(unseen, Background(folds=folds, samples=table))
 
     assert len(found) == 4 + 1, "four stations of N0 one by one, network N1 as a whole"
-    assert sum(len(turn.held_out) for turn in found) == len(unseen)
-    for turn in found:
-        held_out = unseen.iloc[turn.held_out]
-        trained = table[table["sample_id"].isin(turn.trained.index)]
+    assert sum(len(fold.held_out) for fold in found) == len(unseen)
+    for fold in found:
+        held_out = unseen.iloc[fold.held_out]
+        trained = table[table["sample_id"].isin(fold.trained.index)]
         assert not set(held_out["station_id"]) & set(trained["station_id"])
     with pytest.raises(ContractError, match="which samples trained for the split 'by network'"):
-        turns(unseen, Background(folds={"by station": folds["by station"]}, samples=table))
+        training_folds(unseen, Background(folds={"by station": folds["by station"]}, samples=table))
 
 
 def test_the_predictions_alone_know_what_trained_where_folds_do(pair):
@@ -81,6 +76,6 @@ def test_training_samples_of_unknown_places_leave_nothing_to_claim(pair):
     for more, claim in ((labels[:0], False), (elsewhere, True)):
         folds = {"test": pd.concat([labels, more])}
         found = audit_splits(predictions, stations, background=Background(folds=folds))["test"]
-        assert (found.claim() == NOT_AUDITABLE) == claim
+        assert (found.claim() == Claim.NOT_AUDITABLE) == claim
         if claim:
             assert "50 of 690 samples with a label are in no table" in str(found)

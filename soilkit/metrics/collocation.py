@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from soilkit.constants import CONFIDENCE, OK
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, SharedErrorsError
 from soilkit.metrics import intervals
 from soilkit.metrics.comparison import common_samples, model_of
 from soilkit.metrics.intervals import Steps
@@ -275,7 +275,7 @@ def _check(triplets, sources, *, shared):
             "that two series share are taken for truth."
         )
     if shared:
-        raise ContractError(
+        raise SharedErrorsError(
             f"Triple collocation needs independent errors, but {shared}. Take another series, or "
             "pass allow_shared=True: the result is then labelled."
         )

@@ -31,6 +31,8 @@ from soilkit.metrics.points import (
 )
 
 MIN_EFFECTIVE = 5.0
+CONSTANT_PREDICTION = "constant prediction"
+CONSTANTS = ("constant observation and prediction", "constant observation", CONSTANT_PREDICTION)
 R_INTERVALS = ("product", "gruber")
 WITH_INTERVAL = (*METRICS, "spearman")
 
@@ -165,8 +167,7 @@ def _status(groups, n_effective, n_error):
     few_errors = [f"too few effective errors: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n_error]
     return np.select(
         [flat_x & flat_y, flat_x, flat_y, n_effective < MIN_EFFECTIVE, n_error < MIN_EFFECTIVE],
-        ["constant observation and prediction", "constant observation", "constant prediction"]
-        + [np.array(few, dtype=object), np.array(few_errors, dtype=object)],
+        [*CONSTANTS] + [np.array(few, dtype=object), np.array(few_errors, dtype=object)],
         default=OK,
     )
 

@@ -1,29 +1,31 @@
 """One call from a predictions table to every table and sentence of its evaluation."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from soilkit import metrics
-from soilkit.metrics.evaluation import records, score_tables
+from soilkit.metrics.evaluation import rows as row_module
+from soilkit.metrics.evaluation import score_tables
 from soilkit.metrics.evaluation.cautions import cautions, checklist, protocol, stage
 from soilkit.metrics.evaluation.grades import sentence, verdict
 from soilkit.metrics.evaluation.records import (
-    GIVEN,
-    NOT_AUDITABLE,
     Applicability,
     Background,
     Calibration,
     Evaluation,
     Failures,
+    Finding,
+    Fulfilment,
+    Grade,
     NotAudited,
     Options,
-    check_predictions,
-    completed,
     is_missing,
     missing,
-    sift,
 )
+from soilkit.metrics.evaluation.rows import GIVEN
+from soilkit.metrics.splits.checks import Claim
 
 
 def evaluate(
@@ -60,102 +62,113 @@ def evaluate(
         When a table breaks its contract, or there is no row to score.
     """
     options, background = options or Options(), background or Background()
-    check_predictions(predictions)
+    row_module.check_predictions(predictions)
     if background.samples is None:  # the predictions themselves know place, time and reading
         background = replace(background, samples=predictions)
     main = score_tables.main_model(predictions, main, options=options)
-    every = completed(stations, predictions)
-    audits = records.audit_splits(predictions, every, background=background)
-    leaky = {name for name, audit in audits.items() if records.is_leaky(audit.claim())}
+    stations = row_module.completed(stations, predictions)
+    audits = row_module.audit_splits(predictions, stations, background=background)
+    leaky = {name for name, audit in audits.items() if audit.level.is_leaky}
     clean = {name for name, audit in audits.items() if not isinstance(audit, NotAudited)} - leaky
-    sifted = sift(
+    unseen, candidates, losses, handed_in = row_module.select_rows(
         predictions, main, leaky=leaky, options=options, notes=background.notes, clean=clean
     )
-    places = score_tables.Places.of(every, sifted.candidates)
-    splits_scored = _splits_of(main, sifted.unseen if len(sifted.unseen) else sifted.candidates)
-    table = records.audit_table(audits, predictions)
-    models = list(dict.fromkeys([main, *sifted.candidates["model"].astype("str")]))
+    of_main = unseen if len(unseen) else candidates
+    scored = of_main.loc[of_main["model"].astype("str") == main, GIVEN].unique().tolist()
+    table = row_module.audit_table(audits, predictions)
     scores = metrics.station_scores(
-        sifted.candidates, min_samples=options.min_samples, metrics=options.metrics
+        candidates, min_samples=options.min_samples, metrics=options.metrics
     )
-    facts = {
-        "label": label, "main": main, "models": models, "options": options,
-        "background": background, "stations": every, "handed_in": sifted.handed_in,
-        "unseen": sifted.unseen, "losses": sifted.losses, "audits": audits, "scores": scores,
-        "claim": records.weakest([audits[name].claim() for name in splits_scored]),
-        "audit_table": table.assign(is_scored=table["split"].isin(splits_scored)),
-    }  # fmt: skip
-    has_rows = (sifted.unseen["model"].astype("str") == main).any()
-    return Evaluation(**facts, **(_parts if has_rows else _no_parts)(facts, places))
+    places = score_tables.Places.of(stations, candidates)
+    has_rows = (unseen["model"].astype("str") == main).any()
+    case = Case(unseen, scores, main=main, places=places, options=options, background=background)
+    return Evaluation(
+        label=label,
+        main=main,
+        models=list(dict.fromkeys([main, *candidates["model"].astype("str")])),
+        options=options,
+        background=background,
+        stations=stations,
+        handed_in=handed_in,
+        unseen=unseen,
+        losses=losses,
+        weakest=row_module.weakest([audits[name] for name in scored]),
+        audits=audits,
+        audit_table=table.assign(is_scored=table["split"].isin(scored)),
+        scores=scores,
+        overall=metrics.summarize(scores, stations, clusters=places.unit, seed=options.seed),
+        **(_parts if has_rows else _no_parts)(case),
+    )
 
 
-def _splits_of(main: str, rows: pd.DataFrame) -> list[str]:
-    return rows.loc[rows["model"].astype("str") == main, GIVEN].unique().tolist()
+@dataclass(frozen=True)
+class Case:
+    """What every part is made of: scored rows, scores of sensors, stations, what was asked."""
+
+    unseen: pd.DataFrame
+    scores: pd.DataFrame
+    main: str
+    places: score_tables.Places
+    options: Options
+    background: Background
 
 
-def _no_parts(facts: dict, places: score_tables.Places) -> dict:
+def _no_parts(case: Case) -> dict:
     """The parts of an evaluation whose main model has not one row to score."""
-    words = f"no sample of {facts['main']} is scored: {facts['scores']['status'].iloc[0]}"
+    words = f"no sample of {case.main} is scored: {case.scores['status'].iloc[0]}"
     why = missing(words)
-    how = {"clusters": places.unit, "seed": facts["options"].seed}
-    by = (*facts["options"].by, "season")
     parts = ("by_block", "errors", "comparison", "wins", "wins_by_class", "anomaly", "rescaled",
              "spatial", "spatial_mean", "spatial_parts", "literature", "triple")  # fmt: skip
     return {
         **dict.fromkeys(parts, why),
-        "overall": metrics.summarize(facts["scores"], places.stations, **how),
-        "strata": dict.fromkeys(by, why),
+        "strata": dict.fromkeys((*case.options.by, "season"), why),
         "applicability": Applicability(words),
         "calibration": Calibration(words),
         "failures": Failures(words, why, why, None, words),
-        "shared_pixels": pd.DataFrame(columns=list(records.SHARED)),
+        "shared_pixels": pd.DataFrame(columns=list(row_module.SHARED)),
     }
 
 
-def _parts(facts: dict, places: score_tables.Places) -> dict:
+def _parts(case: Case) -> dict:
     """Whatever is made of the scored rows."""
-    options, background, main = facts["options"], facts["background"], facts["main"]
-    unseen, scores = facts["unseen"], facts["scores"]
-    how = {"places": places, "options": options}
-    rows = unseen.drop(columns=GIVEN)
-    tables = [rows, *score_tables.baselines(unseen, main, background=background)]
-    wins, wins_by_class = score_tables.contests(rows, places=places)
-    used = places.stations["station_id"].astype("str").isin(set(unseen["station_id"].astype("str")))
-    summary = {"clusters": places.unit, "seed": options.seed}
-    try_ = score_tables.attempt
+    unseen, scores, main = case.unseen, case.scores, case.main
+    asked: dict[str, Any] = {"places": case.places, "options": case.options}
+    known: dict[str, Any] = {"places": case.places, "seed": case.options.seed}
+    rows, stations = unseen.drop(columns=GIVEN), case.places.stations
+    tables = [rows, *score_tables.baselines(unseen, main, background=case.background)]
+    wins, wins_by_class = score_tables.contests(rows, places=case.places)
+    ids = set(unseen["station_id"].astype("str"))
+    used = stations[stations["station_id"].astype("str").isin(ids)]
+    attempt, own = score_tables.attempt, scores[scores["model"] == main]
     return {
-        "overall": metrics.summarize(scores, places.stations, **summary),
-        "by_block": try_(lambda: metrics.block_means(scores, places.required())),
-        "errors": score_tables.relative_errors(
-            rows, scores[scores["model"] == main], places=places
-        ),
-        "strata": score_tables.strata(scores, rows, **how),
-        "comparison": try_(lambda: score_tables.comparison(tables, main, **how)),
+        "by_block": attempt(lambda: metrics.block_means(scores, case.places.required())),
+        "errors": score_tables.relative_errors(rows, own, places=case.places),
+        "strata": score_tables.strata(scores, rows, **asked),
+        "comparison": attempt(lambda: score_tables.comparison(tables, main, **asked)),
         "wins": wins,
         "wins_by_class": wins_by_class,
-        "anomaly": try_(lambda: score_tables.anomaly(rows, **how)),
-        "rescaled": try_(lambda: score_tables.rescaled(rows, **how)),
-        **score_tables.in_space(rows, places=places, options=options),
-        "applicability": score_tables.distance(
-            unseen, main, background=background, places=places, seed=options.seed
-        ),
-        "calibration": score_tables.calibration(rows, places=places, seed=options.seed),
-        "failures": score_tables.failures(scores, main, **how),
-        "literature": try_(lambda: score_tables.literature(scores, main)),
-        "triple": try_(
-            lambda: score_tables.triple(rows, main, background=background, options=options)
-        ),
-        "shared_pixels": records.shared_pixels(places.stations[used], rows, background=background),
+        "anomaly": attempt(lambda: score_tables.anomaly(rows, **asked)),
+        "rescaled": attempt(lambda: score_tables.rescaled(rows, **asked)),
+        **score_tables.in_space(rows, **asked),
+        "applicability": score_tables.distance(unseen, main, background=case.background, **known),
+        "calibration": score_tables.calibration(rows, **known),
+        "failures": score_tables.failures(scores, main, **asked),
+        "literature": attempt(lambda: score_tables.literature(scores, main)),
+        "triple": score_tables.triple(rows, main, background=case.background, options=case.options),
+        "shared_pixels": row_module.shared_pixels(used, rows, background=case.background),
     }
 
 
 __all__ = [
-    "NOT_AUDITABLE",
     "Applicability",
     "Background",
     "Calibration",
+    "Claim",
     "Evaluation",
     "Failures",
+    "Finding",
+    "Fulfilment",
+    "Grade",
     "NotAudited",
     "Options",
     "cautions",

@@ -1,29 +1,29 @@
 """What not to conclude, the CEOS checklist, and the protocol box."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from soilkit import __version__
+from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.metrics.evaluation import grades
-from soilkit.metrics.evaluation.records import (
-    NOT_AUDITABLE,
-    OK,
-    ONE_SERIES,
-    Evaluation,
-    is_leaky,
-    is_missing,
-)
-from soilkit.metrics.intervals import MIN_CLUSTERS
-from soilkit.metrics.scores import MIN_EFFECTIVE
+from soilkit.metrics.evaluation.grades import estimate
+from soilkit.metrics.evaluation.records import Evaluation, Fulfilment, Item, Stage, is_missing
+from soilkit.metrics.evaluation.rows import PIXELS
+from soilkit.metrics.scores import CONSTANTS, MIN_EFFECTIVE
+from soilkit.metrics.splits.checks import Claim
 from soilkit.strata import MIN_STATIONS
 
-YEAR_DAYS = 365.0
 DOMINATES = 0.8
 REQUIREMENT_M3_M3 = 0.04  # SMAP's, for a footprint of 36 km and later 9 km
 FAMILY = 20
+SURFACE_M = 0.055
+FEW_SITES = 30  # "a small set" of locations in the definition of stage 1
+YEARS = 2
+SEASONS = 4
+NOT_TOLD = "not told with these predictions"
 
 
 def cautions(evaluation: Evaluation) -> list[str]:
@@ -33,7 +33,7 @@ def cautions(evaluation: Evaluation) -> list[str]:
     -------
     list of sentences, each with the figures that brought it up
     """
-    parts = (_data, _split, _pixels, _time, _places, _classes, _memory, _space, _many, _spread)
+    parts = (_data, _split, _pixels, _places, _classes, _memory, _space, _many, _spread)
     return [sentence for part in parts for sentence in part(evaluation)]
 
 
@@ -43,27 +43,24 @@ def _data(evaluation: Evaluation) -> Iterator[str]:
             f"Nothing about the real Earth: the data ({evaluation.label}) are synthetic, made by "
             "equations that a model may find easier, or harder, than soil."
         )
-    if not len(grades.pairs_of_main(evaluation)):
-        yield f"Nothing at all: no sample of {evaluation.main} could be scored."
     rows = grades.pairs_of_main(evaluation)
+    if not len(rows):
+        yield f"Nothing at all: no sample of {evaluation.main} could be scored."
     for word, column in (("predictions", "predicted_m3_m3"), ("observations", "observed_m3_m3")):
         outside = int((~rows[column].between(0, 1)).sum())
-        if not outside:
-            continue
-        found = f"{outside:,} of {len(rows):,} lie outside 0 to 1 m3 m-3"
+        counts = f"{outside:,} of {len(rows):,} lie outside 0 to 1 m3 m-3"
         middle = rows[column].median()
-        if 0 <= middle <= 1:
-            yield f"Not that all {word} are possible volumes of water: {found}."
-        else:
+        if outside and 0 <= middle <= 1:
+            yield f"Not that all {word} are possible volumes of water: {counts}."
+        elif outside:
             yield (
-                f"Not that the {word} are volumes of water: {found} (the median is {middle:.3g}); "
+                f"Not that the {word} are volumes of water: {counts} (the median is {middle:.3g}); "
                 "are their units right?"
             )
 
 
 def _split(evaluation: Evaluation) -> Iterator[str]:
-    table = evaluation.audit_table
-    if is_leaky(evaluation.claim):
+    if evaluation.level.is_leaky:
         yield (
             f"Not that these scores hold anywhere else: they are {evaluation.claim}, so they "
             "measure memory."
@@ -76,19 +73,20 @@ def _split(evaluation: Evaluation) -> Iterator[str]:
             f"Not that all samples were untouched: {chosen:.0%} of them are validation, which may "
             "have chosen the model or its settings."
         )
+    table = evaluation.audit_table
     for row in table[~table["is_scored"]].itertuples():
-        if is_leaky(row.claim):
-            found = f" ({row.failed})" if row.failed else ""
+        if evaluation.audits[row.split].level.is_leaky:
+            failed = f" ({row.failed})" if row.failed else ""
             yield (
-                f"Not that scores of the split {row.split!r} mean anything: {row.claim}{found}; "
+                f"Not that scores of the split {row.split!r} mean anything: {row.claim}{failed}; "
                 f"its {row.n_rows:,} rows are left out."
             )
 
 
 def _pixels(evaluation: Evaluation) -> Iterator[str]:
-    table = evaluation.shared_pixels
-    for network, rows in table.groupby("network", sort=False):
-        row = rows.iloc[np.argmax(rows["pixel"].str.contains(ONE_SERIES, regex=False))]
+    for network, rows in evaluation.shared_pixels.groupby("network", sort=False):
+        # A product that gives several stations one series tells more than a grid does.
+        row = rows.iloc[np.argmax(~rows["pixel"].isin(list(PIXELS)))]
         if row["n_sharing"] < MIN_STATIONS:
             continue
         others = [
@@ -102,18 +100,15 @@ def _pixels(evaluation: Evaluation) -> Iterator[str]:
         )
 
 
-def _time(evaluation: Evaluation) -> Iterator[str]:
+def _places(evaluation: Evaluation) -> Iterator[str]:
     days, absent = grades.span_days(evaluation), grades.months_absent(evaluation)
-    if days and days < YEAR_DAYS:
+    if 0 < days < grades.YEAR_DAYS:
         yield (
             f"Nothing about other years: the samples span {days:.0f} days, less than one year, and "
             "R may be one season's drying."
         )
     if absent:
         yield f"Nothing about {', '.join(absent)}: no sample falls into those months."
-
-
-def _places(evaluation: Evaluation) -> Iterator[str]:
     n = grades.sizes(evaluation)
     if n["stations"] == 1:
         yield "Nothing about a map: one station is scored, and a series is no pattern."
@@ -150,71 +145,54 @@ def _classes(evaluation: Evaluation) -> Iterator[str]:
             f"Nothing about {names}: fewer than {MIN_STATIONS} stations are anecdotes "
             f"({len(small)} of {grades.n_classes(evaluation)} classes)."
         )
-    for by, name, network, share, n in dominated(evaluation):
-        yield (
-            f"Not that {name} ({by}) is what makes the difference: {share:.0%} of its {n} stations "
-            f"are {network}'s, with its own probes, depth and terrain."
-        )
-
-
-def dominated(evaluation: Evaluation) -> list[tuple[str, str, str, float, int]]:
-    """Classes that one network makes up to four fifths and more, where there are others.
-
-    Returns
-    -------
-    (characteristic, class, network, share of the class's stations, stations) each
-    """
     used = grades.used_stations(evaluation).drop_duplicates("station_id")
-    found: list[tuple[str, str, str, float, int]] = []
-    if used["network"].nunique() < 2:
-        return found
-    for by in (name for name in evaluation.options.by if name != "network" and name in used):
-        known = used[used[by].astype("str").str.strip() != ""]
-        for name, part in known.groupby(known[by].astype("str")):
+    several = used["network"].nunique() > 1
+    for by in evaluation.options.by if several else ():
+        known = used[used[by].astype("str").str.strip() != ""] if by in used else used[:0]
+        for name, part in known.groupby(known[by].astype("str")) if by != "network" else ():
             shares = part["network"].astype("str").value_counts(normalize=True)
             if len(part) >= MIN_STATIONS and shares.iloc[0] >= DOMINATES:
-                found.append((by, str(name), str(shares.index[0]), shares.iloc[0], len(part)))
-    return found
+                yield (
+                    f"Not that {name} ({by}) is what makes the difference: {shares.iloc[0]:.0%} of "
+                    f"its {len(part)} stations are {shares.index[0]}'s, with its own probes, depth "
+                    "and terrain."
+                )
 
 
 def _memory(evaluation: Evaluation) -> Iterator[str]:
-    own = evaluation.main_scores
-    scored = own[own["rmse_m3_m3"].notna()]
+    scores = evaluation.main_scores
+    scored = scores[scores["rmse_m3_m3"].notna()]
     few = scored["n_effective"] < MIN_EFFECTIVE
     if few.any():
         yield (
             f"Nothing from a single score of {int(few.sum())} of {len(scored)} sensors: they have "
             f"fewer than {MIN_EFFECTIVE:g} independent samples' worth, so no interval exists."
         )
-    flat = own["status"].astype("str").str.startswith("constant")
+    flat = scores["status"].astype("str").isin(CONSTANTS)
     if flat.any():
         yield (
-            f"Nothing about R at {int(flat.sum())} of {len(own)} sensors: a series there is "
+            f"Nothing about R at {int(flat.sum())} of {len(scores)} sensors: a series there is "
             "constant, and they are missing from its mean."
         )
 
 
 def _space(evaluation: Evaluation) -> Iterator[str]:
-    parts = {
-        part: grades.row_of(evaluation.spatial_mean, model=evaluation.main, part=part)
-        for part in ("static", "dynamic")
-    }
-    static, dynamic = parts["static"], parts["dynamic"]
+    table, main = evaluation.spatial_mean, evaluation.main
+    static, dynamic = (
+        grades.row_of(table, model=main, part=part) for part in ("static", "dynamic")
+    )
     if static is None or dynamic is None:
         return
     if static["lower"] > 0 and not dynamic["lower"] > 0:
         yield (
             "Not that the map moves rightly: its skill in space is that of places' means, R "
-            f"{grades.with_interval(static['r'], (static['lower'], static['upper']))}, which a "
-            "map of soils has too; of departures from them R is "
-            f"{grades.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}."
+            f"{estimate(static)}, which a map of soils has too; of departures from them R is "
+            f"{estimate(dynamic)}."
         )
     if dynamic["lower"] > 0 and static["lower"] <= 0:
         yield (
             "Not that it tells wet places from dry ones: its skill in space is that of departures, "
-            f"R {grades.with_interval(dynamic['r'], (dynamic['lower'], dynamic['upper']))}; of "
-            "places' means R is "
-            f"{grades.with_interval(static['r'], (static['lower'], static['upper']))}."
+            f"R {estimate(dynamic)}; of places' means R is {estimate(static)}."
         )
 
 
@@ -225,9 +203,9 @@ def _many(evaluation: Evaluation) -> Iterator[str]:
             f"Not that one class is different because one of {n} intervals says so: of "
             f"{FAMILY} at 95 %, one misses by chance; only the comparisons of models are adjusted."
         )
-    if not is_missing(evaluation.comparison):
-        table = evaluation.comparison
-        taken = (table["p_value"] < 0.05) & (table["p_adjusted"] >= 0.05)
+    table = evaluation.comparison
+    if not is_missing(table):
+        taken = (table["p_value"] < grades.ALPHA) & (table["p_adjusted"] >= grades.ALPHA)
         if taken.any():
             yield (
                 f"Not that {int(taken.sum())} of {len(table)} paired differences are real because "
@@ -242,20 +220,24 @@ def _many(evaluation: Evaluation) -> Iterator[str]:
         )
 
 
+def _stated(evaluation: Evaluation) -> pd.Series | None:
+    """The line of the main model's 90 % intervals, where it states any."""
+    keys: dict[str, Any] = {"model": evaluation.main, "kind": "interval", "nominal": 0.9}
+    is_stated = evaluation.calibration.status == OK
+    return grades.row_of(evaluation.calibration.reliability, **keys) if is_stated else None
+
+
 def _spread(evaluation: Evaluation) -> Iterator[str]:
-    found = evaluation.calibration
-    if found.status == OK:
-        row = grades.row_of(found.reliability, model=evaluation.main, kind="interval", nominal=0.9)
-        if row is not None and np.isfinite(row["lower"]) and not row["is_consistent"]:
-            ends = grades.with_interval(row["observed"], (row["lower"], row["upper"]))
-            yield (
-                f"Not that its stated uncertainty can be used as it is: 90 % intervals hold {ends} "
-                "of the readings."
-            )
-    distance = evaluation.applicability
-    if distance.status == OK and distance.share_inside[0] < 1:
-        lacking = distance.measured["dissimilarity_index"].isna()
-        outside = (distance.measured["status"] != "inside") & ~lacking
+    row = _stated(evaluation)
+    if row is not None and np.isfinite(row["lower"]) and not row["is_consistent"]:
+        yield (
+            "Not that its stated uncertainty can be used as it is: 90 % intervals hold "
+            f"{estimate(row, 'observed')} of the readings."
+        )
+    area = evaluation.applicability
+    if area.status == OK and area.share_inside[0] < 1:
+        lacking = area.measured["dissimilarity_index"].isna()
+        outside = ~area.measured["is_inside"] & ~lacking
         tail = f", and {int(lacking.sum()):,} lack an input" if lacking.any() else ""
         yield (
             f"Nothing of the mean score about inputs unlike training: {int(outside.sum()):,} of "
@@ -263,213 +245,10 @@ def _spread(evaluation: Evaluation) -> Iterator[str]:
         )
 
 
-# The checklist's items about scores: metrics, intervals, strata, anomalies, other products.
+# The good-practice protocol of CEOS LPV as a checklist that an evaluation fills: a rule a part.
 
-DONE, PARTLY, NOT_DONE, NOT_APPLICABLE = "done", "partly", "not done", "not applicable"
-YEARS = 2
-SEASONS = 4
-
-
-class Item(NamedTuple):
-    """One requirement and how it was met."""
-
-    part: str
-    requirement: str
-    status: str
-    evidence: str
-
-
-def told_of(evaluation: Evaluation, *names: str) -> str:
-    """What the provider said under one of these names."""
-    lines = {str(k).lower(): str(v) for k, v in evaluation.background.provenance.items()}
-    return next((lines[name] for name in names if lines.get(name)), "")
-
-
-def items(evaluation: Evaluation) -> list[Item]:
-    """What the scores themselves show of the protocol's requirements."""
-    makers = (
-        _metrics, _intervals, _numbers, _strata, _seasons, _years, _anomalies, _rescaling,
-        _space_scored_items, _products, _triple, _uncertainty, _reference_error,
-    )  # fmt: skip
-    return [make(evaluation) for make in makers]
-
-
-def _metrics(evaluation: Evaluation) -> Item:
-    wanted = "Give bias, RMSE or ubRMSE, and correlation, per station before any mean."
-    own = evaluation.main_scores
-    n, r = int(own["rmse_m3_m3"].notna().sum()), int(own["r"].notna().sum())
-    evidence = f"Of {len(own)} sensors {n} have bias, ubRMSE and RMSE, {r} have R; "
-    evidence += f"the rest a status ({grades.statuses(evaluation)})."
-    status = DONE if n and r >= len(own) / 2 else PARTLY if n else NOT_DONE
-    return Item("metrics", wanted, status, evidence)
-
-
-def _intervals(evaluation: Evaluation) -> Item:
-    wanted = "Give confidence intervals that know about autocorrelation and neighbours."
-    own = evaluation.main_scores
-    scored = own[own["rmse_m3_m3"].notna()]
-    n = int(scored["ubrmse_m3_m3_lower"].notna().sum())
-    line = grades.main_of(evaluation, "ubrmse_m3_m3")
-    whole = line is not None and bool(np.isfinite(line["mean_lower"]))
-    evidence = f"{n} of {len(scored)} sensors have 95 % intervals from their effective size; "
-    evidence += f"means: {line['status'] if line is not None else 'none'}."
-    status = DONE if whole and n >= len(scored) / 2 else PARTLY if whole or n else NOT_DONE
-    return Item("confidence intervals", wanted, status, evidence)
-
-
-def _numbers(evaluation: Evaluation) -> Item:
-    wanted = "Use enough samples, say how many, and leave out what has too few."
-    own = evaluation.main_scores
-    scored = own[own["rmse_m3_m3"].notna()]
-    few = len(own) - len(scored)
-    if not len(scored):
-        words = f"None of {len(own)} sensors has {evaluation.options.min_samples} pairs."
-        return Item("sample size", wanted, NOT_DONE, words)
-    evidence = f"A sensor needs {evaluation.options.min_samples} pairs ({few} of {len(own)} have "
-    evidence += f"fewer); the median one has {scored['n'].median():.0f}, worth "
-    worth = scored["n_effective"].median()
-    evidence += f"{worth:.0f} independent ones."
-    status = DONE if worth >= MIN_EFFECTIVE else PARTLY
-    return Item("sample size", wanted, status, evidence)
-
-
-def _strata(evaluation: Evaluation) -> Item:
-    wanted = "Stratify by land cover, soil, climate and network."
-    known = [b for b, t in evaluation.strata.items() if b != "season" and not is_missing(t)]
-    lacking = [b for b, t in evaluation.strata.items() if b != "season" and is_missing(t)]
-    evidence = f"By {', '.join(known) or 'nothing'}; {grades.n_judged_classes(evaluation)} of "
-    evidence += f"{grades.n_classes(evaluation)} classes have an interval."
-    evidence += f" Not known: {', '.join(lacking)}." if lacking else ""
-    share = grades.judged_share(evaluation)
-    evidence += f" {share:.0%} of the stations stand in a class that can be judged."
-    full = known and not lacking and share >= 0.5
-    status = DONE if full else PARTLY if known else NOT_DONE
-    return Item("stratification", wanted, status, evidence)
-
-
-def _seasons(evaluation: Evaluation) -> Item:
-    wanted = "Show the seasons apart."
-    table, absent = evaluation.strata["season"], grades.months_absent(evaluation)
-    if is_missing(table):
-        return Item("seasons", wanted, NOT_DONE, f"{table['status'].iloc[0]}.")
-    own = table[(table["model"] == evaluation.main) & (table["metric"] == "rmse_m3_m3")]
-    n = int((own["n_sensors"] > 0).sum())
-    evidence = f"{n} seasons are scored" + (
-        f"; no sample in {', '.join(absent)}." if absent else "."
-    )
-    return Item("seasons", wanted, DONE if n >= SEASONS else PARTLY if n else NOT_DONE, evidence)
-
-
-def _years(evaluation: Evaluation) -> Item:
-    wanted = "Cover several years, so that one wet or dry one does not decide."
-    years = grades.span_days(evaluation) / 365.25
-    status = DONE if years >= YEARS else PARTLY if years >= 1 else NOT_DONE
-    return Item("period", wanted, status, f"The samples span {years:.1f} years.")
-
-
-def _changed(table, evaluation: Evaluation):
-    """States that scored the main model, and why others did not."""
-    if is_missing(table):
-        return [], [str(table["status"].iloc[0])]
-    good = table[(table["model"] == evaluation.main) & (table["n_sensors"] > 0)]
-    states = good["state"].dropna().unique().tolist()
-    rest = table[~table["state"].isin(states)]
-    return states, [f"{row.state}: {row.status}" for row in rest.itertuples()]
-
-
-def _anomalies(evaluation: Evaluation) -> Item:
-    wanted = "Score short-term and climatological anomalies beside the values."
-    states, why = _changed(evaluation.anomaly, evaluation)
-    evidence = f"Scored: {'; '.join(states) or 'none'}."
-    evidence += f" Not: {'; '.join(why)}." if why else ""
-    status = DONE if states and not why else PARTLY if states else NOT_DONE
-    return Item("anomalies", wanted, status, evidence)
-
-
-def _rescaling(evaluation: Evaluation) -> Item:
-    wanted = "Say whether values were rescaled, how, and on which data it was fitted."
-    states, why = _changed(evaluation.rescaled, evaluation)
-    evidence = "Scores are of raw values unless they name a state"
-    evidence += f"; beside them {'; '.join(states)}." if states else "; none was rescaled."
-    evidence += f" Not: {'; '.join(why)}." if why else ""
-    told = told_of(evaluation, "rescaling", "values")
-    evidence += f" Told: {told}." if told else " Whether they came rescaled was not told."
-    return Item("rescaling", wanted, DONE if told else PARTLY, evidence)
-
-
-def _space_scored_items(evaluation: Evaluation) -> Item:
-    wanted = "Judge the spatial pattern beside the temporal one."
-    row = grades.row_of(evaluation.spatial_mean, model=evaluation.main, part="all")
-    if row is None or np.isnan(row["r"]):
-        table = evaluation.spatial_mean
-        why = table["status"].iloc[0] if row is None else row["status"]
-        return Item("spatial pattern", wanted, NOT_DONE, f"{why}.")
-    evidence = (
-        f"R across stations {grades.with_interval(row['r'], (row['lower'], row['upper']))}, mean "
-    )
-    evidence += f"of {row['n_dates']} dates, static and dynamic parts apart."
-    status = DONE if np.isfinite(row["lower"]) else PARTLY
-    return Item("spatial pattern", wanted, status, evidence)
-
-
-def _products(evaluation: Evaluation) -> Item:
-    wanted = "Stand beside other products and a climatology."
-    table = evaluation.comparison
-    if is_missing(table):
-        return Item("other products", wanted, NOT_DONE, f"{table['status'].iloc[0]}.")
-    scored = table[table["lower"].notna()]
-    roles = set(scored["role"])
-    named = ", ".join(f"{row.model_b} ({row.role})" for row in
-                      scored.drop_duplicates("model_b").itertuples())  # fmt: skip
-    if not named:
-        words = f"No difference has an interval: {table['status'].iloc[0]}."
-        return Item("other products", wanted, NOT_DONE, words)
-    has = bool(roles & {"smap", "gldas"}), bool(roles & {"climatology", "oracle"})
-    status = DONE if all(has) else PARTLY
-    return Item("other products", wanted, status, f"Compared with {named}, p-values by Holm.")
-
-
-def _triple(evaluation: Evaluation) -> Item:
-    wanted = "Estimate errors against the unknown truth by triple collocation, if independent."
-    table = evaluation.triple
-    if is_missing(table):
-        why = str(table["status"].iloc[0])
-        status = NOT_APPLICABLE if "independent errors" in why else NOT_DONE
-        return Item("triple collocation", wanted, status, f"{why.rstrip('.')}.")
-    n, good = table["sensor_id"].nunique(), table[table["status"] == OK]["sensor_id"].nunique()
-    status = DONE if good >= n / 2 else PARTLY if good else NOT_DONE
-    return Item("triple collocation", wanted, status, f"{good} of {n} sensors have an estimate.")
-
-
-def _uncertainty(evaluation: Evaluation) -> Item:
-    wanted = "Check the uncertainties that the product states."
-    found = evaluation.calibration
-    if found.status != OK:
-        return Item("stated uncertainty", wanted, NOT_APPLICABLE, f"{found.status}.")
-    row = grades.row_of(found.reliability, model=evaluation.main, kind="interval", nominal=0.9)
-    if row is None or np.isnan(row["observed"]):
-        return Item("stated uncertainty", wanted, NOT_DONE, "No sensor of it has enough rows.")
-    ends = grades.with_interval(row["observed"], (row["lower"], row["upper"]))
-    return Item("stated uncertainty", wanted, DONE, f"90 % intervals hold {ends} of the readings.")
-
-
-def _reference_error(evaluation: Evaluation) -> Item:
-    wanted = "Account for the reference's own errors."
-    table = evaluation.triple
-    if not is_missing(table) and (table["status"] == OK).any():
-        n, good = table["sensor_id"].nunique(), table[table["status"] == OK]["sensor_id"].nunique()
-        words = f"Triple collocation gives the probes' error at {good} of {n} sensors."
-        return Item("reference error", wanted, DONE if good >= n / 2 else PARTLY, words)
-    evidence = (
-        "Probes count as truth: their error and misfit to the footprint stand in every score."
-    )
-    return Item("reference error", wanted, NOT_DONE, evidence)
-
-
-# The good-practice protocol of CEOS LPV as a checklist that an evaluation fills from its facts.
-
-SURFACE_M = 0.055
-FEW_SITES = 30  # "a small set" of locations in the definition of stage 1
+DONE, PARTLY, NOT_DONE = Fulfilment.DONE, Fulfilment.PARTLY, Fulfilment.NOT_DONE
+Met = tuple[Fulfilment, str]
 STAGES = {
     0: "no accuracy assessed against independent reference data",
     1: "accuracy assessed at a small set of places and times, typically fewer than 30",
@@ -477,11 +256,288 @@ STAGES = {
 }
 
 
-class Stage(NamedTuple):
-    """The validation stage that the figures correspond to, and why not another."""
+def _provided(evaluation: Evaluation, *names: str) -> str:
+    """What the provider said under one of these names."""
+    lines = {str(k).lower(): str(v) for k, v in evaluation.background.provenance.items()}
+    return next((lines[name] for name in names if lines.get(name)), "")
 
-    number: int
-    why: str
+
+def _degree(full: object, some: object) -> Fulfilment:
+    return DONE if full else PARTLY if some else NOT_DONE
+
+
+def _flags(evaluation: Evaluation) -> Met:
+    flags = _provided(evaluation, "flags", "quality flags")
+    words = f"Told: {flags}." if flags else "Nobody said which quality flags the readings passed."
+    return _degree(flags, False), words
+
+
+def _networks(evaluation: Evaluation) -> Met:
+    names = sorted(grades.pairs_of_main(evaluation)["network"].astype("str").unique())
+    known = [name for name in names if name.strip() and name.lower() not in ("unknown", "nan")]
+    shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    n = grades.sizes(evaluation)["stations"]
+    words = f"{n} stations of {len(known)} named networks: {shown or 'none'}."
+    return _degree(known and len(known) == len(names), known), words
+
+
+def _representativeness(evaluation: Evaluation) -> Met:
+    upscaling = _provided(evaluation, "upscaling", "representativeness")
+    n, table = grades.sizes(evaluation)["sensors"], evaluation.shared_pixels
+    if upscaling:
+        return DONE, f"Told: {upscaling}."
+    if len(table):
+        row = table.sort_values("n_sharing").iloc[-1]
+        words = f"{row['n_sharing']} {row['network']} stations share pixels of {row['pixel']}, "
+        return PARTLY, f"{words}but each of the {n} probes is scored for itself, as a point."
+    return NOT_DONE, f"Each of the {n} probes is taken for its footprint; scores hold the misfit."
+
+
+def _independence(evaluation: Evaluation) -> Met:
+    rows = evaluation.scored_splits
+    words = f"{int(rows['auditable'].sum())} of {len(rows)} scored splits could be audited; "
+    words += f"what they allow: {evaluation.claim}."
+    if evaluation.level is Claim.NOT_AUDITABLE:
+        return NOT_DONE, words
+    chosen = grades.validation_share(evaluation)
+    if chosen:
+        words += " Some samples are validation, which may have chosen the model."
+    is_apart = evaluation.level is not Claim.STATIONS and not chosen
+    return _degree(evaluation.is_unseen and is_apart, evaluation.is_unseen), words
+
+
+def _in_space(evaluation: Evaluation) -> Met:
+    pixel = _provided(evaluation, "spatial collocation", "grid", "pixel")
+    n = grades.sizes(evaluation)
+    words = f"{n['located']} of {n['stations']} stations have a place; "
+    words += f"told: {pixel}." if pixel else "the pixel that a prediction is of was not told."
+    return _degree(pixel and n["located"] == n["stations"], n["located"]), words
+
+
+def _in_time(evaluation: Evaluation) -> Met:
+    window = _provided(evaluation, "temporal collocation", "bounds", "join")
+    if window:
+        return DONE, f"Told: {window}."
+    samples = evaluation.background.samples
+    ages = samples.filter(regex="_age_hours$").max() if samples is not None else pd.Series()
+    if len(ages):
+        oldest = {str(k).removesuffix("_age_hours"): v for k, v in ages.items() if np.isfinite(v)}
+        words = ", ".join(f"{name} {age:.3g} h" for name, age in oldest.items())
+        return DONE, f"Oldest scene used: {words}."
+    return PARTLY, "Every pair has one time stamp; how far apart its halves were was not told."
+
+
+def _depth(evaluation: Evaluation) -> Met:
+    ends = grades.used_stations(evaluation)["depth_to_m"].astype(float)
+    if not ends.notna().any():
+        return NOT_DONE, f"No depth is known of any of {len(ends)} sensors."
+    shallow = int((ends <= SURFACE_M).sum())
+    words = f"Depths: {grades.depths(evaluation)}; {shallow} of {len(ends)} sensors end within "
+    depth = _provided(evaluation, "sensing depth", "depth")
+    tail = f"Told: {depth}." if depth else "The depth that the product senses was not told."
+    return _degree(shallow == len(ends) and depth, True), f"{words}5 cm. {tail}"
+
+
+def _same_samples(evaluation: Evaluation) -> Met:
+    table = evaluation.comparison
+    if is_missing(table):
+        is_alone = len(evaluation.models) == 1
+        status = Fulfilment.NOT_APPLICABLE if is_alone else NOT_DONE
+        return status, f"{table['status'].iloc[0]}."
+    n = table.groupby(table["model_b"].astype("str"), sort=False)["n_samples"].max()
+    words = f"{n.min():,} to {n.max():,} samples in common with {', '.join(n.index)}."
+    return _degree(n.min(), n.max()), words
+
+
+def _metrics(evaluation: Evaluation) -> Met:
+    scores = evaluation.main_scores
+    n, r = int(scores["rmse_m3_m3"].notna().sum()), int(scores["r"].notna().sum())
+    words = f"Of {len(scores)} sensors {n} have bias, ubRMSE and RMSE, {r} have R; "
+    words += f"the rest a status ({grades.statuses(evaluation)})."
+    return _degree(n and r >= len(scores) / 2, n), words
+
+
+def _intervals(evaluation: Evaluation) -> Met:
+    scored = evaluation.main_scores[evaluation.main_scores["rmse_m3_m3"].notna()]
+    n = int(scored["ubrmse_m3_m3_lower"].notna().sum())
+    line = grades.main_of(evaluation, "ubrmse_m3_m3")
+    whole = line is not None and bool(np.isfinite(line["mean_lower"]))
+    words = f"{n} of {len(scored)} sensors have 95 % intervals from their effective size; "
+    words += f"means: {line['status'] if line is not None else 'none'}."
+    return _degree(whole and n >= len(scored) / 2, whole or n), words
+
+
+def _numbers(evaluation: Evaluation) -> Met:
+    scores, least = evaluation.main_scores, evaluation.options.min_samples
+    scored = scores[scores["rmse_m3_m3"].notna()]
+    if not len(scored):
+        return NOT_DONE, f"None of {len(scores)} sensors has {least} pairs."
+    worth = scored["n_effective"].median()
+    words = f"A sensor needs {least} pairs ({len(scores) - len(scored)} of {len(scores)} have "
+    words += f"fewer); the median one has {scored['n'].median():.0f}, worth "
+    return _degree(worth >= MIN_EFFECTIVE, True), f"{words}{worth:.0f} independent ones."
+
+
+def _strata(evaluation: Evaluation) -> Met:
+    known = grades.strata_known(evaluation)
+    lacking = [by for by in evaluation.strata if by != "season" and by not in known]
+    share = grades.judged_share(evaluation)
+    words = f"By {', '.join(known) or 'nothing'}; {grades.n_judged_classes(evaluation)} of "
+    words += f"{grades.n_classes(evaluation)} classes have an interval."
+    words += f" Not known: {', '.join(lacking)}." if lacking else ""
+    words += f" {share:.0%} of the stations stand in a class that can be judged."
+    return _degree(known and not lacking and share >= 0.5, known), words
+
+
+def _seasons(evaluation: Evaluation) -> Met:
+    table, absent = evaluation.strata["season"], grades.months_absent(evaluation)
+    if is_missing(table):
+        return NOT_DONE, f"{table['status'].iloc[0]}."
+    rows = table[(table["model"] == evaluation.main) & (table["metric"] == "rmse_m3_m3")]
+    n = int((rows["n_sensors"] > 0).sum())
+    tail = f"; no sample in {', '.join(absent)}." if absent else "."
+    return _degree(n >= SEASONS, n), f"{n} seasons are scored{tail}"
+
+
+def _years(evaluation: Evaluation) -> Met:
+    years = grades.span_days(evaluation) / 365.25
+    return _degree(years >= YEARS, years >= 1), f"The samples span {years:.1f} years."
+
+
+def _changed(table: pd.DataFrame, evaluation: Evaluation) -> tuple[str, str]:
+    """States that scored the main model, and why others did not."""
+    if is_missing(table):
+        return "", f" Not: {table['status'].iloc[0]}."
+    good = table[(table["model"] == evaluation.main) & (table["n_sensors"] > 0)]
+    states = good["state"].dropna().unique()
+    rest = table[~table["state"].isin(states)]
+    why = "; ".join(f"{row.state}: {row.status}" for row in rest.itertuples())
+    return "; ".join(states), f" Not: {why}." if why else ""
+
+
+def _anomalies(evaluation: Evaluation) -> Met:
+    states, why = _changed(evaluation.anomaly, evaluation)
+    return _degree(states and not why, states), f"Scored: {states or 'none'}.{why}"
+
+
+def _rescaling(evaluation: Evaluation) -> Met:
+    states, why = _changed(evaluation.rescaled, evaluation)
+    words = "Scores are of raw values unless they name a state"
+    words += f"; beside them {states}." if states else "; none was rescaled."
+    values = _provided(evaluation, "rescaling", "values")
+    tail = f" Told: {values}." if values else " Whether they came rescaled was not told."
+    return _degree(values, True), words + why + tail
+
+
+def _pattern(evaluation: Evaluation) -> Met:
+    table = evaluation.spatial_mean
+    row = grades.row_of(table, model=evaluation.main, part="all")
+    if row is None or np.isnan(row["r"]):
+        return NOT_DONE, f"{table['status'].iloc[0] if row is None else row['status']}."
+    words = f"R across stations {estimate(row)}, mean of {row['n_dates']} dates, static and "
+    return _degree(np.isfinite(row["lower"]), True), f"{words}dynamic parts apart."
+
+
+def _products(evaluation: Evaluation) -> Met:
+    table = evaluation.comparison
+    if is_missing(table):
+        return NOT_DONE, f"{table['status'].iloc[0]}."
+    scored = table[table["lower"].notna()].drop_duplicates("model_b")
+    if not len(scored):
+        return NOT_DONE, f"No difference has an interval: {table['status'].iloc[0]}."
+    roles = set(scored["role"])
+    named = ", ".join(f"{row.model_b} ({row.role})" for row in scored.itertuples())
+    has_both = roles & {"smap", "gldas"} and roles & {"climatology", "oracle"}
+    return _degree(has_both, True), f"Compared with {named}, p-values by Holm."
+
+
+def _triple(evaluation: Evaluation) -> Met:
+    table = evaluation.triple
+    if is_missing(table):
+        is_refused = table.attrs.get("is_refused", False)
+        status = Fulfilment.NOT_APPLICABLE if is_refused else NOT_DONE
+        return status, f"{str(table['status'].iloc[0]).rstrip('.')}."
+    good, n = _collocated(table)
+    return _degree(good >= n / 2, good), f"{good} of {n} sensors have an estimate."
+
+
+def _collocated(table: pd.DataFrame) -> tuple[int, int]:
+    """Sensors with an estimate of triple collocation, and all of them."""
+    return table.loc[table["status"] == OK, "sensor_id"].nunique(), table["sensor_id"].nunique()
+
+
+def _uncertainty(evaluation: Evaluation) -> Met:
+    if evaluation.calibration.status != OK:
+        return Fulfilment.NOT_APPLICABLE, f"{evaluation.calibration.status}."
+    row = _stated(evaluation)
+    if row is None or np.isnan(row["observed"]):
+        return NOT_DONE, "No sensor of it has enough rows."
+    return DONE, f"90 % intervals hold {estimate(row, 'observed')} of the readings."
+
+
+def _reference_error(evaluation: Evaluation) -> Met:
+    good, n = (0, 0) if is_missing(evaluation.triple) else _collocated(evaluation.triple)
+    if good:
+        words = f"Triple collocation gives the probes' error at {good} of {n} sensors."
+        return _degree(good >= n / 2, True), words
+    words = "Probes count as truth: their error and misfit to the footprint stand in every score."
+    return NOT_DONE, words
+
+
+def _reporting(evaluation: Evaluation) -> Met:
+    lost = int(evaluation.losses["n_rows"].sum())
+    version = _provided(evaluation, "versions", "version", "product version")
+    words = f"{evaluation.handed_in:,} rows in, {len(evaluation.unseen):,} scored, {lost:,} lost, "
+    words += f"each with its reason; seed {evaluation.options.seed}; "
+    words += f"versions: {version}." if version else "the product's version was not told."
+    return _degree(version, True), words
+
+
+def _stage(evaluation: Evaluation) -> Met:
+    number, why = stage(evaluation)
+    words = f"Corresponds to stage {number} ({STAGES[number]}): {why}."
+    if evaluation.level is Claim.NOT_AUDITABLE and number:
+        words += " This presumes that the stations did not train, which nobody said."
+    return _degree(number == 2, number), words
+
+
+REQUIREMENTS = (
+    ("reference quality", _flags,
+     "Use the reference's quality flags, and say which readings they let through."),
+    ("reference documented", _networks, "Name the reference networks."),
+    ("representativeness", _representativeness,
+     "Make the reference stand for the footprint: upscale, select, or bound the misfit."),
+    ("independence", _independence,
+     "Keep the reference apart from what the product was trained or tuned on."),
+    ("spatial collocation", _in_space,
+     "Say how a station found its pixel, and what grid that is."),
+    ("temporal collocation", _in_time,
+     "Pair product and reference within a stated time window."),
+    ("depth", _depth, "Compare like depths, and say where probe and sensing depth differ."),
+    ("common samples", _same_samples, "Compare products on the same samples, pair by pair."),
+    ("metrics", _metrics,
+     "Give bias, RMSE or ubRMSE, and correlation, per station before any mean."),
+    ("confidence intervals", _intervals,
+     "Give confidence intervals that know about autocorrelation and neighbours."),
+    ("sample size", _numbers,
+     "Use enough samples, say how many, and leave out what has too few."),
+    ("stratification", _strata, "Stratify by land cover, soil, climate and network."),
+    ("seasons", _seasons, "Show the seasons apart."),
+    ("period", _years, "Cover several years, so that one wet or dry one does not decide."),
+    ("anomalies", _anomalies,
+     "Score short-term and climatological anomalies beside the values."),
+    ("rescaling", _rescaling,
+     "Say whether values were rescaled, how, and on which data it was fitted."),
+    ("spatial pattern", _pattern, "Judge the spatial pattern beside the temporal one."),
+    ("other products", _products, "Stand beside other products and a climatology."),
+    ("triple collocation", _triple,
+     "Estimate errors against the unknown truth by triple collocation, if independent."),
+    ("stated uncertainty", _uncertainty, "Check the uncertainties that the product states."),
+    ("reference error", _reference_error, "Account for the reference's own errors."),
+    ("reporting", _reporting,
+     "Report versions, settings and every sample lost, so that others can repeat it."),
+    ("stage", _stage, "State the CEOS validation stage and what it rests on."),
+)  # fmt: skip
 
 
 def checklist(evaluation: Evaluation) -> pd.DataFrame:
@@ -500,20 +556,8 @@ def checklist(evaluation: Evaluation) -> pd.DataFrame:
     .. [1] Montzka et al. (2020), doi:10.5067/doc/ceoswgcv/lpv/sm.001
     .. [2] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
     """
-    made = [
-        _flags(evaluation),
-        _networks(evaluation),
-        _representativeness(evaluation),
-        _independence(evaluation),
-        _in_space(evaluation),
-        _in_time(evaluation),
-        _depth(evaluation),
-        _same_samples(evaluation),
-        *items(evaluation),
-        _reporting(evaluation),
-        _stage_item(evaluation),
-    ]
-    return pd.DataFrame(made, columns=list(Item._fields))
+    items = [Item(part, wanted, *rule(evaluation)) for part, rule, wanted in REQUIREMENTS]
+    return pd.DataFrame(items, columns=list(Item._fields)).astype({"status": "str"})
 
 
 def stage(evaluation: Evaluation) -> Stage:
@@ -524,14 +568,14 @@ def stage(evaluation: Evaluation) -> Stage:
     """
     n, days = grades.sizes(evaluation), grades.span_days(evaluation)
     absent = grades.months_absent(evaluation)
-    places = f"{n['stations']} stations in {n['blocks']} blocks, {n['networks']} networks"
+    words = f"{n['stations']} stations in {n['blocks']} blocks, {n['networks']} networks"
     climates = evaluation.strata.get("koeppen")
     if climates is not None and not is_missing(climates):
-        places += f", {climates['koeppen'].nunique()} climates"
-    words = f"{places}, {days / 365.25:.1f} years"
+        words += f", {climates['koeppen'].nunique()} climates"
+    words += f", {days / 365.25:.1f} years"
     if evaluation.is_synthetic:
         return Stage(0, f"the reference is a made-up world ({words})")
-    if not n["samples"] or is_leaky(evaluation.claim):
+    if not n["samples"] or evaluation.level.is_leaky:
         why = "no sample is scored" if not n["samples"] else f"the split is {evaluation.claim}"
         return Stage(0, f"{why} ({words})")
     if n["stations"] < FEW_SITES or n["blocks"] < FEW_SITES or days < 365 or absent:
@@ -542,132 +586,7 @@ def stage(evaluation: Evaluation) -> Stage:
     return Stage(2, why + "stage 3 errors characterised over places that stand for the globe")
 
 
-def _stage_item(evaluation: Evaluation) -> Item:
-    found = stage(evaluation)
-    evidence = f"Corresponds to stage {found.number} ({STAGES[found.number]}): {found.why}."
-    if evaluation.claim == NOT_AUDITABLE and found.number:
-        evidence += " This presumes that the stations did not train, which nobody said."
-    status = (NOT_DONE, PARTLY, DONE)[found.number]
-    return Item("stage", "State the CEOS validation stage and what it rests on.", status, evidence)
-
-
-def _flags(evaluation: Evaluation) -> Item:
-    wanted = "Use the reference's quality flags, and say which readings they let through."
-    told = told_of(evaluation, "flags", "quality flags")
-    evidence = f"Told: {told}." if told else "Nobody said which quality flags the readings passed."
-    return Item("reference quality", wanted, DONE if told else NOT_DONE, evidence)
-
-
-def _networks(evaluation: Evaluation) -> Item:
-    n = grades.sizes(evaluation)
-    names = sorted(grades.pairs_of_main(evaluation)["network"].astype("str").unique())
-    known = [name for name in names if name.strip() and name.lower() not in ("unknown", "nan")]
-    status = DONE if known and len(known) == len(names) else PARTLY if known else NOT_DONE
-    shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-    evidence = f"{n['stations']} stations of {len(known)} named networks: {shown or 'none'}."
-    return Item("reference documented", "Name the reference networks.", status, evidence)
-
-
-def _representativeness(evaluation: Evaluation) -> Item:
-    wanted = "Make the reference stand for the footprint: upscale, select, or bound the misfit."
-    told = told_of(evaluation, "upscaling", "representativeness")
-    n = grades.sizes(evaluation)
-    if told:
-        return Item("representativeness", wanted, DONE, f"Told: {told}.")
-    table = evaluation.shared_pixels
-    if len(table):
-        row = table.sort_values("n_sharing").iloc[-1]
-        evidence = f"{row['n_sharing']} {row['network']} stations share pixels of {row['pixel']}, "
-        evidence += f"but each of the {n['sensors']} probes is scored for itself, as a point."
-        return Item("representativeness", wanted, PARTLY, evidence)
-    evidence = (
-        f"Each of the {n['sensors']} probes is taken for its footprint; scores hold the misfit."
-    )
-    return Item("representativeness", wanted, NOT_DONE, evidence)
-
-
-def _independence(evaluation: Evaluation) -> Item:
-    wanted = "Keep the reference apart from what the product was trained or tuned on."
-    rows = evaluation.audit_table[evaluation.audit_table["is_scored"]]
-    made = f"{int(rows['auditable'].sum())} of {len(rows)} scored splits could be audited"
-    evidence = f"{made}; what they allow: {evaluation.claim}."
-    if evaluation.claim == NOT_AUDITABLE:
-        return Item("independence", wanted, NOT_DONE, evidence)
-    shared = evaluation.claim.startswith("unseen stations") or grades.validation_share(evaluation)
-    if grades.validation_share(evaluation):
-        evidence += " Some samples are validation, which may have chosen the model."
-    status = NOT_DONE if not evaluation.is_unseen else PARTLY if shared else DONE
-    return Item("independence", wanted, status, evidence)
-
-
-def _in_space(evaluation: Evaluation) -> Item:
-    wanted = "Say how a station found its pixel, and what grid that is."
-    told, n = told_of(evaluation, "spatial collocation", "grid", "pixel"), grades.sizes(evaluation)
-    evidence = f"{n['located']} of {n['stations']} stations have a place; "
-    evidence += f"told: {told}." if told else "the pixel that a prediction is of was not told."
-    status = (
-        DONE if told and n["located"] == n["stations"] else PARTLY if n["located"] else NOT_DONE
-    )
-    return Item("spatial collocation", wanted, status, evidence)
-
-
-def _in_time(evaluation: Evaluation) -> Item:
-    wanted = "Pair product and reference within a stated time window."
-    told = told_of(evaluation, "temporal collocation", "bounds", "join")
-    samples = evaluation.background.samples
-    ages = [] if samples is None else [c for c in samples if str(c).endswith("_age_hours")]
-    if told:
-        return Item("temporal collocation", wanted, DONE, f"Told: {told}.")
-    if samples is not None and ages:
-        longest = {c.removesuffix("_age_hours"): samples[c].max() for c in ages}
-        words = ", ".join(f"{k} {v:.3g} h" for k, v in longest.items() if np.isfinite(v))
-        return Item("temporal collocation", wanted, DONE, f"Oldest scene used: {words}.")
-    evidence = "Every pair has one time stamp; how far apart its halves were was not told."
-    return Item("temporal collocation", wanted, PARTLY, evidence)
-
-
-def _depth(evaluation: Evaluation) -> Item:
-    wanted = "Compare like depths, and say where probe and sensing depth differ."
-    ends = grades.used_stations(evaluation)["depth_to_m"].astype(float)
-    n, known = len(ends), int(ends.notna().sum())
-    if not known:
-        return Item("depth", wanted, NOT_DONE, f"No depth is known of any of {n} sensors.")
-    shallow = int((ends <= SURFACE_M).sum())
-    evidence = f"Depths: {grades.depths(evaluation)}; {shallow} of {n} sensors end within 5 cm."
-    told = told_of(evaluation, "sensing depth", "depth")
-    evidence += f" Told: {told}." if told else " The depth that the product senses was not told."
-    status = DONE if shallow == n and told else PARTLY
-    return Item("depth", wanted, status, evidence)
-
-
-def _same_samples(evaluation: Evaluation) -> Item:
-    wanted = "Compare products on the same samples, pair by pair."
-    table = evaluation.comparison
-    if is_missing(table):
-        one = len(evaluation.models) == 1
-        words = f"{table['status'].iloc[0]}."
-        return Item("common samples", wanted, NOT_APPLICABLE if one else NOT_DONE, words)
-    n = table.groupby(table["model_b"].astype("str"), sort=False)["n_samples"].max()
-    evidence = f"{n.min():,} to {n.max():,} samples in common with {', '.join(n.index)}."
-    status = DONE if n.min() else PARTLY if n.max() else NOT_DONE
-    return Item("common samples", wanted, status, evidence)
-
-
-def _reporting(evaluation: Evaluation) -> Item:
-    wanted = "Report versions, settings and every sample lost, so that others can repeat it."
-    lost = int(evaluation.losses["n_rows"].sum())
-    told = told_of(evaluation, "versions", "version", "product version")
-    evidence = (
-        f"{evaluation.handed_in:,} rows in, {len(evaluation.unseen):,} scored, {lost:,} lost, "
-    )
-    evidence += f"each with its reason; seed {evaluation.options.seed}; "
-    evidence += f"versions: {told}." if told else "the product's version was not told."
-    return Item("reporting", wanted, DONE if told else PARTLY, evidence)
-
-
 # The protocol box: what was scored, how, and what was lost on the way.
-
-NOT_TOLD = "not told with these predictions"
 
 
 def protocol(evaluation: Evaluation) -> pd.DataFrame:
@@ -679,73 +598,49 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
     -------
     DataFrame: ``item, value``
     """
+    n, time = grades.sizes(evaluation), grades.pairs_of_main(evaluation)["time"]
+    splits = evaluation.scored_splits.itertuples()
+    window = "no sample is scored"
+    if len(time):
+        window = f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d} (UTC)"
+    places = f"{n['stations']} stations, {n['sensors']} sensors, {n['networks']} networks, "
+    places += f"{n['blocks']} blocks of 2 degrees, {n['samples']:,} samples"
+    lost = n["stations"] - n["located"]
+    drawn = "networks" if is_missing(evaluation.by_block) else "2-degree blocks"
+    values, rescaled = "raw: as predicted, not rescaled", evaluation.rescaled
+    if not is_missing(rescaled) and rescaled["metric"].notna().any():
+        states = rescaled["state"].dropna().unique()
+        values += f"; beside them, always named: {'; '.join(states)}"
     lines = {
         "data": evaluation.label + (" (a made-up world)" if evaluation.is_synthetic else ""),
         "versions": f"soilkit {__version__}",
         "model": evaluation.main,
         "beside it": ", ".join(evaluation.models[1:]) or "no other model",
-        "split": _split_protocol(evaluation),
+        "split": "; ".join(f"{row.split} ({row.claim})" for row in splits),
         "may be called": evaluation.claim,
-        "window": _window(evaluation),
+        "window": window,
         "flags": NOT_TOLD,
         "depth": grades.depths(evaluation),
-        "places": _places_protocol(evaluation),
-        **_losses(evaluation),
+        "places": places + (f"; {lost} stations of unknown place" if lost else ""),
+        "rows handed in": f"{evaluation.handed_in:,}, of {len(evaluation.models)} models",
+        **{
+            f"lost: {row.reason}": f"{row.n_rows:,}, {row.n_left:,} left"
+            for row in evaluation.losses.itertuples()
+            if row.n_rows > 0
+        },
+        "rows scored": f"{len(evaluation.unseen):,}",
         "a sensor counts": f"from {evaluation.options.min_samples} pairs on",
         "sensors by status": grades.statuses(evaluation),
         "intervals of a sensor": "95 %, effective sample size from lag-1 correlations in time",
-        "intervals of a mean": f"95 %, whole {_unit(evaluation)} drawn anew",
+        "intervals of a mean": f"95 %, whole {drawn} drawn anew",
         "comparisons": "paired on identical samples, studentised bootstrap over 2-degree blocks, "
         "p-values by Holm",
-        "values": _state(evaluation),
+        "values": values,
         "dates of the map's skill": _dates(evaluation),
         "seed": str(evaluation.options.seed),
     }
     lines |= {str(item): str(value) for item, value in evaluation.background.provenance.items()}
     return pd.DataFrame(lines.items(), columns=["item", "value"])
-
-
-def _split_protocol(evaluation: Evaluation) -> str:
-    table = evaluation.audit_table
-    rows = table[table["is_scored"]]
-    return "; ".join(f"{row.split} ({row.claim})" for row in rows.itertuples())
-
-
-def _window(evaluation: Evaluation) -> str:
-    time = grades.pairs_of_main(evaluation)["time"]
-    if not len(time):
-        return "no sample is scored"
-    return f"{time.min():%Y-%m-%d} to {time.max():%Y-%m-%d} (UTC)"
-
-
-def _places_protocol(evaluation: Evaluation) -> str:
-    n = grades.sizes(evaluation)
-    words = f"{n['stations']} stations, {n['sensors']} sensors, {n['networks']} networks, "
-    words += f"{n['blocks']} blocks of 2 degrees, {n['samples']:,} samples"
-    lost = n["stations"] - n["located"]
-    return words + (f"; {lost} stations of unknown place" if lost else "")
-
-
-def _losses(evaluation: Evaluation) -> dict[str, str]:
-    """A line a step that took rows, of all models together."""
-    table = evaluation.losses
-    lines = {"rows handed in": f"{evaluation.handed_in:,}, of {len(evaluation.models)} models"}
-    for row in table[table["n_rows"] > 0].itertuples():
-        lines[f"lost: {row.reason}"] = f"{row.n_rows:,}, {row.n_left:,} left"
-    lines["rows scored"] = f"{len(evaluation.unseen):,}"
-    return lines
-
-
-def _unit(evaluation: Evaluation) -> str:
-    return "networks" if is_missing(evaluation.by_block) else "2-degree blocks"
-
-
-def _state(evaluation: Evaluation) -> str:
-    words = "raw: as predicted, not rescaled"
-    if not is_missing(evaluation.rescaled) and evaluation.rescaled["metric"].notna().any():
-        states = evaluation.rescaled["state"].dropna().unique()
-        words += f"; beside them, always named: {'; '.join(states)}"
-    return words
 
 
 def _dates(evaluation: Evaluation) -> str:

@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from soilkit import metrics
-from soilkit.errors import ContractError, SoilkitError
+from soilkit.constants import OK
+from soilkit.errors import ContractError, SharedErrorsError, SoilkitError
 from soilkit.metrics import comparison as multiplicity
 from soilkit.metrics import intervals
-from soilkit.metrics.anomalies import ORACLE
+from soilkit.metrics.anomalies import ORACLE, WINDOW_DAYS
 from soilkit.metrics.comparison import COMPARISON
 from soilkit.metrics.evaluation import applicability
 from soilkit.metrics.evaluation.literature import beside_literature
 from soilkit.metrics.evaluation.records import (
-    GIVEN,
-    OK,
     Applicability,
     Background,
     Calibration,
@@ -26,8 +25,8 @@ from soilkit.metrics.evaluation.records import (
     Options,
     is_missing,
     missing,
-    turns,
 )
+from soilkit.metrics.evaluation.rows import GIVEN, by_sample, training_folds
 from soilkit.metrics.intervals import clusters, jackknife, mean_and_median, mean_of_means
 from soilkit.metrics.points import METRICS, correlation_of_sums
 from soilkit.metrics.points import SERIES as VALUES
@@ -40,7 +39,8 @@ from soilkit.metrics.spatial import (
     without_each,
 )
 
-CLIMATOLOGY = "training climatology"
+CONSTANT_ACROSS = "constant across stations"  # the status of a map that shows all places alike
+WINDOW_STATE = f"anomaly: {WINDOW_DAYS:g}-day window"
 ALPHA = 0.05
 TINY = 1e-6  # a ratio of errors that is as good as none
 ROLES = {
@@ -183,17 +183,14 @@ def baselines(unseen, main: str, *, background: Background) -> list[pd.DataFrame
 
 
 def _training_climatology(given, background):
-    """The season of the samples that trained, turn by turn; None where they are unknown."""
-    samples = background.samples
-    if samples is None:
+    """The season of the samples that trained, fold by fold; None where they are unknown."""
+    if background.samples is None:
         return None
-    samples = samples.assign(sample_id=samples["sample_id"].astype("str"))
-    samples = samples.drop_duplicates("sample_id").set_index("sample_id")
-    own = given.drop(columns=GIVEN)
+    samples, own = by_sample(background.samples), given.drop(columns=GIVEN)
     try:
         parts = [
             metrics.training_climatology(own.iloc[held_out], samples.reindex(trained.index))
-            for held_out, trained in turns(given, background)
+            for held_out, trained in training_folds(given, background)
         ]
     except ContractError:
         return None
@@ -378,7 +375,7 @@ def _mean_r(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> dict:
     sums = date_sums(values - values.mean(axis=0), date, cluster=cluster)
     whole = correlation_of_sums(sums.sum(axis=1))
     if np.isnan(whole).all():
-        return {**none, "status": "constant across stations"}
+        return {**none, "status": CONSTANT_ACROSS}
     mean = np.nanmean(whole)
     if k < intervals.MIN_CLUSTERS:
         words = f"no interval: {k} clusters < {intervals.MIN_CLUSTERS}"
@@ -430,8 +427,7 @@ def _measured(own, background, places, seed):
     lacking = [c for c in ("sample_id", *background.predictors) if c not in features]
     if lacking:
         raise ContractError(f"the features lack {', '.join(lacking)}")
-    table = features.assign(sample_id=features["sample_id"].astype("str"))
-    table = table.drop_duplicates("sample_id").set_index("sample_id")
+    table = by_sample(features)
     asked = table.reindex(own["sample_id"].astype("str")).reset_index()
     how: dict[str, Any] = {"predictors": list(background.predictors), "seed": seed}
     trained = background.training_features
@@ -447,7 +443,7 @@ def _by_fold(own, table, asked, *, background, how):
     if background.samples is None:
         raise ContractError("not known: neither training features nor samples that trained given")
     parts, thresholds = [], []
-    for held_out, trained in turns(own, background):
+    for held_out, trained in training_folds(own, background):
         known = trained[trained.index.isin(table.index)]
         if not len(known):
             raise ContractError("not known: no sample that trained has features")
@@ -463,9 +459,7 @@ def _groups(ids, labels, background):
     """Stations of training rows where they are known, else their folds, else none."""
     samples = background.samples
     if samples is not None:
-        known = samples.assign(sample_id=samples["sample_id"].astype("str"))
-        station = known.drop_duplicates("sample_id").set_index("sample_id")["station_id"]
-        found = station.astype("str").reindex(ids)
+        found = by_sample(samples)["station_id"].astype("str").reindex(ids)
         if found.notna().all() and found.nunique() > 1:
             return found.to_numpy()
     folds = labels.reindex(ids)
@@ -563,10 +557,11 @@ def triple(unseen, main: str, *, background: Background, options: Options) -> pd
             "series share would pass for truth"
         )
     sources = {n: tuple(background.sources[n]) for n in (main, other)} | {IN_SITU: (IN_SITU,)}
-
-    def made():
-        triplets = metrics.triplets_of([by_name[main], by_name[other]], observed=IN_SITU)
-        triplets = triplets.drop_duplicates(["sensor_id", "time"])
+    triplets = metrics.triplets_of([by_name[main], by_name[other]], observed=IN_SITU)
+    triplets = triplets.drop_duplicates(["sensor_id", "time"])
+    try:
         return metrics.triple_collocation(triplets, sources, seed=options.seed)
-
-    return attempt(made)
+    except SharedErrorsError as error:
+        return missing(str(error), is_refused=True)
+    except SoilkitError as error:
+        return missing(str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -222,13 +223,34 @@ def _n_distinct(incidence, pairs: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 # The checks, and the claims that each of them can deny.
 
-TIMES = "unseen times"
-SENSORS = "unseen sensors"
-STATIONS = "unseen stations"
-PLACES = "unseen places: no shared chip or coarse pixel"
-NETWORKS = "unseen networks"
-LADDER = (SENSORS, STATIONS, PLACES, NETWORKS)
+
+class Claim(StrEnum):
+    """What a result on a split may be called, the weakest first; rules ask for members only."""
+
+    LEAKY = "leaky"
+    RANDOM_ROWS = "random rows (leaky)"
+    NOT_AUDITABLE = "not auditable: the training stations are unknown"
+    TIMES = "unseen times"
+    SENSORS = "unseen sensors"
+    STATIONS = "unseen stations"
+    PLACES = "unseen places: no shared chip or coarse pixel"
+    NETWORKS = "unseen networks"
+
+    @property
+    def is_leaky(self) -> bool:
+        """Whether the held-out samples are no test."""
+        return self in (Claim.LEAKY, Claim.RANDOM_ROWS)
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the scored stations may be called unseen."""
+        return self in (Claim.STATIONS, Claim.PLACES, Claim.NETWORKS)
+
+
+TIMES, SENSORS = Claim.TIMES, Claim.SENSORS
+LADDER = (SENSORS, Claim.STATIONS, Claim.PLACES, Claim.NETWORKS)
 CLAIMS = (TIMES, *LADDER)
+SAME_SENSOR = "same sensor"
 N_EXAMPLES = 3
 
 

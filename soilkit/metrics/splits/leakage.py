@@ -10,10 +10,18 @@ import pandas as pd
 from soilkit.constants import CHIP_SIDE_M
 from soilkit.errors import ContractError, LeakageError, UnknownNameError
 from soilkit.metrics.splits import checks
-from soilkit.metrics.splits.checks import CLAIMS, LADDER, SENSORS, TIMES, Check, Sides
+from soilkit.metrics.splits.checks import (
+    CLAIMS,
+    LADDER,
+    SAME_SENSOR,
+    SENSORS,
+    TIMES,
+    Check,
+    Claim,
+    Sides,
+)
 from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, nearest_km
 
-RANDOM_ROWS = "random rows (leaky)"
 FAR_KM = 10.0
 # Seed 001's Fig. 6: validation sensors within a chip's 2.56 km, and beyond 10 km, of training.
 PAPER = "Batchu et al. (2022), Fig. 6: about 12 % below 2.56 km and 70 % above 10 km"
@@ -64,6 +72,13 @@ class AuditReport:
             "median_km": float(np.median(km)),
         }
 
+    @property
+    def level(self) -> Claim:
+        """The strongest claim that no check forbids."""
+        allowed = (claim for claim in (*LADDER[::-1], TIMES) if not self.blocking(claim))
+        same = any(check.name == SAME_SENSOR for check in self.blocking(SENSORS))
+        return next(allowed, Claim.RANDOM_ROWS if same else Claim.LEAKY)
+
     def claim(self) -> str:
         """The strongest honest label of a result on this split.
 
@@ -71,12 +86,10 @@ class AuditReport:
         stations", "unseen sensors", "unseen times", "random rows (leaky)"; or "leaky: ..." with
         the checks that failed where sensors are apart and something else is not.
         """
-        for claim in (*LADDER[::-1], TIMES):
-            if not self.blocking(claim):
-                return claim
-        if any(c.name == "same sensor" for c in self.blocking(SENSORS)):
-            return RANDOM_ROWS
-        return f"leaky: {', '.join(c.name for c in self.blocking(SENSORS))}"
+        level = self.level
+        if level is Claim.LEAKY:
+            return f"{level}: {', '.join(c.name for c in self.blocking(SENSORS))}"
+        return level.value
 
     def blocking(self, claim: str, *, strict: bool = False) -> list[Check]:
         """The checks that forbid ``claim``; if ``strict``, also those that were not made.
