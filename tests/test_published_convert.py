@@ -14,10 +14,10 @@ from soilkit.errors import ContractError, ShardError, StoreError
 from soilkit.export import archives, chips, insitu, join, published
 from soilkit.export.chips.builder import Writer
 from soilkit.export.published import conversion, schema
-from soilkit.export.published import records as images
+from soilkit.export.published import examples as images
 from soilkit.export.published.conversion import to_dataset
+from soilkit.export.published.examples import grid_of
 from soilkit.export.published.labels import Labels
-from soilkit.export.published.records import grid_of
 from soilkit.export.published.shards import Sample, write_shard
 from soilkit.models import datasets, inputs
 

@@ -122,14 +122,14 @@ class Notes:
             "n_stations": len(names), "stations": shown, "detail": detail,
         })  # fmt: skip
 
-    def mark(self, status, detail, rows, stations, *, column="", dropped=False):
+    def mark(self, status, detail, *, rows, stations, column="", dropped=False):
         """Note the rows of a mask, if there are any, with their stations."""
         n = int(rows.sum())
         if n:
             self.add(status, detail, column=column, rows=n, dropped=n * dropped,
                      stations=stations[rows].dropna().unique())  # fmt: skip
 
-    def stations(self, status, detail, names):
+    def stations(self, status, detail, *, names):
         """Note stations, if there are any."""
         if len(names):
             self.add(status, detail, stations=names)
@@ -202,9 +202,9 @@ class Columns:
         fill = ~present & np.isfinite(values)
         present &= ~infinite
         detail = "infinite values are taken as missing"
-        self.notes.mark("infinite", detail, infinite, stations, column=quantity)
+        self.notes.mark("infinite", detail, rows=infinite, stations=stations, column=quantity)
         detail = "values of -99 and below mean missing"
-        self.notes.mark("fill value", detail, fill, stations, column=quantity)
+        self.notes.mark("fill value", detail, rows=fill, stations=stations, column=quantity)
         values = np.where(present, values, np.nan)
         if scale == 1:
             _refuse_percent(values[present], what=quantity, stations=stations[present])
@@ -233,7 +233,9 @@ class Columns:
             )
         low = pd.Series(values).groupby(stations).transform("max").to_numpy() <= 1
         detail = f"said to be in {units}, but no value of these stations exceeds 1"
-        self.notes.mark("perhaps another unit", detail, low, stations, column=quantity)
+        self.notes.mark(
+            "perhaps another unit", detail, rows=low, stations=stations, column=quantity
+        )
 
     def utc(self, *, timezone: str | None) -> pd.Series:
         """Naive UTC ``datetime64[us]``; NaT, noted, for what no clock or calendar of ours has.

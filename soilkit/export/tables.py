@@ -116,8 +116,10 @@ def _dated(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
     """Without the rows that have no station or no time."""
     no_station, no_time = table["station_id"] == "", table["time"].isna()
     stations = table["station_id"].where(~no_station)
-    notes.mark("no station", "rows left out", no_station, stations, dropped=True)
-    notes.mark("no time", "rows left out", no_time & ~no_station, stations, dropped=True)
+    notes.mark("no station", "rows left out", rows=no_station, stations=stations, dropped=True)
+    notes.mark(
+        "no time", "rows left out", rows=no_time & ~no_station, stations=stations, dropped=True
+    )
     kept = table[~no_station & ~no_time]
     if not len(kept):
         raise ContractError("No row has both a station and a time.")
@@ -153,8 +155,8 @@ def _observations(readings: pd.DataFrame, sensors: list[str], notes: Notes) -> p
             notes.add(rules.LOST[reason], "left out", rows=n, dropped=n)
     outside = ~tidy["soil_moisture_m3_m3"].between(0, MAX_SOIL_MOISTURE_M3_M3)
     notes.mark(
-        "impossible value", "outside 0-1 m3 m-3: left out", outside, tidy["sensor_id"],
-        column="soil_moisture", dropped=True,
+        "impossible value", "outside 0-1 m3 m-3: left out", rows=outside,
+        stations=tidy["sensor_id"], column="soil_moisture", dropped=True,
     )  # fmt: skip
     kept = tidy[~outside].reset_index(drop=True)
     kept["sensor_id"] = kept["sensor_id"].cat.remove_unused_categories()
@@ -275,29 +277,31 @@ def _named(source: Columns, stations: pd.DataFrame | None, *, model: str) -> pd.
         if quantity in source.places:
             table[column] = source.text(quantity)
 
-    def derive(column, values, detail):
+    def derive(column, values, *, detail):
         table[column] = values
         source.notes.add("derived", detail, column=column)
 
     if "station_id" not in table:
         parts = table["sensor_id"].str.split("__")
-        derive("station_id", parts.str[:2].str.join("__"), "NETWORK__STATION of sensor_id")
+        derive("station_id", parts.str[:2].str.join("__"), detail="NETWORK__STATION of sensor_id")
     if "network" in table:
         _set_apart(table, source.notes)
     if stations is not None:
         table["station_id"] = _listed_ids(table["station_id"], stations, source.notes)
     if "sensor_id" not in table:
-        derive("sensor_id", table["station_id"], "one sensor a station: station_id")
+        derive("sensor_id", table["station_id"], detail="one sensor a station: station_id")
     if "network" not in table:
         if table["station_id"].str.contains("__", regex=False).all():
             network = table["station_id"].str.split("__").str[0]
-            derive("network", network, "the part of station_id before '__'")
+            derive("network", network, detail="the part of station_id before '__'")
         else:
-            derive("network", "unknown", "no network is named: all stations count as one")
+            derive("network", "unknown", detail="no network is named: all stations count as one")
     if "model" not in table:
-        derive("model", model, f"the file's name: {model}")
+        derive("model", model, detail=f"the file's name: {model}")
     if "split" not in table:
-        derive("split", UNKNOWN_SPLIT, "whether these stations trained the model is not known")
+        derive(
+            "split", UNKNOWN_SPLIT, detail="whether these stations trained the model is not known"
+        )
     return table
 
 
@@ -307,7 +311,7 @@ def _set_apart(table: pd.DataFrame, notes: Notes) -> None:
         bare = ~table[column].str.contains("__", regex=False) & (table["network"] != "")
         shared = bare & (table.groupby(column)["network"].transform("nunique") > 1)
         detail = "a name of several networks: NETWORK__ is set before it"
-        notes.mark("same name", detail, shared, table[column], column=column)
+        notes.mark("same name", detail, rows=shared, stations=table[column], column=column)
         table.loc[shared, column] = table["network"] + "__" + table[column]
 
 
@@ -317,7 +321,7 @@ def _listed_ids(names: pd.Series, stations: pd.DataFrame, notes: Notes) -> pd.Se
     single = known[~known["station"].duplicated(keep=False)].set_index("station")["station_id"]
     ids = names.where(names.isin(known["station_id"]), names.map(single))
     detail = "no station of the table, or several, have this name"
-    notes.mark("not in the list", detail, ids.isna() & (names != ""), names)
+    notes.mark("not in the list", detail, rows=ids.isna() & (names != ""), stations=names)
     return ids.fillna(names)
 
 
@@ -333,7 +337,11 @@ def _scored(source: Columns, quantity: str, unit, stations) -> np.ndarray:
     outside = (values < 0) | (values > MAX_SOIL_MOISTURE_M3_M3)
     fate = "taken as missing" if quantity == "observed" else "scored as it stands"
     source.notes.mark(
-        "impossible value", f"outside 0-1 m3 m-3, {fate}", outside, stations, column=quantity
+        "impossible value",
+        f"outside 0-1 m3 m-3, {fate}",
+        rows=outside,
+        stations=stations,
+        column=quantity,
     )
     return np.where(outside & (quantity == "observed"), np.nan, values)
 
@@ -355,7 +363,7 @@ def _distinct(table, duplicates, *, has_sensor, notes):
             "duplicates='first', 'last' or 'mean'."
         )
     detail = f"{n_apart} with other values; kept: {duplicates}"
-    notes.mark("duplicate", detail, again, table["station_id"], dropped=True)
+    notes.mark("duplicate", detail, rows=again, stations=table["station_id"], dropped=True)
     if duplicates != "mean":
         return table[~table.duplicated(key, keep=duplicates)].reset_index(drop=True)
     means = table.groupby(key, sort=False)[numbers].mean().reset_index()
@@ -366,20 +374,24 @@ def _note_series(table, notes):
     """Sensors whose series cannot be scored as wished, and names that are perhaps one."""
     stations = table["station_id"]
     pair = np.isfinite(table["observed_m3_m3"]) & np.isfinite(table["predicted_m3_m3"])
-    notes.mark("no finite pair", "kept, but not scored", ~pair, stations)
+    notes.mark("no finite pair", "kept, but not scored", rows=~pair, stations=stations)
     key = [table[c].astype("str") for c in ("model", "split", "sensor_id")]
     for column in ("observed_m3_m3", "predicted_m3_m3"):
         series = table[column].where(pair).groupby(key)
         flat = (series.transform("max") == series.transform("min")) & pair
         flat &= series.transform("count") > 1
-        notes.mark("constant series", "no correlation exists", flat, stations, column=column)
+        notes.mark(
+            "constant series", "no correlation exists", rows=flat, stations=stations, column=column
+        )
     few = pair.astype(int).groupby(key).transform("sum") < MIN_SAMPLES
-    notes.mark("few samples", f"fewer than {MIN_SAMPLES} pairs: no score", few, stations)
+    notes.mark(
+        "few samples", f"fewer than {MIN_SAMPLES} pairs: no score", rows=few, stations=stations
+    )
     ids = pd.Series(stations.cat.categories)
     bare = ids.str.casefold().str.replace(r"[\W_]+", "", regex=True)
     alike = stations.isin(ids[bare.duplicated(keep=False) & (bare != "")])
     detail = "names that differ in capitals, blanks or dashes only"
-    notes.mark("perhaps one station", detail, alike, stations, column="station_id")
+    notes.mark("perhaps one station", detail, rows=alike, stations=stations, column="station_id")
     if stations.nunique() == 1:
         detail = "a series can be judged, a map or a model cannot"
         notes.add("one station", detail, rows=len(table), stations=stations.unique())
@@ -437,9 +449,9 @@ def read_stations(
     if len(listed):
         some = ", ".join(listed["key"].drop_duplicates().head(3))
         detail = f"the list has {some}, ...: write the names alike"
-        notes.stations("not in the list", detail, ids[key.isna()])
+        notes.stations("not in the list", detail, names=ids[key.isna()])
     detail = "no latitude and longitude: on no map, in no 2-degree block"
-    notes.stations("unknown place", detail, ids[stations["latitude"].isna()])
+    notes.stations("unknown place", detail, names=ids[stations["latitude"].isna()])
     contracts.check(stations, contracts.STATIONS)
     return stations, notes.table()
 

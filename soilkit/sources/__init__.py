@@ -5,10 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from soilkit.errors import BoundError, UnknownNameError
-from soilkit.sources.coarse_fields import MOISTURE, WEATHER
+from soilkit.sources.coarse_fields import MODIS, MOISTURE, WEATHER
 from soilkit.sources.ground import GROUND
 from soilkit.sources.imagery import IMAGERY
-from soilkit.sources.modis import MODIS
 from soilkit.sources.row import Band, Collection, EarthEngine, Linear, LogSigmoid, Source, Stac
 
 __all__ = [

@@ -194,7 +194,7 @@ def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
     return {one.name: one for one in every}
 
 
-def coverage(trained: TrainedTable, problem: Problem, predictions: pd.DataFrame) -> pd.Series:
+def coverage(trained: TrainedTable, problem: Problem, *, predictions: pd.DataFrame) -> pd.Series:
     """Means over rows of what folds chose, and what the 90 % intervals hold."""
     fold = predictions["sample_id"].map(trained.labels)
     chosen = trained.choices()[["penalty", "reach_km", "width"]].astype(float)

@@ -358,7 +358,12 @@ class Study:
         data = self.data_of(trial.recipe)
         told: dict[str, Any] = row if is_trained else {}
         work = partial(
-            run_trial, trial, data.folder, self.work, row=told, look_at_test=self.look_at_test
+            run_trial,
+            trial,
+            data.folder,
+            work=self.work,
+            row=told,
+            look_at_test=self.look_at_test,
         )
         about = {"definition": trial.definition, "data": data.content_hash, "looked_at_test": False}
         return Job(key, f"{key} seed {trial.seed}", work, about | told, cost(trial))

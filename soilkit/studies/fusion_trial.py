@@ -228,7 +228,7 @@ SENSOR_COLUMNS = ("n", "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
 
 
 def run_trial(
-    trial: Trial, folder: Path, work: Path, *, row: dict[str, Any], look_at_test: bool
+    trial: Trial, folder: Path, *, work: Path, row: dict[str, Any], look_at_test: bool
 ) -> dict[str, Any]:
     """Train one trial and score it; one that is trained is only looked at on the test split.
 

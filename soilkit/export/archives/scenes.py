@@ -50,7 +50,7 @@ def scenes_table(source: str, rows: Any) -> pd.DataFrame:
 
 
 def scenes_everywhere(
-    source: str, images: pd.DataFrame, places: pd.DataFrame, *, valid_fraction: float = np.nan
+    source: str, images: pd.DataFrame, *, places: pd.DataFrame, valid_fraction: float = np.nan
 ) -> pd.DataFrame:
     """A scenes table of images that cover every place, station after station.
 
@@ -84,7 +84,7 @@ def static_image() -> pd.DataFrame:
 
 
 def series_table(
-    images: pd.DataFrame, values: np.ndarray, places: pd.DataFrame, *, bands: Sequence[str]
+    images: pd.DataFrame, values: np.ndarray, *, places: pd.DataFrame, bands: Sequence[str]
 ) -> pd.DataFrame:
     """Rows (station, image) with a value in any band, station after station.
 

@@ -90,7 +90,7 @@ class SyntheticArchive:
         images = static_image()
         if source in coarse.BANDS:
             images = _images(schedule.CALENDARS[source](*period))
-        return scenes_everywhere(source, images, places, valid_fraction=1.0)
+        return scenes_everywhere(source, images, places=places, valid_fraction=1.0)
 
     def _passes(self, source: str, place: Any, period: Period) -> pd.DataFrame:
         """A mission's scenes over one place; one radar pass is one scene whatever its slices."""
@@ -229,7 +229,7 @@ class SyntheticArchive:
         product = coarse.product(self.world, source, rows=rows, cols=cols)
         inside = (product.periods.end >= first) & (product.periods.end < last)
         images, values = _images(product.periods)[inside], product.values[:, inside, None]
-        return series_table(images, values, places, bands=[coarse.BANDS[source]])
+        return series_table(images, values, places=places, bands=[coarse.BANDS[source]])
 
     def _inside(self, start: Any, end: Any) -> Period:
         """A period cut to the world's own."""

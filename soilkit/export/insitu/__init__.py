@@ -1,6 +1,7 @@
 """In-situ archives and tables to the stations and observations tables."""
 
-from soilkit.export.insitu.reader import citations, read_counts, read_ismn, read_stations
+from soilkit.export.insitu.ismn import citations
+from soilkit.export.insitu.reader import read_counts, read_ismn, read_stations
 
 __all__ = [
     "citations",

@@ -530,3 +530,27 @@ def _number(metadata: "MetaData", name: str) -> float:
 def _text(metadata: "MetaData", name: str) -> str:
     value = _value(metadata, name)
     return value if isinstance(value, str) and value.lower() not in NO_WORD else ""
+
+
+def citations(stations: pd.DataFrame) -> dict[str, str]:
+    """How to cite each network of a stations table, as the ``ismn`` package lists it.
+
+    ISMN's terms ask for the network's own reference beside ISMN's.
+
+    Parameters
+    ----------
+    stations : stations table
+
+    Returns
+    -------
+    {network: reference}, sorted by name; "" where ``ismn`` lists none
+
+    Examples
+    --------
+    >>> citations(pd.DataFrame({"network": ["USCRN", "OWN"]}))["USCRN"][:12]
+    'Bell, J. E.,'
+    """
+    from ismn.const import CITATIONS  # ismn is slow to load
+
+    networks = sorted(set(stations["network"].astype(str)))
+    return {name: "; ".join(CITATIONS.get(name, [])) for name in networks}

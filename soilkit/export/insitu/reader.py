@@ -250,30 +250,6 @@ def read_stations(
     return rules.placed(stations, without_coordinates=without_coordinates)
 
 
-def citations(stations: pd.DataFrame) -> dict[str, str]:
-    """How to cite each network of a stations table, as the ``ismn`` package lists it.
-
-    ISMN's terms ask for the network's own reference beside ISMN's.
-
-    Parameters
-    ----------
-    stations : stations table
-
-    Returns
-    -------
-    {network: reference}, sorted by name; "" where ``ismn`` lists none
-
-    Examples
-    --------
-    >>> citations(pd.DataFrame({"network": ["USCRN", "OWN"]}))["USCRN"][:12]
-    'Bell, J. E.,'
-    """
-    from ismn.const import CITATIONS  # ismn is slow to load
-
-    networks = sorted(set(stations["network"].astype(str)))
-    return {name: "; ".join(CITATIONS.get(name, [])) for name in networks}
-
-
 def read_counts(
     path: str | Path,
     *,

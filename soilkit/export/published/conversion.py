@@ -20,11 +20,10 @@ from soilkit.errors import ShardError, StoreError
 from soilkit.export import chips, features, insitu
 from soilkit.export.chips.requests import settle
 from soilkit.export.chips.store import Entry, Ledger
+from soilkit.export.published import examples as images
 from soilkit.export.published import labels as labelling
-from soilkit.export.published import records as images
 from soilkit.export.published import schema
-from soilkit.export.published.labels import Labels
-from soilkit.export.published.records import (
+from soilkit.export.published.examples import (
     ALL_PREFIXES,
     BANDS,
     COARSE,
@@ -33,6 +32,7 @@ from soilkit.export.published.records import (
     grid_of,
     read_record,
 )
+from soilkit.export.published.labels import Labels
 from soilkit.export.published.shards import Sample, read_shard, write_shard
 from soilkit.files import write_whole
 

@@ -52,7 +52,7 @@ def between(lower: float, upper: float, *, places: int = 2) -> str:
     return f"{lower:.{places}f} to {upper:.{places}f}"
 
 
-def with_interval(value: float, lower: float, upper: float) -> str:
+def with_interval(value: float, lower: float, *, upper: float) -> str:
     """ "0.68 (95 %: 0.61 to 0.72)", "0.68 (no interval)", or "undefined" without a value."""
     if np.isnan(value):
         return "undefined"
@@ -63,7 +63,7 @@ def with_interval(value: float, lower: float, upper: float) -> str:
 def estimate(row: pd.Series, name: str = "r") -> str:
     """A row's value with its interval, ``lower`` and ``upper`` being the row's only one or its."""
     ends = ("lower", "upper") if "lower" in row else (f"{name}_lower", f"{name}_upper")
-    return with_interval(row[name], row[ends[0]], row[ends[1]])
+    return with_interval(row[name], row[ends[0]], upper=row[ends[1]])
 
 
 def pairs_of_main(evaluation: Evaluation) -> pd.DataFrame:
@@ -532,7 +532,7 @@ def distance(evaluation: Evaluation) -> Answer:
     if area.status != OK:
         return Answer(question, "not known", UNKNOWN, area.status)
     share, lower, upper = area.share_inside
-    evidence = f"share inside {with_interval(share, lower, upper)}; median dissimilarity "
+    evidence = f"share inside {with_interval(share, lower, upper=upper)}; median dissimilarity "
     evidence += f"{area.median_index:.2f}, threshold {area.threshold:.2f}"
     if np.isnan(lower):
         return Answer(question, "too few places for an interval", UNKNOWN, evidence)

@@ -49,7 +49,7 @@ class ApiLinear(RegressorMixin, BaseEstimator):
         """Fit on X (row, index or season), moisture y (row,) [m3 m-3] and station ids (row,)."""
         y, codes = np.asarray(y, dtype=float), pd.factorize(np.asarray(stations))[0]
         self.mean_r_ = pd.Series(
-            {c: station_r(X[c], y, codes).mean() for c in X if c not in SEASON}
+            {c: station_r(X[c], y, stations=codes).mean() for c in X if c not in SEASON}
         )
         if self.mean_r_.isna().all():
             raise ContractError("No index varies within a training station: no decay can be told.")

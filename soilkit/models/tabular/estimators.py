@@ -434,16 +434,16 @@ def take(table, rows):
     return table.iloc[rows] if hasattr(table, "iloc") else np.asarray(table)[rows]
 
 
-def rows_for(method, tables: Mapping[str, Any], rows) -> dict[str, Any]:
+def rows_for(method, tables: Mapping[str, Any], *, rows) -> dict[str, Any]:
     """Of tables (row, ...) by name, such as ``strata``, the rows of those that a method takes."""
     takes = signature(method).parameters
     known = {name: table for name, table in tables.items() if table is not None and name in takes}
     return {name: take(table, rows) for name, table in known.items()}
 
 
-def fit_rows(model, X, y, *, rows, tables: Mapping[str, Any]):
+def fit_rows(model, X, *, y, rows, tables: Mapping[str, Any]):
     """A copy of an estimator, trained on some rows (positions) and what it takes of the tables."""
-    return clone(model).fit(take(X, rows), y[rows], **rows_for(model.fit, tables, rows))
+    return clone(model).fit(take(X, rows), y[rows], **rows_for(model.fit, tables, rows=rows))
 
 
 def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarray, Any]]:
@@ -459,7 +459,7 @@ def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarra
     """
     for fold in np.unique(held_out):
         train = np.flatnonzero(held_out != fold)
-        yield np.flatnonzero(held_out == fold), fit_rows(model, X, y, rows=train, tables=tables)
+        yield np.flatnonzero(held_out == fold), fit_rows(model, X, y=y, rows=train, tables=tables)
 
 
 def cross_predict(
@@ -494,7 +494,7 @@ def cross_predict(
         refuse_parted(tables["stations"], held_out)
     predicted = np.full(len(y), np.nan)
     for test, fitted in fitted_folds(model, X, y=y, held_out=np.asarray(held_out), **tables):
-        asked = rows_for(fitted.predict, tables, test)
+        asked = rows_for(fitted.predict, tables, rows=test)
         predicted[test] = fitted.predict(take(X, test), **asked)
     return predicted
 
@@ -511,7 +511,7 @@ def refuse_parted(stations, folds) -> None:
         )
 
 
-def station_r(predicted, observed, stations) -> pd.Series:
+def station_r(predicted, observed, *, stations) -> pd.Series:
     """Pearson's R of two series (row,) within each station, by name; NaN where one is constant."""
     codes, names = pd.factorize(np.asarray(stations))
     order = np.argsort(codes, kind="stable")

@@ -108,7 +108,7 @@ class TabularSystem:
             use = np.flatnonzero(use & trains)
             if not len(use):
                 raise ContractError(f"No labelled sample is left to train {self.name} on.")
-            models[fold] = fit_rows(model, X, y, rows=use, tables=problem.tables())
+            models[fold] = fit_rows(model, X, y=y, rows=use, tables=problem.tables())
         name = str(getattr(split, "name", None) or "folds") if by_fold else ""
         trained = TrainedTable(self.name, self.kind, columns, models, labels, name, self.n_std)
         if out_dir is not None:
@@ -181,7 +181,7 @@ class TrainedTable:
         """What each member of an ensemble says of the samples (row, member), m3 m-3."""
         problem, parts = Problem.of(data), []
         for X, asked, fitted in self._parts(problem, rows):
-            told = rows_for(fitted.predict_members, problem.tables(), asked)
+            told = rows_for(fitted.predict_members, problem.tables(), rows=asked)
             parts.append(fitted.predict_members(X.iloc[asked], **told))
         return pd.concat(parts).sort_index()
 
@@ -270,7 +270,7 @@ class TrainedTable:
     def _answer(self, problem, X, asked, fitted) -> pd.DataFrame:
         """Mean, standard error and half of the 90 % interval (row,) of some rows."""
         X = X.iloc[asked]
-        told = rows_for(fitted.predict, problem.tables(), asked)
+        told = rows_for(fitted.predict, problem.tables(), rows=asked)
         n_std, std = getattr(fitted, "width_", self.n_std), np.nan
         if hasattr(fitted, "width_") or np.isfinite(n_std):
             mean, std = fitted.predict(X, return_std=True, **told)

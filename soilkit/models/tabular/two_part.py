@@ -438,7 +438,7 @@ def out_of_fold(model, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
     """Mean correlation of stations with enough rows, dense blocks held down."""
-    r = station_r(predicted, y, at["sensor_id"])
+    r = station_r(predicted, y, stations=at["sensor_id"])
     by = at.groupby("sensor_id")["block"].agg(["size", "first"]).loc[r.index]
     kept = (by["size"] >= FEWEST_ROWS_NESTED) & r.notna()
     return (
@@ -508,7 +508,7 @@ class Blend(RegressorMixin, BaseEstimator):
         self.mean_ = float(np.average(y, weights=rows))
         every, tables = np.arange(len(y)), {"at": at}
         self.members_ = [
-            (name, fit_rows(one, X, y, rows=every, tables=tables)) for name, one in self.members
+            (name, fit_rows(one, X, y=y, rows=every, tables=tables)) for name, one in self.members
         ]
         error = np.abs(self._mix(held_out) - y)
         self.error_ = _rms(error, rows)
@@ -594,4 +594,4 @@ class TreeDynamics(RegressorMixin, BaseEstimator):
 
 
 def _predict(fitted, X, at: pd.DataFrame) -> np.ndarray:
-    return fitted.predict(X, **rows_for(fitted.predict, {"at": at}, slice(None)))
+    return fitted.predict(X, **rows_for(fitted.predict, {"at": at}, rows=slice(None)))

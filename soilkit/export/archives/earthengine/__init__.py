@@ -105,7 +105,7 @@ class EarthEngineArchive:
             table = self._desk.orbiting(source, found, period=(start, end))
         else:
             images = self._desk.images(source, (start, end))
-            table = scenes_everywhere(source, images, found)
+            table = scenes_everywhere(source, images, places=found)
         return _explained(table, source, period=(start, end))
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:

@@ -262,7 +262,7 @@ class Desk:
             parts.append(_side_by_side([answers[p] for p in pieces], pieces, len(bands)))
         images_table, values = _in_time(parts, (len(at), len(bands)))
         keep = _inside(images_table, period)
-        return series_table(images_table[keep], values[:, keep], found, bands=bands)
+        return series_table(images_table[keep], values[:, keep], places=found, bands=bands)
 
     def _ask(self, pieces: Any, job: Any) -> dict[Piece, pd.DataFrame]:
         return collect(pieces, job, shelf=self.shelf, policy=self.policy, login=self.login)
