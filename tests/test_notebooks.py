@@ -107,6 +107,22 @@ def test_a_notebook_is_stored_clean_and_short(path):
         assert word in text, f"{path.stem} lacks {word!r}"
 
 
+PAGES = (
+    "00_start_here", "30_ablate_sources", "32_input_size_and_choices", "33_extra_inputs",
+    "34_anchors",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", PAGES)
+def test_a_notebook_reads_like_a_page(stem):
+    """No function is defined in it, no cell is above 15 lines, the median is of 6 or fewer."""
+    cells = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells
+    code = [c.source for c in cells if c.cell_type == "code"]
+    lines = [len(source.splitlines()) for source in code]
+    assert not [s for s in code if any(line.startswith("def ") for line in s.splitlines())]
+    assert max(lines) <= 15 and sorted(lines)[len(lines) // 2] <= 6
+
+
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 def test_shared_parameters_keep_their_meaning_and_type(path):
     """`seed` is an int everywhere, `out_dir` a text everywhere, each default a plain literal."""

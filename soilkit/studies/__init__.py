@@ -13,6 +13,7 @@ from soilkit.studies.fusion_study import (
 from soilkit.studies.fusion_trial import Data, Recipe, Trial, prepare
 from soilkit.studies.paper_tables import (
     Results,
+    beside_literature,
     by_stratum,
     mean_with_interval,
     open_study,
@@ -36,6 +37,7 @@ __all__ = [
     "Study",
     "Trial",
     "Variant",
+    "beside_literature",
     "by_stratum",
     "chosen",
     "mean_with_interval",

@@ -237,9 +237,9 @@ class Results:
 
 
 def paper_beside_ours(
-    results: Results, experiment: Experiment, *, split: str = "validation"
+    results: Results, experiment: Experiment | str, *, split: str = "validation"
 ) -> pd.DataFrame:
-    """A table of the paper with our scores and steps beside its own.
+    """A table of the paper, named or given as its experiment, with our scores beside its own.
 
     A *step* is a line's score minus the reference line's. Ours is paired: on identical samples,
     sensors and seeds; its interval knows of places and of seeds (``contrasts``). The paper's has
@@ -252,6 +252,7 @@ def paper_beside_ours(
     n_sensors, n_blocks, status``. ``pattern`` compares the steps' signs: "as in the paper" or
     "opposite" where our interval excludes 0, else "not resolved"; empty where the paper prints none
     """
+    experiment = chosen([experiment])[0] if isinstance(experiment, str) else experiment
     rows = []
     for metric in SCORES:
         for name in experiment.variants:
@@ -350,6 +351,27 @@ def by_stratum(
                     | {"is_small": n_stations < strata.MIN_STATIONS, **_counts(mean)}
                 )
     return pd.DataFrame(rows)
+
+
+def beside_literature(strata_table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Our value by network with the paper's and the others' as columns of text, asterisks kept.
+
+    Parameters
+    ----------
+    strata_table : from ``by_stratum``
+    metric : "r" or "ubrmse_m3_m3"
+    """
+    works = literature.literature_table(metric)
+    works = works[works["value"].notna()]
+    text = works["value"].map("{:.3f}".format) + works["asterisk"]
+    wide = works.assign(text=text).pivot_table(
+        index="network", columns="work", values="text", aggfunc=" / ".join, sort=False
+    )
+    rows = strata_table.reindex(columns=["stratum", "metric", "class", "ours"])
+    mine = rows[(rows["stratum"] == "network") & (rows["metric"] == metric)]
+    ours = mine.set_index("class")["ours"].map("{:.3f}".format).rename("full model, ours")
+    table = pd.concat([ours, wide], axis=1).rename_axis("network")
+    return table.astype(object).where(table.notna(), "")
 
 
 def _printed_class(stratum: str, name: str, metric: str, split: str) -> dict:

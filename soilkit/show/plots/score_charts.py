@@ -250,7 +250,7 @@ def split_maps(
 
 # What a study found: scores and steps beside the paper's, and how training went.
 
-MAKER = "experiments.paper_beside_ours"
+MAKER = "studies.paper_beside_ours"
 METRICS = ("r", "ubrmse_m3_m3")
 OURS, PAPERS = "ours, 95 % interval", "the paper's, on real stations"
 
@@ -262,7 +262,7 @@ def beside_paper(
 
     Parameters
     ----------
-    table : from ``experiments.paper_beside_ours``, of one experiment and split
+    table : from ``studies.paper_beside_ours``, of one experiment and split
     step : whether to draw differences from the reference line instead of scores
     metrics : a panel each
     """
@@ -290,6 +290,35 @@ def beside_paper(
     return figure
 
 
+PAPER_HEADS = {
+    "variant": "line",
+    "paper": "the paper's",
+    "ours": "ours",
+    "difference": "ours minus the paper's",
+    "paper_step": "the paper's step",
+    "our_step": "our step",
+    "lower": "our step, from",
+    "upper": "our step, to",
+    "pattern": "sign of the step",
+    "n_seeds": "seeds",
+    "n_sensors": "sensors",
+    "n_blocks": "blocks",
+}
+
+
+def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
+    """Every line's score and step for reading, ours beside the paper's, in words.
+
+    Parameters
+    ----------
+    table : from ``studies.paper_beside_ours``, of one experiment and split
+    metric : the rows that are shown
+    """
+    style.need(table, ["metric", *PAPER_HEADS], maker=MAKER)
+    rows = style.readable(table[table["metric"] == metric], PAPER_HEADS)
+    return rows.set_index("line").rename_axis(columns=style.label(metric))
+
+
 def _draw(axis: Axes, rows: pd.DataFrame, *, columns: Sequence[str]) -> None:
     value, lower, upper, printed = columns
     y = np.arange(len(rows))
@@ -307,9 +336,9 @@ def learning_curves(curves: pd.DataFrame, lines: pd.DataFrame, *, title: str = "
 
     Parameters
     ----------
-    curves, lines : from ``experiments.read_study``; lines of one experiment
+    curves, lines : from ``studies.read_study``; lines of one experiment
     """
-    style.need(curves, ["key", "step", "score"], maker="experiments.read_study")
+    style.need(curves, ["key", "step", "score"], maker="studies.read_study")
     rows = lines.merge(curves, on="key")
     if rows.empty:
         return style.nothing("no trial of this table was trained", title=title)
