@@ -94,18 +94,18 @@ def test_a_killed_study_ends_with_the_rows_of_an_undisturbed_one(folder, tmp_pat
     whole = study(folder, tmp_path / "whole", pair).run()
     calls, train = [], training.fit
 
-    def killed(model, loaders, loss, **options):
+    def killed(model, loaders, step, look, **options):
         calls.append(model)
         if len(calls) == 2:
             left = iter(range(3))
 
-            def dying(predicted, observed):
+            def dying(model, batch):
                 if next(left, None) is None:
                     raise Killed
-                return loss(predicted, observed)
+                return step(model, batch)
 
-            return train(model, loaders, dying, **options)
-        return train(model, loaders, loss, **options)
+            return train(model, loaders, dying, look, **options)
+        return train(model, loaders, step, look, **options)
 
     monkeypatch.setattr(training, "fit", killed)
     with pytest.raises(Killed):

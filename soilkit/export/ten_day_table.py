@@ -257,8 +257,9 @@ def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd
 
 
 def by_sample(by_station: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
-    """Columns of a table with one row a ``station_id``, on the rows of samples."""
-    table = by_station.set_index(by_station["station_id"].astype(str)).drop(columns="station_id")
+    """Columns of a table of stations, the first row of each, on the rows of samples."""
+    first = by_station.drop_duplicates("station_id")  # a stations table has a row a sensor
+    table = first.set_index(first["station_id"].astype(str)).drop(columns="station_id")
     return table.reindex(samples["station_id"].astype(str)).reset_index(drop=True)
 
 
