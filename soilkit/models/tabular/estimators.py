@@ -402,29 +402,9 @@ def _merges(
 
 
 def cross_folds(y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Number of the fold that holds each row out; folds hold whole groups, dealt out by chance.
+    """Folds of whole groups as ``metrics.splits.folds`` deals them; of single rows without groups.
 
-    Parameters
-    ----------
-    y : array (row,)
-    groups : array (row,) of labels, for instance 2-degree blocks; None deals out single rows
-    n_folds : int, at most; fewer groups than that are left out one at a time
-    seed : int
-
-    Returns
-    -------
-    array (row,) of int
-
-    Raises
-    ------
-    ContractError
-        If there is one group only, so that nothing is left to train on.
-
-    Examples
-    --------
-    >>> folds = cross_folds(np.zeros(4), groups=["a", "a", "b", "b"])
-    >>> folds[0] == folds[1], folds[0] == folds[2]
-    (np.True_, np.False_)
+    ``y`` (row,) tells the number of rows; returns array (row,) of int.
     """
     return splits.folds(np.arange(len(y)) if groups is None else groups, n_folds=n_folds, seed=seed)
 
