@@ -12,6 +12,8 @@ from soilkit.models import losses, training
 from soilkit.models.training import Loaders, Settings
 from soilkit.models.xception_fusion import XceptionFusion, look, step_by
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def fit(model, loaders, loss, **options):
     """The loop on a fusion model's batches, by a loss (predicted, observed)."""
@@ -45,16 +47,20 @@ def loaders(n, batch_size):
 def chip_model(*, by_chance=False):
     """A small model in float64, so that two orders of adding differ by nothing that counts.
 
-    Without ``by_chance`` nothing in it is dropped at random.
+    Without ``by_chance`` nothing in it is dropped at random. Processes share batch norms on GPUs
+    only: on the CPU each sample is normalised alone.
     """
     torch.manual_seed(0)
     model = XceptionFusion.preset("small", high_channels=3, coarse=2, mean_label_m3_m3=0.25)
-    for module in model.modules():
+    for module in list(model.modules()):
         if not by_chance and isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if not by_chance and hasattr(module, "keep"):
             module.keep = 1.0
-    return model.double()
+        for name, child in module.named_children():
+            if DEVICE == "cpu" and isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, torch.nn.GroupNorm(1, child.num_features))
+    return model.double().to(DEVICE)
 
 
 def train(path, *, steps, killed_at=None, by_chance=False, **settings):
@@ -69,8 +75,9 @@ def train(path, *, steps, killed_at=None, by_chance=False, **settings):
     model = chip_model(by_chance=by_chance)
     settings = Settings(steps=steps, learning_rate=0.001, **{"validate_every": 2} | settings)
     history = fit(model, loaders(23, 8), loss, settings=settings, path=path, progress=False)
-    gradients = {k: p.grad for k, p in model.named_parameters()}
-    return {"gradients": gradients, "history": history, "weights": model.state_dict()}
+    gradients = {k: p.grad.cpu() for k, p in model.named_parameters()}
+    weights = {k: v.cpu() for k, v in model.state_dict().items()}
+    return {"gradients": gradients, "history": history, "weights": weights}
 
 
 def member(rank, size, folder):

@@ -1,7 +1,7 @@
 """Options of speed change nothing but the last digits, and running out of memory gives advice."""
 
 import errno
-import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 
 from soilkit.errors import CheckpointError, ContractError
 from soilkit.models import losses
-from soilkit.models.training import Settings, checkpoint, parallel, predict
+from soilkit.models.training import Settings, checkpoint, predict
 from soilkit.models.xception_fusion import XceptionFusion, look
 from tests.helpers_training import fit
 
@@ -49,23 +49,12 @@ SHORTAGES = [
 
 @pytest.mark.parametrize("shortage", SHORTAGES, ids=lambda e: str(e)[:24])
 def test_running_out_of_memory_names_batch_crop_preset_and_precision(shortage):
-    model = image_model()
-    model.config = type(model.config)(high_channels=3, preset="paper")  # as it would be
     with pytest.raises(MemoryError) as caught:
-        run(raising(shortage), model=model)
+        run(raising(shortage))
     message = str(caught.value)
-    assert message.startswith("A batch of 8 with crops of 32 pixels does not fit into this machine")
-    for advice in ("batch_size to 4", "crop_px=16", 'preset="small"', 'precision="bfloat16"'):
+    assert str(shortage).split("\n")[0] in message and "\n" not in message
+    for advice in ("batch_size", "crop_px", 'preset="small"', 'precision="bfloat16"', "workers"):
         assert advice in message
-    assert ("workers" in message) == ("worker" in str(shortage))
-    assert "\n" not in message
-
-
-def test_advice_never_asks_for_what_is_already_so():
-    shortage = torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(MemoryError) as caught:
-        run(raising(shortage), precision="bfloat16")
-    assert "preset" not in str(caught.value) and "precision" not in str(caught.value)
 
 
 def test_what_the_allocator_really_says_is_understood():
@@ -74,7 +63,7 @@ def test_what_the_allocator_really_says_is_understood():
     def loss(predicted, observed):
         return predicted.new_empty(2**50).sum()
 
-    with pytest.raises(MemoryError, match="Halve batch_size to 4"):
+    with pytest.raises(MemoryError, match="Halve batch_size"):
         run(loss)
 
 
@@ -85,33 +74,9 @@ def test_other_errors_pass_as_they_are():
         run(raising(FileNotFoundError(errno.ENOENT, "gone")))
 
 
-def test_channels_last_trains_to_the_same_weights():
-    ours, history = run(channels_last=True)
-    theirs, expected = run()
-    assert ours.high_encoder.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert history.score.to_numpy() == pytest.approx(expected.score.to_numpy(), rel=1e-3)
-    assert predict(ours, [BATCH], look) == pytest.approx(predict(theirs, [BATCH], look), rel=1e-2)
-
-
-def test_a_machine_without_a_compiler_trains_uncompiled_and_says_so(monkeypatch, caplog):
-    def no_compiler(*args, **kwargs):
-        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
-
-    parallel.can_compile.cache_clear()
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    with caplog.at_level(logging.WARNING, logger="soilkit.models.training"):
-        compiled, _ = run(compile=True)
-    assert "No working C++ compiler found" in caplog.text and "going on without" in caplog.text
-    plain, _ = run()
-    assert all(
-        torch.equal(a, b) for a, b in zip(compiled.parameters(), plain.parameters(), strict=True)
-    )
-    parallel.can_compile.cache_clear()
-
-
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same():
-    if not parallel.can_compile("cpu"):
+    if shutil.which("c++") is None:
         pytest.skip("no C++ compiler here")
     ours, _ = run(compile=True)
     theirs, _ = run()
@@ -122,9 +87,9 @@ def test_a_state_from_before_there_were_options_still_resumes(tmp_path):
     """Settings that are not chosen are not written, so older states equal newer ones."""
     run(path=tmp_path / "a.pt", steps=4)
     settings = checkpoint.read_plain(tmp_path / "a.resume.pt")["identity"]["settings"]
-    assert "compile" not in settings and "channels_last" not in settings
+    assert "compile" not in settings
     with pytest.raises(CheckpointError, match="settings"):
-        run(path=tmp_path / "a.pt", steps=4, channels_last=True)
+        run(path=tmp_path / "a.pt", steps=4, precision="bfloat16")
 
 
 def test_an_answer_that_is_no_number_is_refused():

@@ -7,7 +7,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from soilkit.errors import ContractError
 from soilkit.models.training import load_checkpoint
-from soilkit.models.training.parallel import Share, Team
+from soilkit.models.training.parallel import Team
+from soilkit.models.xception_fusion import XceptionFusion
 from tests.helpers_training import Chips, loaders, member, train
 
 torch.set_num_threads(1)
@@ -73,16 +74,22 @@ def test_an_interrupted_run_of_two_goes_on_exactly(two):
     assert whole["history"].equals(parted["history"])
 
 
+def one_of(size, rank):
+    """A process of several, as far as sharing goes."""
+    team = Team()
+    team.rank, team.size = rank, size
+    return team
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_every_sample_of_a_batch_is_read_by_one_process(size):
     """Without overlap or loss, and nobody reads the others' samples."""
     whole, _ = loaders(11, 4)
     shares = []
     for rank in range(size):
-        loader = DataLoader(Chips(11), 4)
-        share = Share(loader, rank=rank, size=size, every_step=True)
+        share = one_of(size, rank).share(DataLoader(Chips(11), 4), every_step=True)
         shares.append((share, list(share)))
-    assert sorted(sum((s.whole.dataset.read for s, _ in shares), [])) == list(range(11))
+    assert sorted(sum((s.dataset.read for s, _ in shares), [])) == list(range(11))
     expected = list(DataLoader(Chips(11), 4))
     for b, batch in enumerate(expected):
         for rank, (_, batches) in enumerate(shares):
@@ -92,7 +99,7 @@ def test_every_sample_of_a_batch_is_read_by_one_process(size):
 
 def test_batches_that_are_no_torch_loader_are_cut():
     batches = [{"tiles": torch.zeros(5, 2, 8, 8), "target": torch.arange(5.0)}]
-    parts = [list(Share(batches, rank=r, size=2, every_step=True))[0] for r in range(2)]
+    parts = [list(one_of(2, r).share(batches, every_step=True))[0] for r in range(2)]
     assert [p["target"].tolist() for p in parts] == [[0, 2, 4], [1, 3]]
     assert [len(p["tiles"]) for p in parts] == [3, 2]
 
@@ -100,15 +107,21 @@ def test_batches_that_are_no_torch_loader_are_cut():
 def test_a_batch_too_small_for_all_processes_is_refused():
     loader = DataLoader(Chips(5), 4)
     with pytest.raises(ContractError, match="batch of 1 samples cannot be shared by 2"):
-        list(Share(loader, rank=0, size=2, every_step=True))
-    assert len(list(Share(loader, rank=1, size=2, every_step=False))) == 1  # validation may
+        list(one_of(2, 0).share(loader, every_step=True))
+    assert len(list(one_of(2, 1).share(loader, every_step=False))) == 1  # validation may
 
 
 def test_a_loader_that_shares_by_itself_is_refused():
     """Sharing twice would lose samples in silence."""
     sampler = DistributedSampler(Chips(8), num_replicas=2, rank=0)
     with pytest.raises(ContractError, match="same in every process"):
-        Share(DataLoader(Chips(8), 4, sampler=sampler), rank=0, size=2, every_step=True)
+        one_of(2, 0).share(DataLoader(Chips(8), 4, sampler=sampler), every_step=True)
+
+
+def test_batch_norms_on_the_cpu_are_refused():
+    """torch shares them between GPUs only; halves with statistics of their own would differ."""
+    with pytest.raises(ContractError, match="2 processes share on GPUs only"):
+        one_of(2, 0).wrap(XceptionFusion.preset("small", coarse=2))
 
 
 def test_a_process_alone_is_a_team_of_one():

@@ -208,7 +208,7 @@ class Inputs:
         """The inputs of the model in a checkpoint of ``XceptionFusion``."""
         config = checkpoint.configuration
         ends = np.cumsum([config["high_channels"], config["low_channels"], config["coarse"]])
-        names = list(checkpoint.inputs)
+        names = list(checkpoint.provenance.inputs)
         parts = (names[e - n : e] for e, n in zip(ends, np.diff(ends, prepend=0), strict=True))
         return cls(*(tuple(_entries(p, g)) for p, g in zip(parts, GROUPS, strict=True)))
 

@@ -674,7 +674,7 @@ class TrainedFusion:
     @property
     def statistics(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of each coarse input in training."""
-        return stored_statistics(self.checkpoint.normalisation, self.inputs)
+        return stored_statistics(self.checkpoint.provenance.normalisation, self.inputs)
 
     def predict(self, data: str | os.PathLike[str], split: Any = None) -> pd.DataFrame:
         """A predictions table of every sample of a dataset folder.

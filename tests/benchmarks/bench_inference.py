@@ -1,6 +1,6 @@
 """The full model's high-resolution encoder for maps: folded, bfloat16, compiled, against eager.
 
-Compiled where a C++ compiler is at hand. The ceiling is the ratio that a bfloat16 matrix product's
+Compiled, which wants a C++ compiler. The ceiling is the ratio that a bfloat16 matrix product's
 rate on all operations would give: without matrix units for bfloat16 no CPU gets past twice its
 float32 rate. Errors are of pooled features and of answers, of a small model that has learnt (random
 weights pass every rounding on, learnt ones do not).
@@ -15,7 +15,6 @@ from torch.nn import functional
 from soilkit.models import count_flops, losses
 from soilkit.models.encoders import pool_center
 from soilkit.models.inference import folded, for_inference
-from soilkit.models.training.parallel import compiled
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s, plain_layout
 
@@ -79,7 +78,7 @@ def main():
     torch.set_num_threads(os.cpu_count() or 1)
     model = seasoned()
     eager = plain_layout(copy.deepcopy(model)).high_encoder
-    fused = compiled(for_inference(model.high_encoder), mode=True, device=torch.device("cpu"))
+    fused = torch.compile(for_inference(model).high_encoder, dynamic=False)
     images = scenes(BATCH, 99)
     with torch.inference_mode():
         rivals = {"ours": lambda: fused(images), "eager": lambda: eager(images)}

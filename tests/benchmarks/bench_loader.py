@@ -10,7 +10,7 @@ from soilkit.export import chips
 from soilkit.models import losses
 from soilkit.models.augment import Augment
 from soilkit.models.datasets import ChipDataset, make_loader
-from soilkit.models.training.parallel import autocast
+from soilkit.models.training import Settings
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.bench_chip_reading import INPUTS, NoisyArchive, rate
 from tests.benchmarks.turns import in_turn
@@ -27,14 +27,14 @@ def consumed_per_s(preset, device):
     high, moisture = torch.randn(batch, 10, CROP, CROP, device=device), torch.rand(batch)
     moisture, generator = moisture.to(device), torch.Generator().manual_seed(0)
 
-    def step(dtype):
+    def step(precision):
         turned = Augment()({"high": high}, generator=generator)["high"]
         model.zero_grad(set_to_none=True)
-        with autocast(device, dtype):
+        with Settings(precision=precision).autocast(device):
             predicted = model(turned)
         losses.huber(predicted.float(), moisture).backward()
 
-    rivals = {str(d): lambda d=d: step(d) for d in (torch.float32, torch.bfloat16)}
+    rivals = {p: lambda p=p: step(p) for p in ("float32", "bfloat16")}
     return batch / min(in_turn(rivals, rounds=3).values())
 
 

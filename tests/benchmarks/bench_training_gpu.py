@@ -10,28 +10,27 @@ from torch.profiler import ProfilerActivity, profile
 from soilkit.models import count_flops, losses
 from soilkit.models.training import Settings
 from soilkit.models.training.loop import Run
-from soilkit.models.training.parallel import autocast, compiled
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s
 
 BATCH, ROUNDS, PAPER_STEPS, REQUIRED_SHARE = 64, 20, 600_000, 0.35
-MODES = {"eager": False, "compiled": True, "CUDA graphs": "reduce-overhead"}
+MODES = {"eager": None, "compiled": "default", "CUDA graphs": "reduce-overhead"}
 
 
 def stepper(mode, device):
     """A whole step of ``fit`` on a fixed batch, by the run's own optimizer."""
     torch.manual_seed(0)
     model = XceptionFusion.preset("paper", high_channels=10, low_channels=4, coarse=2).to(device)
-    settings = Settings(precision="bfloat16", channels_last=True, compile=mode)
+    settings = Settings(precision="bfloat16")
     run = Run(model, settings, path=None, provenance=None)
-    forward = compiled(model, mode=mode, device=device)
+    forward = torch.compile(model, mode=mode, dynamic=False) if mode else model
     sizes = (10, 256, 256), (4, 16, 16), (2,)
     inputs = [torch.randn(BATCH, *size, device=device) for size in sizes]
     inputs = [x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs]
     moisture = torch.rand(BATCH, device=device)
 
     def step():
-        with autocast(device, settings.dtype):
+        with settings.autocast(device):
             predicted = forward(*inputs)
         run.learn(losses.huber(predicted.float(), moisture), run.step)
 

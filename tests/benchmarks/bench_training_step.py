@@ -9,7 +9,7 @@ import sys
 import torch
 
 from soilkit.models import count_flops, losses
-from soilkit.models.training.parallel import autocast, compiled
+from soilkit.models.training import Settings
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s, plain_layout
 
@@ -23,14 +23,14 @@ def full_model():
     return XceptionFusion.preset("paper", high_channels=10, low_channels=4, coarse=2)
 
 
-def stepper(model, forward, dtype):
+def stepper(model, forward, precision):
     """One forward and backward pass on a fixed batch."""
     high, low = torch.randn(BATCH, 10, 256, 256), torch.randn(BATCH, 4, 16, 16)
     coarse, moisture = torch.randn(BATCH, 2), torch.rand(BATCH)
 
     def step():
         model.zero_grad(set_to_none=True)
-        with autocast(CPU, dtype):
+        with Settings(precision=precision).autocast(CPU):
             predicted = forward(high, low, coarse)
         losses.huber(predicted.float(), moisture).backward()
 
@@ -42,13 +42,13 @@ def main():
     torch.set_num_threads(os.cpu_count() or 1)
     eager, ours = plain_layout(full_model()), full_model()
     rivals = {
-        "ours": stepper(ours, ours, torch.bfloat16),
-        "eager": stepper(eager, eager, torch.float32),
+        "ours": stepper(ours, ours, "bfloat16"),
+        "eager": stepper(eager, eager, "float32"),
     }
     if "--compile" in sys.argv:
         fused = full_model()
-        forward = compiled(fused, mode=True, device=CPU)
-        rivals["compiled"] = stepper(fused, forward, torch.bfloat16)
+        forward = torch.compile(fused, dynamic=False)
+        rivals["compiled"] = stepper(fused, forward, "bfloat16")
     seconds = in_turn(rivals, rounds=ROUNDS)
     best = min(seconds[name] for name in ("ours", "compiled") if name in seconds)
     flops = 3 * BATCH * count_flops(ours)

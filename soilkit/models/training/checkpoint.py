@@ -42,54 +42,24 @@ class Checkpoint:
     score: float
     format_version: int = FORMAT_VERSION
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The sources that the model eats, in order."""
-        return self.provenance.inputs
-
-    @property
-    def normalisation(self) -> dict[str, Any]:
-        """How each input was scaled."""
-        return self.provenance.normalisation
-
-    @property
-    def data_hash(self) -> str:
-        """The content of the store that the model was trained on."""
-        return self.provenance.data_hash
-
-    def require(
-        self,
-        *,
-        inputs: Sequence[str] | None = None,
-        normalisation: dict[str, Any] | None = None,
-        data_hash: str | None = None,
-    ) -> None:
-        """Refuse what does not match; leave out what need not.
+    def require(self, *, inputs: Sequence[str], data_hash: str | None = None) -> None:
+        """Refuse other inputs, and other data where they are named.
 
         Raises
         ------
         CheckpointError
             Naming both sides.
         """
-        if inputs is not None and tuple(inputs) != self.inputs:
+        ours = self.provenance
+        if tuple(inputs) != ours.inputs:
             raise CheckpointError(
-                f"The checkpoint was trained on {', '.join(self.inputs) or 'no inputs'}; it is "
+                f"The checkpoint was trained on {', '.join(ours.inputs) or 'no inputs'}; it is "
                 f"handed {', '.join(inputs) or 'no inputs'}. Feed the same sources in that order, "
                 "or train again."
             )
-        if normalisation is not None and plain(normalisation) != self.normalisation:
-            keys = sorted(normalisation.keys() | self.normalisation.keys())
-            theirs = plain(normalisation)
-            different = [k for k in keys if theirs.get(k) != self.normalisation.get(k)]
-            key = different[0]
+        if data_hash is not None and data_hash != ours.data_hash:
             raise CheckpointError(
-                f"The checkpoint normalises {', '.join(different)} otherwise: {key} by "
-                f"{self.normalisation.get(key)}, not {theirs.get(key)}. Normalise by "
-                "checkpoint.normalisation."
-            )
-        if data_hash is not None and data_hash != self.data_hash:
-            raise CheckpointError(
-                f"The checkpoint was trained on data {self.data_hash or 'unknown'}; this is "
+                f"The checkpoint was trained on data {ours.data_hash or 'unknown'}; this is "
                 f"{data_hash}. Rebuild that data, or train again."
             )
 
@@ -102,19 +72,10 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     StoreError
         When the disk refuses; what stood at ``path`` still stands.
     """
-    write_atomic(
-        path,
-        {
-            "format_version": checkpoint.format_version,
-            "configuration": plain(checkpoint.configuration),
-            "inputs": list(checkpoint.inputs),
-            "normalisation": plain(checkpoint.normalisation),
-            "data_hash": checkpoint.data_hash,
-            "weights": dict(checkpoint.weights),
-            "step": checkpoint.step,
-            "score": checkpoint.score,
-        },
-    )
+    content = vars(checkpoint) | vars(checkpoint.provenance)
+    del content["provenance"]
+    plain_names = ("configuration", "inputs", "normalisation")
+    write_atomic(path, content | {name: plain(content[name]) for name in plain_names})
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -132,17 +93,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path} lacks {', '.join(sorted(missing))}: it is no model checkpoint. "
             "Name the file that training wrote, not the one beside it that resumes a run."
         )
-    provenance = Provenance(
-        tuple(content["inputs"]), content["normalisation"], content["data_hash"]
-    )
-    return Checkpoint(
-        content["configuration"],
-        provenance,
-        content["weights"],
-        content["step"],
-        content["score"],
-        content["format_version"],
-    )
+    origin = (tuple(content.pop("inputs")), content.pop("normalisation"), content.pop("data_hash"))
+    return Checkpoint(provenance=Provenance(*origin), **content)
 
 
 def write_atomic(path: str | os.PathLike[str], content: dict[str, Any]) -> None:

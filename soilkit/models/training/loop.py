@@ -25,17 +25,7 @@ from soilkit.models.training.checkpoint import (
     save_checkpoint,
     write_atomic,
 )
-from soilkit.models.training.parallel import (
-    Batch,
-    MemoryAdvice,
-    Share,
-    Team,
-    ahead,
-    autocast,
-    batch_size,
-    compiled,
-    move,
-)
+from soilkit.models.training.parallel import Batch, Team, batch_size, memory_advice
 
 log = logging.getLogger("soilkit.models.training")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -55,10 +45,9 @@ class Settings:
     [2]_; torch's own SGD adds the decay to the gradient). Biases and batch norms do not decay.
     Every ``validate_every`` steps the model is scored and the run's state saved.
 
-    Speed: ``precision`` is "float32" or "bfloat16" (mixed); ``channels_last`` lays out weights and
-    images with the channels innermost; ``compile`` (True, or a mode of ``torch.compile`` such as
-    "reduce-overhead") fuses what stands between convolutions, with a warning where nothing can
-    compile. Each changes the last digits of a run, so a run resumes only under the same ones.
+    Speed: ``precision`` is "float32" or "bfloat16" (mixed); ``compile`` fuses what stands between
+    convolutions by ``torch.compile``. Both change the last digits, so a run resumes only under the
+    same ones.
 
     Labels vary by less than 0.1 m3 m-3, so gradients are small and SGD takes very many steps; for
     some hundred steps choose ``optimizer="adam"`` [3]_ (``momentum`` is then its beta 1) and a
@@ -87,8 +76,7 @@ class Settings:
     max_gradient_norm: float = math.inf
     validate_every: int = 1000
     seed: int = 0
-    channels_last: bool = False
-    compile: bool | str = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
@@ -101,10 +89,10 @@ class Settings:
                 f"steps {self.steps} and validate_every {self.validate_every} must be at least 1."
             )
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the forward pass under autocast."""
-        return PRECISIONS[self.precision]
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Mixed precision where it is not float32."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     def decay_at(self, step: int) -> float:
         """(1 - t / T)^power."""
@@ -128,8 +116,6 @@ class Run:
         team: Team | None = None,
     ):
         self.model, self.settings, self.team = model, settings, team or Team()
-        if settings.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.path = None if path is None else Path(path)
         self.provenance = provenance or Provenance()
         self.decaying: list[torch.Tensor] = [p for p in model.parameters() if p.ndim >= 2]
@@ -152,9 +138,8 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a saved state to be this run's."""
         settings = asdict(self.settings)
-        for name in ("channels_last", "compile"):  # states from before there were these
-            if not settings[name]:
-                del settings[name]
+        if not settings["compile"]:
+            del settings["compile"]  # states from before there was this
         return plain(
             {
                 "settings": settings,
@@ -274,8 +259,6 @@ class Run:
 # The training loop, read once from top to bottom, and prediction.
 
 ORDER, NOISE, AUGMENTATION = range(3)  # streams of random numbers, each by (seed, epoch or step)
-
-
 Step = Callable[[Any, Batch], torch.Tensor]
 Look = Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -292,21 +275,7 @@ class Loaders(NamedTuple):
 
 
 def rmse(predicted: np.ndarray, observed: np.ndarray) -> float:
-    """Root mean square error over all samples, the default validation score.
-
-    Parameters
-    ----------
-    predicted, observed : array (sample,), m3 m-3
-
-    Returns
-    -------
-    float, m3 m-3
-
-    Examples
-    --------
-    >>> round(rmse(np.array([0.1, 0.3]), np.array([0.2, 0.2])), 3)
-    0.1
-    """
+    """Root mean square error of arrays (sample,), the default validation score."""
     return float(np.sqrt(np.mean((predicted - observed) ** 2)))
 
 
@@ -330,10 +299,10 @@ def fit(
     (seed, epoch): a run that was killed and is called again ends with the same weights as one that
     was not.
 
-    On several GPUs or machines the same script is started by ``torchrun --nproc-per-node=4`` after
+    On several GPUs the same script is started by ``torchrun --nproc-per-node=4`` after
     ``torch.distributed.init_process_group``: every process hands over the same loaders, whose batch
     is the batch of the whole run and is shared out; gradients and batch norms are those of the
-    whole batch, and the first process alone writes (see ``soilkit.models.training.parallel``).
+    whole batch, and the first process alone writes.
 
     Parameters
     ----------
@@ -370,18 +339,19 @@ def fit(
         run.restore()
     device = next(model.parameters()).device
     bar = tqdm(total=settings.steps, initial=run.step, disable=not (progress and team.leads))
-    advice = MemoryAdvice(model, precision=settings.precision)
-    with bar, advice, _own_randomness(device), team.whole_batch_norms(model):
-        forward = compiled(team.wrap(model), mode=settings.compile, device=device)
-        batches = _batches(train, settings, start=run.step)
-        for n, batch in ahead(batches, device, channels_last=settings.channels_last):
-            advice.batch = batch
+    dropout = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with bar, memory_advice(), dropout:  # the caller's random state stays as it was
+        forward = team.wrap(model)
+        if settings.compile:
+            forward.compile(dynamic=False)
+        for n, batch in _batches(train, settings, start=run.step, whole=loaders[0]):
+            batch = _moved(batch, device)
             torch.manual_seed(_mix(settings.seed, n, NOISE, *team.stream))
             if augment is not None:
                 generator = _generator(settings.seed, n, AUGMENTATION, *team.stream)
                 batch = augment(batch, generator=generator)
             model.train()
-            with autocast(device, settings.dtype):
+            with settings.autocast(device):
                 error = step(forward, batch)
             run.learn(error, n, n_samples=batch_size(batch))
             bar.update()
@@ -424,7 +394,7 @@ def predict(
         With advice, when a batch does not fit.
     """
     bar = tqdm(loader, disable=not progress, unit="batch")
-    with MemoryAdvice(model, precision=precision):
+    with memory_advice():
         predicted = np.concatenate(_look(model, bar, look, Settings(precision=precision))[0])
     unknown = ~np.isfinite(predicted).reshape(len(predicted), -1).all(axis=1)
     if unknown.any():
@@ -442,9 +412,9 @@ def _look(model, loader, look: Look, settings: Settings) -> tuple[list[np.ndarra
     was_training = model.training
     model.eval()
     predicted, observed = [], []
-    with torch.inference_mode(), autocast(device, settings.dtype):
+    with torch.inference_mode(), settings.autocast(device):
         for batch in loader:
-            answer, truth = look(model, move(device, batch, channels_last=settings.channels_last))
+            answer, truth = look(model, _moved(batch, device))
             predicted.append(answer.float().cpu().numpy())
             observed.append(predicted[-1] if truth is None else truth.cpu().numpy())
     model.train(was_training)
@@ -453,8 +423,15 @@ def _look(model, loader, look: Look, settings: Settings) -> tuple[list[np.ndarra
     return predicted, observed
 
 
-def _batches(loader: Any, settings: Settings, *, start: int) -> Iterator[tuple[int, Any]]:
-    """(step, batch) from ``start`` on; batches that a resumed run has seen are read and skipped."""
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return {name: part.to(device, non_blocking=True) for name, part in batch.items()}
+
+
+def _batches(loader, settings: Settings, *, start: int, whole) -> Iterator[tuple[int, Any]]:
+    """(step, batch) from ``start`` on; batches that a resumed run has seen are read and skipped.
+
+    ``whole`` is the loader before it was shared, whose order is alike in all processes.
+    """
     if not len(loader):
         raise ContractError(
             "The training loader has no whole batch. Lower batch_size, or bring more samples."
@@ -462,7 +439,7 @@ def _batches(loader: Any, settings: Settings, *, start: int) -> Iterator[tuple[i
     if start >= settings.steps:
         return
     for epoch in range(start // len(loader), -(-settings.steps // len(loader))):
-        _order(loader, settings.seed, epoch)
+        _order(whole, settings.seed, epoch)
         batches = iter(loader)
         first = epoch * len(loader)
         for step in range(first, min(first + len(loader), settings.steps)):
@@ -473,8 +450,7 @@ def _batches(loader: Any, settings: Settings, *, start: int) -> Iterator[tuple[i
 
 
 def _order(loader: Any, seed: int, epoch: int) -> None:
-    """Make the loader's order in an epoch a function of (seed, epoch), alike in all processes."""
-    loader = loader.whole if isinstance(loader, Share) else loader
+    """Make the loader's order in an epoch a function of (seed, epoch)."""
     holders: list[Any] = [loader, getattr(loader, "sampler", None)]
     for holder in holders:
         if hasattr(holder, "generator"):
@@ -489,8 +465,3 @@ def _mix(*words: int) -> int:
 
 def _generator(*words: int) -> torch.Generator:
     return torch.Generator().manual_seed(_mix(*words))
-
-
-def _own_randomness(device: torch.device):
-    """Seed dropout step by step without touching the caller's random state."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
