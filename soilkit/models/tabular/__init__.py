@@ -10,6 +10,7 @@ from soilkit.models.tabular.estimators import (
     SmapLinear,
     TextureForest,
     balanced_weights,
+    cross_folds,
     cross_predict,
     forest,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "TextureForest",
     "WideDeepEnsemble",
     "balanced_weights",
+    "cross_folds",
     "cross_predict",
     "forest",
     "load_trained",
