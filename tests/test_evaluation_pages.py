@@ -17,7 +17,7 @@ from soilkit.metrics.evaluation.grades import NO, PARTLY, UNKNOWN, YES
 from soilkit.metrics.evaluation.records import Background, Calibration, Finding, NotAudited, Options
 from soilkit.metrics.evaluation.score_tables import Places, calibration, relative_errors
 from soilkit.metrics.splits.checks import Claim
-from soilkit.models.tabular import SmapLinear, cross_folds, cross_predict, forest
+from soilkit.models.tabular import SmapLinear, cross_predict, forest
 
 PROVENANCE = {"flags": "G only", "versions": "product 3", "upscaling": "none"}
 
@@ -289,7 +289,7 @@ def us_10day():
     models = {"forest: all": (forest(seed=0, n_trees=10), columns),
               "SMAP linear": (SmapLinear(), ["smap_ssm"])}  # fmt: skip
     for split, groups in (("by block", blocks), ("shuffled", None)):
-        numbers = cross_folds(y, groups=groups, seed=0)
+        numbers = splits.folds(np.arange(len(y)) if groups is None else groups, seed=0)
         folds[split] = pd.Series(numbers, index=samples["sample_id"].to_numpy())
         for name, (model, eaten) in models.items():
             predicted = cross_predict(model, features[eaten], y=y, groups=groups, seed=0)

@@ -3,6 +3,7 @@
 import gc
 import gzip
 import importlib.util
+import itertools
 import logging
 import struct
 import subprocess
@@ -23,7 +24,6 @@ from soilkit.errors import ContractError, ShardError, UnknownNameError
 from soilkit.export import archives
 from soilkit.export.published import (
     read_shard,
-    samples_from_archive,
     schema,
     wire,
     write_archive_shard,
@@ -91,11 +91,11 @@ def test_every_constant_says_what_it_rests_on():
     assert table.loc[DEM, "scaling_certain"] and not table.loc["smap_sm", "scaling_certain"]
 
 
-def test_features_are_found_by_source_and_statistic():
-    assert schema.images_of("sentinel1", statistic="max") == (
-        "sentinel_1_max_VH", "sentinel_1_max_VV", "sentinel_1_max_angle",
+def test_features_are_found_by_source():
+    assert schema.images_of("sentinel1") == (
+        "sentinel_1_VH", "sentinel_1_VV", "sentinel_1_angle",
     )  # fmt: skip
-    with pytest.raises(UnknownNameError, match="have no images of .smap"):
+    with pytest.raises(UnknownNameError, match="have no images of smap"):
         schema.images_of("smap")
     with pytest.raises(UnknownNameError, match="sentinel_1_VH"):
         schema.feature("sentinel_1_HH")
@@ -316,8 +316,7 @@ def test_only_what_is_asked_for_is_decoded(tmp_path):
     cut = wire.encode_example({"mask": wire.Values("bytes", [b""])})
     broken = cut.replace(b"\x0a\x02\x0a\x00", b"\x1a\x02\x08\x80")  # an integer that does not end
     assert broken != cut
-    with wire.record_writer(tmp_path / "a.gz") as put:
-        put(data + broken)
+    wire.write_records(tmp_path / "a.gz", [data + broken])
     assert next(read_shard(tmp_path / "a.gz", features=[VV])).images.keys() == {VV}
     with pytest.raises(ShardError, match=r"record 0 .*feature 'mask'.*ends inside"):
         next(read_shard(tmp_path / "a.gz", features=[VV, "mask"]))
@@ -406,9 +405,7 @@ def long_shard(path, n_records):
     one = path.with_name("one.gz")
     write_shard(one, [made])
     record = bytes(inflated(one)[12:-4])
-    with wire.record_writer(path) as put:
-        for _ in range(n_records):
-            put(record)
+    wire.write_records(path, itertools.repeat(record, n_records))
     return len(record)
 
 
@@ -517,7 +514,7 @@ def test_a_truncated_gzip_keeps_what_came_before(shard, tmp_path):
     path.write_bytes(whole[: len(whole) - 2000])
     seen, error = read_until_broken(path)
     assert seen == [0, 1] and error.record == 2
-    assert "truncated: the gzip stream ends inside record 2" in str(error)
+    assert "record 2 (counted from 0) is truncated: the gzip stream ends" in str(error)
 
 
 def test_a_cut_in_the_framing_is_told_from_a_cut_in_the_gzip(shard, tmp_path):
@@ -526,7 +523,7 @@ def test_a_cut_in_the_framing_is_told_from_a_cut_in_the_gzip(shard, tmp_path):
     for cut in (len(data) - 2, len(data) - 3000):  # in the last checksum, in the last data
         seen, error = read_until_broken(refilled(tmp_path, data[:cut]))
         assert seen == [0, 1] and error.record == 2
-        assert "truncated: the TFRecord framing ends inside record 2" in str(error)
+        assert "record 2 (counted from 0) is truncated: the TFRecord framing ends" in str(error)
     seen, error = read_until_broken(refilled(tmp_path, data + b"\x01\x02"))  # half a length
     assert seen == [0, 1, 2] and error.record == 3
 
@@ -535,7 +532,9 @@ def test_a_damaged_deflate_stream_is_an_error_of_its_own(shard, tmp_path):
     path = tmp_path / "damaged.gz"
     path.write_bytes(damaged_stream(shard.read_bytes()))
     seen, error = read_until_broken(path)
-    assert seen == [] and "the gzip stream is damaged in record 0" in str(error)
+    assert seen == [] and "record 0 (counted from 0) lies where the gzip stream is damaged" in str(
+        error
+    )
 
 
 def record_start(data, number):
@@ -564,7 +563,11 @@ def test_a_wrong_length_ends_the_shard_and_is_never_allocated(shard, tmp_path):
     at = record_start(data, 1)
     data[at : at + 8] = struct.pack("<Q", n)
     seen, error = read_until_broken(refilled(tmp_path, data), damaged="skip", checksums=False)
-    assert seen == [0] and error.record == 1 and "length of record 1" in str(error)
+    assert (
+        seen == [0]
+        and error.record == 1
+        and "record 1 (counted from 0) has a length that fails" in str(error)
+    )
     data[at + 8 : at + 12] = struct.pack("<I", wire.masked_crc32c(struct.pack("<Q", n)))
     tracemalloc.start()
     seen, error = read_until_broken(refilled(tmp_path, data))
@@ -586,8 +589,8 @@ def test_what_is_no_gzip_says_so(tmp_path):
 
 
 def write_record(path, message):
-    with wire.record_writer(path) as put:
-        put(message if isinstance(message, bytes) else message.SerializeToString())
+    body = message if isinstance(message, bytes) else message.SerializeToString()
+    wire.write_records(path, [body])
 
 
 def test_a_shard_that_is_not_there_says_where_to_get_one(tmp_path):
@@ -711,9 +714,11 @@ def place_of(name):
     return schema.feature(name).source
 
 
-def test_samples_without_a_scene_leave_their_images_out(world):
+def test_samples_without_a_scene_leave_their_images_out(world, tmp_path):
     archive, stations, samples = world
     bare = samples.drop(columns=["soilgrids_scene", "smap_scene"])
     bare = bare.assign(sentinel1_scene="S1_of_nobody")
-    one = next(samples_from_archive(bare, archive, stations=stations))
-    assert one.images == {} and "smap_sm" not in one.scalars
+    write_archive_shard(tmp_path / "a.gz", bare, archive=archive, stations=stations)
+    one = next(read_shard(tmp_path / "a.gz", features=schema.IMAGES))
+    assert not any(image.any() for image in one.images.values())
+    assert "smap_sm" not in one.scalars

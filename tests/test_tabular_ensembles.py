@@ -15,7 +15,6 @@ from soilkit.models.tabular import (
     TextureForest,
     WideDeepEnsemble,
     balanced_weights,
-    cross_folds,
     cross_predict,
     ensembles,
 )
@@ -319,11 +318,11 @@ def test_a_station_on_both_sides_is_refused():
     """Folds of single rows part stations; whole stations pass the audit as unseen."""
     X, y, strata = table(120)
     station = np.array([f"N__{k}" for k in np.arange(120) % 6])
-    by_row = cross_folds(y, n_folds=3)
+    by_row = splits.folds(np.arange(120), n_folds=3)
     model = TextureForest(n_trees=2)
     with pytest.raises(LeakageError, match="6 of 6 stations stand in two folds"):
         cross_predict(model, X, y=y, held_out=by_row, strata=strata, stations=station)
-    by_station = cross_folds(y, groups=station, n_folds=3)
+    by_station = splits.folds(station, n_folds=3)
     predicted = cross_predict(model, X, y=y, held_out=by_station, strata=strata, stations=station)
     assert np.isfinite(predicted).all()
 

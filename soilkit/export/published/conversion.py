@@ -1,12 +1,12 @@
-"""Published shards to the tables and chips of every other road, and shards of an archive."""
+"""Published shards to the tables and chips that every other road gives: one pass a shard."""
 
 import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from soilkit import contracts, grids, sources
-from soilkit.contracts import FORMAT_VERSION, Archive, Chip, ChipRequest, Grid
+from soilkit import contracts, sources
+from soilkit.contracts import FORMAT_VERSION, Chip, ChipRequest
 from soilkit.errors import ShardError, StoreError
-from soilkit.export import chips, features, insitu
+from soilkit.export import chips, insitu
 from soilkit.export.chips.requests import settle
 from soilkit.export.chips.store import Entry, Ledger
 from soilkit.export.published import examples as images
@@ -28,18 +28,22 @@ from soilkit.export.published.examples import (
     BANDS,
     COARSE,
     DEPTHS_M,
-    Record,
+    EMPTY,
     grid_of,
     read_record,
 )
 from soilkit.export.published.labels import Labels
-from soilkit.export.published.shards import Sample, read_shard, write_shard
-from soilkit.files import write_whole
+from soilkit.export.published.shards import read_shard
+from soilkit.files import write_table
 
+log = logging.getLogger(__name__)
 Ledgers = Mapping[str, Mapping[tuple[str, str], Entry]]
+SHARD_GLOB = "*.tfrecord.gz"
+STORE = "chips.zarr"
 LATE = "seen after the reading"
 REPEATED = "repeats a record of the same sensor and time"
 KEPT = (labelling.MERGED, labelling.IN_THE_SHARD)
+TABLES = ("stations", "observations", "scenes", "drops", "features", "label_counts", "samples")
 
 
 @dataclass
@@ -63,190 +67,6 @@ class Dataset:
     def n_records(self) -> int:
         """All records: samples and counted drops."""
         return len(self.samples) + int(self.drops["count"].sum())
-
-
-def records_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Records as a table whose columns have the same kinds however many there are."""
-    table = pd.DataFrame([record.row() for record in [*records, Record("")]])
-    kinds = {c: "datetime64[us]" for c in table.columns if c == "time" or c.endswith("_time")}
-    return table.astype(kinds).iloc[:-1]
-
-
-def ledgers_of(store: Path) -> Ledgers:
-    """What the store knows of each chip; nothing where there is none."""
-    return {name: Ledger(store, name).entries for name in BANDS}
-
-
-def all_stand(table: pd.DataFrame, ledgers: Ledgers) -> bool:
-    """Whether the store has, or never will have, every chip that a shard's records name."""
-    rows = table[table["outcome"].isin(KEPT)]
-    for name, entries in ledgers.items():
-        for key in zip(rows[f"{name}_scene"], rows["station_id"], strict=True):
-            entry = entries.get(key)
-            if entry is None or not (entry.data_sha256 or entry.permanent):
-                return False
-    return True
-
-
-def assemble(
-    records: pd.DataFrame,
-    *,
-    stations: pd.DataFrame | None,
-    ledgers: Ledgers,
-    min_valid_fraction: float,
-) -> Dataset:
-    """The tables of a dataset; every record is a sample or a counted drop.
-
-    Parameters
-    ----------
-    records : table of ``records_table``
-    stations : stations table of the in-situ archive, if there is one
-    ledgers : what the store knows of each chip
-    min_valid_fraction : float, 0-1, of a chip's pixels, below which a sample is dropped
-    """
-    labelled = records[records["outcome"].isin(KEPT)].sort_values(
-        ["sensor_id", "time"], kind="stable", ignore_index=True
-    )
-    rows, spare = _parted(labelled)
-    samples, chip_drops = settle(
-        _samples(rows),
-        ledgers,
-        chosen=[sources.get(name) for name in BANDS],
-        min_valid_fraction=min_valid_fraction,
-    )
-    unlabelled = records[~records["outcome"].isin(KEPT)]
-    drops = [
-        _drops(unlabelled["published_id"], "label", unlabelled["outcome"]),
-        spare,
-        chip_drops,
-    ]
-    dataset = Dataset(
-        stations=_stations(rows, stations),
-        observations=_observations(rows),
-        scenes=_scenes(rows, ledgers),
-        drops=pd.concat(drops, ignore_index=True),
-        features=_features(rows, samples),
-        samples=samples,
-        label_counts=labelling.count(records, records["published_id"]),
-        places_inferred=int((~labelled["place_told"].astype(bool)).sum()),
-    )
-    for name in ("stations", "observations", "scenes", "drops", "features", "samples"):
-        contracts.check(getattr(dataset, name), getattr(contracts, name.upper()))
-    return dataset
-
-
-def _samples(rows: pd.DataFrame) -> pd.DataFrame:
-    columns = ["sensor_id", "station_id", "time", "soil_moisture_m3_m3"]
-    table = rows[columns].assign(sample_id=_sample_ids(rows))[["sample_id", *columns]]
-    for name in ALL_PREFIXES:
-        scene, age = f"{name}_scene", f"{name}_age_hours"
-        table[scene] = rows[scene].where(rows[scene] != "", None).astype("category")
-        table[age] = rows[age]
-    return table
-
-
-def _sample_ids(rows: pd.DataFrame) -> pd.Series:
-    return rows["sensor_id"].astype("str") + rows["time"].dt.strftime("@%Y%m%dT%H%M%S")
-
-
-def _parted(labelled: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The records that become samples, and drops of those that repeat one or see the future."""
-    repeats, late = labelled.duplicated(["sensor_id", "time"]), _late(labelled)
-    ahead = ~repeats & (late != "")
-    drops = [
-        _drops(labelled["sensor_id"][repeats], "record", REPEATED),
-        _drops(labelled["sensor_id"][ahead], late[ahead], LATE),
-    ]
-    rows = labelled[~repeats & ~ahead].reset_index(drop=True)
-    return rows, pd.concat(drops, ignore_index=True)
-
-
-def _late(rows: pd.DataFrame) -> pd.Series:
-    """The first source of each record that was seen after its reading; empty where none was."""
-    late = pd.Series("", index=rows.index, dtype="str")
-    for name in ALL_PREFIXES:
-        late[(rows[f"{name}_age_hours"] < 0) & (late == "")] = name
-    return late
-
-
-def _drops(sensor_ids: pd.Series, source: pd.Series | str, reason: pd.Series | str) -> pd.DataFrame:
-    table = pd.DataFrame({"sensor_id": sensor_ids.astype("str"), "source": source})
-    table["reason"] = reason
-    counts = table.groupby(["sensor_id", "source", "reason"]).size().rename("count")
-    return counts.reset_index().astype({"source": "str", "reason": "str"})
-
-
-def _features(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
-    """SMAP [mm] and GLDAS [kg m-2] of each sample; NaN where the shard has none."""
-    table = pd.DataFrame({"sample_id": _sample_ids(rows)})
-    for name in COARSE:
-        table[f"{name}_{sources.get(name).bands[0].name}"] = rows[f"{name}_value"]
-    return samples[["sample_id"]].merge(table, on="sample_id", how="left")
-
-
-def _observations(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[["sensor_id", "time", "soil_moisture_m3_m3", "flag"]].astype({"flag": "str"})
-
-
-def _scenes(rows: pd.DataFrame, ledgers: Ledgers) -> pd.DataFrame:
-    """Each scene of each station once, instantaneous: the shards give one stamp a source."""
-    parts = []
-    for name in ALL_PREFIXES:
-        table = rows.drop_duplicates(["station_id", f"{name}_scene"])
-        table = table[table[f"{name}_scene"] != ""]
-        part = pd.DataFrame({"source": name, "scene_id": table[f"{name}_scene"]})
-        part["station_id"] = table["station_id"]
-        part["start"] = part["end"] = table[f"{name}_time"]
-        part["cloud_fraction"] = table["cloud_fraction"] if name == "sentinel2" else np.nan
-        part["orbit"] = table["orbit"] if name == "sentinel1" else ""
-        known = ledgers.get(name, {})
-        keys = zip(part["scene_id"], part["station_id"], strict=True)
-        part["valid_fraction"] = [known[k].valid_fraction if k in known else np.nan for k in keys]
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True).astype({"source": "str", "orbit": "str"})
-
-
-def _stations(rows: pd.DataFrame, archive: pd.DataFrame | None) -> pd.DataFrame:
-    """The archive's rows of the sensors used; for others what the shards tell: little."""
-    used = rows.drop_duplicates("sensor_id")
-    known = [] if archive is None else [archive[archive["sensor_id"].isin(used["sensor_id"])]]
-    alone = used[~used["sensor_id"].isin(known[0]["sensor_id"])] if known else used
-    named = [name.split("__") for name in alone["published_id"]]
-    depths = [DEPTHS_M[name] for name in alone["label"]]
-    table = alone[["sensor_id", "station_id", "latitude", "longitude"]].assign(
-        network=[name[0] for name in named],
-        station=[name[1] for name in named],
-        elevation_m=np.nan,
-        depth_from_m=[depth[0] for depth in depths],
-        depth_to_m=[depth[1] for depth in depths],
-        **dict.fromkeys(("land_cover", "koeppen", "texture"), ""),
-    )
-    own = table[[column.name for column in contracts.STATIONS.columns]]
-    own = own.astype({c.name: "str" for c in contracts.STATIONS.columns if c.kind == "string"})
-    own = own.astype({c.name: "float64" for c in contracts.STATIONS.columns if c.kind == "float"})
-    return pd.concat([*known, own] if len(own) or not known else known, ignore_index=True)
-
-
-def write(dataset: Dataset, out_dir: str | os.PathLike[str]) -> None:
-    """Write the tables, each whole; samples last: where they stand, the dataset is whole."""
-    for name in _table_names():
-        table = getattr(dataset, name)
-        write_whole(
-            Path(out_dir) / f"{name}.parquet",
-            lambda path, table=table: table.to_parquet(path, index=False),  # type: ignore[misc]
-        )
-
-
-def _table_names() -> Iterable[str]:
-    names = [f.name for f in fields(Dataset) if f.name not in ("samples", "places_inferred")]
-    return (*names, "samples")
-
-
-# Published shards to the tables and chips that every other road gives: one pass a shard.
-
-log = logging.getLogger(__name__)
-SHARD_GLOB = "*.tfrecord.gz"
-STORE = "chips.zarr"
 
 
 def to_dataset(
@@ -291,7 +111,13 @@ def to_dataset(
         As ``chips.build``, and when ``out_dir`` cannot be written.
     """
     paths, out = shard_paths(shards), Path(out_dir)
-    _make(out / "shards")
+    try:
+        (out / "shards").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The folder {out / 'shards'} cannot be made ({error}). Name an out_dir in a place "
+            "that you may write to."
+        ) from error
     job = _Job(out, labels, size_px, progress)
     parts, broken = [], []
     for path in tqdm(paths, disable=not progress, desc="shards", unit="shard"):
@@ -305,24 +131,15 @@ def to_dataset(
             f"{len(broken)} of {len(paths)} shards cannot be read to their end; the others are "
             f"converted. Fetch these again, or leave them out, and call again. {broken[0]}"
         ) from broken[0]
-    dataset = assemble(
+    dataset = _assemble(
         pd.concat(parts, ignore_index=True),
         stations=None if labels is None else labels.stations,
         ledgers=job.add(()),
         min_valid_fraction=min_valid_fraction,
     )
-    write(dataset, out)
+    for name in TABLES:  # samples last: where they stand, the dataset is whole
+        write_table(out / f"{name}.parquet", getattr(dataset, name))
     return dataset
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"The folder {folder} cannot be made ({error}). Name an out_dir in a place that you "
-            "may write to."
-        ) from error
 
 
 def shard_paths(
@@ -359,11 +176,9 @@ class _Job:
     progress: bool
 
     def __post_init__(self) -> None:
-        whose = {} if self.labels is None else insitu.citations(self.labels.stations)
-        self._before = ledgers_of(self.out / STORE)
-        self._citations: dict[str, str] = whose
-        told = [FORMAT_VERSION, self.size_px, self.labels and self.labels.fingerprint]
-        self._settings = json.dumps(told)
+        self._before = {name: Ledger(self.out / STORE, name).entries for name in BANDS}
+        fingerprint = self.labels and self.labels.fingerprint
+        self._settings = json.dumps([FORMAT_VERSION, self.size_px, fingerprint])
 
     def add(self, pairs: Iterable[tuple[ChipRequest, Chip]]) -> Ledgers:
         """Put chips into the store; what it knows of all."""
@@ -373,22 +188,32 @@ class _Job:
             origin=images.ORIGIN,
             bands=images.BANDS,
             size_px=self.size_px,
-            citations=self._citations,
+            citations={} if self.labels is None else insitu.citations(self.labels.stations),
         )
 
     def table(self, path: Path) -> pd.DataFrame:
         """The records of a shard, one row each, read from the shard unless that was done before."""
         kept = self.out / "shards" / f"{path.name.split('.')[0]}-{self._key(path)}.parquet"
-        if kept.exists():
-            table = pd.read_parquet(kept)
-            if all_stand(table, self._before):
-                return table
-        records: list[Record] = []
-        with contextlib.closing(self._chips(path, records)) as pairs:
+        if kept.exists() and self._all_stand(table := pd.read_parquet(kept)):
+            return table
+        rows: list[dict[str, Any]] = []
+        with contextlib.closing(self._chips(path, rows)) as pairs:
             self.add(pairs)  # the chips are on disk before their table is
-        table = records_table(records)
-        write_whole(kept, lambda part: table.to_parquet(part, index=False))
+        table = pd.DataFrame([*rows, EMPTY])  # the columns are of one kind however many there are
+        times = {c: "datetime64[us]" for c in table.columns if c == "time" or c.endswith("_time")}
+        table = table.astype(times).iloc[:-1]
+        write_table(kept, table)
         return table
+
+    def _all_stand(self, table: pd.DataFrame) -> bool:
+        """Whether the store has, or never will have, every chip that a shard's records name."""
+        rows = table[table["outcome"].isin(KEPT)]
+        for name, entries in self._before.items():
+            for key in zip(rows[f"{name}_scene"], rows["station_id"], strict=True):
+                entry = entries.get(key)
+                if entry is None or not (entry.data_sha256 or entry.permanent):
+                    return False
+        return True
 
     def _key(self, path: Path) -> str:
         """What tells this shard and these settings from others: size, and gzip's own checksum."""
@@ -398,191 +223,129 @@ class _Job:
             words = f"{self._settings} {path.name} {size} {file.read().hex()}"
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
-    def _chips(self, path: Path, records: list[Record]) -> Generator[tuple[ChipRequest, Chip]]:
+    def _chips(self, path: Path, rows: list[dict[str, Any]]) -> Generator[tuple[ChipRequest, Chip]]:
         """The chips of a shard's labelled records; notes every record on the way."""
-        reader = read_shard(path, damaged="skip")
-        try:
+        with contextlib.closing(read_shard(path, damaged="skip")) as reader:
             for sample in tqdm(
                 reader, disable=not self.progress, desc=path.name, unit="record", leave=False
             ):
-                record = read_record(sample, self.labels)
-                records.append(record)
-                if not record.is_labelled:
+                row = read_record(sample, self.labels)
+                rows.append(row)
+                if row["outcome"] not in KEPT:
                     continue
-                grid, record.place_told = grid_of(sample)
+                grid, row["place_told"] = grid_of(sample)
                 for request, chip in images.chips_of(
-                    sample, station_id=record.station_id, grid=grid, size_px=self.size_px
+                    sample, station_id=row["station_id"], grid=grid, size_px=self.size_px
                 ):
-                    record.note(request)
+                    row[f"{request.source}_scene"] = request.scene_id
+                    row[f"{request.source}_time"] = request.time
                     yield request, chip
-        finally:
-            reader.close()
-        records.extend(Record(outcome=labelling.DAMAGED) for _ in reader.damaged)
+        rows.extend(EMPTY | {"outcome": labelling.DAMAGED} for _ in reader.damaged)
 
 
-# Shards of the published schema made from an archive: for tests, benchmarks and classrooms.
-
-PIXEL_SIZE_M = 10.0  # of every image, SoilGrids and land cover too
-_US_PER_HOUR = 3_600_000_000
-_PREFIX = {"sentinel1": "sentinel_1", "sentinel2": "sentinel_2", "smap": "smap", "gldas": "gldas"}
-_COARSE = {"smap": "smap_sm", "gldas": "gldas_sm"}
+# ---- the tables ----------------------------------------------------------------------------------
 
 
-def write_archive_shard(
-    path: str | os.PathLike[str],
-    samples: pd.DataFrame,
+def _assemble(
+    records: pd.DataFrame,
     *,
-    archive: Archive,
-    stations: pd.DataFrame,
-    labelled: Iterable[str] = (),
-) -> int:
-    """Write a joined samples table as a published shard (see ``samples_from_archive``).
-
-    Returns
-    -------
-    int
-        How many samples were written.
-    """
-    made = samples_from_archive(samples, archive, stations=stations, labelled=labelled)
-    return write_shard(path, made)
-
-
-def samples_from_archive(
-    samples: pd.DataFrame, archive: Archive, *, stations: pd.DataFrame, labelled: Iterable[str] = ()
-) -> Iterator[Sample]:
-    """What the publication would have exported of a joined samples table.
-
-    Images of 512 x 512 pixels of 10 m in bytes, SMAP and GLDAS in bytes, times as 32-bit floats of
-    milliseconds, ``sensor_id`` without depths. The images of yearly statistics, of ASTER and the
-    masks are left out. A chip that does not come leaves its images out too.
-
-    Parameters
-    ----------
-    samples : table SAMPLES with ``<source>_scene`` and ``<source>_age_hours``
-    archive : where chips and series come from
-    stations : table STATIONS
-    labelled : names of networks
-        Those whose readings go into the shard, as only some may be passed on; the others' labels
-        are absent.
-
-    Yields
-    ------
-    Sample
-        In the order of the table.
-    """
-    contracts.check(samples, contracts.SAMPLES)
-    contracts.check(stations, contracts.STATIONS)
-    places = stations.drop_duplicates("sensor_id").set_index("sensor_id")
-    coarse = {source: _series(samples, archive, stations, source) for source in _COARSE}
-    networks, standing = frozenset(labelled), _Standing(archive)
-    for position, row in enumerate(samples.to_dict("records")):
-        place = places.loc[row["sensor_id"]]
-        grid = _grid(place)
-        scalars = _place(place, grid) | _times(row)
-        scalars |= _label(row, place) if place["network"] in networks else {}
-        values = {s: column[position] for s, column in coarse.items() if column is not None}
-        scalars |= {_COARSE[s]: int(schema.encode(_COARSE[s], v)) for s, v in values.items()}
-        yield Sample(scalars, standing.images(row, grid))
-
-
-def _series(
-    samples: pd.DataFrame, archive: Archive, stations: pd.DataFrame, source: str
-) -> np.ndarray | None:
-    """The chosen value of each sample, stored units; None where the join left the source out."""
-    if f"{source}_scene" not in samples.columns:
-        return None
-    times = samples["time"] - pd.to_timedelta(samples[f"{source}_age_hours"], unit="h")
-    day = pd.Timedelta("1D")
-    series = archive.series(stations, source, times.min() - day, times.max() + day)
-    table = features.from_series(samples, series, source)
-    return table.drop(columns="sample_id").iloc[:, 0].to_numpy()
-
-
-def _grid(place: Any) -> Grid:
-    return grids.chip_grid(
-        place["latitude"], place["longitude"], size_px=schema.SIDE_PX, pixel_size_m=PIXEL_SIZE_M
+    stations: pd.DataFrame | None,
+    ledgers: Ledgers,
+    min_valid_fraction: float,
+) -> Dataset:
+    """The tables of a dataset; every record is a sample or a counted drop."""
+    has_label = records["outcome"].isin(KEPT)
+    labelled = records[has_label].sort_values(
+        ["sensor_id", "time"], kind="stable", ignore_index=True
     )
+    repeats = labelled.duplicated(["sensor_id", "time"])
+    ahead = labelled[[f"{name}_age_hours" for name in ALL_PREFIXES]].to_numpy() < 0
+    late = ~repeats & ahead.any(axis=1)
+    first_late = pd.Series(np.array(list(ALL_PREFIXES))[ahead.argmax(axis=1)])
+    rows = labelled[~repeats & ~late].reset_index(drop=True)
+    ids = rows["sensor_id"].astype("str") + rows["time"].dt.strftime("@%Y%m%dT%H%M%S")
+    samples, chip_drops = settle(
+        _samples(rows, ids),
+        ledgers,
+        chosen=[sources.get(name) for name in BANDS],
+        min_valid_fraction=min_valid_fraction,
+    )
+    unlabelled = records[~has_label]
+    drops = [
+        _drops(unlabelled["published_id"], "label", unlabelled["outcome"]),
+        _drops(labelled["sensor_id"][repeats], "record", REPEATED),
+        _drops(labelled["sensor_id"][late], first_late[late], LATE),
+        chip_drops,
+    ]
+    # SMAP [mm] and GLDAS [kg m-2] of each sample; NaN where the shard has none
+    coarse = {f"{n}_{sources.get(n).bands[0].name}": rows[f"{n}_value"] for n in COARSE}
+    features = pd.DataFrame({"sample_id": ids} | coarse)
+    dataset = Dataset(
+        stations=_stations(rows, stations),
+        observations=rows[["sensor_id", "time", "soil_moisture_m3_m3", "flag"]].astype(
+            {"flag": "str"}
+        ),
+        scenes=_scenes(rows, ledgers),
+        drops=pd.concat(drops, ignore_index=True),
+        features=samples[["sample_id"]].merge(features, on="sample_id", how="left"),
+        samples=samples,
+        label_counts=labelling.count(records, records["published_id"]),
+        places_inferred=int((~labelled["place_told"].astype(bool)).sum()),
+    )
+    for name in set(TABLES) - {"label_counts"}:
+        contracts.check(getattr(dataset, name), getattr(contracts, name.upper()))
+    return dataset
 
 
-def _place(place: Any, grid: Grid) -> dict[str, Any]:
-    left, bottom, right, top = grid.bounds_m
-    corners = [left, bottom, right, bottom, right, top, left, top, left, bottom]
-    zone = int(grid.crs[-2:])
-    return {
-        "sensor_id": str(place.name).rsplit("__", 2)[0],
-        "center_lat": float(place["latitude"]),
-        "center_long": float(place["longitude"]),
-        "size": schema.SIDE_PX,
-        "utm_zone": f"{zone}{'N' if place['latitude'] >= 0 else 'S'}",
-        "utm_easting_northing_image_polygon": np.array(corners, np.float32),
-    }
+def _samples(rows: pd.DataFrame, ids: pd.Series) -> pd.DataFrame:
+    columns = ["sensor_id", "station_id", "time", "soil_moisture_m3_m3"]
+    table = rows[columns].assign(sample_id=ids)[["sample_id", *columns]]
+    for name in ALL_PREFIXES:
+        scene, age = f"{name}_scene", f"{name}_age_hours"
+        table[scene] = rows[scene].where(rows[scene] != "", None).astype("category")
+        table[age] = rows[age]
+    return table
 
 
-def _label(row: Mapping[str, Any], place: Any) -> dict[str, float]:
-    name = "sm_0_5" if place["depth_from_m"] == 0 else "sm_5_5"
-    return {name: float(np.float32(row["soil_moisture_m3_m3"]))}
+def _drops(sensor_ids: pd.Series, source: pd.Series | str, reason: pd.Series | str) -> pd.DataFrame:
+    table = pd.DataFrame({"sensor_id": sensor_ids.astype("str"), "source": source})
+    table["reason"] = reason
+    counts = table.groupby(["sensor_id", "source", "reason"]).size().rename("count")
+    return counts.reset_index().astype({"source": "str", "reason": "str"})
 
 
-def _times(row: Mapping[str, Any]) -> dict[str, float]:
-    """Milliseconds since 1970 in 32-bit floats: of the reading, and of each dated source."""
-    out = {"timestamp": _milliseconds(row["time"])}
-    for source, prefix in _PREFIX.items():
-        age_hours = row.get(f"{source}_age_hours", np.nan)
-        if np.isfinite(age_hours):
-            age = pd.Timedelta(hours=age_hours)
-            out[f"{prefix}_timestamp"] = _milliseconds(row["time"] - age)
-            out[f"{prefix}_time_millis_diff"] = float(np.float32(age.total_seconds() * 1000))
-    return out
+def _scenes(rows: pd.DataFrame, ledgers: Ledgers) -> pd.DataFrame:
+    """Each scene of each station once, instantaneous: the shards give one stamp a source."""
+    parts = []
+    for name in ALL_PREFIXES:
+        table = rows.drop_duplicates(["station_id", f"{name}_scene"])
+        table = table[table[f"{name}_scene"] != ""]
+        part = pd.DataFrame({"source": name, "scene_id": table[f"{name}_scene"]})
+        part["station_id"] = table["station_id"]
+        part["start"] = part["end"] = table[f"{name}_time"]
+        part["cloud_fraction"] = table["cloud_fraction"] if name == "sentinel2" else np.nan
+        part["orbit"] = table["orbit"] if name == "sentinel1" else ""
+        known = ledgers.get(name, {})
+        keys = zip(part["scene_id"], part["station_id"], strict=True)
+        part["valid_fraction"] = [known[k].valid_fraction if k in known else np.nan for k in keys]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True).astype({"source": "str", "orbit": "str"})
 
 
-def _milliseconds(time: pd.Timestamp) -> float:
-    return float(np.float32(np.datetime64(time, "ms").astype(np.int64)))
-
-
-class _Standing:
-    """Asks an archive for a sample's chips; layers that stand still are asked for once a grid."""
-
-    def __init__(self, archive: Archive) -> None:
-        self.archive = archive
-        self.kept: dict[str, dict[str, np.ndarray]] = {}
-        self.grid: Grid | None = None
-
-    def images(self, row: Mapping[str, Any], grid: Grid) -> dict[str, np.ndarray]:
-        """The images of every source that the sample has a scene of, as the shards store them."""
-        if grid != self.grid:
-            self.grid, self.kept = grid, {}
-        made: dict[str, np.ndarray] = {}
-        for name in sorted({f.source for f in schema.FEATURES if f.kind == "image" and f.source}):
-            if name in self.kept:
-                made |= self.kept[name]
-            elif isinstance(row.get(f"{name}_scene"), str) and row[f"{name}_scene"]:
-                found = self._chip(row, sources.get(name), grid)
-                made |= found
-                if sources.get(name).is_static:
-                    self.kept[name] = found
-        return made
-
-    def _chip(
-        self, row: Mapping[str, Any], source: sources.Source, grid: Grid
-    ) -> dict[str, np.ndarray]:
-        wanted = {schema.feature(n).band: n for n in schema.images_of(source.name)}
-        bands = tuple(b.name for b in source.bands if b.name in wanted)
-        age_hours = row.get(f"{source.name}_age_hours", np.nan)
-        seen = pd.NaT
-        if np.isfinite(age_hours):
-            seen = row["time"] - pd.Timedelta(round(age_hours * _US_PER_HOUR), unit="us")
-        request = ChipRequest(
-            source=source.name,
-            scene_id=row[f"{source.name}_scene"],
-            station_id=str(row["station_id"]),
-            time=seen.to_datetime64().astype("datetime64[us]"),
-            bands=bands,
-            grid=grid,
-            version=self.archive.version,
-        )
-        ((_, chip),) = self.archive.chips([request])
-        if not isinstance(chip, Chip):
-            return {}
-        return {
-            wanted[b]: schema.encode(wanted[b], v) for b, v in zip(bands, chip.values, strict=True)
-        }
+def _stations(rows: pd.DataFrame, archive: pd.DataFrame | None) -> pd.DataFrame:
+    """The archive's rows of the sensors used; for others what the shards tell: little."""
+    used = rows.drop_duplicates("sensor_id")
+    known = [] if archive is None else [archive[archive["sensor_id"].isin(used["sensor_id"])]]
+    alone = used[~used["sensor_id"].isin(known[0]["sensor_id"])] if known else used
+    table = alone[["sensor_id", "station_id", "latitude", "longitude"]].assign(
+        network=[name.split("__")[0] for name in alone["published_id"]],
+        station=[name.split("__")[1] for name in alone["published_id"]],
+        elevation_m=np.nan,
+        depth_from_m=[DEPTHS_M[name][0] for name in alone["label"]],
+        depth_to_m=[DEPTHS_M[name][1] for name in alone["label"]],
+        **dict.fromkeys(("land_cover", "koeppen", "texture"), ""),
+    )
+    columns = contracts.STATIONS.columns
+    kinds = {c.name: {"string": "str", "float": "float64"}[c.kind] for c in columns}
+    table = table[list(kinds)].astype(kinds)
+    return pd.concat([*known, table] if len(table) or not known else known, ignore_index=True)

@@ -1,30 +1,65 @@
-"""What is kept of a published record: its place, its images as chips, its numbers."""
+"""A published record as ours, its place, label and chips, and our samples as published records."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from soilkit import grids, sources, units
-from soilkit.contracts import Chip, ChipRequest, Grid
+from soilkit import contracts, grids, sources, units
+from soilkit.contracts import Archive, Chip, ChipRequest, Grid
 from soilkit.errors import ContractError
-from soilkit.export import chips
+from soilkit.export import chips, features
 from soilkit.export.chips.requests import chip_size
 from soilkit.export.insitu import ismn
 from soilkit.export.published import labels as labelling
 from soilkit.export.published import schema
 from soilkit.export.published.labels import Labels
 from soilkit.export.published.schema import SIDE_PX
-from soilkit.export.published.shards import Sample
-from soilkit.sources import Source
+from soilkit.export.published.shards import Sample, write_shard
 
-PIXEL_M = 10.0
-_SIDE_M = SIDE_PX * PIXEL_M
-_SLACK_M = 2 * PIXEL_M  # a polygon through the outer pixels' centres is a pixel short
+ORIGIN = ("published", "soil_moisture_retrieval")
+PIXEL_SIZE_M = 10.0  # of every image, SoilGrids and land cover too
+_SIDE_M = SIDE_PX * PIXEL_SIZE_M
+_SLACK_M = 2 * PIXEL_SIZE_M  # a polygon through the outer pixels' centres is a pixel short
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NO_TIME = np.datetime64("NaT", "us")
+
+# Our sources and their prefixes in the shards: those that come as images, and the two scalars.
+PREFIX = {"sentinel1": "sentinel_1", "sentinel2": "sentinel_2", "dem": "nasa_dem",
+          "soilgrids": "soil_grids_sand"}  # fmt: skip
+COARSE = {"smap": "smap", "gldas": "gldas"}
+ALL_PREFIXES = PREFIX | COARSE
+# The feature of each band that the shards hold, in the catalogue's order.
+FEATURES: dict[str, dict[str, str]] = {
+    name: {
+        band.name: feature
+        for band in sources.get(name).bands
+        for feature in schema.images_of(name)
+        if schema.feature(feature).band == band.name
+    }
+    for name in PREFIX
+}
+BANDS: dict[str, tuple[str, ...]] = {name: tuple(bands) for name, bands in FEATURES.items()}
+
+# A label called sm_0_5 is that of 0-5 cm; the other one, of a probe at 5 cm.
+DEPTHS_M = {"sm_0_5": (0.0, 0.05), "sm_5_5": (0.05, 0.05)}
+# One record: its label or why it has none, its place, and which scenes it was given.
+EMPTY: dict[str, Any] = {
+    "outcome": "", "published_id": "", "sensor_id": "", "station_id": "", "time": _NO_TIME,
+    "soil_moisture_m3_m3": np.nan, "flag": "", "label": "", "latitude": np.nan,
+    "longitude": np.nan, "place_told": False, "cloud_fraction": np.nan, "orbit": "",
+    **{f"{name}_scene": "" for name in ALL_PREFIXES},
+    **{f"{name}_age_hours": np.nan for name in ALL_PREFIXES},
+    **{f"{name}_time": _NO_TIME for name in ALL_PREFIXES},
+    **{f"{name}_value": np.nan for name in COARSE},
+}  # fmt: skip
+
+
+# ---- place ---------------------------------------------------------------------------------------
 
 
 def grid_of(sample: Sample) -> tuple[Grid, bool]:
@@ -41,7 +76,7 @@ def grid_of(sample: Sample) -> tuple[Grid, bool]:
         For a sensor outside all UTM zones.
     """
     around = grids.chip_grid(
-        sample.latitude, sample.longitude, size_px=SIDE_PX, pixel_size_m=PIXEL_M
+        sample.latitude, sample.longitude, size_px=SIDE_PX, pixel_size_m=PIXEL_SIZE_M
     )
     corners = _corners(sample.scalars.get("utm_easting_northing_image_polygon"))
     crs = _crs(sample.scalars.get("utm_zone"), sample.latitude)
@@ -53,7 +88,8 @@ def grid_of(sample: Sample) -> tuple[Grid, bool]:
     if not is_square or not ((low <= (x, y)) & ((x, y) <= high)).all():
         return around, False
     left, bottom = np.round((low + high) / 2) - _SIDE_M / 2
-    return Grid(crs, float(left), float(bottom + _SIDE_M), PIXEL_M, SIDE_PX, SIDE_PX), True
+    grid = Grid(crs, float(left), float(bottom + _SIDE_M), PIXEL_SIZE_M, SIDE_PX, SIDE_PX)
+    return grid, True
 
 
 def _corners(polygon: Any) -> np.ndarray | None:
@@ -70,47 +106,13 @@ def _corners(polygon: Any) -> np.ndarray | None:
 
 def _crs(zone: Any, latitude: float) -> str | None:
     """The EPSG code of a zone written "14", "14N", "UTM 14" or "EPSG:32614"; None where none is."""
-    found = re.search(r"(?<!\d)(32[67])?([0-5]?\d|60)(?!\d)", str(zone))
-    if found is None or not 1 <= int(found[2]) <= 60:
+    match = re.search(r"(?<!\d)(32[67])?([0-5]?\d|60)(?!\d)", str(zone))
+    if match is None or not 1 <= int(match[2]) <= 60:
         return None
-    return f"EPSG:{(32600 if latitude >= 0 else 32700) + int(found[2])}"
+    return f"EPSG:{(32600 if latitude >= 0 else 32700) + int(match[2])}"
 
 
-def cropped(grid: Grid, size_px: int) -> Grid:
-    """The centre of a grid.
-
-    Raises
-    ------
-    ContractError
-        For a size that is larger, or no multiple of 32: chips at 160 m would not fit.
-    """
-    if size_px % 32 or not 0 < size_px <= grid.width:
-        raise ContractError(
-            f"Published images have {grid.width} pixels a side; wanted a multiple of 32 up to "
-            f"that, so that pixels of 160 m cover the same ground. Found size_px={size_px}."
-        )
-    edge = (grid.width - size_px) // 2 * grid.pixel_size_m
-    left, top = grid.left_m + edge, grid.top_m - edge
-    return Grid(grid.crs, left, top, grid.pixel_size_m, size_px, size_px)
-
-
-# The images of a published record as chips of our sources, in stored units.
-
-ORIGIN = ("published", "soil_moisture_retrieval")
-PREFIX = {"sentinel1": "sentinel_1", "sentinel2": "sentinel_2", "dem": "nasa_dem",
-          "soilgrids": "soil_grids_sand"}  # fmt: skip
-STATIC = "static"
-UNDATED = "undated"
-
-
-def _features(source: Source) -> dict[str, str]:
-    """The feature of each band that the shards hold, in the catalogue's order."""
-    held = {schema.feature(n).band: n for n in schema.images_of(source.name)}
-    return {band.name: held[band.name] for band in source.bands if band.name in held}
-
-
-FEATURES: dict[str, dict[str, str]] = {name: _features(sources.get(name)) for name in PREFIX}
-BANDS: dict[str, tuple[str, ...]] = {name: tuple(bands) for name, bands in FEATURES.items()}
+# ---- images --------------------------------------------------------------------------------------
 
 
 def chips_of(
@@ -128,207 +130,298 @@ def chips_of(
     station_id : text
     grid : the 10 m grid of the images
     size_px : int, pixels of 10 m a side, a multiple of 32
+
+    Raises
+    ------
+    ContractError
+        For a size that is larger, or no multiple of 32: chips at 160 m would not fit.
     """
-    inner = cropped(grid, size_px)
+    if size_px % 32 or not 0 < size_px <= grid.width:
+        raise ContractError(
+            f"Published images have {grid.width} pixels a side; wanted a multiple of 32 up to "
+            f"that, so that pixels of 160 m cover the same ground. Found size_px={size_px}."
+        )
     edge = (grid.width - size_px) // 2
     window = np.s_[edge : edge + size_px, edge : edge + size_px]
-    for name, features in FEATURES.items():
+    left_m, top_m = grid.left_m + edge * grid.pixel_size_m, grid.top_m - edge * grid.pixel_size_m
+    for name, feature_of in FEATURES.items():
         source = sources.get(name)
-        raw = {f: sample.images[f][window] for f in features.values()}
-        request = _request(
-            sample, source, raw=list(raw.values()), station_id=station_id, grid=inner
+        raw = {feature: sample.images[feature][window] for feature in feature_of.values()}
+        size, pixel_m = chip_size(source, size_px)
+        place = Grid(grid.crs, left_m, top_m, pixel_m, size, size)
+        time = _NO_TIME if source.is_static else sample.scene_times.get(PREFIX[name], _NO_TIME)
+        when = "static" if source.is_static else compact(time)
+        request = ChipRequest(
+            source=name,
+            scene_id=f"{when}_{_digest(raw.values(), place)}",
+            station_id=station_id,
+            time=time,
+            bands=BANDS[name],
+            grid=place,
+            resampling="as published" if pixel_m == grid.pixel_size_m else "mean of known pixels",
+            version=ORIGIN[1],
         )
-        values = np.stack([schema.decode(f, image) for f, image in raw.items()])
-        chip = Chip(_on_grid(values, source, request.grid), request.bands, request.grid)
-        yield request, chip
-
-
-def _request(
-    sample: Sample, source: Source, *, raw: list[np.ndarray], station_id: str, grid: Grid
-) -> ChipRequest:
-    times = {} if source.is_static else sample.scene_times
-    time = times.get(PREFIX[source.name], np.datetime64("NaT", "us"))
-    size, pixel_m = chip_size(source, grid.width)
-    place = Grid(grid.crs, grid.left_m, grid.top_m, pixel_m, size, size)
-    return ChipRequest(
-        source=source.name,
-        scene_id=f"{_when(source, time)}_{_digest(raw, place)}",
-        station_id=station_id,
-        time=time,
-        bands=BANDS[source.name],
-        grid=place,
-        resampling="as published" if pixel_m == grid.pixel_size_m else "mean of known pixels",
-        version=ORIGIN[1],
-    )
-
-
-def _when(source: Source, time: np.datetime64) -> str:
-    if source.is_static:
-        return STATIC
-    if np.isnat(time):
-        return UNDATED
-    return compact(time)
+        values = _means(np.stack([schema.decode(f, image) for f, image in raw.items()]), size)
+        # Bytes of bright optical pixels are saturated: 251 and more stand for any number upwards.
+        values = np.clip(values, *chips.packing_of(source).limits)
+        yield request, Chip(values, request.bands, place)
 
 
 def compact(time: np.datetime64) -> str:
-    """A time to the second without colons.
+    """A time to the second without colons; "undated" where there is none.
 
     Examples
     --------
     >>> compact(np.datetime64("2020-06-01T12:00:05"))
     '20200601T120005'
     """
+    if np.isnat(time):
+        return "undated"
     return str(time.astype("datetime64[s]")).replace("-", "").replace(":", "")
 
 
-def _digest(raw: list[np.ndarray], grid: Grid) -> str:
-    found = hashlib.blake2b(repr(grid).encode(), digest_size=6)
+def _digest(raw: Any, grid: Grid) -> str:
+    digest = hashlib.blake2b(repr(grid).encode(), digest_size=6)
     for image in raw:
-        found.update(np.ascontiguousarray(image).data)
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
-def _on_grid(values: np.ndarray, source: Source, grid: Grid) -> np.ndarray:
-    """Values (band, row, col) on the source's own pixels, within what the store can hold."""
-    n = values.shape[-1] // grid.width
-    if n > 1:
-        blocks = values.reshape(len(values), grid.height, n, grid.width, n)
-        known = np.isfinite(blocks).sum(axis=(2, 4))  # (band, row, col)
-        total = np.nansum(blocks, axis=(2, 4), dtype=np.float64)
-        values = np.where(known > 0, total / np.maximum(known, 1), np.nan).astype(np.float32)
-    # The bytes of bright optical pixels are saturated: 251 and more stand for any number upwards.
-    low, high = chips.packing_of(source).limits
-    return np.clip(values, low, high)
+def _means(values: np.ndarray, size: int) -> np.ndarray:
+    """Means of the known pixels of blocks: (band, row, col) on ``size`` x ``size`` pixels."""
+    n = values.shape[-1] // size
+    if n == 1:
+        return values
+    blocks = values.reshape(len(values), size, n, size, n)
+    known = np.isfinite(blocks).sum(axis=(2, 4))  # (band, row, col)
+    total = np.nansum(blocks, axis=(2, 4), dtype=np.float64)
+    return np.where(known > 0, total / np.maximum(known, 1), np.nan).astype(np.float32)
 
 
-# What is kept of a published record beside its images.
-
-COARSE = {"smap": "smap", "gldas": "gldas"}  # our source, and its prefix in the shards
-ALL_PREFIXES = PREFIX | COARSE
-# A label called sm_0_5 is that of 0-5 cm; the other one, of a probe at 5 cm.
-DEPTHS_M = {"sm_0_5": (0.0, 0.05), "sm_5_5": (0.05, 0.05)}
+# ---- numbers -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Record:
-    """One record: its label or why it has none, its place, and which scenes it was given."""
-
-    outcome: str
-    published_id: str = ""
-    sensor_id: str = ""
-    station_id: str = ""
-    time: np.datetime64 = np.datetime64("NaT", "us")
-    soil_moisture_m3_m3: float = np.nan
-    flag: str = ""
-    label: str = ""  # sm_0_5 or sm_5_5, where the shard holds it
-    latitude: float = np.nan
-    longitude: float = np.nan
-    place_told: bool = False
-    cloud_fraction: float = np.nan
-    orbit: str = ""
-    coarse: dict[str, float] = field(default_factory=dict)
-    ages_hours: dict[str, float] = field(default_factory=dict)
-    scenes: dict[str, str] = field(default_factory=dict)
-    times: dict[str, np.datetime64] = field(default_factory=dict)
-
-    @property
-    def is_labelled(self) -> bool:
-        """Whether the record can become a sample."""
-        return self.outcome in (labelling.MERGED, labelling.IN_THE_SHARD)
-
-    def note(self, request: ChipRequest) -> None:
-        """Keep which scene a chip was."""
-        self.scenes[request.source] = request.scene_id
-        self.times[request.source] = request.time
-
-    def row(self) -> dict[str, Any]:
-        """The record as one row of a table."""
-        plain = {k: v for k, v in vars(self).items() if not isinstance(v, dict)}
-        for name in ALL_PREFIXES:
-            plain[f"{name}_scene"] = self.scenes.get(name, "")
-            plain[f"{name}_age_hours"] = self.ages_hours.get(name, np.nan)
-            plain[f"{name}_time"] = self.times.get(name, np.datetime64("NaT", "us"))
-        return plain | {f"{name}_value": self.coarse.get(name, np.nan) for name in COARSE}
-
-
-def read_record(sample: Sample, labels: Labels | None) -> Record:
-    """A record with its label, merged from ``labels`` where the shard holds none.
+def read_record(sample: Sample, labels: Labels | None) -> dict[str, Any]:
+    """A record as a row of ``EMPTY``'s columns, its label merged where the shard holds none.
 
     A merged label takes the reading's own time, which is exact; the shard's is known to 66 s.
     """
-    own = sample.soil_moisture_m3_m3
-    record = Record(
-        _unusable(sample) or labelling.NO_ARCHIVE,
-        published_id=sample.sensor_id,
-        time=sample.time,
-        latitude=sample.latitude,
-        longitude=sample.longitude,
-        cloud_fraction=_number(sample.scalars.get("sentinel_2_cloud_percentage")) / 100,
-        orbit=str(sample.scalars.get("sentinel_1_orbit_pass", "")),
-        coarse=sample.coarse,
-    )
-    if record.outcome != labelling.NO_ARCHIVE:
-        return record
-    if np.isfinite(own):
-        _take_own(record, sample, own)
-    elif labels is not None:
-        _merge(record, labels)
-    _date(record, sample)
-    return record
-
-
-def _unusable(sample: Sample) -> str:
-    """Why no label can make a sample of a record; empty where one can."""
+    row = EMPTY | {
+        "published_id": sample.sensor_id,
+        "time": sample.time,
+        "latitude": sample.latitude,
+        "longitude": sample.longitude,
+        "cloud_fraction": as_float(sample.scalars.get("sentinel_2_cloud_percentage")) / 100,
+        "orbit": str(sample.scalars.get("sentinel_1_orbit_pass", "")),
+        **{f"{name}_value": value for name, value in sample.coarse.items()},
+    }
     if np.isnat(sample.time):
-        return labelling.NO_TIME
+        return row | {"outcome": labelling.NO_TIME}
     try:
         grids.utm_crs(sample.latitude, sample.longitude)
     except ContractError:
-        return labelling.NO_PLACE
-    return ""
+        return row | {"outcome": labelling.NO_PLACE}
+    return row | _label(sample, labels) | _dates(sample)
 
 
-def _take_own(record: Record, sample: Sample, value: float) -> None:
-    named = schema.parts(record.published_id)
-    if named is None or not 0 < value <= units.MAX_SOIL_MOISTURE_M3_M3:
-        record.outcome = schema.NOT_AN_ID if named is None else labelling.NOT_MOISTURE
-        return
-    network, station, probe = named
-    which = next(n for n in DEPTHS_M if _number(sample.scalars.get(n)) == value)
-    record.outcome, record.soil_moisture_m3_m3 = labelling.IN_THE_SHARD, value
-    record.label = which
-    record.station_id = ismn.station_id(network, station)
-    record.sensor_id = ismn.sensor_id(network, station, instrument=probe, depth_m=DEPTHS_M[which])
+def _label(sample: Sample, labels: Labels | None) -> dict[str, Any]:
+    value = sample.soil_moisture_m3_m3
+    if np.isfinite(value):
+        words = labelling.id_parts(sample.sensor_id)
+        if words is None:
+            return {"outcome": labelling.NOT_AN_ID}
+        if not 0 < value <= units.MAX_SOIL_MOISTURE_M3_M3:
+            return {"outcome": labelling.NOT_MOISTURE}
+        network, station, probe = words
+        which = next(n for n in DEPTHS_M if as_float(sample.scalars.get(n)) == value)
+        return {
+            "outcome": labelling.IN_THE_SHARD,
+            "soil_moisture_m3_m3": value,
+            "label": which,
+            "station_id": ismn.station_id(network, station),
+            "sensor_id": ismn.sensor_id(
+                network, station, instrument=probe, depth_m=DEPTHS_M[which]
+            ),
+        }
+    if labels is None:
+        return {"outcome": labelling.NO_ARCHIVE}
+    label = labels.find(
+        sample.sensor_id, sample.time, latitude=sample.latitude, longitude=sample.longitude
+    )
+    if label.outcome != labelling.MERGED:
+        return {"outcome": label.outcome, "flag": label.flag}
+    return {
+        "outcome": label.outcome,
+        "flag": label.flag,
+        "soil_moisture_m3_m3": float(label.soil_moisture_m3_m3),
+        "time": label.insitu_time,
+        "sensor_id": label.insitu_sensor_id,
+        "station_id": labels.station_of[label.insitu_sensor_id],
+    }
 
 
-def _merge(record: Record, labels: Labels) -> None:
-    place = {"latitude": record.latitude, "longitude": record.longitude}
-    found = labels.merge_one(record.published_id, record.time, **place)
-    record.outcome, record.flag = str(found["outcome"]), str(found["flag"])
-    if record.outcome == labelling.MERGED:
-        record.soil_moisture_m3_m3 = float(found["soil_moisture_m3_m3"])
-        record.time = found["insitu_time"]
-        record.sensor_id = str(found["insitu_sensor_id"])
-        record.station_id = labels.station_of[record.sensor_id]
-
-
-def _date(record: Record, sample: Sample) -> None:
+def _dates(sample: Sample) -> dict[str, Any]:
     """Ages of all dated sources, and the scenes of the coarse ones, which have no image."""
     ages, times = sample.ages_hours, sample.scene_times
+    row: dict[str, Any] = {}
     for name, prefix in ALL_PREFIXES.items():
         if not sources.get(name).is_static:
-            record.ages_hours[name] = ages.get(prefix, np.nan)
+            row[f"{name}_age_hours"] = ages.get(prefix, np.nan)
     for name, prefix in COARSE.items():
-        when = times.get(prefix, np.datetime64("NaT", "us"))
-        if not np.isnat(when) and np.isfinite(record.coarse[name]):
-            record.times[name] = when
-            record.scenes[name] = compact(when)
+        time = times.get(prefix, _NO_TIME)
+        if not np.isnat(time) and np.isfinite(sample.coarse[name]):
+            row |= {f"{name}_time": time, f"{name}_scene": compact(time)}
         else:
-            record.ages_hours[name] = np.nan
+            row[f"{name}_age_hours"] = np.nan
+    return row
 
 
-def _number(value: Any) -> float:
+def as_float(value: Any) -> float:
+    """A scalar as a number; NaN for what is none."""
     try:
         return float(value)
     except (TypeError, ValueError):
         return np.nan
+
+
+# ---- shards of an archive's samples: for tests, benchmarks and classrooms ------------------------
+
+_US_PER_HOUR = 3_600_000_000
+_COARSE_FEATURE = {"smap": "smap_sm", "gldas": "gldas_sm"}
+_IMAGE_SOURCES = sorted({f.source for f in schema.FEATURES if f.kind == "image" and f.source})
+
+
+def write_archive_shard(
+    path: str | os.PathLike[str],
+    samples: pd.DataFrame,
+    *,
+    archive: Archive,
+    stations: pd.DataFrame,
+    labelled: Iterable[str] = (),
+) -> int:
+    """Write what the publication would have exported of a joined samples table.
+
+    Images of 512 x 512 pixels of 10 m in bytes, SMAP and GLDAS in bytes, times as 32-bit floats of
+    milliseconds, ``sensor_id`` without depths. The images of yearly statistics, of ASTER and the
+    masks stay 0, and so do those of a chip that does not come.
+
+    Parameters
+    ----------
+    path : file to write
+    samples : table SAMPLES with ``<source>_scene`` and ``<source>_age_hours``
+    archive : where chips and series come from
+    stations : table STATIONS
+    labelled : names of networks
+        Those whose readings go into the shard, as only some may be passed on; the others' labels
+        are absent.
+
+    Returns
+    -------
+    int
+        How many samples were written.
+    """
+    contracts.check(samples, contracts.SAMPLES)
+    contracts.check(stations, contracts.STATIONS)
+    return write_shard(path, _exported(samples, archive, stations, labelled=frozenset(labelled)))
+
+
+def _exported(
+    samples: pd.DataFrame, archive: Archive, stations: pd.DataFrame, *, labelled: frozenset[str]
+) -> Iterator[Sample]:
+    places = stations.drop_duplicates("sensor_id").set_index("sensor_id")
+    coarse = {
+        source: _series(samples, archive, stations, source)
+        for source in _COARSE_FEATURE
+        if f"{source}_scene" in samples.columns
+    }
+    static: dict[str, dict[str, np.ndarray]] = {}  # images that stand still, of the last grid
+    before: Grid | None = None
+    for position, row in enumerate(samples.to_dict("records")):
+        place = places.loc[row["sensor_id"]]
+        grid = grids.chip_grid(
+            place["latitude"], place["longitude"], size_px=schema.SIDE_PX, pixel_size_m=PIXEL_SIZE_M
+        )
+        if grid != before:
+            before, static = grid, {}
+        scalars = _place(place, grid) | _times(row)
+        if place["network"] in labelled:
+            name = "sm_0_5" if place["depth_from_m"] == 0 else "sm_5_5"
+            scalars[name] = float(np.float32(row["soil_moisture_m3_m3"]))
+        for source, values in coarse.items():
+            name = _COARSE_FEATURE[source]
+            scalars[name] = int(schema.encode(name, values[position]))
+        images: dict[str, np.ndarray] = {}
+        for source in _IMAGE_SOURCES:
+            made = static.get(source) or _images(row, source, archive=archive, grid=grid)
+            images |= made
+            if sources.get(source).is_static:
+                static[source] = made
+        yield Sample(scalars, images)
+
+
+def _series(
+    samples: pd.DataFrame, archive: Archive, stations: pd.DataFrame, source: str
+) -> np.ndarray:
+    """The chosen value of each sample, stored units."""
+    times = samples["time"] - pd.to_timedelta(samples[f"{source}_age_hours"], unit="h")
+    day = pd.Timedelta("1D")
+    series = archive.series(stations, source, times.min() - day, times.max() + day)
+    table = features.from_series(samples, series, source)
+    return table.drop(columns="sample_id").iloc[:, 0].to_numpy()
+
+
+def _place(place: Any, grid: Grid) -> dict[str, Any]:
+    left, bottom, right, top = grid.bounds_m
+    corners = [left, bottom, right, bottom, right, top, left, top, left, bottom]
+    return {
+        "sensor_id": str(place.name).rsplit("__", 2)[0],
+        "center_lat": float(place["latitude"]),
+        "center_long": float(place["longitude"]),
+        "size": schema.SIDE_PX,
+        "utm_zone": f"{int(grid.crs[-2:])}{'N' if place['latitude'] >= 0 else 'S'}",
+        "utm_easting_northing_image_polygon": np.array(corners, np.float32),
+    }
+
+
+def _times(row: Mapping[str, Any]) -> dict[str, float]:
+    """Milliseconds since 1970 in 32-bit floats: of the reading, and of each dated source."""
+    out = {"timestamp": _milliseconds(row["time"])}
+    for source, prefix in ALL_PREFIXES.items():
+        age_hours = row.get(f"{source}_age_hours", np.nan)
+        if np.isfinite(age_hours):
+            age = pd.Timedelta(hours=age_hours)
+            out[f"{prefix}_timestamp"] = _milliseconds(row["time"] - age)
+            out[f"{prefix}_time_millis_diff"] = float(np.float32(age.total_seconds() * 1000))
+    return out
+
+
+def _milliseconds(time: pd.Timestamp) -> float:
+    return float(np.float32(np.datetime64(time, "ms").astype(np.int64)))
+
+
+def _images(
+    row: Mapping[str, Any], name: str, *, archive: Archive, grid: Grid
+) -> dict[str, np.ndarray]:
+    """A source's images of a sample as the shards store them; none without a scene or a chip."""
+    scene = row.get(f"{name}_scene")
+    if not (isinstance(scene, str) and scene):
+        return {}
+    feature_of = {schema.feature(n).band: n for n in schema.images_of(name)}
+    bands = tuple(b.name for b in sources.get(name).bands if b.name in feature_of)
+    age_hours, seen = row.get(f"{name}_age_hours", np.nan), pd.NaT
+    if np.isfinite(age_hours):
+        seen = row["time"] - pd.Timedelta(round(age_hours * _US_PER_HOUR), unit="us")
+    request = ChipRequest(
+        source=name,
+        scene_id=scene,
+        station_id=str(row["station_id"]),
+        time=seen.to_datetime64().astype("datetime64[us]"),
+        bands=bands,
+        grid=grid,
+        version=archive.version,
+    )
+    ((_, chip),) = archive.chips([request])
+    if not isinstance(chip, Chip):
+        return {}
+    pairs = zip((feature_of[band] for band in bands), chip.values, strict=True)
+    return {feature: schema.encode(feature, values) for feature, values in pairs}

@@ -1,10 +1,10 @@
-"""In-situ labels for published records: by network, station, probe and time, with every miss."""
+"""In-situ labels for published records: the one reading that a record means, or why none."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,125 +12,23 @@ import pandas as pd
 from soilkit.contracts import OBSERVATIONS, STATIONS, Column, Table, check
 from soilkit.export import insitu
 from soilkit.export.insitu import rules
-from soilkit.export.published import schema
-from soilkit.export.published.schema import Meaning, Names
+from soilkit.export.insitu.ismn import plain
 
-TOLERANCE_S = 180  # of a reading's time: published times are float32 milliseconds, 131 s apart
+TOLERANCE = np.timedelta64(180, "s")  # published times are float32 milliseconds, 131 s apart
 AGREE_M3_M3 = 0.005  # a probe's noise (Seyfried and Murdock, 2004, doi:10.2136/sssaj2004.4010)
-_TOLERANCE_US = TOLERANCE_S * 1_000_000
-_NO_TIME = np.datetime64("NaT", "us")
-
-
-class Nearest(NamedTuple):
-    """For each (sensor, time) the reading nearest in time, accepted ones first; arrays (record,).
-
-    ``is_found`` where there is one, ``is_accepted`` where its flag is, ``is_unclear`` where the
-    accepted ones within the tolerance differ by more than a probe's noise. ``value`` [m3 m-3],
-    ``time`` and ``flag`` are NaN, NaT and "" where none is found.
-    """
-
-    is_found: np.ndarray
-    is_accepted: np.ndarray
-    is_unclear: np.ndarray
-    value: np.ndarray
-    time: np.ndarray
-    flag: np.ndarray
-
-
-class Readings:
-    """The readings of an observations table, sensor by sensor.
-
-    Parameters
-    ----------
-    observations : observations table, ``sensor_id`` and ``flag`` categorical
-    flags : tuple of text, the flags accepted; None accepts all
-    """
-
-    def __init__(self, observations: pd.DataFrame, *, flags: tuple[str, ...] | None):
-        observations = _sorted(observations)
-        sensor, flag = observations["sensor_id"].cat, observations["flag"].cat
-        self.time_us = observations["time"].to_numpy().astype("datetime64[us]", copy=False)
-        self.time_us = self.time_us.view("int64")
-        self.value = observations["soil_moisture_m3_m3"].to_numpy(np.float32)
-        self._flags = np.array([*flag.categories.astype(str), ""], dtype=object)
-        self._flag = flag.codes.to_numpy()
-        accepted = flag.categories.isin(rules.accepted_flags(flags, flag.categories))
-        self.is_accepted = np.append(accepted, False)[self._flag]
-        codes = sensor.codes.to_numpy()
-        edges = np.searchsorted(codes, np.arange(len(sensor.categories) + 1))
-        self._slices = {
-            str(name): (int(start), int(stop))
-            for name, start, stop in zip(sensor.categories, edges[:-1], edges[1:], strict=True)
-        }
-
-    def near(self, sensors: np.ndarray, time: np.ndarray) -> Nearest:
-        """The reading of each sensor nearest to each time, within 3 minutes.
-
-        Parameters
-        ----------
-        sensors : array (record,) of text; "" or an unknown one has no reading
-        time : array (record,) of datetime64[us]
-        """
-        n, instant = len(time), time.view("int64")
-        first, last = np.zeros(n, np.intp), np.zeros(n, np.intp)
-        names, which = np.unique(sensors.astype(str), return_inverse=True)
-        order = np.argsort(which, kind="stable")
-        for name, rows in zip(names, np.split(order, _borders(which[order])), strict=True):
-            start, stop = self._slices.get(str(name), (0, 0))
-            there, at = self.time_us[start:stop], instant[rows]
-            first[rows] = start + np.searchsorted(there, at - _TOLERANCE_US, side="left")
-            last[rows] = start + np.searchsorted(there, at + _TOLERANCE_US, side="right")
-        return self._nearest(first, last, instant)
-
-    def _nearest(self, first: np.ndarray, last: np.ndarray, instant: np.ndarray) -> Nearest:
-        is_found = last > first
-        row, is_unclear = first.copy(), np.zeros(len(first), bool)
-        for i in np.flatnonzero(last - first > 1):  # rare: the archive is hourly
-            rows = np.arange(first[i], last[i])
-            good = rows[self.is_accepted[rows]]
-            rows = good if len(good) else rows
-            row[i] = rows[np.abs(self.time_us[rows] - instant[i]).argmin()]
-            is_unclear[i] = len(good) and np.ptp(self.value[good]) > AGREE_M3_M3
-        row = row[is_found]
-
-        def spread(values: np.ndarray, nothing: object) -> np.ndarray:
-            out = np.full(len(is_found), nothing, dtype=values.dtype)
-            out[is_found] = values
-            return out
-
-        return Nearest(
-            is_found,
-            spread(self.is_accepted[row], False),
-            is_unclear,
-            spread(self.value[row], np.nan),
-            spread(self.time_us[row].view("datetime64[us]"), _NO_TIME),
-            spread(self._flags[self._flag[row]], ""),
-        )
-
-
-def _borders(sorted_codes: np.ndarray) -> np.ndarray:
-    """Where each code but the first begins."""
-    return np.flatnonzero(np.diff(sorted_codes)) + 1
-
-
-def _sorted(observations: pd.DataFrame) -> pd.DataFrame:
-    """The table by sensor and time; the same one where it is already."""
-    if not all(
-        isinstance(observations[c].dtype, pd.CategoricalDtype) for c in ("sensor_id", "flag")
-    ):
-        observations = observations.astype({"sensor_id": "category", "flag": "category"})
-    codes = observations["sensor_id"].cat.codes.to_numpy()
-    time = observations["time"].to_numpy()
-    later = time[1:] >= time[:-1]
-    if bool(((codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & later)).all()):
-        return observations
-    return observations.iloc[np.lexsort((time, codes))]
-
-
-# In-situ labels for published records: by network, station, probe and time, with every miss told.
+MAX_DISTANCE_M = 1280.0  # half of the 2.56 km that models see: beyond it the probe is off the image
+LABEL_DEPTH_M = (0.045, 0.055)  # where a 5 cm reading ends; two inches are 0.0508 m
+METRES_PER_DEGREE = 111_195.0
 
 MERGED = "merged"
 IN_THE_SHARD = "label in the shard"
+NOT_AN_ID = "sensor_id is not NETWORK__STATION__SENSOR"
+NO_NETWORK = "network absent"
+NO_STATION = "station absent"
+ELSEWHERE = "station stands elsewhere"
+NO_PROBE = "probe absent at 5 cm"
+MANY_STATIONS = "several stations fit"
+MANY_PROBES = "several probes or depths fit"
 NO_READING = "no reading within 3 min"
 MANY_READINGS = "readings within 3 min disagree"
 FLAGGED = "reading flagged "
@@ -139,6 +37,7 @@ NO_TIME = "record has no time"
 NO_PLACE = "record has no place in a UTM zone"
 NO_ARCHIVE = "no label in the shard, and no in-situ archive given"
 DAMAGED = "record fails its checksum"
+AMBIGUOUS = (MANY_PROBES, MANY_STATIONS, MANY_READINGS)
 RECORDS = Table(
     "records",
     (
@@ -156,12 +55,12 @@ PAPER_DOES = {
     MERGED: "merges",
     IN_THE_SHARD: "keeps",
     FLAGGED: "merges the flagged reading",
-    schema.MANY_PROBES: "merges the first probe",
-    schema.MANY_STATIONS: "merges the first station",
-    schema.ELSEWHERE: "merges",
-    schema.NO_PROBE: "merges another probe, if one stands at 0.05 m",
+    MANY_PROBES: "merges the first probe",
+    MANY_STATIONS: "merges the first station",
+    ELSEWHERE: "merges",
+    NO_PROBE: "merges another probe, if one stands at 0.05 m",
     MANY_READINGS: "value failure",
-    schema.NOT_AN_ID: "value failure",
+    NOT_AN_ID: "value failure",
     NO_ARCHIVE: "needs the archive too",
     NOT_MOISTURE: "keeps",
     NO_TIME: "value failure",
@@ -169,7 +68,37 @@ PAPER_DOES = {
     DAMAGED: "stops",
 }
 PAPER_MISSES = "look-up failure"
-AMBIGUOUS = (schema.MANY_PROBES, schema.MANY_STATIONS, MANY_READINGS)
+
+_TWIN = re.compile(r"~\d+$")  # the mark of the second of two equal file names
+_BORDER = re.compile(r"[-_ ]")
+_NO_TIME = np.datetime64("NaT", "us")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a record's id and time lead to.
+
+    ``insitu_sensor_id`` is the sensor that the id means, "" where none or several; ``insitu_time``
+    and ``flag`` are those of its nearest reading, accepted or not.
+    """
+
+    outcome: str
+    soil_moisture_m3_m3: float = float("nan")
+    insitu_sensor_id: str = ""
+    insitu_time: np.datetime64 = _NO_TIME
+    flag: str = ""
+
+
+def id_parts(sensor_id: str) -> tuple[str, str, str] | None:
+    """Network, station and sensor of a published id; None where it is none.
+
+    Examples
+    --------
+    >>> id_parts("FR_Aqui__fraye__ThetaProbe-ML2X")
+    ('FR_Aqui', 'fraye', 'ThetaProbe-ML2X')
+    """
+    words = sensor_id.split("__")
+    return (words[0], words[1], words[2]) if len(words) == 3 and all(words) else None
 
 
 class Labels:
@@ -180,7 +109,6 @@ class Labels:
     stations : stations table
     observations : observations table with *all* flags, so that a flagged reading is told from none
     flags : tuple of text, the flags accepted; None accepts all
-    max_distance_m : float, m; a station of the right name that stands farther off is another place
     """
 
     def __init__(
@@ -189,7 +117,6 @@ class Labels:
         observations: pd.DataFrame,
         *,
         flags: tuple[str, ...] | None = rules.DEFAULT_FLAGS,
-        max_distance_m: float = schema.MAX_DISTANCE_M,
     ) -> None:
         check(stations, STATIONS)
         check(observations, replace(OBSERVATIONS, key=()))  # a key's check costs gigabytes
@@ -197,10 +124,12 @@ class Labels:
         self.station_of = dict(
             stations[["sensor_id", "station_id"]].astype(str).itertuples(index=False, name=None)
         )
-        self._names = Names(stations, max_distance_m=max_distance_m)
-        self._meanings: dict[tuple[str, float, float], Meaning] = {}
-        self._readings = Readings(observations, flags=flags)
-        self.fingerprint = _fingerprint(stations, self._readings, max_distance_m)
+        places = stations.drop_duplicates("station_id")
+        networks = places["network"].astype(str).map(plain)
+        self._places = {str(key): rows for key, rows in places.groupby(networks)}
+        self._probes = stations[stations["depth_to_m"].between(*LABEL_DEPTH_M)]
+        self._sensors: dict[tuple[str, float, float], Label] = {}
+        self._read(observations, flags)
 
     @classmethod
     def from_ismn(
@@ -220,15 +149,34 @@ class Labels:
         """
         how: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
         stations = insitu.read_stations(path, without_coordinates="drop", **how)
-        observations = insitu.read_ismn(path, flags=None, **how)
-        return cls(stations, observations, flags=flags)
+        return cls(stations, insitu.read_ismn(path, flags=None, **how), flags=flags)
+
+    def _read(self, observations: pd.DataFrame, flags: tuple[str, ...] | None) -> None:
+        """Keep the readings by sensor and time."""
+        table = observations.astype({"sensor_id": "category", "flag": "category"})
+        codes, time = table["sensor_id"].cat.codes.to_numpy(), table["time"].to_numpy()
+        step = np.diff(codes)
+        if not ((step > 0) | (step == 0) & (time[1:] >= time[:-1])).all():
+            table = table.iloc[np.lexsort((time, codes))]
+        names, codes = table["sensor_id"].cat.categories, table["sensor_id"].cat.codes
+        edges = np.searchsorted(codes, np.arange(len(names) + 1))
+        self._rows = {
+            str(name): slice(*pair)
+            for name, pair in zip(names, zip(edges[:-1], edges[1:], strict=True), strict=True)
+        }
+        self._time = table["time"].to_numpy().astype("datetime64[us]", copy=False)
+        self._value = table["soil_moisture_m3_m3"].to_numpy(np.float32)
+        kinds = table["flag"].cat.categories.astype(str)
+        self._flags, self._flag = [*kinds, ""], table["flag"].cat.codes.to_numpy()
+        accepted = kinds.isin(rules.accepted_flags(flags, kinds))
+        self._is_accepted = np.append(accepted, False)[self._flag]
+        digest = hashlib.sha256(self.stations.to_csv(index=False).encode())
+        for array in (self._time.view("int64"), self._value, np.packbits(self._is_accepted)):
+            digest.update(np.ascontiguousarray(array).data)
+        self.fingerprint = digest.hexdigest()  # tells these labels from others
 
     def merge(self, records: pd.DataFrame) -> pd.DataFrame:
         """A label, or the reason why there is none, for every record.
-
-        The reading is the archive's own: exactly one sensor that the id can mean, and the reading
-        nearest to the record's time among those within 3 minutes, if they agree within a probe's
-        noise of 0.005 m3 m-3.
 
         Parameters
         ----------
@@ -237,10 +185,7 @@ class Labels:
 
         Returns
         -------
-        DataFrame, a row a record in its order: ``outcome`` ("merged", "label in the shard", or the
-            reason), ``soil_moisture_m3_m3``, ``insitu_sensor_id`` (of the sensor that the id
-            means, "" where none), ``insitu_time`` and ``flag`` of the reading found, accepted or
-            not (NaT and "" where none)
+        DataFrame of ``Label``, a row a record in its order
 
         Raises
         ------
@@ -248,60 +193,98 @@ class Labels:
             If a column is missing.
         """
         check(records, RECORDS)
-        own = records["soil_moisture_m3_m3"].to_numpy(np.float32)
-        asked = zip(records["sensor_id"], records["latitude"], records["longitude"], strict=True)
-        meanings = [
-            Meaning(reason=IN_THE_SHARD) if has else self._meaning(*place)
-            for has, place in zip(np.isfinite(own), asked, strict=True)
+        labels = [
+            Label(IN_THE_SHARD, row.soil_moisture_m3_m3)
+            if np.isfinite(row.soil_moisture_m3_m3)
+            else self.find(row.sensor_id, row.time, latitude=row.latitude, longitude=row.longitude)
+            for row in records.itertuples(index=False)
         ]
-        found = self._found(meanings, records["time"].to_numpy().astype("datetime64[us]"))
-        value = np.where(found["outcome"] == IN_THE_SHARD, own, found["soil_moisture_m3_m3"])
-        return pd.DataFrame(found | {"soil_moisture_m3_m3": value})
+        return pd.DataFrame([vars(label) for label in labels])
 
-    def merge_one(
+    def find(
         self, sensor_id: str, time: np.datetime64, *, latitude: float, longitude: float
-    ) -> dict[str, Any]:
-        """What ``merge`` finds for a single record without a label, for streams: its columns."""
-        meaning = self._meaning(sensor_id, latitude, longitude)
-        found = self._found([meaning], np.array([time], "datetime64[us]"))
-        return {name: values[0] for name, values in found.items()}
+    ) -> Label:
+        """The label of one record that holds none.
 
-    def _meaning(self, sensor_id: str, latitude: float, longitude: float) -> Meaning:
+        The reading is the archive's own: exactly one sensor that the id can mean, and the reading
+        nearest to the record's time among those within 3 minutes, if they agree within a probe's
+        noise of 0.005 m3 m-3.
+        """
         key = (str(sensor_id), float(latitude), float(longitude))
-        if key not in self._meanings:
-            self._meanings[key] = self._names.find(key[0], latitude=key[1], longitude=key[2])
-        return self._meanings[key]
+        if key not in self._sensors:
+            self._sensors[key] = self._sensor(*key)
+        meant = self._sensors[key]
+        if meant.outcome:
+            return meant
+        start = (rows := self._rows.get(meant.insitu_sensor_id, slice(0, 0))).start
+        there, at = self._time[rows], pd.Timestamp(time).to_datetime64()
+        first = start + np.searchsorted(there, at - TOLERANCE, side="left")
+        last = start + np.searchsorted(there, at + TOLERANCE, side="right")
+        if first == last:
+            return replace(meant, outcome=NO_READING)
+        near = np.arange(first, last)
+        good = near[self._is_accepted[near]]
+        near = good if len(good) else near
+        row = near[np.abs(self._time[near] - at).argmin()]
+        flag = self._flags[self._flag[row]]
+        label = replace(meant, outcome=MERGED, insitu_time=self._time[row], flag=flag)
+        if not len(good):
+            return replace(label, outcome=FLAGGED + flag)
+        if np.ptp(self._value[good]) > AGREE_M3_M3:
+            return replace(meant, outcome=MANY_READINGS)
+        return replace(label, soil_moisture_m3_m3=self._value[row])
 
-    def _found(self, meanings: Sequence[Meaning], time: np.ndarray) -> dict[str, np.ndarray]:
-        """Outcome and reading for sensors that an id means, or does not, at some times."""
-        sensors = np.array([m.sensor_id for m in meanings], dtype=object)
-        near = self._readings.near(sensors, time)
-        outcome = np.array([m.reason for m in meanings], dtype=object)
-        sought = outcome == ""
-        outcome[sought & ~near.is_found] = NO_READING
-        rejected = near.is_found & ~near.is_accepted
-        outcome[rejected] = FLAGGED + near.flag[rejected]
-        outcome[near.is_accepted] = np.where(near.is_unclear, MANY_READINGS, MERGED)[
-            near.is_accepted
-        ]
-        merged = outcome == MERGED
-        told = merged | rejected
-        return {
-            "outcome": outcome,
-            "soil_moisture_m3_m3": np.where(merged, near.value, np.float32(np.nan)),
-            "insitu_sensor_id": sensors,
-            "insitu_time": np.where(told, near.time, np.datetime64("NaT", "us")),
-            "flag": np.where(told, near.flag, ""),
-        }
+    def _sensor(self, sensor_id: str, latitude: float, longitude: float) -> Label:
+        """The one sensor that an id means, or why there is none: a label without a reading.
+
+        Network and station agree in letters and digits; where no station does, one that holds every
+        part of the published name and is known to stand there may be it. The probe is the one of
+        that name, else those whose names go on from it ("SMP1" and "SMP1-A"). Where two fit, none
+        is taken. A place of NaN trusts the name alone.
+        """
+        words = id_parts(sensor_id)
+        if words is None:
+            return Label(NOT_AN_ID)
+        network, station, probe = words
+        places = self._places.get(plain(network))
+        if places is None:
+            return Label(NO_NETWORK)
+        far_m = _distance_m(places, latitude, longitude)
+        names = places["station"].astype(str)
+        fits = names.map(plain) == plain(station)
+        if fits.any():
+            near = places[fits & ~(far_m > MAX_DISTANCE_M)]
+        else:
+            near = places[_holds_parts(names, station) & (far_m <= MAX_DISTANCE_M)]
+        if len(near) != 1:
+            missing = ELSEWHERE if fits.any() else NO_STATION
+            return Label(MANY_STATIONS if len(near) else missing)
+        probes = self._probes[self._probes["station_id"] == near["station_id"].iloc[0]]
+        named = {s: _TWIN.sub("", s.split("__")[2]) for s in probes["sensor_id"].astype(str)}
+        same = [s for s, name in named.items() if plain(name) == plain(probe)]
+        same = same or [s for s, name in named.items() if _goes_on(name, probe)]
+        if len(same) == 1:
+            return Label("", insitu_sensor_id=same[0])
+        return Label(MANY_PROBES if same else NO_PROBE)
 
 
-def _fingerprint(stations: pd.DataFrame, readings: Readings, max_distance_m: float) -> str:
-    """What tells these labels from others: sensors and their places, accepted readings."""
-    digest = hashlib.sha256(f"{max_distance_m}\n{stations.to_csv(index=False)}".encode())
-    digest.update(np.ascontiguousarray(readings.time_us).data)
-    digest.update(np.ascontiguousarray(readings.value).data)
-    digest.update(np.packbits(readings.is_accepted).data)
-    return digest.hexdigest()
+def _holds_parts(names: pd.Series, station: str) -> np.ndarray:
+    """Which names hold every part of a published one, as its own script compares them."""
+    words = [word for word in station.split("_") if word]
+    return np.array([all(w in n or w in n.replace("-", "") for w in words) for n in names], bool)
+
+
+def _goes_on(probe: str, wanted: str) -> bool:
+    """Whether a name is the wanted one and more words, as in "SMP1" and "SMP1-A"."""
+    words, start = (_BORDER.split(name.lower()) for name in (probe, wanted))
+    return len(words) > len(start) and words[: len(start)] == start
+
+
+def _distance_m(places: pd.DataFrame, latitude: float, longitude: float) -> pd.Series:
+    """How far each station stands from a point [m]; NaN where either is unknown."""
+    north = (places["latitude"] - latitude) * METRES_PER_DEGREE
+    east = (places["longitude"] - longitude) * METRES_PER_DEGREE * np.cos(np.radians(latitude))
+    return np.hypot(north, east)
 
 
 def count(merged: pd.DataFrame, sensor_ids: pd.Series) -> pd.DataFrame:
@@ -309,7 +292,7 @@ def count(merged: pd.DataFrame, sensor_ids: pd.Series) -> pd.DataFrame:
 
     Parameters
     ----------
-    merged : DataFrame, as ``Labels.merge`` gave it
+    merged : DataFrame with ``outcome``, as ``Labels.merge`` gives it
     sensor_ids : Series, the records' published ids in the same order
 
     Returns
@@ -322,12 +305,8 @@ def count(merged: pd.DataFrame, sensor_ids: pd.Series) -> pd.DataFrame:
     table["outcome"] = merged["outcome"].to_numpy()
     counts = table.groupby(["network", "outcome"])["sensor"].agg(records="size", sensors="nunique")
     counts = counts.reset_index()
-    counts["paper_script"] = [_paper_does(outcome) for outcome in counts["outcome"]]
-    return counts
-
-
-def _paper_does(outcome: str) -> str:
-    return PAPER_DOES.get(FLAGGED if outcome.startswith(FLAGGED) else outcome, PAPER_MISSES)
+    kinds = [FLAGGED if o.startswith(FLAGGED) else o for o in counts["outcome"]]
+    return counts.assign(paper_script=[PAPER_DOES.get(kind, PAPER_MISSES) for kind in kinds])
 
 
 def beside_the_paper(counts: pd.DataFrame) -> pd.DataFrame:
@@ -339,14 +318,14 @@ def beside_the_paper(counts: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame with ``what``, ``records`` (here) and ``paper_script_500_shards`` (text)
     """
-    mine = counts.groupby("outcome")["records"].sum()
-    done = int(mine.get(MERGED, 0)) + int(mine.get(IN_THE_SHARD, 0))
-    flagged = int(mine[mine.index.str.startswith(FLAGGED)].sum())
-    unclear = int(mine[mine.index.isin(AMBIGUOUS)].sum())
+    ours = counts.groupby("outcome")["records"].sum()
+    labelled = int(ours[ours.index.isin((MERGED, IN_THE_SHARD))].sum())
+    flagged = int(ours[ours.index.str.startswith(FLAGGED)].sum())
+    unclear = int(ours[ours.index.isin(AMBIGUOUS)].sum())
     rows = [
-        ("labelled, in the shard or merged", done, "about 110,000 successes"),
+        ("labelled, in the shard or merged", labelled, "about 110,000 successes"),
         ("reading flagged", flagged, "flags ignored: among the successes"),
         ("ambiguous", unclear, "first one taken: among the successes"),
-        ("not found", int(mine.sum()) - done - flagged - unclear, "< 750 look-up failures"),
+        ("not found", int(ours.sum()) - labelled - flagged - unclear, "< 750 look-up failures"),
     ]
     return pd.DataFrame(rows, columns=["what", "records", "paper_script_500_shards"])

@@ -20,13 +20,13 @@ from soilkit.errors import ContractError, DownloadError, ShardError, UnknownName
 from soilkit.export.published import schema
 from soilkit.export.published.schema import N_SHARDS, SHARD_NAME
 from soilkit.export.published.wire import (
+    Crc32c,
     RecordStream,
     Values,
     WireError,
-    crc32c,
     decode_example,
     encode_example,
-    record_writer,
+    write_records,
 )
 
 LABELS = ("sm_0_5", "sm_5_5")  # the second where the first is 0 or absent
@@ -269,12 +269,7 @@ def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> int:
     ContractError
         For an image of another shape or name, or a sample without its id, time or place.
     """
-    n = 0
-    with record_writer(path) as put:
-        for sample in samples:
-            put(encode_example(_features(sample)))
-            n += 1
-    return n
+    return write_records(path, (encode_example(_features(sample)) for sample in samples))
 
 
 _NOTHING = np.zeros(schema.SIDE_PX**2, np.uint8)
@@ -303,7 +298,7 @@ def _values(scalar: Any) -> Values:
     return Values("int" if array.dtype.kind in "iub" else "float", array)
 
 
-# Fetch published shards: resumed where they broke off, verified, whole or not there.
+# ---- fetching: resumed where it broke off, verified, whole or not there --------------------------
 
 log = logging.getLogger(__name__)
 
@@ -352,138 +347,98 @@ def download(
         For a shard number that does not exist.
     """
     numbers = list(range(shards)) if isinstance(shards, int) else [int(n) for n in shards]
-    wrong = [n for n in numbers if not 0 <= n < N_SHARDS]
-    if wrong:
+    if wrong := [n for n in numbers if not 0 <= n < N_SHARDS]:
         raise UnknownNameError(
             f"There is no shard {wrong[0]}: they are numbered 0 to {N_SHARDS - 1}."
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / SHARD_NAME.format(n) for n in numbers]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = [Path(folder) / SHARD_NAME.format(n) for n in numbers]
     with requests.Session() as session:
         # Bytes as they are stored; the files are gzip, and are not to be unpacked on the way.
         session.headers["Accept-Encoding"] = "gzip"
         for path in paths:
             if not path.exists():
                 url = f"{base_url.rstrip('/')}/{path.name}"
-                _fetch(_Transfer(session, url, path, progress), attempts)
+                _fetch(session, url, path=path, attempts=attempts, progress=progress)
     return paths
 
 
-@dataclass
 class _Broken(Exception):
-    """One attempt failed in a way that another may not."""
+    """One attempt failed in a way that another may not; ``wait_s`` is what the server asked for."""
 
-    reason: str
-    wait_s: float | None = None  # what the server asked for
-
-
-@dataclass
-class _Promise:
-    """What the server says of the whole file; empty where it says nothing."""
-
-    size: int | None
-    hashes: dict[str, str]
+    def __init__(self, reason: str, wait_s: float | None = None):
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
-@dataclass
-class _Transfer:
-    session: requests.Session
-    url: str
-    path: Path
-    progress: bool
-
-    @property
-    def part(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.part")
-
-    @property
-    def have(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-
-def _fetch(transfer: _Transfer, attempts: int) -> None:
+def _fetch(
+    session: requests.Session, url: str, *, path: Path, attempts: int, progress: bool
+) -> None:
+    part = path.with_name(f"{path.name}.part")
     reason = "no attempt was allowed"
-    for attempt in range(attempts):
+    for attempt in range(1, attempts + 1):
         try:
-            promise = _transfer(transfer)
-            _verify(transfer.part, promise)
-        except _Broken as broken:
-            reason = broken.reason
-            log.warning("%s: %s (attempt %d of %d)", transfer.url, reason, attempt + 1, attempts)
-            if attempt + 1 < attempts:
-                wait_s = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1)
-                time.sleep(wait_s if broken.wait_s is None else broken.wait_s)
+            headers = _transfer(session, url, part=part, progress=progress)
+            _verify(part, headers)
+        except (_Broken, requests.RequestException) as broken:
+            known = isinstance(broken, _Broken)
+            reason = str(broken) if known else f"the connection failed ({broken})"
+            log.warning("%s: %s (attempt %d of %d)", url, reason, attempt, attempts)
+            wait_s = min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)
+            wait_s *= random.uniform(0.5, 1)
+            asked_s = broken.wait_s if isinstance(broken, _Broken) else None
+            if attempt < attempts:
+                time.sleep(wait_s if asked_s is None else asked_s)
         else:
-            os.replace(transfer.part, transfer.path)
+            os.replace(part, path)
             return
-    kept = f"{transfer.have} bytes are kept in {transfer.part}" if transfer.have else "Nothing came"
+    have = _size(part)
+    kept = f"{have} bytes are kept in {part}" if have else "Nothing came"
     raise DownloadError(
-        f"{transfer.url} could not be fetched in {attempts} attempts: {reason}. {kept}; call "
-        "download again when the network is back: it goes on from there."
+        f"{url} could not be fetched in {attempts} attempts: {reason}. {kept}; call download again "
+        "when the network is back: it goes on from there."
     )
 
 
-def _transfer(transfer: _Transfer) -> _Promise:
-    """One request for what is missing, appended to the partial file."""
-    have = transfer.have
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _transfer(
+    session: requests.Session, url: str, *, part: Path, progress: bool
+) -> Mapping[str, str]:
+    """One request for what is missing, appended to the partial file; the answer's headers."""
+    have = _size(part)
     wanted = {"Range": f"bytes={have}-"} if have else {}
-    try:
-        with transfer.session.get(
-            transfer.url, headers=wanted, stream=True, timeout=TIMEOUT_S
-        ) as answer:
-            _check_status(answer, transfer)
-            start = _start(answer, have)
-            promise = _promise(answer)
-            if answer.status_code != 416:
-                _append(answer, transfer, start=start, size=promise.size)
-    except requests.RequestException as error:
-        raise _Broken(f"the connection failed ({error})") from error
-    return promise
+    with session.get(url, headers=wanted, stream=True, timeout=TIMEOUT_S) as answer:
+        status, headers = answer.status_code, answer.headers
+        if status in _RETRIED:
+            after = headers.get("Retry-After", "")
+            wait_s = min(float(after), LONGEST_WAIT_S) if after.isdigit() else None
+            raise _Broken(f"the server answered {status} {answer.reason}", wait_s)
+        if status not in (200, 206, 416):
+            raise DownloadError(
+                f"{url}: the server answered {status} {answer.reason}. Open the address in a "
+                "browser: if the dataset has moved, give its new place as base_url=."
+            )
+        came = headers.get("Content-Range", "").removeprefix("bytes ")
+        if status == 206 and came.split("-")[0] != str(have):
+            raise _Broken(f"bytes from {have} on were wanted, {came or 'unnamed ones'} came")
+        if status == 416:  # the partial file is as long as the whole one, or longer
+            headers.pop("Content-Length", None)  # the error message's
+        else:
+            start = 0 if status == 200 else have  # some servers send the whole file anyway
+            _append(answer, part, start=start, progress=progress)
+        return headers
 
 
-def _check_status(answer: requests.Response, transfer: _Transfer) -> None:
-    status = answer.status_code
-    if status in _RETRIED:
-        after = answer.headers.get("Retry-After", "")
-        wait_s = min(float(after), LONGEST_WAIT_S) if after.isdigit() else None
-        raise _Broken(f"the server answered {status} {answer.reason}", wait_s)
-    if status not in (200, 206, 416):
-        raise DownloadError(
-            f"{transfer.url}: the server answered {status} {answer.reason}. Open the address in a "
-            "browser: if the dataset has moved, give its new place as base_url=."
-        )
-
-
-def _start(answer: requests.Response, have: int) -> int:
-    """From which byte on the answer goes: 0 where the server sends the whole file anyway."""
-    if answer.status_code == 200:
-        return 0
-    said = answer.headers.get("Content-Range", "").removeprefix("bytes ")
-    first = said.split("-")[0]
-    if answer.status_code == 206 and first != str(have):
-        raise _Broken(f"bytes from {have} on were wanted, {said or 'unnamed ones'} came")
-    return have
-
-
-def _promise(answer: requests.Response) -> _Promise:
-    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    length = answer.headers.get("Content-Length", "") if answer.status_code == 200 else ""
-    size = int(total) if total.isdigit() else int(length) if length.isdigit() else None
-    said = answer.headers.get("x-goog-hash", "").replace(" ", "").split(",")
-    hashes = dict(one.split("=", 1) for one in said if "=" in one)
-    return _Promise(size, hashes)
-
-
-def _append(
-    answer: requests.Response, transfer: _Transfer, *, start: int, size: int | None
-) -> None:
+def _append(answer: requests.Response, part: Path, *, start: int, progress: bool) -> None:
     answer.raw.headers.pop("Content-Encoding", None)  # or requests would unpack the gzip
     bar = tqdm(
-        total=size, initial=start, unit="B", unit_scale=True, desc=transfer.path.name,
-        disable=not transfer.progress,
+        total=_promised_size(answer.headers), initial=start, unit="B", unit_scale=True,
+        desc=part.stem, disable=not progress,
     )  # fmt: skip
-    with transfer.part.open("r+b" if transfer.part.exists() else "w+b") as file, bar:
+    with part.open("r+b" if part.exists() else "w+b") as file, bar:
         file.seek(start)
         file.truncate()
         for piece in answer.iter_content(CHUNK_BYTES):
@@ -491,18 +446,23 @@ def _append(
             bar.update(len(piece))
 
 
-def _verify(part: Path, promise: _Promise) -> None:
+def _promised_size(headers: Mapping[str, str]) -> int | None:
+    """The size of the whole file, bytes, where the server tells it."""
+    whole = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    return int(whole) if whole.isdigit() else None
+
+
+def _verify(part: Path, headers: Mapping[str, str]) -> None:
     """Raise ``_Broken`` unless the file is what the server promised; a wrong one is removed."""
-    found = part.stat().st_size if part.exists() else 0
-    if promise.size is not None and found < promise.size:
-        raise _Broken(f"it broke off at {found} of {promise.size} bytes")
-    fault = ""
-    if promise.size is not None and found > promise.size:
-        fault = f"{found} bytes came, the server holds {promise.size}"
+    size, promised = _size(part), _promised_size(headers)
+    if promised is not None and size < promised:
+        raise _Broken(f"it broke off at {size} of {promised} bytes")
+    if promised is not None and size > promised:
+        fault = f"{size} bytes came, the server holds {promised}"
     elif not _is_gzip(part):
         fault = "what came is no gzip file (a login page of the network, perhaps)"
     else:
-        fault = _wrong_hash(part, promise.hashes)
+        fault = _wrong_hash(part, headers.get("x-goog-hash", ""))
     if fault:
         part.unlink(missing_ok=True)  # none of it can be trusted
         raise _Broken(fault)
@@ -515,19 +475,16 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _wrong_hash(path: Path, hashes: dict[str, str]) -> str:
+def _wrong_hash(path: Path, told: str) -> str:
     """What differs from the server's CRC32C, or else its MD5; nothing where both are unknown."""
+    hashes = dict(one.split("=", 1) for one in told.replace(" ", "").split(",") if "=" in one)
     name = next((n for n in ("crc32c", "md5") if n in hashes), "")
     if not name:
         log.warning("%s: the server gives no checksum; only the size was compared", path.name)
         return ""
-    crc, md5 = 0, hashlib.md5(usedforsecurity=False)
+    digest = Crc32c() if name == "crc32c" else hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while piece := file.read(CHUNK_BYTES):
-            if name == "crc32c":
-                crc = crc32c(piece, crc)
-            else:
-                md5.update(piece)
-    digest = crc.to_bytes(4, "big") if name == "crc32c" else md5.digest()
-    found = base64.b64encode(digest).decode()
-    return "" if found == hashes[name] else f"its {name} is {found}, wanted {hashes[name]}"
+            digest.update(piece)
+    computed = base64.b64encode(digest.digest()).decode()
+    return "" if computed == hashes[name] else f"its {name} is {computed}, wanted {hashes[name]}"

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +17,26 @@ import google_crc32c
 import numpy as np
 
 from soilkit.errors import ShardError
+from soilkit.files import write_whole
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 KINDS = {1: "bytes", 2: "float", 3: "int"}
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 _MAX_VARINT_BYTES = 10
 _TWO_BYTES = 128  # integers from here on take two bytes or more
+
+log = logging.getLogger(__name__)
+# A published record holds 17 million numbers of one or two bytes, 24 MB; two of them are in memory
+# at a time. Ten bytes a number, the most that the format can take, would make 173 MB.
+MAX_RECORD_BYTES = 192 * 2**20
+PIECE_BYTES = 2**18
+WRITE_LEVEL = 1
+_HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+_MAGIC = b"\x1f\x8b"
+_AGAIN = (
+    "Fetch the file again (soilkit.export.published.download); the records before it are whole."
+)
 
 
 class WireError(ValueError):
@@ -280,20 +294,7 @@ def pack_ints(values: np.ndarray) -> bytes:
     return out.tobytes()
 
 
-# Gzip and TFRecord framing: records out of a stream, one at a time, and back.
-
-log = logging.getLogger(__name__)
-# A published record holds 17 million numbers of one or two bytes, 24 MB; two of them are in memory
-# at a time. Ten bytes a number, the most that the format can take, would make 173 MB.
-MAX_RECORD_BYTES = 192 * 2**20
-PIECE_BYTES = 2**18
-WRITE_LEVEL = 1
-_HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
-_MASK_DELTA = 0xA282EAD8
-_MAGIC = b"\x1f\x8b"
-_AGAIN = (
-    "Fetch the file again (soilkit.export.published.download); the records before it are whole."
-)
+# ---- gzip and TFRecord framing -------------------------------------------------------------------
 
 
 @cache
@@ -307,20 +308,12 @@ def inflater() -> tuple[Any, Any, tuple[Any, ...]]:
     return igzip, igzip.IGzipFile, (zlib.error, gzip.BadGzipFile, isal_zlib.error)
 
 
-def crc32c(data: Any, value: int = 0) -> int:
-    """CRC32C (Castagnoli) of some bytes, going on from ``value``.
-
-    Examples
-    --------
-    >>> hex(crc32c(b"123456789"))
-    '0xe3069283'
-    """
-    return google_crc32c.extend(value, data)
+Crc32c = google_crc32c.Checksum
 
 
 def masked_crc32c(data: Any) -> int:
     """The CRC32C as TFRecords store it: rotated right by 15 bits, plus a constant."""
-    crc = crc32c(data)
+    crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -367,7 +360,9 @@ class RecordStream:
         number = 0
         while (header := self._read(stream, np.empty(_HEADER.size, np.uint8), number=number)).size:
             length = self._length(header.tobytes(), number=number)
-            data = self._read(stream, self._room(length), number=number, whole=True)
+            if self._memory[0].size < length:
+                self._memory[0] = np.empty(length, np.uint8)
+            data = self._read(stream, self._memory[0][:length], number=number, whole=True)
             crc = self._read(stream, np.empty(_CRC.size, np.uint8), number=number, whole=True)
             if not self.checksums or masked_crc32c(data) == _CRC.unpack(crc.tobytes())[0]:
                 yield number, data
@@ -376,34 +371,28 @@ class RecordStream:
                 self.damaged.append(number)
                 log.warning("%s: record %d fails its checksum and is skipped", self.path, number)
             else:
-                raise ShardError(
-                    f"{self.path}: record {number} (counted from 0) fails its CRC32C checksum. "
-                    f"{_AGAIN} Or pass damaged='skip' to leave such records out.",
-                    record=number,
+                raise self._error(
+                    number,
+                    f"fails its CRC32C checksum. {_AGAIN} Or pass damaged='skip' to leave such "
+                    "records out.",
                 )
             number += 1
 
     def _length(self, header: bytes, *, number: int) -> int:
         length, crc = _HEADER.unpack(header)
         if masked_crc32c(header[:8]) != crc:
-            raise ShardError(
-                f"{self.path}: the length of record {number} (counted from 0) fails its CRC32C "
-                f"checksum, so no later record can be found. {_AGAIN} If this is record 0, the "
-                "file may hold no TFRecords at all.",
-                record=number,
+            raise self._error(
+                number,
+                "has a length that fails its CRC32C checksum, so no later record can be found. "
+                f"{_AGAIN} If this is record 0, the file may hold no TFRecords at all.",
             )
         if length > MAX_RECORD_BYTES:
-            raise ShardError(
-                f"{self.path}: record {number} (counted from 0) claims {length} bytes; one of the "
-                f"published schema has at most {MAX_RECORD_BYTES}. Nothing was read.",
-                record=number,
+            raise self._error(
+                number,
+                f"claims {length} bytes; one of the published schema has at most "
+                f"{MAX_RECORD_BYTES}. Nothing was read.",
             )
         return length
-
-    def _room(self, n_bytes: int) -> np.ndarray:
-        if self._memory[0].size < n_bytes:
-            self._memory[0] = np.empty(n_bytes, np.uint8)
-        return self._memory[0][:n_bytes]
 
     def _read(
         self, stream: BinaryIO, out: np.ndarray, *, number: int, whole: bool = False
@@ -416,22 +405,16 @@ class RecordStream:
                 out[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
                 done += len(piece)
         except EOFError as error:
-            raise self._cut(number, "the gzip stream ends") from error
+            raise self._error(number, f"is truncated: the gzip stream ends. {_AGAIN}") from error
         except inflater()[2] as error:
-            raise ShardError(
-                f"{self.path}: the gzip stream is damaged in record {number} (counted from 0; "
-                f"{error}). {_AGAIN}",
-                record=number,
-            ) from error
+            words = f"lies where the gzip stream is damaged ({error}). {_AGAIN}"
+            raise self._error(number, words) from error
         if done < out.size and (whole or done):
-            raise self._cut(number, "the TFRecord framing ends")
+            raise self._error(number, f"is truncated: the TFRecord framing ends. {_AGAIN}")
         return out[:done]
 
-    def _cut(self, number: int, what: str) -> ShardError:
-        return ShardError(
-            f"{self.path} is truncated: {what} inside record {number} (counted from 0). {_AGAIN}",
-            record=number,
-        )
+    def _error(self, number: int, words: str) -> ShardError:
+        return ShardError(f"{self.path}: record {number} (counted from 0) {words}", record=number)
 
 
 def _check_head(path: Path) -> None:
@@ -444,33 +427,30 @@ def _check_head(path: Path) -> None:
             "one with soilkit.export.published.download.",
             record=0,
         ) from error
-    if not head:
-        raise ShardError(f"{path} is empty; wanted a gzipped TFRecord file. {_AGAIN}", record=0)
     if head != _MAGIC:
+        what = f"no gzip file: it begins with {head!r}, not {_MAGIC!r}" if head else "empty"
         raise ShardError(
-            f"{path} is no gzip file: it begins with {head!r}, not {_MAGIC!r}. Published shards "
-            "are gzipped TFRecords, data-00000-of-00500.tfrecord.gz and so on.",
+            f"{path} is {what}. Published shards are gzipped TFRecords, "
+            f"data-00000-of-00500.tfrecord.gz and so on. {_AGAIN}",
             record=0,
         )
 
 
-@contextmanager
-def record_writer(path: str | os.PathLike[str]) -> Generator[Callable[[bytes], None]]:
-    """Write records: yields ``put(data)``; the file appears whole at the end, or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
+def write_records(path: str | os.PathLike[str], records: Iterable[bytes]) -> int:
+    """Write records, gzipped; the file appears whole, or not at all. Returns their number."""
+    n = 0
+
+    def write(part: Path) -> None:
+        nonlocal n
+        with part.open("wb") as file:
             name = {"filename": "", "mode": "wb", "fileobj": file, "mtime": 0}
             with inflater()[1](compresslevel=WRITE_LEVEL, **name) as stream:
-                yield lambda data: _put(stream, data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+                for record in records:
+                    length = struct.pack("<Q", len(record))
+                    stream.write(length + _CRC.pack(masked_crc32c(length)))
+                    stream.write(record)
+                    stream.write(_CRC.pack(masked_crc32c(record)))
+                    n += 1
 
-
-def _put(stream: Any, data: bytes) -> None:
-    length = struct.pack("<Q", len(data))
-    stream.write(length + _CRC.pack(masked_crc32c(length)))
-    stream.write(data)
-    stream.write(_CRC.pack(masked_crc32c(data)))
+    write_whole(path, write)
+    return n

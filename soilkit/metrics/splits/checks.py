@@ -11,7 +11,7 @@ from scipy.sparse import coo_array, triu
 from soilkit import grids
 from soilkit.errors import ContractError
 from soilkit.metrics.points import pearson_r
-from soilkit.metrics.splits.folds import LABELS, block_ids, overlapping_chips
+from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, LABELS, block_ids, overlapping_chips
 
 LABEL_COLUMNS = ("soil_moisture_m3_m3", "observed_m3_m3")
 
@@ -55,41 +55,21 @@ class Sides:
         return self.stations[["latitude", "longitude"]].astype(float).notna().all(axis=1).to_numpy()
 
     def crossing(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out rows whose key stands on another side too, and those keys.
+        """Held-out rows (row,) whose key stands on another side too, and the sorted keys that do.
 
-        Parameters
-        ----------
-        keys : int array (row,); negative ones belong to nothing
-
-        Returns
-        -------
-        (row,) of bool, and the sorted keys
+        ``keys`` is an int array (row,); negative ones belong to nothing.
         """
         known = keys >= 0
         pairs = np.unique(keys[known].astype(np.int64) * self.n_sides + self.side[known])
-        found, sides = np.unique(pairs // self.n_sides, return_counts=True)
-        shared = found[sides > 1]
+        units, n_sides = np.unique(pairs // self.n_sides, return_counts=True)
+        shared = units[n_sides > 1]
         return self.held_out & np.isin(keys, shared), shared
 
     def present(self, units: np.ndarray, n_units: int) -> np.ndarray:
         """On which sides each unit has rows, bool (unit, side), of units (row,)."""
-        found = np.zeros((n_units, self.n_sides), bool)
-        found[units, self.side] = True
-        return found
-
-    def near(self, pairs: np.ndarray) -> np.ndarray:
-        """Held-out rows whose station, or one paired with it, stands on another side, (row,).
-
-        Parameters
-        ----------
-        pairs : int array (pair, 2), rows of ``stations``
-        """
-        present = self.present(self.station, len(self.stations))
-        around = present.copy()
-        np.logical_or.at(around, pairs[:, 0], present[pairs[:, 1]])
-        np.logical_or.at(around, pairs[:, 1], present[pairs[:, 0]])
-        others = around.sum(axis=1)[self.station] - around[self.station, self.side]
-        return self.held_out & (others > 0)
+        present = np.zeros((n_units, self.n_sides), bool)
+        present[units, self.side] = True
+        return present
 
     def parts(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """Masks (row,) of who is held out and of who trains, one pair a fold."""
@@ -125,8 +105,8 @@ def take_sides(
     codes, ids = pd.factorize(rows["station_id"].astype("str"), sort=True)
     table = rows if stations is None else stations
     table = table.assign(station_id=table["station_id"].astype("str"))
-    table = table.drop_duplicates("station_id").set_index("station_id")
-    places = table.reindex(
+    places = table.drop_duplicates("station_id").set_index("station_id")
+    places = places.reindex(
         index=pd.Index(ids, name="station_id"), columns=["latitude", "longitude", "network"]
     )
     side = numbers[used]
@@ -139,18 +119,18 @@ def _numbers(
 ) -> tuple[np.ndarray, tuple[str, ...], bool]:
     """A side per sample, -1 where it takes no part; the sides' names; whether they are folds."""
     text = labels.astype("str").where(labels.notna())
-    found = sorted(set(text.dropna()))
-    if not set(found) & {*LABELS, *train, *held_out}:
-        if len(found) < 2:
-            raise ContractError(f"Folds need at least two names; found {found}.")
-        return pd.factorize(text, sort=True)[0], tuple(found), True
+    names = sorted(set(text.dropna()))
+    if not set(names) & {*LABELS, *train, *held_out}:
+        if len(names) < 2:
+            raise ContractError(f"Folds need at least two names; found {names}.")
+        return pd.factorize(text, sort=True)[0], tuple(names), True
     if set(train) & set(held_out):
         raise ContractError(f"{train} trains and {held_out} is held out: no label can be both.")
     numbers = np.where(text.isin(train), 0, np.where(text.isin(held_out), 1, -1))
-    if not ((numbers == 0).any() and (numbers == 1).any()):
+    if not {0, 1} <= set(numbers):
         raise ContractError(
             f"An audit needs samples labelled {' or '.join(train)} and {' or '.join(held_out)}; "
-            f"found {', '.join(found)}. Say in Rules which labels train and which are held out."
+            f"found {', '.join(names)}. Say in Rules which labels train and which are held out."
         )
     return numbers, (" + ".join(train), " + ".join(held_out)), False
 
@@ -191,12 +171,11 @@ def copied_series(units: np.ndarray, times, *, values: np.ndarray) -> np.ndarray
         return np.zeros((0, 2), np.int64)
     equal, group = _incidence(shared["unit"], shared["group"])
     upper = triu(equal @ equal.T, k=1).tocoo()
-    likely = upper.data >= MIN_COMMON
-    order = np.lexsort((upper.col[likely], upper.row[likely]))
-    pairs = np.column_stack([upper.row[likely], upper.col[likely]])[order].astype(np.int64)
+    pairs = np.column_stack([upper.row, upper.col, upper.data])[upper.data >= MIN_COMMON]
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int64)
+    pairs, n_equal = pairs[:, :2], pairs[:, 2]
     present, times = _incidence(table["unit"], table["time"])
-    n_common = _n_distinct(present, pairs, np.arange(len(times)))
-    pairs = pairs[upper.data[likely][order] >= MIN_SHARE * n_common]
+    pairs = pairs[n_equal >= MIN_SHARE * _n_distinct(present, pairs, np.arange(len(times)))]
     of_group = shared.drop_duplicates("group").set_index("group")["value"].loc[group]
     return pairs[_n_distinct(equal, pairs, pd.factorize(of_group)[0]) >= MIN_DISTINCT]
 
@@ -215,9 +194,8 @@ def _n_distinct(incidence, pairs: np.ndarray, codes: np.ndarray) -> np.ndarray:
     for first in range(0, len(pairs), PAIRS_AT_ONCE):
         part = pairs[first : first + PAIRS_AT_ONCE]
         both = (incidence[part[:, 0]] * incidence[part[:, 1]]).tocoo()
-        n = len(codes)
-        distinct = np.unique(both.row.astype(np.int64) * n + codes[both.col])
-        counts.append(np.bincount(distinct // n, minlength=len(part)))
+        distinct = np.unique(both.row.astype(np.int64) * len(codes) + codes[both.col])
+        counts.append(np.bincount(distinct // len(codes), minlength=len(part)))
     return np.concatenate(counts)
 
 
@@ -247,10 +225,8 @@ class Claim(StrEnum):
         return self in (Claim.STATIONS, Claim.PLACES, Claim.NETWORKS)
 
 
-TIMES, SENSORS = Claim.TIMES, Claim.SENSORS
-LADDER = (SENSORS, Claim.STATIONS, Claim.PLACES, Claim.NETWORKS)
-CLAIMS = (TIMES, *LADDER)
-SAME_SENSOR = "same sensor"
+LADDER = (Claim.SENSORS, Claim.STATIONS, Claim.PLACES, Claim.NETWORKS)
+CLAIMS = (Claim.TIMES, *LADDER)
 N_EXAMPLES = 3
 
 
@@ -294,35 +270,24 @@ def _answered(name, rows, n_units, *, detail, examples=(), fault="fail", **rest)
     return Check(name, status, detail, rows=rows, n_units=int(n_units), examples=shown, **rest)
 
 
-def _shared(sides: Sides, values, word: str, **rest) -> Check:
-    """Whether one of the values (row,) stands on several sides."""
-    codes, names = pd.factorize(values, sort=True)
-    rows, shared = sides.crossing(codes)
-    detail = f"{len(shared)} of {len(names)} {word}s on both sides"
-    return _answered(
-        f"same {word}", rows, len(shared), detail=detail, examples=names[shared],
-        is_required=True, **rest,
-    )  # fmt: skip
-
-
-def same_identity(sides: Sides) -> Iterator[Check]:
-    """The same sensor, and the same station, trained on and held out."""
-    for k, word in enumerate(("sensor", "station")):
-        values = sides.samples[f"{word}_id"].astype("str")
-        advice = f"split with by_{word}, or coarser"
-        yield _shared(sides, values, word, denies=LADDER[k:], advice=advice)
-
-
-def same_network(sides: Sides) -> Check:
-    """Networks, which share instruments and calibration, on both sides."""
-    networks, n_lost = sides.stations["network"], sides.stations["network"].isna().sum()
-    if n_lost:
-        lost = f"{n_lost} of {len(networks)} stations have no network"
-        return Check("same network", "not checked", lost, LADDER[3:], is_required=True)
-    values = networks.astype("str").to_numpy()[sides.station]
-    return _shared(
-        sides, values, "network", denies=LADDER[3:], fault="info", advice="split by_network"
-    )
+def same_names(sides: Sides) -> Iterator[Check]:
+    """The same sensor, station or network (common instruments and calibration) on both sides."""
+    for k, word, fault in ((0, "sensor", "fail"), (1, "station", "fail"), (3, "network", "info")):
+        if word == "network":
+            values = sides.stations["network"].iloc[sides.station]
+            if n_lost := sides.stations["network"].isna().sum():
+                lost = f"{n_lost} of {len(sides.stations)} stations have no network"
+                yield Check("same network", "not checked", lost, LADDER[k:], is_required=True)
+                continue
+        else:
+            values = sides.samples[f"{word}_id"]
+        codes, names = pd.factorize(values.astype("str"), sort=True)
+        rows, shared = sides.crossing(codes)
+        yield _answered(
+            f"same {word}", rows, len(shared), denies=LADDER[k:], is_required=True, fault=fault,
+            detail=f"{len(shared)} of {len(names)} {word}s on both sides", examples=names[shared],
+            advice=f"split with by_{word}" + (", or coarser" if k < 3 else ""),
+        )  # fmt: skip
 
 
 def _if_located(sides: Sides, check: Check) -> Check:
@@ -339,12 +304,16 @@ def _if_located(sides: Sides, check: Check) -> Check:
 
 def overlapping(sides: Sides, *, side_m: float) -> Check:
     """Chips around stations on one side that cover ground of chips on the other."""
-    which = np.flatnonzero(sides.located)
+    which, names = np.flatnonzero(sides.located), sides.stations.index
     pairs = which[overlapping_chips(sides.stations.iloc[which], side_m=side_m)]
-    rows = sides.near(pairs)
+    around = sides.present(sides.station, len(names))
+    reach, (a, b) = around.copy(), pairs.T
+    np.logical_or.at(reach, a, around[b])
+    np.logical_or.at(reach, b, around[a])
+    others = reach.sum(axis=1)[sides.station] - reach[sides.station, sides.side]
+    rows = sides.held_out & (others > 0)
     touched = np.unique(sides.station[rows])
     near = pairs[np.isin(pairs, touched).any(axis=1)]
-    names = sides.stations.index
     check = _answered(
         f"overlapping chips ({side_m / 1000:g} km)", rows, len(touched),
         detail=f"{len(touched)} held-out stations share ground with one that trains",
@@ -355,33 +324,33 @@ def overlapping(sides: Sides, *, side_m: float) -> Check:
 
 
 def same_pixel(
-    sides: Sides, *, ease2_km: Iterable[int], degrees: Mapping[str, float], block_size_deg: float
+    sides: Sides, *, ease2_km: Iterable[int], degrees: Mapping[str, float]
 ) -> Iterator[Check]:
-    """Stations in one pixel of a coarse product, or in one block, on both sides."""
+    """Stations in one pixel of a coarse product, or in one 2-degree block, on both sides."""
     places = sides.stations[sides.located]
     lonlat = places["longitude"].to_numpy(float), places["latitude"].to_numpy(float)
     cells = {}
     for size_km in ease2_km:
         row, col = grids.ease2_cell(*lonlat, pixel_size_km=size_km)
-        cells[f"same SMAP pixel (EASE-Grid 2.0, {size_km} km)"] = pd.Series(row * 10**5 + col)
+        cells[f"same SMAP pixel (EASE-Grid 2.0, {size_km} km)"] = row * 10**5 + col
     for product, size in degrees.items():
         cells[f"same {product} pixel ({size:g} degrees)"] = block_ids(places, size_deg=size)
-    advice = "split with by_block, and check again"
-    for name, cell in cells.items():
-        yield _same_cell(sides, name, cell, denies=LADDER[2:], is_required=True, advice=advice)
-    name = f"same block ({block_size_deg:g} degrees)"
-    yield _same_cell(sides, name, block_ids(places, size_deg=block_size_deg), fault="info")
-
-
-def _same_cell(sides: Sides, name: str, cell: pd.Series, **rest) -> Check:
-    codes = np.full(len(sides.stations), -1)
-    codes[sides.located], names = pd.factorize(cell)
-    rows, shared = sides.crossing(codes[sides.station])
-    n = np.isin(codes, shared).sum()
-    detail = f"{len(shared)} of {len(names)} on both sides, with {n} stations"
-    examples = (_some(sides.stations.index[codes == code]) for code in shared)
-    check = _answered(name, rows, len(shared), detail=detail, examples=examples, **rest)
-    return _if_located(sides, check)
+    block = f"same block ({BLOCK_SIZE_DEG:g} degrees)"
+    need = {
+        "denies": LADDER[2:], "is_required": True,
+        "advice": "split with by_block, and check again",
+    }  # fmt: skip
+    for name, cell in {**cells, block: block_ids(places)}.items():
+        codes = np.full(len(sides.stations), -1)
+        codes[sides.located], names = pd.factorize(cell)
+        rows, shared = sides.crossing(codes[sides.station])
+        n = np.isin(codes, shared).sum()
+        detail = f"{len(shared)} of {len(names)} on both sides, with {n} stations"
+        examples = (_some(sides.stations.index[codes == code]) for code in shared)
+        rest = {"fault": "info"} if name == block else need
+        yield _if_located(
+            sides, _answered(name, rows, len(shared), detail=detail, examples=examples, **rest)
+        )
 
 
 def _some(names: pd.Index) -> str:
@@ -389,10 +358,10 @@ def _some(names: pd.Index) -> str:
     return ", ".join(names[:N_EXAMPLES]) + (f" and {more} more" if more > 0 else "")
 
 
-def same_time(sides: Sides, *, min_gap_days: float, is_temporal: bool) -> Check:
+def same_time(sides: Sides, *, is_temporal: bool) -> Check:
     """Held-out samples close in time to one that trains, wherever that stands."""
-    name = f"overlap in time (within {min_gap_days:g} days)"
-    denies = CLAIMS if is_temporal else (TIMES,)
+    name = f"overlap in time (within {MIN_GAP_DAYS:g} days)"
+    denies = CLAIMS if is_temporal else (Claim.TIMES,)
     if sides.time is None or sides.time.isna().any():
         return Check(name, "not checked", "samples lack times", denies, is_required=True)
     days = (sides.time - sides.time.min()).dt.total_seconds().to_numpy() / 86400
@@ -402,12 +371,12 @@ def same_time(sides: Sides, *, min_gap_days: float, is_temporal: bool) -> Check:
         after = np.searchsorted(known, days[out])
         before, later = known[np.maximum(after - 1, 0)], known[np.minimum(after, len(known) - 1)]
         gap[out] = np.minimum(np.abs(days[out] - before), np.abs(later - days[out]))
-    rows = gap < min_gap_days
+    rows = gap < MIN_GAP_DAYS
     return _answered(
         name, rows, np.unique(days[rows]).size, denies=denies, is_required=True,
         fault="fail" if is_temporal else "info",
         detail=f"{rows.sum() / sides.held_out.sum():.0%} of the held-out samples",
-        advice=f"leave {min_gap_days:g} days between training and held-out times",
+        advice=f"leave {MIN_GAP_DAYS:g} days between training and held-out times",
     )  # fmt: skip
 
 
@@ -432,28 +401,21 @@ def same_scene(sides: Sides) -> Iterator[Check]:
         )  # fmt: skip
 
 
-def copied_readings(sides: Sides) -> Check:
-    """One series under two sensors' names, on both sides."""
-    name, values = "duplicated readings", sides.label
+def same_series(sides: Sides, values: np.ndarray | None, *, column: str = "") -> Check:
+    """One series of readings under two sensors' names, on both sides.
+
+    With the ``column`` of a coarse product: stations that the product itself cannot tell apart.
+    """
+    name, advice = "duplicated readings", "keep one sensor of each pair"
+    if column:
+        name, advice = f"same series of {column}", "split with by_block, and check again"
+    denies = LADDER[2:] if column else LADDER
     if values is None or sides.time is None:
-        return Check(name, "not checked", "samples lack readings or times", LADDER)
-    codes, names = pd.factorize(sides.samples["sensor_id"].astype("str"), sort=True)
-    advice = "keep one sensor of each pair"
-    return _copies(sides, name, codes, values=values, names=names, denies=LADDER, advice=advice)
-
-
-def same_coarse_series(sides: Sides, column: str, *, values: np.ndarray) -> Check:
-    """Stations that the coarse product itself cannot tell apart, on both sides."""
-    name, denies = f"same series of {column}", LADDER[2:]
-    if sides.time is None:
-        return Check(name, "not checked", "samples lack times", denies)
-    names, advice = sides.stations.index, "split with by_block, and check again"
-    return _copies(
-        sides, name, sides.station, values=values, names=names, denies=denies, advice=advice
-    )
-
-
-def _copies(sides: Sides, name: str, codes, *, values, names, **rest) -> Check:
+        lacking = "times" if column else "readings or times"
+        return Check(name, "not checked", f"samples lack {lacking}", denies)
+    codes, names = sides.station, sides.stations.index
+    if not column:
+        codes, names = pd.factorize(sides.samples["sensor_id"].astype("str"), sort=True)
     pairs = copied_series(codes, sides.time, values=values)
     present = sides.present(codes, len(names))
     across = pairs[(present[pairs[:, 0]] | present[pairs[:, 1]]).sum(axis=1) > 1]
@@ -461,13 +423,16 @@ def _copies(sides: Sides, name: str, codes, *, values, names, **rest) -> Check:
     rows = sides.held_out & np.isin(codes, across)
     detail = f"{len(pairs)} pairs have the same values, {len(across)} of them on both sides"
     examples = (f"{names[a]} = {names[b]}" for a, b in across)
-    return _answered(name, rows, len(across), detail=detail, examples=examples, **rest)
+    return _answered(
+        name, rows, len(across), detail=detail, examples=examples, denies=denies, advice=advice
+    )
 
 
 # What a model ate that it should not have: held-out statistics, and the label itself.
 
 NORMALISED = "normalisation saw held-out samples"
 LABEL_EATEN = "label among the features"
+MIN_GAP_DAYS = 10.0  # surface moisture decays over 5 to 15 days
 MIN_PAIRS = 30  # fewer rows show no equality of a feature with the label
 ALMOST_ONE = 0.9999  # a correlation that no predictor has
 LIKELY, FEW = 0.99, 2000  # rows enough to tell a predictor from the label
@@ -491,10 +456,10 @@ def fitted_on_training(sides: Sides, fitted_on, *, everything: pd.DataFrame) -> 
             "Folds are fitted one by one: give fitted_on as {fold: ids}." if sides.has_folds
             else "Only folds take fitted_on as a mapping; give the ids alone."
         )  # fmt: skip
+    rows, strange, n_ids = np.zeros(len(sides.side), bool), [], 0
     if sides.has_folds:
         if lost := sorted(set(sides.names) - {str(fold) for fold in fitted_on}):
             raise ContractError(f"fitted_on knows nothing of the folds {', '.join(lost[:3])}.")
-        rows, strange = np.zeros(len(sides.side), bool), []
         for fold, ids in fitted_on.items():
             seen, unknown = _seen(everything, ids)
             strange += unknown
@@ -522,14 +487,10 @@ def _seen(everything: pd.DataFrame, ids: Iterable) -> tuple[np.ndarray, list]:
 
 
 def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
-    """Features that are the label in disguise: equal to it, or to a monotone function of it.
+    """Features (row,) that are the label in disguise: equal to it, or a monotone function of it.
 
     A column fails where Pearson's or Spearman's correlation with the label is 0.9999 and more in
     absolute value over at least 30 finite pairs.
-
-    Parameters
-    ----------
-    features : (row,) in the order of ``sides``
     """
     if features is None or sides.label is None:
         what = "features" if features is None else "readings"
@@ -539,9 +500,11 @@ def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
     for name, column in numeric.items():
         values = column.to_numpy(float)
         good = np.isfinite(values) & np.isfinite(label)
-        if good.sum() < MIN_PAIRS:
+        x, y, step = values[good], label[good], max(good.sum() // FEW, 1)
+        if len(x) < MIN_PAIRS:
             thin.append(name)
-        elif _is_same(values[good], label[good]):
+        # A few rows, evenly taken, settle most columns without ranking all of them.
+        elif _likeness(x[::step], y[::step]) >= LIKELY and _likeness(x, y) >= ALMOST_ONE:
             same.append(name)
     return _answered(
         LABEL_EATEN, sides.held_out & bool(same), len(same), denies=CLAIMS, examples=same,
@@ -549,12 +512,6 @@ def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
         + (f"; {len(thin)} with too few values to tell" if thin else ""),
         advice="leave them out",
     )  # fmt: skip
-
-
-def _is_same(x: np.ndarray, y: np.ndarray) -> bool:
-    """A few rows, evenly taken, settle most columns without ranking all of them."""
-    step = max(len(x) // FEW, 1)
-    return _likeness(x[::step], y[::step]) >= LIKELY and _likeness(x, y) >= ALMOST_ONE
 
 
 def _likeness(x: np.ndarray, y: np.ndarray) -> float:

@@ -30,13 +30,10 @@ def block_ids(stations, *, size_deg=BLOCK_SIZE_DEG):
     """
     if not size_deg > 0:
         raise ContractError(f"A block needs a positive size in degrees, found {size_deg}.")
-    rows = np.floor(stations["latitude"].to_numpy(float) / size_deg)
-    cols = np.floor(stations["longitude"].to_numpy(float) / size_deg)
-    if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
+    cells = np.floor(stations[["latitude", "longitude"]].to_numpy(float) / size_deg)
+    if not np.isfinite(cells).all():
         raise ContractError("Blocks need the latitude and longitude of every station; some lack.")
-    names = [
-        f"{row:d}_{col:d}" for row, col in zip(rows.astype(int), cols.astype(int), strict=True)
-    ]
+    names = [f"{row}_{col}" for row, col in cells.astype(int)]
     return pd.Series(names, index=stations.index, dtype="str")
 
 
@@ -46,13 +43,11 @@ def overlapping_chips(stations: pd.DataFrame, *, side_m: float = CHIP_SIDE_M) ->
     Chips are squares on UTM grids snapped to 10 m. Across a zone border, where squares are turned
     against each other, stations closer than a square's diagonal count as overlapping.
     """
-    latitude, longitude = (stations[name].to_numpy(float) for name in ("latitude", "longitude"))
+    size_px = round(side_m / HIGH_PIXEL_M)
     boxes = [
-        grids.chip_grid(
-            lat, lon, size_px=round(side_m / HIGH_PIXEL_M), pixel_size_m=HIGH_PIXEL_M
-        )
-        for lat, lon in zip(latitude, longitude, strict=True)
-    ]  # fmt: skip
+        grids.chip_grid(latitude, longitude, size_px=size_px, pixel_size_m=HIGH_PIXEL_M)
+        for longitude, latitude in zip(*_lonlat(stations), strict=True)
+    ]
     if not boxes:
         return np.zeros((0, 2), np.intp)
     # 1 % and one snap more than the diagonal: UTM scale and snapping.
@@ -65,20 +60,10 @@ def overlapping_chips(stations: pd.DataFrame, *, side_m: float = CHIP_SIDE_M) ->
     return near[overlap | (zones[near[:, 0]] != zones[near[:, 1]])]
 
 
-def chip_groups(stations, *, side_m=CHIP_SIDE_M):
-    """Groups of stations whose chips overlap, directly or through others.
-
-    Parameters
-    ----------
-    stations : stations table (one row a sensor)
-    side_m : float, m
-
-    Returns
-    -------
-    Series by station_id of group numbers
-    """
+def chip_groups(stations: pd.DataFrame) -> pd.Series:
+    """Groups of stations whose chips overlap, directly or through others: numbers by station_id."""
     places = stations.drop_duplicates("station_id")
-    pairs = overlapping_chips(places, side_m=side_m)
+    pairs = overlapping_chips(places)
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(places),) * 2)
     _, groups = connected_components(graph, directed=False)
     return pd.Series(groups, index=pd.Index(places["station_id"].astype("str")), name="group")
@@ -167,8 +152,7 @@ def by_station(samples, stations, *, seed=0, fractions=FRACTIONS):
     -------
     Series of "train", "validation" or "test" per sample
     """
-    groups = chip_groups(stations)
-    labels = _draw(groups, seed=seed, fractions=fractions)
+    labels = _draw(chip_groups(stations), seed=seed, fractions=fractions)
     return _per_sample(samples, "station_id", labels, name="by_station")
 
 
@@ -181,9 +165,8 @@ def by_sensor(samples, stations, *, seed=0, fractions=FRACTIONS):
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649, section 2c1
     """
-    sensors = stations["sensor_id"].astype("str").drop_duplicates()
-    units = pd.Series(np.arange(len(sensors)), index=pd.Index(sensors))
-    labels = _draw(units, seed=seed, fractions=fractions)
+    sensors = pd.Index(stations["sensor_id"].astype("str").drop_duplicates())
+    labels = _draw(pd.Series(range(len(sensors)), sensors), seed=seed, fractions=fractions)
     return _per_sample(samples, "sensor_id", labels, name="by_sensor (the paper's)")
 
 
@@ -192,8 +175,8 @@ def by_block(samples, stations, *, size_deg=BLOCK_SIZE_DEG, seed=0, fractions=FR
 
     Where chips overlap across a block's edge, the stations follow the one nearest to "test".
     """
-    labels = _draw(_station_blocks(stations, size_deg), seed=seed, fractions=fractions)
-    labels = _keep_together(labels, stations)
+    blocks = _by_station(stations, block_ids(stations, size_deg=size_deg))
+    labels = _keep_together(_draw(blocks, seed=seed, fractions=fractions), stations)
     return _per_sample(samples, "station_id", labels, name=f"by_block ({size_deg:g} degrees)")
 
 
@@ -207,18 +190,18 @@ def by_network(samples, stations, *, held_out=None, seed=0, fractions=FRACTIONS)
     UnknownNameError
         When no station belongs to ``held_out``.
     """
-    networks = _station_column(stations, "network")
-    if held_out is None:
-        labels = _draw(_codes(networks), seed=seed, fractions=fractions)
-    else:
-        if held_out not in set(networks):
-            have = ", ".join(sorted(set(networks)))
-            raise UnknownNameError(f"No station of network {held_out!r}; there are {have}.")
-        rest = (fractions[0], fractions[1], 0.0)
-        blocks = _station_blocks(stations, BLOCK_SIZE_DEG)[networks != held_out]
-        labels = pd.Series("test", index=networks.index)
-        labels[blocks.index] = _draw(blocks, seed=seed, fractions=np.array(rest) / sum(rest))
+    networks = _by_station(stations, stations["network"].astype("str"))
     name = "by_network" if held_out is None else f"by_network (without {held_out})"
+    if held_out is None:
+        labels = _draw(networks, seed=seed, fractions=fractions)
+    elif held_out not in set(networks):
+        have = ", ".join(sorted(set(networks)))
+        raise UnknownNameError(f"No station of network {held_out!r}; there are {have}.")
+    else:
+        rest = np.array([fractions[0], fractions[1], 0.0])
+        blocks = _by_station(stations, block_ids(stations))[networks != held_out]
+        labels = pd.Series("test", index=networks.index)
+        labels[blocks.index] = _draw(blocks, seed=seed, fractions=rest / rest.sum())
     return _per_sample(samples, "station_id", _keep_together(labels, stations), name=name)
 
 
@@ -272,20 +255,11 @@ def folds(groups, *, n_folds=5, seed=0):
     return fold_of[codes]
 
 
-def _station_column(stations, column):
-    places = stations.drop_duplicates("station_id")
-    index = pd.Index(places["station_id"].astype("str"))
-    return pd.Series(places[column].astype("str").to_numpy(), index=index)
-
-
-def _station_blocks(stations, size_deg):
-    blocks = block_ids(stations, size_deg=size_deg)
-    return _codes(_station_column(stations.assign(_block=blocks), "_block"))
-
-
-def _codes(names):
-    """Numbers by sorted name, so that the order of a table's rows changes nothing."""
-    return pd.Series(np.unique(names.to_numpy(str), return_inverse=True)[1], index=names.index)
+def _by_station(stations, values):
+    """Of values (sensor,) the first of each station, by station_id."""
+    first = ~stations["station_id"].duplicated().to_numpy()
+    index = pd.Index(stations["station_id"].astype("str"))
+    return pd.Series(values.to_numpy(), index=index)[first]
 
 
 def _checked(fractions):
@@ -299,27 +273,23 @@ def _checked(fractions):
 
 
 def _draw(units, *, seed, fractions):
-    """A label for every member of ``units`` (member -> unit); members of one unit share it."""
-    parts = _fill(units, _checked(fractions), np.random.default_rng(seed))
-    return parts.map(dict(enumerate(LABELS)))
+    """A label for every member of ``units`` (member -> unit); members of one unit share it.
 
-
-def _fill(units, shares, rng):
-    """Give units in random order to the part that lacks most members; a number per member.
-
-    The last units go to parts still empty, so that a few large units leave no part without any.
+    Units in random order go to the part that lacks most members; the last ones to parts still
+    empty, so that a few large units leave no part without any.
     """
-    numbers, sizes = np.unique(units.to_numpy(), return_counts=True)
-    lacking, part_of = shares * sizes.sum(), {}
-    empty = set(np.flatnonzero(shares > 0))
-    order = rng.permutation(len(numbers))
-    for position, unit in enumerate(order):
-        must_fill = len(numbers) - position <= len(empty)
-        part = max(sorted(empty) if must_fill else range(len(shares)), key=lambda k: lacking[k])
-        part_of[numbers[unit]] = part
+    shares = _checked(fractions)
+    names, sizes = np.unique(units.to_numpy(), return_counts=True)
+    label_of: dict = {}
+    lacking = shares * sizes.sum()
+    empty = set(np.flatnonzero(shares > 0).tolist())
+    for position, unit in enumerate(np.random.default_rng(seed).permutation(len(names))):
+        must_fill = len(names) - position <= len(empty)
+        part = max(sorted(empty) if must_fill else [0, 1, 2], key=lambda k: lacking[k])
+        label_of[names[unit]] = LABELS[part]
         lacking[part] -= sizes[unit]
         empty.discard(part)
-    return units.map(part_of)
+    return units.map(label_of)
 
 
 def _keep_together(labels, stations):

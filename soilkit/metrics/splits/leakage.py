@@ -10,22 +10,13 @@ import pandas as pd
 from soilkit.constants import CHIP_SIDE_M
 from soilkit.errors import ContractError, LeakageError, UnknownNameError
 from soilkit.metrics.splits import checks
-from soilkit.metrics.splits.checks import (
-    CLAIMS,
-    LADDER,
-    SAME_SENSOR,
-    SENSORS,
-    TIMES,
-    Check,
-    Claim,
-    Sides,
-)
-from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, nearest_km
+from soilkit.metrics.splits.checks import CLAIMS, LADDER, Check, Claim, Sides
+from soilkit.metrics.splits.folds import nearest_km
 
 FAR_KM = 10.0
 # Seed 001's Fig. 6: validation sensors within a chip's 2.56 km, and beyond 10 km, of training.
 PAPER = "Batchu et al. (2022), Fig. 6: about 12 % below 2.56 km and 70 % above 10 km"
-HEADINGS = ("check", "status", "held-out samples", "what was found", "examples")
+HEADINGS = {"n_samples": "held-out samples", "detail": "what was found"}
 COLOURS = {"pass": "#1b7837", "fail": "#b2182b", "info": "#666666", "not checked": "#b35806"}
 
 
@@ -75,8 +66,8 @@ class AuditReport:
     @property
     def level(self) -> Claim:
         """The strongest claim that no check forbids."""
-        allowed = (claim for claim in (*LADDER[::-1], TIMES) if not self.blocking(claim))
-        same = any(check.name == SAME_SENSOR for check in self.blocking(SENSORS))
+        allowed = (claim for claim in (*LADDER[::-1], Claim.TIMES) if not self.blocking(claim))
+        same = any(check.name == "same sensor" for check in self.blocking(Claim.SENSORS))
         return next(allowed, Claim.RANDOM_ROWS if same else Claim.LEAKY)
 
     def claim(self) -> str:
@@ -88,7 +79,7 @@ class AuditReport:
         """
         level = self.level
         if level is Claim.LEAKY:
-            return f"{level}: {', '.join(c.name for c in self.blocking(SENSORS))}"
+            return f"{level}: {', '.join(c.name for c in self.blocking(Claim.SENSORS))}"
         return level.value
 
     def blocking(self, claim: str, *, strict: bool = False) -> list[Check]:
@@ -118,11 +109,17 @@ class AuditReport:
         LeakageError
             With every check that forbids it, and what to do.
         """
-        found = self.blocking(claim, strict=strict)
-        if found:
+        blocking = self.blocking(claim, strict=strict)
+        if blocking:
+            lines = [
+                f"- {c.name}: {c.status}, {c.detail}"
+                + (f" (such as {c.examples[0]})" if c.examples else "")
+                + (f"; {c.advice}" if c.advice else "")
+                for c in blocking
+            ]
             raise LeakageError(
                 f"No result on the split {self.split!r} may be called {claim!r}; "
-                f"the most that holds is {self.claim()!r}.\n" + "\n".join(map(_line, found))
+                f"the most that holds is {self.claim()!r}.\n" + "\n".join(lines)
             )
 
     def _heading(self) -> list[str]:
@@ -137,42 +134,25 @@ class AuditReport:
             )
         return lines
 
-    def _cells(self) -> list[tuple[str, ...]]:
-        rows = self.table
-        counts = zip(rows["n_samples"], rows["share"], strict=True)
-        touched = [f"{n:,} ({share:.0%})" if n else "" for n, share in counts]
-        columns = (rows["check"], rows["status"], touched, rows["detail"], rows["examples"])
-        return list(zip(*columns, strict=True))
+    def _cells(self) -> pd.DataFrame:
+        """The table as text, with words for heads."""
+        table = self.table
+        counts = zip(table["n_samples"], table["share"], strict=True)
+        table["n_samples"] = [f"{n:,} ({share:.0%})" if n else "" for n, share in counts]
+        return table.drop(columns=["share", "n_units"]).rename(columns=HEADINGS).astype("str")
 
     def __str__(self) -> str:
-        cells = [HEADINGS, *self._cells()]
-        widths = [max(len(row[i]) for row in cells) for i in range(4)]
-        table = [
-            "  ".join([*(text.ljust(w) for text, w in zip(row[:4], widths, strict=True)), row[4]])
-            for row in cells
-        ]
-        return "\n".join([*self._heading(), "", *(line.rstrip() for line in table)])
+        cells = self._cells().T.reset_index().T
+        lines = cells.apply(lambda column: column.str.ljust(column.str.len().max())).to_numpy()
+        return "\n".join([*self._heading(), "", *("  ".join(line).rstrip() for line in lines)])
 
     def _repr_html_(self) -> str:
         title, *rest = map(html.escape, self._heading())
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in HEADINGS)
-        body = "".join(
-            "<tr>" + "".join(_cell(text, is_status=i == 1) for i, text in enumerate(row)) + "</tr>"
-            for row in self._cells()
-        )
-        lines = "".join(f"<p>{line}</p>" for line in rest)
-        return f"<b>{title}</b>{lines}<table><tr>{head}</tr>{body}</table>"
-
-
-def _line(check: Check) -> str:
-    example = f" (such as {check.examples[0]})" if check.examples else ""
-    advice = f"; {check.advice}" if check.advice else ""
-    return f"- {check.name}: {check.status}, {check.detail}{example}{advice}"
-
-
-def _cell(text: str, *, is_status: bool) -> str:
-    colour = f";color:{COLOURS[text]};font-weight:bold" if is_status else ""
-    return f"<td style='text-align:left{colour}'>{html.escape(text)}</td>"
+        cells = self._cells().map(html.escape)
+        cells["status"] = [f"<b style='color:{COLOURS[w]}'>{w}</b>" for w in cells["status"]]
+        with pd.option_context("display.max_colwidth", None):
+            table = cells.to_html(index=False, escape=False, border=0, justify="left")
+        return f"<b>{title}</b>{''.join(f'<p>{line}</p>' for line in rest)}{table}"
 
 
 @dataclass(frozen=True)
@@ -189,9 +169,6 @@ class Rules:
     degree_grids : products on grids of degrees counted on from 0 N, 0 E, and their pixel sizes
     coarse_columns : feature columns that hold a coarse product: stations with one series share
         its pixel, whatever its grid
-    block_size_deg : of the informative check on blocks
-    min_gap_days : samples closer in time than this are not independent; surface moisture decays
-        over 5 to 15 days
     """
 
     train: tuple[str, ...] = ("train",)
@@ -203,8 +180,6 @@ class Rules:
         default_factory=lambda: {"SMAP10KM": 0.1, "GLDAS": 0.25}
     )
     coarse_columns: tuple[str, ...] = ()
-    block_size_deg: float = BLOCK_SIZE_DEG
-    min_gap_days: float = 10.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("spatial", "temporal"):
@@ -248,28 +223,23 @@ def audit(
         samples, split, stations=stations, train=rules.train, held_out=rules.held_out
     )
     eaten = _features(features, samples, sides)
+    sensor, station, network = checks.same_names(sides)
     made = [
-        *checks.same_identity(sides),
+        sensor,
+        station,
         *checks.same_scene(sides),
         checks.overlapping(sides, side_m=rules.chip_side_m),
-        *checks.same_pixel(
-            sides, ease2_km=rules.ease2_km, degrees=rules.degree_grids,
-            block_size_deg=rules.block_size_deg,
-        ),
+        *checks.same_pixel(sides, ease2_km=rules.ease2_km, degrees=rules.degree_grids),
         *_coarse(sides, eaten, rules.coarse_columns),
-        checks.same_network(sides),
-        checks.same_time(
-            sides, min_gap_days=rules.min_gap_days, is_temporal=rules.kind == "temporal"
-        ),
-        checks.copied_readings(sides),
+        network,
+        checks.same_time(sides, is_temporal=rules.kind == "temporal"),
+        checks.same_series(sides, sides.label),
         checks.label_in_features(sides, eaten),
         checks.fitted_on_training(sides, fitted_on, everything=samples),
-    ]  # fmt: skip
-    name = getattr(split, "name", None)
-    return AuditReport(
-        str(name or "unnamed split"), tuple(made), _distances(sides), _sizes(sides),
-        int(sides.held_out.sum()),
-    )  # fmt: skip
+    ]
+    name = str(getattr(split, "name", None) or "unnamed split")
+    n_held_out = int(sides.held_out.sum())
+    return AuditReport(name, tuple(made), _distances(sides), _sizes(sides), n_held_out)
 
 
 def _features(features, samples: pd.DataFrame, sides: Sides) -> pd.DataFrame | None:
@@ -291,7 +261,7 @@ def _coarse(sides: Sides, eaten: pd.DataFrame | None, columns: Iterable[str]) ->
         table = sides.samples if eaten is None or column not in eaten else eaten
         if column not in table:
             raise ContractError(f"Neither features nor samples have the coarse column {column!r}.")
-        yield checks.same_coarse_series(sides, column, values=table[column].to_numpy(float))
+        yield checks.same_series(sides, table[column].to_numpy(float), column=column)
 
 
 def _distances(sides: Sides) -> pd.Series:

@@ -10,7 +10,6 @@ from soilkit.models.tabular.estimators import (
     SmapLinear,
     TextureForest,
     balanced_weights,
-    cross_folds,
     cross_predict,
     forest,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "TextureForest",
     "WideDeepEnsemble",
     "balanced_weights",
-    "cross_folds",
     "cross_predict",
     "forest",
     "load_trained",

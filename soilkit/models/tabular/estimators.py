@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from soilkit.errors import ContractError, LeakageError, UnitError
 from soilkit.metrics import splits
-from soilkit.metrics.points import Groups, points
+from soilkit.metrics.points import pearson_r
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 
@@ -401,14 +401,6 @@ def _merges(
 # Cross-validation by groups: every row is predicted by a model that has seen none of its group.
 
 
-def cross_folds(y, *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Folds of whole groups as ``metrics.splits.folds`` deals them; of single rows without groups.
-
-    ``y`` (row,) tells the number of rows; returns array (row,) of int.
-    """
-    return splits.folds(np.arange(len(y)) if groups is None else groups, n_folds=n_folds, seed=seed)
-
-
 def take(table, rows):
     """Rows of a DataFrame, Series or array by their positions."""
     return table.iloc[rows] if hasattr(table, "iloc") else np.asarray(table)[rows]
@@ -434,7 +426,7 @@ def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarra
     model : unfitted estimator
     X : DataFrame or array (row, predictor)
     y : array (row,), m3 m-3
-    held_out : array (row,), the fold that holds each row out, as of ``cross_folds``
+    held_out : array (row,), the fold that holds each row out, as of ``metrics.splits.folds``
     tables : (row, ...) each, such as ``strata``, ``stations`` or ``at``; a model gets what it takes
     """
     for fold in np.unique(held_out):
@@ -453,7 +445,7 @@ def cross_predict(
     Parameters
     ----------
     model, X, y, tables : as of ``fitted_folds``
-    groups, n_folds, seed : as in ``cross_folds``
+    groups, n_folds, seed : as in ``metrics.splits.folds``; without groups rows are dealt out
     held_out : array (row,), folds that were made before; None makes them
 
     Returns
@@ -469,7 +461,8 @@ def cross_predict(
     """
     y = np.asarray(y, dtype=float)
     if held_out is None:
-        held_out = cross_folds(y, groups=groups, n_folds=n_folds, seed=seed)
+        groups = np.arange(len(y)) if groups is None else groups
+        held_out = splits.folds(groups, n_folds=n_folds, seed=seed)
     if tables.get("stations") is not None:
         refuse_parted(tables["stations"], held_out)
     predicted = np.full(len(y), np.nan)
@@ -494,10 +487,4 @@ def refuse_parted(stations, folds) -> None:
 def station_r(predicted, observed, *, stations) -> pd.Series:
     """Pearson's R of two series (row,) within each station, by name; NaN where one is constant."""
     codes, names = pd.factorize(np.asarray(stations))
-    order = np.argsort(codes, kind="stable")
-    observed, predicted = (np.asarray(v, float)[order] for v in (observed, predicted))
-    groups = Groups(
-        counts=np.bincount(codes), observed=observed, predicted=predicted,
-        hours=np.zeros(len(order)), which=np.arange(len(names)),
-    )  # fmt: skip
-    return pd.Series(points(groups)["r"], names)
+    return pd.Series(pearson_r(observed, predicted, codes=codes), names)

@@ -15,7 +15,6 @@ from soilkit import grids
 from soilkit.export import antecedents, ten_day_table
 from soilkit.metrics import splits
 from soilkit.models.tabular import two_part
-from soilkit.models.tabular.estimators import cross_folds
 
 COMPLETE, ALL = "complete", "all"
 LEAST_LABEL_DAYS = 6  # days with readings that make a window's label
@@ -85,7 +84,7 @@ class Problem:
         """Five folds of whole blocks, dealt over scored rows: a number per sample, -1 for none."""
         rows = self.scored(rows)
         blocks = self.at["block"]
-        dealt = cross_folds(blocks[rows], groups=blocks[rows], n_folds=n_folds, seed=seed)
+        dealt = splits.folds(blocks[rows], n_folds=n_folds, seed=seed)
         fold_of = pd.Series(dealt, index=blocks[rows].to_numpy()).groupby(level=0).first()
         return blocks.map(fold_of).fillna(-1).astype(int).rename("by block")
 
@@ -93,7 +92,7 @@ class Problem:
         """Folds of single scored rows: leaky, to show what that would claim."""
         rows = self.scored(rows)
         folds = pd.Series(-1, index=self.samples.index, name="rows at random (leaky)")
-        folds[rows] = cross_folds(folds[rows], seed=seed)
+        folds[rows] = splits.folds(np.arange(rows.sum()), seed=seed)
         return folds
 
     def counts(self) -> pd.DataFrame:

@@ -11,10 +11,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from soilkit.constants import EARTH_RADIUS_KM
 from soilkit.errors import ContractError, UnitError
 from soilkit.export import antecedents
+from soilkit.metrics import splits
 from soilkit.metrics.calibration import row_threshold
 from soilkit.models.tabular.estimators import (
     NanTolerant,
-    cross_folds,
     fit_rows,
     fitted_folds,
     rows_for,
@@ -387,7 +387,7 @@ class Chosen(RegressorMixin, BaseEstimator):
         candidate, tried, best = clone(self.model), [], None
         self.held_out_, self.width_ = np.full(len(y), np.nan), np.nan
         if at["block"].nunique() >= FEWEST_BLOCKS:
-            folds = cross_folds(y, groups=at["block"], n_folds=self.n_folds, seed=self.seed)
+            folds = splits.folds(at["block"], n_folds=self.n_folds, seed=self.seed)
             for name, values in self.stages:
                 models = [clone(candidate).set_params(**{name: value}) for value in values]
                 outcomes = [out_of_fold(one, X, y=y, at=at, folds=folds) for one in models]
@@ -495,7 +495,7 @@ class Blend(RegressorMixin, BaseEstimator):
         """Weigh and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
         X = X.reset_index(drop=True)
-        folds = cross_folds(y, groups=at["block"], n_folds=self.n_folds, seed=self.seed)
+        folds = splits.folds(at["block"], n_folds=self.n_folds, seed=self.seed)
         held_out = {}
         for name, member in self.members:
             held_out[name] = np.full(len(y), np.nan)
