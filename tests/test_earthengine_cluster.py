@@ -11,13 +11,12 @@ import pytest
 
 from soilkit.errors import DependencyError
 from soilkit.export.archives import open_archive
-from soilkit.export.archives.earthengine import executor
 from soilkit.export.archives.earthengine.executor import (
     Fault,
     Policy,
     ServiceError,
     fault_of_status,
-    run_on_dask,
+    run,
 )
 from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
 
@@ -96,11 +95,11 @@ def nothing_seen():
 def test_a_cluster_answers_as_threads_do(client):
     """Retries, splits and permanent faults give what they give in one process."""
     items = [*range(40), (1, 2, 3, 4, 5)]
-    there = dict(run_on_dask(items, Doubling(), client=client, policy=POLICY))
+    there = dict(run(items, Doubling(), client=client, policy=POLICY))
     assert Seen.calls.pop(13) == 1
     assert Seen.calls[10] == 2
     Seen.calls = Counter()
-    here = dict(executor.run(items, Doubling(), policy=POLICY))
+    here = dict(run(items, Doubling(), policy=POLICY))
     assert there == here
     assert there[(1, 2, 3, 4, 5)] == [2, 4, 6, 8, 10]
     assert isinstance(there[13], Fault)
@@ -109,7 +108,7 @@ def test_a_cluster_answers_as_threads_do(client):
 
 def test_the_semaphore_holds_across_workers(client):
     """Sixteen threads on two workers never have more than three calls in flight."""
-    results = dict(run_on_dask(range(41, 49), Doubling(seconds=0.05), client=client, policy=POLICY))
+    results = dict(run(range(41, 49), Doubling(seconds=0.05), client=client, policy=POLICY))
     assert len(results) == 8
     assert Seen.most == 3
 
@@ -123,7 +122,7 @@ def test_submission_to_a_cluster_is_bounded(client):
             drawn.append(len(drawn))
             yield drawn[-1]
 
-    results = run_on_dask(endless(), Doubling(), client=client, policy=POLICY)
+    results = run(endless(), Doubling(), client=client, policy=POLICY)
     for taken in range(1, 11):
         next(results)
         assert len(drawn) - taken <= 4
@@ -134,12 +133,12 @@ def test_closing_stops_the_cluster(client):
     """After a break the workers neither begin a call nor wait out a back-off of minutes."""
     patient = Policy(concurrency=3, first_wait_s=1000, longest_wait_s=1000)
     job = Doubling(always=True)
-    results = run_on_dask([1, *range(10, 1000, 10)], job, client=client, policy=patient)
+    results = run([1, *range(10, 1000, 10)], job, client=client, policy=patient)
     assert next(results) == (1, 2)
     results.close()
     time.sleep(0.3)
     begun = sum(Seen.calls.values())
-    busy = [key for keys in client.processing().values() for key in keys if "_ask_there" in key]
+    busy = [key for keys in client.processing().values() for key in keys if "_ask_on_worker" in key]
     assert not busy
     assert begun <= 6
     assert sum(Seen.calls.values()) == begun
@@ -149,7 +148,7 @@ def test_closing_stops_the_cluster(client):
 def test_a_bug_or_a_refused_login_ends_the_run(client, fail):
     """What would fail every item comes out as itself."""
     with pytest.raises(type(fail)):
-        list(run_on_dask(range(1, 9), Doubling(fail=fail), client=client, policy=POLICY))
+        list(run(range(1, 9), Doubling(fail=fail), client=client, policy=POLICY))
 
 
 def test_an_archive_fetches_the_same_chips_on_a_cluster(client, earth_engine, stand_in):
@@ -175,7 +174,7 @@ def test_without_distributed_the_error_says_what_to_install(monkeypatch):
     """The extra is named, and what to do without it."""
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(DependencyError, match=r"pip install soilkit\[cluster\]"):
-        run_on_dask([1], Doubling(), client=None)
+        next(run([1], Doubling(), client=object()))
 
 
 class Logged:
@@ -202,7 +201,7 @@ def test_the_semaphore_holds_across_processes(tmp_path):
     """Two processes of four threads: calls of three at most overlap at any moment."""
     options = {"n_workers": 2, "threads_per_worker": 4, "dashboard_address": None}
     with distributed.Client(processes=True, **options) as client:
-        results = dict(run_on_dask(range(24), Logged(tmp_path), client=client, policy=POLICY))
+        results = dict(run(range(24), Logged(tmp_path), client=client, policy=POLICY))
     assert results == {i: i for i in range(24)}
     spans = np.array([path.read_text().split() for path in tmp_path.iterdir()], float)
     assert len({path.name.split("_")[1] for path in tmp_path.iterdir()}) == 2

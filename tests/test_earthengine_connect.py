@@ -92,7 +92,7 @@ def test_a_service_account_logs_in_by_its_key(logged_out, monkeypatch, tmp_path,
     stored.write_text(json.dumps({"refresh_token": "of-a-person", "project": "a-person-s"}))
     seen = {}
     monkeypatch.setattr(logged_out, "Initialize", lambda **options: seen.update(options))
-    monkeypatch.setattr(connection, "_fit", lambda ee, policy: None)
+    monkeypatch.setattr(connection, "_fit", lambda policy: None)
     if how == "environment":
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
         connect()

@@ -199,7 +199,7 @@ class Catalogue:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, asset):
+    def __call__(self, method, asset):
         self.asked.append(asset)
         now = str(np.datetime64("today") - 3)
         if asset == S1:
@@ -213,11 +213,12 @@ class Catalogue:
         raise ServiceError(fault_of_status(403, "Permission denied."))
 
 
-def test_facts_are_read_anew_from_the_service(caplog):
+def test_facts_are_read_anew_from_the_service(caplog, monkeypatch):
     """What it tells is taken, what it does not is kept and named, what it refuses is logged."""
     ask = Catalogue()
+    monkeypatch.setattr(doctor, "call", ask)
     with caplog.at_level(logging.WARNING):
-        found = doctor.refresh(ask, ["sentinel1", "smap", "dem_merit", "dem"])
+        found = doctor.refresh(["sentinel1", "smap", "dem_merit", "dem"])
     assert len(ask.asked) == 4
     radar, smap = found[S1], found["NASA_USDA/HSL/SMAP10KM_soil_moisture"]
     assert radar["ends"] == ""  # still growing
@@ -232,18 +233,20 @@ def test_facts_are_read_anew_from_the_service(caplog):
     assert any("NASA/NASADEM_HGT/001 (permission" in m for m in caplog.messages)
 
 
-def test_a_fact_that_was_read_is_certain_from_then_on():
+def test_a_fact_that_was_read_is_certain_from_then_on(monkeypatch):
     """Bands that the service lists need no caveat any more."""
     told = {"type": "IMAGE", "bands": [{"id": "sand_0_5"}]}
-    found = doctor.refresh(lambda asset: told, ["polaris"])
+    monkeypatch.setattr(doctor, "call", lambda method, asset: told)
+    found = doctor.refresh(["polaris"])
     fact = found["projects/sat-io/open-datasets/polaris/sand_mean/sand_0_5"]
     assert fact["uncertain"] == []
     assert statuses("polaris", facts=found) == ["ok"] * 12
 
 
-def test_facts_of_a_new_asset_are_whole():
+def test_facts_of_a_new_asset_are_whole(monkeypatch):
     """An asset that was never pinned gets every field, so that the doctor can read it."""
-    found = doctor.refresh(lambda asset: {"type": "IMAGE"}, ["dem"], facts={})
+    monkeypatch.setattr(doctor, "call", lambda method, asset: {"type": "IMAGE"})
+    found = doctor.refresh(["dem"], facts={})
     assert set(found["NASA/NASADEM_HGT/001"]) == KEYS
     assert statuses("dem", facts=found) == ["ok"]
 

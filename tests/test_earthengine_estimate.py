@@ -5,10 +5,14 @@ import pytest
 
 from soilkit.contracts import ChipRequest, Grid
 from soilkit.errors import ContractError
-from soilkit.export.archives.earthengine.estimate import Measured, estimate, parts
+from soilkit.export.archives.earthengine.estimate import Trial, estimate_cost, parts
 from soilkit.export.archives.earthengine.executor import Policy
 
 NOW = np.datetime64("2020-06-01", "us")
+
+
+def estimate(wanted, *, concurrency=32, trial=None):
+    return estimate_cost(wanted, policy=Policy(concurrency=concurrency), trial=trial)
 
 
 def request(source, n_bands, size_px=512, number=0):
@@ -44,14 +48,14 @@ def test_sources_are_told_apart_and_add_up():
 def test_minutes_follow_the_concurrency():
     """Half the places, twice the time: 1,920 requests of 3 s at 32 take three minutes."""
     wanted = [request("sentinel1", 3, number=i) for i in range(1920)]
-    assert estimate(wanted, policy=Policy(concurrency=32)).minutes == pytest.approx(3)
-    assert estimate(wanted, policy=Policy(concurrency=16)).minutes == pytest.approx(6)
+    assert estimate(wanted).minutes == pytest.approx(3)
+    assert estimate(wanted, concurrency=16).minutes == pytest.approx(6)
 
 
 def test_no_export_is_faster_than_the_request_rate():
     """100 requests a second are the project's limit: 6,000 take a minute however quick each is."""
     wanted = [request("sentinel1", 3, number=i) for i in range(6000)]
-    assert estimate(wanted, measured=Measured(200, 0.01)).minutes == pytest.approx(1)
+    assert estimate(wanted, trial=Trial(200, 0.1)).minutes == pytest.approx(1)
 
 
 def test_without_a_trial_compute_is_a_wide_range_called_assumed():
@@ -64,8 +68,8 @@ def test_without_a_trial_compute_is_a_wide_range_called_assumed():
 
 def test_a_trial_replaces_the_assumptions():
     """200 requests took 25 s at 32 at once and 400 EECU-seconds: 4 s and 2 EECU-seconds each."""
-    trial = Measured.from_trial(200, 25, policy=Policy(concurrency=32), eecu_seconds=400)
-    found = estimate([request("sentinel1", 3, number=i) for i in range(7200)], measured=trial)
+    trial = Trial(200, 25, eecu_seconds=400)
+    found = estimate([request("sentinel1", 3, number=i) for i in range(7200)], trial=trial)
     assert found.minutes == pytest.approx(7200 * 4 / 32 / 60)
     assert found.eecu_hours_low == found.eecu_hours_high == pytest.approx(4)
     assert "your trial of 200 requests" in found.basis
@@ -74,7 +78,7 @@ def test_a_trial_replaces_the_assumptions():
 
 def test_a_trial_of_times_alone_leaves_the_compute_assumed():
     """The metrics page lags: until it tells, the range stays."""
-    found = estimate([request("sentinel1", 3)], measured=Measured(200, 2.0))
+    found = estimate([request("sentinel1", 3)], trial=Trial(200, 12.5))
     assert found.eecu_hours_low < found.eecu_hours_high
     assert "2 s each (as in your trial" in found.basis
 
@@ -83,7 +87,7 @@ def test_a_trial_of_times_alone_leaves_the_compute_assumed():
 def test_a_trial_of_nothing_is_refused(numbers):
     """No requests or negative times would promise an export for free."""
     with pytest.raises(ContractError, match="trial"):
-        Measured(*numbers)
+        Trial(*numbers)
 
 
 def test_it_reads_in_a_terminal():
@@ -116,4 +120,4 @@ def test_nothing_to_fetch_costs_nothing():
 def test_compute_is_told_to_two_digits(eecu_seconds, shown):
     """10,000 requests: nobody knows a third digit, and nobody reads 2.8e+02."""
     wanted = [request("dem", 1, 8)] * 10_000
-    assert f"compute  {shown}" in str(estimate(wanted, measured=Measured(9, 1, eecu_seconds)))
+    assert f"compute  {shown}" in str(estimate(wanted, trial=Trial(9, 1, 9 * eecu_seconds)))

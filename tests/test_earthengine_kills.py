@@ -19,7 +19,7 @@ from tests.stand_in_ee.fixtures import ROOT, Process
 
 PERIOD = "2019-06-01", "2019-08-01"
 SOURCES = ("sentinel1", "sentinel2", "dem")
-POLICY = Policy(concurrency=8, attempts=20, first_wait_s=0.01, longest_wait_s=0.05, closing_s=1)
+POLICY = Policy(concurrency=8, attempts=20, first_wait_s=0.01, longest_wait_s=0.05)
 RATE = {"429": 0.08, "500": 0.05, "503": 0.05, "truncate": 0.06, "reset": 0.06}  # 30 % in all
 TROUBLE = {"latency_s": 0.05, "rate": RATE, "permanent": 0.05, "seed": 5}
 CHILD = """

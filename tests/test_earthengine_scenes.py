@@ -13,7 +13,7 @@ from soilkit.errors import BoundError, ContractError, StoreError, TimeZoneError,
 from soilkit.export.archives import open_archive
 from soilkit.export.archives.earthengine import EarthEngineArchive, Policy, expressions, scene_index
 from soilkit.export.archives.earthengine.executor import ServiceError
-from soilkit.export.archives.earthengine.expressions import Shelf
+from soilkit.export.archives.earthengine.scene_index import ScenesCache
 from soilkit.world import schedule
 from tests.helpers_earthengine import BETWEEN_SLICES, JUNE, PLACE, stations_table
 from tests.stand_in_ee import sentinel1
@@ -79,10 +79,6 @@ def test_a_scene_spans_its_slices(archive):
     assert scene.orbit == one.properties["orbitProperties_pass"].lower()
     assert scene.valid_fraction == 1.0
     assert table.end.sort_values().diff().min() > pd.Timedelta("1h")
-
-
-def at(*moments):
-    return np.array(moments, "datetime64[us]")
 
 
 def test_a_pass_at_new_year_is_whole():
@@ -218,27 +214,29 @@ def test_composites_are_dated_as_everywhere_in_soilkit(archive, source, period):
         np.testing.assert_array_equal(table.end, wanted.end)
 
 
+def dated(source, begin, end):
+    """Images with these stamps, as the index dates them."""
+    begin, end = (pd.Series(np.array(t, "datetime64[ms]").astype(float)) for t in (begin, end))
+    stamps = {"scene_id": "a", "begin_ms": begin, "end_ms": end.where(end > 0)}  # NaT is negative
+    return scene_index.dated(sources.get(source), pd.DataFrame(stamps))
+
+
 def test_a_stamped_end_never_makes_a_composite_end_earlier():
     """An asset that stamps its last day's beginning would have the join read the future."""
-    first = np.array(["2019-01-01"] * 3, "datetime64[us]")
-    stamped = np.array(["2019-01-03", "2019-01-05", "NaT"], "datetime64[us]")
-    _, end = expressions.dated(sources.get("smap"), first, end=stamped)
-    assert end.astype("datetime64[D]").astype(str).tolist() == [
-        "2019-01-04", "2019-01-05", "2019-01-04",
-    ]  # fmt: skip
+    images = dated("smap", ["2019-01-01"] * 3, ["2019-01-03", "2019-01-05", "NaT"])
+    assert images.end.astype(str).tolist() == ["2019-01-04", "2019-01-05", "2019-01-04"]
 
 
 def test_a_yearly_map_ends_with_its_year_in_leap_years_too():
-    first = np.array(["2019-01-01", "2020-01-01"], "datetime64[us]")
-    _, end = expressions.dated(sources.get("modis_land_cover"), first, end=first)
-    assert end.astype(str).tolist() == ["2020-01-01T00:00:00.000000", "2021-01-01T00:00:00.000000"]
+    days = ["2019-01-01", "2020-01-01"]
+    images = dated("modis_land_cover", days, days)
+    assert images.end.astype(str).tolist() == ["2020-01-01", "2021-01-01"]
 
 
 def test_a_product_dated_in_its_middle_reaches_half_a_step_to_both_sides():
-    noon = np.array(["2019-06-01T12"], "datetime64[us]")
-    start, end = expressions.dated(sources.get("smap_l3_005"), noon, end=noon)
-    assert str(start[0]) == "2019-06-01T00:00:00.000000"
-    assert str(end[0]) == "2019-06-02T00:00:00.000000"
+    images = dated("smap_l3_005", ["2019-06-01T12"], ["2019-06-01T12"])
+    assert images.start.astype(str).tolist() == ["2019-06-01"]
+    assert images.end.astype(str).tolist() == ["2019-06-02"]
 
 
 def test_global_images_are_listed_once_for_all_stations(archive, stand_in):
@@ -451,14 +449,14 @@ def test_an_interrupted_index_stops_asking_at_once(earth_engine, stand_in, tmp_p
     stations = stations_table(*[(36 + 0.001 * k, -99.0) for k in range(n)])
     period = ("2019-06-01", "2019-06-03")
     stand_in.faults.set(latency_s=0.02)
-    write = Shelf.write
+    write = ScenesCache.write
 
     def interrupted(self, path, table):
         write(self, path, table)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Shelf, "write", interrupted)
+        patched.setattr(ScenesCache, "write", interrupted)
         with pytest.raises(KeyboardInterrupt) as kept:
             getattr(archive, ask)(stations, source, *period)
     left = [t for t in threading.enumerate() if t.name.startswith("soilkit-request")]

@@ -14,16 +14,15 @@ import pytest
 from soilkit.errors import ContractError
 from soilkit.export.archives.earthengine import executor
 from soilkit.export.archives.earthengine.executor import (
-    GATE,
+    RATE_LIMIT,
     Fault,
-    Gate,
     Policy,
+    RateLimit,
     ServiceError,
-    Stopped,
     fault_of_status,
 )
 
-QUICK = Policy(concurrency=8, attempts=8, first_wait_s=0.001, longest_wait_s=0.004, closing_s=2)
+QUICK = Policy(concurrency=8, attempts=8, first_wait_s=0.001, longest_wait_s=0.004)
 TWENTY = Policy(concurrency=20, first_wait_s=0.05)
 QUOTA = fault_of_status(429, "Too Many Requests")
 SERVER = fault_of_status(503, "The service is currently unavailable.")
@@ -68,24 +67,31 @@ class Service:
 
 
 class Clock:
-    """A ``Line`` without waiting: remembers the rests."""
+    """The event of a run that is never closed, without waiting: remembers the rests."""
 
     def __init__(self):
-        self.rests, self.heard = [], []
+        self.rests = []
 
-    def turn(self):
-        return contextlib.nullcontext()
+    def is_set(self):
+        return False
 
-    def rest(self, seconds):
+    def wait(self, seconds):
         self.rests.append(seconds)
-
-    def told(self, kind):
-        self.heard.append(kind)
+        return False
 
 
-def ask(item, service, *, policy=None, clock=None, seed=0):
-    rng = np.random.default_rng(seed)
-    return executor.ask(item, service, policy=policy or Policy(), line=clock or Clock(), rng=rng)
+def ask(item, service, *, clock=None, seed=0):
+    return executor.ask(
+        item, service, policy=Policy(), slot=contextlib.nullcontext, stop=clock or Clock(),
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+
+
+def one_call(limit, kind, concurrency=32):
+    """A call in a slot of the limit that ends with a fault of this kind, or well."""
+    with contextlib.suppress(ServiceError), limit.slot(concurrency, threading.Event()):
+        if kind:
+            raise ServiceError(Fault(kind, ""))
 
 
 def first_calls_fail(*faults):
@@ -122,7 +128,7 @@ def test_a_permanent_error_is_asked_exactly_once():
     assert {i for i, answer in results.items() if isinstance(answer, Fault)} == set(
         range(0, 100, 10)
     )
-    assert results[10] == Fault("request", "Image.select: no band named B99.", retry=False)
+    assert results[10] == Fault("request", "Image.select: no band named B99.")
     assert set(service.calls.values()) == {1}
 
 
@@ -185,7 +191,7 @@ def test_a_quota_that_is_spent_in_the_night_ends_the_run():
 
 def test_a_missed_deadline_is_asked_again():
     """A stalled call says nothing about the item."""
-    stalled = Fault("deadline", "no answer within 120 s", retry=True)
+    stalled = Fault("deadline", "no answer within 120 s")
     service = Service(first_calls_fail(stalled, stalled))
     assert ask(3, service) == 6
     assert service.calls[3] == 3
@@ -220,12 +226,6 @@ def test_statuses_and_messages_are_told_apart(status, message, kind, retry, spli
     """The status decides where it can, the service's words where a 400 may mean anything."""
     fault = fault_of_status(status, message)
     assert (fault.kind, fault.retry, fault.split) == (kind, retry, split)
-
-
-def test_an_unknown_kind_of_fault_is_refused():
-    """A misspelt kind would be counted apart from its like."""
-    with pytest.raises(ContractError, match="found 'memroy'"):
-        Fault("memroy", "", retry=False)
 
 
 def test_too_large_an_item_comes_in_parts():
@@ -276,7 +276,7 @@ def test_never_more_calls_in_flight_than_allowed_over_all_runs():
         thread.join()
     assert [len(mine) for mine in lists] == [150, 150]
     assert service.most == QUICK.concurrency
-    assert GATE.in_flight == 0
+    assert RATE_LIMIT.in_flight == 0
 
 
 def test_more_than_the_service_grants_is_refused():
@@ -287,37 +287,37 @@ def test_more_than_the_service_grants_is_refused():
 
 
 def test_a_crowded_service_slows_everybody_and_recovers():
-    """A 429 halves the places for all; as many successes give them back."""
-    gate = Gate()
-    gate.told("quota", 32)
-    assert gate.withheld == 16
-    gate.told("server", 32)
-    assert gate.withheld == 16
+    """A 429 halves the slots for all; as many successes give them back."""
+    limit = RateLimit()
+    one_call(limit, "quota")
+    assert limit.withheld == 16
+    one_call(limit, "server")
+    assert limit.withheld == 16
     for _ in range(10):
-        gate.told("quota", 32)
-    assert gate.withheld == 31
+        one_call(limit, "quota")
+    assert limit.withheld == 31
     for _ in range(31):
-        gate.told("", 32)
-    assert gate.withheld == 0
+        one_call(limit, "")
+    assert limit.withheld == 0
 
 
 def test_a_429_of_one_item_holds_back_the_others():
-    """A 429 takes 4 of the 8 places from everybody; successes give them back."""
-    places = []
+    """A 429 takes 4 of the 8 slots from everybody; successes give them back."""
+    withheld = []
 
     def behave(item, nth):
         if item == 7 and nth == 1:
             time.sleep(0.02)  # the other seven are on their way
             return QUOTA
         time.sleep(0.1)
-        places.append(GATE.withheld)
+        withheld.append(RATE_LIMIT.withheld)
         return None
 
     service = Service(behave)
-    GATE.withheld = 0
+    RATE_LIMIT.withheld = 0
     assert len(list(executor.run(range(8), service, policy=QUICK))) == 8
-    assert max(places) == 4
-    assert GATE.withheld < 4
+    assert max(withheld) == 4
+    assert RATE_LIMIT.withheld < 4
 
 
 def test_the_jitter_repeats_with_the_seed(caplog):
@@ -335,21 +335,21 @@ def test_the_jitter_repeats_with_the_seed(caplog):
     assert waits(1) == waits(1) != waits(2)
 
 
-def test_withheld_places_are_not_entered():
-    """With 7 of 8 places withheld, one call is in flight at a time until calls succeed."""
-    gate, stop = Gate(), threading.Event()
-    gate.withheld = 7
+def test_withheld_slots_are_not_entered():
+    """With 7 of 8 slots withheld, one call is in flight at a time until calls succeed."""
+    limit, stop = RateLimit(), threading.Event()
+    limit.withheld = 7
     entered = threading.Event()
 
     def second():
-        with contextlib.suppress(Stopped), gate.place(8, stop):
+        with limit.slot(8, stop):
             entered.set()
 
-    with gate.place(8, stop):
+    with limit.slot(8, stop):
         thread = threading.Thread(target=second)
         thread.start()
         assert not entered.wait(0.05)
-        gate.told("", 8)
+        limit.withheld = 6  # as a success leaves it
         assert entered.wait(2)
     thread.join()
 
@@ -448,12 +448,12 @@ def test_closing_leaves_nothing_at_work():
     time.sleep(0.05)
     assert sum(service.calls.values()) == begun < 50
     assert not threads_at_work()
-    assert GATE.in_flight == 0
+    assert RATE_LIMIT.in_flight == 0
 
 
 def test_closing_is_prompt_while_workers_wait():
     """Nobody waits out a back-off of minutes after Ctrl-C."""
-    patient = Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000, closing_s=5)
+    patient = Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000)
     service = Service(lambda item, nth: SERVER if item else None)
     results = executor.run(range(10), service, policy=patient)
     assert next(results) == (0, 0)
@@ -474,7 +474,8 @@ class Busy:
         raise work.ServiceError(work.fault_of_status(503, "busy"))
     split = merge = None
 
-policy = work.Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000, closing_s=0.2)
+work.CLOSING_S = 0.2
+policy = work.Policy(concurrency=4, first_wait_s=1000, longest_wait_s=1000)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 main = threading.get_ident()
 for seconds in (0.3, 15.0):  # Python drops a signal that meets it in a destructor

@@ -18,9 +18,9 @@ import pandas as pd
 
 from soilkit import sources
 from soilkit.export.archives import all_scenes
-from soilkit.export.archives.earthengine import EarthEngineArchive, expressions
-from soilkit.export.archives.earthengine.expressions import Piece, Shelf, years
-from soilkit.export.archives.earthengine.scene_index import IndexJob
+from soilkit.export.archives.earthengine import EarthEngineArchive, scene_index
+from soilkit.export.archives.earthengine.expressions import Piece
+from soilkit.export.archives.earthengine.scene_index import IndexJob, ScenesCache, years
 from soilkit.export.join import anchored_join
 from tests.benchmarks.bench_join import readings
 
@@ -52,11 +52,12 @@ def calendar(piece: Piece) -> pd.DataFrame:
     """The images of a global product in a piece."""
     source = sources.get(piece.source)
     midnight = piece.start.astype("datetime64[D]").astype("datetime64[us]")
-    stamps = np.arange(midnight, piece.end, expressions.cadence(source))
+    stamps = np.arange(midnight, piece.end, scene_index.cadence(source))
     stamps = stamps[stamps >= piece.start]
-    start, end = expressions.dated(source, stamps, end=stamps)
-    ids = pd.Series([f"{piece.source}_{compact(t)}" for t in stamps], dtype="str")
-    return pd.DataFrame({"scene_id": ids, "start": start, "end": end})
+    ids = [f"{piece.source}_{compact(t)}" for t in stamps]
+    stamps_ms = stamps.astype("datetime64[ms]").astype(float)
+    rows = {"scene_id": ids, "begin_ms": stamps_ms, "end_ms": stamps_ms}
+    return scene_index.dated(source, pd.DataFrame(rows))
 
 
 def passes(piece: Piece, *, rng: np.random.Generator) -> pd.DataFrame:
@@ -81,7 +82,7 @@ def passes(piece: Piece, *, rng: np.random.Generator) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def fill(shelf: Shelf, stations: pd.DataFrame) -> int:
+def fill(cache: ScenesCache, stations: pd.DataFrame) -> int:
     """Put the whole index on disk; how many pieces it has."""
     rng, count = np.random.default_rng(1), 0
     job = IndexJob(FOOTPRINT_M)
@@ -92,7 +93,8 @@ def fill(shelf: Shelf, stations: pd.DataFrame) -> int:
         for place in places:
             for start, end in spans:
                 piece = Piece(name, start, end, place)
-                shelf.write(shelf.path(job, piece), passes(piece, rng=rng))
+                path = cache.path(name, end, repr(job), repr(piece))
+                cache.write(path, passes(piece, rng=rng))
                 count += 1
     return count
 
@@ -126,7 +128,7 @@ def main() -> None:
     observations, _ = readings(N_STATIONS * YEARS * 8766, N_STATIONS)  # ends within the six years
     bounds = {n: pd.Timedelta(a) for n, a in sources.bounds("sentinel1", NAMES).items()}
     with tempfile.TemporaryDirectory() as folder:
-        n_pieces = fill(Shelf(folder), stations)
+        n_pieces = fill(ScenesCache(folder), stations)
         archive = EarthEngineArchive(cache_dir=folder, footprint_m=FOOTPRINT_M)
         begun = time.perf_counter()
         first_call(archive, stations)

@@ -8,8 +8,8 @@ login; it takes some minutes and some EECU-seconds a source::
         python -m pytest -m live tests/live --log-cli-level=INFO --junitxml=live.xml
 
 The log and the properties in ``live.xml`` name the EECU-seconds of each source's chip. What fails
-here is news about the archive: correct ``soilkit/sources`` or
-``soilkit/archives/earthengine/layers.py``, and refresh the doctor's facts.
+here is news about the archive: correct ``soilkit/sources``
+and refresh the doctor's facts.
 """
 
 import dataclasses
@@ -30,8 +30,9 @@ from soilkit.export.archives.earthengine import (
     connection,
     doctor,
     expressions,
+    scene_index,
 )
-from soilkit.sources.row import GLOBAL, PASSES, TILES
+from soilkit.sources.row import GLOBAL, PASSES, STATIC, TILES
 
 pytestmark = [
     pytest.mark.live,
@@ -94,12 +95,15 @@ def best(table):
 def test_bands_are_there_at_the_catalogue_s_scale(archive, scenes, name):
     source, how = expressions.layer(name)
     finest_m = np.inf  # some bands, as the angle or the flags, are coarser than the image
-    for part in expressions.plan(source, how, request_of(archive, best(scenes(name)), name)):
-        asset = part.images[0] if how.form != TILES else first_image(part.images[0])
-        bands = {band["id"]: band for band in connection.metadata(asset)["bands"]}
-        for _, there in part.bands:
-            assert not there or there in bands, f"{asset} has {', '.join(bands)}"
-            finest_m = min(finest_m, pixel_size_m(bands[there or next(iter(bands))]))
+    for asset, wanted in doctor.assets_of(name).items():
+        if how.form == TILES:
+            asset = first_image(asset)
+        elif how.form != STATIC:
+            asset = f"{asset}/{best(scenes(name)).scene_id.split('+')[0]}"
+        bands = {band["id"]: band for band in connection.call("getAsset", asset)["bands"]}
+        for there in wanted or bands:
+            assert there in bands, f"{asset} has {', '.join(bands)}"
+            finest_m = min(finest_m, pixel_size_m(bands[there]))
     assert finest_m == pytest.approx(source.pixel_size_m, rel=0.25)
 
 
@@ -108,7 +112,7 @@ def first_image(collection):
     point = ee.Geometry.Point(list(PLACE[::-1]))
     first = ee.ImageCollection(collection).filterBounds(point).limit(1)
     ids = first.map(lambda image: ee.Feature(None, {"i": image.get("system:index")}))
-    return f"{collection}/{connection.features(ids)[0]['i']}"
+    return f"{collection}/{connection.features(ids, ['i'])['i'][0]}"
 
 
 def pixel_size_m(band):
@@ -124,7 +128,7 @@ def test_scenes_are_dated_as_the_catalogue_says(scenes, name):
     contracts.check(table, contracts.SCENES)
     assert len(table)
     assert table.end.between(*map(pd.Timestamp, period), inclusive="left").all()
-    step = pd.Timedelta(expressions.cadence(source))
+    step = pd.Timedelta(scene_index.cadence(source))
     length = table.end - table.start
     if source.dated_by == "instant":
         assert length.max() < pd.Timedelta("2min")
@@ -194,7 +198,7 @@ def test_nearest_pixels_are_native_pixels(archive, scenes):
 
 def test_the_doctor_s_facts_still_hold(archive):
     """What was pinned about the assets is what the service tells today."""
-    found = doctor.refresh(connection.metadata)
+    found = doctor.refresh()
     pinned = doctor.load_facts()
     changed = [
         (asset, key, pinned[asset][key], fact[key])

@@ -14,18 +14,13 @@ import pandas as pd
 
 from soilkit import sources
 from soilkit.contracts import Chip, ChipRequest, Failure
-from soilkit.errors import SoilkitError, UnknownNameError
-from soilkit.export.archives.earthengine import estimate as estimating
+from soilkit.errors import UnknownNameError
 from soilkit.export.archives.earthengine.connection import connect
 from soilkit.export.archives.earthengine.doctor import examine, require
-from soilkit.export.archives.earthengine.executor import Fault, Policy, run, run_on_dask
-from soilkit.export.archives.earthengine.expressions import (
-    ChipJob,
-    Shelf,
-    layer,
-    moments,
-)
-from soilkit.export.archives.earthengine.scene_index import Desk
+from soilkit.export.archives.earthengine.estimate import Estimate, Trial, estimate_cost
+from soilkit.export.archives.earthengine.executor import Fault, Policy, run
+from soilkit.export.archives.earthengine.expressions import ChipJob, layer
+from soilkit.export.archives.earthengine.scene_index import SceneIndex, ScenesCache, moments
 from soilkit.export.archives.scenes import places_of, scenes_everywhere
 from soilkit.sources.row import GLOBAL, PASSES
 
@@ -48,7 +43,7 @@ class EarthEngineArchive:
     policy : Policy, optional
         Calls in flight, attempts, deadline.
     footprint_m : float, m
-        Side of the square for which ``cloud_fraction`` and ``valid_fraction`` are told.
+        Side of the square over which ``cloud_fraction`` and ``valid_fraction`` are counted.
     client : distributed.Client, optional
         Fetches chips on a Dask cluster instead of in threads of this process.
     service_account_key : path, JSON text or mapping, optional
@@ -75,7 +70,8 @@ class EarthEngineArchive:
         self.project, self.client, self._key = project, client, service_account_key
         self.policy = policy or Policy()
         self.version = _version()
-        self._desk = Desk(Shelf(cache_dir), self.policy, float(footprint_m), self.connect)
+        cache = ScenesCache(cache_dir)
+        self._index = SceneIndex(cache, self.policy, float(footprint_m), self.connect)
 
     def connect(self) -> str:
         """Log in, unless that was done; the project in use."""
@@ -100,12 +96,12 @@ class EarthEngineArchive:
         ConnectError
             When there is no login.
         """
-        found, how = places_of(stations), layer(source)[1]
-        if how.form == PASSES:
-            table = self._desk.orbiting(source, found, period=(start, end))
+        places = places_of(stations)
+        if layer(source)[1].form == PASSES:
+            table = self._index.passes(source, places, period=(start, end))
         else:
-            images = self._desk.images(source, (start, end))
-            table = scenes_everywhere(source, images, places=found)
+            images = self._index.images(source, (start, end))
+            table = scenes_everywhere(source, images, places=places)
         return _explained(table, source, period=(start, end))
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
@@ -130,19 +126,14 @@ class EarthEngineArchive:
         ServiceError
             When some of it did not come; what came is kept in ``cache_dir``.
         """
-        found, (row, how) = places_of(stations), layer(source)
-        if how.form != GLOBAL:
-            have = [
-                s.name
-                for s in sources.CATALOGUE
-                if s.earth_engine and s.earth_engine.form == GLOBAL
-            ]
+        if layer(source)[1].form != GLOBAL:
+            held = [row for row in sources.CATALOGUE if row.earth_engine]
+            names = [row.name for row in held if layer(row.name)[1].form == GLOBAL]
             raise UnknownNameError(
-                f"Earth Engine has no series of {source!r}; it has {', '.join(have)}. "
+                f"Earth Engine has no series of {source!r}; it has {', '.join(names)}. "
                 "Ask chips for images."
             )
-        bands = tuple(band.name for band in row.bands)
-        table = self._desk.series(source, found, bands=bands, period=(start, end))
+        table = self._index.series(source, places_of(stations), period=(start, end))
         return _explained(table, source, period=(start, end))
 
     def chips(
@@ -170,51 +161,47 @@ class EarthEngineArchive:
             return
         _examine(wanted)
         job = ChipJob(self.connect())
-        with contextlib.closing(self._run(wanted, job)) as answers:
+        running: Any = run(wanted, job, policy=self.policy, client=self.client)
+        with contextlib.closing(running) as answers:
             for request, answer in answers:
                 yield request, _settled(request, answer)
 
-    def estimate(
-        self, requests: Iterable[ChipRequest], *, measured: estimating.Measured | None = None
-    ) -> estimating.Estimate:
-        """What fetching these chips will cost; see ``estimate.estimate``."""
-        return estimating.estimate(requests, policy=self.policy, measured=measured)
-
-    def _run(self, wanted: list[ChipRequest], job: ChipJob) -> Any:
-        if self.client is not None:
-            return run_on_dask(wanted, job, client=self.client, policy=self.policy)
-        return run(wanted, job, policy=self.policy)
+    def estimate(self, requests: Iterable[ChipRequest], *, trial: Trial | None = None) -> Estimate:
+        """What fetching these chips will cost; see ``estimate.estimate_cost``."""
+        return estimate_cost(requests, policy=self.policy, trial=trial)
 
     def _refusal(self, request: ChipRequest) -> str:
         """Why a request cannot be met, as far as is known before asking; or nothing."""
         try:
-            source, how = layer(request.source)
-        except SoilkitError as error:
+            row, how = layer(request.source)
+        except UnknownNameError as error:
             return f"Earth Engine does not render {request.source!r}: {error}"
         if request.version and request.version != self.version:
             return f"asked of {request.version}, this is {self.version}"
-        lacking = set(request.bands) - {band.name for band in source.bands}
+        lacking = set(request.bands) - {band.name for band in row.bands}
         if lacking:
             return f"{request.source} has no band {', '.join(sorted(lacking))}"
-        if source.is_static:
+        if row.is_static:
             return ""
         if np.isnat(request.time):
             return f"a scene of {request.source} needs a time"
-        return _elsewhen(request) if how.form == PASSES else ""
+        if how.form == PASSES and _is_of_another_time(request):
+            return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
+        return ""
 
 
 def _examine(wanted: list[ChipRequest]) -> None:
     """Have the doctor look at the sources over the requested time."""
     times = np.array([r.time for r in wanted if not np.isnat(r.time)], "datetime64[us]")
-    period = (times.min(), times.max() + np.timedelta64(1, "D")) if len(times) else (None, None)
+    start, end = (times.min(), times.max() + np.timedelta64(1, "D")) if len(times) else (None, None)
     bands: dict[str, set[str]] = {}
     for request in wanted:
         bands.setdefault(request.source, set()).update(request.bands)
-    require(bands, start=period[0], end=period[1])
+    require(bands, start=start, end=end)
 
 
 def _explained(table: pd.DataFrame, source: str, *, period: tuple[Any, Any]) -> pd.DataFrame:
-    """The table; where it is empty, the log tells what the doctor knows about that."""
+    """The table; where it is empty, the log says what the doctor knows about that."""
     start, end = moments(period)
     if not len(table) and start < end:
         for row in examine([source], start=start, end=end).itertuples():
@@ -223,13 +210,11 @@ def _explained(table: pd.DataFrame, source: str, *, period: tuple[Any, Any]) -> 
     return table
 
 
-def _elsewhen(request: ChipRequest) -> str:
-    """What is wrong between a scene's name and its time: the names of passes hold their moment."""
+def _is_of_another_time(request: ChipRequest) -> bool:
+    """Whether the moment in the name of a pass is not that of the request."""
     stamps = _STAMP.findall(request.scene_id)
     times = [np.datetime64("{}-{}-{}T{}:{}:{}".format(*words), "us") for words in stamps]
-    if times and min(abs(t - request.time) for t in times) > SAME_SCENE:
-        return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
-    return ""
+    return bool(times) and bool(min(abs(t - request.time) for t in times) > SAME_SCENE)
 
 
 def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure:
@@ -249,4 +234,4 @@ def _version() -> str:
     return f"earthengine-{FORMAT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-__all__ = ["EarthEngineArchive", "Policy", "connect"]
+__all__ = ["EarthEngineArchive", "Policy", "Trial", "connect"]

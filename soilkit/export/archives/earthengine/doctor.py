@@ -3,16 +3,17 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from soilkit import sources
 from soilkit.errors import BoundError, DatasetError, StoreError
+from soilkit.export.archives.earthengine.connection import call
 from soilkit.export.archives.earthengine.executor import ServiceError
 from soilkit.export.archives.earthengine.expressions import layer
 from soilkit.files import write_text_whole
@@ -26,12 +27,15 @@ ABOUT = (
     "from. Facts named under 'uncertain' were not seen there. Dates are ISO, ends exclusive, empty "
     "for what still grows."
 )
+REFRESH = "Read it anew: connect(), then doctor.refresh()."
 STILL_GROWING = np.timedelta64(500, "D")  # yearly products come more than a year late
-NOT_TOLD = ("deprecated", "successor", "page")  # the service has no word for these
+COLUMNS = ["source", "asset", "status", "what", "advice", "blocks"]
 
 # An asset's facts by its id: exists, type, bands, begins, ends, deprecated, successor, page, taken,
 # uncertain, from.
 Facts = dict[str, dict[str, Any]]
+Period = tuple[np.datetime64 | None, np.datetime64 | None]
+Finding = tuple[str, str, str, bool]  # status, what, advice, whether it blocks an export
 
 
 def load_facts(path: str | os.PathLike[str] | None = None) -> Facts:
@@ -43,12 +47,11 @@ def load_facts(path: str | os.PathLike[str] | None = None) -> Facts:
         For a file of another format.
     """
     pinned = resources.files("soilkit.export.archives.earthengine") / "facts.json"
-    text = (pinned if path is None else Path(path)).read_text(encoding="utf-8")
-    content = json.loads(text)
-    found = content.get("format_version") if isinstance(content, dict) else None
-    if found != FORMAT_VERSION:
+    content = json.loads((pinned if path is None else Path(path)).read_text(encoding="utf-8"))
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
         raise StoreError(
-            f"{path or pinned} holds facts of format {found}, wanted {FORMAT_VERSION}. "
+            f"{path or pinned} holds facts of format {version}, wanted {FORMAT_VERSION}. "
             "Write it anew with doctor.refresh and doctor.save_facts."
         )
     return content["assets"]
@@ -71,30 +74,19 @@ def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, lis
     {'COPERNICUS/S1_GRD': ['VV', 'VH', 'angle']}
     """
     source, how = layer(name)
-    found: dict[str, list[str]] = {}
+    assets: dict[str, list[str]] = {}
     for band in source.bands:
-        if wanted is not None and band.name not in wanted:
-            continue
-        bands = found.setdefault(how.image.format(band=band.name), [])
-        if how.band:
-            bands.append(how.band.format(band=band.name))
-    return found
+        if wanted is None or band.name in wanted:
+            bands = assets.setdefault(how.image.format(band=band.name), [])
+            bands += [how.band.format(band=band.name)] if how.band else []
+    return assets
 
 
-def refresh(
-    describe: Callable[[str], Mapping[str, Any]],
-    names: Iterable[str] | None = None,
-    *,
-    facts: Facts | None = None,
-) -> Facts:
+def refresh(names: Iterable[str] | None = None, *, facts: Facts | None = None) -> Facts:
     """Facts read anew from the service; what it does not tell stays as it was, and is named.
 
     Parameters
     ----------
-    describe : callable
-        From an asset's id to its metadata as ``ee.data.getAsset`` gives it, for example
-        ``service.metadata``; ``bands``, a list of mappings with an ``id``, may be added to a
-        collection's. Raises ``ServiceError``.
     names : iterable of str, optional
         Sources; all that Earth Engine has by default.
     facts : Facts, optional
@@ -105,78 +97,58 @@ def refresh(
     Facts
         An asset that is missing has ``exists`` false; one that could not be read is as it was.
     """
-    found = dict(load_facts() if facts is None else facts)
+    facts = dict(load_facts() if facts is None else facts)
     wanted = [s.name for s in sources.CATALOGUE if s.asset] if names is None else names
     unread = []
     for asset in dict.fromkeys(asset for name in wanted for asset in assets_of(name)):
         try:
-            told = describe(asset)
+            metadata = call("getAsset", asset)
         except ServiceError as error:
             if error.fault.kind != "missing":
                 unread.append(f"{asset} ({error.fault})")
                 continue
-            told = {"exists": False}
-        found[asset] = _fact(told, found.get(asset, {}))
+            metadata = {"exists": False}
+        facts[asset] = _fact(metadata, facts.get(asset, {}))
     if unread:
         log.warning("Not read anew, kept as they were: %s", ", ".join(unread))
-    return found
+    return facts
 
 
-def _fact(told: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """An asset's facts: what was told, over what was known."""
-    today = np.datetime64("today")
-    begins, ends = _dates(told, today)
+def _fact(metadata: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """An asset's facts: what the service tells, over what was known."""
+    begins, ends = _dates(metadata)
     read = {
-        "exists": told.get("exists", True),
-        "type": told.get("type"),
-        "bands": [band["id"] for band in told["bands"]] if told.get("bands") else None,
+        "exists": metadata.get("exists", True),
+        "type": metadata.get("type"),
+        "bands": [band["id"] for band in metadata.get("bands", ())] or None,
         "begins": begins,
         "ends": ends,
     }
     new = {key: value for key, value in read.items() if value is not None}
-    kept = [key for key in (*read, *NOT_TOLD) if key not in new and key in old]
-    blank = {"type": "", "bands": [], "begins": "", "ends": "", "deprecated": False}
-    source = f"the service; kept from {old.get('taken', 'before')}: {', '.join(kept) or 'nothing'}"
-    return {
-        **blank,
-        "successor": "",
-        "page": "",
-        **old,
-        **new,
-        "taken": str(today),
+    blank = dict.fromkeys(["type", "begins", "ends", "successor", "page"], "")
+    whole = {**blank, "bands": [], "deprecated": False, **old, **new}
+    # Whether it is deprecated, its successor and its page are not the service's to tell.
+    kept = [k for k in (*read, "deprecated", "successor", "page") if k not in new and k in old]
+    kept_words = f"kept from {old.get('taken', 'before')}: {', '.join(kept) or 'nothing'}"
+    return whole | {
+        "taken": str(np.datetime64("today")),
         "uncertain": [key for key in old.get("uncertain", []) if key not in new],
-        "from": source,
+        "from": f"the service; {kept_words}",
     }
 
 
-def _dates(told: Mapping[str, Any], today: np.datetime64) -> tuple[str | None, str | None]:
+def _dates(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """ISO days of the first and after the last image; empty for an end that still moves."""
-    period = told.get("properties", {}).get("date_range")
+    period = metadata.get("properties", {}).get("date_range")
     if period:
         first, last = (np.datetime64(int(ms), "ms") for ms in period)
-    elif told.get("startTime") and told.get("endTime"):
-        first, last = (np.datetime64(told[key].rstrip("Z")) for key in ("startTime", "endTime"))
+    elif metadata.get("startTime") and metadata.get("endTime"):
+        first, last = (np.datetime64(metadata[k].rstrip("Z")) for k in ("startTime", "endTime"))
     else:
         return None, None
     after = last.astype("datetime64[D]") + 1
-    return str(first.astype("datetime64[D]")), str(after) if today - after > STILL_GROWING else ""
-
-
-# The dataset doctor: does Earth Engine still hold what the catalogue says?
-
-REFRESH = "Read it anew: doctor.refresh(service.metadata)."
-Period = tuple[np.datetime64 | None, np.datetime64 | None]
-
-
-class Finding(NamedTuple):
-    """One row of the doctor's table."""
-
-    source: str
-    asset: str
-    status: str
-    what: str
-    advice: str
-    blocks: bool
+    ended = np.datetime64("today") - after > STILL_GROWING
+    return str(first.astype("datetime64[D]")), str(after) if ended else ""
 
 
 def examine(
@@ -216,13 +188,22 @@ def examine(
     >>> examine(["smap"]).status.tolist()
     ['deprecated', 'ended']
     """
-    known = load_facts() if facts is None else facts
-    period = _period(start, end)
-    wanted = [s.name for s in sources.CATALOGUE] if names is None else list(names)
-    bands = dict(names) if isinstance(names, Mapping) else {}
-    chosen = [(sources.get(name), bands.get(name)) for name in wanted]
-    rows = [row for source, some in chosen for row in _of_source(source, some, known, period)]
-    return pd.DataFrame(rows, columns=list(Finding._fields))
+    facts = load_facts() if facts is None else facts
+    first, last = (None if t is None else np.datetime64(t, "D") for t in (start, end))
+    if first is not None and last is not None and not first <= last:
+        raise BoundError(f"The period ends before it starts: {start} to {end}.")
+    bands = names if isinstance(names, Mapping) else {}
+    rows: list[tuple[Any, ...]] = []
+    for name in [s.name for s in sources.CATALOGUE] if names is None else names:
+        source = sources.get(name)
+        if not source.asset:
+            what = "Earth Engine does not hold it"
+            rows.append((name, "", "not in earth engine", what, source.lives_at, True))
+            continue
+        for asset, there in assets_of(name, bands.get(name)).items():
+            findings = _of_asset(source, asset, bands=there, facts=facts, period=(first, last))
+            rows += [(name, asset, *finding) for finding in findings]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def require(
@@ -251,40 +232,31 @@ def require(
         )
 
 
-def _period(start: Any, end: Any) -> Period:
-    first, last = (None if t is None else np.datetime64(t, "D") for t in (start, end))
-    if first is not None and last is not None and not first <= last:
-        raise BoundError(f"The period ends before it starts: {start} to {end}.")
-    return first, last
-
-
-def _of_source(
-    source: Source, wanted: Collection[str] | None, facts: Facts, period: Period
-) -> Iterator[Finding]:
-    if not source.asset:
-        what = "Earth Engine does not hold it"
-        yield Finding(source.name, "", "not in earth engine", what, source.lives_at, True)
-        return
-    for asset, bands in assets_of(source.name, wanted).items():
-        fact = facts.get(asset)
-        if fact is None:
-            what = "no fact is pinned about this asset"
-            yield Finding(source.name, asset, "unknown", what, REFRESH, False)
-            continue
-        found = list(_of_asset(source, fact, bands=bands, period=period))
-        for status, what, advice, blocks in found or [_ok(source, asset, facts=facts)]:
-            doubt = fact["uncertain"]
-            what += f"; not verified: {', '.join(doubt)}" if doubt else ""
-            yield Finding(source.name, asset, status, what, advice, blocks)
-
-
 def _of_asset(
+    source: Source, asset: str, *, bands: list[str], facts: Facts, period: Period
+) -> list[Finding]:
+    """What is wrong with one asset, or that it is fine; and what of it was never verified."""
+    fact = facts.get(asset)
+    if fact is None:
+        return [("unknown", "no fact is pinned about this asset", REFRESH, False)]
+    findings = list(_faults(source, fact, bands=bands, period=period))
+    doubt = f"; not verified: {', '.join(fact['uncertain'])}" if fact["uncertain"] else ""
+    return [
+        (status, what + doubt, advice, blocks)
+        for status, what, advice, blocks in findings or [_ok(source, asset, facts=facts)]
+    ]
+
+
+def _faults(
     source: Source, fact: Mapping[str, Any], *, bands: list[str], period: Period
-) -> Iterator[tuple[str, str, str, bool]]:
-    """What is wrong with one asset: status, what, advice, whether it blocks."""
-    successor = _successor(source, fact)
+) -> Iterator[Finding]:
+    successor = fact["successor"]
+    if successor:
+        names = [s.name for s in sources.CATALOGUE if s.asset == successor]
+        name = next(iter(names), source.successor)
+        successor = f"Its successor is {successor}" + (f", here {name!r}." if name else ".")
     if not fact["exists"]:
-        status = "renamed" if fact["successor"] else "not in earth engine"
+        status = "renamed" if successor else "not in earth engine"
         blocks = "exists" not in fact["uncertain"]
         yield status, f"the asset was gone on {fact['taken']}", successor or REFRESH, blocks
         return
@@ -296,12 +268,10 @@ def _of_asset(
     if fact["deprecated"]:
         yield "deprecated", "Earth Engine has superseded it", successor or REFRESH, False
     if not source.is_static:
-        yield from _of_dates(fact, successor, period)
+        yield from _faults_of_dates(fact, successor, period)
 
 
-def _of_dates(
-    fact: Mapping[str, Any], successor: str, period: Period
-) -> Iterator[tuple[str, str, str, bool]]:
+def _faults_of_dates(fact: Mapping[str, Any], successor: str, period: Period) -> Iterator[Finding]:
     start, end = period
     ends = np.datetime64(fact["ends"]) if fact["ends"] else None
     if ends is not None and (end is None or ends < end):
@@ -315,8 +285,8 @@ def _of_dates(
         yield "begins later", what, "Choose a later period.", nothing
 
 
-def _ok(source: Source, asset: str, *, facts: Facts) -> tuple[str, str, str, bool]:
-    """An asset without a finding: fine, or merely not known to be anything else."""
+def _ok(source: Source, asset: str, *, facts: Facts) -> Finding:
+    """An asset without a fault: fine, or merely not known to be anything else."""
     fact = facts[asset]
     if "exists" in fact["uncertain"]:
         return "unknown", "nothing is known against it", REFRESH, False
@@ -325,16 +295,6 @@ def _ok(source: Source, asset: str, *, facts: Facts) -> tuple[str, str, str, boo
         words.append(f"{fact['begins'] or 'unknown'} to {fact['ends'] or 'now'}")
         if fact["begins"] and source.begins and fact["begins"] != source.begins:
             words.append(f"the catalogue says from {source.begins}")
-    old = [name for name, other in facts.items() if other["successor"] == asset]
-    replaced = [name for name in old if facts[name]["deprecated"]]
-    words += [f"replaces {', '.join(replaced)}, which is deprecated"] if replaced else []
+    old = [k for k, other in facts.items() if other["successor"] == asset and other["deprecated"]]
+    words += [f"replaces {', '.join(old)}, which is deprecated"] if old else []
     return "ok", "; ".join(words), "", False
-
-
-def _successor(source: Source, fact: Mapping[str, Any]) -> str:
-    """Where to turn: the asset's successor, and the catalogue's source for it."""
-    asset = fact["successor"]
-    if not asset:
-        return ""
-    name = next((s.name for s in sources.CATALOGUE if asset == s.asset), source.successor)
-    return f"Its successor is {asset}" + (f", here {name!r}." if name else ".")

@@ -16,7 +16,7 @@ REQUESTS_A_SECOND = 100
 # "Total request size must be less than or equal to 50331648 bytes", uncompressed
 PAYLOAD_BYTES = 48 * 2**20
 # .../guides/noncommercial_tiers ("Noncommercial tiers"): a month, since 2026-04-27
-TIERS = {"Community": 150, "Contributor": 1_000, "Partner": 100_000}
+TIERS = "Community 150, Contributor 1,000, Partner 100,000"
 BYTES_A_VALUE = 4  # chips travel as float32
 # Nobody publishes these for chips; two orders of magnitude say how little is known.
 ASSUMED_SECONDS = 3.0
@@ -24,47 +24,26 @@ ASSUMED_EECU_SECONDS = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Trial:
     """What a trial has shown, for example ``chips.build(..., limit=200)``.
 
     Attributes
     ----------
     requests : how many the trial asked
-    seconds_a_request : from asking to having, one request, s
-    eecu_seconds_a_request : compute, as the project's metrics page tells it; None where unknown
-
-    Examples
-    --------
-    >>> Measured.from_trial(200, 25.0, policy=Policy(concurrency=32)).seconds_a_request
-    4.0
+    wall_s : how long it took, at the concurrency of the export, s
+    eecu_seconds : its compute, as the project's metrics page tells it; None where unknown
     """
 
     requests: int
-    seconds_a_request: float
-    eecu_seconds_a_request: float | None = None
+    wall_s: float
+    eecu_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = (self.requests, self.seconds_a_request, self.eecu_seconds_a_request or 0.0)
+        numbers = (self.wall_s, self.eecu_seconds or 0.0)
         if self.requests < 1 or not all(math.isfinite(n) and n >= 0 for n in numbers):
             raise ContractError(
                 f"A trial has at least one request and finite times from zero on; found {self}."
             )
-
-    @classmethod
-    def from_trial(
-        cls,
-        requests: int,
-        wall_s: float,
-        *,
-        policy: Policy,
-        eecu_seconds: float | None = None,
-    ) -> "Measured":
-        """From a trial's totals: its requests, wall time [s] and, if known, EECU-seconds."""
-        if requests < 1:
-            raise ContractError(f"A trial has at least one request; found {requests}.")
-        at_once = min(policy.concurrency, requests)
-        eecu = None if eecu_seconds is None else eecu_seconds / requests
-        return cls(requests, wall_s * at_once / requests, eecu)
 
 
 @dataclass(frozen=True)
@@ -103,45 +82,39 @@ class Estimate:
         table = table.assign(uncompressed=rows["bytes"].map(_size))
         return table.rename_axis("source").reset_index()
 
-    def words(self) -> dict[str, str]:
-        """Time, compute and basis."""
+    def _words(self) -> str:
         low, high = _hours(self.eecu_hours_low), _hours(self.eecu_hours_high)
-        return {
-            "time": f"about {_duration(self.minutes)}",
-            "compute": f"{low} EECU-hours" if low == high else f"{low} to {high} EECU-hours",
-            "basis": self.basis,
-        }
+        hours = low if low == high else f"{low} to {high}"
+        return (
+            f"time     about {_duration(self.minutes)}\n"
+            f"compute  {hours} EECU-hours\n"
+            f"basis    {self.basis}"
+        )
 
     def __str__(self) -> str:
         table = self.table()
         width = int(table["source"].str.len().max())
         table["source"] = table["source"].str.ljust(width)
-        words = [f"{name:7}  {said}" for name, said in self.words().items()]
         head = table.rename(columns={"source": "source".ljust(width)})
-        return "\n".join([head.to_string(index=False), *words])
+        return f"{head.to_string(index=False)}\n{self._words()}"
 
     def _repr_html_(self) -> str:
-        words = "".join(
-            f"<p><b>{n}</b> {html.escape(said)}</p>" for n, said in self.words().items()
-        )
-        return self.table().to_html(index=False, border=0) + "".join(words)
+        words = html.escape(self._words()).replace("\n", "<br>")
+        return f"{self.table().to_html(index=False, border=0)}<p>{words}</p>"
 
 
-def estimate(
-    requests: Iterable[ChipRequest],
-    *,
-    policy: Policy | None = None,
-    measured: Measured | None = None,
+def estimate_cost(
+    requests: Iterable[ChipRequest], *, policy: Policy, trial: Trial | None = None
 ) -> Estimate:
     """What fetching these chips will cost.
 
     Parameters
     ----------
     requests : iterable of ChipRequest, as from ``chips.plan``
-    policy : Policy, optional
+    policy : Policy
         Its concurrency decides the minutes.
-    measured : Measured, optional
-        A trial's times and compute instead of assumptions.
+    trial : Trial, optional
+        Measured times and compute instead of assumptions.
 
     References
     ----------
@@ -149,10 +122,9 @@ def estimate(
 
     Examples
     --------
-    >>> estimate([]).requests
+    >>> estimate_cost([], policy=Policy()).requests
     0
     """
-    policy = policy or Policy()
     rows = [
         (r.source, BYTES_A_VALUE * len(r.bands) * r.grid.height * r.grid.width) for r in requests
     ]
@@ -160,14 +132,27 @@ def estimate(
     sizes = sizes.assign(chips=1, requests=[parts(size) for size in sizes["bytes"]])
     by_source = sizes.groupby("source")[["chips", "requests", "bytes"]].sum().astype("int64")
     n = int(by_source["requests"].sum())
-    seconds = measured.seconds_a_request if measured else ASSUMED_SECONDS
-    low, high = _eecu_seconds(measured)
+    seconds, (low, high) = ASSUMED_SECONDS, ASSUMED_EECU_SECONDS
+    if trial:
+        seconds = trial.wall_s * min(policy.concurrency, trial.requests) / trial.requests
+    if trial and trial.eecu_seconds is not None:
+        low = high = trial.eecu_seconds / trial.requests
+    source = f"as in your trial of {trial.requests:,} requests" if trial else "assumed"
+    compute = (
+        f"{low:.2g} EECU-seconds a request ({source})"
+        if low == high
+        else f"{low:g} to {high:g} EECU-seconds a request is assumed, not known: no figure for "
+        "chips is published. Try chips.build(..., limit=200), then read the EECU-seconds used "
+        "from the project's Metrics Explorer"
+    )
     return Estimate(
         by_source=by_source,
         minutes=max(n * seconds / policy.concurrency, n / REQUESTS_A_SECOND) / 60,
         eecu_hours_low=n * low / 3600,
         eecu_hours_high=n * high / 3600,
-        basis=_basis(policy, measured),
+        basis=f"{policy.concurrency} requests at once, {seconds:.2g} s each ({source}); "
+        f"chips only: the scene index comes on top; {compute}; "
+        f"noncommercial quota in EECU-hours a month: {TIERS}.",
     )
 
 
@@ -183,34 +168,6 @@ def parts(size_bytes: int) -> int:
     while size_bytes > n * PAYLOAD_BYTES:
         n *= 4
     return n
-
-
-def _eecu_seconds(measured: Measured | None) -> tuple[float, float]:
-    if measured is None or measured.eecu_seconds_a_request is None:
-        return ASSUMED_EECU_SECONDS
-    return measured.eecu_seconds_a_request, measured.eecu_seconds_a_request
-
-
-def _basis(policy: Policy, measured: Measured | None) -> str:
-    """In words: what was measured, what is assumed, and what to hold the range against."""
-    trial = f"as in your trial of {measured.requests:,} requests" if measured else ""
-    seconds = measured.seconds_a_request if measured else ASSUMED_SECONDS
-    words = [
-        f"{policy.concurrency} requests at once, {seconds:.2g} s each ({trial or 'assumed'})",
-        "chips only: the scene index comes on top",
-    ]
-    low, high = _eecu_seconds(measured)
-    if low == high:
-        words.append(f"{low:.2g} EECU-seconds a request ({trial})")
-    else:
-        words.append(
-            f"{low:g} to {high:g} EECU-seconds a request is assumed, not known: no figure for "
-            "chips is published. Try chips.build(..., limit=200), then read the EECU-seconds used "
-            "from the project's Metrics Explorer"
-        )
-    tiers = ", ".join(f"{name} {hours:,}" for name, hours in TIERS.items())
-    words.append(f"noncommercial quota in EECU-hours a month: {tiers}")
-    return "; ".join(words) + "."
 
 
 def _hours(hours: float) -> str:

@@ -1,12 +1,13 @@
 """Ask a service with limits for many things: bounded, patient, losing nothing, on many machines."""
 
+import contextlib
 import logging
 import queue
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -14,20 +15,33 @@ import numpy as np
 
 from soilkit.errors import ContractError, DependencyError, SoilkitError
 
-RETRIED = frozenset({"quota", "server", "deadline", "network", "truncated"})
-KINDS = RETRIED | {"memory", "permission", "missing", "request"}
+log = logging.getLogger(__name__)
 
-# What the service says with status 400 (or another) that the status alone does not tell.
-TOO_LARGE = re.compile(
-    r"memory limit|memory capacity|must be less than or equal to \d+ bytes|is too large|payload",
-    re.IGNORECASE,
+# https://developers.google.com/earth-engine/guides/usage: concurrent interactive requests a project
+SERVICE_LIMIT = 40
+LONGEST_RETRY_AFTER_S = 600.0
+CLOSING_S = 5.0  # how long an interrupted run waits for the calls that are in flight
+AHEAD = 1.5  # items held at once, as a multiple of the concurrency: results are megabytes each
+RETRIED = frozenset({"quota", "server", "deadline", "network", "truncated"})
+
+# What an HTTP status or the service's words (a 400 may mean anything) say; the first row that fits:
+# kind of fault, whether parts of the request may succeed, statuses, words.
+_FAULTS = (
+    ("quota", False, {429}, ""),
+    ("deadline", False, {408, 504}, ""),
+    ("server", False, range(500, 600), ""),
+    ("memory", True, {413}, r"memory (limit|capacity)|equal to \d+ bytes|is too large|payload"),
+    ("deadline", True, (), r"timed out|deadline exceeded"),
+    ("quota", False, (), r"too many (requests|concurrent)|quota exceeded|rate ?limit"),
+    ("permission", False, {401, 403}, ""),
+    ("missing", False, {404, 410}, r"not found|does not exist"),
 )
-TIMED_OUT = re.compile(r"timed out|deadline exceeded", re.IGNORECASE)
-RATE = re.compile(r"too many (requests|concurrent)|quota exceeded|rate ?limit", re.IGNORECASE)
 # Spent until tomorrow, or until somebody raises it: waiting a minute is no help.
-SPENT = re.compile(r"custom quota|daily_eecu_usage_time", re.IGNORECASE)
+_SPENT = re.compile(r"custom quota|daily_eecu_usage_time", re.IGNORECASE)
 DAY_S = 86_400.0
-NOT_FOUND = re.compile(r"not found|does not exist", re.IGNORECASE)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -36,24 +50,26 @@ class Fault:
 
     Attributes
     ----------
-    kind : one of ``KINDS``
+    kind : one of ``RETRIED``, "memory", "permission", "missing" or "request"
     reason : the service's own words
-    retry : whether the same request may succeed later
-    split : whether parts of it may succeed now
+    split : whether parts of the request may succeed now
     retry_after_s : what the service asked us to wait, s
     """
 
     kind: str
     reason: str
-    retry: bool
     split: bool = False
     retry_after_s: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ContractError(
-                f"A fault is one of {', '.join(sorted(KINDS))}; found {self.kind!r}."
-            )
+    @property
+    def retry(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.kind in RETRIED
+
+    @property
+    def waits_long(self) -> bool:
+        """Whether the service wants to be left alone for longer than a run may wait."""
+        return (self.retry_after_s or 0) > LONGEST_RETRY_AFTER_S
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
@@ -68,9 +84,7 @@ class ServiceError(SoilkitError):
 
 
 def fault_of_status(status: int, message: str, *, retry_after_s: float | None = None) -> Fault:
-    """Classify an HTTP status that is no success, with the service's message.
-
-    The messages are those of the pages "Debugging guide" and "Cost controls" [1]_.
+    """Classify an HTTP status that is no success, with the service's message [1]_.
 
     References
     ----------
@@ -85,98 +99,12 @@ def fault_of_status(status: int, message: str, *, retry_after_s: float | None = 
     >>> str(fault_of_status(400, "Image.select: no band B99."))
     'request: Image.select: no band B99.'
     """
-    kind, split = _kind(status, message)
-    if SPENT.search(message):
-        kind, split, retry_after_s = "quota", False, DAY_S
-    return Fault(kind, message, kind in RETRIED, split, retry_after_s)
-
-
-def _kind(status: int, message: str) -> tuple[str, bool]:
-    """The fault's kind, and whether parts may succeed."""
-    if status == 429:
-        return "quota", False
-    if status in (408, 504):
-        return "deadline", False
-    if status >= 500:
-        return "server", False
-    if status == 413 or TOO_LARGE.search(message):
-        return "memory", True
-    if TIMED_OUT.search(message):
-        return "deadline", True
-    if RATE.search(message):
-        return "quota", False
-    if status in (401, 403):
-        return "permission", False
-    if status in (404, 410) or NOT_FOUND.search(message):
-        return "missing", False
-    return "request", False
-
-
-# How many calls of this process are in flight, and fewer while the service is crowded.
-
-
-class Stopped(Exception):
-    """The run was closed while this item waited."""
-
-
-class Gate:
-    """Counts the calls in flight of a process, and withholds places while the service is crowded.
-
-    A quota fault halves the places, a success gives one back: many faults at once slow everybody
-    down to one call at a time, and a good minute undoes it.
-    """
-
-    def __init__(self) -> None:
-        self._free = threading.Condition()
-        self.in_flight = 0
-        self.withheld = 0
-
-    @contextmanager
-    def place(self, concurrency: int, stop: threading.Event) -> Iterator[None]:
-        """Hold one of ``concurrency`` places; raises ``Stopped`` once ``stop`` is set."""
-        with self._free:
-            while not stop.is_set() and self.in_flight >= max(1, concurrency - self.withheld):
-                self._free.wait(1.0)
-            if stop.is_set():
-                raise Stopped
-            self.in_flight += 1
-        try:
-            yield
-        finally:
-            with self._free:
-                self.in_flight -= 1
-                self._free.notify()
-
-    def told(self, kind: str, concurrency: int) -> None:
-        """Withhold places after a quota fault, give one back after a success."""
-        with self._free:
-            if kind == "quota":
-                places = max(1, concurrency - self.withheld)
-                self.withheld = max(self.withheld, concurrency - max(1, places // 2))
-            elif not kind:
-                self.withheld = max(0, self.withheld - 1)
-                self._free.notify()
-
-    def wake(self) -> None:
-        """Let all who wait look at their stop again."""
-        with self._free:
-            self._free.notify_all()
-
-
-GATE = Gate()  # of this process: the service counts the project's calls, not a run's
-
-
-# Ask a service with limits for many things: bounded, patient with it, and losing nothing.
-
-log = logging.getLogger(__name__)
-
-# https://developers.google.com/earth-engine/guides/usage: concurrent interactive requests a project
-SERVICE_LIMIT = 40
-LONGEST_RETRY_AFTER_S = 600.0
-AHEAD = 1.5  # items held at once, as a multiple of the concurrency: results are megabytes each
-
-T = TypeVar("T")
-R = TypeVar("R")
+    if _SPENT.search(message):
+        return Fault("quota", message, retry_after_s=DAY_S)
+    for kind, split, statuses, words in _FAULTS:
+        if status in statuses or (words and re.search(words, message, re.IGNORECASE)):
+            return Fault(kind, message, split, retry_after_s)
+    return Fault("request", message, False, retry_after_s)
 
 
 class Job(Protocol[T, R]):
@@ -204,9 +132,8 @@ class Policy:
     concurrency : calls in flight at once, over all runs of the process
     attempts : calls made for one item (or part of one) before it counts as failed
     first_wait_s, longest_wait_s : back-off before the second call and at most, s; the wait is
-        drawn uniformly from zero to first_wait_s x 2^(failures - 1), never less than Retry-After
+        drawn uniformly from zero to first_wait_s x 2^(failures - 1), on top of Retry-After
     deadline_s : what one call may take, s; kept by the job's transport
-    closing_s : how long an interrupted run waits for the calls that are in flight, s
     service_limit : the largest concurrency that the service grants the project
     """
 
@@ -215,7 +142,6 @@ class Policy:
     first_wait_s: float = 1.0
     longest_wait_s: float = 64.0
     deadline_s: float = 120.0
-    closing_s: float = 5.0
     service_limit: int = SERVICE_LIMIT
 
     def __post_init__(self) -> None:
@@ -229,324 +155,255 @@ class Policy:
             raise ContractError(f"attempts is at least 1, found {self.attempts}.")
 
 
-class Line(Protocol):
-    """Where an item waits: for its turn with the service, and between its attempts."""
-
-    def turn(self) -> AbstractContextManager[Any]:
-        """Hold one of the places in flight; raises ``Stopped``."""
-        ...
-
-    def rest(self, seconds: float) -> None:
-        """Wait; raises ``Stopped``."""
-        ...
-
-    def told(self, kind: str) -> None:
-        """Hear how a call ended: a fault's kind, or nothing."""
-        ...
+class Stopped(Exception):
+    """The run was closed while this item waited."""
 
 
-def ask(item: T, job: Job[T, R], *, policy: Policy, line: Line, rng: Any) -> R | Fault:
+class RateLimit:
+    """Counts the calls in flight of a process, and withholds slots while the service is crowded.
+
+    A quota fault halves the slots, a success gives one back: many faults at once slow everybody
+    down to one call at a time, and a good minute undoes it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.in_flight = 0
+        self.withheld = 0
+
+    @contextlib.contextmanager
+    def slot(self, concurrency: int, stop: threading.Event) -> Iterator[None]:
+        """Hold one of ``concurrency`` slots, waiting for it until ``stop`` is set."""
+        with self._changed:
+            while not stop.is_set() and self.in_flight >= max(1, concurrency - self.withheld):
+                self._changed.wait(0.1)
+            self.in_flight += 1
+        kind = "unknown"
+        try:
+            yield
+            kind = "success"
+        except ServiceError as error:
+            kind = error.fault.kind
+            raise
+        finally:
+            with self._changed:
+                self.in_flight -= 1
+                if kind == "quota":
+                    slots = max(1, concurrency - self.withheld)
+                    self.withheld = max(self.withheld, concurrency - max(1, slots // 2))
+                elif kind == "success":
+                    self.withheld = max(0, self.withheld - 1)
+                self._changed.notify(2)
+
+
+RATE_LIMIT = RateLimit()  # of this process: the service counts the project's calls, not a run's
+
+
+def ask(
+    item: T,
+    job: Job[T, R],
+    *,
+    policy: Policy,
+    slot: Callable[[], AbstractContextManager[Any]],
+    stop: Any,
+    rng: np.random.Generator,
+) -> R | Fault:
     """Ask for one item until it is there, is refused for good, or has run out of attempts.
 
     An item that is too large is asked for in parts, each with attempts of its own; the first part
-    that fails fails the whole.
-    """
-    failures = 0
-    while True:
-        try:
-            with line.turn():
-                result = job(item)
-        except ServiceError as error:
-            fault = error.fault
-        else:
-            line.told("")
-            return result
-        line.told(fault.kind)
-        failures += 1
-        parts = job.split(item) if fault.split else []
-        if len(parts) > 1:
-            return _ask_parts(item, parts, job, policy=policy, line=line, rng=rng)
-        if not fault.retry or (fault.retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
-            return fault
-        if failures == policy.attempts:
-            return replace(fault, reason=f"{fault.reason} ({failures} attempts)")
-        wait_s = waiting_s(fault, failures, policy=policy, rng=rng)
-        log.debug("%s: asked again in %.3f s (failure %d)", fault, wait_s, failures)
-        line.rest(wait_s)
+    that fails fails the whole. Waits are full jitter [1]_.
 
-
-def _ask_parts(
-    item: T, parts: list[T], job: Job[T, R], *, policy: Policy, line: Line, rng: Any
-) -> R | Fault:
-    results: list[R] = []
-    for part in parts:
-        result = ask(part, job, policy=policy, line=line, rng=rng)
-        if isinstance(result, Fault):
-            return result
-        results.append(result)
-    return job.merge(item, results)
-
-
-def refuse_all(answer: Any) -> None:
-    """Raise ``ServiceError`` for a refused login or a spent quota: the next item would fare alike.
-
-    Were it yielded, an expired token would mark a night's chips as refused for good, and each of
-    the rest would be asked for in vain.
-    """
-    if not isinstance(answer, Fault):
-        return
-    if answer.kind == "permission" or (answer.retry_after_s or 0) > LONGEST_RETRY_AFTER_S:
-        raise ServiceError(answer)
-
-
-def waiting_s(fault: Fault, failures: int, *, policy: Policy, rng: Any) -> float:
-    """Back-off with full jitter [1]_, on top of what the service asked for, s.
+    Parameters
+    ----------
+    slot : makes the context that one call is made in
+    stop : event of a run that was closed: raises ``Stopped`` instead of asking or waiting on
 
     References
     ----------
     .. [1] Brooker (2015), Exponential Backoff And Jitter, AWS Architecture Blog
     """
-    ceiling_s = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (failures - 1))
-    return (fault.retry_after_s or 0.0) + float(rng.uniform(0.0, ceiling_s))
-
-
-class _ThreadLine:
-    """A thread's ``Line``: places of the process's gate, rests that a closing run cuts short."""
-
-    def __init__(self, policy: Policy, stop: threading.Event) -> None:
-        self._policy, self._stop = policy, stop
-
-    def turn(self) -> AbstractContextManager[Any]:
-        return GATE.place(self._policy.concurrency, self._stop)
-
-    def rest(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise Stopped
-
-    def told(self, kind: str) -> None:
-        GATE.told(kind, self._policy.concurrency)
-
-
-class _Crew:
-    """The threads of one run: daemons, so that a hung call never keeps the interpreter alive."""
-
-    def __init__(self, job: Job[Any, Any], policy: Policy, seed: int) -> None:
-        self._job, self._policy, self._seed = job, policy, seed
-        self._stop = threading.Event()
-        self._bug: BaseException | None = None
-        self._todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def give(self, number: int, item: Any) -> None:
-        """Hand out one item, to a new thread while there may be more."""
-        self._todo.put((number, item))
-        if len(self._threads) < self._policy.concurrency:
-            name = f"soilkit-request-{len(self._threads)}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def take(self, *, wait: bool) -> tuple[Any, Any] | None:
-        """A finished item with its answer, if there is one; raises what was no service's fault."""
-        while True:
-            try:
-                # Windows does not interrupt a wait without end by Ctrl-C.
-                found = self._done.get(wait, timeout=0.2)
-            except queue.Empty:
-                found = None
-            if self._bug is not None:
-                raise self._bug
-            if found is not None or not wait:
-                return found
-
-    def close(self) -> None:
-        """Begin nothing more, end every wait, and give the calls in flight a moment to end."""
-        self._stop.set()
-        GATE.wake()
-        for _ in self._threads:
-            self._todo.put(None)
-        until = time.monotonic() + self._policy.closing_s
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-
-    def _work(self) -> None:
-        line = _ThreadLine(self._policy, self._stop)
-        while (task := self._todo.get()) is not None and not self._stop.is_set():
-            number, item = task
-            rng = np.random.default_rng([self._seed, number])
-            try:
-                answer = ask(item, self._job, policy=self._policy, line=line, rng=rng)
-                refuse_all(answer)
-            except Stopped:
-                return
-            except BaseException as bug:
-                self._bug = bug
-                self._stop.set()
-                self._done.put(None)
-                return
-            self._done.put((item, answer))
+    for failures in range(1, policy.attempts + 1):
+        try:
+            with slot():
+                if stop.is_set():
+                    raise Stopped
+                return job(item)
+        except ServiceError as error:
+            fault = error.fault
+        parts = job.split(item) if fault.split else []
+        if len(parts) > 1:
+            results: list[R] = []
+            for part in parts:
+                result = ask(part, job, policy=policy, slot=slot, stop=stop, rng=rng)
+                if isinstance(result, Fault):
+                    return result
+                results.append(result)
+            return job.merge(item, results)
+        if not fault.retry or fault.waits_long:
+            return fault
+        if failures < policy.attempts:
+            ceiling_s = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (failures - 1))
+            wait_s = (fault.retry_after_s or 0.0) + float(rng.uniform(0.0, ceiling_s))
+            log.debug("%s: asked again in %.3f s (failure %d)", fault, wait_s, failures)
+            if stop.wait(wait_s):
+                raise Stopped
+    return replace(fault, reason=f"{fault.reason} ({policy.attempts} attempts)")
 
 
 def run(
-    items: Iterable[T], job: Job[T, R], *, policy: Policy | None = None, seed: int = 0
+    items: Iterable[T],
+    job: Job[T, R],
+    *,
+    policy: Policy | None = None,
+    client: Any = None,
+    seed: int = 0,
 ) -> Iterator[tuple[T, R | Fault]]:
     """Yield every item once, with its result or the fault that ended it, in any order.
 
-    Items are drawn as places come free, never more than ``AHEAD`` times the concurrency at once.
+    Items are drawn as slots come free, never more than ``AHEAD`` times the concurrency at once.
     Closing the iterator, or an exception in its consumer, begins no further call.
 
     Parameters
     ----------
     items : iterable, drawn in the caller's thread
     job : Job
-        Called in several threads at once.
+        Called in several threads at once, or pickled to a cluster whose workers have a login.
     policy : Policy, optional
+    client : distributed.Client, optional
+        Asks on a Dask cluster: at most ``policy.concurrency`` calls are in flight over all of its
+        workers and all runs of that concurrency.
     seed : int
         Of the back-off's jitter.
-
-    Yields
-    ------
-    item, result or Fault
 
     Raises
     ------
     ServiceError
-        For a fault of kind "permission" (an expired token, a project without the API), and where
-        the service wants to be left alone for longer than ``LONGEST_RETRY_AFTER_S`` (a spent
-        quota).
+        For a refused login and a spent quota: were the fault yielded, an expired token would mark
+        a night's items as refused for good.
+    DependencyError
+        For a client without the package ``distributed``.
     Exception
-        Whatever else the job raises: a bug. Both end the run.
+        Whatever else the job raises: a bug. All of them end the run.
     """
     policy = policy or Policy()
-    crew, ahead = _Crew(job, policy, seed), max(2, int(AHEAD * policy.concurrency))
-    source, drawn, held = enumerate(items), True, 0
+    threads = _Threads(job, policy, seed) if client is None else _Cluster(job, policy, seed, client)
+    waiting, drawn, held = enumerate(items), True, 0
+    ahead = max(2, int(AHEAD * policy.concurrency))
     try:
         while drawn or held:
             if drawn and held < ahead:
-                task = next(source, None)
-                drawn = task is not None
-                if task is not None:
-                    crew.give(*task)
-                    held += 1
-            if held and (found := crew.take(wait=not drawn or held >= ahead)) is not None:
-                held -= 1
-                yield found
-    finally:
-        crew.close()
-
-
-# The same requests on many machines: Dask workers, one semaphore around the service's quota.
-
-
-def run_on_dask(
-    items: Iterable[T],
-    job: Job[T, R],
-    *,
-    client: Any,
-    policy: Policy | None = None,
-    seed: int = 0,
-) -> Iterator[tuple[T, R | Fault]]:
-    """Yield every item once, with its result or the fault that ended it, in any order.
-
-    As ``work.run``, on a Dask cluster: splits, attempts and back-off happen on the workers, and at
-    most ``policy.concurrency`` calls are in flight over all of them and over all runs of that
-    concurrency. A service that is crowded slows each item down, not the whole cluster.
-
-    Parameters
-    ----------
-    items : iterable, drawn in the caller's thread
-    job : Job
-        Pickled; each worker needs its login.
-    client : distributed.Client
-    policy : Policy, optional
-    seed : int
-        Of the back-off's jitter.
-
-    Raises
-    ------
-    DependencyError
-        When ``distributed`` is not installed.
-    ServiceError
-        For a refused login, which ends the run.
-    """
-    try:
-        import distributed
-    except ImportError as error:
-        raise DependencyError(
-            "A Dask cluster needs the package distributed, which is not installed: "
-            "pip install soilkit[cluster]. Without it, leave client away: threads of this "
-            "process then ask."
-        ) from error
-    return _results(distributed, enumerate(items), (job, policy or Policy(), seed), client=client)
-
-
-def _results(
-    distributed: Any, source: Iterator[tuple[int, Any]], task: tuple[Any, ...], *, client: Any
-) -> Iterator[tuple[Any, Any]]:
-    policy, drawn = task[1], True
-    held: dict[Any, Any] = {}  # item by future
-    ahead = max(2, int(AHEAD * policy.concurrency))
-    places = distributed.Semaphore(
-        max_leases=policy.concurrency, name=f"soilkit-requests-{policy.concurrency}"
-    )
-    stop = distributed.Event(client=client)
-    done = distributed.as_completed()
-    try:
-        while drawn or held:
-            if drawn and len(held) < ahead:
-                numbered = next(source, None)
+                numbered = next(waiting, None)
                 drawn = numbered is not None
                 if numbered is not None:
-                    future = client.submit(_ask_there, numbered, task, (places, stop), pure=False)
-                    held[future] = numbered[1]
-                    done.add(future)
-            if held and (done.has_ready() or not drawn or len(held) >= ahead):
-                future = next(done)
-                answer = _answer(distributed, future)
-                yield held.pop(future), answer
+                    threads.submit(*numbered)
+                    held += 1
+            if held and (threads.ready() or not drawn or held >= ahead):
+                item, answer = threads.take()
+                held -= 1
+                if isinstance(answer, Fault) and (answer.kind == "permission" or answer.waits_long):
+                    raise ServiceError(answer)
+                yield item, answer
     finally:
-        stop.set()
-        client.cancel(list(held))
+        threads.close()
 
 
-def _answer(distributed: Any, future: Any) -> Any:
-    """A future's answer; a lost worker is worth another try, any other exception is a bug."""
-    try:
-        answer = future.result()
-    except distributed.scheduler.KilledWorker as error:
-        return Fault("network", f"a worker of the cluster was lost: {error}", retry=True)
-    refuse_all(answer)
-    return answer
+class _Threads:
+    """A daemon thread an item, so that a hung call never keeps the interpreter alive."""
+
+    def __init__(self, job: Job[Any, Any], policy: Policy, seed: int) -> None:
+        self._job, self._policy, self._seed = job, policy, seed
+        self._stop = threading.Event()
+        self._done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, number: int, item: Any) -> None:
+        name = f"soilkit-request-{number}"
+        thread = threading.Thread(target=self._work, name=name, args=(number, item), daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()]
+        self._threads.append(thread)
+        thread.start()
+
+    def ready(self) -> bool:
+        return not self._done.empty()
+
+    def take(self) -> tuple[Any, Any]:
+        while True:  # Windows does not interrupt a wait without end by Ctrl-C
+            with contextlib.suppress(queue.Empty):
+                item, answer = self._done.get(timeout=0.2)
+                if isinstance(answer, BaseException):
+                    raise answer
+                return item, answer
+
+    def close(self) -> None:
+        """Begin nothing more, end every wait, and give the calls in flight a moment to end."""
+        self._stop.set()
+        until = time.monotonic() + CLOSING_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _work(self, number: int, item: Any) -> None:
+        policy, stop = self._policy, self._stop
+        rng = np.random.default_rng([self._seed, number])
+
+        def slot() -> AbstractContextManager[None]:
+            return RATE_LIMIT.slot(policy.concurrency, stop)
+
+        try:
+            answer = ask(item, self._job, policy=policy, slot=slot, stop=stop, rng=rng)
+        except BaseException as error:
+            answer = error
+        self._done.put((item, answer))
 
 
-def _ask_there(numbered: tuple[int, Any], task: tuple[Any, ...], lines: tuple[Any, Any]) -> Any:
-    """On a worker: one item to its end, or None once the run was closed."""
-    number, item = numbered
-    job, policy, seed = task
+class _Cluster:
+    """Tasks on Dask workers, with one semaphore around the service's quota."""
+
+    def __init__(self, job: Job[Any, Any], policy: Policy, seed: int, client: Any) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise DependencyError(
+                "A Dask cluster needs the package distributed, which is not installed: "
+                "pip install soilkit[cluster]. Without it, leave client away: threads of this "
+                "process then ask."
+            ) from error
+        self._client, self._task = client, (job, policy, seed)
+        self._semaphore = distributed.Semaphore(
+            max_leases=policy.concurrency, name=f"soilkit-requests-{policy.concurrency}"
+        )
+        self._stop = distributed.Event(client=client)
+        self._done = distributed.as_completed()
+        self._lost = distributed.scheduler.KilledWorker
+        self._items: dict[Any, Any] = {}  # by future
+
+    def submit(self, number: int, item: Any) -> None:
+        future = self._client.submit(
+            _ask_on_worker, number, item, *self._task, self._semaphore, self._stop, pure=False
+        )
+        self._items[future] = item
+        self._done.add(future)
+
+    def ready(self) -> bool:
+        return bool(self._done.has_ready())
+
+    def take(self) -> tuple[Any, Any]:
+        """An item with its answer; a lost worker is worth another try."""
+        future = next(self._done)
+        item = self._items.pop(future)
+        try:
+            return item, future.result()
+        except self._lost as error:
+            return item, Fault("network", f"a worker of the cluster was lost: {error}")
+
+    def close(self) -> None:
+        self._stop.set()
+        self._client.cancel(list(self._items))
+
+
+def _ask_on_worker(
+    number: int, item: Any, job: Any, policy: Policy, seed: int, semaphore: Any, stop: Any
+) -> Any:
+    """One item to its end, or None once the run was closed."""
     rng = np.random.default_rng([seed, number])
-    try:
-        return ask(item, job, policy=policy, line=_ClusterLine(*lines), rng=rng)
-    except Stopped:
-        return None
-
-
-class _ClusterLine:
-    """A worker's ``Line``: the cluster's semaphore, and rests that a closed run cuts short."""
-
-    def __init__(self, places: Any, stop: Any) -> None:
-        self._places, self._stop = places, stop
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        with self._places:
-            if self._stop.is_set():
-                raise Stopped
-            yield
-
-    def rest(self, seconds: float) -> None:
-        if self._stop.wait(timeout=seconds):
-            raise Stopped
-
-    def told(self, kind: str) -> None:
-        """Each item backs off for itself."""
+    with contextlib.suppress(Stopped):
+        return ask(item, job, policy=policy, slot=lambda: semaphore, stop=stop, rng=rng)

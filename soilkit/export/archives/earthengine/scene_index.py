@@ -1,37 +1,403 @@
-"""Jobs that list scenes and read series, and what becomes of their rows."""
+"""Which scenes and which values: asked a year and place at a time, kept on disk, put together."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
+from soilkit import sources
+from soilkit.errors import BoundError, StoreError, TimeZoneError
 from soilkit.export.archives.earthengine import expressions
-from soilkit.export.archives.earthengine.connection import ensure, features, value
-from soilkit.export.archives.earthengine.executor import Policy
+from soilkit.export.archives.earthengine.connection import features
+from soilkit.export.archives.earthengine.executor import Fault, Policy, ServiceError, run
 from soilkit.export.archives.earthengine.expressions import (
-    BEGIN,
-    CLOUD,
-    END,
-    ID,
-    KNOWN,
-    ORBIT_EXPRESSIONS,
+    MASKS,
+    SCORES,
     SLICES,
-    VALID,
+    STAMPS,
     Piece,
-    PieceJob,
-    Shelf,
-    collect,
-    moments,
-    years,
+    layer,
 )
-from soilkit.export.archives.scenes import (
-    pass_numbers,
-    scenes_table,
-    series_table,
-    static_image,
+from soilkit.export.archives.scenes import pass_numbers, scenes_table, series_table, static_image
+from soilkit.files import write_whole
+from soilkit.sources import Source
+
+log = logging.getLogger(__name__)
+FORMAT_VERSION = 1
+GROWING = np.timedelta64(90, "D")  # archives still receive scenes of the last weeks
+DAY = np.timedelta64(1, "D")
+HOUR = np.timedelta64(3_600_000_000, "us")
+SHORTEST = np.timedelta64(2, "D")  # a piece is not halved below
+BAR_AFTER_S = 3.0
+KNOWN_SHARE = 0.9  # of a footprint's data, whose clouds must be known for a cloud fraction
+MOST_VALUES, MOST_PLACES = 5000, 40  # pixels that one request for a series reads, and its places
+US = "datetime64[us]"
+FLIGHT = ["station_id", "orbit"]
+IMAGE = ["scene_id", "start", "end"]
+_NONE = pd.DataFrame(
+    {
+        name: pd.Series(dtype=kind)
+        for name, kind in {
+            **dict.fromkeys(["scene_id", "station_id", "orbit"], "str"),
+            **dict.fromkeys(["start", "end"], US),
+            **dict.fromkeys(["valid_fraction", "cloud_fraction"], "float64"),
+        }.items()
+    }
 )
+
+
+class ScenesCache:
+    """Tables on disk, each under the hash of everything that decides it; none without a folder."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
+        self.folder = None if folder is None else Path(folder)
+
+    def path(self, source: str, end: np.datetime64, *words: str) -> Path | None:
+        """Where a table is kept; None where it is not: scenes of the last weeks still arrive."""
+        if self.folder is None or end > np.datetime64("now", "us") - GROWING:
+            return None
+        row, how = layer(source)
+        text = json.dumps([FORMAT_VERSION, repr(how), row.asset, *words])
+        return self.folder / source / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
+
+    def read(self, path: Path | None) -> pd.DataFrame | None:
+        """What is kept there; a damaged file counts as none."""
+        if path is None or not path.exists():
+            return None
+        try:
+            return pd.read_parquet(path)
+        except Exception:  # the reader's own errors have no common base
+            log.warning("%s is damaged; its scenes are asked for again.", path)
+            return None
+
+    def write(self, path: Path | None, table: pd.DataFrame) -> None:
+        """Keep a table, whole or not at all."""
+        if path is not None:
+            with self._named_errors():
+                write_whole(path, table.to_parquet)
+
+    def open(self) -> None:
+        """Make the folder and write to it once, before anything is asked that could not be kept."""
+        if self.folder is not None:
+            with self._named_errors():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.folder).close()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"The scene index cannot be kept in {self.folder} ({error}). What is there stays "
+                "good: free some space, or name another cache_dir, and call again."
+            ) from error
+
+
+@dataclass(frozen=True)
+class SceneIndex:
+    """Answers questions about many places and years: which scenes, which values.
+
+    Every method raises ``ServiceError`` when some of it did not come (what came is kept, and the
+    next call goes on there), and ``StoreError`` when the cache cannot be written.
+    """
+
+    cache: ScenesCache
+    policy: Policy
+    footprint_m: float
+    login: Callable[[], Any]
+
+    def passes(self, source: str, places: pd.DataFrame, *, period: tuple[Any, Any]) -> pd.DataFrame:
+        """A scenes table of images that differ from place to place."""
+        pieces = [
+            (row.station_id, Piece(source, start, end, ((row.longitude, row.latitude),)))
+            for row in places.itertuples()
+            for start, end in years(source, period=period)
+        ]
+        if not pieces:
+            return scenes_table(source, [])
+        job = IndexJob(self.footprint_m)
+        # The table of many pieces is kept, too: one file is read a hundred times faster.
+        words = [*map(str, moments(period)), places.to_csv(index=False)]
+        whole = self.cache.path(source, pieces[-1][1].end, repr(job), *words)
+        kept = self.cache.read(whole)
+        if kept is not None:
+            return kept
+        answers = self._collect([piece for _, piece in pieces], job)
+        parts = [answers[piece].assign(station_id=station) for station, piece in pieces]
+        rows = pd.concat([_NONE, *parts]).drop_duplicates(["station_id", "scene_id"])
+        rows = merge_slices(rows) if layer(source)[0].sliced else fullest_of_pass(rows)
+        rows = rows[_ends_within(rows, period)]
+        order = pd.Index(places["station_id"]).get_indexer(rows["station_id"])
+        rows = rows.assign(order=order).sort_values(["order", "end", "scene_id"])
+        table = scenes_table(source, rows.reset_index(drop=True))
+        self.cache.write(whole, table)
+        return table
+
+    def images(self, source: str, period: tuple[Any, Any]) -> pd.DataFrame:
+        """The images of a global product, sorted: ``scene_id``, ``start``, ``end``."""
+        if layer(source)[0].is_static:
+            return static_image()
+        pieces = [Piece(source, start, end) for start, end in years(source, period=period)]
+        answers = self._collect(pieces, IndexJob(self.footprint_m))
+        rows = pd.concat([_NONE[IMAGE], *answers.values()]).drop_duplicates("scene_id")
+        rows = rows[_ends_within(rows, period)].sort_values(["end", "scene_id"])
+        return rows.reset_index(drop=True)
+
+    def series(self, source: str, places: pd.DataFrame, *, period: tuple[Any, Any]) -> pd.DataFrame:
+        """Values at every place: a few places a request, or a request's worth of time a place."""
+        row, n_places = layer(source)[0], len(places)
+        bands = [band.name for band in row.bands]
+        at = list(zip(places["longitude"], places["latitude"], strict=True))
+        columns = range(n_places * len(bands))
+        tables = [pd.DataFrame(index=_NONE.set_index(IMAGE).index, columns=columns, dtype=float)]
+        for start, end in years(source, period=period) if n_places else []:
+            n_images = max(1, int((end - start) / cadence(row)))
+            n = min(MOST_PLACES, max(1, MOST_VALUES // n_images))
+            groups = [tuple(at[k : k + n]) for k in range(0, n_places, n)]
+            pieces = [Piece(source, start, end, group) for group in groups]
+            answers = self._collect(pieces, SeriesJob(tuple(bands)))
+            year = pd.concat([answers[piece].set_index(IMAGE) for piece in pieces], axis=1)
+            tables.append(year.set_axis(columns, axis=1).sort_index(level=["end", "scene_id"]))
+        table = pd.concat(tables)
+        images = table.index.to_frame(index=False)
+        keep = _ends_within(images, period)
+        values = table.to_numpy()[keep].reshape(-1, n_places, len(bands))  # (image, place, band)
+        return series_table(images[keep], values.swapaxes(0, 1), places=places, bands=bands)
+
+    def _collect(
+        self, pieces: Iterable[Piece], job: "IndexJob | SeriesJob"
+    ) -> dict[Piece, pd.DataFrame]:
+        """The table of every piece: from the cache, or asked for after a login and put there."""
+        paths = {p: self.cache.path(p.source, p.end, repr(job), repr(p)) for p in pieces}
+        tables = {p: table for p in paths if (table := self.cache.read(paths[p])) is not None}
+        missing = [piece for piece in paths if piece not in tables]
+        if not missing:
+            return tables
+        self.cache.open()
+        self.login()
+        faults: list[Fault] = []
+        name = missing[0].source
+        bar = tqdm(total=len(missing), desc=f"{name} index", unit="piece", delay=BAR_AFTER_S)
+        running: Any = run(missing, job, policy=self.policy)
+        with bar, contextlib.closing(running) as answers:  # an interruption stops its calls at once
+            for piece, answer in answers:
+                bar.update()
+                if isinstance(answer, Fault):
+                    faults.append(answer)
+                    continue
+                self.cache.write(paths[piece], answer)
+                tables[piece] = answer
+        if faults:
+            raise _missed(faults, of=f"{len(paths)} pieces of {name}")
+        return tables
+
+
+def _missed(faults: list[Fault], *, of: str) -> ServiceError:
+    """The error of the pieces that failed; one that will fail again is named first."""
+    first = min(faults, key=lambda fault: fault.retry)
+    kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(f.kind for f in faults).items())
+    doctor = "" if first.retry else "look at the source with doctor.examine, then "
+    reason = (
+        f"{len(faults)} of {of} did not come ({kinds}: {first.reason}); {doctor}call again to ask "
+        "for them alone."
+    )
+    return ServiceError(replace(first, reason=reason))
+
+
+class PieceJob:
+    """A question about a piece; what asks for too much is asked for in halves of its time."""
+
+    def split(self, item: Piece) -> list[Piece]:
+        """The two halves, unless they would be shorter than two days."""
+        middle = item.start + (item.end - item.start) // 2
+        if middle - item.start < SHORTEST:
+            return []
+        return [replace(item, end=middle), replace(item, start=middle)]
+
+    def merge(self, item: Piece, parts: list[pd.DataFrame]) -> pd.DataFrame:
+        """The halves' rows, one after the other."""
+        return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class IndexJob(PieceJob):
+    """Lists the images of a piece."""
+
+    footprint_m: float
+
+    def __call__(self, item: Piece) -> pd.DataFrame:
+        """``scene_id``, ``start``, ``end``; at a place also orbit, valid and cloud fraction."""
+        row, how = layer(item.source)
+        expression = expressions.index(item, footprint_m=self.footprint_m)
+        answer = features(expression, [*STAMPS, "orbit", *MASKS])
+        table = dated(row, answer)
+        if not item.places:
+            return table
+        valid = answer["valid"].astype(float)
+        cloud = cloud_fraction(answer["cloud"], answer["known"], valid=valid)
+        table["orbit"] = answer["orbit"].astype("str").fillna("").str.lower()
+        table["valid_fraction"], table["cloud_fraction"] = valid, cloud
+        unknown = cloud.isna() & (valid > 0)
+        if how.cloud_scores and unknown.any():
+            table.loc[unknown, "cloud_fraction"] = self._from_scores(item, table[unknown])
+        return self._passes(item, table) if row.sliced else table
+
+    def _passes(self, item: Piece, table: pd.DataFrame) -> pd.DataFrame:
+        """One row a pass; where its slices may overlap, the valid fraction under all of them."""
+        valid = table.set_index("scene_id")["valid_fraction"]
+        merged = merge_slices(table.assign(station_id="")).drop(columns="station_id")
+        slices = [valid.loc[scene.split(SLICES)] for scene in merged["scene_id"]]
+        shared = np.array([(one > 0).sum() > 1 and one.max() < 1 for one in slices], dtype=bool)
+        if shared.any():
+            scenes = merged.loc[shared, "scene_id"].tolist()
+            expression = expressions.unions(item, scenes, footprint_m=self.footprint_m)
+            answer = features(expression, ["valid"])
+            merged.loc[shared, "valid_fraction"] = answer["valid"].astype(float).to_numpy()
+        return merged
+
+    def _from_scores(self, item: Piece, table: pd.DataFrame) -> np.ndarray:
+        """Cloud fractions of scenes without flags: Cloud Score+, else s2cloudless, else NaN."""
+        ids = table["scene_id"].tolist()
+        expression = expressions.clouds(item, ids, footprint_m=self.footprint_m)
+        answer = features(expression, ["scene_id", *SCORES]).set_index("scene_id").reindex(ids)
+        valid = table["valid_fraction"].set_axis(ids)
+        score, likely = (
+            cloud_fraction(answer[name], answer[f"{name}_known"], valid=valid)
+            for name in ("score", "probability")
+        )
+        return score.fillna(likely).to_numpy()
+
+
+@dataclass(frozen=True)
+class SeriesJob(PieceJob):
+    """Reads the native pixels of a piece's images at its places."""
+
+    bands: tuple[str, ...]
+
+    def __call__(self, item: Piece) -> pd.DataFrame:
+        """``scene_id``, ``start``, ``end``, and a column ``v<place>_<band>`` each."""
+        names = [f"v{k}_{j}" for k in range(len(item.places)) for j in range(len(self.bands))]
+        answer = features(expressions.values(item, self.bands), [*STAMPS, *names])
+        # The assets hold single precision; their digits beyond it are the service's own.
+        found = answer[names].astype(np.float32).astype(float)
+        return pd.concat([dated(layer(item.source)[0], answer), found], axis=1)
+
+
+def cloud_fraction(cloud: pd.Series, known: pd.Series, *, valid: pd.Series) -> pd.Series:
+    """The cloudy fraction where it is known, else NaN: what is masked is never clear.
+
+    Parameters
+    ----------
+    cloud : (scene,), fraction of the known points that is cloud
+    known, valid : (scene,), fractions of the footprint with a flag and with data
+
+    Examples
+    --------
+    >>> known, one = pd.Series([1.0, 0.5, 0.0]), pd.Series(np.ones(3))
+    >>> cloud_fraction(pd.Series([0.2, 0.0, 0.0]), known, valid=one).tolist()
+    [0.2, nan, nan]
+    """
+    known = known.astype(float)
+    return cloud.astype(float).where((known > 0) & (known >= KNOWN_SHARE * valid))
+
+
+def dated(source: Source, stamps: pd.DataFrame) -> pd.DataFrame:
+    """``scene_id``, ``start`` and ``end`` of images from the times that are stamped on them.
+
+    What is instantaneous keeps its first stamp. A composite ends a cadence after its start; a later
+    stamped end counts, an earlier one does not: some assets stamp the last day's beginning, and a
+    scene that ends too early reads the future. Where a product restarts with the year, so does its
+    last composite end with it, whatever is stamped.
+
+    Parameters
+    ----------
+    source : Source
+    stamps : DataFrame with ``scene_id``, ``begin_ms`` and ``end_ms``, NaN where there is none
+
+    Examples
+    --------
+    >>> day = np.datetime64("2019-12-31", "ms").astype(int)
+    >>> stamps = pd.DataFrame({"scene_id": ["a"], "begin_ms": [day], "end_ms": [day]})
+    >>> dated(sources.get("modis_lai"), stamps)["end"].astype(str).tolist()
+    ['2020-01-01']
+    """
+    begin, end = (
+        pd.to_datetime(stamps[name].astype(float).round(), unit="ms").to_numpy().astype(US)
+        for name in ("begin_ms", "end_ms")
+    )
+    start, stamped = begin, np.fmax(begin, end)
+    if source.dated_by == "instant":
+        end = stamped if source.sliced else begin
+    elif source.dated_by == "middle":
+        step = cadence(source)
+        start = begin - step // 2
+        end = np.maximum(start + step, stamped)
+    elif layer(source.name)[1].new_year:
+        next_year = (begin.astype("datetime64[Y]") + 1).astype(US)
+        step = -(-cadence(source) // DAY) * DAY  # a mean year ends before a leap year does
+        end = np.minimum(begin + step, next_year)
+    else:
+        end = np.maximum(begin + cadence(source), stamped)
+    return pd.DataFrame({"scene_id": stamps["scene_id"].astype("str"), "start": start, "end": end})
+
+
+def cadence(source: Source) -> np.timedelta64:
+    """The usual step between scenes, datetime units of microseconds."""
+    return sources.duration(source.cadence).astype("timedelta64[us]")
+
+
+def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, np.datetime64]]:
+    """Spans of starts, cut at New Year, that hold every scene whose end lies in the period.
+
+    An hour after the end finds the rest of a pass that began before it.
+    """
+    row, (start, end) = layer(source)[0], moments(period)
+    if not start < end:
+        return []
+    first: Any = start - (HOUR if row.dated_by == "instant" else 2 * cadence(row))
+    last: Any = end + (HOUR if row.sliced else 0 * HOUR)
+    cuts = np.arange(first.astype("datetime64[Y]") + 1, last.astype("datetime64[Y]") + 1)
+    edges = [first, *(c for c in cuts.astype(US) if first < c < last), last]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def moments(period: tuple[Any, Any]) -> tuple[np.datetime64, np.datetime64]:
+    """Start and end of a period, UTC.
+
+    Raises
+    ------
+    BoundError
+        For what is no moment.
+    TimeZoneError
+        For a time with a zone.
+    """
+    times = []
+    for name, given in zip(("start", "end"), period, strict=True):
+        if getattr(given, "tzinfo", None) is not None:
+            raise TimeZoneError(
+                f"{name} carries the zone {given.tzinfo}; times are naive UTC. Convert with "
+                ".tz_convert('UTC').tz_localize(None)."
+            )
+        try:
+            moment = np.datetime64("NaT" if given is pd.NaT else given, "us")
+        except (ValueError, TypeError):
+            moment = np.datetime64("NaT")
+        if np.isnat(moment):
+            raise BoundError(f"{name} is a moment such as '2019-06-01', UTC; found {given!r}.")
+        times.append(moment)
+    return times[0], times[1]
 
 
 def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
@@ -46,28 +412,14 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
     rows : DataFrame with ``station_id``, ``scene_id``, ``start``, ``end``, ``orbit``,
         ``valid_fraction``, ``cloud_fraction``
     """
-    if not len(rows):
-        return rows
     rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
     rows = rows.drop_duplicates(["station_id", "start", "end"], keep="last", ignore_index=True)
-    number = pass_numbers(rows, flight=FLIGHT)
-    several = number.duplicated(keep=False)
-    merged = (
-        rows[several]
-        .groupby(number[several])
-        .agg(
-            station_id=("station_id", "first"),
-            scene_id=("scene_id", SLICES.join),
-            start=("start", "min"),
-            end=("end", "max"),
-            orbit=("orbit", "first"),
-            valid_fraction=("valid_fraction", "sum"),
-            cloud_fraction=("cloud_fraction", "first"),
-        )
-    )
-    merged["valid_fraction"] = merged["valid_fraction"].clip(upper=1.0)
-    alone = rows.loc[~several, merged.columns].set_axis(number[~several])
-    return pd.concat([alone, merged]).sort_index().reset_index(drop=True)
+    passes = rows.groupby(pass_numbers(rows, flight=FLIGHT))
+    merged = passes.first()  # station, start, orbit, clouds
+    merged["scene_id"] = passes["scene_id"].agg(SLICES.join).astype("str")
+    merged["end"] = passes["end"].max()
+    merged["valid_fraction"] = passes["valid_fraction"].sum(min_count=1).clip(upper=1.0)
+    return merged.reset_index(drop=True)
 
 
 def fullest_of_pass(rows: pd.DataFrame) -> pd.DataFrame:
@@ -87,245 +439,8 @@ def fullest_of_pass(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[ranked.drop_duplicates("number").index.sort_values()].reset_index(drop=True)
 
 
-# The jobs that list scenes and read series, a piece at a time, and what becomes of their rows.
-
-# The part of a footprint's data whose clouds must be known before its cloud fraction is.
-KNOWN_SHARE = 0.9
-MOST_VALUES = 5000  # pixels that one request for a series reads
-MOST_PLACES = 40
-US = "datetime64[us]"
-FLIGHT = ["station_id", "orbit"]
-
-
-@dataclass(frozen=True)
-class IndexJob(PieceJob):
-    """Lists the images of a piece; picklable."""
-
-    footprint_m: float
-
-    def __call__(self, item: Piece) -> pd.DataFrame:
-        """Scene ids and times; at a place also orbit, valid and cloud fraction."""
-        ensure()
-        rows = features(expressions.index(item, footprint_m=self.footprint_m))
-        table = stamped(item.source, rows)
-        if not item.places:
-            return table
-        valid = column(rows, VALID)
-        cloud = cloud_fraction(column(rows, CLOUD), column(rows, KNOWN), valid=valid)
-        table["orbit"] = [str(row.get(ORBIT_EXPRESSIONS) or "").lower() for row in rows]
-        table["valid_fraction"], table["cloud_fraction"] = valid, cloud
-        unknown = np.isnan(cloud) & (valid > 0)
-        if expressions.layer(item.source)[1].cloud_scores and unknown.any():
-            table.loc[unknown, "cloud_fraction"] = self._from_scores(item, table[unknown])
-        table = table.astype({"orbit": "str"})
-        return self._passes(item, table) if expressions.layer(item.source)[0].sliced else table
-
-    def _passes(self, item: Piece, table: pd.DataFrame) -> pd.DataFrame:
-        """One row a pass; where its slices may overlap, the valid fraction under all of them."""
-        valid = dict(zip(table["scene_id"], table["valid_fraction"], strict=True))
-        merged = merge_slices(table.assign(station_id="")).drop(columns="station_id")
-        shared = [s for s in merged["scene_id"] if _is_shared([valid[i] for i in s.split(SLICES)])]
-        if shared:
-            expression = expressions.unions(item, shared, footprint_m=self.footprint_m)
-            merged.loc[merged["scene_id"].isin(shared), "valid_fraction"] = value(expression)
-        return merged
-
-    def _from_scores(self, item: Piece, table: pd.DataFrame) -> np.ndarray:
-        """Cloud fractions of scenes without flags: Cloud Score+, else s2cloudless, else NaN."""
-        ids = table["scene_id"].tolist()
-        rows = features(expressions.clouds(item, ids, footprint_m=self.footprint_m))
-        by_id = {row[ID]: row for row in rows}
-        ordered = [by_id.get(one, {}) for one in ids]
-        valid = table["valid_fraction"].to_numpy()
-        score, likely = (
-            cloud_fraction(column(ordered, name), column(ordered, f"{name}_known"), valid=valid)
-            for name in ("score", "probability")
-        )
-        return np.where(np.isnan(score), likely, score)
-
-
-def _is_shared(fractions: list[float]) -> bool:
-    """Whether several slices hold some of a footprint, and none all of it."""
-    return sum(f > 0 for f in fractions) > 1 and max(fractions) < 1
-
-
-def cloud_fraction(cloud: np.ndarray, known: np.ndarray, *, valid: np.ndarray) -> np.ndarray:
-    """The cloudy fraction where it is known, else NaN: what is masked is never clear.
-
-    Parameters
-    ----------
-    cloud : (scene,), fraction of the known points that is cloud
-    known, valid : (scene,), fractions of the footprint with a flag and with data
-
-    Examples
-    --------
-    >>> one = np.ones(3)
-    >>> cloud_fraction(np.array([0.2, 0.0, 0.0]), np.array([1.0, 0.5, 0.0]), valid=one)
-    array([0.2, nan, nan])
-    """
-    with np.errstate(invalid="ignore"):
-        return np.where((known > 0) & (known >= KNOWN_SHARE * valid), cloud, np.nan)
-
-
-def column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """A property of all rows, NaN where it is absent or null."""
-    found = [row.get(name) for row in rows]
-    return np.array([np.nan if v is None else v for v in found], dtype=float)
-
-
-def stamped(source: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """``scene_id``, ``start`` and ``end`` of images from their stamps."""
-    start, end = expressions.dated(
-        expressions.layer(source)[0], _times(rows, BEGIN), end=_times(rows, END)
-    )
-    ids = pd.Series([row[ID] for row in rows], dtype="str")
-    return pd.DataFrame({"scene_id": ids, "start": start, "end": end})
-
-
-def _times(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    stamps_ms = column(rows, name)
-    times = np.nan_to_num(stamps_ms).round().astype(np.int64).astype("datetime64[ms]").astype(US)
-    return np.where(np.isnan(stamps_ms), np.datetime64("NaT", "us"), times)
-
-
-@dataclass(frozen=True)
-class SeriesJob(PieceJob):
-    """Reads the native pixels of a piece's images at its places; picklable."""
-
-    bands: tuple[str, ...]
-
-    def __call__(self, item: Piece) -> pd.DataFrame:
-        """Scene ids, times, and a column ``v<place>_<band>`` each."""
-        ensure()
-        rows = features(expressions.values(item, self.bands))
-        names = [f"v{k}_{j}" for k in range(len(item.places)) for j in range(len(self.bands))]
-        # The assets hold single precision; their digits beyond it are the service's own.
-        found = {name: column(rows, name).astype(np.float32).astype(float) for name in names}
-        return stamped(item.source, rows).assign(**found)
-
-
-@dataclass(frozen=True)
-class Desk:
-    """Answers questions about many places and years: which scenes, which values."""
-
-    shelf: Shelf
-    policy: Policy
-    footprint_m: float
-    login: Callable[[], Any] = ensure
-
-    def orbiting(
-        self, source: str, found: pd.DataFrame, *, period: tuple[Any, Any]
-    ) -> pd.DataFrame:
-        """A scenes table of images that differ from place to place."""
-        spans = years(source, period=period)
-        pieces = {
-            Piece(source, start, end, ((row.longitude, row.latitude),)): row.station_id
-            for row in found.drop_duplicates(["longitude", "latitude"]).itertuples()
-            for start, end in spans
-        }
-        job = IndexJob(self.footprint_m)
-        whole = self.shelf.whole(job, pieces, found=found, period=period)
-        kept = self.shelf.read(whole)
-        if kept is not None:
-            return kept
-        answers = self._ask(pieces, job)
-        parts = [answers[p].assign(station_id=s) for p, s in pieces.items()]
-        rows = pd.concat([_EMPTY, *parts], ignore_index=True)
-        rows = rows.drop_duplicates(["station_id", "scene_id"], ignore_index=True)
-        sliced = expressions.layer(source)[0].sliced
-        rows = merge_slices(rows) if sliced else fullest_of_pass(rows)
-        rows = rows[_inside(rows, period)]
-        table = scenes_table(source, _at_twins(rows, found))
-        self.shelf.write(whole, table)
-        return table
-
-    def images(self, source: str, period: tuple[Any, Any]) -> pd.DataFrame:
-        """The images of a global product, sorted: ``scene_id``, ``start``, ``end``."""
-        if expressions.layer(source)[0].is_static:
-            return static_image()
-        pieces = [Piece(source, start, end) for start, end in years(source, period=period)]
-        answers = self._ask(pieces, IndexJob(self.footprint_m))
-        return _sorted([_EMPTY[["scene_id", "start", "end"]], *answers.values()], period)
-
-    def series(
-        self, source: str, found: pd.DataFrame, *, bands: tuple[str, ...], period: tuple[Any, Any]
-    ) -> pd.DataFrame:
-        """Values at every place: a few places a request, or a request's worth of time a place."""
-        at = list(zip(found["longitude"], found["latitude"], strict=True))
-        parts = []
-        for start, end in years(source, period=period):
-            images = max(1, int((end - start) / expressions.cadence(expressions.layer(source)[0])))
-            n = min(MOST_PLACES, max(1, MOST_VALUES // images))
-            groups = [tuple(at[k : k + n]) for k in range(0, len(at), n)]
-            pieces = [Piece(source, start, end, group) for group in groups]
-            answers = self._ask(pieces, SeriesJob(bands))
-            parts.append(_side_by_side([answers[p] for p in pieces], pieces, len(bands)))
-        images_table, values = _in_time(parts, (len(at), len(bands)))
-        keep = _inside(images_table, period)
-        return series_table(images_table[keep], values[:, keep], places=found, bands=bands)
-
-    def _ask(self, pieces: Any, job: Any) -> dict[Piece, pd.DataFrame]:
-        return collect(pieces, job, shelf=self.shelf, policy=self.policy, login=self.login)
-
-
-_EMPTY = pd.DataFrame(
-    {
-        "scene_id": pd.Series(dtype="str"),
-        "start": pd.Series(dtype=US),
-        "end": pd.Series(dtype=US),
-        "orbit": pd.Series(dtype="str"),
-        "valid_fraction": pd.Series(dtype=float),
-        "cloud_fraction": pd.Series(dtype=float),
-        "station_id": pd.Series(dtype="str"),
-    }
-)
-
-
-def _inside(rows: pd.DataFrame, period: tuple[Any, Any]) -> np.ndarray:
+def _ends_within(rows: pd.DataFrame, period: tuple[Any, Any]) -> np.ndarray:
     """Which rows end in the half-open period."""
     start, end = moments(period)
     ends = rows["end"].to_numpy().astype(US)
     return (ends >= start) & (ends < end)
-
-
-def _sorted(parts: list[pd.DataFrame], period: tuple[Any, Any]) -> pd.DataFrame:
-    images = pd.concat(parts, ignore_index=True).drop_duplicates("scene_id")
-    images = images[_inside(images, period)].sort_values(["end", "scene_id"])
-    return images.reset_index(drop=True)
-
-
-def _at_twins(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each place for every station that stands there, in the stations' order."""
-    twins = found.assign(order=np.arange(len(found)))
-    first = twins.drop_duplicates(["longitude", "latitude"]).rename(columns={"station_id": "at"})
-    twins = twins.merge(first[["longitude", "latitude", "at"]], on=["longitude", "latitude"])
-    rows = rows.rename(columns={"station_id": "at"}).merge(
-        twins[["at", "station_id", "order"]], on="at"
-    )
-    return rows.sort_values(["order", "end", "scene_id"], ignore_index=True)
-
-
-def _side_by_side(
-    answers: list[pd.DataFrame], pieces: list[Piece], n_bands: int
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """The images of a year and the values of all groups of places: (place, image, band)."""
-    stamps = pd.concat([a[["scene_id", "start", "end"]] for a in answers])
-    images = stamps.drop_duplicates("scene_id").sort_values(["end", "scene_id"])
-    images = images.reset_index(drop=True)
-    blocks = []
-    for answer, piece in zip(answers, pieces, strict=True):
-        at = pd.Index(images["scene_id"]).get_indexer(answer["scene_id"])
-        block = np.full((len(images), len(piece.places) * n_bands), np.nan)
-        block[at] = answer.drop(columns=["scene_id", "start", "end"]).to_numpy(float)
-        blocks.append(block.reshape(len(images), len(piece.places), n_bands))
-    return images, np.concatenate(blocks, axis=1).transpose(1, 0, 2)
-
-
-def _in_time(
-    parts: list[tuple[pd.DataFrame, np.ndarray]], shape: tuple[int, int]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """The years one after the other."""
-    n_places, n_bands = shape
-    images = [_EMPTY[["scene_id", "start", "end"]], *(part[0] for part in parts)]
-    values = [np.empty((n_places, 0, n_bands)), *(part[1] for part in parts)]
-    return pd.concat(images, ignore_index=True), np.concatenate(values, axis=1)
