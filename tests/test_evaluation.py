@@ -8,7 +8,7 @@ import pytest
 
 from soilkit.errors import ContractError
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import Background, NotAudited, Options, is_missing
+from soilkit.metrics.evaluation.records import Background, Case, NotAudited, is_missing
 from soilkit.metrics.evaluation.rows import audit_splits, select_rows, shared_pixels, weakest
 from soilkit.metrics.evaluation.score_tables import baselines, main_model, triple
 from soilkit.metrics.splits.checks import LADDER, Claim
@@ -79,7 +79,7 @@ def test_what_a_reader_dropped_is_part_of_the_funnel(pair):
     predictions, _ = pair
     notes = pd.DataFrame({"status": ["read", "duplicate"], "n_rows": [1285, 5],
                           "n_dropped": [0, 5], "detail": ["", "kept: first"]})  # fmt: skip
-    found = select_rows(predictions, "ours", leaky=set(), options=Options(), notes=notes)
+    found = select_rows(predictions, "ours", audits={}, notes=notes)
 
     assert found.handed_in == len(predictions) + 5
     assert found.handed_in == len(found.unseen) + found.losses["n_rows"].sum()
@@ -90,7 +90,7 @@ def test_a_model_is_scored_once_a_sample_whatever_its_splits(pair):
     predictions, _ = pair
     twice = pd.concat([predictions, predictions.assign(split="validation")], ignore_index=True)
 
-    found = select_rows(twice, "ours", leaky=set(), options=Options())
+    found = select_rows(twice, "ours", audits={})
 
     assert len(found.unseen) == len(predictions)
     assert found.unseen["split"].unique().tolist() == ["scored"]
@@ -101,8 +101,8 @@ def test_whoever_is_no_baseline_is_judged(pair):
     predictions, stations = pair
     smap_first = predictions.sort_values("model", key=lambda m: m != "SMAP", kind="stable")
 
-    assert main_model(smap_first, None, options=Options()) == "ours"
-    assert main_model(smap_first[:80], None, options=Options()) == "SMAP", "nothing else is there"
+    assert main_model(smap_first, None) == "ours"
+    assert main_model(smap_first[:80], None) == "SMAP", "nothing else is there"
     with pytest.raises(ContractError, match="No model 'theirs'.*ours, SMAP"):
         evaluation.evaluate(predictions, stations, label="x", main="theirs")
 
@@ -132,8 +132,8 @@ def test_the_training_season_knows_nothing_of_the_station_that_it_predicts(pair)
     season = []
     for table in (predictions, wet):
         background = Background(folds={"test": folds_of(table)}, samples=table)
-        unseen = select_rows(table, "ours", leaky=set(), options=Options()).unseen
-        (made,) = baselines(unseen, "ours", background=background)
+        unseen = select_rows(table, "ours", audits={}).unseen
+        (made,) = baselines(Case("ours", unseen, None, None, background))
         season.append(made.set_index("sample_id")["predicted_m3_m3"])
     change = season[1] - season[0]
     there = change.index.str.startswith("N0__S0_")
@@ -214,7 +214,7 @@ def test_a_split_is_what_its_audit_allows(pair):
     beside = evaluation.evaluate(both, stations, label="x", background=Background(folds=folds))
 
     assert alone["shuffled"].claim() == "random rows (leaky)"
-    kept = select_rows(rows, "ours", leaky={"shuffled"}, options=Options()).unseen
+    kept = select_rows(rows, "ours", audits=alone).unseen
     assert len(kept) == len(rows), "nothing else is there, so it is scored, and named"
     assert beside.claim == LADDER[2] and beside.is_unseen
     assert set(beside.unseen["given_split"]) == {"test"}
@@ -282,7 +282,7 @@ def test_stations_in_one_coarse_pixel_are_named(pair):
     features = pd.DataFrame({"sample_id": once["sample_id"], "smap_ssm": series})
     background = Background(features=features, coarse_columns=("smap_ssm",))
 
-    table = shared_pixels(near, predictions, background=background)
+    table = shared_pixels(Case("ours", predictions, None, near, background))
 
     told = table[table["network"] == "N0"].set_index("pixel")[["n_stations", "n_pixels"]]
     assert told.loc["SMAP10KM, 0.1 degrees"].tolist() == [4, 3]
@@ -331,10 +331,10 @@ def test_distance_from_training_follows_the_folds(pair):
 
 
 def test_triple_collocation_is_refused_where_sources_are_shared(pair):
-    predictions, _ = pair
+    predictions, stations = pair
     sources = {"ours": ("sentinel1", "smap"), "SMAP": ("smap",)}
     refused, unnamed = (
-        triple(predictions, "ours", background=Background(sources=given), options=Options())
+        triple(Case("ours", predictions, None, stations, Background(sources=given)))
         for given in (sources, {})
     )
     assert is_missing(refused) and "needs independent errors" in refused["status"].iloc[0]
@@ -347,5 +347,5 @@ def test_a_large_table_takes_less_than_a_minute():
         150, 1000, noise={"ours": 0.02, "SMAP": 0.06, "third": 0.04}, step="1D"
     )
     start = time.process_time()
-    evaluation.evaluate(predictions, stations, label="x", options=Options())
+    evaluation.evaluate(predictions, stations, label="x")
     assert time.process_time() - start < 60

@@ -14,8 +14,8 @@ from soilkit.export import ten_day_table
 from soilkit.metrics import evaluation, splits
 from soilkit.metrics.evaluation import grades
 from soilkit.metrics.evaluation.grades import NO, PARTLY, UNKNOWN, YES
-from soilkit.metrics.evaluation.records import Background, Calibration, Finding, NotAudited, Options
-from soilkit.metrics.evaluation.score_tables import Places, calibration, relative_errors
+from soilkit.metrics.evaluation.records import Background, Calibration, Finding, NotAudited
+from soilkit.metrics.evaluation.score_tables import calibration, errors
 from soilkit.metrics.splits.checks import Claim
 from soilkit.models.tabular import SmapLinear, cross_predict, forest
 
@@ -137,12 +137,12 @@ def test_grades_follow_intervals_and_not_values(good):
 def test_a_gain_needs_holm(good):
     """Three scores whose own intervals leave zero out, and no adjusted p below 0.05."""
     table = good.comparison.assign(p_adjusted=0.06, better="")
-    answer = grades.better_than(replace(good, comparison=table), "smap", question="?")
+    answer = grades.better_than(replace(good, comparison=table), "smap")
     assert answer.grade == UNKNOWN and answer.finding is Finding.UNDECIDED
 
     mixed = good.comparison.copy()
     mixed.loc[mixed["metric"] == "r", "better"] = mixed["model_b"]
-    answer = grades.better_than(replace(good, comparison=mixed), "smap", question="?")
+    answer = grades.better_than(replace(good, comparison=mixed), "smap")
     assert answer.grade == PARTLY and answer.answer == "better in ubRMSE, RMSE and worse in R"
 
 
@@ -159,8 +159,8 @@ def test_right_swings_at_wrong_levels_are_partly_right(tables, good):
     table = predictions[predictions["model"] == "ours"].copy()
     table["predicted_m3_m3"] += 0.1
     scores = metrics.station_scores(table)
-    errors = relative_errors(table, scores, places=Places(stations, True))
-    ev = replace(good, errors=errors)
+    wet = replace(good, unseen=table.assign(given_split="test"), scores=scores)
+    ev = replace(good, errors=errors(wet))
     assert grades.error_size(good).grade == YES and grades.error_size(ev).grade == PARTLY
     assert "|bias| quartiles 0.09" in grades.error_size(ev).evidence
 
@@ -192,8 +192,8 @@ def test_a_spread_half_as_wide_is_not_true(tables, good):
     predictions, stations = tables
     table = predictions[predictions["model"] == "ours"]
     table = table.assign(predicted_std_m3_m3=0.01)
-    found = calibration(table, places=Places(stations, True), seed=0)
-    ev = replace(good, calibration=found)
+    narrow = replace(good, unseen=table.assign(given_split="test"))
+    ev = replace(good, calibration=calibration(narrow))
     assert grades.uncertainty(good).grade == YES
     assert grades.uncertainty(ev).grade == NO
     assert any("stated uncertainty" in words for words in evaluation.cautions(ev))
@@ -306,7 +306,7 @@ def us_10day():
 @pytest.mark.slow
 def test_real_stations_by_block_are_unseen_and_random_rows_are_caught(us_10day):
     predictions, stations, background = us_10day
-    how = {"label": "us_10day", "options": Options(min_samples=20), "background": background}
+    how = {"label": "us_10day", "min_samples": 20, "background": background}
 
     both = evaluation.evaluate(predictions, stations, **how)
     leaky = evaluation.evaluate(predictions[predictions["split"] == "shuffled"], stations, **how)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import Background, Options
+from soilkit.metrics.evaluation.records import Background
 from soilkit.metrics.evaluation.rows import TRAINING, select_rows
 from soilkit.metrics.splits.checks import Claim
 from tests.test_evaluation import folds_of, world
@@ -50,9 +50,7 @@ def test_of_a_repeated_sample_the_row_with_a_pair_counts(pair):
     """A sample's first row has no prediction, its second has: only the first is lost."""
     predictions, _ = pair
     empty = predictions[:30].assign(predicted_m3_m3=[np.nan, np.inf, -np.inf] * 10, split="first")
-    found = select_rows(
-        pd.concat([empty, predictions]), "ours", leaky=set(), options=Options(), notes=None
-    )
+    found = select_rows(pd.concat([empty, predictions]), "ours", audits={})
     lost = found.losses.set_index("reason")["n_rows"]
     assert len(found.unseen) == len(predictions)
     assert lost["the same model and sample again"] == 30 and lost["no finite prediction"] == 0

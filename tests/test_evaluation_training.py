@@ -6,7 +6,7 @@ import pytest
 
 from soilkit.errors import ContractError
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import Background, Options
+from soilkit.metrics.evaluation.records import Background, Case
 from soilkit.metrics.evaluation.rows import audit_splits, select_rows, training_folds
 from soilkit.metrics.evaluation.score_tables import baselines
 from soilkit.metrics.splits.checks import Claim
@@ -19,8 +19,9 @@ def pair():
 
 
 def season_of(predictions, folds):
-    unseen = select_rows(predictions, "ours", leaky=set(), options=Options()).unseen
-    (made,) = baselines(unseen, "ours", background=Background(folds=folds, samples=predictions))
+    unseen = select_rows(predictions, "ours", audits={}).unseen
+    known = Background(folds=folds, samples=predictions)
+    (made,) = baselines(Case("ours", unseen, None, None, known))
     return made.set_index("sample_id")["predicted_m3_m3"].sort_index()
 
 
@@ -46,7 +47,7 @@ def test_each_of_two_splits_is_trained_by_its_own_folds(pair):
         "by station": folds_of(table),
         "by network": folds_of(table, by="network"),
     }
-    unseen = select_rows(table, "ours", leaky=set(), options=Options()).unseen
+    unseen = select_rows(table, "ours", audits={}).unseen
     found = training_folds(unseen, Background(folds=folds, samples=table))
 
     assert len(found) == 4 + 1, "four stations of N0 one by one, network N1 as a whole"

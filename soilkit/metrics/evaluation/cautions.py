@@ -10,8 +10,9 @@ from soilkit import __version__
 from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.metrics.evaluation import grades
 from soilkit.metrics.evaluation.grades import estimate
-from soilkit.metrics.evaluation.records import Evaluation, Fulfilment, Item, Stage, is_missing
+from soilkit.metrics.evaluation.records import Evaluation, Fulfilment, Stage, is_missing
 from soilkit.metrics.evaluation.rows import PIXELS
+from soilkit.metrics.evaluation.score_tables import BY
 from soilkit.metrics.scores import CONSTANTS, MIN_EFFECTIVE
 from soilkit.metrics.splits.checks import Claim
 from soilkit.strata import MIN_STATIONS
@@ -43,7 +44,7 @@ def _data(evaluation: Evaluation) -> Iterator[str]:
             f"Nothing about the real Earth: the data ({evaluation.label}) are synthetic, made by "
             "equations that a model may find easier, or harder, than soil."
         )
-    rows = grades.pairs_of_main(evaluation)
+    rows = evaluation.pairs
     if not len(rows):
         yield f"Nothing at all: no sample of {evaluation.main} could be scored."
     for word, column in (("predictions", "predicted_m3_m3"), ("observations", "observed_m3_m3")):
@@ -138,16 +139,19 @@ def _places(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _classes(evaluation: Evaluation) -> Iterator[str]:
-    small = grades.small_classes(evaluation)
+    table = grades.class_scores(evaluation, "rmse_m3_m3")
+    few = (table["n_stations"] < MIN_STATIONS) & (table["class"].astype("str") != "unknown")
+    rows = table.loc[few, ["class", "characteristic", "n_stations"]].itertuples(index=False)
+    small = [f"{name} ({by}, {n})" for name, by, n in rows]
     if small:
         names = ", ".join(small[:6]) + (f" and {len(small) - 6} more" if len(small) > 6 else "")
         yield (
             f"Nothing about {names}: fewer than {MIN_STATIONS} stations are anecdotes "
             f"({len(small)} of {grades.n_classes(evaluation)} classes)."
         )
-    used = grades.used_stations(evaluation).drop_duplicates("station_id")
+    used = evaluation.used_stations.drop_duplicates("station_id")
     several = used["network"].nunique() > 1
-    for by in evaluation.options.by if several else ():
+    for by in BY if several else ():
         known = used[used[by].astype("str").str.strip() != ""] if by in used else used[:0]
         for name, part in known.groupby(known[by].astype("str")) if by != "network" else ():
             shares = part["network"].astype("str").value_counts(normalize=True)
@@ -273,7 +277,7 @@ def _flags(evaluation: Evaluation) -> Met:
 
 
 def _networks(evaluation: Evaluation) -> Met:
-    names = sorted(grades.pairs_of_main(evaluation)["network"].astype("str").unique())
+    names = sorted(evaluation.pairs["network"].astype("str").unique())
     known = [name for name in names if name.strip() and name.lower() not in ("unknown", "nan")]
     shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
     n = grades.sizes(evaluation)["stations"]
@@ -328,7 +332,7 @@ def _in_time(evaluation: Evaluation) -> Met:
 
 
 def _depth(evaluation: Evaluation) -> Met:
-    ends = grades.used_stations(evaluation)["depth_to_m"].astype(float)
+    ends = evaluation.used_stations["depth_to_m"].astype(float)
     if not ends.notna().any():
         return NOT_DONE, f"No depth is known of any of {len(ends)} sensors."
     shallow = int((ends <= SURFACE_M).sum())
@@ -368,7 +372,7 @@ def _intervals(evaluation: Evaluation) -> Met:
 
 
 def _numbers(evaluation: Evaluation) -> Met:
-    scores, least = evaluation.main_scores, evaluation.options.min_samples
+    scores, least = evaluation.main_scores, evaluation.min_samples
     scored = scores[scores["rmse_m3_m3"].notna()]
     if not len(scored):
         return NOT_DONE, f"None of {len(scores)} sensors has {least} pairs."
@@ -488,7 +492,7 @@ def _reporting(evaluation: Evaluation) -> Met:
     lost = int(evaluation.losses["n_rows"].sum())
     version = _provided(evaluation, "versions", "version", "product version")
     words = f"{evaluation.handed_in:,} rows in, {len(evaluation.unseen):,} scored, {lost:,} lost, "
-    words += f"each with its reason; seed {evaluation.options.seed}; "
+    words += f"each with its reason; seed {evaluation.seed}; "
     words += f"versions: {version}." if version else "the product's version was not told."
     return _degree(version, True), words
 
@@ -556,8 +560,9 @@ def checklist(evaluation: Evaluation) -> pd.DataFrame:
     .. [1] Montzka et al. (2020), doi:10.5067/doc/ceoswgcv/lpv/sm.001
     .. [2] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
     """
-    items = [Item(part, wanted, *rule(evaluation)) for part, rule, wanted in REQUIREMENTS]
-    return pd.DataFrame(items, columns=list(Item._fields)).astype({"status": "str"})
+    items = [(part, wanted, *rule(evaluation)) for part, rule, wanted in REQUIREMENTS]
+    table = pd.DataFrame(items, columns=["part", "requirement", "status", "evidence"])
+    return table.astype({"status": "str"})
 
 
 def stage(evaluation: Evaluation) -> Stage:
@@ -598,7 +603,7 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
     -------
     DataFrame: ``item, value``
     """
-    n, time = grades.sizes(evaluation), grades.pairs_of_main(evaluation)["time"]
+    n, time = grades.sizes(evaluation), evaluation.pairs["time"]
     splits = evaluation.scored_splits.itertuples()
     window = "no sample is scored"
     if len(time):
@@ -629,7 +634,7 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
             if row.n_rows > 0
         },
         "rows scored": f"{len(evaluation.unseen):,}",
-        "a sensor counts": f"from {evaluation.options.min_samples} pairs on",
+        "a sensor counts": f"from {evaluation.min_samples} pairs on",
         "sensors by status": grades.statuses(evaluation),
         "intervals of a sensor": "95 %, effective sample size from lag-1 correlations in time",
         "intervals of a mean": f"95 %, whole {drawn} drawn anew",
@@ -637,7 +642,7 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
         "p-values by Holm",
         "values": values,
         "dates of the map's skill": _dates(evaluation),
-        "seed": str(evaluation.options.seed),
+        "seed": str(evaluation.seed),
     }
     lines |= {str(item): str(value) for item, value in evaluation.background.provenance.items()}
     return pd.DataFrame(lines.items(), columns=["item", "value"])

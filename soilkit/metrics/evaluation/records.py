@@ -1,4 +1,4 @@
-"""What an evaluation is asked, what it answers, and the words of its grades."""
+"""What an evaluation is made of, what it answers, and the words of its grades."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from soilkit.constants import MIN_SAMPLES
+from soilkit.constants import MIN_SAMPLES, OK
+from soilkit.errors import ContractError
 from soilkit.metrics.evaluation.applicability import TraitSpace
 from soilkit.metrics.splits.checks import Claim
 from soilkit.metrics.splits.leakage import AuditReport
+
+GIVEN = "given_split"  # the table's own word for the split of a scored row
 
 # The words of the page. Rules compare members, readers see the words: rewording changes no grade.
 
@@ -37,29 +40,10 @@ class Finding(StrEnum):
     """What an answer begins with, where another rule asks for it."""
 
     PLAIN = ""
-    REFUTED = "no"
-    UNDECIDED = "undecided"
+    REFUTED = "no: "
+    UNDECIDED = "undecided: "
     NOT_COMPARED = "not compared"
-    LEVELS_WRONG = "swings yes, levels no"
-
-
-class Answer(NamedTuple):
-    """One line of the first page; ``finding`` is for other rules and not shown."""
-
-    question: str
-    answer: str
-    grade: Grade
-    evidence: str
-    finding: Finding = Finding.PLAIN
-
-
-class Item(NamedTuple):
-    """One requirement of the checklist and how it was met."""
-
-    part: str
-    requirement: str
-    status: Fulfilment
-    evidence: str
+    LEVELS_WRONG = "swings yes, levels no; "
 
 
 class Stage(NamedTuple):
@@ -70,49 +54,18 @@ class Stage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Options:
-    """How an evaluation is made.
-
-    Attributes
-    ----------
-    min_samples : a sensor with fewer pairs is not scored
-    seed : of every resampling
-    metrics : further scores: "spearman", "kge"
-    every : length of a date for spatial skill, "1D"; "" takes a day, or the table's longer step
-    rescaling : methods of ``metrics.rescale``
-    baselines : ``{"smap": model, "gldas": model, "climatology": model}``; found by name otherwise
-    by : columns of the stations table that make strata
-    traits : numeric columns of the stations table; none named takes all of them
-    worst : how many stations to list
-    """
-
-    min_samples: int = MIN_SAMPLES
-    seed: int = 0
-    metrics: tuple[str, ...] = ("spearman", "kge")
-    every: str = ""
-    rescaling: tuple[str, ...] = ("mean_std",)
-    baselines: Mapping[str, str] = field(default_factory=dict)
-    by: tuple[str, ...] = ("network", "land_cover", "texture", "koeppen")
-    traits: tuple[str, ...] = ()
-    worst: int = 10
-
-
-@dataclass(frozen=True)
 class Background:
     """What is known beside the predictions; every part may lack.
 
     Attributes
     ----------
-    notes : what ``foreign.read_predictions`` noted
+    notes : what ``tables.read_predictions`` noted
     folds : by split, a label of each sample, indexed by ``sample_id``: folds that are held out in
         turn, or "train", "validation" and "test"
     samples : every labelled sample, those that train too; None = the predictions
     features : what the model eats, a row a ``sample_id``
-    training_features : rows that trained, with ``station_id`` where known; None = each fold's
-        predictions are measured against the features of the other folds
     predictors : columns of the features that make the distance from training
     coarse_columns : columns that hold a coarse product, for the audit
-    fitted_on : as ``splits.audit`` takes it
     sources : by model, the catalogue names of what went into it; triple collocation needs them
     provenance : rows for the protocol box, such as ``{"flags": "G only"}``
     """
@@ -121,10 +74,8 @@ class Background:
     folds: Mapping[str, pd.Series | Mapping[str, object]] = field(default_factory=dict)
     samples: pd.DataFrame | None = None
     features: pd.DataFrame | None = None
-    training_features: pd.DataFrame | None = None
     predictors: tuple[str, ...] = ()
     coarse_columns: tuple[str, ...] = ()
-    fitted_on: Iterable | Mapping | None = None
     sources: Mapping[str, Iterable[str]] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -164,11 +115,10 @@ class Applicability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The tables of ``metrics.reliability``, ``sharpness`` and ``spread_skill``."""
+    """The tables of ``metrics.reliability`` and ``metrics.spread_skill``."""
 
     status: str
     reliability: pd.DataFrame = field(default_factory=pd.DataFrame)
-    sharpness: pd.DataFrame = field(default_factory=pd.DataFrame)
     spread_skill: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -176,23 +126,93 @@ class Calibration:
 class Failures:
     """Classes better or worse than the rest, the worst stations, and the space of static traits."""
 
-    status: str
     classes: pd.DataFrame
     worst: pd.DataFrame
     traits: TraitSpace | None
     traits_status: str
 
+    @property
+    def status(self) -> str:
+        """ "ok", or why no class could be judged."""
+        return str(self.classes["status"].iloc[0]) if is_missing(self.classes) else OK
+
 
 @dataclass(frozen=True)
-class Evaluation:
+class Case:
+    """What every part of an evaluation is made of.
+
+    Attributes
+    ----------
+    main : the model that is judged
+    unseen : the rows scored, ``split`` "scored" and the table's own word in ``given_split``
+    scores : of every sensor and model, those with too few pairs too
+    stations : stations table of all that are scored
+    """
+
+    main: str
+    unseen: pd.DataFrame
+    scores: pd.DataFrame
+    stations: pd.DataFrame
+    background: Background
+    min_samples: int = MIN_SAMPLES
+    seed: int = 0
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The rows scored, of every model, as a predictions table."""
+        return self.unseen.drop(columns=GIVEN)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """The rows of the main model that are scored."""
+        return self.unseen[self.unseen["model"].astype("str") == self.main]
+
+    @property
+    def main_scores(self) -> pd.DataFrame:
+        """The scores of the main model, a row a sensor."""
+        return self.scores[self.scores["model"] == self.main]
+
+    @property
+    def used_stations(self) -> pd.DataFrame:
+        """The rows of the stations table whose sensors are scored for the main model."""
+        return self._stations_of(self.pairs, "sensor_id")
+
+    @property
+    def places(self) -> pd.DataFrame | None:
+        """The stations, where all that are scored have a place: then blocks can be drawn."""
+        used = self._stations_of(self.scores, "station_id")[["latitude", "longitude"]]
+        return self.stations if len(used) and used.astype(float).notna().all(axis=None) else None
+
+    @property
+    def unit(self) -> str:
+        """What a bootstrap draws: "block" or "network"."""
+        return "network" if self.places is None else "block"
+
+    def located(self) -> pd.DataFrame:
+        """The stations, or ContractError where a place lacks."""
+        if self.places is None:
+            raise ContractError("2-degree blocks need the place of every scored station")
+        return self.stations
+
+    def known(self, names: Iterable[str]) -> list[str]:
+        """The columns of classes that are known of any scored sensor's station."""
+        used = self._stations_of(self.scores, "sensor_id")
+        return [n for n in names if n in used and used[n].astype("str").str.strip().ne("").any()]
+
+    def _stations_of(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        ids = set(table[name].astype("str"))
+        return self.stations[self.stations[name].astype("str").isin(ids)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Case):
     """Every table of an evaluation. One that could not be made has one row and ``status`` only.
 
     Attributes
     ----------
     label : name of the data; "synthetic" in it marks every sentence
-    main : the model that is judged, and ``models`` all of them, it first
+    models : all of them, the main one first
     handed_in : rows of the table as it came
-    unseen : the rows scored, ``split`` "scored" and the table's own word in ``given_split``
     losses : ``step, reason, n_rows`` (lost), ``n_left, n_stations_left``
     weakest : the audit, of the splits that were scored, that allows least to say of the main model
     spatial_mean : mean R over dates by model and part, with an interval over 2-degree blocks
@@ -201,18 +221,12 @@ class Evaluation:
     """
 
     label: str
-    main: str
     models: list[str]
-    options: Options
-    background: Background
-    stations: pd.DataFrame
     handed_in: int
-    unseen: pd.DataFrame
     losses: pd.DataFrame
     weakest: AuditReport | NotAudited
     audits: dict[str, AuditReport | NotAudited]
     audit_table: pd.DataFrame
-    scores: pd.DataFrame
     overall: pd.DataFrame
     by_block: pd.DataFrame
     errors: pd.DataFrame
@@ -256,11 +270,6 @@ class Evaluation:
     def scored_splits(self) -> pd.DataFrame:
         """The audit's lines of the splits that the main model is scored on."""
         return self.audit_table[self.audit_table["is_scored"]]
-
-    @property
-    def main_scores(self) -> pd.DataFrame:
-        """The scores of the main model, a row a sensor."""
-        return self.scores[self.scores["model"] == self.main]
 
 
 def missing(reason: str, *, is_refused: bool = False) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Which rows are scored, what was lost and why, and which samples trained for which predictions."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,9 +11,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from soilkit import contracts, grids
+from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError
 from soilkit.metrics import splits
-from soilkit.metrics.evaluation.records import Background, NotAudited, Options
+from soilkit.metrics.evaluation.records import GIVEN, Background, Case, NotAudited
 from soilkit.metrics.splits.checks import Claim, copied_series
 
 # "train", "training set", "train 2019"; not "trained on 2019, tested on 2020".
@@ -27,7 +28,6 @@ TRAINING = re.compile(
     re.IGNORECASE,
 )
 SCORED = "scored"  # the split of every row that is scored
-GIVEN = "given_split"  # the table's own word for it
 LOSSES = ("step", "reason", "n_rows", "n_left", "n_stations_left")
 Audit = splits.AuditReport | NotAudited
 
@@ -57,10 +57,9 @@ def select_rows(
     predictions: pd.DataFrame,
     main: str,
     *,
-    leaky: Collection[str],
-    options: Options,
+    audits: Mapping[str, Audit],
+    min_samples: int = MIN_SAMPLES,
     notes: pd.DataFrame | None = None,
-    clean: Collection[str] = (),
 ) -> Selection:
     """Drop what must not be scored, step by step, and count it.
 
@@ -68,10 +67,9 @@ def select_rows(
     ----------
     predictions : checked table
     main : model; where all of its splits train or leak they are kept, since nothing else is there
-    leaky : splits that an audit calls leaky, beside those whose name says so
-    options : Options
+    audits : of the splits; one that an audit cleared is scored whatever its name says
+    min_samples : a sensor with fewer pairs of a model is not scored
     notes : of a reader, whose own losses come first
-    clean : splits that an audit cleared, whatever their name says
     """
     table = predictions.reset_index(drop=True)
     lines = _read_losses(table, notes)
@@ -83,10 +81,10 @@ def select_rows(
         lines.append(("sift", reason, len(table) - len(kept), len(kept), n_stations))
         return kept
 
-    table = drop(_trained(table, main, leaky, clean=clean), "a split that trains or leaks")
+    table = drop(_trained(table, main, audits), "a split that trains or leaks")
     # Of a model's rows of one sample the first that is a pair stands for the others.
     pair = np.isfinite(table[["observed_m3_m3", "predicted_m3_m3"]].to_numpy(float)).all(axis=1)
-    ids = pd.DataFrame({name: table[name].astype("str") for name in ("model", "sample_id")})
+    ids = table[["model", "sample_id"]].astype("str")
     repeated = ids.iloc[np.argsort(~pair, kind="stable")].duplicated().sort_index()
     table = drop(repeated, "the same model and sample again")
     table = table.assign(**{GIVEN: table["split"].astype("str"), "split": SCORED})
@@ -94,37 +92,36 @@ def select_rows(
     table = drop(~np.isfinite(table["observed_m3_m3"].to_numpy(float)), "no observation")
     table = drop(~np.isfinite(table["predicted_m3_m3"].to_numpy(float)), "no finite prediction")
     keys = [table[name].astype("str") for name in ("model", "sensor_id")]
-    few = table.groupby(keys)["sample_id"].transform("size") < options.min_samples
-    table = drop(few, f"a sensor with fewer than {options.min_samples} pairs of a model")
-    losses = pd.DataFrame(lines, columns=list(LOSSES))
-    unknown = losses["n_stations_left"] < 0
-    losses["n_stations_left"] = losses["n_stations_left"].astype("Int64").mask(unknown)
+    few = table.groupby(keys)["sample_id"].transform("size") < min_samples
+    table = drop(few, f"a sensor with fewer than {min_samples} pairs of a model")
+    losses = pd.DataFrame(lines, columns=list(LOSSES)).astype({"n_stations_left": "Int64"})
     return Selection(table, candidates, losses, handed_in)
 
 
 def _read_losses(table: pd.DataFrame, notes: pd.DataFrame | None) -> list[tuple]:
-    """Lines of what was handed in and lost in reading; a reader counts rows, not stations (-1)."""
-    dropped = notes[notes["n_dropped"] > 0] if notes is not None and len(notes) else None
-    counts = [] if dropped is None else dropped["n_dropped"].astype(int).tolist()
-    left = len(table) + sum(counts)
-    lines = [("handed in", "rows of the table as it came", 0, left, -1)]
-    for n, row in zip(counts, [] if dropped is None else dropped.itertuples(), strict=True):
-        left -= n
-        lines.append(("read", f"{row.status}: {row.detail}", n, left, -1))
+    """Lines of what was handed in and lost in reading; a reader counts rows, not stations."""
+    dropped = [] if notes is None else list(notes[notes["n_dropped"] > 0].itertuples())
+    left = len(table) + sum(int(row.n_dropped) for row in dropped)
+    lines = [("handed in", "rows of the table as it came", 0, left, None)]
+    for row in dropped:
+        left -= int(row.n_dropped)
+        lines.append(("read", f"{row.status}: {row.detail}", int(row.n_dropped), left, None))
     lines[-1] = (*lines[-1][:4], table["station_id"].nunique())
     return lines
 
 
-def _trained(table: pd.DataFrame, main: str, leaky: Collection[str], *, clean) -> pd.Series:
+def _trained(table: pd.DataFrame, main: str, audits: Mapping[str, Audit]) -> pd.Series:
     """Rows to leave out, (row,): the strictest choice that leaves the main model something.
 
     Training rows go before those of leaky splits stay, and all stay where there is nothing else.
     """
+    leaky = {name for name, audit in audits.items() if audit.level.is_leaky}
+    clean = {name for name, audit in audits.items() if not isinstance(audit, NotAudited)} - leaky
     words = table["split"].astype("str")
     named = words.isin([w for w in words.unique() if TRAINING.search(w) and w not in clean])
-    own = table["model"].astype("str") == main
-    for bad in (named | words.isin(list(leaky)), named):
-        if (own & ~bad).any():
+    is_main = table["model"].astype("str") == main
+    for bad in (named | words.isin(leaky), named):
+        if (is_main & ~bad).any():
             return bad
     return named & False
 
@@ -189,29 +186,27 @@ def _audit(name, ids, samples, *, stations, background) -> Audit:
         words = f"{Claim.LEAKY}: the split is called {name!r}"
         return NotAudited(name, "its name says so", Claim.LEAKY, words)
     if labels is None:
-        return NotAudited(name, "no folds or labels of the samples that trained were given")
+        raise ContractError("no folds or labels of the samples that trained were given")
     trains = ids & set(labels.index[labels == "train"])
     if trains:
         words = f"{Claim.LEAKY}: {len(trains)} scored samples are among those that train"
         return NotAudited(name, "the labels call scored samples 'train'", Claim.LEAKY, words)
-    lost = len(ids - set(labels.index))
-    if lost:
-        return NotAudited(name, f"{lost} of its {len(ids)} samples have no label")
-    table = samples.assign(sample_id=samples["sample_id"].astype("str"))
-    table = table.drop_duplicates("sample_id")
-    table = table[table["sample_id"].isin(labels.index)].reset_index(drop=True)
-    if len(table) < len(labels):
-        lost = len(labels) - len(table)
+    if lost := len(ids - set(labels.index)):
+        raise ContractError(f"{lost} of its {len(ids)} samples have no label")
+    table = by_sample(samples)
+    table = table[table.index.isin(labels.index)].reset_index()
+    if lost := len(labels) - len(table):
         reason = f"{lost:,} of {len(labels):,} samples with a label are in no table: their places"
-        return NotAudited(name, f"{reason} may be those that are scored")
-    held_out = (name,) if name in set(labels) else ("test",)
+        raise ContractError(f"{reason} may be those that are scored")
     report = splits.audit(
         table,
         labels.reindex(table["sample_id"]).reset_index(drop=True),
         stations=stations,
         features=background.features,
-        fitted_on=background.fitted_on,
-        rules=splits.Rules(held_out=held_out, coarse_columns=background.coarse_columns),
+        rules=splits.Rules(
+            held_out=(name,) if name in set(labels) else ("test",),
+            coarse_columns=background.coarse_columns,
+        ),
     )
     return replace(report, split=name)
 
@@ -227,16 +222,15 @@ def labels_of(
         labels = as_train(given[0].dropna().astype("str"))
         labels.index = labels.index.astype("str")
         return labels[~labels.index.duplicated()]
-    if samples is not None and "split" in samples and not TRAINING.search(name):
-        words = as_train(samples["split"].astype("str")).to_numpy()
-        known = np.isin(words, ["train", name])
-        if (words == "train").any() and (words == name).any():
-            ids = samples["sample_id"].astype("str").to_numpy()[known]
-            labels = pd.Series(words[known], index=ids)
-            # A sample that stands on both sides trains.
-            labels = labels.sort_values(key=lambda word: word != "train", kind="stable")
-            return labels.groupby(level=0).first()
-    return None
+    if samples is None or "split" not in samples or TRAINING.search(name):
+        return None
+    labels = as_train(samples["split"].astype("str"))
+    labels = labels.set_axis(samples["sample_id"].astype("str"))[lambda w: w.isin(["train", name])]
+    if set(labels) < {"train", name}:
+        return None
+    # A sample that stands on both sides trains.
+    labels = labels.sort_values(key=lambda word: word != "train", kind="stable")
+    return labels.groupby(level=0).first()
 
 
 def as_train(words: pd.Series) -> pd.Series:
@@ -267,19 +261,11 @@ def audit_table(audits: dict[str, Audit], predictions: pd.DataFrame) -> pd.DataF
     return pd.DataFrame(rows, columns=list(AUDIT))
 
 
-def shared_pixels(
-    stations: pd.DataFrame, rows: pd.DataFrame, *, background: Background
-) -> pd.DataFrame:
-    """Networks whose stations stand together in pixels of a coarse product.
+def shared_pixels(case: Case) -> pd.DataFrame:
+    """Networks whose scored stations stand together in pixels of a coarse product.
 
     Pixels are those of the products' grids, and, where the features hold a coarse product, the
     groups of stations to which it gives one series.
-
-    Parameters
-    ----------
-    stations : stations table of the scored stations
-    rows : scored predictions, for the samples of ``background.features``
-    background : Background
 
     Returns
     -------
@@ -287,13 +273,14 @@ def shared_pixels(
     pixel), ``n_pixels`` (that hold them), ``n_sharing`` (stations in one pixel with another),
     ``stations`` (three of these)
     """
-    places = stations.drop_duplicates("station_id")
-    places = places.set_index(places["station_id"].astype("str"))
+    ids, features = case.stations["station_id"].astype("str"), case.background.features
+    places = case.stations.set_index(ids)[ids.isin(case.unseen["station_id"].astype("str")).array]
+    places = places[~places.index.duplicated()]
     located = places[places[["latitude", "longitude"]].notna().all(axis=1)]
     cells = {name: _cells(located, size) for name, size in PIXELS.items() if len(located)}
-    for column in background.coarse_columns:
-        if background.features is not None and column in background.features:
-            cells[f"{column} {ONE_SERIES}"] = _same_series(rows, background.features, column)
+    for column in case.background.coarse_columns:
+        if features is not None and column in features:
+            cells[f"{column} {ONE_SERIES}"] = _same_series(case.unseen, features, column)
     lines: list[tuple] = []
     for pixel, cell in cells.items():
         for name, pixels in cell.groupby(places["network"].astype("str").reindex(cell.index)):

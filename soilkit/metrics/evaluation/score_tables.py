@@ -1,9 +1,10 @@
-"""Scores, strata, comparisons, changed values, space, spreads and other products."""
+"""The parts of an evaluation: each a table of one case, or one row that says why there is none."""
 
 import re
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import wraps
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ from soilkit import metrics
 from soilkit.constants import OK
 from soilkit.errors import ContractError, SharedErrorsError, SoilkitError
 from soilkit.metrics import comparison as multiplicity
-from soilkit.metrics import intervals
 from soilkit.metrics.anomalies import ORACLE, WINDOW_DAYS
 from soilkit.metrics.comparison import COMPARISON
 from soilkit.metrics.evaluation import applicability
@@ -21,16 +21,23 @@ from soilkit.metrics.evaluation.records import (
     Applicability,
     Background,
     Calibration,
+    Case,
     Failures,
-    Options,
     is_missing,
     missing,
 )
-from soilkit.metrics.evaluation.rows import GIVEN, by_sample, training_folds
-from soilkit.metrics.intervals import clusters, jackknife, mean_and_median, mean_of_means
+from soilkit.metrics.evaluation.rows import SHARED, by_sample, shared_pixels, training_folds
+from soilkit.metrics.intervals import (
+    clusters,
+    few_clusters,
+    jackknife,
+    mean_and_median,
+    mean_of_means,
+)
 from soilkit.metrics.points import METRICS, correlation_of_sums
 from soilkit.metrics.points import SERIES as VALUES
 from soilkit.metrics.spatial import (
+    LOST,
     MIN_STATIONS,
     PARTS,
     date_sums,
@@ -39,11 +46,15 @@ from soilkit.metrics.spatial import (
     without_each,
 )
 
+BY = ("network", "land_cover", "texture", "koeppen")  # columns of the stations that make strata
+EXTRA_METRICS = ("spearman", "kge")
+N_WORST = 10  # stations to list
 CONSTANT_ACROSS = "constant across stations"  # the status of a map that shows all places alike
 WINDOW_STATE = f"anomaly: {WINDOW_DAYS:g}-day window"
 ALPHA = 0.05
 TINY = 1e-6  # a ratio of errors that is as good as none
 ROLES = {
+    "oracle": re.compile(f"^{re.escape(ORACLE)}$"),
     "climatology": re.compile(r"climatolog|training mean|persistence", re.IGNORECASE),
     "smap": re.compile(r"^smap(?!.*(\+|network|forest|fusion|ensemble))", re.IGNORECASE),
     "gldas": re.compile(r"^gldas(?!.*(\+|network|forest|fusion|ensemble))", re.IGNORECASE),
@@ -52,55 +63,12 @@ ERRORS = ("metric", "mean", "lower", "upper", "q25", "median", "q75", "n_sensors
           "status")  # fmt: skip
 
 
-class Places(NamedTuple):
-    """The stations, and whether all that are scored have a place: then blocks can be drawn."""
-
-    stations: pd.DataFrame
-    has_all: bool
-
-    @classmethod
-    def of(cls, stations: pd.DataFrame, rows: pd.DataFrame) -> "Places":
-        used = stations[stations["station_id"].astype("str").isin(set(rows["station_id"]))]
-        known = used[["latitude", "longitude"]].astype(float).notna().all(axis=1)
-        return cls(stations, bool(len(used)) and bool(known.all()))
-
-    @property
-    def unit(self) -> str:
-        """What a bootstrap draws: "block" or "network"."""
-        return "block" if self.has_all else "network"
-
-    @property
-    def or_none(self) -> pd.DataFrame | None:
-        """The stations where blocks can be drawn, for functions that else take networks."""
-        return self.stations if self.has_all else None
-
-    def required(self) -> pd.DataFrame:
-        """The stations, or ContractError where a place lacks."""
-        if not self.has_all:
-            raise ContractError("2-degree blocks need the place of every scored station")
-        return self.stations
-
-
-def attempt(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table, or one row that says why there is none."""
-    try:
-        table = make()
-    except SoilkitError as error:
-        return missing(str(error))
-    return table if len(table) else missing("no row could be made")
-
-
-def role_of(model: str, options: Options) -> str:
+def role_of(model: str) -> str:
     """ "smap", "gldas", "climatology", "oracle" or "model"."""
-    named = {name: role for role, name in options.baselines.items()}
-    if model in named:
-        return named[model]
-    if model == ORACLE:
-        return "oracle"
     return next((role for role, words in ROLES.items() if words.search(model)), "model")
 
 
-def main_model(predictions: pd.DataFrame, main: str | None, *, options: Options) -> str:
+def main_model(predictions: pd.DataFrame, main: str | None) -> str:
     """The model to judge: the one named, else the first that is no baseline.
 
     Raises
@@ -111,152 +79,162 @@ def main_model(predictions: pd.DataFrame, main: str | None, *, options: Options)
     models = list(dict.fromkeys(predictions["model"].astype("str")))
     if main is not None and main not in models:
         raise ContractError(f"No model {main!r} in the predictions; there are {', '.join(models)}.")
-    others = [name for name in models if role_of(name, options) == "model"]
+    others = [name for name in models if role_of(name) == "model"]
     return main or (others or models)[0]
 
 
-def strata(scores, unseen, *, places: Places, options: Options) -> dict[str, pd.DataFrame]:
+def parts(case: Case) -> dict[str, Any]:
+    """Every part of an evaluation by its name; statuses where the main model has no row."""
+    if len(case.pairs):
+        tables: dict[str, Any] = {name: make(case) for name, make in TABLES.items()}
+        points = tables["wins_by_class"]
+        tables["wins"] = points if is_missing(points) else metrics.normalized_wins(points)
+        tables |= {"applicability": distance(case), "calibration": calibration(case)}
+        return tables | {"strata": strata(case), "failures": failures(case)}
+    words = f"no sample of {case.main} is scored: {case.scores['status'].iloc[0]}"
+    why = missing(words)
+    return {
+        **dict.fromkeys((*TABLES, "wins"), why),
+        "strata": dict.fromkeys((*BY, "season"), why),
+        "applicability": Applicability(words),
+        "calibration": Calibration(words),
+        "failures": Failures(why, why, None, words),
+        "shared_pixels": pd.DataFrame(columns=list(SHARED)),
+    }
+
+
+def part(make: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+    """A function that makes a table, or one row that says why it cannot be made."""
+
+    @wraps(make)
+    def table_or_status(*arguments) -> pd.DataFrame:
+        try:
+            table = make(*arguments)
+        except SoilkitError as error:
+            return missing(str(error), is_refused=isinstance(error, SharedErrorsError))
+        return table if len(table) else missing("no row could be made")
+
+    return table_or_status
+
+
+@part
+def by_block(case: Case) -> pd.DataFrame:
+    """Means of the means of 2-degree blocks."""
+    return metrics.block_means(case.scores, case.located())
+
+
+def strata(case: Case) -> dict[str, pd.DataFrame]:
     """``summarize`` by each column and by season; a status where no class is known."""
-    found = {}
-    how: dict[str, Any] = {"clusters": places.unit, "seed": options.seed}
-    used = places.stations[places.stations["sensor_id"].astype("str").isin(scores["sensor_id"])]
-    for by in options.by:
-        if by not in used or not used[by].astype("str").str.strip().ne("").any():
-            found[by] = missing(f"no {by} is known of any station")
-        else:
-            found[by] = attempt(partial(metrics.summarize, scores, places.stations, by=by, **how))
-
-    def seasons():
-        rows = metrics.season_scores(unseen, places.stations, min_samples=options.min_samples)
-        return metrics.summarize(rows, places.stations, by="season", **how)
-
-    found["season"] = attempt(seasons)
-    return found
+    return {by: _stratum(case, by) for by in (*BY, "season")}
 
 
-def relative_errors(unseen, main_scores, *, places: Places) -> pd.DataFrame:
+@part
+def _stratum(case: Case, by: str) -> pd.DataFrame:
+    if by != "season" and not case.known([by]):
+        raise ContractError(f"no {by} is known of any station")
+    scores = case.scores
+    if by == "season":
+        scores = metrics.season_scores(case.rows, case.stations, min_samples=case.min_samples)
+    return metrics.summarize(scores, case.stations, by=by, clusters=case.unit, seed=case.seed)
+
+
+@part
+def errors(case: Case) -> pd.DataFrame:
     """ubRMSE and RMSE as shares of the observations' own standard deviation, and their sizes.
 
     A ratio below one says that the model knows more than the station's own mean would. Means are
     over sensors, of ratios geometric, so that one desert that hardly varies does not decide;
     intervals are Student's over the means of 2-degree blocks (networks without places).
     """
-    own = unseen[unseen["model"].isin(main_scores["model"])]
-    spread = own.groupby(own["sensor_id"].astype("str"))["observed_m3_m3"].std(ddof=0)
-    table = main_scores[main_scores["ubrmse_m3_m3"].notna()].copy()
-    if not len(table):
-        return missing("no sensor has an error")
-    deviation = table["sensor_id"].map(spread).replace(0, np.nan)
-    table["bias size_m3_m3"] = table["bias_m3_m3"].abs()
-    for name in ("ubrmse", "rmse"):
-        table[f"{name} / sd"] = table[f"{name}_m3_m3"] / deviation
-    cluster = clusters(table, places.or_none, kind=places.unit)
-    rows = []
-    for name in ("ubrmse / sd", "rmse / sd", "ubrmse_m3_m3", "bias size_m3_m3", "rmse_m3_m3"):
-        has = table[name].notna().to_numpy()
-        is_ratio = name.endswith("/ sd")
-        values = np.log(table[name][has].clip(lower=TINY)) if is_ratio else table[name][has]
-        line = mean_of_means(values, cluster[has], confidence=0.95)
+    scores, pairs = case.main_scores, case.pairs
+    scores = scores[scores["ubrmse_m3_m3"].notna()]
+    if not len(scores):
+        raise ContractError("no sensor has an error")
+    spread = pairs.groupby(pairs["sensor_id"].astype("str"))["observed_m3_m3"].std(ddof=0)
+    deviation = scores["sensor_id"].map(spread).replace(0, np.nan)
+    sizes = {
+        "ubrmse / sd": scores["ubrmse_m3_m3"] / deviation,
+        "rmse / sd": scores["rmse_m3_m3"] / deviation,
+        "ubrmse_m3_m3": scores["ubrmse_m3_m3"],
+        "bias size_m3_m3": scores["bias_m3_m3"].abs(),
+        "rmse_m3_m3": scores["rmse_m3_m3"],
+    }
+    cluster, rows = clusters(scores, case.places, kind=case.unit), []
+    for name, size in sizes.items():
+        has, is_ratio = size.notna().to_numpy(), name.endswith("/ sd")
+        values = np.log(size[has].clip(lower=TINY)) if is_ratio else size[has]
+        line = mean_of_means(values, cluster[has])
         ends = [line[end] for end in ("value", "lower", "upper")]
         ends = np.exp(ends).tolist() if is_ratio else ends
-        quarters = table[name].quantile([0.25, 0.5, 0.75]).tolist()
-        few = line["n_blocks"] < intervals.MIN_CLUSTERS
-        words = f"no interval: {line['n_blocks']} {places.unit}s < {intervals.MIN_CLUSTERS}"
-        rows.append((name, *ends, *quarters, int(has.sum()), line["n_blocks"],
-                     words if few else OK))  # fmt: skip
+        quarters = size.quantile([0.25, 0.5, 0.75]).tolist()
+        counts = (int(has.sum()), line["n_blocks"], few_clusters(line["n_blocks"], case.unit))
+        rows.append((name, *ends, *quarters, *counts))
     return pd.DataFrame(rows, columns=list(ERRORS))
 
 
-def baselines(unseen, main: str, *, background: Background) -> list[pd.DataFrame]:
+def baselines(case: Case) -> list[pd.DataFrame]:
     """Climatologies of the main model's samples: of its own other years, and of training."""
-    given = unseen[unseen["model"].astype("str") == main].reset_index(drop=True)
-    own = given.drop(columns=GIVEN)
-    made = []
-    oracle = metrics.climatology(own)
-    oracle = oracle[oracle["predicted_m3_m3"].notna()].drop(columns=["state", "status"])
-    if len(oracle):
-        made.append(oracle)
-    learned = _training_climatology(given, background)
-    if learned is not None:
-        made.append(learned)
-    return made
-
-
-def _training_climatology(given, background):
-    """The season of the samples that trained, fold by fold; None where they are unknown."""
-    if background.samples is None:
-        return None
-    samples, own = by_sample(background.samples), given.drop(columns=GIVEN)
-    try:
-        parts = [
-            metrics.training_climatology(own.iloc[held_out], samples.reindex(trained.index))
-            for held_out, trained in training_folds(given, background)
+    rows = case.rows[case.rows["model"].astype("str") == case.main].reset_index(drop=True)
+    oracle = metrics.climatology(rows)
+    tables = [oracle[oracle["predicted_m3_m3"].notna()].drop(columns=["state", "status"])]
+    samples = by_sample(case.background.samples)
+    with suppress(ContractError):  # where nobody said what trained
+        seasons = [
+            metrics.training_climatology(rows.iloc[held_out], samples.reindex(trained.index))
+            for held_out, trained in training_folds(case.pairs, case.background)
         ]
-    except ContractError:
-        return None
-    return pd.concat(parts, ignore_index=True)
+        tables.append(pd.concat(seasons, ignore_index=True))
+    return [table for table in tables if len(table)]
 
 
-def comparison(tables, main: str, *, places: Places, options: Options) -> pd.DataFrame:
+@part
+def comparison(case: Case) -> pd.DataFrame:
     """``metrics.compare`` of the main model with every other, one Holm family, and their roles.
 
     Each pair stands on the samples that both predict: a short rival takes none from the others.
     """
     by_name: dict[Any, pd.DataFrame] = {}
-    for table in tables:
+    for table in (case.rows, *baselines(case)):
         by_name |= dict(list(table.groupby(table["model"].astype("str"), sort=False)))
-    own, others = by_name.pop(main), list(by_name.values())
+    ours, others = by_name.pop(case.main), list(by_name.values())
     if not others:
-        return missing("no other model, and no climatology could be made")
-    ids = set(own["sample_id"].astype("str"))
+        raise ContractError("no other model, and no climatology could be made")
+    ids = set(ours["sample_id"].astype("str"))
     kept = [other for other in others if ids & set(other["sample_id"].astype("str"))]
     if not kept:
-        return missing("no other model predicts a sample of the main one")
-    pairs = [_pair(own, other, places.required(), seed=options.seed) for other in kept]
-    found = pd.concat(pairs, ignore_index=True)
+        raise ContractError("no other model predicts a sample of the main one")
+    pairs = [_pair(ours, other, case.located(), seed=case.seed) for other in kept]
+    lines = pd.concat(pairs, ignore_index=True)
     order = {name: place for place, name in enumerate(METRICS)}
-    found = found.sort_values("metric", key=lambda m: m.map(order), kind="stable")
-    found["p_adjusted"] = multiplicity.adjust(found["p_value"], "holm")
-    is_first = found["difference"].gt(0) == (found["metric"] == "r")
-    name = found["model_a"].where(is_first, found["model_b"])
-    found["better"] = name.where(found["p_adjusted"] < ALPHA, "")
-    roles = [role_of(name, options) for name in found["model_b"]]
-    return found[COMPARISON].reset_index(drop=True).assign(role=roles)
+    lines = lines.sort_values("metric", key=lambda m: m.map(order), kind="stable")
+    lines["p_adjusted"] = multiplicity.adjust(lines["p_value"], "holm")
+    is_first = lines["difference"].gt(0) == (lines["metric"] == "r")
+    name = lines["model_a"].where(is_first, lines["model_b"])
+    lines["better"] = name.where(lines["p_adjusted"] < ALPHA, "")
+    lines = lines[COMPARISON].reset_index(drop=True)
+    return lines.assign(role=lines["model_b"].map(role_of))
 
 
-def _pair(own, other, stations, *, seed):
+def _pair(ours, other, stations, *, seed):
     """One rival's lines; where it cannot be compared each says why."""
     try:
-        return metrics.compare(own, other, stations=stations, correction=None, seed=seed)
+        return metrics.compare(ours, other, stations=stations, correction=None, seed=seed)
     except ContractError as error:
-        names = {"model_a": own["model"].iloc[0], "model_b": other["model"].iloc[0]}
-        lines = pd.DataFrame({"metric": list(METRICS), **names})
+        names = {"model_a": ours["model"].iloc[0], "model_b": other["model"].iloc[0]}
         counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)
-        lines = lines.assign(**counts, better="", status=str(error)).reindex(columns=COMPARISON)
-        figures = [name for name in COMPARISON if lines[name].isna().all()]
-        return lines.astype(dict.fromkeys(figures, float))
+        lines = pd.DataFrame({"metric": list(METRICS), **names, **counts, "status": str(error)})
+        return lines.reindex(columns=COMPARISON)
 
 
-def contests(unseen, *, places: Places) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Normalised wins of all models, and the points that they had in each class."""
-    known = [
-        by
-        for by in ("texture", "land_cover", "koeppen")
-        if places.stations[by].astype("str").str.strip().ne("").any()
-    ]
-    if unseen["model"].nunique() < 2:
-        why = missing("a contest needs two models")
-        return why, why
+@part
+def wins_by_class(case: Case) -> pd.DataFrame:
+    """The points that all models had in each class."""
+    if case.unseen["model"].nunique() < 2:
+        raise ContractError("a contest needs two models")
+    known = case.known(("texture", "land_cover", "koeppen"))
     if not known:
-        why = missing("no class of land is known of any station")
-        return why, why
-
-    points = attempt(
-        lambda: metrics.class_points(metrics.site_scores(unseen), places.stations, by=known)
-    )
-    if list(points.columns) == ["status"]:
-        return points, points
-    return metrics.normalized_wins(points), points
+        raise ContractError("no class of land is known of any station")
+    return metrics.class_points(metrics.site_scores(case.rows), case.stations, by=known)
 
 
 # Scores of changed values: anomalies and rescaled predictions, their state always named.
@@ -265,38 +243,38 @@ COLUMNS = ("state", "model", "metric", "mean", "mean_lower", "mean_upper", "medi
            "n_sensors", "n_stations", "n_values", "n_rows", "status")  # fmt: skip
 
 
-def anomaly(unseen, *, places: Places, options: Options) -> pd.DataFrame:
+@part
+def anomaly(case: Case) -> pd.DataFrame:
     """Skill beside the season: by a 35-day window, and by the sensor's other years (an oracle)."""
-    changed = [metrics.window_anomalies(unseen), metrics.climatology_anomalies(unseen)]
-    return _stacked(changed, places, options)
+    changed = [metrics.window_anomalies(case.rows), metrics.climatology_anomalies(case.rows)]
+    return _stacked(case, changed)
 
 
-def rescaled(unseen, *, places: Places, options: Options) -> pd.DataFrame:
+@part
+def rescaled(case: Case) -> pd.DataFrame:
     """Skill on the observations' scale, every year by a fit to the sensor's other years."""
-    changed = [metrics.rescale(unseen, method=method) for method in options.rescaling]
-    return _stacked(changed, places, options)
+    return _stacked(case, [metrics.rescale(case.rows, method="mean_std")])
 
 
-def _stacked(tables, places: Places, options: Options) -> pd.DataFrame:
-    rows = [_state(table, places, options) for table in tables]
+def _stacked(case: Case, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    rows = [_state(case, table) for table in tables]
     return pd.concat(rows, ignore_index=True).reindex(columns=list(COLUMNS))
 
 
-def _state(table: pd.DataFrame, places: Places, options: Options) -> pd.DataFrame:
+def _state(case: Case, table: pd.DataFrame) -> pd.DataFrame:
     """One state's means over sensors; a single row with a status where no sensor has a score."""
-    state = str(table["state"].iloc[0])
-    has = table["status"] == OK
+    has, state = table["status"] == OK, str(table["state"].iloc[0])
     counts = {"state": state, "n_values": int(has.sum()), "n_rows": len(table)}
     why = table.loc[~has, "status"].value_counts()
-    reason = f"{why.index[0]} ({why.iloc[0]:,} of {len(table):,} rows)" if len(why) else ""
+    reason = f": {why.index[0]} ({why.iloc[0]:,} of {len(table):,} rows)" if len(why) else ""
     if not has.any():
-        return pd.DataFrame([{**counts, "status": f"no value: {reason}"}])
-    scores = metrics.station_scores(table, min_samples=options.min_samples)
+        return pd.DataFrame([{**counts, "status": f"no value{reason}"}])
+    scores = metrics.station_scores(table, min_samples=case.min_samples)
     if scores["rmse_m3_m3"].isna().all():
-        words = f"no sensor has {options.min_samples} values" + (f": {reason}" if reason else "")
+        words = f"no sensor has {case.min_samples} values{reason}"
         return pd.DataFrame([{**counts, "status": words}])
-    found = metrics.summarize(scores, places.stations, clusters=places.unit, seed=options.seed)
-    return found.assign(**counts)
+    means = metrics.summarize(scores, case.stations, clusters=case.unit, seed=case.seed)
+    return means.assign(**counts)
 
 
 # Is the map right: skill across stations at fixed dates, its parts, and its mean over dates.
@@ -304,65 +282,55 @@ def _state(table: pd.DataFrame, places: Places, options: Options) -> pd.DataFram
 MEAN = ("model", "part", "r", "lower", "upper", "n_dates", "n_stations", "n_clusters", "status")
 
 
-def date_length(unseen: pd.DataFrame, options: Options) -> str:
+def _date_length(rows: pd.DataFrame) -> str:
     """A day, or the step of the table where its stations are read less often."""
-    if options.every:
-        return options.every
-    steps = unseen.sort_values("time").groupby(unseen["sensor_id"].astype("str"))["time"].diff()
+    steps = rows.sort_values("time").groupby(rows["sensor_id"].astype("str"))["time"].diff()
     days = steps[steps > pd.Timedelta(0)].median() / pd.Timedelta("1D")
     return f"{max(int(round(days)), 1)}D" if np.isfinite(days) else "1D"
 
 
-def in_space(unseen: pd.DataFrame, *, places: Places, options: Options) -> dict[str, pd.DataFrame]:
-    """The three tables of skill in space: by date, its mean over dates, and all station-dates."""
-    every = date_length(unseen, options)
-    how: dict[str, Any] = {"places": places, "every": every}
-
-    def parts():
-        # One cluster left out may leave nothing: the status says so, a warning need not.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return metrics.spatial_parts(unseen, stations=places.or_none, every=every)
-
-    return {
-        "spatial": attempt(lambda: spatial(unseen, **how)),
-        "spatial_mean": attempt(lambda: spatial_mean(unseen, **how)),
-        "spatial_parts": attempt(parts),
-    }
-
-
-def spatial(unseen: pd.DataFrame, *, places: Places, every: str) -> pd.DataFrame:
+@part
+def spatial(case: Case) -> pd.DataFrame:
     """``metrics.spatial_scores`` of the values, of their static and of their dynamic part."""
-    found = [
-        metrics.spatial_scores(unseen, stations=places.or_none, part=part, every=every).assign(
-            part=part
-        )
-        for part in PARTS
-    ]
-    table = pd.concat(found, ignore_index=True)
+    every: dict[str, Any] = {"stations": case.places, "every": _date_length(case.rows)}
+    table = pd.concat(
+        [metrics.spatial_scores(case.rows, part=name, **every).assign(part=name) for name in PARTS],
+        ignore_index=True,
+    )
     if table["r"].isna().all():
         n = int(table["n_stations"].max()) if len(table) else 0
-        return missing(f"no date with {MIN_STATIONS} stations: the most is {n}")
+        raise ContractError(f"no date with {MIN_STATIONS} stations: the most is {n}")
     return table
 
 
-def spatial_mean(unseen: pd.DataFrame, *, places: Places, every: str) -> pd.DataFrame:
+@part
+def spatial_parts(case: Case) -> pd.DataFrame:
+    """``metrics.spatial_parts``: what the mean square error of all station-dates is made of."""
+    every = _date_length(case.rows)
+    # One cluster left out may leave nothing: the status says so, a warning need not.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return metrics.spatial_parts(case.rows, stations=case.places, every=every)
+
+
+@part
+def spatial_mean(case: Case) -> pd.DataFrame:
     """The mean over dates of R across stations, with an interval that leaves blocks out.
 
     Dates are those with ten stations and more. The static part is each station's mean over them,
     so its R says whether wet places are shown wet; the dynamic part is what is left, so its R says
     whether the map shows *where* it is wetter than usual that day.
     """
-    values = station_dates(unseen, places.or_none, every=every, kind=places.unit)
-    rows = []
+    every, rows = _date_length(case.rows), []
+    values = station_dates(case.rows, case.places, every=every, kind=case.unit)
     for model, table in values.groupby("model", observed=True, sort=True):
         table = table[table.groupby("date")["station_id"].transform("size") >= MIN_STATIONS]
         n = {"n_dates": table["date"].nunique(), "n_stations": table["station_id"].nunique()}
-        parts = dict.fromkeys(PARTS, table[VALUES])
+        chosen = dict.fromkeys(PARTS, table[VALUES])
         if len(table):
-            parts["static"], parts["dynamic"] = split_parts(table[VALUES], table["station_id"])
-        for part, chosen in parts.items():
-            line = _mean_r(chosen.to_numpy(float), table["date"], table["cluster"])
-            rows.append({"model": model, "part": part, **line, **n})
+            chosen["static"], chosen["dynamic"] = split_parts(table[VALUES], table["station_id"])
+        for name, pairs in chosen.items():
+            line = _mean_r(pairs.to_numpy(float), table["date"], table["cluster"])
+            rows.append({"model": model, "part": name, **line, **n})
     return pd.DataFrame(rows, columns=list(MEAN))
 
 
@@ -376,16 +344,13 @@ def _mean_r(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> dict:
     whole = correlation_of_sums(sums.sum(axis=1))
     if np.isnan(whole).all():
         return {**none, "status": CONSTANT_ACROSS}
-    mean = np.nanmean(whole)
-    if k < intervals.MIN_CLUSTERS:
-        words = f"no interval: {k} clusters < {intervals.MIN_CLUSTERS}"
-        return {**none, "r": mean, "status": words}
-    without = correlation_of_sums(without_each(sums))  # (cluster, date)
-    with np.errstate(invalid="ignore"):
-        left_out = np.nanmean(without, axis=1)
+    mean, status = np.nanmean(whole), few_clusters(k)
+    if status != OK:
+        return {**none, "r": mean, "status": status}
+    with np.errstate(invalid="ignore"):  # (cluster, date)
+        left_out = np.nanmean(correlation_of_sums(without_each(sums)), axis=1)
     lower, upper = map(float, jackknife(mean, left_out, scale="r"))
-    good = np.isfinite(lower)
-    status = OK if good else "no interval: no score without one of the clusters"
+    status = OK if np.isfinite(lower) else LOST
     return {"r": mean, "lower": lower, "upper": upper, "n_clusters": k, "status": status}
 
 
@@ -396,172 +361,143 @@ NOT_TRAITS = {"depth_from_m", "depth_to_m"}
 IN_SITU = "in_situ"
 
 
-def distance(unseen, main: str, *, background: Background, places: Places, seed: int):
+def distance(case: Case) -> Applicability:
     """How far the inputs of the main model's predictions lie from training, and the skill there."""
-    own = unseen[unseen["model"].astype("str") == main].reset_index(drop=True)
+    pairs = case.pairs.reset_index(drop=True)
     try:
-        measured, threshold = _measured(own, background, places, seed)
+        measured, threshold = _measured(pairs, case.background, case.seed)
     except SoilkitError as error:
         return Applicability(str(error))
-    cluster = clusters(own, places.or_none)
+    cluster = clusters(pairs, case.places)
     skill = applicability.skill_by_dissimilarity(
-        own, measured, clusters=cluster.tolist(), seed=seed
+        pairs, measured, clusters=cluster.tolist(), seed=case.seed
     )
-    inside = (measured["status"] == "inside").astype(float)
-    shares = inside.groupby(own["station_id"].astype("str")).mean()
-    blocks = pd.Series(cluster).groupby(own["station_id"].astype("str")).first()
-    ends = mean_and_median(
-        shares.to_numpy(), blocks.reindex(shares.index).to_numpy(), confidence=0.95,
-        rng=np.random.default_rng(seed),
-    )[0]  # fmt: skip
-    share = (float(shares.mean()), float(ends[0]), float(ends[1]))
+    shares = pd.DataFrame({"inside": measured["status"] == "inside", "cluster": cluster})
+    shares = shares.groupby(pairs["station_id"].astype("str")).agg(
+        {"inside": "mean", "cluster": "first"}
+    )
+    values, blocks = shares["inside"].to_numpy(), shares["cluster"].to_numpy()
+    rng = np.random.default_rng(case.seed)
+    (lower, upper), _ = mean_and_median(values, blocks, confidence=0.95, rng=rng)
+    share = (float(values.mean()), float(lower), float(upper))
     median = float(measured["dissimilarity_index"].median())
     return Applicability(OK, measured, skill, share, median, threshold)
 
 
-def _measured(own, background, places, seed):
-    """``Area.measure`` of every prediction, and the threshold (the median one over folds)."""
-    features = background.features
-    if features is None or not background.predictors:
+def _measured(pairs: pd.DataFrame, background: Background, seed: int) -> tuple[pd.DataFrame, float]:
+    """``Area.measure`` of each fold's predictions against the features of what trained for them.
+
+    Beside it the threshold, the median one over folds.
+    """
+    features, predictors = background.features, list(background.predictors)
+    if features is None or not predictors:
         raise ContractError("not known: no features of the predictions, or no predictors, given")
-    lacking = [c for c in ("sample_id", *background.predictors) if c not in features]
+    lacking = [c for c in ("sample_id", *predictors) if c not in features]
     if lacking:
         raise ContractError(f"the features lack {', '.join(lacking)}")
-    table = by_sample(features)
-    asked = table.reindex(own["sample_id"].astype("str")).reset_index()
-    how: dict[str, Any] = {"predictors": list(background.predictors), "seed": seed}
-    trained = background.training_features
-    if trained is not None:
-        groups = trained["station_id"].astype("str") if "station_id" in trained else None
-        area = applicability.fit(trained, groups=groups, **how)
-        return area.measure(asked), float(area.threshold)
-    return _by_fold(own, table, asked, background=background, how=how)
-
-
-def _by_fold(own, table, asked, *, background, how):
-    """Each fold's predictions against the features of the samples that trained for them."""
-    if background.samples is None:
-        raise ContractError("not known: neither training features nor samples that trained given")
-    parts, thresholds = [], []
-    for held_out, trained in training_folds(own, background):
+    table, station = by_sample(features), by_sample(background.samples)["station_id"].astype("str")
+    asked = table.reindex(pairs["sample_id"].astype("str")).reset_index()
+    tables, thresholds = [], []
+    for held_out, trained in training_folds(pairs, background):
         known = trained[trained.index.isin(table.index)]
         if not len(known):
             raise ContractError("not known: no sample that trained has features")
+        # Stations of training rows where they are known, else their folds, else none.
+        groups = station.reindex(known.index)
+        groups = groups if groups.notna().all() and groups.nunique() > 1 else known
+        apart = groups.to_numpy() if groups.nunique() > 1 else None
         area = applicability.fit(
-            table.loc[known.index], groups=_groups(known.index, known, background), **how
+            table.loc[known.index], predictors=predictors, groups=apart, seed=seed
         )
-        parts.append(area.measure(asked.iloc[held_out]))
+        tables.append(area.measure(asked.iloc[held_out]))
         thresholds.append(area.threshold)
-    return pd.concat(parts).sort_index(), float(np.median(thresholds))
+    return pd.concat(tables).sort_index(), float(np.median(thresholds))
 
 
-def _groups(ids, labels, background):
-    """Stations of training rows where they are known, else their folds, else none."""
-    samples = background.samples
-    if samples is not None:
-        found = by_sample(samples)["station_id"].astype("str").reindex(ids)
-        if found.notna().all() and found.nunique() > 1:
-            return found.to_numpy()
-    folds = labels.reindex(ids)
-    return folds.to_numpy() if folds.nunique() > 1 else None
-
-
-def calibration(unseen, *, places: Places, seed: int) -> Calibration:
+def calibration(case: Case) -> Calibration:
     """Do stated standard deviations mean what they say; a status where there are none."""
-    if "predicted_std_m3_m3" not in unseen or unseen["predicted_std_m3_m3"].isna().all():
+    rows = case.rows
+    if "predicted_std_m3_m3" not in rows or rows["predicted_std_m3_m3"].isna().all():
         return Calibration("no predicted standard deviation: the table states no uncertainty")
-    stated = unseen[unseen["predicted_std_m3_m3"].notna()]
     try:
-        rows = metrics.forecast_rows(stated)
+        rows = metrics.forecast_rows(rows[rows["predicted_std_m3_m3"].notna()])
     except SoilkitError as error:
         return Calibration(str(error))
-    how: dict[str, Any] = {"stations": places.or_none, "seed": seed}
-    return Calibration(
-        OK,
-        metrics.reliability(rows, levels=LEVELS, **how),
-        metrics.sharpness(rows, **how),
-        metrics.spread_skill(rows, **how),
+    reliability = metrics.reliability(rows, levels=LEVELS, stations=case.places, seed=case.seed)
+    spread_skill = metrics.spread_skill(rows, stations=case.places, seed=case.seed)
+    return Calibration(OK, reliability, spread_skill)
+
+
+def failures(case: Case) -> Failures:
+    """Classes apart from the rest, the worst stations, and traits of the places that fail.
+
+    Traits are the columns of numbers that vary over stations, depths of sensors left out.
+    """
+    numbers = case.stations.select_dtypes("number")
+    traits = [str(n) for n in numbers if n not in NOT_TRAITS and numbers[n].dropna().nunique() > 1]
+    try:
+        space, words = _trait_space(case, traits), OK
+    except SoilkitError as error:
+        space, words = None, str(error)
+    return Failures(_class_differences(case), _worst_stations(case, traits), space, words)
+
+
+@part
+def _class_differences(case: Case) -> pd.DataFrame:
+    known = case.known(BY)
+    if not known:
+        raise ContractError("no class of any station is known")
+    places = case.located()
+    return metrics.class_differences(case.main_scores, places, by=known, seed=case.seed)
+
+
+@part
+def _worst_stations(case: Case, traits: list[str]) -> pd.DataFrame:
+    return metrics.worst_stations(case.main_scores, case.stations, traits=traits, n=N_WORST)
+
+
+def _trait_space(case: Case, traits: list[str]) -> applicability.TraitSpace:
+    """The space of traits, failures being places worse than SMAP, or the worst quarter."""
+    if not traits:
+        raise ContractError("no numeric trait of the stations varies")
+    rivals = [m for m in case.scores["model"].unique() if role_of(m) == "smap"]
+    rival = case.scores[case.scores["model"].isin(rivals[:1])]
+    baseline = rival if len(rival) and rivals[0] != case.main else None
+    return applicability.trait_space(
+        case.main_scores, case.located(), traits=traits, baseline=baseline, seed=case.seed
     )
 
 
-def failures(scores, main: str, *, places: Places, options: Options) -> Failures:
-    """Classes apart from the rest, the worst stations, and traits of the places that fail."""
-    own = scores[scores["model"] == main]
-    stations = places.stations
-    known = [
-        by
-        for by in options.by
-        if by in stations and stations[by].astype("str").str.strip().ne("").any()
-    ]
-    traits = list(options.traits) or numeric_traits(stations)
-
-    def classes():
-        if not known:
-            raise ContractError("no class of any station is known")
-        table = places.required()
-        return metrics.class_differences(own, table, by=known, seed=options.seed)
-
-    space, words = _traits(scores, own, places=places, options=options)
-    found = attempt(classes)
-    worst = attempt(lambda: metrics.worst_stations(own, stations, traits=traits, n=options.worst))
-    status = str(found["status"].iloc[0]) if is_missing(found) else OK
-    return Failures(status, found, worst, space, words)
-
-
-def _traits(scores, own, *, places: Places, options: Options):
-    """The space of traits, failures being places worse than SMAP, or the worst quarter."""
-    traits = list(options.traits) or numeric_traits(places.stations)
-    rivals = [m for m in scores["model"].unique() if role_of(m, options) == "smap"]
-    rival = scores[scores["model"].isin(rivals[:1])]
-    has_rival = len(rival) > 0 and rivals[0] != own["model"].iloc[0]
-    try:
-        if not traits:
-            raise ContractError("no numeric trait of the stations varies")
-        space = applicability.trait_space(
-            own, places.required(), traits=traits, baseline=rival if has_rival else None,
-            seed=options.seed,
-        )  # fmt: skip
-    except SoilkitError as error:
-        return None, str(error)
-    return space, OK
-
-
-def numeric_traits(stations: pd.DataFrame) -> list[str]:
-    """Columns of numbers that vary over stations, depths of sensors left out."""
-    numbers = stations.select_dtypes("number")
-    return [
-        str(name)
-        for name in numbers
-        if name not in NOT_TRAITS and numbers[name].dropna().nunique() > 1
-    ]
-
-
-def literature(scores, main: str) -> pd.DataFrame:
+@part
+def literature(case: Case) -> pd.DataFrame:
     """The main model's networks beside what eleven works report there."""
-    found = beside_literature(scores[scores["model"] == main])
-    return found if len(found) else missing("no network could be looked up")
+    return beside_literature(case.main_scores)
 
 
-def triple(unseen, main: str, *, background: Background, options: Options) -> pd.DataFrame:
+@part
+def triple(case: Case) -> pd.DataFrame:
     """Triple collocation of the main model, SMAP and the stations, or why it is refused."""
-    by_name = dict(list(unseen.groupby(unseen["model"].astype("str"))))
-    rivals = [name for name in by_name if name != main and role_of(name, options) != "model"]
-    rivals.sort(key=lambda name: role_of(name, options) != "smap")
+    by_name = dict(list(case.unseen.groupby(case.unseen["model"].astype("str"))))
+    rivals = [name for name in by_name if name != case.main and role_of(name) != "model"]
+    rivals.sort(key=lambda name: role_of(name) != "smap")
     if not rivals:
-        return missing("no third product (SMAP, GLDAS) beside the model and the stations")
-    other = rivals[0]
-    unnamed = [name for name in (main, other) if name not in background.sources]
+        raise ContractError("no third product (SMAP, GLDAS) beside the model and the stations")
+    products, known = (case.main, rivals[0]), case.background.sources
+    unnamed = [name for name in products if name not in known]
     if unnamed:
-        return missing(
+        raise ContractError(
             f"not made: nobody said what went into {' and '.join(unnamed)}, and errors that two "
             "series share would pass for truth"
         )
-    sources = {n: tuple(background.sources[n]) for n in (main, other)} | {IN_SITU: (IN_SITU,)}
-    triplets = metrics.triplets_of([by_name[main], by_name[other]], observed=IN_SITU)
+    sources = {name: tuple(known[name]) for name in products} | {IN_SITU: (IN_SITU,)}
+    triplets = metrics.triplets_of([by_name[name] for name in products], observed=IN_SITU)
     triplets = triplets.drop_duplicates(["sensor_id", "time"])
-    try:
-        return metrics.triple_collocation(triplets, sources, seed=options.seed)
-    except SharedErrorsError as error:
-        return missing(str(error), is_refused=True)
-    except SoilkitError as error:
-        return missing(str(error))
+    return metrics.triple_collocation(triplets, sources, seed=case.seed)
+
+
+TABLES: dict[str, Callable[[Case], pd.DataFrame]] = {
+    "by_block": by_block, "errors": errors, "comparison": comparison,
+    "wins_by_class": wins_by_class, "anomaly": anomaly, "rescaled": rescaled, "spatial": spatial,
+    "spatial_mean": spatial_mean, "spatial_parts": spatial_parts, "literature": literature,
+    "triple": triple, "shared_pixels": shared_pixels,
+}  # fmt: skip
