@@ -1,7 +1,7 @@
 """The contest of tabular procedures, and the blend, on a few made-up stations."""
 
 from dataclasses import replace
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ from sklearn.linear_model import LinearRegression
 from soilkit.errors import ContractError
 from soilkit.export import ten_day_table
 from soilkit.metrics import splits
-from soilkit.models.tabular import problem as table_problem
 from soilkit.models.tabular import systems, two_part
 from soilkit.models.tabular.two_part import Blend, weigh
 from soilkit.studies import contest as contending
@@ -72,9 +71,7 @@ def made_up(n_stations=12, n_windows=24, seed=0):
 @pytest.fixture
 def quick(monkeypatch):
     """Two folds, eight trees, two penalties and one distance, where procedures have more."""
-    monkeypatch.setattr(
-        table_problem, "splits", SimpleNamespace(**vars(splits) | {"folds": two_folds})
-    )
+    monkeypatch.setattr(splits, "folds", partial(two_folds, splits.folds))
     monkeypatch.setattr(systems, "TREES", {"paper": 8})
     monkeypatch.setattr(systems, "extra_trees", small_trees)
     monkeypatch.setattr(systems, "forest", lambda seed, n_trees, n_jobs=1: small_trees())
@@ -82,8 +79,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(two_part, "REACHES_KM", ("reach_km", (300.0,)))
 
 
-def two_folds(groups, *, n_folds=5, seed=0):
-    return splits.folds(groups, n_folds=2, seed=seed)
+def two_folds(folds, groups, *, n_folds=5, seed=0):
+    return folds(groups, n_folds=2, seed=seed)
 
 
 def small_trees(n_trees=8, seed=0):

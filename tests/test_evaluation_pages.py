@@ -288,8 +288,8 @@ def us_10day():
     y, tables, folds = samples["soil_moisture_m3_m3"], [], {}
     models = {"forest: all": (forest(seed=0, n_trees=10), columns),
               "SMAP linear": (SmapLinear(), ["smap_ssm"])}  # fmt: skip
-    for split, groups in (("by block", blocks), ("shuffled", None)):
-        numbers = splits.folds(np.arange(len(y)) if groups is None else groups, seed=0)
+    for split, groups in (("by block", blocks), ("shuffled", np.arange(len(y)))):
+        numbers = splits.folds(groups, seed=0)
         folds[split] = pd.Series(numbers, index=samples["sample_id"].to_numpy())
         for name, (model, eaten) in models.items():
             predicted = cross_predict(model, features[eaten], y=y, groups=groups, seed=0)

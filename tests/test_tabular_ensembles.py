@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_sample_weight
 
 from soilkit.errors import ContractError, DivergedError, LeakageError, UnitError
 from soilkit.metrics import splits
@@ -14,7 +13,6 @@ from soilkit.models.tabular import (
     SmapLinear,
     TextureForest,
     WideDeepEnsemble,
-    balanced_weights,
     cross_predict,
     ensembles,
 )
@@ -48,14 +46,6 @@ def small(kind):
     return TextureForest(n_trees=5) if kind is TextureForest else kind(**SMALL)
 
 
-def test_balanced_weights_are_equation_1_and_give_each_class_the_same_total():
-    classes = ["Loam"] * 7 + ["Sand"] * 2 + ["Clay"]
-    weights = balanced_weights(classes)
-    np.testing.assert_allclose(weights, compute_sample_weight("balanced", classes))
-    assert pd.Series(weights).groupby(classes).sum().tolist() == pytest.approx([10 / 3] * 3)
-    assert balanced_weights(["a", None, None]).tolist() == [1.5, 0.75, 0.75]
-
-
 def test_seven_members_are_six_characteristics_and_an_unweighted_one():
     X, y, strata = table()
     for kind in NETWORKS:
@@ -82,7 +72,7 @@ def test_a_balanced_member_serves_the_rare_class_better():
 
 def test_bins_are_of_equal_width_and_codes_of_classes_are_no_amounts():
     strata = pd.DataFrame({"clay": [0.0, 10.0, 50.0, np.nan], "land_cover": [40, 111, 40, np.nan]})
-    bins = learn_bins(strata, 5)
+    bins = learn_bins(strata)
     assert bins == {"clay": pytest.approx([10, 20, 30, 40]), "land_cover": None}
     classes = as_classes(strata, bins)
     assert classes["clay"].tolist() == ["0", "1", "4", ""]
@@ -98,11 +88,11 @@ def test_members_trained_side_by_side_equal_members_trained_alone(kind, monkeypa
     together = small(kind).fit(X, y, strata=strata)
     train = ensembles.train
 
-    def one_by_one(rows, recipe, *, seeds, **how):
+    def one_by_one(rows, model, *, shape, seeds):
         alone = []
         for k, seed in enumerate(seeds):
             own = rows._replace(weights=rows.weights[k : k + 1])
-            alone += train(own, recipe, seeds=[seed], **how)
+            alone += train(own, model, shape=shape, seeds=[seed])
         return alone
 
     monkeypatch.setattr(ensembles, "train", one_by_one)
@@ -275,13 +265,14 @@ def test_missing_predictors_cost_no_row(kind):
     assert np.isfinite(model.predict(new, strata=strata)).all()
 
 
-def test_large_tables_are_passed_fewer_times_and_small_ones_as_told():
-    model = DenseEnsemble(epochs=60)
-    assert model._recipe(100_000)[:2] == (60, 256)
-    assert model._recipe(500_000)[:2] == (12, 2048)
-    assert (model.epochs_, model.batch_size_) == (12, 2048)
-    assert DenseEnsemble(epochs=60, max_rows_seen=None)._recipe(500_000)[:2] == (60, 256)
-    assert DenseEnsemble(batch_size=4096)._recipe(10_000_000)[:2] == (1, 4096)
+@pytest.mark.parametrize(
+    ("options", "n_rows", "passes"),
+    [({}, 100_000, (60, 256)), ({}, 500_000, (12, 2048)), ({"batch_size": 4096}, 10**7, (1, 4096))],
+)
+def test_large_tables_are_passed_fewer_times_and_small_ones_as_told(options, n_rows, passes):
+    model = DenseEnsemble(epochs=60, **options)
+    model._set_passes(n_rows)
+    assert (model.epochs_, model.batch_size_) == passes
 
 
 def test_a_diverging_member_stops_the_training():
@@ -318,12 +309,12 @@ def test_a_station_on_both_sides_is_refused():
     """Folds of single rows part stations; whole stations pass the audit as unseen."""
     X, y, strata = table(120)
     station = np.array([f"N__{k}" for k in np.arange(120) % 6])
-    by_row = splits.folds(np.arange(120), n_folds=3)
+    by_row, by_station = (splits.folds(g, n_folds=3) for g in (np.arange(120), station))
+    tables = {"strata": strata, "stations": station}
     model = TextureForest(n_trees=2)
     with pytest.raises(LeakageError, match="6 of 6 stations stand in two folds"):
-        cross_predict(model, X, y=y, held_out=by_row, strata=strata, stations=station)
-    by_station = splits.folds(station, n_folds=3)
-    predicted = cross_predict(model, X, y=y, held_out=by_station, strata=strata, stations=station)
+        cross_predict(model, X, y=y, n_folds=3, **tables)
+    predicted = cross_predict(model, X, y=y, groups=station, n_folds=3, **tables)
     assert np.isfinite(predicted).all()
 
     samples = pd.DataFrame(
@@ -343,12 +334,12 @@ def test_a_station_on_both_sides_is_refused():
 def test_strata_of_a_fold_travel_with_its_rows():
     """The held-out fold is predicted by a wide part that crossed the other folds' classes only."""
     X, y, strata = table(90)
-    held_out = np.arange(90) % 3
+    groups = np.arange(90) % 3
     model = small(WideDeepEnsemble)
-    predicted = cross_predict(model, X, y=y, held_out=held_out, strata=strata)
-    out = held_out == 1
+    predicted = cross_predict(model, X, y=y, groups=groups, strata=strata)
+    out = groups == 1
     by_hand = small(WideDeepEnsemble).fit(X[~out], y[~out], strata=strata[~out])
     np.testing.assert_allclose(predicted[out], by_hand.predict(X[out], strata=strata[out]))
     assert not hasattr(model, "members_")
-    line = cross_predict(SmapLinear(), X, y=y, held_out=held_out)
+    line = cross_predict(SmapLinear(), X, y=y, groups=groups)
     assert np.isfinite(line).all()

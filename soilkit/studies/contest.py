@@ -26,11 +26,12 @@ from soilkit.models.tabular.systems import (
     LEAKY,
     NOWCAST,
     SCORED,
+    SYSTEMS,
     TabularSystem,
     TrainedTable,
 )
 
-FOREST, UNSEEN = systems.FOREST.name, "unseen blocks"
+FOREST, UNSEEN = "forest: all", "unseen blocks"
 MIN_WINDOWS = 20  # scored windows that give a station a score
 MEASURES = ("r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
 
@@ -66,7 +67,7 @@ def _sees(columns: list[str]):
 
 
 def _variant(name: str, **changes) -> TabularSystem:
-    return replace(systems.FOREST, name=name, **changes)
+    return replace(SYSTEMS[FOREST], name=name, **changes)
 
 
 def _trees_of_now(name: str, make) -> TabularSystem:
@@ -76,15 +77,15 @@ def _trees_of_now(name: str, make) -> TabularSystem:
 PROCEDURES = {
     one.name: one
     for one in (
-        systems.SMAP_LINE,
-        systems.FOREST,
+        SYSTEMS["SMAP line"],
+        SYSTEMS[FOREST],
         _variant("forest: all, nlcd_mean", see=lambda p: [*p.given, "nlcd_mean"]),
         _variant("forest: all, every labelled row trains", trains_on=LABELLED),
         _variant("forest: all, rows at random", kind=LEAKY),
-        replace(systems.DENSE, balances=True),
-        replace(systems.PROB, balances=True),
-        systems.WIDE_DEEP,
-        systems.TEXTURE_FOREST,
+        replace(SYSTEMS["dense ensemble"], balances=True),
+        replace(SYSTEMS["prob ensemble"], balances=True),
+        SYSTEMS["wide and deep ensemble"],
+        SYSTEMS["texture forest"],
         _trees_of_now("boosting: nowcast", _booster),
         _trees_of_now(
             "extra trees: nowcast",
@@ -94,11 +95,11 @@ PROCEDURES = {
             "forest: nowcast",
             lambda _, preset, seed: systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3),
         ),
-        systems.TWO_PARTS_NOWCAST,
-        systems.TWO_PARTS,
-        systems.TWO_PARTS_NETWORK,
-        systems.BLEND,
-        systems.BLEND_NETWORK,
+        SYSTEMS["two parts: nowcast"],
+        SYSTEMS["two parts: retrospective"],
+        SYSTEMS["two parts: network"],
+        SYSTEMS["blend: retrospective"],
+        SYSTEMS["blend: network"],
     )
 }
 
@@ -175,30 +176,46 @@ def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
     """The systems that notebook 24 sets side by side, those whose predictors the table has."""
     sets = ten_day_table.predictor_sets(problem.features)
     forests = [
-        replace(systems.FOREST, name=f"forest: {name}", see=_sees(sets[group]))
+        replace(SYSTEMS[FOREST], name=f"forest: {name}", see=_sees(sets[group]))
         for name, group in (("S1 + S2", "S1 + S2 + static + season"),
                             ("SMAP", "SMAP + static + season"))
         if group in sets
     ]  # fmt: skip
     every = [
-        replace(systems.SMAP_LINE, name="SMAP linear"),
+        replace(SYSTEMS["SMAP line"], name="SMAP linear"),
         *forests,
-        systems.FOREST,
+        SYSTEMS[FOREST],
         replace(
-            systems.DENSE, name="dense ensemble: all", trains_on=SCORED, options={"epochs": epochs}
+            SYSTEMS["dense ensemble"],
+            name="dense ensemble: all",
+            trains_on=SCORED,
+            options={"epochs": epochs},
         ),
-        systems.TWO_PARTS_NOWCAST,
-        systems.TWO_PARTS,
-        replace(systems.TWO_PARTS_NETWORK, name="two parts: retrospective with network"),
+        SYSTEMS["two parts: nowcast"],
+        SYSTEMS["two parts: retrospective"],
+        replace(SYSTEMS["two parts: network"], name="two parts: retrospective with network"),
     ]
     return {one.name: one for one in every}
+
+
+def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
+    """The share of rows within their 90 % intervals, and the mean of blocks' shares.
+
+    Intervals promise 90 % of a new block's rows. NaN where the model told none.
+    """
+    if "lower_m3_m3" not in predictions or predictions["lower_m3_m3"].isna().any():
+        return np.nan, np.nan
+    inside = predictions["observed_m3_m3"].between(
+        predictions["lower_m3_m3"], predictions["upper_m3_m3"]
+    )
+    return float(inside.mean()), float(inside.groupby(np.asarray(blocks)).mean().mean())
 
 
 def coverage(trained: TrainedTable, problem: Problem, *, predictions: pd.DataFrame) -> pd.Series:
     """Means over rows of what folds chose, and what the 90 % intervals hold."""
     fold = predictions["sample_id"].map(trained.labels)
     chosen = trained.choices()[["penalty", "reach_km", "width"]].astype(float)
-    held = systems.coverage_of_90(predictions, problem.at["block"][predictions.index])
+    held = coverage_of_90(predictions, problem.at["block"][predictions.index])
     names = ("coverage, mean of blocks", "coverage of rows")
     return pd.concat([chosen.loc[fold].mean(), pd.Series(held[::-1], names)])
 
@@ -312,7 +329,7 @@ def score(predictions: pd.DataFrame, blocks: pd.Series) -> dict[str, float]:
     blocks : Series by the predictions' index
     """
     scores = means(predictions)
-    held = systems.coverage_of_90(predictions, blocks[predictions.index])
+    held = coverage_of_90(predictions, blocks[predictions.index])
     return {
         **scores[list(MEASURES)].to_dict(),
         **dict(zip(("coverage_of_90", "block_coverage_of_90"), held, strict=True)),

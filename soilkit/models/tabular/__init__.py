@@ -6,15 +6,9 @@ about four in ten ten-day windows lack radar or optics, and their prediction is 
 """
 
 from soilkit.models.tabular.ensembles import DenseEnsemble, ProbEnsemble, WideDeepEnsemble
-from soilkit.models.tabular.estimators import (
-    SmapLinear,
-    TextureForest,
-    balanced_weights,
-    cross_predict,
-    forest,
-)
+from soilkit.models.tabular.estimators import SmapLinear, TextureForest, cross_predict, forest
 from soilkit.models.tabular.problem import Problem
-from soilkit.models.tabular.systems import SYSTEMS, TabularSystem, load_trained
+from soilkit.models.tabular.systems import SYSTEMS, load_trained
 
 __all__ = [
     "SYSTEMS",
@@ -22,10 +16,8 @@ __all__ = [
     "ProbEnsemble",
     "Problem",
     "SmapLinear",
-    "TabularSystem",
     "TextureForest",
     "WideDeepEnsemble",
-    "balanced_weights",
     "cross_predict",
     "forest",
     "load_trained",

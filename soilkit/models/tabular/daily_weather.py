@@ -2,81 +2,21 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.utils.validation import check_is_fitted
 
 from soilkit import metrics
-from soilkit.errors import ContractError
 from soilkit.export.antecedents import CAPACITIES_MM
 from soilkit.export.daily_table import DailyWeather
-from soilkit.models.tabular import systems
-from soilkit.models.tabular.estimators import forest, refuse_parted, station_r
+from soilkit.models.tabular.estimators import SEASON, ApiLinear, forest, refuse_parted
 from soilkit.models.tabular.problem import Problem
 from soilkit.models.tabular.systems import SCORED, TabularSystem
 from soilkit.models.tabular.two_part import TwoPart
-from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 API, API_SEASON, CLIMATOLOGY = "API linear", "API and season", "training climatology"
 BUCKET = "bucket linear"
 BOOSTED, FOREST, TWO_PARTS, BLEND = "boosted trees", "forest", "two parts", "mean of three"
 SPLIT = "by block"
-SEASON = ["season_sin", "season_cos"]
 SLOW = ("_mean_so_far", "dryness_so_far", "elevation_m")
-
-
-class ApiLinear(RegressorMixin, BaseEstimator):
-    """Moisture as a straight line of one antecedent precipitation index, the yardstick.
-
-    Of the indices offered, one a decay, it takes that with the highest mean correlation within
-    training stations; the line is least squares over all training rows.
-
-    Parameters
-    ----------
-    season : bool; True adds the season and its products with the index, with slopes fitted within
-        stations, so that wet places do not set how a place answers to rain: a harder yardstick
-
-    Attributes
-    ----------
-    column_ : str, the index taken
-    mean_r_ : Series, mean correlation within training stations by index
-    """
-
-    def __init__(self, season: bool = False) -> None:
-        self.season = season
-
-    def fit(self, X: pd.DataFrame, y, *, stations):
-        """Fit on X (row, index or season), moisture y (row,) [m3 m-3] and station ids (row,)."""
-        y, codes = np.asarray(y, dtype=float), pd.factorize(np.asarray(stations))[0]
-        self.mean_r_ = pd.Series(
-            {c: station_r(X[c], y, stations=codes).mean() for c in X if c not in SEASON}
-        )
-        if self.mean_r_.isna().all():
-            raise ContractError("No index varies within a training station: no decay can be told.")
-        self.column_ = str(self.mean_r_.idxmax())
-        design = self._design(X)
-        middle = design.mean(axis=0)
-        moving, moist = design - middle, y - y.mean()
-        if self.season:
-            n = np.bincount(codes)
-            means = [(np.bincount(codes, v) / n)[codes] for v in (*moving.T, moist)]
-            moving, moist = moving - np.column_stack(means[:-1]), moist - means[-1]
-        self.slope_ = np.linalg.lstsq(moving, moist)[0]
-        self.intercept_ = float(y.mean() - middle @ self.slope_)
-        return self
-
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """Moisture (row,), m3 m-3, between dry and pure water: a hurricane's rain is beyond."""
-        check_is_fitted(self)
-        moisture = self.intercept_ + self._design(X) @ self.slope_
-        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
-
-    def _design(self, X) -> np.ndarray:
-        index = X[[self.column_]].to_numpy(float)
-        if not self.season:
-            return index
-        circle = X[SEASON].to_numpy(float)
-        return np.hstack([index, circle, index * circle])
 
 
 def _boosted(_, *, preset, seed):
@@ -117,7 +57,6 @@ SYSTEMS = (
     TabularSystem(FOREST, _forest, _known, trains_on=SCORED),
     TabularSystem(TWO_PARTS, _two_parts, lambda p: predictors(p.features), trains_on=SCORED),
 )  # fmt: skip
-systems.KINDS |= {"ApiLinear": ApiLinear}
 
 
 def predictors(features: pd.DataFrame) -> list[str]:

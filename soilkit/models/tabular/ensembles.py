@@ -4,13 +4,13 @@ import contextlib
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from soilkit.errors import ContractError, DivergedError
@@ -19,17 +19,12 @@ from soilkit.models.tabular.estimators import (
     NanTolerant,
     Scaling,
     as_classes,
-    balanced_weights,
     learn_bins,
     matching_strata,
-    new_rows,
-    training_rows,
 )
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 Member = dict[str, torch.Tensor]
-# outputs (member, row, output), target (member, row) -> error (member, row)
-RowLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Rows(NamedTuple):
@@ -43,16 +38,6 @@ class Rows(NamedTuple):
     weights: torch.Tensor
     crosses: torch.Tensor | None = None
     n_crossed: int = 0
-
-
-class Recipe(NamedTuple):
-    """How members are trained; ``epochs`` and ``batch_size`` are final numbers."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    dropout: float
 
 
 @contextlib.contextmanager
@@ -114,10 +99,10 @@ def forward(
 
 
 @one_thread()
-def train(
-    rows: Rows, recipe: Recipe, *, shape: tuple[int, ...], seeds, loss: RowLoss
-) -> list[Member]:
+def train(rows: Rows, model: "NetworkEnsemble", *, shape: tuple[int, ...], seeds) -> list[Member]:
     """Train one member a seed by AdamW; the rate falls to zero along a half cosine over the epochs.
+
+    ``model`` tells the loss and the numbers, its ``epochs_`` and ``batch_size_`` those of training.
 
     Raises
     ------
@@ -132,24 +117,24 @@ def train(
         stack["wide"] = torch.zeros(len(starts), rows.n_crossed + 1)
     parameters = [tensor.requires_grad_() for tensor in stack.values()]
     optimizer = torch.optim.AdamW(
-        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        parameters, lr=model.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(recipe.epochs, 1))
-    for epoch in range(recipe.epochs):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(model.epochs_, 1))
+    for epoch in range(model.epochs_):
         order = torch.stack([torch.randperm(len(rows.target), generator=g) for g in orders])
-        for chosen in order.split(recipe.batch_size, dim=1):  # (member, row)
-            masks = _masks(streams, chosen.shape[1], units=shape[1:-1], dropout=recipe.dropout)
+        for chosen in order.split(model.batch_size_, dim=1):  # (member, row)
+            masks = _masks(streams, chosen.shape[1], units=shape[1:-1], dropout=model.dropout)
             crosses = None if rows.crosses is None else rows.crosses[chosen]
             outputs = forward(stack, rows.inputs[chosen], crosses, masks)
-            errors = loss(outputs, rows.target[chosen]) * rows.weights.gather(1, chosen)
+            errors = model._row_loss(outputs, rows.target[chosen]) * rows.weights.gather(1, chosen)
             error = errors.mean(dim=1).sum()  # no member's gradient touches another's
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
         if not torch.isfinite(error):
             raise DivergedError(
-                f"The loss became {error.item()} in epoch {epoch + 1} of {recipe.epochs}. "
-                f"Lower the learning rate of {recipe.learning_rate:g}."
+                f"The loss became {error.item()} in epoch {epoch + 1} of {model.epochs_}. "
+                f"Lower the learning rate of {model.learning_rate:g}."
             )
         schedule.step()
     final = {name: tensor.detach() for name, tensor in stack.items()}
@@ -173,6 +158,7 @@ def _masks(
 
 UNWEIGHTED = "unweighted"
 PREDICT_ROWS = 2048  # rows at a time: their activations stay in the processor's cache
+WEIGHT_DECAY = 1e-2  # decoupled (AdamW)
 MIN_STD = 1e-3  # of the standardised target, so that no likelihood grows without bound
 log = logging.getLogger(__name__)
 
@@ -189,11 +175,9 @@ class NetworkEnsemble(NanTolerant):
         epochs: int = 60,
         batch_size: int = 256,
         learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
         dropout: float = 0.1,
         seed: int = 0,
-        n_bins: int = 5,
-        max_rows_seen: int | None = 6_000_000,
+        max_rows_seen: int = 6_000_000,
         target_max: float | None = MAX_SOIL_MOISTURE_M3_M3,
     ) -> None:
         self.n_members = n_members
@@ -201,10 +185,8 @@ class NetworkEnsemble(NanTolerant):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
         self.dropout = dropout
         self.seed = seed
-        self.n_bins = n_bins
         self.max_rows_seen = max_rows_seen
         self.target_max = target_max
 
@@ -216,8 +198,8 @@ class NetworkEnsemble(NanTolerant):
         X : (row, predictor), NaN where missing
         y : (row,), moisture, m3 m-3
         strata : DataFrame (row, characteristic) or None; one member for each column balances its
-            classes, and one more is unweighted. Amounts (clay, sand, pH) fall into ``n_bins``
-            classes of equal width. None trains ``n_members`` unweighted members
+            classes, and one more is unweighted. Amounts (clay, sand, pH) fall into five classes
+            of equal width. None trains ``n_members`` unweighted members
 
         Raises
         ------
@@ -226,22 +208,20 @@ class NetworkEnsemble(NanTolerant):
         UnitError
             If the target exceeds ``target_max``, as moisture in percent does.
         """
-        given = X
-        X, y = training_rows(self, given, y=y)
+        values, y = self._training_rows(X, y)
         if strata is not None:
-            strata = matching_strata(strata, given, n_rows=len(X))
-        self.scaling_ = Scaling.of(X)
+            strata = matching_strata(strata, X)
+        self.scaling_ = Scaling.of(values)
         self.scaling_.warn_of_constants(self)
         self.y_mean_, self.y_std_ = float(np.mean(y)), float(np.std(y)) or 1.0
+        self._set_passes(len(y))
         weights = self._weights(strata, len(y))
-        inputs = torch.from_numpy(self.scaling_.apply(X))  # (row, predictor + flag)
+        inputs = torch.from_numpy(self.scaling_.inputs(values))  # (row, predictor + flag)
         target = torch.as_tensor((y - self.y_mean_) / self.y_std_, dtype=torch.float32)
         rows = self._with_crosses(Rows(inputs, target, weights), strata)
         seeds = np.random.SeedSequence(self.seed).generate_state(len(self.member_names_))
         shape = (inputs.shape[1], *self.widths, self._n_outputs)
-        self.members_ = train(
-            rows, self._recipe(len(y)), shape=shape, seeds=seeds, loss=self._row_loss
-        )
+        self.members_ = train(rows, self, shape=shape, seeds=seeds)
         return self
 
     def predict(self, X, return_std: bool = False, *, strata=None):
@@ -266,20 +246,15 @@ class NetworkEnsemble(NanTolerant):
 
     def _outputs(self, X, strata) -> tuple[np.ndarray, np.ndarray]:
         """Each member's moisture (member, row) and the variance that it states."""
-        check_is_fitted(self)
-        given = X
-        X = new_rows(self, given)
-        crosses = self._crosses_of(strata, given, n_rows=len(X))
-        stack, parts = stacked(self.members_), []
+        values = self._new_rows(X)
+        crosses = self._crosses_of(strata, X)
+        stack, parts, n_members = stacked(self.members_), [], len(self.members_)
         with torch.inference_mode(), one_thread():
-            for first in range(0, len(X), PREDICT_ROWS):
+            for first in range(0, len(values), PREDICT_ROWS):
                 part = slice(first, first + PREDICT_ROWS)
-                inputs = torch.from_numpy(self.scaling_.apply(X[part]))
-                repeated = inputs.expand(len(self.members_), -1, -1)
-                chosen = crosses
-                if crosses is not None:
-                    chosen = crosses[part].expand(len(self.members_), -1, -1)
-                parts.append(forward(stack, repeated, chosen))
+                inputs = torch.from_numpy(self.scaling_.inputs(values[part]))
+                chosen = None if crosses is None else crosses[part].expand(n_members, -1, -1)
+                parts.append(forward(stack, inputs.expand(n_members, -1, -1), chosen))
         outputs = torch.cat(parts, dim=1).double()  # (member, row, output)
         moisture = outputs[..., 0].numpy() * self.y_std_ + self.y_mean_
         return moisture, self._variance(outputs).numpy() * self.y_std_**2
@@ -289,28 +264,25 @@ class NetworkEnsemble(NanTolerant):
         if strata is None:
             self.bins_, self.member_names_ = {}, [f"member {k}" for k in range(self.n_members)]
             return torch.ones(self.n_members, n_rows)
-        self.bins_ = learn_bins(strata, self.n_bins)
+        self.bins_ = learn_bins(strata)
         classes = as_classes(strata, self.bins_)
         self.member_names_ = [*self.bins_, UNWEIGHTED]
-        balanced = [balanced_weights(classes[name]) for name in self.bins_]
+        balanced = [compute_sample_weight("balanced", classes[name]) for name in self.bins_]
         return torch.as_tensor(np.stack([*balanced, np.ones(n_rows)]), dtype=torch.float32)
 
-    def _recipe(self, n_rows: int) -> Recipe:
+    def _set_passes(self, n_rows: int) -> None:
         """Epochs and batch for a table of n_rows: large ones are passed fewer times."""
         self.epochs_, self.batch_size_ = self.epochs, self.batch_size
-        if self.max_rows_seen is not None and n_rows * self.epochs > self.max_rows_seen:
+        if n_rows * self.epochs > self.max_rows_seen:
             self.epochs_ = max(1, round(self.max_rows_seen / n_rows))
             self.batch_size_ = max(self.batch_size, min(2048, n_rows // 200))
             log.info("%d rows: %d epochs of batches of %d", n_rows, self.epochs_, self.batch_size_)
-        return Recipe(
-            self.epochs_, self.batch_size_, self.learning_rate, self.weight_decay, self.dropout
-        )
 
     def _with_crosses(self, rows: Rows, strata: pd.DataFrame | None) -> Rows:
         """The rows with what a wide part wants; here there is none."""
         return rows
 
-    def _crosses_of(self, strata, X, *, n_rows: int) -> torch.Tensor | None:
+    def _crosses_of(self, strata, X) -> torch.Tensor | None:
         """Numbers (row, cross) of new rows' crossed classes; here there are none."""
         return None
 
@@ -342,11 +314,9 @@ class DenseEnsemble(NetworkEnsemble):
     epochs : int, passes over the training rows; fixed, there is no early stopping
     batch_size : int, rows
     learning_rate : float, at the start; it falls to zero along a half cosine
-    weight_decay : float, decoupled (AdamW)
     dropout : float, probability in training
     seed : int
-    n_bins : int, classes that an amount among the strata falls into
-    max_rows_seen : int or None; a table of so many rows that all epochs would show a member more
+    max_rows_seen : int; a table of so many rows that all epochs would show a member more
         than this is passed fewer times, in larger batches; ``epochs_`` and ``batch_size_`` tell
     target_max : float or None, m3 m-3; a larger target is refused, None takes any
 
@@ -425,13 +395,12 @@ class WideDeepEnsemble(NetworkEnsemble):
     """
 
     def _with_crosses(self, rows: Rows, strata: pd.DataFrame | None) -> Rows:
-        classes = as_classes(self._needed(strata), self.bins_)
+        classes = as_classes(_needed(strata), self.bins_)
         self.classes_ = {str(name): sorted(set(column)) for name, column in classes.items()}
         codes = self._codes(classes)
         self.crosses_, n_crossed = {}, 0
         for crossing in [*((name,) for name in codes), *itertools.combinations(codes, 2)]:
-            sizes = [len(self.classes_[name]) + 1 for name in crossing]
-            numbers = np.zeros(sizes, dtype=np.int64)
+            numbers = np.zeros([len(self.classes_[name]) + 1 for name in crossing], dtype=np.int64)
             numbers[tuple(codes[name] for name in crossing)] = 1  # what training rows hold
             held = numbers.astype(bool)
             numbers[held] = np.arange(n_crossed + 1, n_crossed + held.sum() + 1)
@@ -439,13 +408,19 @@ class WideDeepEnsemble(NetworkEnsemble):
             n_crossed += int(held.sum())
         return rows._replace(crosses=self._numbers(codes), n_crossed=n_crossed)
 
-    def _crosses_of(self, strata, X, *, n_rows: int) -> torch.Tensor:
-        strata = self._needed(strata)
-        strata = matching_strata(strata, X, n_rows=n_rows, columns=list(self.bins_))
+    def _crosses_of(self, strata, X) -> torch.Tensor:
+        strata = matching_strata(_needed(strata), X, columns=list(self.bins_))
         classes = as_classes(strata, self.bins_)
         codes = self._codes(classes)
         for name, column in codes.items():
-            _warn_of_unknown(name, classes[name][column < 0], n_rows=len(classes))
+            strange = classes[name][column < 0].replace(UNKNOWN, "unknown").value_counts()
+            if len(strange):
+                words = ", ".join(f"{value} ({n} rows)" for value, n in strange.items())
+                warnings.warn(
+                    f"{strange.sum()} of {len(classes)} rows have a {name} that training never "
+                    f"held, which adds nothing to the wide part: {words}",
+                    stacklevel=4,
+                )
         return self._numbers(codes)
 
     def _codes(self, classes: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -463,23 +438,11 @@ class WideDeepEnsemble(NetworkEnsemble):
         ]
         return torch.from_numpy(np.stack(numbers, axis=1))
 
-    def _needed(self, strata):
-        if strata is None:
-            raise ContractError(
-                "Wide & Deep crosses the classes of strata: give strata to fit and to predict, "
-                "or take DenseEnsemble."
-            )
-        return strata
 
-
-def _warn_of_unknown(name: str, strange: pd.Series, *, n_rows: int) -> None:
-    """Tell how many rows have which class that training never held."""
-    if not len(strange):
-        return
-    counts = strange.replace(UNKNOWN, "unknown").value_counts()
-    words = ", ".join(f"{value} ({n} rows)" for value, n in counts.items())
-    warnings.warn(
-        f"{len(strange)} of {n_rows} rows have a {name} that training never held, "
-        f"which adds nothing to the wide part: {words}",
-        stacklevel=5,
-    )
+def _needed(strata):
+    if strata is None:
+        raise ContractError(
+            "Wide & Deep crosses the classes of strata: give strata to fit and to predict, or take "
+            "DenseEnsemble."
+        )
+    return strata

@@ -1,4 +1,4 @@
-"""What an estimator of tables takes; a straight line through SMAP, forests, one a soil texture."""
+"""What an estimator of tables takes; straight lines, forests, one forest a soil texture."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,36 +26,36 @@ class NanTolerant(RegressorMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
+    def _training_rows(self, X, y):
+        """Checked predictors (row, predictor) and target (row,), floats; their names are recorded.
 
-def training_rows(model, X, *, y):
-    """Checked predictors (row, predictor) and target (row,) as floats; what they hold is recorded.
+        Raises
+        ------
+        ContractError
+            If a predictor is infinite.
+        UnitError
+            If the target exceeds ``target_max``, as moisture in percent does.
+        """
+        X, y = validate_data(self, X, y, ensure_all_finite=False, y_numeric=True, dtype=np.float64)
+        _refuse_infinite(self, X)
+        limit = self.target_max
+        if limit is not None and np.max(y) > limit:
+            raise UnitError(
+                f"The target reaches {np.max(y):.4g}; soil moisture in m3 m-3 stays below "
+                f"{limit:g}. If it is percent, divide by 100; for another target set "
+                "target_max=None."
+            )
+        return X, y
 
-    Raises
-    ------
-    ContractError
-        If a predictor is infinite.
-    UnitError
-        If the target exceeds ``model.target_max``, as moisture in percent does.
-    """
-    X, y = validate_data(model, X, y, ensure_all_finite=False, y_numeric=True, dtype=np.float64)
-    _refuse_infinite(model, X)
-    limit = model.target_max
-    if limit is not None and np.max(y) > limit:
-        raise UnitError(
-            f"The target reaches {np.max(y):.4g}; soil moisture in m3 m-3 stays below {limit:g}. "
-            "If it is percent, divide by 100; for another target set target_max=None."
-        )
-    return X, y
-
-
-def new_rows(model, X) -> np.ndarray:
-    """Checked predictors (row, predictor) of a fitted model, as floats."""
-    X = validate_data(model, X, reset=False, ensure_all_finite=False, dtype=np.float64)
-    _refuse_infinite(model, X)
-    return X
+    def _new_rows(self, X) -> np.ndarray:
+        """Checked predictors (row, predictor) of a fitted model, floats."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, ensure_all_finite=False, dtype=np.float64)
+        _refuse_infinite(self, X)
+        return X
 
 
-def column_names(model, chosen: np.ndarray) -> str:
+def _column_names(model, chosen: np.ndarray) -> str:
     """The chosen predictors by name, or by number where a model knows no names."""
     names = getattr(model, "feature_names_in_", np.arange(len(chosen)))
     return ", ".join(str(name) for name in names[chosen])
@@ -66,7 +66,7 @@ def _refuse_infinite(model, X: np.ndarray) -> None:
     if infinite.any():
         raise ContractError(
             f"{int(infinite.sum())} values are infinity in predictor "
-            f"{column_names(model, infinite.any(axis=0))}. Write missing values as NaN."
+            f"{_column_names(model, infinite.any(axis=0))}. Write missing values as NaN."
         )
 
 
@@ -93,14 +93,17 @@ class Scaling(NamedTuple):
         center, spread = np.zeros(X.shape[1]), np.zeros(X.shape[1])
         center[known] = np.nanmean(X[:, known], axis=0)
         spread[known] = np.nanstd(X[:, known], axis=0)
-        varies = np.zeros(X.shape[1], bool)  # rounding gives a constant some deviation
-        varies[known] = np.nanmax(X[:, known], axis=0) > np.nanmin(X[:, known], axis=0)
+        varies = spread > 1e-9 * np.abs(center)  # rounding gives a constant some deviation
         return cls(center, np.where(varies, spread, 1.0), varies, missing.any(axis=0) & known)
 
-    def apply(self, X: np.ndarray) -> np.ndarray:
+    def standard(self, X: np.ndarray) -> np.ndarray:
+        """Predictors (row, predictor) in standard deviations; 0 where missing or constant."""
+        return np.where(np.isnan(X) | ~self.varies, 0.0, (X - self.center) / self.scale)
+
+    def inputs(self, X: np.ndarray) -> np.ndarray:
         """Network inputs (row, predictor + flag), float32."""
-        scaled = np.where(np.isnan(X) | ~self.varies, 0.0, (X - self.center) / self.scale)
-        return np.hstack([scaled, np.isnan(X[:, self.flagged])]).astype(np.float32)
+        flags = np.isnan(X[:, self.flagged])
+        return np.hstack([self.standard(X), flags]).astype(np.float32)
 
     def warn_of_constants(self, model) -> None:
         """Tell which predictors are constant in training, and so have no effect."""
@@ -108,46 +111,21 @@ class Scaling(NamedTuple):
         if constant.any():
             warnings.warn(
                 f"{int(constant.sum())} of {len(constant)} predictors never vary in training and "
-                f"have no effect: {column_names(model, constant)}",
+                f"have no effect: {_column_names(model, constant)}",
                 stacklevel=4,
             )
 
 
-# Classes of static characteristics, and the weights that balance them.
+# Classes of static characteristics, which members balance.
 
 UNKNOWN = ""
 # Numbers in these columns are codes of classes, not amounts.
 CODED = ("texture", "koeppen", "land_cover")
+N_BINS = 5  # classes that an amount among the strata falls into
 
 
-def balanced_weights(classes) -> np.ndarray:
-    """Weights that give every class the same total, w = n / (n_classes n_i) [1]_.
-
-    Parameters
-    ----------
-    classes : array (row,) of class names; a missing one is a class of its own
-
-    Returns
-    -------
-    array (row,); its mean is one
-
-    References
-    ----------
-    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
-       Learning Ensembles, equation 1
-
-    Examples
-    --------
-    >>> balanced_weights(["Loam", "Loam", "Loam", "Sand"]).round(2).tolist()
-    [0.67, 0.67, 0.67, 2.0]
-    """
-    codes, names = pd.factorize(np.asarray(classes, dtype=object), use_na_sentinel=False)
-    counts = np.bincount(codes, minlength=len(names))
-    return len(codes) / (len(names) * counts[codes])
-
-
-def matching_strata(strata, X, *, n_rows: int, columns=None) -> pd.DataFrame:
-    """The strata as a table whose rows are the n_rows of X; with ``columns``, these alone.
+def matching_strata(strata, X, *, columns=None) -> pd.DataFrame:
+    """The strata as a table whose rows are those of X; with ``columns``, these alone.
 
     Raises
     ------
@@ -155,9 +133,9 @@ def matching_strata(strata, X, *, n_rows: int, columns=None) -> pd.DataFrame:
         If rows do not match, no column is there, or a wanted one is missing.
     """
     strata = pd.DataFrame(strata)
-    if len(strata) != n_rows:
+    if len(strata) != len(X):
         raise ContractError(
-            f"strata has {len(strata)} rows for {n_rows} rows of predictors. "
+            f"strata has {len(strata)} rows for {len(X)} rows of predictors. "
             "Give the characteristics of each row, in the same order."
         )
     if isinstance(X, pd.DataFrame) and not X.index.equals(strata.index):
@@ -170,11 +148,10 @@ def matching_strata(strata, X, *, n_rows: int, columns=None) -> pd.DataFrame:
             f"strata lacks {', '.join(map(str, lacking)) or 'every characteristic'}; "
             f"it has {', '.join(map(str, strata.columns)) or 'no column'}."
         )
-    strata = strata if columns is None else strata[list(columns)]
-    return strata.set_axis([str(name) for name in strata.columns], axis=1)
+    return (strata if columns is None else strata[list(columns)]).rename(columns=str)
 
 
-def learn_bins(strata: pd.DataFrame, n_bins: int) -> dict[str, list[float] | None]:
+def learn_bins(strata: pd.DataFrame) -> dict[str, list[float] | None]:
     """Inner edges of equal-width bins for each column of amounts, None for a column of classes.
 
     Bins are of equal width between the least and the greatest value in training: bins of equal
@@ -185,10 +162,9 @@ def learn_bins(strata: pd.DataFrame, n_bins: int) -> dict[str, list[float] | Non
     for name, column in strata.items():
         edges[str(name)] = None
         if pd.api.types.is_numeric_dtype(column) and name not in CODED:
-            known = column.to_numpy(float)
-            known = known[np.isfinite(known)]
+            known = column[np.isfinite(column)]
             low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-            edges[str(name)] = np.linspace(low, high, n_bins + 1)[1:-1].tolist()
+            edges[str(name)] = np.linspace(low, high, N_BINS + 1)[1:-1].tolist()
     return edges
 
 
@@ -208,19 +184,17 @@ def as_classes(strata: pd.DataFrame, bins: Mapping[str, list[float] | None]) -> 
     return pd.DataFrame(classes, index=strata.index)
 
 
-# The yardsticks: a straight line through SMAP, and the random forest of the ten-day baselines.
+# The yardsticks: straight lines, and the random forest of the ten-day baselines.
+
+SEASON = ["season_sin", "season_cos"]
 
 
 class SmapLinear(NanTolerant):
-    """A straight line from one coarse product to in-situ moisture, the yardstick of every model.
+    """A straight line from the first predictor, a coarse product, to in-situ moisture.
 
     moisture = intercept_ + slope_ * x, by least squares over the training rows that have both. It
     corrects the product's unit and its mean wetness once for all stations, nothing more. A row
     without the product gets the training mean.
-
-    Parameters
-    ----------
-    column : int, position of the product among the predictors
 
     Examples
     --------
@@ -228,9 +202,6 @@ class SmapLinear(NanTolerant):
     >>> line.predict(np.array([[5.0], [20.0], [np.nan]])).round(2)
     array([0.2, 0.5, 0.2])
     """
-
-    def __init__(self, column: int = 0) -> None:
-        self.column = column
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -240,7 +211,7 @@ class SmapLinear(NanTolerant):
     def fit(self, X, y):
         """Fit on X (row, predictor) and moisture y (row,), m3 m-3; returns itself."""
         X, y = validate_data(self, X, y, ensure_all_finite="allow-nan", y_numeric=True)
-        product = X[:, self.column].astype(float)
+        product = X[:, 0].astype(float)
         known = np.isfinite(product)
         self.mean_ = float(np.mean(y))
         self.slope_, self.intercept_ = 0.0, self.mean_
@@ -252,8 +223,54 @@ class SmapLinear(NanTolerant):
         """Moisture (row,), m3 m-3, of X (row, predictor)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan")
-        line = self.intercept_ + self.slope_ * X[:, self.column].astype(float)
+        line = self.intercept_ + self.slope_ * X[:, 0].astype(float)
         return np.where(np.isfinite(line), line, self.mean_)
+
+
+class ApiLinear(RegressorMixin, BaseEstimator):
+    """Moisture as a straight line of one antecedent precipitation index, the daily yardstick.
+
+    Of the indices offered, one a decay, it takes that with the highest mean correlation within
+    training stations (``column_``); the line is least squares over all training rows.
+
+    Parameters
+    ----------
+    season : bool; True adds the season and its products with the index, with slopes fitted within
+        stations, so that wet places do not set how a place answers to rain: a harder yardstick
+    """
+
+    def __init__(self, season: bool = False) -> None:
+        self.season = season
+
+    def fit(self, X: pd.DataFrame, y, *, stations):
+        """Fit on X (row, index or season), moisture y (row,) [m3 m-3] and station ids (row,)."""
+        y, codes = np.asarray(y, dtype=float), pd.factorize(np.asarray(stations))[0]
+        indices = [c for c in X if c not in SEASON]
+        mean_r = pd.Series({c: station_r(X[c], y, stations=codes).mean() for c in indices})
+        if mean_r.isna().all():
+            raise ContractError("No index varies within a training station: no decay can be told.")
+        self.column_ = str(mean_r.idxmax())
+        design = self._design(X)
+        middle = design.mean(axis=0)
+        both = pd.DataFrame(np.column_stack([design - middle, y - y.mean()]))
+        if self.season:
+            both -= both.groupby(codes).transform("mean")
+        self.slope_ = np.linalg.lstsq(both.to_numpy()[:, :-1], both.to_numpy()[:, -1])[0]
+        self.intercept_ = float(y.mean() - middle @ self.slope_)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Moisture (row,), m3 m-3, between dry and pure water: a hurricane's rain is beyond."""
+        check_is_fitted(self)
+        moisture = self.intercept_ + self._design(X) @ self.slope_
+        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
+
+    def _design(self, X) -> np.ndarray:
+        index = X[[self.column_]].to_numpy(float)
+        if not self.season:
+            return index
+        circle = X[SEASON].to_numpy(float)
+        return np.hstack([index, circle, index * circle])
 
 
 def forest(*, seed: int = 0, n_trees: int = 300, n_jobs: int = 2) -> RandomForestRegressor:
@@ -274,20 +291,20 @@ def forest(*, seed: int = 0, n_trees: int = 300, n_jobs: int = 2) -> RandomFores
 # One random forest for each soil texture class, averaged without weights.
 
 TEXTURE, ALL = "texture", "all"
+MIN_SITES = 2  # of a texture class with a forest of its own
 
 
 class TextureForest(NanTolerant):
     """The random forest of Poehls et al. [1]_: a forest for each texture class, averaged equally.
 
     Balance comes from the average: what each class taught counts alike, however few its rows. A
-    class with fewer than ``min_sites`` sites joins the class whose mean predictors lie nearest (in
-    standard deviations), and a warning says so. Where no class has enough sites, one forest learns
-    from all. Rows without a texture are a class of their own, as in the paper.
+    class with a single site joins the class whose mean predictors lie nearest (in standard
+    deviations), and a warning says so. Where no class has two, one forest learns from all. Rows
+    without a texture are a class of their own, as in the paper.
 
     Parameters
     ----------
     n_trees : int, of each forest
-    min_sites : int
     n_jobs : int, processes' worth of threads
     seed : int
     target_max : float or None, m3 m-3; a larger target is refused, None takes any
@@ -306,13 +323,11 @@ class TextureForest(NanTolerant):
     def __init__(
         self,
         n_trees: int = 100,
-        min_sites: int = 2,
         n_jobs: int = 1,
         seed: int = 0,
         target_max: float | None = MAX_SOIL_MOISTURE_M3_M3,
     ) -> None:
         self.n_trees = n_trees
-        self.min_sites = min_sites
         self.n_jobs = n_jobs
         self.seed = seed
         self.target_max = target_max
@@ -336,26 +351,24 @@ class TextureForest(NanTolerant):
         """
         if strata is None:
             raise ContractError("A forest for each texture class needs strata with their texture.")
-        given = X
-        X, y = training_rows(self, given, y=y)
-        strata = matching_strata(strata, given, n_rows=len(X), columns=[TEXTURE])
-        scaling = Scaling.of(X)
+        values, y = self._training_rows(X, y)
+        texture = as_classes(matching_strata(strata, X, columns=[TEXTURE]), {TEXTURE: None})
+        scaling = Scaling.of(values)
         scaling.warn_of_constants(self)
-        classes = as_classes(strata, {TEXTURE: None})[TEXTURE].replace("", "unknown")
-        classes = classes.reset_index(drop=True)
+        classes = texture[TEXTURE].replace(UNKNOWN, "unknown").reset_index(drop=True)
         stations = np.arange(len(classes)) if stations is None else np.asarray(stations)
         if len(stations) != len(classes):
             raise ContractError(f"stations has {len(stations)} entries for {len(classes)} rows.")
         sites = pd.Series(stations).groupby(classes).nunique()
-        self.merged_ = _merges(classes, sites, min_sites=self.min_sites, inputs=scaling.apply(X))
+        self.merged_ = _merges(classes, sites, inputs=scaling.inputs(values))
         classes = classes.replace(self.merged_)
         self.member_names_ = sorted(set(classes))
         seeds = np.random.SeedSequence(self.seed).generate_state(len(self.member_names_))
         self.members_ = []
         for name, seed in zip(self.member_names_, seeds, strict=True):
-            own = (classes == name).to_numpy()
+            rows = (classes == name).to_numpy()
             trees = forest(seed=int(seed), n_trees=self.n_trees, n_jobs=self.n_jobs)
-            self.members_.append(trees.fit(X[own], y[own]))
+            self.members_.append(trees.fit(values[rows], y[rows]))
         return self
 
     def predict(self, X, return_std: bool = False, *, strata=None):
@@ -369,18 +382,15 @@ class TextureForest(NanTolerant):
 
     def predict_members(self, X, *, strata=None) -> pd.DataFrame:
         """Moisture (row, member), m3 m-3, a column for each of ``member_names_``."""
-        check_is_fitted(self)
-        rows = new_rows(self, X)
+        rows = self._new_rows(X)
         members = zip(self.member_names_, self.members_, strict=True)
         moisture = {name: trees.predict(rows) for name, trees in members}
         return pd.DataFrame(moisture, index=getattr(X, "index", None))
 
 
-def _merges(
-    classes: pd.Series, sites: pd.Series, *, min_sites: int, inputs: np.ndarray
-) -> dict[str, str]:
+def _merges(classes: pd.Series, sites: pd.Series, *, inputs: np.ndarray) -> dict[str, str]:
     """The class that each class of too few sites joins, with a warning that counts."""
-    small = sites.index[sites < min_sites]
+    small = sites.index[sites < MIN_SITES]
     if not len(small):
         return {}
     kept = sites.index.difference(small)
@@ -391,7 +401,7 @@ def _merges(
         merges = {name: str(distance.idxmin()) for name, distance in away.items()}
     words = ", ".join(f"{a} ({sites[a]} sites) with {b}" for a, b in merges.items())
     warnings.warn(
-        f"{len(small)} of {len(sites)} texture classes have fewer than {min_sites} sites "
+        f"{len(small)} of {len(sites)} texture classes have fewer than {MIN_SITES} sites "
         f"and are merged: {words}",
         stacklevel=3,
     )
@@ -435,18 +445,17 @@ def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarra
 
 
 def cross_predict(
-    model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0, held_out=None, **tables
+    model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0, **tables
 ) -> np.ndarray:
     """Predict every row by a copy of the model that has seen none of its group.
 
-    Without groups and folds, rows are dealt out one by one: that split is leaky, as neighbours in
-    time and place stand on both sides.
+    Without groups rows are dealt out one by one: that split is leaky, as neighbours in time and
+    place stand on both sides.
 
     Parameters
     ----------
     model, X, y, tables : as of ``fitted_folds``
-    groups, n_folds, seed : as in ``metrics.splits.folds``; without groups rows are dealt out
-    held_out : array (row,), folds that were made before; None makes them
+    groups, n_folds, seed : as in ``metrics.splits.folds``
 
     Returns
     -------
@@ -460,13 +469,12 @@ def cross_predict(
         If a station of ``stations`` stands in two folds.
     """
     y = np.asarray(y, dtype=float)
-    if held_out is None:
-        groups = np.arange(len(y)) if groups is None else groups
-        held_out = splits.folds(groups, n_folds=n_folds, seed=seed)
+    groups = np.arange(len(y)) if groups is None else groups
+    held_out = splits.folds(groups, n_folds=n_folds, seed=seed)
     if tables.get("stations") is not None:
         refuse_parted(tables["stations"], held_out)
     predicted = np.full(len(y), np.nan)
-    for test, fitted in fitted_folds(model, X, y=y, held_out=np.asarray(held_out), **tables):
+    for test, fitted in fitted_folds(model, X, y=y, held_out=held_out, **tables):
         asked = rows_for(fitted.predict, tables, rows=test)
         predicted[test] = fitted.predict(take(X, test), **asked)
     return predicted

@@ -14,7 +14,6 @@ import xarray as xr
 from soilkit import grids
 from soilkit.export import antecedents, ten_day_table
 from soilkit.metrics import splits
-from soilkit.models.tabular import two_part
 
 COMPLETE, ALL = "complete", "all"
 LEAST_LABEL_DAYS = 6  # days with readings that make a window's label
@@ -66,10 +65,14 @@ class Problem:
 
     @cached_property
     def at(self) -> pd.DataFrame:
-        """Places (row, ...) and 2-degree blocks, as of ``two_part.places``."""
-        places = self.stations.drop_duplicates("station_id").set_index("station_id")
-        blocks = self.samples["station_id"].astype(str).map(splits.block_ids(places))
-        return two_part.places(self.samples, self.stations, blocks=blocks)
+        """Sensor, time, latitude, longitude and 2-degree block (row, ...)."""
+        places = self.stations.drop_duplicates("station_id")
+        places = places.set_index(places["station_id"].astype(str))
+        names = self.samples["station_id"].astype(str)
+        blocks = splits.block_ids(places)
+        at = places[WHERE].astype(float).assign(block=blocks).reindex(names).reset_index(drop=True)
+        sensor = self.samples["sensor_id"].astype(str).to_numpy()
+        return at.assign(sensor_id=sensor, time=self.samples["time"].to_numpy())
 
     def scored(self, rows: np.ndarray | str = COMPLETE) -> np.ndarray:
         """Which rows (row,) have a label and, if "complete", every predictor; a mask stays one."""
@@ -82,10 +85,10 @@ class Problem:
 
     def folds(self, rows: np.ndarray | str = COMPLETE, *, seed: int = 0, n_folds: int = 5):
         """Five folds of whole blocks, dealt over scored rows: a number per sample, -1 for none."""
-        rows = self.scored(rows)
         blocks = self.at["block"]
-        dealt = splits.folds(blocks[rows], n_folds=n_folds, seed=seed)
-        fold_of = pd.Series(dealt, index=blocks[rows].to_numpy()).groupby(level=0).first()
+        scored = blocks[self.scored(rows)].to_numpy()
+        dealt = splits.folds(scored, n_folds=n_folds, seed=seed)
+        fold_of = dict(zip(scored, dealt, strict=True))
         return blocks.map(fold_of).fillna(-1).astype(int).rename("by block")
 
     def random_folds(self, rows: np.ndarray | str = COMPLETE, *, seed: int = 0):
@@ -97,13 +100,13 @@ class Problem:
 
     def counts(self) -> pd.DataFrame:
         """Rows, stations and 2-degree blocks of all rows, of labelled and of complete ones."""
-        kinds = {"all": np.ones(len(self.samples), bool), "with a label": self.scored(ALL)}
-        lines = {
-            name: (rows.sum(), *(self.at.loc[rows, c].nunique() for c in ("sensor_id", "block")))
-            for name, rows in (kinds | {"complete": self.scored()}).items()
-        }
-        counts = pd.DataFrame(lines, ["rows", "stations", "2-degree blocks"]).T
-        return counts.rename_axis("which rows")
+        every = np.ones(len(self.samples), bool)
+        kinds = {"all": every, "with a label": self.scored(ALL), "complete": self.scored()}
+        kept = {name: self.at[rows] for name, rows in kinds.items()}
+        counts = {name: (len(at), at["sensor_id"].nunique(), at["block"].nunique())
+                  for name, at in kept.items()}  # fmt: skip
+        table = pd.DataFrame(counts, ["rows", "stations", "2-degree blocks"]).T
+        return table.rename_axis("which rows")
 
     def tables(self) -> dict[str, Any]:
         """What estimators may ask for beside predictors, by the name of their parameter."""

@@ -1,5 +1,6 @@
 """Systems of tables: what a model sees and trains on, its predictions, maps and files."""
 
+import io
 import os
 import pickle
 import re
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor
 
 from soilkit.errors import CheckpointError, ContractError, StoreError, UnknownNameError
@@ -20,6 +20,7 @@ from soilkit.export import antecedents, ten_day_table
 from soilkit.files import write_bytes_whole
 from soilkit.models.tabular import ensembles, two_part
 from soilkit.models.tabular.estimators import (
+    ApiLinear,
     Scaling,
     SmapLinear,
     TextureForest,
@@ -94,15 +95,14 @@ class TabularSystem:
             raise ContractError(
                 f"{self.name} balances strata: name the in-situ archive that tells them (--ismn)."
             )
-        labels = pd.Series(np.asarray(split), index=problem.samples["sample_id"].astype(str))
+        labels = np.asarray(split).tolist()
         columns = list(columns or self.see(problem))
-        X, y = _inputs(problem, self.kind, columns), problem.moisture
-        trains, dealt = np.isfinite(y), ~labels.isin(NO_FOLD).to_numpy()
+        X, y, values = _inputs(problem, self.kind, columns), problem.moisture, pd.Series(labels)
+        trains, dealt = np.isfinite(y), ~values.isin(NO_FOLD).to_numpy()
         if self.trains_on == SCORED and rows is not None:
             trains = trains & rows
         model = self.make(problem, preset=preset, seed=seed, **{**self.options, **options})
-        values, by_fold = labels.to_numpy(), "train" not in set(labels)
-        models = {}
+        by_fold, models = "train" not in labels, {}
         for fold in sorted(set(values[dealt])) if by_fold else ["train"]:
             use = dealt & (values != fold) if by_fold else values == fold
             use = np.flatnonzero(use & trains)
@@ -110,7 +110,8 @@ class TabularSystem:
                 raise ContractError(f"No labelled sample is left to train {self.name} on.")
             models[fold] = fit_rows(model, X, y=y, rows=use, tables=problem.tables())
         name = str(getattr(split, "name", None) or "folds") if by_fold else ""
-        trained = TrainedTable(self.name, self.kind, columns, models, labels, name, self.n_std)
+        of_sample = dict(zip(problem.samples["sample_id"].astype(str), labels, strict=True))
+        trained = TrainedTable(self.name, self.kind, columns, models, of_sample, name, self.n_std)
         if out_dir is not None:
             slug = re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
             trained.save(Path(out_dir) / f"{slug}.pt")
@@ -119,10 +120,6 @@ class TabularSystem:
     def named(self, name: str) -> "TabularSystem":
         """The same system under another name."""
         return replace(self, name=name)
-
-    def load(self, path, *, allow_pickle: bool = False) -> "TrainedTable":
-        """What ``TrainedTable.save`` wrote, as of ``load_trained``."""
-        return load_trained(path, allow_pickle=allow_pickle)
 
 
 @dataclass
@@ -133,7 +130,7 @@ class TrainedTable:
     ----------
     columns : list of str, the predictors that it saw
     models : dict of fold, or "train", to the fitted estimator
-    labels : Series by sample_id, the split that it was trained with
+    labels : dict of sample_id to its part or fold, the split that it was trained with
     split_name : str, the name of folds; "" for labels
     """
 
@@ -141,9 +138,9 @@ class TrainedTable:
     kind: str
     columns: list[str]
     models: dict[Any, Any]
-    labels: pd.Series
+    labels: dict[str, Any]
     split_name: str = ""
-    n_std: float = field(default=np.nan)
+    n_std: float = np.nan
 
     def predict(self, data, *, rows=None) -> pd.DataFrame:
         """A predictions table of the samples, those of folds by models that never saw theirs.
@@ -166,7 +163,7 @@ class TrainedTable:
             [self._answer(problem, *part) for part in self._parts(problem, rows)]
         ).sort_index()
         samples = problem.samples.assign(soil_moisture_m3_m3=problem.moisture).loc[answers.index]
-        labels = samples["sample_id"].map(self.labels.astype(object)).fillna("unknown")
+        labels = samples["sample_id"].map(self.labels).astype(object).fillna("unknown")
         table = ten_day_table.predictions_table(
             samples, problem.stations, predicted=answers["mean"], model=self.name,
             split=self.split_name or labels.astype(str),
@@ -225,24 +222,17 @@ class TrainedTable:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model whole or not at all; ``load_trained`` reads it.
 
-        Settings, names and tensors are written as plain values. Trees are scikit-learn's, whose own
-        way of keeping is a pickle: only the same version of scikit-learn is sure to read it, and
-        reading one runs what it holds.
+        Trees are scikit-learn's: only the same version of it is sure to read them.
 
         Raises
         ------
         StoreError
             When the disk refuses; what stood at ``path`` still stands.
         """
-        content = {"format_version": FORMAT_VERSION, "trained": _plain(vars(self))}
-        is_plain = not _holds_objects(content)
 
         def write(file):
-            if is_plain:
-                torch.save(content, file)
-            else:
-                file.write(PICKLE_MARK + b"%d\n" % FORMAT_VERSION)
-                pickle.dump(self, file, protocol=pickle.HIGHEST_PROTOCOL)
+            file.write(MARK)
+            torch.save(self, file)
 
         try:
             write_bytes_whole(Path(path), write)
@@ -293,19 +283,6 @@ def chosen(fitted) -> str:
     return ""
 
 
-def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
-    """The share of rows within their 90 % intervals, and the mean of blocks' shares.
-
-    Intervals promise 90 % of a new block's rows. NaN where the model told none.
-    """
-    if "lower_m3_m3" not in predictions or predictions["lower_m3_m3"].isna().any():
-        return np.nan, np.nan
-    inside = predictions["observed_m3_m3"].between(
-        predictions["lower_m3_m3"], predictions["upper_m3_m3"]
-    )
-    return float(inside.mean()), float(inside.groupby(np.asarray(blocks)).mean().mean())
-
-
 # The systems themselves.
 
 TREES, MEMBERS = {"paper": 300, "small": 40}, {"paper": 3, "small": 2}
@@ -343,78 +320,68 @@ def _two_parts(kind: str, *, network: bool = False):
         stages: list[Any] = [two_part.PENALTIES, two_part.REACHES_KM][: 1 + network]
         if preset == "small":
             stages = [(name, values[1:2]) for name, values in stages]
-        model = two_part.two_part(problem.wide.columns, kind)
-        return two_part.Chosen(model, tuple(stages), seed=seed)
+        return two_part.Chosen(two_part.two_part(problem.wide, kind), tuple(stages), seed=seed)
 
     return make
 
 
 def _blend(*, network: bool = False):
     """Retrospective parts, and extremely random trees for the dynamics, weighed by inner folds."""
-    ridge = _two_parts(RETROSPECTIVE, network=network)
 
     def make(problem, *, preset, seed):
-        trees = extra_trees(TREES[preset] // 3, seed=seed)
-        parts = two_part.two_part(problem.wide.columns, RETROSPECTIVE)
-        members = [("two parts", ridge(problem, preset=preset, seed=seed)),
-                   ("trees", two_part.TreeDynamics(parts, trees))]  # fmt: skip
-        return two_part.Blend(members, seed=seed)
+        ridge = _two_parts(RETROSPECTIVE, network=network)(problem, preset=preset, seed=seed)
+        learner = extra_trees(TREES[preset] // 3, seed=seed)
+        trees = two_part.two_part(problem.wide, RETROSPECTIVE, learner=learner)
+        return two_part.Blend([("two parts", ridge), ("trees", trees)], seed=seed)
 
     return make
 
 
-def every_column(problem: Problem) -> list[str]:
-    """All predictors with their context in time."""
+def _every_column(problem: Problem) -> list[str]:
     return problem.wide.columns["column"].tolist()
 
 
-def first_of_smap(problem: Problem) -> list[str]:
-    """The coarse product that a line goes through."""
+def _first_of_smap(problem: Problem) -> list[str]:
     return ten_day_table.predictor_sets(problem.features).get("SMAP", problem.given)[:1]
 
 
-SMAP_LINE = TabularSystem(
-    "SMAP line", lambda _, preset, seed: SmapLinear(), first_of_smap, trains_on=SCORED
-)
-FOREST = TabularSystem("forest: all", _forest, trains_on=SCORED)
-DENSE = TabularSystem("dense ensemble", _network(ensembles.DenseEnsemble))
-PROB = TabularSystem("prob ensemble", _network(ensembles.ProbEnsemble), n_std=NORMAL_90)
-WIDE_DEEP = TabularSystem(
-    "wide and deep ensemble", _network(ensembles.WideDeepEnsemble), balances=True
-)
-TEXTURE_FOREST = TabularSystem("texture forest", _texture_forest, balances=True)
-TWO_PARTS_NOWCAST = TabularSystem(
-    "two parts: nowcast", _two_parts(NOWCAST), every_column, kind=NOWCAST
-)
-TWO_PARTS = TabularSystem(
-    "two parts: retrospective", _two_parts(RETROSPECTIVE), every_column, kind=RETROSPECTIVE
-)
-TWO_PARTS_NETWORK = TabularSystem(
-    "two parts: network", _two_parts(RETROSPECTIVE, network=True), every_column, kind=NETWORK
-)
-BLEND = TabularSystem("blend: retrospective", _blend(), every_column, kind=RETROSPECTIVE)
-BLEND_NETWORK = TabularSystem("blend: network", _blend(network=True), every_column, kind=NETWORK)
 SYSTEMS = {
-    one.name: one
-    for one in (
-        SMAP_LINE, FOREST, DENSE, PROB, WIDE_DEEP, TEXTURE_FOREST, TWO_PARTS_NOWCAST, TWO_PARTS,
-        TWO_PARTS_NETWORK, BLEND, BLEND_NETWORK,
+    system.name: system
+    for system in (
+        TabularSystem(
+            "SMAP line", lambda _, preset, seed: SmapLinear(), _first_of_smap, trains_on=SCORED
+        ),
+        TabularSystem("forest: all", _forest, trains_on=SCORED),
+        TabularSystem("dense ensemble", _network(ensembles.DenseEnsemble)),
+        TabularSystem("prob ensemble", _network(ensembles.ProbEnsemble), n_std=NORMAL_90),
+        TabularSystem(
+            "wide and deep ensemble", _network(ensembles.WideDeepEnsemble), balances=True
+        ),
+        TabularSystem("texture forest", _texture_forest, balances=True),
+        TabularSystem("two parts: nowcast", _two_parts(NOWCAST), _every_column, NOWCAST),
+        TabularSystem(
+            "two parts: retrospective", _two_parts(RETROSPECTIVE), _every_column, RETROSPECTIVE
+        ),
+        TabularSystem(
+            "two parts: network", _two_parts(RETROSPECTIVE, network=True), _every_column, NETWORK
+        ),
+        TabularSystem("blend: retrospective", _blend(), _every_column, RETROSPECTIVE),
+        TabularSystem("blend: network", _blend(network=True), _every_column, NETWORK),
     )
-}  # fmt: skip
+}
 
 
-# Trained systems on disk: plain values and tensors, or a pickle where trees are in it.
+# Trained systems on disk: one line with the format version, and a file of torch.
 
-FORMAT_VERSION = 1
-ZIP_MARK, PICKLE_MARK = b"PK", b"soilkit pickle "  # then the version and a line end
-ARRAY, TABLE, MODEL = "soilkit array", "soilkit table", "soilkit model"
-KINDS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (
-        ensembles.DenseEnsemble, ensembles.ProbEnsemble, ensembles.WideDeepEnsemble, Scaling,
-        SmapLinear, two_part.GapRidge, two_part.Neighbours, two_part.TwoPart, two_part.Chosen,
-    )
-}  # fmt: skip
+FORMAT_VERSION = 2
+MARK = b"soilkit table %d\n" % FORMAT_VERSION
+# What a file may hold without running code: our own models, arrays and numbers.
+SAFE: list[Any] = [
+    TrainedTable, ensembles.DenseEnsemble, ensembles.ProbEnsemble, ensembles.WideDeepEnsemble,
+    ApiLinear, Scaling, SmapLinear, two_part.GapRidge, two_part.Neighbours, two_part.TwoPart,
+    two_part.Chosen, np.ndarray, np.dtype, np.array(0).__reduce__()[0], np.int64(0).__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in (bool, int, float, object)),
+]  # fmt: skip
 
 
 def load_trained(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> TrainedTable:
@@ -422,95 +389,32 @@ def load_trained(path: str | os.PathLike[str], *, allow_pickle: bool = False) ->
 
     Parameters
     ----------
-    allow_pickle : bool, needed for trees; allow it only for files that you trust
+    allow_pickle : bool, needed for trees, whose reading runs what the file holds; allow it only for
+        files that you trust
 
     Raises
     ------
     CheckpointError
-        When the file is absent, damaged, of another format version, or a pickle not allowed.
+        When the file is absent, damaged, of another format version, or holds what is not allowed.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            start = file.readline(len(PICKLE_MARK) + 20)
-            if start.startswith(PICKLE_MARK):
-                _check_version(path, start[len(PICKLE_MARK) :].decode().strip())
-                if not allow_pickle:
-                    raise CheckpointError(
-                        f"{path} holds trees, a pickle that runs code when it is read. "
-                        "If you trust it, say allow_pickle=True."
-                    )
-                return pickle.load(file)
-        if not start.startswith(ZIP_MARK):  # else torch would try a pickle of old
-            raise CheckpointError(f"{path} is no saved model. Name a file of TrainedTable.save.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or "trained" not in content:
-            raise CheckpointError(f"{path} is no saved model. Name a file of TrainedTable.save.")
-        _check_version(path, str(content["format_version"]))
-        return TrainedTable(**_restored(content["trained"]))
+        mark, end, content = path.read_bytes().partition(b"\n")
+        if mark + end != MARK:
+            raise CheckpointError(
+                f"{path} is no saved model of format version {FORMAT_VERSION}: it begins with "
+                f"{mark[:20]!r}. Name a file of TrainedTable.save, or train again."
+            )
+        with torch.serialization.safe_globals(SAFE):
+            held = io.BytesIO(content)
+            return torch.load(held, map_location="cpu", weights_only=not allow_pickle)
     except FileNotFoundError as error:
         raise CheckpointError(f"No model at {path}. Save one first, or mend the path.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, pickle.UnpicklingError) and not allow_pickle:
+            raise CheckpointError(
+                f"{path} holds trees, a pickle that runs code when it is read. "
+                "If you trust it, say allow_pickle=True."
+            ) from error
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(
-            f"{path} is damaged or no saved model ({why}). Save it again."
-        ) from error
-
-
-def _check_version(path: Path, version: str) -> None:
-    if version != str(FORMAT_VERSION):
-        raise CheckpointError(
-            f"{path} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
-            "Install the soilkit that wrote it, or train again."
-        )
-
-
-def _plain(value: Any) -> Any:
-    """The value as plain containers, numbers, names and tensors; what has no such form as it is."""
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, pd.DataFrame | pd.Series):
-        columns = value.to_frame("series") if isinstance(value, pd.Series) else value
-        table = {str(name): _plain(columns[name].to_numpy()) for name in columns}
-        return {TABLE: [_plain(value.index.to_numpy()), isinstance(value, pd.Series), table]}
-    if type(value).__name__ in KINDS:
-        names = value._fields if isinstance(value, Scaling) else value.get_params(deep=False)
-        settings = {name: _plain(getattr(value, name)) for name in names}
-        fitted = {} if isinstance(value, Scaling) else vars(value)
-        fitted = {name: _plain(item) for name, item in fitted.items() if name not in settings}
-        return {MODEL: [type(value).__name__, settings, fitted]}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, np.ndarray):
-        numbers = value.dtype.kind in "fiub"
-        return {ARRAY: torch.from_numpy(value.copy()) if numbers else value.tolist()}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_restored(item) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if ARRAY in value:
-        held = value[ARRAY]
-        return np.array(held, dtype=object) if isinstance(held, list) else held.numpy()
-    if TABLE in value:
-        index, is_series, columns = _restored(value[TABLE])
-        table = pd.DataFrame(columns, index=index)
-        return table["series"] if is_series else table
-    if MODEL in value:
-        kind, settings, fitted = _restored(value[MODEL])
-        model = KINDS[kind](**settings)
-        for name, item in fitted.items():
-            setattr(model, name, item)
-        return model
-    return {key: _restored(item) for key, item in value.items()}
-
-
-def _holds_objects(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_objects, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_holds_objects, value))
-    return isinstance(value, BaseEstimator)
+        raise CheckpointError(f"{path} is damaged ({why}). Save it again.") from error

@@ -1,11 +1,11 @@
 """A model in two parts, level and dynamics; the choice inside training; a blend of models."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
+from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.linear_model import Ridge
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from soilkit.constants import EARTH_RADIUS_KM
@@ -15,6 +15,8 @@ from soilkit.metrics import splits
 from soilkit.metrics.calibration import row_threshold
 from soilkit.models.tabular.estimators import (
     NanTolerant,
+    Scaling,
+    cross_predict,
     fit_rows,
     fitted_folds,
     rows_for,
@@ -53,29 +55,19 @@ class GapRidge(NanTolerant):
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weights.any():
             raise ContractError("All sample_weight are zero: nothing is left to train on.")
-        weights = weights / weights.mean()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any value: zero
-            self.center_ = np.nan_to_num(np.nanmean(X, axis=0))
-            scale = np.nan_to_num(np.nanstd(X, axis=0))
-        self.scale_ = np.where(scale > 1e-9 * np.abs(self.center_), scale, np.inf)
-        self.scale_[scale == 0] = np.inf  # a constant has no effect
-        Z = self._standard(X)
-        self.shift_, mean = np.average(Z, axis=0, weights=weights), np.average(y, weights=weights)
-        Z = Z - self.shift_
-        gram = (Z * weights[:, None]).T @ Z + self.penalty * np.eye(Z.shape[1])
-        self.coef_ = np.linalg.solve(gram, Z.T @ (weights * (y - mean)))
-        self.intercept_ = float(mean)
+        self.scaling_ = Scaling.of(X)
+        line = Ridge(self.penalty).fit(self._standard(X), y, weights / weights.mean())
+        self.coef_, self.intercept_ = line.coef_, float(line.intercept_)
         return self
 
     def predict(self, X):
         """Prediction (row,) of X (row, predictor), in the unit of y."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, ensure_all_finite="allow-nan", dtype=np.float64)
-        return self.intercept_ + (self._standard(X) - self.shift_) @ self.coef_
+        return self.intercept_ + self._standard(X) @ self.coef_
 
     def _standard(self, X: np.ndarray) -> np.ndarray:
-        return np.clip(np.nan_to_num((X - self.center_) / self.scale_), -CLIP, CLIP)
+        return np.clip(self.scaling_.standard(X), -CLIP, CLIP)
 
 
 # What probes elsewhere say at the same time: residuals carried over by distance.
@@ -104,36 +96,37 @@ class Neighbours(BaseEstimator):
 
     def fit(self, at: pd.DataFrame, residual: np.ndarray) -> "Neighbours":
         """Keep residuals (row,) at places (row; time, latitude, longitude); returns itself."""
-        place = _unit_vectors(at)
+        place_km = _chord_places(at)
         self.known_ = {}  # by time: places and their weighted residuals
         for when, rows in _by_time(at):
-            cov = self._covariance(place[rows], place[rows]) + NOISE * np.eye(len(rows))
-            self.known_[when] = place[rows], np.linalg.solve(cov, residual[rows])
+            cov = self._covariance(place_km[rows], place_km[rows]) + NOISE * np.eye(len(rows))
+            self.known_[when] = place_km[rows], np.linalg.solve(cov, residual[rows])
         return self
 
     def predict(self, at: pd.DataFrame) -> np.ndarray:
         """Expected residual (row,) at places (row; time, latitude, longitude)."""
-        place, expected = _unit_vectors(at), np.zeros(len(at))
+        place_km, expected = _chord_places(at), np.zeros(len(at))
         for when, rows in _by_time(at):
             if when in self.known_:
-                near, weighted = self.known_[when]
-                expected[rows] = self._covariance(place[rows], near) @ weighted
+                near_km, weighted = self.known_[when]
+                expected[rows] = self._covariance(place_km[rows], near_km) @ weighted
         return expected
 
-    def _covariance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        apart_km = np.linalg.norm(a[:, None] - b[None], axis=2) * EARTH_RADIUS_KM
-        return np.exp(-apart_km / self.reach_km)
+    def _covariance(self, a_km: np.ndarray, b_km: np.ndarray) -> np.ndarray:
+        return np.exp(-cdist(a_km, b_km) / self.reach_km)
 
 
 def _by_time(at: pd.DataFrame):
     """(microseconds since 1970, rows) of each time."""
     time = at["time"].to_numpy().astype("datetime64[us]").astype("int64")
-    return pd.Series(time).groupby(time).indices.items()
+    return [(int(when), rows) for when, rows in pd.Series(time).groupby(time).indices.items()]
 
 
-def _unit_vectors(at: pd.DataFrame) -> np.ndarray:
+def _chord_places(at: pd.DataFrame) -> np.ndarray:
+    """Places (row, 3) from the Earth's centre, km."""
     lat, lon = np.radians(at[["latitude", "longitude"]].to_numpy(float)).T
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    unit = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    return EARTH_RADIUS_KM * unit
 
 
 # A model in two parts, level and dynamics: where a place stands, and how it moves.
@@ -141,6 +134,7 @@ def _unit_vectors(at: pd.DataFrame) -> np.ndarray:
 FEWEST_ROWS = 5  # labelled rows that tell a station's mean and spread
 PLACE = ["sensor_id", "time", "latitude", "longitude", "block"]
 STATIC = ("dem_", "soil_", "soilgrids_")
+SPREAD_PENALTY = 3.0
 
 
 class TwoPart(RegressorMixin, BaseEstimator):
@@ -156,28 +150,29 @@ class TwoPart(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     dynamic, level, spread : tuples of names of columns
-    penalty : float, of the dynamics' ridge; level and spread have their own
-    level_penalty, spread_penalty : float
+    penalty, level_penalty : float, of the ridges of dynamics and level
     reach_km : float, e-folding distance of the residuals; 0 leaves the network out
+    learner : unfitted regressor that learns dynamics instead of the ridge, such as trees; it takes
+        NaN and ``sample_weight``
 
     Attributes
     ----------
     level_error_, dynamic_error_ : what ``return_std`` is made of: the root mean square of a new
         station's offset [m3 m-3] and of its standardised moisture. From training residuals, too
-        small for new stations, unless ``nested.Chosen`` replaces them by held-out ones
+        small for new stations, unless ``Chosen`` replaces them by held-out ones
     """
 
     def __init__(
-        self, dynamic=(), level=(), spread=(), penalty=300.0, level_penalty=100.0,
-        spread_penalty=3.0, reach_km=0.0,
+        self, dynamic=(), level=(), spread=(), penalty=300.0, level_penalty=100.0, reach_km=0.0,
+        learner=None,
     ) -> None:  # fmt: skip
         self.dynamic = dynamic
         self.level = level
         self.spread = spread
         self.penalty = penalty
         self.level_penalty = level_penalty
-        self.spread_penalty = spread_penalty
         self.reach_km = reach_km
+        self.learner = learner
 
     def fit(self, X, y, *, at):
         """Train.
@@ -199,7 +194,9 @@ class TwoPart(RegressorMixin, BaseEstimator):
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
         if len(y) and np.nanmax(y) > MAX_SOIL_MOISTURE_M3_M3:
             raise UnitError(f"Moisture reaches {np.nanmax(y):.4g}: in percent? Divide by 100.")
-        mean, std, known = own_moments(y, at)
+        moments = pd.Series(y).groupby(at["sensor_id"].to_numpy()).transform
+        mean, std, n = (moments(name).to_numpy() for name in ("mean", "std", "size"))
+        known = (n >= FEWEST_ROWS) & (std > 0)
         if not known.any():
             raise ContractError(
                 f"No station has {FEWEST_ROWS} labelled rows that vary: a level and dynamics "
@@ -208,19 +205,19 @@ class TwoPart(RegressorMixin, BaseEstimator):
         at, mean, std = at[known].reset_index(drop=True), mean[known], std[known]
         z, sensor = (y[known] - mean) / std, at["sensor_id"].to_numpy()
         first = ~at["sensor_id"].duplicated().to_numpy()
-        own = sorted({*self.level, *self.spread})
-        own = pd.DataFrame(_part(X, own)[known], columns=own).groupby(sensor, sort=False).mean()
-        dense = block_weights(at["block"][first])
-        self.level_ = GapRidge(self.level_penalty).fit(_part(own, self.level), mean[first], dense)
-        self.spread_ = GapRidge(self.spread_penalty).fit(
-            _part(own, self.spread), np.log(std[first]), dense
-        )
+        slow = sorted({*self.level, *self.spread})
+        slow = pd.DataFrame(_part(X, slow)[known], columns=slow).groupby(sensor, sort=False).mean()
+        weights = block_weights(at["block"][first])
+        level, spread = _part(slow, self.level), _part(slow, self.spread)
+        self.level_ = GapRidge(self.level_penalty).fit(level, mean[first], weights)
+        self.spread_ = GapRidge(SPREAD_PENALTY).fit(spread, np.log(std[first]), weights)
         moving = _part(X, self.dynamic)[known]
-        self.dynamics_ = GapRidge(self.penalty).fit(moving, z, block_weights(at["block"]))
+        learner = GapRidge(self.penalty) if self.learner is None else clone(self.learner)
+        self.dynamics_ = learner.fit(moving, z, sample_weight=block_weights(at["block"]))
         residual = z - self.dynamics_.predict(moving)
         self.neighbours_ = Neighbours(self.reach_km).fit(at, residual) if self.reach_km else None
-        offset = mean[first] - self.level_.predict(_part(own, self.level))
-        self.level_error_, self.dynamic_error_ = _rms(offset), _rms(residual)
+        self.level_error_ = _rms(mean[first] - self.level_.predict(level))
+        self.dynamic_error_ = _rms(residual)
         return self
 
     def predict(self, X, return_std: bool = False, *, at):
@@ -242,7 +239,7 @@ class TwoPart(RegressorMixin, BaseEstimator):
         return np.exp(self.spread_.predict(_part(X, self.spread)))
 
 
-def two_part(columns: pd.DataFrame, kind: str, *, reach_km: float = 0.0) -> TwoPart:
+def two_part(wide: antecedents.Widened, kind: str, *, learner=None) -> TwoPart:
     """The model in two parts on the columns of ``antecedents.widen`` that a kind may see.
 
     Dynamics see all of them but the station's means and deviations, and the mean of land-cover
@@ -251,46 +248,20 @@ def two_part(columns: pd.DataFrame, kind: str, *, reach_km: float = 0.0) -> TwoP
 
     Parameters
     ----------
-    columns : ``columns`` of ``antecedents.Widened``
-    kind : "nowcast" or "retrospective"
-    reach_km : float, as of ``TwoPart``
-
-    Raises
-    ------
-    ContractError
-        For another kind.
+    kind : "nowcast" or "retrospective"; another raises ``ContractError``
+    learner : as of ``TwoPart``
     """
-    seen = antecedents.Widened(pd.DataFrame(), columns).names(kind)
-    seen = [name for name in seen if name != "nlcd_mean"]
+    seen = [name for name in wide.names(kind) if name != "nlcd_mean"]
     static = [name for name in seen if name.startswith(STATIC)]
+    of_station, spread = [], []  # a deviation of few windows would move a nowcast by itself
     if kind == antecedents.NOWCAST:
-        moving = seen
-        level = [name for name in seen if name.endswith("_mean_so_far")] + static
-        spread = static  # a deviation of few windows would move the prediction by itself
+        level = [name for name in seen if name.endswith("_mean_so_far")]
     else:
-        own = [name for name in seen if name.endswith(("_station_mean", "_station_std"))]
-        moving = [name for name in seen if name not in own]
-        level = own + static
-        spread = [name for name in own if name.startswith("smap_")] or static
-    return TwoPart(
-        tuple(moving), tuple(level or seen), tuple(spread or level or seen), reach_km=reach_km
-    )
-
-
-def places(samples: pd.DataFrame, stations: pd.DataFrame, *, blocks) -> pd.DataFrame:
-    """What ``TwoPart`` asks about rows: sensor, time, latitude, longitude and block of each."""
-    at = stations.drop_duplicates("station_id")
-    at = at.set_index(at["station_id"].astype(str))
-    own = samples["station_id"].astype(str)
-    return pd.DataFrame(
-        {
-            "sensor_id": samples["sensor_id"].astype(str).to_numpy(),
-            "time": samples["time"].to_numpy(),
-            "latitude": own.map(at["latitude"]).to_numpy(float),
-            "longitude": own.map(at["longitude"]).to_numpy(float),
-            "block": np.asarray(blocks),
-        }
-    )
+        level = of_station = [n for n in seen if n.endswith(("_station_mean", "_station_std"))]
+        spread = [name for name in of_station if name.startswith("smap_")]
+    dynamic = tuple(name for name in seen if name not in of_station)
+    level = level + static or seen
+    return TwoPart(dynamic, tuple(level), tuple(spread or static or level), learner=learner)
 
 
 def check_place(at: pd.DataFrame, n_rows: int) -> pd.DataFrame:
@@ -305,22 +276,9 @@ def check_place(at: pd.DataFrame, n_rows: int) -> pd.DataFrame:
     if lacking or len(at) != n_rows:
         raise ContractError(
             f"A row's place has {', '.join(PLACE)}; missing: {', '.join(lacking) or 'none'}, "
-            f"and {len(at)} places stand beside {n_rows} rows. Make them with two_part.places."
+            f"and {len(at)} places stand beside {n_rows} rows. Take them from Problem.at."
         )
     return at[PLACE].reset_index(drop=True)
-
-
-def own_moments(y: np.ndarray, at: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each row's station's mean and standard deviation, m3 m-3, and whether its rows tell them.
-
-    Parameters
-    ----------
-    y : array (row,), m3 m-3
-    at : DataFrame (row, ...) with sensor_id
-    """
-    moments = pd.Series(y).groupby(at["sensor_id"].to_numpy()).transform
-    mean, std, n = (moments(name).to_numpy() for name in ("mean", "std", "size"))
-    return mean, std, (n >= FEWEST_ROWS) & (std > 0)
 
 
 def block_weights(block) -> np.ndarray:
@@ -364,41 +322,33 @@ class Chosen(RegressorMixin, BaseEstimator):
     ----------
     model : unfitted TwoPart
     stages : tuple of (name of a parameter, values)
-    n_folds : int
-    seed : int, of the inner folds
+    seed : int, of the five inner folds
 
     Attributes
     ----------
     model_ : the chosen one, fitted on all training rows
-    choices_ : DataFrame, one row a candidate: ``parameter, value, r``
-    held_out_ : array (row,), the chosen candidate's held-out prediction, m3 m-3
     width_ : float; NaN with fewer than ten blocks
     """
 
-    def __init__(self, model, stages=(PENALTIES,), n_folds: int = 5, seed: int = 0) -> None:
+    def __init__(self, model, stages=(PENALTIES,), seed: int = 0) -> None:
         self.model = model
         self.stages = stages
-        self.n_folds = n_folds
         self.seed = seed
 
     def fit(self, X, y, *, at):
         """Choose and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
-        candidate, tried, best = clone(self.model), [], None
-        self.held_out_, self.width_ = np.full(len(y), np.nan), np.nan
+        candidate, held_out, self.width_ = clone(self.model), None, np.nan
         if at["block"].nunique() >= FEWEST_BLOCKS:
-            folds = splits.folds(at["block"], n_folds=self.n_folds, seed=self.seed)
+            folds = splits.folds(at["block"], seed=self.seed)
             for name, values in self.stages:
                 models = [clone(candidate).set_params(**{name: value}) for value in values]
                 outcomes = [out_of_fold(one, X, y=y, at=at, folds=folds) for one in models]
-                scores = [_mean_r(predicted, y, at) for predicted, _ in outcomes]
-                tried += [(name, *pair) for pair in zip(values, scores, strict=True)]
-                winner = int(np.argmax(scores))
-                candidate, best = models[winner], outcomes[winner]
-        self.choices_ = pd.DataFrame(tried, columns=["parameter", "value", "r"])
+                best = int(np.argmax([_mean_r(predicted, y, at) for predicted, _ in outcomes]))
+                candidate, held_out = models[best], outcomes[best]
         self.model_ = clone(candidate).fit(X, y, at=at)
-        if best is not None:
-            self._calibrate(y, at=at, held_out=best)
+        if held_out is not None:
+            self._calibrate(y, at=at, held_out=held_out)
         return self
 
     def predict(self, X, return_std: bool = False, *, at):
@@ -408,27 +358,17 @@ class Chosen(RegressorMixin, BaseEstimator):
 
     def _calibrate(self, y, *, at, held_out):
         """Errors of new stations, from held-out predictions and the spreads told with them."""
-        self.held_out_, spread = held_out
-        error = pd.Series(y - self.held_out_)
+        predicted, spread = held_out
+        error, weights = pd.Series(y - predicted), block_weights(at["block"])
         offset = error.groupby(at["sensor_id"].to_numpy()).transform("mean")
-        weights = block_weights(at["block"])
         self.model_.level_error_ = _rms(offset, weights)
         self.model_.dynamic_error_ = _rms((error - offset) / spread, weights)
         std = np.hypot(self.model_.level_error_, spread * self.model_.dynamic_error_)
         self.width_ = _width(np.abs(error) / std, at)
 
 
-def out_of_fold(model, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction (row,) and predicted spread (row,) of each row by a copy that never saw its fold.
-
-    Parameters
-    ----------
-    model : unfitted TwoPart
-    X : DataFrame (row, predictor)
-    y : array (row,), m3 m-3
-    at : places (row, ...)
-    folds : array (row,), the fold that holds each row out
-    """
+def out_of_fold(model: TwoPart, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction and predicted spread (row,) of each row by a copy that never saw its fold."""
     predicted, spread = np.full(len(y), np.nan), np.full(len(y), np.nan)
     for test, fitted in fitted_folds(model, X, y=y, held_out=folds, at=at):
         predicted[test] = fitted.predict(X.iloc[test], at=at.iloc[test])
@@ -441,9 +381,9 @@ def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
     r = station_r(predicted, y, stations=at["sensor_id"])
     by = at.groupby("sensor_id")["block"].agg(["size", "first"]).loc[r.index]
     kept = (by["size"] >= FEWEST_ROWS_NESTED) & r.notna()
-    return (
-        float(np.average(r[kept], weights=block_weights(by["first"][kept]))) if any(kept) else 0.0
-    )
+    if not kept.any():
+        return 0.0
+    return float(np.average(r[kept], weights=block_weights(by["first"][kept])))
 
 
 def _width(ratio, at: pd.DataFrame) -> float:
@@ -454,7 +394,7 @@ def _width(ratio, at: pd.DataFrame) -> float:
     return float(row_threshold(ratio, blocks, coverage=COVERAGE))
 
 
-# A weighted mean of unlike models, and trees that learn how a station moves.
+# A weighted mean of unlike models.
 
 HELD = 1e3  # how much harder the sum of weights is held than the errors
 
@@ -469,14 +409,12 @@ class Blend(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     members : list of (name, unfitted estimator); one whose ``fit`` knows ``at`` is given it
-    n_folds : int
-    seed : int, of the inner folds
+    seed : int, of the five inner folds
 
     Attributes
     ----------
     members_ : list of (name, estimator fitted on all training rows)
     weights_ : dict of name to weight
-    held_out_ : DataFrame (row, member), held-out predictions, m3 m-3
     error_ : float, root mean square error of the blended held-out predictions, m3 m-3
     width_ : float, how many ``error_`` hold 90 % of a new block's rows; NaN below ten blocks. The
         weights have seen the errors that it comes from
@@ -486,27 +424,20 @@ class Blend(RegressorMixin, BaseEstimator):
     .. [1] Breiman (1996), doi:10.1007/BF00117832
     """
 
-    def __init__(self, members, n_folds: int = 5, seed: int = 0) -> None:
+    def __init__(self, members, seed: int = 0) -> None:
         self.members = members
-        self.n_folds = n_folds
         self.seed = seed
 
     def fit(self, X, y, *, at):
         """Weigh and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
-        X = X.reset_index(drop=True)
-        folds = splits.folds(at["block"], n_folds=self.n_folds, seed=self.seed)
-        held_out = {}
-        for name, member in self.members:
-            held_out[name] = np.full(len(y), np.nan)
-            for test, fitted in fitted_folds(member, X, y=y, held_out=folds, at=at):
-                held_out[name][test] = _predict(fitted, X.iloc[test], at.iloc[test])
-        self.held_out_ = pd.DataFrame(held_out)
+        X, inner = X.reset_index(drop=True), {"groups": at["block"], "seed": self.seed, "at": at}
+        held_out = {name: cross_predict(one, X, y=y, **inner) for name, one in self.members}
         rows = block_weights(at["block"])
-        weights = weigh(self.held_out_, y, stations=at["sensor_id"], rows=rows)
+        weights = weigh(held_out, y, stations=at["sensor_id"], rows=rows)
         self.weights_ = dict(zip(held_out, weights.tolist(), strict=True))
         self.mean_ = float(np.average(y, weights=rows))
-        every, tables = np.arange(len(y)), {"at": at}
+        every, tables = slice(None), {"at": at}
         self.members_ = [
             (name, fit_rows(one, X, y=y, rows=every, tables=tables)) for name, one in self.members
         ]
@@ -518,8 +449,10 @@ class Blend(RegressorMixin, BaseEstimator):
     def predict(self, X, return_std: bool = False, *, at):
         """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
         check_is_fitted(self)
-        at = check_place(at, len(X))
-        mixed = self._mix({name: _predict(one, X, at) for name, one in self.members_})
+        tables, predicted = {"at": check_place(at, len(X))}, {}
+        for name, one in self.members_:
+            predicted[name] = one.predict(X, **rows_for(one.predict, tables, rows=slice(None)))
+        mixed = self._mix(predicted)
         return (mixed, np.full(len(mixed), self.error_)) if return_std else mixed
 
     def _mix(self, predicted) -> np.ndarray:
@@ -534,18 +467,18 @@ def weigh(predicted, y, *, stations, rows) -> np.ndarray:
 
     Parameters
     ----------
-    predicted : DataFrame (row, member), held-out predictions P
+    predicted : held-out predictions P (row,) by member
     y : array (row,)
     stations : array (row,) of names
     rows : array (row,), weights r of rows
 
     Examples
     --------
-    >>> members = pd.DataFrame({"right": [0.1, 0.2, 0.4], "idle": [0.2, 0.2, 0.2]})
+    >>> members = {"right": [0.1, 0.2, 0.4], "idle": [0.2, 0.2, 0.2]}
     >>> weigh(members, [0.1, 0.2, 0.4], stations=["a", "a", "a"], rows=np.ones(3)).round(3)
     array([1., 0.])
     """
-    both = pd.DataFrame(predicted).reset_index(drop=True).assign(_y=np.asarray(y, dtype=float))
+    both = pd.DataFrame(predicted).assign(_y=np.asarray(y, dtype=float))
     moving = (both - both.groupby(np.asarray(stations)).transform("mean")).to_numpy()
     moving = moving * np.sqrt(rows)[:, None]
     target = moving[:, -1].copy()
@@ -554,44 +487,3 @@ def weigh(predicted, y, *, stations, rows) -> np.ndarray:
     left = np.vstack([moving, np.full(moving.shape[1], hold)])
     weights = nnls(left, np.append(target, hold))[0][:-1]
     return weights / max(weights.sum(), 1.0)
-
-
-class TreeDynamics(RegressorMixin, BaseEstimator):
-    """Level and spread of a model in two parts, its dynamics by trees instead of a ridge.
-
-    The trees learn every training station's own standardised moisture, a row weighing as its
-    block's number of rows to the power -1/2.
-
-    Parameters
-    ----------
-    parts : unfitted TwoPart, whose ``dynamic`` columns the trees see; its own dynamics are unused
-    trees : unfitted regressor that takes NaN and ``sample_weight``
-    """
-
-    def __init__(self, parts, trees) -> None:
-        self.parts = parts
-        self.trees = trees
-
-    def fit(self, X, y, *, at):
-        """Train on rows X, y at their places, as of ``TwoPart``; returns itself."""
-        at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
-        self.parts_ = clone(self.parts).fit(X, y, at=at)
-        mean, std, known = own_moments(y, at)
-        z = (y[known] - mean[known]) / std[known]
-        moving = X[list(self.parts.dynamic)].to_numpy(float)[known]
-        weights = block_weights(at["block"][known])
-        self.trees_ = clone(self.trees).fit(moving, z, sample_weight=weights)
-        return self
-
-    def predict(self, X, *, at):
-        """Moisture (row,), m3 m-3."""
-        check_is_fitted(self)
-        check_place(at, len(X))
-        moving = self.trees_.predict(X[list(self.parts_.dynamic)].to_numpy(float))
-        level = self.parts_.level_.predict(X[list(self.parts_.level)].to_numpy(float))
-        moisture = level + self.parts_.predicted_spread(X) * moving
-        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
-
-
-def _predict(fitted, X, at: pd.DataFrame) -> np.ndarray:
-    return fitted.predict(X, **rows_for(fitted.predict, {"at": at}, rows=slice(None)))
