@@ -30,7 +30,7 @@ from soilkit.models.maps import (
 )
 from soilkit.models.xception_fusion import look
 from soilkit.show import plots
-from soilkit.show.plots.station_maps import true_colour
+from soilkit.show.plots.region_maps import true_colours
 
 LATITUDE, LONGITUDE = 38.0, -98.0
 INPUTS = Inputs(high=("sentinel1", "dem"), low=("soilgrids",), coarse=())
@@ -293,7 +293,7 @@ def test_clouds_do_not_darken_the_ground():
     bands = np.where(flags > 0, 9000, ground)
     grid = Grid("EPSG:32614", 0.0, 0.0, 10.0, 20, 20)
     chip = Chip(np.stack([bands, bands, bands, flags]), ("B4", "B3", "B2", "QA60"), grid)
-    colour = true_colour(chip)
+    (colour,) = true_colours([chip])
     assert colour[2:].max() == 1
     assert np.median(colour[2:]) == pytest.approx(0.5, abs=0.03)
     assert (colour[:2] == 1).all()

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgba
 
 from soilkit import contracts, grids
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.metrics.splits import training_distance_km
 from soilkit.show import plots
 from soilkit.show.plots.style import COLOURS
 
@@ -93,7 +94,7 @@ def test_a_replicate_that_trains_is_no_distance_away():
     """Probe B shares its pit with A: tested on B, a model has been there."""
     table = samples().assign(sensor_id=[A, B, C])
     split = pd.Series(["train", "test", "test"])
-    found = plots.training_distance_km(table, stations(), split=split)
+    found = training_distance_km(table, stations(), split=split)
     assert found[B] == 0
     # One degree along a meridian at 40.5 degrees north is 111.04 km on the WGS84 ellipsoid.
     assert found[C] == pytest.approx(111.04, abs=0.01)
@@ -101,16 +102,7 @@ def test_a_replicate_that_trains_is_no_distance_away():
 
 def test_distance_needs_somebody_who_trains():
     with pytest.raises(ContractError, match="train"):
-        plots.training_distance_km(samples(), stations(), split=pd.Series(["test"] * 3))
-
-
-def test_shares_of_distance_sum_to_one():
-    """Zero is "same place" and 2.56 km, one chip, is no longer below one chip."""
-    figure = plots.distance_bars({"by_row": [0, 0, 2.56, 500]}, title="synthetic")
-    widths = {c.get_label(): c.patches[0].get_width() for c in figure.axes[0].containers}
-    assert widths["same place"] == 0.5
-    assert widths["2.56-10 km"] == 0.25
-    assert sum(widths.values()) == 1
+        training_distance_km(samples(), stations(), split=pd.Series(["test"] * 3))
 
 
 def test_a_station_counts_once_however_many_probes_it_has():
@@ -195,7 +187,7 @@ def test_a_gallery_takes_the_haze_off():
 
 def test_a_cloud_shadow_is_not_the_haze():
     """Shadow that is darker than the ground in red alone must not turn the ground green."""
-    from soilkit.show.plots.series import _true_colours
+    from soilkit.show.plots.region_maps import true_colours
 
     grid = grids.chip_grid(40.0, -98.0, size_px=8, pixel_size_m=10)
     ground = np.random.default_rng(0).uniform(1000, 1500, (8, 8)).astype(np.float32)
@@ -203,28 +195,28 @@ def test_a_cloud_shadow_is_not_the_haze():
     chip = contracts.Chip(values, ("B2", "B3", "B4", "B8"), grid)
     shaded = values.copy()
     shaded[2, :2], shaded[3, :2] = 100, 500
-    (seen,) = _true_colours([contracts.Chip(shaded, chip.bands, grid)])
+    (seen,) = true_colours([contracts.Chip(shaded, chip.bands, grid)])
     lit = seen[2:]  # grey ground stays grey
     np.testing.assert_allclose(lit[..., 0], lit[..., 1], atol=1e-6)
 
 
 def test_radar_is_averaged_in_linear_power():
     """Half of the pixels at 0 dB and half at -20 dB average to -2.97 dB, not to -10."""
-    from soilkit.show.plots.series import _multilook
+    from soilkit.show.plots.region_maps import _multilook
 
     checker = np.where(np.indices((4, 4)).sum(axis=0) % 2 == 0, 0.0, -20.0)
-    assert _multilook(checker)[0, 0] == pytest.approx(10 * np.log10(0.505))
+    assert _multilook(checker, 4)[0, 0] == pytest.approx(10 * np.log10(0.505))
 
 
 def test_a_split_without_a_score_leaves_a_gap():
     rows = [("by_row", "forest", 0.8), ("by_block", "forest", 0.2), ("by_row", "line", 0.5)]
     table = pd.DataFrame(rows, columns=["split", "model", "value"])
     table = table.assign(metric="r", lower=table["value"] - 0.1, upper=table["value"] + 0.1)
-    figure = plots.split_dots(table, title="synthetic")
+    figure = plots.interval_dots(table, rows="split", title="synthetic")
     axis = figure.axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["by_row", "by_block"]
     assert axis.get_xlabel() == "correlation R [1]"
-    assert np.isnan(axis.containers[1].lines[0].get_xdata()).tolist() == [False, True]
+    assert np.isnan(axis.containers[1].lines[0].get_xdata(orig=False)).tolist() == [False, True]
 
 
 def test_a_map_of_a_leaky_split_shows_stations_on_both_sides():

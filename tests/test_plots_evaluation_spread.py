@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from scipy import stats
 
 from soilkit import metrics
 from soilkit.metrics import splits
@@ -64,33 +63,6 @@ def stations(n=10):
     )
 
 
-def bars_and_band(factor, n_stations=10):
-    rows = metrics.forecast_rows(forecasts(n_stations, factor=factor))
-    figure = plots.pit_histograms(rows, stations=stations(n_stations), n_bins=5)
-    axis = figure.axes[0]
-    bars = np.array([p.get_height() for p in axis.patches])
-    band = axis.collections[0].get_paths()[0] if axis.collections else None
-    middles = [(p.get_x() + 0.1, p.get_height()) for p in axis.patches]
-    return bars, band and [band.contains_point(m) for m in middles], figure
-
-
-def test_a_calibrated_pit_is_flat_and_an_overconfident_one_a_u():
-    flat, is_inside, _ = bars_and_band(1.0)
-    assert flat.mean() == pytest.approx(1) and np.abs(flat - 1).max() < 0.2
-    assert sum(is_inside) >= 4  # of five at 95 %
-    u, is_inside, _ = bars_and_band(0.4)
-    assert is_inside == [False] * 5
-    share = 5 * 2 * stats.norm.sf(-0.4 * stats.norm.ppf(0.2))  # of both outer bins, over flat
-    assert u[0] + u[-1] == pytest.approx(share, rel=0.1)
-    assert u[2] < 0.6
-
-
-def test_four_stations_get_no_band_and_say_so():
-    _, band, figure = bars_and_band(1.0, n_stations=4)
-    assert band is None
-    assert "4 stations, 4 clusters: no band" in figure.axes[0].get_title()
-
-
 def test_reliability_stands_on_the_numbers_of_the_table():
     rows = metrics.forecast_rows(forecasts(factor=0.5))
     table = metrics.reliability(rows, stations=stations(), levels=(0.5, 0.9))
@@ -102,28 +74,6 @@ def test_reliability_stands_on_the_numbers_of_the_table():
     np.testing.assert_allclose([s[:, 1] for s in whiskers], want[["lower", "upper"]])
     # Overconfident: the line lies below the diagonal.
     assert (line.get_ydata() < line.get_xdata()).all()
-
-
-def test_coverage_by_class_greys_the_small_and_draws_no_false_whisker():
-    rows = metrics.forecast_rows(forecasts())
-    table = metrics.reliability(rows, stations=stations(), by="texture", levels=(0.5, 0.9))
-    axis = plots.coverage_dots(table, nominal=0.9).axes[0]
-    ticks = {t.get_text(): t.get_color() for t in axis.get_yticklabels()}
-    assert ticks == {"Loam (7)": "black", "Sand* (3)": style.FAINT}
-    dots = {ln.get_color(): ln.get_xdata()[0] for ln in axis.lines if ln.get_marker() == "o"}
-    at = table[(table.kind == "interval") & (table.nominal == 0.9)].set_index("texture").observed
-    assert dots == {style.COLOURS[0]: at["Loam"], style.FAINT: at["Sand"]}
-    spans = [s for c in axis.collections for s in c.get_segments() if s.size]
-    assert sum(bool(np.isfinite(s).all()) for s in spans) == 1
-    assert any(list(ln.get_xdata()) == [0.9, 0.9] for ln in axis.lines)
-
-
-def test_an_interval_table_is_drawn_like_a_reliability_table():
-    table = forecasts().assign(lower_m3_m3=0.15, upper_m3_m3=0.35)
-    found = metrics.interval_coverage(table, nominal=0.9, stations=stations(), by="texture")
-    axis = plots.coverage_dots(found, nominal=0.9).axes[0]
-    assert len(axis.get_yticklabels()) == 2
-    assert "no coverage" in texts(plots.coverage_dots(found[:0], nominal=0.9))
 
 
 def test_spread_skill_of_a_model_too_sure_lies_above_the_line():
@@ -178,20 +128,6 @@ def test_skill_by_dissimilarity_is_hollow_outside():
     assert "m missing: n = 10" in texts(figure)
 
 
-def test_the_map_shows_the_share_outside_of_each_station():
-    table, found, _ = measured()
-    figure = plots.outside_map(table, found, stations=stations())
-    _, dots = figure.axes[0].collections[:2]
-    share = {
-        tuple(xy): v for xy, v in zip(dots.get_offsets().tolist(), dots.get_array(), strict=True)
-    }
-    assert share[(-64.0, 57.0)] == 100.0  # N__9
-    assert share[(-96.0, 33.0)] == pytest.approx(
-        100 * (~found["is_inside"])[table["station_id"] == "N__1"].mean()
-    )
-    assert "1 with more than half outside" in figure.axes[0].get_title()
-
-
 def test_a_curve_counts_stations_within_a_distance():
     km = {"by block": pd.Series([0.0, 2.0, 5.0, 20.0]), "by row": pd.Series(np.zeros(6))}
     figure = plots.distance_curves(km)
@@ -203,8 +139,8 @@ def test_a_curve_counts_stations_within_a_distance():
     assert {ln.get_xdata()[0] for ln in axis.lines if len(ln.get_xdata()) == 2} == {2.56, 10.0}
     assert axis.get_xscale() == "log" and axis.get_xlabel().endswith("[km]")
     words = [t.get_text().replace("\n", " ") for t in figure.legends[0].get_texts()]
-    assert words == ["by block* (4 stations: 50% below 2.56 km, 25% above 10 km)",
-                     "by row (6 stations: 100% below 2.56 km, 0% above 10 km)"]  # fmt: skip
+    assert words == ["by block* (4 held out: 50% below 2.56 km, 25% above 10 km)",
+                     "by row (6 held out: 100% below 2.56 km, 0% above 10 km)"]  # fmt: skip
 
 
 def test_an_audit_report_is_drawn_as_its_distances():

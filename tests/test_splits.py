@@ -10,7 +10,6 @@ from soilkit import grids
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.metrics import splits
 from soilkit.metrics.splits.folds import nearest_km, overlapping_chips
-from soilkit.show import plots
 
 SPLITS = {
     "station": splits.by_station, "sensor": splits.by_sensor, "block": splits.by_block,
@@ -233,7 +232,6 @@ def test_the_nearest_of_many_is_the_nearest_of_all():
     )  # fmt: skip
     slow = metres.reshape(100, 200).min(axis=1) / 1000
     np.testing.assert_allclose(nearest_km(here, there), slow, rtol=1e-12)
-    assert splits.training_distance_km is plots.training_distance_km
 
 
 def test_chips_that_touch_the_date_line_overlap():

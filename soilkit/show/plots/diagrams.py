@@ -1,4 +1,4 @@
-"""Taylor and target diagrams, models head to head, places by their traits."""
+"""Predicted against observed, Taylor and target diagrams, models head to head, places by traits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from soilkit.constants import MIN_SAMPLES
 from soilkit.metrics import normalized_wins, point_scores
 from soilkit.metrics.evaluation.applicability import TraitSpace
+from soilkit.metrics.points import pearson_r
 from soilkit.metrics.spatial import THRESHOLD
 from soilkit.show.plots import style
-from soilkit.show.plots.score_charts import CLASS_NAMES
 from soilkit.strata import MIN_STATIONS, mark_small
 
 VALUES = ["observed_m3_m3", "predicted_m3_m3"]
@@ -26,35 +27,74 @@ CENTRE, FAR = 0.5, 0.98  # the share of dots that a diagram shows where a few li
 NO_SENSOR = f"no sensor has {MIN_SAMPLES} samples and a series that varies"
 
 
-def sensor_moments(predictions: pd.DataFrame, *, min_samples: int = MIN_SAMPLES) -> pd.DataFrame:
-    """Point scores of every sensor with the standard deviations of both series.
+def density_scatter(predictions: pd.DataFrame, *, title: str = "") -> Figure:
+    """Predicted against observed moisture as counts of samples, one panel a model.
 
-    Of the same finite pairs and with divisor n, so that (ubRMSE / sd_observed)2 = 1 + s2 - 2 s R
-    holds, with s = sd_predicted / sd_observed [1]_.
+    One logarithmic colour scale and one frame for all; the thin line is 1:1, the thick one the
+    least-squares line of predicted on observed, all samples pooled: it mixes places and times.
 
     Parameters
     ----------
-    predictions : table of that contract
-    min_samples : int, sensors with fewer finite pairs are left out
+    predictions : predictions table, one or more models; rows without a finite pair are left out
+    """
+    known = predictions[np.isfinite(predictions[VALUES].to_numpy(float)).all(axis=1)]
+    if known.empty:
+        return style.nothing(f"none of {len(predictions):,} rows has a finite pair", title=title)
+    names = style.names_of(known)
+    low, high = min(float(known[VALUES].min().min()), 0.0), float(known[VALUES].max().max())
+    models = list(dict.fromkeys(names))
+    figure, axes = style.panels(
+        len(models), columns=3, size=(3.1, 3.1), sharex=True, sharey=True, layout="compressed"
+    )
+    drawn = [
+        _density(axis, known[names == model], name=model, span=(low, max(high, low + 0.01)))
+        for axis, model in zip(axes, models, strict=True)
+    ]
+    scale = LogNorm(1, max(2.0, *(float(d.get_array().max()) for d in drawn)))
+    for one in drawn:
+        one.set_norm(scale)
+    figure.colorbar(drawn[-1], ax=axes, label="samples [count]", shrink=0.85, format="%g")
+    for axis in axes:
+        axis.set_xlabel(f"observed [{style.MOISTURE}]")
+    for axis in axes[::3]:
+        axis.set_ylabel(f"predicted [{style.MOISTURE}]")
+    return style.head(figure, title)
 
-    Returns
-    -------
-    DataFrame as from ``metrics.point_scores`` with ``name`` (model, and split or state where there
-    are several), ``sd_observed_m3_m3, sd_predicted_m3_m3`` and ``sd_ratio`` (NaN where the
-    observation is constant)
 
-    References
-    ----------
-    .. [1] Taylor (2001), doi:10.1029/2000JD900719, equation 3
+def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, float]):
+    """Hexagons of one model, the 1:1 line and the regression."""
+    x, y = rows["observed_m3_m3"].to_numpy(float), rows["predicted_m3_m3"].to_numpy(float)
+    drawn = axis.hexbin(x, y, gridsize=40, mincnt=1, extent=span * 2, cmap="viridis",
+                        linewidths=0.1)  # fmt: skip
+    axis.plot(span, span, color="0.3", linewidth=0.8)
+    words = "no line: too few or constant"
+    if len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0:
+        slope, intercept = np.polyfit(x, y, 1)
+        ends = np.array([x.min(), x.max()])
+        axis.plot(ends, intercept + slope * ends, color=style.COLOURS[1], linewidth=1.8)
+        words = f"y = {slope:.2f} x {'−' if intercept < -0.0005 else '+'} {abs(intercept):.3f}"
+        words += f"\npooled R = {pearson_r(x, y):.2f}"
+    axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
+              color=style.COLOURS[1])  # fmt: skip
+    axis.set(aspect="equal", xlim=span, ylim=span)
+    axis.set_title(
+        f"{style.wrapped(name, letters=28, lines=2)} (n = {len(rows):,})", fontsize="medium"
+    )
+    return drawn
+
+
+def sensor_moments(predictions: pd.DataFrame, *, min_samples: int = MIN_SAMPLES) -> pd.DataFrame:
+    """Point scores of every sensor, with the standard deviations of both series and ``sd_ratio``.
+
+    Of the same finite pairs and with divisor n, so that (ubRMSE / sd_observed)2 = 1 + s2 - 2 s R
+    holds, with s = sd_predicted / sd_observed (Taylor 2001, doi:10.1029/2000JD900719, equation 3).
+    Sensors with fewer pairs than ``min_samples`` are left out.
     """
     style.need(predictions, [*KEYS, *VALUES], maker="predictions")
-    finite = np.isfinite(predictions[VALUES].to_numpy(float)).all(axis=1)
-    pairs = predictions[finite]
+    pairs = predictions[np.isfinite(predictions[VALUES].to_numpy(float)).all(axis=1)]
     keys = [*KEYS, *(["state"] if "state" in pairs else [])]
-    scores = point_scores(pairs)
-    sd = pairs.groupby(keys, observed=True)[VALUES].std(ddof=0).reset_index()
-    names = dict(zip(VALUES, ("sd_observed_m3_m3", "sd_predicted_m3_m3"), strict=True))
-    table = scores.merge(sd.rename(columns=names), on=keys, how="left")
+    sd = pairs.groupby(keys, observed=True)[VALUES].std(ddof=0).add_prefix("sd_").reset_index()
+    table = point_scores(pairs).merge(sd, on=keys, how="left")
     observed = table["sd_observed_m3_m3"].where(table["sd_observed_m3_m3"] > 0)
     table["sd_ratio"] = table["sd_predicted_m3_m3"] / observed
     return table.assign(name=style.names_of(table))[table["n"] >= min_samples]
@@ -87,12 +127,9 @@ def taylor_diagram(
     figure = plt.figure(figsize=(8.8, 6.0 if lowest > -0.5 else 4.9), layout="constrained")
     axis = figure.add_subplot(projection="polar")
     _rims(axis, rim, lowest)
-    looks = style.looks(list(dict.fromkeys(table["name"])))
-    for name, look in looks.items():
+    for name, look in style.looks(table["name"]).items():
         _cloud(axis, table[table["name"] == name], rim=rim, look=look)
-    style.aside(figure, title="mean of sensors; dots: sensors")
-    style.head(figure, title)
-    return figure
+    return style.finish(figure, title, legend="mean of sensors; dots: sensors")
 
 
 def _rims(axis, rim: float, lowest: float) -> None:
@@ -166,14 +203,12 @@ def target_diagram(
     )
     for axis, (name, look) in zip(axes, style.looks(names).items(), strict=True):
         _target(axis, table[table["name"] == name], reach=reach, look=look)
-        axis.tick_params(labelbottom=True)
     figure.supxlabel(
         f"← varies less     ubRMSE × sign(sd predicted − sd observed) [{style.MOISTURE}]"
         "     varies more →", fontsize="medium",
     )  # fmt: skip
     figure.supylabel(style.label("bias_m3_m3"), fontsize="medium")
-    style.head(figure, title)
-    return figure
+    return style.head(figure, title)
 
 
 def _target(axis: Axes, rows: pd.DataFrame, *, reach: float, look: Mapping[str, Any]) -> None:
@@ -227,12 +262,11 @@ def trait_plane(space: TraitSpace, *, title: str = "") -> Figure:
         ("fails", failed.eq(True).fillna(False), {"color": FAILED, "marker": "^", "s": 46}),
     )
     drawn = places["pc1"].notna()
-    figure, (axis, beside) = style.panels(2, columns=2, size=(4.9, 4.3))
+    figure, (axis, beside) = style.panels(2, columns=2, size=(4.4, 4.0), aside=2)
     for words, mask, look in groups:
         here = drawn & mask.astype(bool)
         axis.scatter(places["pc1"][here], y[here], **({"s": 26} | look),
-                     label=f"{words}: {here.sum()} stations")  # fmt: skip
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize="small")
+                     label=f"{words}:\n{here.sum()} stations")  # fmt: skip
     _arrows(beside, space.loadings)
     share = space.explained["share"].to_numpy(float)
     for k, way in enumerate("xy"):
@@ -240,10 +274,9 @@ def trait_plane(space: TraitSpace, *, title: str = "") -> Figure:
         axis.set(**{f"{way}label": f"component {k + 1} ({part}) [1]"})
         beside.set(**{f"{way}label": f"weight in component {k + 1} [1]"})
     lost = int((~drawn).sum())
-    style.foot(figure, f"{lost} stations lack a trait and are not drawn" if lost else "")
     style.quiet_grid(axis)
-    style.head(figure, title)
-    return figure
+    note = f"{lost} stations lack a trait and are not drawn" if lost else ""
+    return style.finish(figure, title, note=note)
 
 
 def _arrows(axis: Axes, loadings: pd.DataFrame) -> None:
@@ -284,54 +317,57 @@ def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: st
     table : from ``metrics.class_differences`` or ``metrics.class_preferences``
     threshold : half-width of the band, as the table was made with
     """
-    columns = ["characteristic", "class", "label", "metric", "ratio", "ratio_lower", "ratio_upper",
+    columns = ["characteristic", "class", "metric", "ratio", "ratio_lower", "ratio_upper",
                "verdict", "is_certain", "n_stations"]  # fmt: skip
-    style.need(table, columns if len(table) else columns[:7], maker="metrics.class_differences")
+    style.need(table, columns if len(table) else columns[:6], maker="metrics.class_differences")
     rows = table[table["ratio"].notna() & (table["ratio"] > 0)]
     if rows.empty:
         found = "; ".join(dict.fromkeys(table["status"])) if len(table) else "no station is scored"
         return style.nothing(f"no class has a ratio ({found})", title=title)
     names = style.names_of(rows)
     models = list(dict.fromkeys(names))
-    classes = list(dict.fromkeys(zip(rows["characteristic"], rows["class"], strict=True)))
+    keys = ["characteristic", "class"]
+    classes = rows.drop_duplicates(keys).set_index(keys)["n_stations"]
     figure, axes = style.panels(
         len(models), columns=3, size=(3.1, 0.8 + 0.27 * len(classes)), aside=1.6, sharex=True,
         sharey=True,
     )  # fmt: skip
     for axis, model in zip(axes, models, strict=True):
         one = rows[names == model]
-        _ratios(axis, one, classes=classes, threshold=threshold)
+        place = classes.index.get_indexer(pd.MultiIndex.from_frame(one[keys]))
+        _ratios(axis, one, place=place, threshold=threshold)
         axis.set_title(style.wrapped(model, letters=28, lines=2), fontsize="medium")
-        axis.tick_params(labelbottom=True)
-    _ratio_ticks(axes, rows, classes=classes)
-    _verdict_legend(figure, threshold)
+    words = [f"{style.class_name(by)}: {name or 'unknown'}" for by, name in classes.index]
+    style.class_ticks(axes[0], words, stations=classes, fontsize="small")
+    seen = rows[["ratio", "ratio_lower", "ratio_upper"]].to_numpy(float)
+    low, high = min(0.85, 0.93 * np.nanmin(seen[seen > 0])), max(1.18, 1.07 * np.nanmax(seen))
+    ticks = [t for t in (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10) if low <= t <= high]
+    axes[0].set(xlim=(low, high), xscale="log")
+    for axis in axes:
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    _verdict_legend(axes[0], threshold)
     other = "the mean of all models" if "models_mean" in rows else "all other stations"
     score = style.label(rows["metric"].iloc[0]).split(" [")[0].split(",")[0]
     figure.supxlabel(f"{score} of the class / of {other} [1]", fontsize="medium")
-    style.head(figure, title)
-    return figure
+    return style.finish(figure, title)
 
 
-def _ratios(axis: Axes, rows: pd.DataFrame, *, classes, threshold: float) -> None:
+def _ratios(axis: Axes, rows: pd.DataFrame, *, place, threshold: float) -> None:
     axis.axvspan(1 - threshold, 1 + threshold, color="0.9", linewidth=0, zorder=0)
     axis.axvline(1, color="0.4", linewidth=0.8)
-    for _, row in rows.iterrows():
+    for i, (_, row) in enumerate(rows.iterrows()):
         small = row["n_stations"] < MIN_STATIONS
         colour = style.FAINT if small else VERDICTS[row["verdict"]]
-        certain = bool(row["is_certain"]) if pd.notna(row["is_certain"]) else False
-        one = row.to_frame().T
-        ends = style.whiskers(one, value="ratio", ends=("ratio_lower", "ratio_upper"))
-        axis.errorbar(
-            row["ratio"], classes.index((row["characteristic"], row["class"])), xerr=ends,
-            fmt="o", color=colour, markersize=6, capsize=2.5,
-            markerfacecolor=colour if certain else "white",
+        certain = pd.notna(row["is_certain"]) and bool(row["is_certain"])
+        style.dots(
+            axis, rows.iloc[[i]], at=place[[i]], value="ratio", ends=("ratio_lower", "ratio_upper"),
+            color=colour, markersize=6, markerfacecolor=colour if certain else "white",
         )  # fmt: skip
-    axis.set_xscale("log")
-    axis.grid(axis="x", color=style.GRID)
-    axis.set_axisbelow(True)
+    style.quiet_grid(axis, "x")
 
 
-def _verdict_legend(figure: Figure, threshold: float) -> None:
+def _verdict_legend(axis: Axes, threshold: float) -> None:
     """What the colours mean, drawn of marks that stand nowhere."""
     looks = (
         (f"worse by {threshold:.0%} or more", VERDICTS["worse"], "white"),
@@ -340,30 +376,8 @@ def _verdict_legend(figure: Figure, threshold: float) -> None:
         ("filled: the interval\nleaves out 1", "0.25", "0.25"),
         (f"* fewer than {MIN_STATIONS} stations", style.FAINT, "white"),
     )
-    axis = figure.axes[0]
     for words, colour, face in looks:
         axis.plot([], [], "o", color=colour, markerfacecolor=face, label=words)
-    style.aside(figure, axis)
-
-
-def _ratio_ticks(axes: list[Axes], rows: pd.DataFrame, *, classes) -> None:
-    keys = ["characteristic", "class"]
-    first = rows.drop_duplicates(keys).set_index(keys).reindex(pd.MultiIndex.from_tuples(classes))
-    words = [
-        f"{CLASS_NAMES.get(c, c).removesuffix(' class')}: {name} ({n:.0f})"
-        for (c, _), name, n in zip(classes, first["label"], first["n_stations"], strict=True)
-    ]
-    axes[0].set_yticks(range(len(classes)), words, fontsize="small")
-    axes[0].set_ylim(len(classes) - 0.4, -0.6)
-    for text, n in zip(axes[0].get_yticklabels(), first["n_stations"], strict=True):
-        text.set_color("black" if n >= MIN_STATIONS else style.FAINT)
-    seen = rows[["ratio", "ratio_lower", "ratio_upper"]].to_numpy(float)
-    low, high = min(0.85, 0.93 * np.nanmin(seen[seen > 0])), max(1.18, 1.07 * np.nanmax(seen))
-    ticks = [t for t in (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10) if low <= t <= high]
-    for axis in axes:
-        axis.set_xlim(low, high)
-        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 # Models head to head: who wins at how many stations, and in which classes of land.
@@ -372,6 +386,7 @@ WON = "RdBu"  # red loses, blue wins; white is half
 POINTS = "YlGnBu"
 # How far from the middle of each colour scale white letters read better.
 DARK, DARK_FROM_ZERO = 0.3, 0.55
+SUMS = ("mean over all classes", "mean without *")
 SUMMED = "numbers: stations won, ties shared; last rows: mean of the normalised points"
 
 
@@ -399,8 +414,7 @@ def win_matrices(counts: pd.DataFrame, *, title: str = "") -> Figure:
         axis.set_title(_short(metric, rows), fontsize="medium")
     bar = figure.colorbar(drawn, ax=axes, label="stations where the row beats the column [%]")
     bar.set_ticks([0, 25, 50, 75, 100])
-    style.head(figure, title)
-    return figure
+    return style.head(figure, title)
 
 
 def _short(metric: str, rows: pd.DataFrame) -> str:
@@ -467,52 +481,33 @@ def class_point_matrix(
         why = f"no class of land has a station with {metric or 'a score'}"
         return style.nothing(why, title=title)
     names = list(dict.fromkeys(rows["model"]))
-    index, n, values, words = _cells(rows, names)
+    n, values, words = _cells(rows, names)
     figure, (axis,) = style.panels(
         1, columns=1, size=(2.6 + 1.25 * len(names), 1.0 + 0.29 * len(values)), aside=1.4
     )
     drawn = axis.imshow(values, cmap=POINTS, vmin=0, vmax=1, aspect="auto")
-    _veil(axis, n)
-    pale = np.append(n < MIN_STATIONS, [False, False])
-    _letters(axis, np.array(words, object), share=values, middle=0.0, pale=pale)
-    _class_names(axis, index, n=n, models=names)
-    figure.colorbar(
-        drawn, ax=axis, label=f"normalised points, {style.label(metric).split(' [')[0]} [1]"
-    )
-    style.foot(figure, f"{SUMMED}\n{style.SMALL_NOTE}")
-    style.head(figure, title)
-    return figure
+    small = (n < MIN_STATIONS).to_numpy()
+    for i in np.flatnonzero(small):  # a pale sheet over classes that are too small
+        axis.axhspan(i - 0.5, i + 0.5, color="white", alpha=0.7, linewidth=0)
+    axis.axhline(len(n) - 0.5, color="black", linewidth=1.5)
+    _letters(axis, words, share=values, middle=0.0, pale=np.append(small, [False, False]))
+    _names(axis, [], names)
+    ticks = [f"{style.class_name(by)}: {name}" for by, name in n.index]
+    style.class_ticks(axis, ticks, stations=n, also=SUMS, fontsize="small")
+    axis.set_ylim(len(values) - 0.5, -0.5)
+    words = f"normalised points, {style.label(metric).split(' [')[0]} [1]"
+    figure.colorbar(drawn, ax=axis, label=words)
+    return style.finish(figure, title, note=f"{SUMMED}\n{style.SMALL_NOTE}")
 
 
 def _cells(rows: pd.DataFrame, names: list[str]):
-    """Classes, their stations, and (class + 2 sums, model) colours and words."""
+    """Stations of each class, and (class + 2 sums, model) colours and words."""
     keys = ["characteristic", "class"]
     wide = rows.pivot_table(index=keys, columns="model", values="normalized", sort=False)[names]
     won = rows.pivot_table(index=keys, columns="model", values="points", sort=False)[names]
-    n = rows.groupby(keys, sort=False)["n_stations"].first().reindex(wide.index).to_numpy()
+    n = rows.groupby(keys, sort=False)["n_stations"].first().reindex(wide.index)
     totals = [normalized_wins(rows, include_small=k) for k in (True, False)]
     shares = [t.set_index("model")["share"].reindex(names).to_numpy(float) for t in totals]
-    values = np.vstack([wide.to_numpy(float), *shares])
     words = [[f"{p:g}" if p == round(p) else f"{p:.1f}" for p in line] for line in won.to_numpy()]
     words += [[f"{s:.2f}" if np.isfinite(s) else "–" for s in line] for line in shares]
-    return wide.index, n, values, words
-
-
-def _veil(axis: Axes, n_stations) -> None:
-    """A pale sheet over classes that are too small, and a line above the sums."""
-    for i, n in enumerate(n_stations):
-        if n < MIN_STATIONS:
-            axis.axhspan(i - 0.5, i + 0.5, color="white", alpha=0.7, linewidth=0)
-    axis.axhline(len(n_stations) - 0.5, color="black", linewidth=1.5)
-
-
-def _class_names(axis: Axes, index, *, n, models) -> None:
-    ticks = mark_small(
-        [f"{CLASS_NAMES.get(c, c).removesuffix(' class')}: {k}" for c, k in index], n
-    )
-    ticks = [f"{t} ({k})" for t, k in zip(ticks, n, strict=True)]
-    _names(axis, [], models)
-    axis.set_yticks(range(len(ticks) + 2), [*ticks, "mean over all classes", "mean without *"],
-                    fontsize="small")  # fmt: skip
-    for text, k in zip(axis.get_yticklabels(), n, strict=False):
-        text.set_color("black" if k >= MIN_STATIONS else style.FAINT)
+    return n, np.vstack([wide.to_numpy(float), *shares]), np.array(words, object)

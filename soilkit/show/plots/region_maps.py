@@ -1,8 +1,8 @@
-"""Maps beside the truth and their layers, and skill across stations by date."""
+"""Chips and maps: what a model looks at, what it draws, and the truth beside it."""
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,20 +11,23 @@ from matplotlib import colormaps, image
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from soilkit import grids, sources, units
 from soilkit.contracts import Chip, Grid
-from soilkit.export import rasters
+from soilkit.errors import UnknownNameError
+from soilkit.export.features import cloudy
 from soilkit.show.plots import style
-from soilkit.show.plots.series import GAP_DAYS
-from soilkit.show.plots.station_maps import TRUE_COLOUR, true_colour
+from soilkit.show.plots.series import draw_readings
 from soilkit.show.plots.style import MOISTURE
-from soilkit.strata import mark_small
 
 WET, ERROR = "YlGnBu", "RdBu"
-SPECKLE_PX = 8  # pixels of 10 m a side that are averaged for the eye
+TRUE_COLOUR, SOIL_COLOUR = ("B4", "B3", "B2"), ("sand", "silt", "clay")
+MOST_SOIL_G_KG = 700.0  # of one fraction, the full brightness of its colour
+SHADOW = 0.6
+PICTURES = {"Sentinel-2 RGB": "sentinel2", "VV": "sentinel1", "VH": "sentinel1",
+            "SoilGrids": "soilgrids"}  # fmt: skip
+LOOKS, MAP_LOOKS = 4, 8  # radar pixels a side that are averaged for the eye
 WEB_MERCATOR = "EPSG:3857"
 
 
@@ -56,7 +59,7 @@ def map_and_truth(
     place: tuple[float, float] | None = None,
     names: tuple[str, str] = ("model", "truth"),
 ) -> Figure:
-    """A map beside the truth on one colour scale, and their difference.
+    """A map beside the truth on one colour scale, and their difference; axes in km.
 
     Parameters
     ----------
@@ -65,10 +68,6 @@ def map_and_truth(
     title : str; it says "synthetic", or names the data
     place : (longitude, latitude), degrees, marked on all panels; the axes count from it
     names : what the first two panels are called
-
-    Returns
-    -------
-    matplotlib Figure, three panels; axes in km
     """
     from soilkit.models.maps import map_grid  # here, so that other pictures need not wait for torch
 
@@ -76,32 +75,28 @@ def map_and_truth(
     difference = moisture - truth
     low, high = moisture_range(moisture, truth)
     most = max(float(np.nanpercentile(np.abs(difference), 99)), 0.01)
-    figure, axes = plt.subplots(
-        1, 3, figsize=(12, 4.1), sharex=True, sharey=True, layout="constrained"
-    )
-    wet = {"cmap": WET, "vmin": low, "vmax": high}
-    wrong = {"cmap": ERROR, "vmin": -most, "vmax": most}
-    extent = _extent_km(grid, _origin(grid, place))
-    drawn = [
-        axis.imshow(values, extent=extent, interpolation="nearest", **style)
-        for axis, values, style in zip(
-            axes, (moisture, truth, difference), (wet, wet, wrong), strict=True
-        )
-    ]
-    for axis, name in zip(axes, (*names, f"{names[0]} − {names[1]}"), strict=True):
+    wet: dict[str, Any] = {"cmap": WET, "vmin": low, "vmax": high}
+    wrong: dict[str, Any] = {"cmap": ERROR, "vmin": -most, "vmax": most}
+    layers = (
+        (names[0], moisture, wet), (names[1], truth, wet),
+        (f"{names[0]} − {names[1]}", difference, wrong),
+    )  # fmt: skip
+    figure, axes = style.panels(3, columns=3, size=(4, 3.5), sharex=True, sharey=True)
+    extent = _extent_km(grid, place)
+    for axis, (name, values, look) in zip(axes, layers, strict=True):
+        axis.imshow(values, extent=extent, interpolation="nearest", **look)
         axis.set_title(name)
         _mark(axis, place)
-    _moisture_bar(figure, drawn[1], axes[:2], words="soil moisture")
-    _moisture_bar(figure, drawn[2], axes[2:], words="difference")
-    _axis_words(figure, place)
-    figure.suptitle(title)
-    return figure
+    for part, words in ((axes[:2], "soil moisture"), (axes[2:], "difference")):
+        figure.colorbar(part[-1].images[0], ax=part, label=f"{words} [{MOISTURE}]", shrink=0.8,
+                        extend="both")  # fmt: skip
+    return _in_km(figure, place, title=title)
 
 
 def region_panel(
     chips: Mapping[str, Chip], *, title: str = "", place: tuple[float, float] | None = None
 ) -> Figure:
-    """What the model looks at: the first band of every layer, optics in true colour.
+    """What the model looks at: the first band of every layer, optics in true colour; axes in km.
 
     Radar is shown as 80 m means of linear power.
 
@@ -110,21 +105,56 @@ def region_panel(
     chips : {source: Chip} of one region, stored values
     title : str; it says "synthetic", or names the data
     place : (longitude, latitude), degrees, marked on all panels; the axes count from it
-
-    Returns
-    -------
-    matplotlib Figure, one panel a source; axes in km
     """
-    figure, axes = plt.subplots(
-        1, len(chips), figsize=(3 * len(chips), 4), squeeze=False,
-        sharex=True, sharey=True, layout="constrained",
-    )  # fmt: skip
-    for axis, (name, chip) in zip(axes[0], chips.items(), strict=True):
-        _layer(axis, chip, name=name, extent=_extent_km(chip.grid, _origin(chip.grid, place)))
+    figure, axes = style.panels(
+        len(chips), columns=len(chips), size=(3, 3.4), sharex=True, sharey=True
+    )
+    for axis, (name, chip) in zip(axes, chips.items(), strict=True):
+        extent = _extent_km(chip.grid, place)
+        if set(TRUE_COLOUR) <= set(chip.bands):
+            axis.imshow(true_colours([chip])[0], extent=extent)
+            axis.set_title(f"{name}: true colour", fontsize="medium")
+        else:
+            words = _layer(axis, chip, 0, source=name, extent=extent, looks=MAP_LOOKS)
+            axis.set_title(f"{name}: {words}", fontsize="medium")
         _mark(axis, place)
-    _axis_words(figure, place)
-    figure.suptitle(title)
-    return figure
+    return _in_km(figure, place, title=title)
+
+
+def chip_panel(chip: Chip, *, source: str, title: str = "", columns: int = 4) -> Figure:
+    """The bands of one chip in physical units; optical chips in true colour first; axes in km.
+
+    Parameters
+    ----------
+    chip : Chip with the stored values of the asset
+    source : name in the catalogue, which knows the bands' units and scales
+    columns : int, panels a row
+    """
+    has_colour = set(TRUE_COLOUR) <= set(chip.bands)
+    n = len(chip.bands) + has_colour
+    figure, axes = style.panels(n, columns=columns, size=(3.1, 2.7), sharex=True, sharey=True)
+    x, y = (side * chip.grid.pixel_size_m / 2000 for side in (chip.grid.width, chip.grid.height))
+    extent = (-x, x, -y, y)
+    if has_colour:
+        axes[0].imshow(true_colours([chip])[0], extent=extent)
+        axes[0].set_title("true colour", fontsize="medium")
+    for i, axis in enumerate(axes[has_colour:]):
+        words = _layer(axis, chip, i, source=source, extent=extent)
+        axis.set_title(words, fontsize="medium")
+    return _in_km(figure, (0, 0), title=title)
+
+
+def _layer(axis: Axes, chip: Chip, i: int, *, source: str, extent, looks: int = 1) -> str:
+    """Draw one band in physical units and say what it is."""
+    band = sources.get(source).band(chip.bands[i])
+    values, is_radar = chip.values[i] * band.scale + band.offset, band.unit == "dB"
+    values = _multilook(values, looks) if is_radar else values
+    low, high = np.nanpercentile(values, [2, 98])
+    drawn = axis.imshow(values, extent=extent, vmin=low, vmax=high,
+                        cmap="gray" if is_radar else "viridis")  # fmt: skip
+    axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both", location="bottom")
+    means = f", {looks * chip.grid.pixel_size_m:.0f} m means" if is_radar and looks > 1 else ""
+    return f"{band.name} [{band.unit}]{means}"
 
 
 def overlay(
@@ -143,63 +173,31 @@ def overlay(
     -------
     Overlay, which needs no network
     """
-    target = _mercator_grid(grid)
+    from soilkit.export import rasters  # here, so that other pictures need no rasterio
+
+    there = grids.transformer(grid.crs, WEB_MERCATOR)
+    left, bottom, right, top = there.transform_bounds(*grid.bounds_m)
+    size = grid.pixel_size_m / 4
+    height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
+    target = Grid(WEB_MERCATOR, left, top, size, height, width)
     warped = rasters.reproject(values, grid, target=target, resampling="nearest")
     rgba = colormaps[cmap](Normalize(*limits)(np.nan_to_num(warped)), bytes=True)
     rgba[..., 3] = np.where(np.isfinite(warped), 255, 0)
     buffer = io.BytesIO()
     image.imsave(buffer, np.ascontiguousarray(rgba), format="png")
     left, bottom, right, top = target.bounds_m
-    there = grids.transformer(WEB_MERCATOR, "EPSG:4326")
-    (west, east), (south, north) = there.transform([left, right], [bottom, top])
+    back = grids.transformer(WEB_MERCATOR, "EPSG:4326")
+    (west, east), (south, north) = back.transform([left, right], [bottom, top])
     url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return Overlay(url, ((south, west), (north, east)))
 
 
-def _mercator_grid(grid: Grid) -> Grid:
-    """A Web Mercator grid around another one, its pixels a quarter as wide."""
-    there = grids.transformer(grid.crs, WEB_MERCATOR)
-    left, bottom, right, top = there.transform_bounds(*grid.bounds_m)
-    size = grid.pixel_size_m / 4
-    height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
-    return Grid(WEB_MERCATOR, left, top, size, height, width)
-
-
-def _layer(axis: Axes, chip: Chip, *, name: str, extent) -> None:
-    if set(TRUE_COLOUR) <= set(chip.bands):
-        axis.imshow(true_colour(chip), extent=extent)
-        axis.set_title(f"{name}: true colour", fontsize="medium")
-        return
-    band = sources.get(name).band(chip.bands[0])
-    values = _shown(chip.values[0] * band.scale + band.offset, band.unit)
-    low, high = np.nanpercentile(values, [2, 98])
-    cmap = "gray" if band.unit == "dB" else "viridis"
-    drawn = axis.imshow(values, extent=extent, vmin=low, vmax=high, cmap=cmap)
-    words = ", 80 m means" if band.unit == "dB" else ""
-    axis.set_title(f"{name}: {band.name} [{band.unit}]{words}", fontsize="medium")
-    axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both", location="bottom")
-
-
-def _shown(values: np.ndarray, unit: str) -> np.ndarray:
-    """Backscatter as 80 m means of linear power, because speckle hides the ground; else as is."""
-    if unit != "dB":
-        return values
-    height, width = (side // SPECKLE_PX * SPECKLE_PX for side in values.shape)
-    power = units.linear_from_db(values[:height, :width])
-    blocks = power.reshape(height // SPECKLE_PX, SPECKLE_PX, width // SPECKLE_PX, SPECKLE_PX)
-    return units.db_from_linear(blocks.mean(axis=(1, 3)))  # (row, col)
-
-
-def _origin(grid: Grid, place: tuple[float, float] | None) -> tuple[float, float]:
-    """The projected point that the axes count from, m: the place, else the south-west corner."""
-    if place is None:
-        return grid.bounds_m[:2]
-    return grids.transformer("EPSG:4326", grid.crs).transform(*place)
-
-
-def _extent_km(grid: Grid, origin: tuple[float, float]) -> tuple[float, float, float, float]:
+def _extent_km(grid: Grid, place: tuple[float, float] | None) -> tuple[float, float, float, float]:
+    """Left, right, low and high, counted from the place, else from the south-west corner."""
     left, bottom, right, top = grid.bounds_m
-    x, y = origin
+    x, y = left, bottom
+    if place is not None:
+        x, y = grids.transformer("EPSG:4326", grid.crs).transform(*place)
     return (left - x) / 1000, (right - x) / 1000, (bottom - y) / 1000, (top - y) / 1000
 
 
@@ -208,162 +206,143 @@ def _mark(axis: Axes, place: tuple[float, float] | None) -> None:
         axis.plot(0, 0, "^", color="white", markeredgecolor="black", markersize=8)
 
 
-def _moisture_bar(figure: Figure, drawn: Any, axes: Any, *, words: str) -> None:
-    label = f"{words} [{MOISTURE}]"
-    figure.colorbar(drawn, ax=list(axes), label=label, shrink=0.8, extend="both")
-
-
-def _axis_words(figure: Figure, place: tuple[float, float] | None) -> None:
+def _in_km(figure: Figure, place: Any, *, title: str) -> Figure:
     origin = "of the station" if place is not None else "of the corner"
     figure.supxlabel(f"east {origin} [km]", fontsize="medium")
     figure.supylabel(f"north {origin} [km]", fontsize="medium")
+    return style.head(figure, title)
 
 
-# Is the map right each day: skill across stations by date, and its static and dynamic parts.
-
-PART_LOOKS: dict[str, dict[str, Any]] = {
-    "all": {"color": "black", "linewidth": 1.6, "marker": "."},
-    "static": {"color": style.COLOURS[1], "linewidth": 1.2, "marker": "", "linestyle": "--"},
-    "dynamic": {"color": style.COLOURS[0], "linewidth": 1.2, "marker": ""},
-}
-PART_WORDS = {"all": "all", "static": "static part (places)", "dynamic": "dynamic part (days)"}
-SQUARES = ("bias_m3_m3", "ubrmse_static_m3_m3", "ubrmse_dynamic_m3_m3")
-SQUARE_WORDS = ("bias²", "static ubRMSE² (places)", "dynamic ubRMSE² (days)")
-R_ENDS = ("r_lower", "r_upper")
-CORRELATIONS = ("r", "r_static", "r_dynamic")
+# What the satellites saw at the samples.
 
 
-def spatial_skill(
-    parts: Mapping[str, pd.DataFrame] | pd.DataFrame, *, metric: str = "r", title: str = ""
+def imagery_series(
+    observations: pd.DataFrame,
+    samples: pd.DataFrame,
+    *,
+    store: Any,
+    sensor_id: str,
+    n_scenes: int = 8,
+    title: str = "",
 ) -> Figure:
-    """A score across the stations of each date over time, one panel a model, with its parts.
+    """A sensor's readings over time, and under them what the satellites saw at some of its samples.
 
-    The band is R's interval. No line crosses a gap of more than 15 days (three dates where dates
-    are longer than five days); dates with too few stations are ticks at the bottom.
-
-    Parameters
-    ----------
-    parts : {"all": ..., "static": ..., "dynamic": ...} from ``metrics.spatial_scores`` with that
-        ``part``, any of them; or one table
-    metric : "r", "ubrmse_m3_m3", "rmse_m3_m3" or "bias_m3_m3"
-    """
-    tables = {"all": parts} if isinstance(parts, pd.DataFrame) else dict(parts)
-    for table in tables.values():
-        style.need(table, ["date", metric, "n_stations", "status"], maker="metrics.spatial_scores")
-    if not any(table[metric].notna().any() for table in tables.values()):
-        words = {w for t in tables.values() for w in t["status"].astype("str")}
-        why = "; ".join(sorted(words)[:3]) or "the table is empty"
-        return style.nothing(f"no date has a score ({why})", title=title)
-    names = {key: style.names_of(table) for key, table in tables.items()}
-    models = list(dict.fromkeys(name for column in names.values() for name in column))
-    figure, axes = style.panels(
-        len(models), columns=1, size=(7.6, 1.75), aside=2, sharex=True, sharey=True
-    )
-    for axis, model in zip(axes, models, strict=True):
-        for key, table in tables.items():
-            _dates(axis, table[names[key] == model].sort_values("date"), key=key, metric=metric)
-        axis.set_title(
-            f"{style.wrapped(model, letters=56, lines=1)}, across the stations of each date",
-            loc="left",
-            fontsize="medium",
-        )
-        if metric != "r":
-            axis.axhline(0, color="0.4", linewidth=0.8)
-        style.quiet_grid(axis)
-    _date_axis(axes[-1])
-    figure.supylabel(style.label(metric), fontsize="medium")
-    style.aside(figure)
-    style.head(figure, title)
-    return figure
-
-
-def _date_axis(axis: Axes) -> None:
-    locator = AutoDateLocator()
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axis.set_xlabel("date [UTC]")
-
-
-def _dates(axis: Axes, rows: pd.DataFrame, *, key: str, metric: str) -> None:
-    """One part's line with gaps, its band, and ticks for dates without a score."""
-    known = rows[rows[metric].notna()]
-    lost = rows.loc[rows[metric].isna(), "date"]
-    look = PART_LOOKS.get(key, {"color": style.COLOURS[2]})
-    if key == "all" and len(lost):
-        axis.plot(lost, np.full(len(lost), 0.02), "|", color="0.5", markersize=6,
-                  transform=axis.get_xaxis_transform(), label="too few stations")  # fmt: skip
-    if known.empty:
-        return
-    time = known["date"].to_numpy()
-    step = np.median(np.diff(time)) if len(time) > 1 else np.timedelta64(0, "D")
-    longest = max(np.timedelta64(GAP_DAYS, "D"), 3 * step)
-    cut = np.flatnonzero(np.diff(time) > longest) + 1
-    x = np.insert(time, cut, time[cut])
-    n = known["n_stations"].median()
-    words = PART_WORDS.get(key, key)
-    words += f"\n(about {n:.0f} stations a date)" if key == "all" else ""
-    axis.plot(x, np.insert(known[metric].to_numpy(float), cut, np.nan), label=words, **look)
-    if metric == "r" and key == "all":
-        low, high = (np.insert(known[e].to_numpy(float), cut, np.nan) for e in R_ENDS)
-        axis.fill_between(x, low, high, color="0.5", alpha=0.25, linewidth=0, label="95 % of all")
-
-
-def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """The mean square error of each model in its exact parts, and R of the parts with intervals.
+    Optical chips share one stretch after their haze is taken off, radar chips one grey scale after
+    averaging 4 x 4 pixels in linear power, so that panels compare.
 
     Parameters
     ----------
-    table : from ``metrics.spatial_parts``
+    observations, samples : tables of those contracts
+    store : open chip store with sentinel1 and sentinel2
+    sensor_id : the sensor to draw
+    n_scenes : int, samples shown, evenly spread over the record
+
+    Raises
+    ------
+    UnknownNameError
+        If the sensor has no sample.
     """
-    columns = ["metric", "value", "lower", "upper", "n_stations", "status"]
-    style.need(table, columns, maker="metrics.spatial_parts")
-    rows = table.assign(name=style.names_of(table))
-    wide = rows.pivot_table(index="name", columns="metric", values="value", sort=False)
-    if not set(SQUARES) <= set(wide.columns):
-        return style.nothing("no station-date has a finite pair", title=title)
-    names = list(wide.index)
-    size = (3.9, 1.1 + 0.45 * len(names))
-    figure, (left, right) = style.panels(2, columns=2, size=size, aside=2, sharey=True)
-    _squares(left, wide, names=names)
-    _correlations(right, rows, names=names)
-    counts = rows.groupby("name", sort=False)["n_stations"].max()
-    left.set_yticks(
-        range(len(names)),
-        [
-            f"{style.wrapped(mark_small([n], [counts[n]])[0], lines=2)} ({counts[n]:.0f})"
-            for n in names
-        ],
-    )
-    left.set_ylabel("model (stations)")
-    left.set_ylim(len(names) - 0.5, -0.5)
-    for axis in (left, right):
-        style.quiet_grid(axis, "x")
-    style.aside(figure)
-    style.head(figure, title)
-    return figure
+    mine = samples[samples["sensor_id"].astype("str") == sensor_id].sort_values("time")
+    if mine.empty:
+        raise UnknownNameError(f"No sample of a sensor {sensor_id!r}.")
+    rows = mine.iloc[np.unique(np.linspace(0, len(mine) - 1, n_scenes).round().astype(int))]
+    readings = observations[observations["sensor_id"].astype("str") == sensor_id]
+    figure = plt.figure(figsize=(11, 5.6), layout="constrained")
+    cells = figure.add_gridspec(3, len(rows), height_ratios=[1.7, 1, 1])
+    series = figure.add_subplot(cells[0, :])
+    draw_readings(series, readings, samples=mine)
+    axes = [[figure.add_subplot(cells[i, k]) for k in range(len(rows))] for i in (1, 2)]
+    _pictures(axes, rows, store, kinds=("Sentinel-2 RGB", "VV"))
+    for k, (_, row) in enumerate(rows.iterrows()):
+        letter, moisture = chr(ord("a") + k), row["soil_moisture_m3_m3"]
+        series.annotate(letter, (row["time"], moisture), xytext=(0, 6), ha="center",
+                        textcoords="offset points")  # fmt: skip
+        words = f"{letter} · {row['time']:%d %b}\n{moisture:.2f} {MOISTURE}"
+        axes[0][k].set_title(words, fontsize="small")
+    return style.head(figure, title or sensor_id)
 
 
-def _squares(left: Axes, wide: pd.DataFrame, *, names: list[str]) -> None:
-    """Bars of the parts, in 1e-4, and the RMSE at their end."""
-    start = np.zeros(len(names))
-    shades = (style.COLOURS[4], style.COLOURS[1], style.COLOURS[0])
-    for metric, words, colour in zip(SQUARES, SQUARE_WORDS, shades, strict=True):
-        square = 1e4 * wide[metric].to_numpy(float) ** 2
-        left.barh(range(len(names)), square, left=start, height=0.55, color=colour, label=words)
-        start = start + square
-    for i, rmse in enumerate(wide["rmse_m3_m3"]):
-        left.text(start[i], i, f" RMSE {rmse:.3f}", va="center", fontsize="small")
-    left.set_xlim(0, 1.5 * max(float(np.nanmax(start)), 1e-6))
-    left.set_xlabel(f"mean square error [10⁻⁴ ({style.MOISTURE})²]")
+def sample_gallery(samples: pd.DataFrame, store: Any, *, title: str = "") -> Figure:
+    """Inputs and label of each sample, one column a sample: optics, VV, VH, soil.
+
+    Soil is a false colour of sand, silt and clay as red, green and blue.
+
+    Parameters
+    ----------
+    samples : the samples to show, a handful
+    store : open chip store with sentinel1, sentinel2 and soilgrids
+    """
+    n = len(samples)
+    figure, axes = style.panels(4 * n, columns=n, size=(1.4, 1.5), aside=0.8)
+    lines = [axes[n * k : n * (k + 1)] for k in range(4)]
+    _pictures(lines, samples, store, kinds=tuple(PICTURES))
+    for axis, moisture in zip(lines[0], samples["soil_moisture_m3_m3"], strict=True):
+        axis.set_title(f"{moisture:.3f}\n{MOISTURE}", fontsize="small")
+    return style.head(figure, title)
 
 
-def _correlations(axis: Axes, rows: pd.DataFrame, *, names: list[str]) -> None:
-    words = ("R, all", "R, static part (places)", "R, dynamic part (days)")
-    for k, (metric, word) in enumerate(zip(CORRELATIONS, words, strict=True)):
-        one = rows[rows["metric"] == metric].set_index("name").reindex(names)
-        colour = ("black", style.COLOURS[1], style.COLOURS[0])[k]
-        axis.errorbar(
-            one["value"], np.arange(len(names)) + 0.2 * (k - 1), xerr=style.whiskers(one),
-            fmt=style.MARKERS[k], color=colour, capsize=2.5, markersize=5, label=word,
-        )  # fmt: skip
-    axis.set_xlabel(style.label("r") + ", 95 %")
+def _pictures(axes: Sequence[Sequence[Axes]], samples, store, *, kinds: Sequence[str]) -> None:
+    """A row of axes a kind of picture, a column a sample; each row on one scale."""
+    for line, kind in zip(axes, kinds, strict=True):
+        source = PICTURES[kind]
+        look: dict[str, Any] = {}
+        chips = [
+            store.read(source, str(row.get(f"{source}_scene", "static")), str(row["station_id"]))
+            for _, row in samples.iterrows()
+        ]
+        if source == "sentinel2":
+            images = true_colours(chips)
+        elif source == "soilgrids":
+            fractions = [_bands(chip, SOIL_COLOUR) / MOST_SOIL_G_KG for chip in chips]
+            images = [np.nan_to_num(np.clip(rgb, 0, 1)) for rgb in fractions]
+        else:
+            images = [_multilook(chip.values[chip.bands.index(kind)], LOOKS) for chip in chips]
+            low, high = np.nanpercentile(np.stack(images), [1, 99])
+            look = {"cmap": "gray", "vmin": low, "vmax": high}
+        for axis, picture in zip(line, images, strict=True):
+            axis.imshow(picture, **look)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(kind, fontsize="small")
+
+
+def _bands(chip: Chip, names: Sequence[str]) -> np.ndarray:
+    return np.stack([chip.values[chip.bands.index(n)] for n in names], axis=-1)  # (row, col, band)
+
+
+def true_colours(chips: Sequence[Chip]) -> list[np.ndarray]:
+    """Red, green and blue (row, col, 3) of each chip, one scale for all of them.
+
+    Haze is taken off first: a band's darkest percentile in a chip counts as black [1]_. Cloud, and
+    water and shadow, dark in the near infrared, have no say in the stretch.
+
+    References
+    ----------
+    .. [1] Chavez (1988), doi:10.1016/0034-4257(88)90019-3
+    """
+    lit, bright = [], []
+    for chip in chips:
+        rgb = _bands(chip, TRUE_COLOUR)
+        ground = rgb[_ground(chip, known=np.isfinite(rgb).all(axis=-1))]
+        black = np.percentile(ground, 1, axis=0) if len(ground) else 0.0
+        lit.append(rgb - black)
+        bright += [np.percentile(ground - black, 98)] if len(ground) else []
+    white = max(float(np.median(bright or [1.0])), 1e-6)
+    return [np.nan_to_num(np.clip(rgb / white, 0, 1)) for rgb in lit]
+
+
+def _ground(chip: Chip, *, known: np.ndarray) -> np.ndarray:
+    """Known pixels that no flag calls cloud and no darkness shadow, else all known, (row, col)."""
+    ground, flags = known.copy(), sources.get("sentinel2").cloud_band
+    if flags is not None and flags.name in chip.bands:
+        ground &= ~cloudy(chip.values[chip.bands.index(flags.name)], flags)
+    if "B8" in chip.bands:
+        infrared = chip.values[chip.bands.index("B8")]
+        ground &= infrared >= SHADOW * np.nanmedian(infrared)
+    return ground if ground.any() else known
+
+
+def _multilook(values_db: np.ndarray, looks: int) -> np.ndarray:
+    """Means of ``looks`` x ``looks`` pixels in linear power, dB (row, col), against speckle."""
+    rows, cols = (side // looks for side in values_db.shape)
+    power = units.linear_from_db(values_db[: rows * looks, : cols * looks])
+    return units.db_from_linear(power.reshape(rows, looks, cols, looks).mean(axis=(1, 3)))

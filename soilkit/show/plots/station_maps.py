@@ -1,217 +1,90 @@
-"""Scores and chips where the stations stand."""
+"""Where the stations stand, what a dataset holds of them, and their scores on the map."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from soilkit import sources
-from soilkit.contracts import Chip
 from soilkit.errors import ContractError
-from soilkit.export.features import cloudy
 from soilkit.metrics.splits import block_ids
 from soilkit.show.plots import style
-from soilkit.show.plots.style import label
+from soilkit.show.plots.style import COLOURS, colours
+from soilkit.strata import mark_small
 
+METRICS = ("r", "ubrmse_m3_m3", "bias_m3_m3")
 METRIC_COLOURS = {
     "r": {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0},
     "bias_m3_m3": {"cmap": "RdBu", "vmin": -0.15, "vmax": 0.15},
 }
-TRUE_COLOUR = ("B4", "B3", "B2")
+HIGHER_IS_BETTER = ("r", "spearman", "kge_2009", "kge_2012")
+MOST = 95  # percentile of sizes that a colour scale ends at
+WIDTH_INCHES, HIGHEST_INCHES = 10.0, 4.4
 NARROWEST, WIDEST = 0.8, 2.2  # width over height of a map, on the ground
 WIDEST_INSET = 1.2
 MIN_SPAN_DEG = 0.1  # of a map of one place
 MIN_CLUSTER = 8  # a block with more stations than this is drawn again, enlarged
+SPLIT_COLOURS = {"train": "#B0B0B0", "validation": COLOURS[4], "test": COLOURS[1]}
+MIN_BINS, MAX_BINS = 6, 40
+
+
+class Window(NamedTuple):
+    """The frame of a map, degrees."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+
+    @property
+    def shape(self) -> float:
+        """Width over height on the ground."""
+        shrink = np.cos(np.radians((self.low + self.high) / 2))
+        return float((self.right - self.left) * shrink / (self.high - self.low))
+
+
+class _Panel(NamedTuple):
+    """A column on the map: its colours, the words of its colour bar, its title, its frame."""
+
+    column: str
+    colours: dict[str, Any]
+    words: str
+    title: str
+    window: Window
 
 
 def station_map(
     scores: pd.DataFrame, stations: pd.DataFrame, *, metric: str = "r", title: str = ""
 ) -> Figure:
-    """One score a station where it stands; the densest 2-degree block is enlarged beside it.
+    """A number a station where it stands; the densest 2-degree block is enlarged beside it.
 
     Parameters
     ----------
-    scores : rows of ``metrics.station_scores`` of one model and split
+    scores : ``station_id`` and the number, such as rows of ``metrics.station_scores`` of one model
+        and split; a station's number is the mean over its rows, hollow where it has none
     stations : stations table
-    metric : a score's column; stations without a score are hollow
-
-    Returns
-    -------
-    matplotlib Figure; longitude and latitude in degrees
+    metric : the column that is drawn
     """
-    places = stations.drop_duplicates("station_id")[["station_id", "latitude", "longitude"]]
-    points = scores[["station_id", metric]].astype({"station_id": "str"})
-    points = places.astype({"station_id": "str"}).merge(points, on="station_id")
-    blocks = block_ids(points)
-    counts = blocks.value_counts()
-    crowded = blocks.eq(counts.index[0]).to_numpy() if len(counts) else np.zeros(0, bool)
-    has_inset = bool(crowded.sum() > MIN_CLUSTER and crowded.sum() < len(points))
-    windows = [window_around(points)] + has_inset * [
-        window_around(points[crowded], widest=WIDEST_INSET)
-    ]
-    shapes = [width_to_height(window) for window in windows]
-    height = min(3.6, 8.5 / sum(shapes))
-    figure, axes = plt.subplots(
-        1, len(shapes), figsize=(height * sum(shapes) + 0.9 * len(shapes) + 0.8, height + 1.0),
-        squeeze=False, width_ratios=shapes, layout="compressed",
-    )  # fmt: skip
-    colours = METRIC_COLOURS.get(metric) or _range(points[metric])
-    for axis, window in zip(axes[0], windows, strict=True):
-        drawn = draw_points(axis, points, metric=metric, colours=colours)
-        frame_map(axis, window)
-    if has_inset:
-        axes[0, 1].set_title(
-            f"the {crowded.sum()} stations of the densest block", fontsize="medium"
-        )
-        _mark_window(axes[0, 0], windows[1])
-    extend = beyond(points[metric], colours)
-    figure.colorbar(drawn, ax=axes[0, -1], label=label(metric), extend=extend)
-    figure.suptitle(title)
-    return figure
-
-
-def _range(values: pd.Series) -> dict[str, Any]:
-    known = values.dropna()
-    top = float(np.percentile(known, 95)) if len(known) else 1.0
-    return {"cmap": "viridis_r", "vmin": 0.0, "vmax": top or 1.0}
-
-
-def beyond(values: pd.Series, colours: dict[str, Any]) -> str:
-    """Which end of the colour bar wants an arrow because values lie beyond it."""
-    below, above = values.min() < colours["vmin"], values.max() > colours["vmax"]
-    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
-        (bool(below), bool(above)), "neither"
-    )
-
-
-def draw_points(axis: Axes, points: pd.DataFrame, *, metric: str, colours: dict[str, Any]):
-    """Coloured dots where a column is known and hollow ones where it is not, in degrees."""
-    known = points[metric].notna()
-    axis.scatter(
-        points.longitude[~known], points.latitude[~known], s=28, facecolor="none", edgecolor="0.5"
-    )
-    drawn = axis.scatter(
-        points.longitude[known], points.latitude[known], c=points[metric][known], s=42,
-        edgecolor="0.25", linewidth=0.5, **colours,
-    )  # fmt: skip
-    axis.set(xlabel="longitude [degrees]", ylabel="latitude [degrees]")
-    axis.grid(color="0.9")
-    axis.set_axisbelow(True)
-    return drawn
-
-
-def window_around(
-    points: pd.DataFrame, *, widest: float = WIDEST
-) -> tuple[float, float, float, float]:
-    """Left, right, low and high degrees around points, no flatter or steeper than the limits."""
+    points = _placed(scores, stations, [metric])
     if points.empty:
-        return (-180.0, 180.0, -60.0, 75.0)
-    east, north = points.longitude, points.latitude
-    shrink = np.cos(np.radians(north.mean()))
-    width = max(1.12 * np.ptp(east) * shrink, MIN_SPAN_DEG)  # degrees of latitude
-    height = max(1.12 * np.ptp(north), MIN_SPAN_DEG, width / widest)
-    half_x, half_y = max(width, height * NARROWEST) / shrink / 2, height / 2
-    x, y = (east.min() + east.max()) / 2, (north.min() + north.max()) / 2
-    return (x - half_x, x + half_x, y - half_y, y + half_y)
-
-
-def width_to_height(window: tuple[float, float, float, float]) -> float:
-    """The shape of a window on the ground."""
-    left, right, low, high = window
-    return float((right - left) * np.cos(np.radians((low + high) / 2)) / (high - low))
-
-
-def frame_map(axis: Axes, window: tuple[float, float, float, float]) -> None:
-    """Limit a map to a window, a degree as long to the north as on the ground to the east."""
-    left, right, low, high = window
-    axis.set(xlim=(left, right), ylim=(low, high))
-    axis.set_aspect(1 / np.cos(np.radians((low + high) / 2)))
-    axis.ticklabel_format(useOffset=False)
-    axis.locator_params(axis="x", nbins=4, steps=[1, 2, 5, 10])
-    axis.locator_params(axis="y", nbins=7)
-
-
-def _mark_window(axis: Axes, window: tuple[float, float, float, float]) -> None:
-    left, right, low, high = window
-    box = plt.Rectangle((left, low), right - left, high - low, fill=False, edgecolor="#D55E00")
-    axis.add_patch(box)
-    axis.annotate(
-        "enlarged", (left, low), xytext=(0, -3), textcoords="offset points",
-        ha="left", va="top", color="#D55E00", fontsize="small",
-    )  # fmt: skip
-
-
-def chip_panel(chip: Chip, *, source: str, title: str = "", columns: int = 4) -> Figure:
-    """The bands of one chip in physical units; optical chips in true colour first.
-
-    Parameters
-    ----------
-    chip : Chip with the stored values of the asset
-    source : name in the catalogue, which knows the bands' units and scales
-    columns : int, panels a row
-    """
-    layer = sources.get(source)
-    has_colour = set(TRUE_COLOUR) <= set(chip.bands)
-    n = len(chip.bands) + has_colour
-    n_columns = min(columns, n)
-    n_rows = -(-n // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows), squeeze=False,
-        sharex=True, sharey=True, layout="constrained",
-    )  # fmt: skip
-    panels = list(axes.ravel())
-    if has_colour:
-        panels[0].imshow(true_colour(chip), extent=_extent_km(chip))
-        panels[0].set_title("true colour", fontsize="medium")
-    for axis, name, values in zip(panels[has_colour:], chip.bands, chip.values, strict=False):
-        band = layer.band(name)
-        drawn = axis.imshow(values * band.scale + band.offset, extent=_extent_km(chip))
-        axis.set_title(f"{name} [{band.unit}]", fontsize="medium")
-        figure.colorbar(drawn, ax=axis, shrink=0.85)
-    for axis in panels[n:]:
-        axis.set_visible(False)
-    figure.supxlabel("east of the station [km]", fontsize="medium")
-    figure.supylabel("north of the station [km]", fontsize="medium")
-    figure.suptitle(title)
+        return style.nothing("no station of the table has a place", title=title)
+    blocks = block_ids(points)
+    crowded = blocks.eq(blocks.value_counts().index[0]).to_numpy()
+    look = METRIC_COLOURS.get(metric) or _upwards(points[metric])
+    panels = [_Panel(metric, look, style.label(metric), "", _window(points))]
+    if MIN_CLUSTER < crowded.sum() < len(points):
+        words = f"the {crowded.sum()} stations of the densest block"
+        inset = _window(points[crowded], widest=WIDEST_INSET)
+        panels.append(_Panel(metric, look, style.label(metric), words, inset))
+    figure = _maps(points, panels, title=title)
+    for panel in panels[1:]:
+        _mark_window(figure.axes[0], panel.window)
     return figure
-
-
-def _extent_km(chip: Chip) -> tuple[float, float, float, float]:
-    half_x = chip.grid.width * chip.grid.pixel_size_m / 2000
-    half_y = chip.grid.height * chip.grid.pixel_size_m / 2000
-    return (-half_x, half_x, -half_y, half_y)
-
-
-def true_colour(chip: Chip) -> np.ndarray:
-    """Red, green and blue stretched to the 2nd-98th percentile of clear pixels, (row, col, 3).
-
-    Pixels that QA60 flags as cloud do not decide the stretch, unless there are no others.
-    """
-    rgb = np.stack([chip.values[chip.bands.index(b)] for b in TRUE_COLOUR], axis=-1)
-    known = np.isfinite(rgb).all(axis=-1)  # (row, col)
-    clear = known & ~_is_cloud(chip)
-    ground = rgb[clear if clear.any() else known]
-    low, high = np.percentile(ground, [2, 98]) if ground.size else (0.0, 1.0)
-    return np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1))
-
-
-def _is_cloud(chip: Chip) -> np.ndarray:
-    flags = sources.get("sentinel2").cloud_band
-    if flags is None or flags.name not in chip.bands:
-        return np.zeros(chip.values.shape[1:], bool)
-    return cloudy(chip.values[chip.bands.index(flags.name)], flags)
-
-
-# Scores side by side where the stations stand, and where one model beats another.
-
-METRICS = ("r", "ubrmse_m3_m3", "bias_m3_m3")
-HIGHER_IS_BETTER = ("r", "spearman", "kge_2009", "kge_2012")
-MOST = 95  # percentile of sizes that a colour scale ends at
-WIDTH_INCHES, HIGHEST_INCHES = 10.0, 4.4
 
 
 def score_maps(
@@ -235,26 +108,16 @@ def score_maps(
     models = list(dict.fromkeys(style.names_of(scores)))
     if len(models) > 1:
         raise ContractError(f"Maps are of one model, found {', '.join(models)}. Select its rows.")
-    points = _placed(_by_station(scores, metrics), stations)
-    if points.empty:
-        return style.nothing("no scored station is in the stations table", title=title)
-    if points[list(metrics)].isna().all(axis=None):
-        return style.nothing(f"no station has a score ({_reasons(scores)})", title=title)
-    looks = [METRIC_COLOURS.get(m) or _upwards(points[m]) for m in metrics]
-    words = [style.label(m) for m in metrics]
-    tops = [_counted(points[m]) for m in metrics]
-    return _maps(points, metrics, looks=looks, words=words, tops=tops, title=title)
-
-
-def _reasons(scores: pd.DataFrame) -> str:
-    """What the scores say of themselves, the most frequent three."""
-    words = scores["status"] if "status" in scores else pd.Series(dtype=str)
-    return "; ".join(words.value_counts().index[:3]) or "no status is given"
-
-
-def _counted(values: pd.Series) -> str:
-    lost = int(values.isna().sum())
-    return f"{len(values) - lost} stations" + (f", {lost} without (hollow)" if lost else "")
+    points = _placed(scores, stations, metrics)
+    if points.empty or points[list(metrics)].isna().all(axis=None):
+        return style.nothing(_why_none(points, scores), title=title)
+    window = _window(points)
+    panels = [
+        _Panel(m, METRIC_COLOURS.get(m) or _upwards(points[m]), style.label(m), _counted(points[m]),
+               window)
+        for m in metrics
+    ]  # fmt: skip
+    return _maps(points, panels, title=title)
 
 
 def difference_maps(
@@ -285,22 +148,41 @@ def difference_maps(
             have = ", ".join(dict.fromkeys(style.names_of(scores)))
             raise ContractError(f"Wanted {model!r} in one split and state, found {have}.")
         sized = rows.assign(**{m: rows[m].abs() for m in metrics if m.startswith("bias")})
-        tables.append(_by_station(sized, metrics))
-    points = _placed(tables[0] - tables[1], stations)
+        tables.append(_placed(sized, stations, metrics).set_index("station_id"))
+    points = tables[0].assign(**{m: tables[0][m] - tables[1][m] for m in metrics})
+    points = points[points.index.isin(tables[1].index)]
+    if points.empty or points[list(metrics)].isna().all(axis=None):
+        return style.nothing(_why_none(points, scores), title=title)
+    window = _window(points)
+    panels = [
+        _Panel(
+            m, _symmetric(points[m], is_better=m in HIGHER_IS_BETTER),
+            "difference in " + style.label(m).replace("bias, predicted − observed", "|bias|"),
+            _winner(points[m], m, models=models), window,
+        )
+        for m in metrics
+    ]  # fmt: skip
+    return _maps(points, panels, title=title)
+
+
+def _placed(scores: pd.DataFrame, stations: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The mean of each station's rows, beside its place; stations without a place are left out."""
+    means = scores.groupby(scores["station_id"].astype("str"))[list(metrics)].mean()
+    places = stations.drop_duplicates("station_id")[["station_id", "latitude", "longitude"]]
+    places = places.dropna().astype({"station_id": "str"})
+    return places.merge(means, left_on="station_id", right_index=True)
+
+
+def _why_none(points: pd.DataFrame, scores: pd.DataFrame) -> str:
     if points.empty:
-        return style.nothing("no station of both models is in the stations table", title=title)
-    if points[list(metrics)].isna().all(axis=None):
-        why = f"no station has scores of both models ({_reasons(scores)})"
-        return style.nothing(why, title=title)
-    looks = [_symmetric(points[m], is_better=m in HIGHER_IS_BETTER) for m in metrics]
-    words = [_unit(m) for m in metrics]
-    tops = [_winner(points[m], m, models=models) for m in metrics]
-    return _maps(points, metrics, looks=looks, words=words, tops=tops, title=title)
+        return "no scored station is in the stations table"
+    words = scores["status"] if "status" in scores else pd.Series(dtype=str)
+    return f"no station has a score ({'; '.join(words.value_counts().index[:3]) or 'no status'})"
 
 
-def _unit(metric: str) -> str:
-    words = style.label(metric).replace("bias, predicted − observed", "|bias|")
-    return f"difference in {words}"
+def _counted(values: pd.Series) -> str:
+    lost = int(values.isna().sum())
+    return f"{len(values) - lost} stations" + (f", {lost} without (hollow)" if lost else "")
 
 
 def _winner(values: pd.Series, metric: str, *, models: tuple[str, str]) -> str:
@@ -312,18 +194,6 @@ def _winner(values: pd.Series, metric: str, *, models: tuple[str, str]) -> str:
     )
 
 
-def _by_station(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    return scores.groupby(scores["station_id"].astype("str"))[list(metrics)].mean()
-
-
-def _placed(table: pd.DataFrame, stations: pd.DataFrame) -> pd.DataFrame:
-    places = stations.drop_duplicates("station_id")[["station_id", "latitude", "longitude"]]
-    joined = places.astype({"station_id": "str"}).merge(
-        table, left_on="station_id", right_index=True
-    )
-    return joined[joined[["latitude", "longitude"]].notna().all(axis=1)]
-
-
 def _upwards(values: pd.Series) -> dict[str, Any]:
     known = values.dropna()
     top = float(np.percentile(known, MOST)) if len(known) else 1.0
@@ -331,29 +201,217 @@ def _upwards(values: pd.Series) -> dict[str, Any]:
 
 
 def _symmetric(values: pd.Series, *, is_better: bool) -> dict[str, Any]:
-    known = values.dropna().abs()
-    top = float(np.percentile(known, MOST)) if len(known) else 1.0
-    return {"cmap": "RdBu" if is_better else "RdBu_r", "vmin": -(top or 1.0), "vmax": top or 1.0}
+    top = _upwards(values.abs())["vmax"]
+    return {"cmap": "RdBu" if is_better else "RdBu_r", "vmin": -top, "vmax": top}
 
 
-def _maps(points, metrics, *, looks, words, tops, title) -> Figure:
-    window = window_around(points)
-    shape = width_to_height(window)
-    across = min(len(metrics), 3 if shape < 1.4 else 2)
-    down = -(-len(metrics) // across)
-    height = min(HIGHEST_INCHES, (WIDTH_INCHES - 1.2 * across) / across / shape)
+def _window(points: pd.DataFrame, *, widest: float = WIDEST) -> Window:
+    """A frame around points, no flatter or steeper than the limits."""
+    east, north = points["longitude"], points["latitude"]
+    shrink = np.cos(np.radians(north.mean()))
+    width = max(1.12 * np.ptp(east) * shrink, MIN_SPAN_DEG)  # degrees of latitude
+    height = max(1.12 * np.ptp(north), MIN_SPAN_DEG, width / widest)
+    half_x, half_y = max(width, height * NARROWEST) / shrink / 2, height / 2
+    x, y = (east.min() + east.max()) / 2, (north.min() + north.max()) / 2
+    return Window(x - half_x, x + half_x, y - half_y, y + half_y)
+
+
+def _maps(points: pd.DataFrame, panels: Sequence[_Panel], *, title: str) -> Figure:
+    shapes = [panel.window.shape for panel in panels]
+    across = min(len(panels), 3 if max(shapes) < 1.4 else 2)
+    down = -(-len(panels) // across)
+    wide = sum(shapes[:across])
+    height = min(HIGHEST_INCHES, (WIDTH_INCHES - 1.2 * across) / wide)
     figure, axes = plt.subplots(
-        down, across, squeeze=False, layout="compressed",
-        figsize=(max(across * (height * shape + 1.2), 5), down * (height + 1.1) + 0.4),
+        down, across, squeeze=False, layout="compressed", width_ratios=shapes[:across],
+        figsize=(max(height * wide + 1.2 * across, 5), down * (height + 1.1) + 0.4),
     )  # fmt: skip
-    panels = list(axes.ravel())
-    for axis, metric, look, word, top in zip(panels, metrics, looks, words, tops, strict=False):
-        drawn = draw_points(axis, points, metric=metric, colours=look)
-        frame_map(axis, window)
-        bar = figure.colorbar(drawn, ax=axis, extend=beyond(points[metric], look))
-        bar.set_label(word, fontsize="small" if len(word) < 40 else "x-small")
-        axis.set_title(top, fontsize="small")
-    for axis in panels[len(metrics) :]:
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        drawn = _draw_points(axis, points, panel)
+        bar = figure.colorbar(drawn, ax=axis, extend=_beyond(points[panel.column], panel.colours))
+        bar.set_label(panel.words, fontsize="small" if len(panel.words) < 40 else "x-small")
+        axis.set_title(panel.title, fontsize="small")
+        _frame(axis, panel.window)
+    for axis in axes.ravel()[len(panels) :]:
         axis.set_visible(False)
-    style.head(figure, title)
-    return figure
+    return style.head(figure, title)
+
+
+def _beyond(values: pd.Series, look: Mapping[str, Any]) -> str:
+    """Which end of the colour bar wants an arrow because values lie beyond it."""
+    below, above = values.min() < look["vmin"], values.max() > look["vmax"]
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "neither"
+    )
+
+
+def _draw_points(axis: Axes, points: pd.DataFrame, panel: _Panel):
+    """Coloured dots where a column is known and hollow ones where it is not."""
+    known = points[panel.column].notna()
+    x, y = points["longitude"], points["latitude"]
+    axis.scatter(x[~known], y[~known], s=28, facecolor="none", edgecolor="0.5")
+    return axis.scatter(
+        x[known], y[known], c=points[panel.column][known], s=42, edgecolor="0.25", linewidth=0.5,
+        **panel.colours,
+    )  # fmt: skip
+
+
+def _frame(axis: Axes, window: Window) -> None:
+    """Limit a map to a window, a degree as long to the north as on the ground to the east."""
+    axis.set(xlim=window[:2], ylim=window[2:])
+    axis.set(xlabel="longitude [degrees]", ylabel="latitude [degrees]")
+    axis.set_aspect(1 / np.cos(np.radians((window.low + window.high) / 2)))
+    axis.ticklabel_format(useOffset=False)
+    axis.locator_params(axis="x", nbins=4, steps=[1, 2, 5, 10])
+    axis.locator_params(axis="y", nbins=7)
+    style.quiet_grid(axis)
+
+
+def _mark_window(axis: Axes, window: Window) -> None:
+    left, right, low, high = window
+    box = plt.Rectangle((left, low), right - left, high - low, fill=False, edgecolor=COLOURS[1])
+    axis.add_patch(box)
+    axis.annotate("enlarged", (left, low), xytext=(0, -3), textcoords="offset points", va="top",
+                  color=COLOURS[1], fontsize="small")  # fmt: skip
+
+
+# What a dataset holds: places, parts of a split, classes and histograms.
+
+
+def station_density(stations: pd.DataFrame, *, by: str = "network", title: str = "") -> Figure:
+    """Where the stations stand: shaded by stations a degree square, dots coloured by group.
+
+    Parameters
+    ----------
+    stations : stations table; each station counts once
+    by : column of groups
+    """
+    places = stations.drop_duplicates("station_id")
+    figure, (axis,) = style.panels(1, columns=1, size=(6.6, 4.0), aside=2)
+    x, y = places["longitude"].to_numpy(float), places["latitude"].to_numpy(float)
+    edges = [np.arange(np.floor(v.min()) - 1, np.ceil(v.max()) + 2) for v in (x, y)]
+    counts, *_ = np.histogram2d(x, y, bins=edges)  # (longitude, latitude)
+    counts = np.where(counts > 0, counts, np.nan).T
+    shaded = axis.pcolormesh(*edges, counts, cmap="YlOrBr", vmin=0, alpha=0.75)
+    figure.colorbar(shaded, ax=axis, label="stations a degree square [count]", shrink=0.8,
+                    ticks=MaxNLocator(integer=True))  # fmt: skip
+    for name, rows, colour in _groups(places, by):
+        axis.scatter(rows["longitude"], rows["latitude"], s=26, color=colour, edgecolor="0.15",
+                     linewidth=0.6, label=f"{name} ({len(rows)})")  # fmt: skip
+    _frame(axis, _window(places))
+    return style.finish(figure, title, legend=f"{by} (stations)")
+
+
+def split_maps(
+    samples: pd.DataFrame, stations: pd.DataFrame, *, splits: Mapping[str, pd.Series],
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """Who trains and who tests, on one small map a split.
+
+    A station's test rows are drawn as a dot over the ring of its training rows: a ringed dot is a
+    station on both sides.
+
+    Parameters
+    ----------
+    samples, stations : tables of those contracts
+    splits : name to labels per sample, from ``soilkit.metrics.splits``
+    """
+    places = stations.drop_duplicates("station_id").set_index("station_id")
+    figure, axes = style.panels(
+        len(splits), columns=len(splits), size=(2.2, 2.6), sharex=True, sharey=True
+    )
+    for axis, (name, labels) in zip(axes, splits.items(), strict=True):
+        for part, size in {"train": 60, "validation": 30, "test": 16}.items():
+            at = places.loc[sorted(set(samples["station_id"].astype("str")[labels == part]))]
+            colour = SPLIT_COLOURS[part]
+            axis.scatter(at["longitude"], at["latitude"], s=size, color=colour, label=part)
+        axis.set_title(name, fontsize="medium")
+        axis.set_aspect(1 / np.cos(np.radians(places["latitude"].mean())))
+        style.quiet_grid(axis)
+    figure.supxlabel("longitude [degrees]", fontsize="medium")
+    figure.supylabel("latitude [degrees]", fontsize="medium")
+    return style.finish(figure, title)
+
+
+def class_bars(
+    stations: pd.DataFrame, *, labels: Mapping[str, str], by: str | None = None, title: str = ""
+) -> Figure:
+    """How many stations stand in each class; an asterisk marks classes with fewer than five.
+
+    Parameters
+    ----------
+    stations : stations table; each station counts once
+    labels : column to axis label, one panel each; empty classes count as "unknown"
+    by : column of groups, whose stations are stacked
+    """
+    places = stations.drop_duplicates("station_id")
+    figure, axes = style.panels(len(labels), columns=len(labels), size=(3.2, 2.7), aside=1)
+    for axis, (column, words) in zip(axes, labels.items(), strict=True):
+        classes = places[column].astype("str").replace({"": "unknown", "nan": "unknown"})
+        counts = classes.value_counts()
+        y, left = np.arange(len(counts)), np.zeros(len(counts))
+        for name, rows, colour in _groups(places, by):
+            here = classes[rows.index].value_counts().reindex(counts.index, fill_value=0)
+            axis.barh(y, here, left=left, color=colour, label=name or None, height=0.72)
+            left += here.to_numpy()
+        axis.set_yticks(y, mark_small(counts.index, counts))
+        axis.set(xlabel="stations [count]", title=words)
+        axis.invert_yaxis()
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        style.quiet_grid(axis, "x")
+    return style.finish(figure, title)
+
+
+def distributions(
+    table: pd.DataFrame, *, labels: Mapping[str, str], by: str | None = None, title: str = ""
+) -> Figure:
+    """Histograms side by side, one panel a column; times are counted by month.
+
+    Parameters
+    ----------
+    table : any table, one row a sample or sensor
+    labels : column to axis label with its unit, one panel each
+    by : column of groups; each is drawn as a line of shares, so that sizes do not matter
+    """
+    figure, axes = style.panels(len(labels), columns=len(labels), size=(3.1, 2.5), aside=1)
+    groups = _groups(table, by)
+    for axis, (column, words) in zip(axes, labels.items(), strict=True):
+        edges = _edges(table[column], n=min(len(rows) for _, rows, _ in groups))
+        for name, rows, colour in groups:
+            _histogram(axis, rows[column].dropna(), edges=edges, colour=colour, name=name)
+        if pd.api.types.is_datetime64_any_dtype(table[column]):
+            axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
+        axis.set_xlabel(words)
+        style.quiet_grid(axis, "y")
+    axes[0].set_ylabel("rows [count]" if by is None else "share of the group [1]")
+    return style.finish(figure, title)
+
+
+def _groups(table: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame, str]]:
+    """Name, rows and colour of each group; splits in their own order and colours."""
+    if by is None:
+        return [("", table, COLOURS[0])]
+    groups = table[by].astype("str")
+    names = sorted(set(groups) - set(SPLIT_COLOURS))
+    names = [n for n in SPLIT_COLOURS if n in set(groups)] + names
+    shades = dict(zip(names, colours(len(names)), strict=True)) | SPLIT_COLOURS
+    return [(name, table[groups == name], shades[name]) for name in names]
+
+
+def _edges(values: pd.Series, *, n: int) -> np.ndarray:
+    """Whole months; or about 2 n^(1/3) bins (Rice's rule) for groups of at least ``n`` rows."""
+    known = values.dropna()
+    if pd.api.types.is_datetime64_any_dtype(known):
+        months = known.dt.to_period("M")
+        return pd.period_range(months.min(), months.max() + 1, freq="M").to_timestamp().to_numpy()
+    bins = int(np.clip(np.ceil(2 * n ** (1 / 3)), MIN_BINS, MAX_BINS))
+    return np.histogram_bin_edges(known.to_numpy(float), bins=bins)
+
+
+def _histogram(axis: Axes, known: pd.Series, *, edges, colour: str, name: str) -> None:
+    if not name:
+        axis.hist(known, bins=edges, color=colour, edgecolor="white", linewidth=0.4)
+        return
+    weights, width = np.full(len(known), 1 / max(len(known), 1)), 2.2 if name == "train" else 1.5
+    axis.hist(known, bins=edges, weights=weights, histtype="step", color=colour, linewidth=width,
+              label=f"{name} (n = {len(known):,})")  # fmt: skip

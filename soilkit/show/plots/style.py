@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soilkit.errors import ContractError
-from soilkit.strata import MIN_STATIONS
+from soilkit.strata import MIN_STATIONS, mark_small
 
 MOISTURE = "m³ m⁻³"
 METRIC_LABELS = {
     "r": "correlation R [1]",
+    "pooled_r2": "pooled R² [1]",
     "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]",
     "rmse_m3_m3": f"RMSE [{MOISTURE}]",
     "bias_m3_m3": f"bias, predicted − observed [{MOISTURE}]",
@@ -27,6 +28,7 @@ METRIC_LABELS = {
     "crps_m3_m3": f"CRPS [{MOISTURE}]",
     "spread_m3_m3": f"predicted spread [{MOISTURE}]",
 }
+CLASS_NAMES = {"koeppen": "Köppen class", "land_cover": "land cover", "texture": "texture class"}
 # Okabe and Ito's palette, told apart with any colour vision and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -45,17 +47,22 @@ def label(metric: str) -> str:
     return metric
 
 
+def class_name(by: str) -> str:
+    """A column of classes in words, short enough to stand before a class."""
+    return CLASS_NAMES.get(by, by).removesuffix(" class")
+
+
 def colours(n: int) -> list[str]:
     """The first ``n`` colours, begun anew where they run out."""
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each name, no two alike for the first 49."""
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each name in order of appearance, no two alike for the first 49."""
     n = len(COLOURS)
     return {
         name: {"color": COLOURS[i % n], "marker": MARKERS[(i + i // n) % n]}
-        for i, name in enumerate(names)
+        for i, name in enumerate(dict.fromkeys(names))
     }
 
 
@@ -93,31 +100,6 @@ def need(table: pd.DataFrame, columns: Iterable[str], *, maker: str) -> None:
         )
 
 
-def head(figure: Figure, title: str) -> None:
-    """A title above all panels, on several lines where it is long."""
-    letters = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
-    figure.suptitle(fill(title, letters), fontsize="medium")
-
-
-def foot(figure: Figure, words: str) -> None:
-    """A note below all panels; it has the place of the figure's axis label."""
-    if words:
-        figure.supxlabel(words, fontsize="small", color="0.35", wrap=True)
-
-
-def quiet_grid(axis: Axes, which: str = "both") -> None:
-    """A pale grid behind everything."""
-    axis.grid(axis=which, color=GRID)  # type: ignore[arg-type]
-    axis.set_axisbelow(True)
-
-
-def whiskers(rows: pd.DataFrame, *, value: str = "value", ends: Sequence[str] = ("lower", "upper")):
-    """Distances from a value down and up to its interval, (2, row); NaN draws nothing."""
-    middle = rows[value].to_numpy(float)
-    low, high = (rows[name].to_numpy(float) for name in ends)
-    return np.clip([middle - low, high - middle], 0, None)
-
-
 def panels(
     n: int, *, columns: int, size: tuple[float, float], aside: float = 0.0, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
@@ -134,21 +116,35 @@ def panels(
     )  # fmt: skip
     for axis in axes.ravel()[n:]:
         axis.set_visible(False)
+    for axis in axes.ravel()[:n]:
+        axis.tick_params(labelbottom=True)
     return figure, list(axes.ravel()[:n])
 
 
-def aside(figure: Figure, axis: Axes | None = None, *, title: str = "") -> None:
-    """A legend right of all panels, of what is named in one of them, each name once."""
-    axes = figure.axes if axis is None else [axis]
-    found: dict[str, Any] = {}
-    for each in axes:
-        for handle, words in zip(*each.get_legend_handles_labels(), strict=True):
-            found.setdefault(words, handle)
-    if found:
+def head(figure: Figure, title: str) -> Figure:
+    """A title above all panels, on several lines where it is long."""
+    letters = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
+    figure.suptitle(fill(title, letters), fontsize="medium")
+    return figure
+
+
+def finish(figure: Figure, title: str, *, note: str = "", legend: str = "") -> Figure:
+    """A title above all panels, a note below them, and at the right what is named in any of them.
+
+    Each name stands once; ``legend`` is the heading over them.
+    """
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    if handles:
         figure.legend(
-            list(found.values()), list(found), loc="outside right center", fontsize="small",
-            title=title or None, title_fontsize="small",
+            list(handles.values()), list(handles), loc="outside right center", fontsize="small",
+            title=legend or None, title_fontsize="small",
         )  # fmt: skip
+    if note:
+        figure.supxlabel(note, fontsize="small", color="0.35", wrap=True)
+    return head(figure, title)
 
 
 def nothing(why: str, *, title: str = "") -> Figure:
@@ -156,8 +152,65 @@ def nothing(why: str, *, title: str = "") -> Figure:
     figure, axis = plt.subplots(figsize=(8, 1.8), layout="constrained")
     axis.text(0.5, 0.5, fill(f"Nothing to draw: {why}", 90), ha="center", va="center")
     axis.set_axis_off()
-    head(figure, title)
-    return figure
+    return head(figure, title)
+
+
+def quiet_grid(axis: Axes, which: str = "both") -> None:
+    """A pale grid behind everything."""
+    axis.grid(axis=which, color=GRID)  # type: ignore[arg-type]
+    axis.set_axisbelow(True)
+
+
+def whiskers(rows: pd.DataFrame, *, value: str = "value", ends: Sequence[str] = ("lower", "upper")):
+    """Distances from a value down and up to its interval, (2, row); NaN draws nothing."""
+    middle = rows[value].to_numpy(float)
+    low, high = (rows[name].to_numpy(float) for name in ends)
+    return np.clip([middle - low, high - middle], 0, None)
+
+
+def dots(
+    axis: Axes, rows: pd.DataFrame, *, at: Any, value: str = "value",
+    ends: Sequence[str] | None = ("lower", "upper"), small: Any = False, upright: bool = False,
+    **look: Any,
+) -> None:  # fmt: skip
+    """A dot and its interval for each row, at its place along the other axis.
+
+    Rows that are ``small`` (too few stations to judge) are grey, and named only if all are. No
+    interval, no whisker: one of length zero would claim certainty.
+    """
+    at, small = np.asarray(at, float), np.broadcast_to(np.asarray(small, bool), len(rows))
+    look = {"marker": "o", "markersize": 5, "capsize": 2.5, "linestyle": ""} | look
+    name = look.pop("label", None)
+    for pale in (False, True):
+        part, place = rows[small == pale], at[small == pale]
+        if len(part):
+            here: dict[str, Any] = look | ({"color": FAINT} if pale else {})
+            if ends is not None:
+                here["yerr" if upright else "xerr"] = whiskers(part, value=value, ends=ends)
+            x, y = (place, part[value]) if upright else (part[value], place)
+            axis.errorbar(x, y, **here, label=name if not pale or small.all() else None)
+
+
+def class_ticks(
+    axis: Axes, names: Iterable[str], *, stations: Any, upright: bool = False,
+    also: Sequence[str] = (), **look: Any,
+) -> None:  # fmt: skip
+    """Classes along an axis, their stations in brackets; small ones are grey with an asterisk."""
+    counts = np.nan_to_num(np.asarray(stations, float))
+    gap = "\n" if upright else " "
+    words = [f"{k}{gap}({n:.0f})" for k, n in zip(mark_small(names, counts), counts, strict=True)]
+    which = axis.xaxis if upright else axis.yaxis
+    which.set_ticks(range(len(words) + len(also)), [*words, *also], **look)
+    for text, n in zip(which.get_ticklabels(), counts, strict=False):
+        text.set_color("black" if n >= MIN_STATIONS else FAINT)
+    if not upright:
+        axis.set_ylim(len(words) + len(also) - 0.4, -0.6)
+
+
+def broken(time: np.ndarray, *values: np.ndarray, longest: np.timedelta64) -> list[np.ndarray]:
+    """Times and values with NaN where two times lie farther apart, so that no line crosses."""
+    cut = np.flatnonzero(np.diff(time) > longest) + 1
+    return [np.insert(time, cut, time[cut]), *(np.insert(v, cut, np.nan) for v in values)]
 
 
 # Tables for reading: heads in words with units, rounded numbers, a dash where nothing is known.
