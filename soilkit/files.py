@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder of what can be made again."""
 
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from platformdirs import user_cache_path
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> Path:
@@ -60,3 +62,8 @@ def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], 
 def write_table(path: str | os.PathLike[str], table: Any) -> Path:
     """Write a DataFrame as parquet, without its index, whole or not at all."""
     return write_whole(path, lambda part: table.to_parquet(part, index=False))
+
+
+def cache_folder() -> Path:
+    """Where caches live: the environment variable SOILKIT_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("SOILKIT_CACHE") or user_cache_path("soilkit", appauthor=False))

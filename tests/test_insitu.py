@@ -381,8 +381,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, read, monkeypatch):
 
 
 def test_a_full_scratch_folder_never_costs_a_sensor(tmp_path, read, monkeypatch):
-    """The second sensor cannot be unpacked: no cache without it may stay and pass for whole."""
+    """The second static table cannot be unpacked: no cache without it may pass for whole."""
     members = {file_name(s): header_values(*ROWS) for s in ("Byron", "Medford")}
+    members |= {f"ARM/{s}/ARM_ARM_{s}_static_variables.csv": STATIC for s in ("Byron", "Medford")}
     archive = write_zip(tmp_path / "a.zip", members)
     real, written = Path.write_bytes, []
 
@@ -436,9 +437,9 @@ def test_the_cache_lives_where_the_environment_says(tmp_path, monkeypatch):
     assert len(list((tmp_path / "mine").iterdir())) == 1
 
 
-def test_whole_sensors_stream_into_row_groups_and_come_back_in_order(tmp_path, read, monkeypatch):
-    """Shallow and deep sensors are stored apart; a read of both is sorted by sensor again."""
-    monkeypatch.setattr(cache, "ROWS_PER_GROUP", 6)
+def test_sensors_come_back_in_order_however_many_are_read_at_a_time(tmp_path, read, monkeypatch):
+    """A row group a sensor; deep ones in between are not read, and no sensor loses a reading."""
+    monkeypatch.setattr(cache, "SENSORS_AT_A_TIME", 3)
     members, wanted = {}, {}
     for number in range(7):
         depth = "0.050000_0.050000" if number % 3 else "0.300000_0.300000"
@@ -447,26 +448,23 @@ def test_whole_sensors_stream_into_row_groups_and_come_back_in_order(tmp_path, r
         members[file_name(station, depth=depth)] = header_values(*rows)
         wanted[station] = [float(f"0.{number}{h}") for h in range(number + 1)]
     observations = read(write_zip(tmp_path / "a.zip", members), max_depth_m=1.0)
-    (file,) = (tmp_path / "cache").glob("*/observations.parquet")
-    assert cache.pq.ParquetFile(file).num_row_groups > 2
     found = observations.groupby("sensor_id", observed=True)["soil_moisture_m3_m3"].apply(list)
     assert [name.split("__")[1] for name in found.index] == sorted(wanted)
     for values, expected in zip(found, wanted.values(), strict=True):
         assert values == pytest.approx(expected)
     assert observations["sensor_id"].cat.codes.is_monotonic_increasing
+    assert read(tmp_path / "a.zip")["sensor_id"].nunique() == 4
 
 
-def test_a_build_holds_no_more_than_one_waiting_group_of_each_kind(tmp_path, monkeypatch):
-    """Fifty sensors stream through; with groups of 30 rows at most a few wait in memory."""
-    monkeypatch.setattr(cache, "ROWS_PER_GROUP", 30)
+def test_a_build_holds_one_sensor_at_a_time(tmp_path):
+    """Fifty sensors stream through; none waits in memory for the next."""
     alive, most = weakref.WeakSet(), []
 
     class Sensor:
         lost: ClassVar = {"lines": 10}
 
         def __init__(self, number):
-            depth = 0.05 if number % 2 else 0.3
-            self.attributes = {"sensor_id": f"s{number}", "depth_to_m": depth}
+            self.attributes = {"sensor_id": f"s{number}", "depth_to_m": 0.05}
             self.readings = hourly("s", "2019-01-01", [0.2] * 10).drop(columns="sensor_id")
             alive.add(self)
 
@@ -477,7 +475,7 @@ def test_a_build_holds_no_more_than_one_waiting_group_of_each_kind(tmp_path, mon
 
     cache.build(tmp_path / "cache", sensors(), [])
     assert len(most) == 50
-    assert max(most) <= 2 * 3 + 1
+    assert max(most) <= 2
 
 
 def test_two_builds_of_one_archive_leave_one_whole_cache(tmp_path, read):

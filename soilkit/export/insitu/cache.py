@@ -1,18 +1,15 @@
-"""The parquet cache of an in-situ archive: built once, station by station, then read in part.
+"""The parquet cache of an in-situ archive: built once, sensor by sensor, then read in part.
 
 A cache is a folder named by the archive's content and this format's version::
 
-    observations.parquet   sensor_id, time, soil_moisture_m3_m3 (float32), flag: all of them
-    sensors.parquet        one row a sensor: the stations table, its rows above, what was lost
+    observations.parquet   time, soil_moisture_m3_m3 (float32), flag: a row group a sensor
+    sensors.parquet        one row a sensor: the stations table, its row group, what was lost
     tallies.parquet        one row a sensor (its row in the table above) and flag: readings, and
                            those below 0 and above 1
     unreadable.parquet     one row a file that gave no reading, and why
-
-Row groups hold whole sensors, shallow and deep ones apart, so that a read touches what it needs.
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,15 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from soilkit.errors import ArchiveReadError, StoreError
+from soilkit.files import cache_folder
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
-FORMAT_VERSION = 2
-ROWS_PER_GROUP = 1_000_000  # about 20 MB while it waits
-SHALLOW_M = 0.1
+FORMAT_VERSION = 3
+SENSORS_AT_A_TIME = 64  # of row groups in memory while some are read
 TABLES = ("sensors", "tallies", "unreadable")
 SCHEMA = pa.schema(
     [
-        pa.field("sensor_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("time", pa.timestamp("us"), nullable=False),
         pa.field("soil_moisture_m3_m3", pa.float32(), nullable=False),
         pa.field("flag", pa.dictionary(pa.int16(), pa.string()), nullable=False),
@@ -42,20 +38,9 @@ SCHEMA = pa.schema(
 LOSSES = ("lines", "malformed", "missing", "duplicate", "sub_hourly")
 
 
-def default_folder() -> Path:
-    """Where caches live: ``SOILKIT_CACHE``, or the platform's folder for what can be made again."""
-    if os.environ.get("SOILKIT_CACHE"):
-        return Path(os.environ["SOILKIT_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "soilkit"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "soilkit"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "soilkit"
-
-
 def folder_of(content_hash: str, *, cache_dir: str | Path | None) -> Path:
     """The cache folder of an archive's content; it exists only when it is complete."""
-    root = Path(cache_dir) if cache_dir is not None else default_folder()
+    root = Path(cache_dir) if cache_dir is not None else cache_folder()
     return root / f"insitu-v{FORMAT_VERSION}-{content_hash[:20]}"
 
 
@@ -78,8 +63,14 @@ def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
-            _write(Path(partial), sensors, unreadable)
-            _move_into_place(Path(partial), folder)
+            done = Path(partial) / "done"
+            done.mkdir()
+            _write(done, sensors, unreadable)
+            try:
+                os.replace(done, folder)
+            except OSError:
+                if not folder.exists():  # another process was faster: its content is the same
+                    raise
     except OSError as error:
         raise StoreError(
             f"The cache {folder} cannot be written ({error}). Free some space there and in "
@@ -88,114 +79,46 @@ def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]
         ) from error
 
 
-def _move_into_place(partial: Path, folder: Path) -> None:
-    done = partial / "done"
-    done.mkdir()
-    for file in list(partial.glob("*.parquet")):
-        file.rename(done / file.name)
-    try:
-        os.replace(done, folder)
-    except OSError:
-        if not folder.exists():  # another process was faster: its content is the same
-            raise
-
-
-def _write(partial: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]) -> None:
+def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]) -> None:
     rows: list[dict[str, Any]] = []
     tallies: list[pd.DataFrame] = []
+    n_groups = 0
     with pq.ParquetWriter(
-        partial / "observations.parquet",
+        folder / "observations.parquet",
         SCHEMA,
         compression="lz4",
-        use_dictionary=["sensor_id", "flag"],
+        use_dictionary=["flag"],
         column_encoding={"time": "DELTA_BINARY_PACKED", "soil_moisture_m3_m3": "PLAIN"},
     ) as writer:
-        groups = _RowGroups(writer)
         for sensor in sensors:
-            place = groups.add(sensor) if len(sensor.readings) else (-1, 0, 0)
-            tallies.append(_tally(sensor, number=len(rows)))
-            rows.append(_sensor_row(sensor, place))
-        groups.flush()
+            readings, group = sensor.readings, -1
+            if len(readings):
+                table = pa.Table.from_pandas(
+                    readings.astype({"flag": "category"}), schema=SCHEMA, preserve_index=False
+                )
+                writer.write_table(table, row_group_size=len(table))
+                group, n_groups = n_groups, n_groups + 1
+            tallies.append(_tally(readings).assign(sensor=len(rows)))
+            lost = {name: sensor.lost.get(name, 0) for name in LOSSES}
+            rows.append(sensor.attributes | lost | {"row_group": group, "n_rows": len(readings)})
     if not rows:
         reasons = "; ".join(f"{u['file']}: {u['reason']}" for u in unreadable[:3])
         raise ArchiveReadError(f"The archive holds no readable soil moisture sensor. {reasons}")
-    for row in rows:
-        row["row_group"] = groups.numbers.get(row["row_group"], -1)
     tables = (
         pd.DataFrame(rows),
         pd.concat(tallies, ignore_index=True),
         pd.DataFrame(unreadable, columns=["file", "reason"], dtype="str"),
     )
     for name, table in zip(TABLES, tables, strict=True):
-        table.to_parquet(partial / f"{name}.parquet", index=False)
+        table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
-class _RowGroups:
-    """Collects whole sensors, shallow and deep apart, and writes a row group when enough wait."""
-
-    def __init__(self, writer: pq.ParquetWriter):
-        self.writer = writer
-        self.waiting: dict[bool, list[Any]] = {True: [], False: []}
-        self.tickets = {True: 0, False: 1}
-        self.numbers: dict[int, int] = {}  # ticket of a group -> its number in the file
-
-    def add(self, sensor: Any) -> tuple[int, int, int]:
-        """Take a sensor; returns its group's ticket, first row and number of rows."""
-        shallow = sensor.attributes["depth_to_m"] <= SHALLOW_M
-        waiting, ticket = self.waiting[shallow], self.tickets[shallow]
-        first = sum(len(other.readings) for other in waiting)
-        waiting.append(sensor)
-        if first + len(sensor.readings) >= ROWS_PER_GROUP:
-            self._write(shallow)
-        return ticket, first, len(sensor.readings)
-
-    def flush(self) -> None:
-        """Write what still waits."""
-        for shallow in (True, False):
-            if self.waiting[shallow]:
-                self._write(shallow)
-
-    def _write(self, shallow: bool) -> None:
-        sensors, self.waiting[shallow] = self.waiting[shallow], []
-        ids = [sensor.attributes["sensor_id"] for sensor in sensors]
-        codes = np.repeat(np.arange(len(ids), dtype="int32"), [len(s.readings) for s in sensors])
-        readings = pd.concat([sensor.readings for sensor in sensors], ignore_index=True)
-        flags, names = pd.factorize(readings["flag"], sort=True)
-        columns = [
-            pa.DictionaryArray.from_arrays(codes, pa.array(ids, pa.string())),
-            pa.array(readings["time"].to_numpy().astype("datetime64[us]")),
-            pa.array(readings["soil_moisture_m3_m3"].to_numpy(dtype="float32")),
-            pa.DictionaryArray.from_arrays(flags.astype("int16"), pa.array(names, pa.string())),
-        ]
-        table = pa.Table.from_arrays(columns, schema=SCHEMA)
-        self.writer.write_table(table, row_group_size=len(table))
-        self.numbers[self.tickets[shallow]] = len(self.numbers)
-        self.tickets[shallow] = max(self.tickets.values()) + 1
-
-
-def _sensor_row(sensor: Any, place: tuple[int, int, int]) -> dict[str, Any]:
-    row_group, first_row, n_rows = place
-    lost = {name: sensor.lost.get(name, 0) for name in LOSSES}
-    return sensor.attributes | lost | {
-        "row_group": row_group,
-        "first_row": first_row,
-        "n_rows": n_rows,
-    }  # fmt: skip
-
-
-def _tally(sensor: Any, *, number: int) -> pd.DataFrame:
-    value = sensor.readings["soil_moisture_m3_m3"]
-    outside = pd.DataFrame(
-        {
-            "flag": sensor.readings["flag"].astype("str"),
-            "n": 1,
-            "n_below_0": (value < 0).astype("int64"),
-            "n_above_1": (value > MAX_SOIL_MOISTURE_M3_M3).astype("int64"),
-        }
-    )
-    tally = outside.groupby("flag", as_index=False).sum()
-    tally.insert(0, "sensor", number)
-    return tally
+def _tally(readings: pd.DataFrame) -> pd.DataFrame:
+    value = readings["soil_moisture_m3_m3"]
+    outside = pd.DataFrame({
+        "n": 1, "n_below_0": (value < 0) * 1, "n_above_1": (value > MAX_SOIL_MOISTURE_M3_M3) * 1
+    })  # fmt: skip
+    return outside.groupby(readings["flag"].astype("str")).sum().reset_index()
 
 
 @contextmanager
@@ -223,31 +146,29 @@ def read_observations(
 ) -> pd.DataFrame:
     """The readings of some sensors that carry one of some flags and lie in [0, 1] m3 m-3.
 
-    Memory: the result, plus one row group (about 1 M rows) at a time.
+    Memory: the result, plus the readings of 64 sensors at a time.
 
     Parameters
     ----------
     folder : Path, a cache
-    sensors : DataFrame of ``read_tables``'s sensors, in the order wanted, with ``n_accepted``
-        readings and ``n_outside`` more whose value is outside [0, 1]
+    sensors : DataFrame of ``read_tables``'s sensors, in the order wanted, with ``n_accepted``, the
+        number of such readings
     flags : tuple of text, the categories of the result's ``flag``
     """
     sensors = sensors[sensors["n_accepted"] > 0]
-    stops = sensors["n_accepted"].to_numpy().cumsum()
-    total = int(stops[-1]) if len(stops) else 0
-    columns = (
-        np.empty(total, "datetime64[us]"),
-        np.empty(total, "float32"),
-        np.empty(total, np.min_scalar_type(-max(len(flags), 1))),
-    )
-    sensors = sensors.assign(start=stops - sensors["n_accepted"].to_numpy())
-    all_within = not sensors["n_outside"].any()
+    groups, total, stop = sensors["row_group"].tolist(), int(sensors["n_accepted"].sum()), 0
+    dtypes = ("datetime64[us]", "float32", np.min_scalar_type(-max(len(flags), 1)))
+    columns = [np.empty(total, dtype) for dtype in dtypes]
     with (
         _readable(folder),
         pq.ParquetFile(folder / "observations.parquet", memory_map=True) as file,
     ):
-        for group, members in sensors.groupby("row_group"):
-            _fill(columns, _read_group(file, int(group), flags, all_within=all_within), members)
+        for first in range(0, len(groups), SENSORS_AT_A_TIME):
+            part = file.read_row_groups(groups[first : first + SENSORS_AT_A_TIME])
+            parts = _accepted(part.unify_dictionaries(), flags)
+            start, stop = stop, stop + len(parts[0])
+            for column, values in zip(columns, parts, strict=True):
+                column[start:stop] = values
     codes = np.arange(len(sensors), dtype=np.min_scalar_type(-max(len(sensors), 1)))
     return pd.DataFrame(
         {
@@ -262,29 +183,11 @@ def read_observations(
     )
 
 
-def _read_group(file: pq.ParquetFile, group: int, flags: tuple[str, ...], *, all_within: bool):
-    """Times, values, flag codes and, where not every row is accepted, which are."""
-    time, value, flag = file.read_row_group(group, columns=SCHEMA.names[1:]).columns
-    value = value.combine_chunks().to_numpy()
-    stored = flag.unify_dictionaries().combine_chunks()
-    here = [flags.index(f) if f in flags else -1 for f in stored.dictionary.to_pylist()]
-    if len(here) == 1:
-        codes = np.broadcast_to(np.int16(here[0]), len(value))
-    else:
-        codes = np.array(here, "int16").take(stored.indices.to_numpy())
-    keep = None if min(here) >= 0 else codes >= 0
-    if not all_within:
-        within = (value >= 0) & (value <= MAX_SOIL_MOISTURE_M3_M3)
-        keep = within if keep is None else keep & within
-    return time.combine_chunks().to_numpy(), value, codes, keep
-
-
-def _fill(columns, group, members: pd.DataFrame) -> None:
-    *parts, keep = group
-    places = members[["first_row", "n_rows", "start", "n_accepted"]].to_numpy()
-    for first, n, start, n_accepted in places:
-        chosen = slice(first, first + n)
-        if keep is not None:
-            chosen = first + np.flatnonzero(keep[chosen])
-        for column, part in zip(columns, parts, strict=True):
-            column[start : start + n_accepted] = part[chosen]
+def _accepted(table: pa.Table, flags: tuple[str, ...]) -> tuple[np.ndarray, ...]:
+    """Times, values and flag codes of the rows that are accepted."""
+    time, value = (table.column(name).to_numpy() for name in SCHEMA.names[:2])
+    flag = table.column("flag").combine_chunks()
+    here = [flags.index(f) if f in flags else -1 for f in flag.dictionary.to_pylist()]
+    codes = np.array(here, "int16").take(flag.indices.to_numpy())
+    keep = (codes >= 0) & (value >= 0) & (value <= MAX_SOIL_MOISTURE_M3_M3)
+    return (time, value, codes) if keep.all() else (time[keep], value[keep], codes[keep])

@@ -2,145 +2,96 @@
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from soilkit import strata
-from soilkit.errors import ParameterError
+from soilkit.errors import ParameterError, UnitError
 from soilkit.export.insitu import cache, ismn, rules
-from soilkit.export.insitu.ismn import open_files
-
-LOG = logging.getLogger("soilkit.export.insitu")
-OUTSIDE = "value outside 0-1 m3 m-3"
-OTHER_DEPTH = "other depth"
-
-
-def accepted_rows(sensors, tallies, *, flags, max_depth_m) -> pd.DataFrame:
-    """The sensors within the depth rule, by id, with ``n_accepted`` readings, ``n_outside`` more.
-
-    Parameters
-    ----------
-    sensors, tallies : DataFrame, the cache's tables
-    flags : tuple of text
-    max_depth_m : float, m
-
-    Raises
-    ------
-    UnitError
-        For a network most of whose accepted values exceed 1 m3 m-3.
-    """
-    used = tallies[_carries(tallies, flags)]
-    n, below, above = (
-        np.bincount(used["sensor"], used[name], minlength=len(sensors)).astype("int64")
-        for name in ("n", "n_below_0", "n_above_1")
-    )
-    near = _is_near(sensors, max_depth_m)
-    _refuse_percent(
-        sensors["sensor_id"].where(near), sensors["network"], n=n * near, above=above * near
-    )
-    table = sensors.assign(n_accepted=n - below - above, n_outside=below + above)
-    return table[near].sort_values("sensor_id", ignore_index=True)
-
-
-def _refuse_percent(sensor_id: pd.Series, network: pd.Series, *, n, above) -> None:
-    """A network shares one unit: most of it above 1 is percent, one such sensor alone is broken."""
-    if not above.any():
-        return
-    share = above / np.maximum(n, 1)
-    for name, rows in pd.DataFrame({"n": n, "above": above}).groupby(network).sum().iterrows():
-        worst = sensor_id.iloc[int(np.where(network == name, share, -1).argmax())]
-        rules.refuse_percent(
-            rows["above"] / max(rows["n"], 1), where=f"The network {name} (such as sensor {worst})"
-        )
-    for name in sensor_id[share > 0.5]:
-        LOG.warning("%s: most values exceed 1 m3 m-3; they are left out and counted", name)
-
-
-def tally_counts(sensors, tallies, *, unreadable, flags, max_depth_m) -> pd.DataFrame:
-    """One row for each fate of a line; rows of "input" = rows of "lost" + rows of "kept".
-
-    Parameters
-    ----------
-    sensors, tallies, unreadable : DataFrame, the cache's tables
-    flags : tuple of text
-    max_depth_m : float, m
-
-    Returns
-    -------
-    DataFrame with ``step``, ``what``, ``sensors``, ``rows``
-    """
-    is_near = _is_near(sensors, max_depth_m)
-    near, deep = sensors[is_near], sensors[~is_near]
-    tallies = tallies[is_near[tallies["sensor"]]]
-    carried = _carries(tallies, flags)
-    used, others = tallies[carried], tallies[~carried]
-    outside = used["n_below_0"] + used["n_above_1"]
-    rows = [("input", "lines of soil moisture files", len(sensors), sensors["lines"].sum())]
-    rows.append(("lost", OTHER_DEPTH, len(deep), deep["lines"].sum()))
-    for column, what in rules.LOST.items():
-        rows.append(("lost", what, (near[column] > 0).sum(), near[column].sum()))
-    for flag, of_flag in others.groupby("flag"):
-        known = "" if rules.is_known(flag) else " (unknown to ISMN)"
-        rows.append(("lost", f"flag {flag}{known}", len(of_flag), of_flag["n"].sum()))
-    rows.append(("lost", OUTSIDE, (outside > 0).sum(), outside.sum()))
-    for flag, of_flag in used.assign(kept=used["n"] - outside).groupby("flag")["kept"]:
-        rows.append(("kept", f"flag {flag}", (of_flag > 0).sum(), of_flag.sum()))
-    return _table(rows + _notes(near, unreadable))
-
-
-def _notes(near: pd.DataFrame, unreadable: pd.DataFrame) -> list[tuple[str, str, int, int]]:
-    nowhere = near["latitude"].isna() | near["longitude"].isna()
-    silent = near["n_rows"] == 0
-    return [
-        ("note", "no static variables", (~near["has_static_variables"]).sum(), 0),
-        ("note", "no coordinates", nowhere.sum(), near.loc[nowhere, "n_rows"].sum()),
-        ("note", "no reading at all", silent.sum(), 0),
-        ("note", "unreadable files", len(unreadable), 0),
-    ]
-
-
-def _table(rows) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["step", "what", "sensors", "rows"])
-    table[["sensors", "rows"]] = table[["sensors", "rows"]].astype("int64")
-    shown = (table["rows"] > 0) | (table["sensors"] > 0) | (table["step"] == "input")
-    return table[shown].reset_index(drop=True)
-
-
-def _is_near(sensors: pd.DataFrame, max_depth_m: float) -> np.ndarray:
-    return rules.depth_accepted(
-        sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
-    )
-
-
-def _carries(tallies: pd.DataFrame, flags) -> np.ndarray:
-    return np.isin(tallies["flag"].to_numpy(dtype=object), flags)
-
-
-def as_dict(table: pd.DataFrame) -> dict[str, int]:
-    """``{"kept: flag G": rows, ...}``: plain, so that it survives in ``DataFrame.attrs``."""
-    names = table["step"] + ": " + table["what"]
-    rows = np.where(table["step"] == "note", table["sensors"], table["rows"])
-    return dict(zip(names, rows.tolist(), strict=True))
-
-
-def log(table: pd.DataFrame, *, name: str) -> None:
-    """One line in the log; a warning where nothing was kept."""
-    kept = table.loc[table["step"] == "kept", "rows"].sum()
-    fates = ", ".join(
-        f"{row.rows:,} {row.what}" for row in table.itertuples() if row.step == "lost" and row.rows
-    )
-    level = logging.INFO if kept else logging.WARNING
-    LOG.log(level, "%s: %s readings kept; lost: %s", name, f"{kept:,}", fates or "none")
-
-
-# ISMN archives to the stations and observations tables, through a cache of their content.
 
 STATION_COLUMNS = [
     "sensor_id", "station_id", "network", "station", "latitude", "longitude", "elevation_m",
     "depth_from_m", "depth_to_m", "land_cover", "koeppen", "texture",
     "sand_percent", "silt_percent", "clay_percent",
 ]  # fmt: skip
+
+
+class Selection(NamedTuple):
+    """The tables of a cache, split by depth and, within the depth rule, by flag."""
+
+    sensors: pd.DataFrame
+    is_near: np.ndarray  # (sensor,)
+    used: pd.DataFrame  # tallies of accepted flags, with n_outside
+    refused: pd.DataFrame  # tallies of the others
+    unreadable: pd.DataFrame
+
+    @classmethod
+    def of(cls, folder: Path, *, flags: tuple[str, ...] | None, max_depth_m: float):
+        """What these rules choose of a cache, and the flags in one spelling."""
+        sensors, tallies, unreadable = cache.read_tables(folder)
+        accepted = rules.accepted_flags(flags, tallies["flag"].unique())
+        is_near = rules.depth_accepted(
+            sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
+        )
+        tallies["n_outside"] = tallies["n_below_0"] + tallies["n_above_1"]
+        tallies = tallies[is_near[tallies["sensor"]]]
+        is_used = tallies["flag"].isin(accepted)
+        return cls(sensors, is_near, tallies[is_used], tallies[~is_used], unreadable), accepted
+
+    def wanted(self) -> pd.DataFrame:
+        """The sensors within the depth rule, by id, with ``n_accepted`` readings.
+
+        Raises
+        ------
+        UnitError
+            For a network most of whose accepted values exceed 1 m3 m-3: it shares one unit. One
+            such sensor alone is broken; its name goes to the log.
+        """
+        sums = self.used.groupby("sensor")[["n", "n_above_1", "n_outside"]].sum()
+        table = self.sensors.join(sums)[self.is_near].fillna(dict.fromkeys(sums, 0))
+        share = table["n_above_1"] / table["n"].clip(lower=1)
+        for network, rows in table.groupby("network"):
+            above = rows["n_above_1"].sum() / max(rows["n"].sum(), 1)
+            if above > 0.5:
+                worst = rows.loc[share[rows.index].idxmax(), "sensor_id"]
+                raise UnitError(
+                    f"The network {network} (such as sensor {worst}) should hold m3 m-3 (0-1), but "
+                    f"{above:.0%} of its values exceed 1: they look like percent. Divide by 100, "
+                    "or read a table with tables.read_readings(..., units='percent')."
+                )
+        for name in table.loc[share > 0.5, "sensor_id"]:
+            rules.LOG.warning("%s: most values exceed 1; they are left out and counted", name)
+        table["n_accepted"] = (table["n"] - table["n_outside"]).astype("int64")
+        return table.sort_values("sensor_id", ignore_index=True)
+
+    def counts(self) -> pd.DataFrame:
+        """One row for each fate of a line: ``step``, ``what``, ``sensors``, ``rows``."""
+        near, deep = self.sensors[self.is_near], self.sensors[~self.is_near]
+        kept = self.used["n"] - self.used["n_outside"]
+        words = {flag: "" if rules.is_known(flag) else " (unknown to ISMN)"
+                 for flag in self.refused["flag"]}  # fmt: skip
+        refused = self.refused.groupby("flag")["n"]
+        fates = [
+            ("input", "lines of soil moisture files", self.sensors["lines"]),
+            ("lost", "other depth", deep["lines"]),
+            *(("lost", what, near[column]) for column, what in rules.LOST.items()),
+            *(("lost", f"flag {flag}{words[flag]}", n) for flag, n in refused),
+            ("lost", "value outside 0-1 m3 m-3", self.used["n_outside"]),
+            *(("kept", f"flag {flag}", n) for flag, n in kept.groupby(self.used["flag"])),
+        ]
+        rows = [(step, what, (n > 0).sum(), n.sum()) for step, what, n in fates]
+        nowhere = near["latitude"].isna() | near["longitude"].isna()
+        rows += [
+            ("note", "no static variables", (~near["has_static_variables"]).sum(), 0),
+            ("note", "no coordinates", nowhere.sum(), near.loc[nowhere, "n_rows"].sum()),
+            ("note", "no reading at all", (near["n_rows"] == 0).sum(), 0),
+            ("note", "unreadable files", len(self.unreadable), 0),
+        ]
+        table = pd.DataFrame(rows, columns=["step", "what", "sensors", "rows"])
+        shown = (table["sensors"] > 0) | (table["step"] == "input")
+        return table[shown].reset_index(drop=True)
 
 
 def read_ismn(
@@ -186,18 +137,21 @@ def read_ismn(
     if unknown_flags not in ("raise", "drop"):
         raise ParameterError(f"unknown_flags is 'raise' or 'drop', found {unknown_flags!r}.")
     folder = _cached(path, cache_dir=cache_dir, progress=progress)
-    sensors, tallies, unreadable = cache.read_tables(folder)
-    found = tallies["flag"].unique().tolist()
-    accepted = rules.accepted_flags(flags, found)
+    selection, accepted = Selection.of(folder, flags=flags, max_depth_m=max_depth_m)
     if unknown_flags == "raise":
-        rules.refuse_unknown_flags(found, accepted)
-    counts = tally_counts(
-        sensors, tallies, unreadable=unreadable, flags=accepted, max_depth_m=max_depth_m
-    )
-    wanted = accepted_rows(sensors, tallies, flags=accepted, max_depth_m=max_depth_m)
-    observations = cache.read_observations(folder, wanted, flags=accepted)
-    observations.attrs["counts"] = as_dict(counts)
-    log(counts, name=Path(path).name)
+        rules.refuse_unknown_flags(cache.read_tables(folder)[1]["flag"].unique(), accepted)
+    observations = cache.read_observations(folder, selection.wanted(), flags=accepted)
+    counts = selection.counts()
+    numbers = counts["rows"].where(counts["step"] != "note", counts["sensors"])
+    names = counts["step"] + ": " + counts["what"]
+    observations.attrs["counts"] = dict(zip(names, numbers.tolist(), strict=True))
+    lost = counts[(counts["step"] == "lost") & (counts["rows"] > 0)]
+    fates = ", ".join(f"{row.rows:,} {row.what}" for row in lost.itertuples())
+    rules.LOG.log(
+        logging.INFO if len(observations) else logging.WARNING,
+        "%s: %s readings kept; lost: %s",
+        Path(path).name, f"{len(observations):,}", fates or "none",
+    )  # fmt: skip
     return observations
 
 
@@ -270,27 +224,14 @@ def read_counts(
         rows of input = rows lost + rows kept
     """
     folder = _cached(path, cache_dir=cache_dir, progress=progress)
-    sensors, tallies, unreadable = cache.read_tables(folder)
-    accepted = rules.accepted_flags(flags, tallies["flag"].unique())
-    return tally_counts(
-        sensors, tallies, unreadable=unreadable, flags=accepted, max_depth_m=max_depth_m
-    )
+    return Selection.of(folder, flags=flags, max_depth_m=max_depth_m)[0].counts()
 
 
 def _cached(path: str | Path, *, cache_dir: str | Path | None, progress: bool) -> Path:
     """The cache folder of an archive, built if it is not there."""
-    with open_files(path) as files:
+    with ismn.open_files(path) as files:
         folder = cache.folder_of(files.content_hash, cache_dir=cache_dir)
-        if folder.exists():
-            return folder
-        unreadable: list[dict[str, str]] = []
-
-        def sensors():
-            for item in ismn.stream(files, progress=progress):
-                if isinstance(item, ismn.Unreadable):
-                    unreadable.append({"file": item.member, "reason": item.reason})
-                else:
-                    yield item
-
-        cache.build(folder, sensors(), unreadable)
+        if not folder.exists():
+            unreadable: list[dict[str, str]] = []
+            cache.build(folder, ismn.stream(files, unreadable, progress=progress), unreadable)
     return folder

@@ -6,12 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from soilkit.errors import (
-    ArchiveReadError,
-    ParameterError,
-    UnitError,
-    UnknownNameError,
-)
+from soilkit.errors import ArchiveReadError, ParameterError, UnknownNameError
 
 LOG = logging.getLogger("soilkit.export.insitu")
 DEFAULT_FLAGS = ("G", "C02", "C03", "C02,C03")
@@ -54,12 +49,6 @@ def canonical_flag(flag: str) -> str:
     'C02,C03'
     """
     return ",".join(sorted({part.strip() for part in flag.split(",")}))
-
-
-def canonical_flags(flags):
-    """``canonical_flag`` of an array of text, each spelling once."""
-    codes, spellings = pd.factorize(flags)
-    return np.array([canonical_flag(flag) for flag in spellings], dtype=object)[codes]
 
 
 def is_known(flag: str) -> bool:
@@ -161,16 +150,6 @@ def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame
         "sub_hourly": len(distinct) - len(hourly),
     }
     return hourly.reset_index(drop=True), lost
-
-
-def refuse_percent(share_above_1: float, *, where: str) -> None:
-    """Raise ``UnitError`` if more than half of the values exceed 1 m3 m-3."""
-    if share_above_1 > 0.5:
-        raise UnitError(
-            f"{where} should hold m3 m-3 (0-1), but {share_above_1:.0%} of its values exceed 1: "
-            "they look like percent. Divide by 100, or read the table with "
-            "soilkit.export.tables.read_readings(..., units='percent')."
-        )
 
 
 def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
