@@ -264,10 +264,16 @@ def write_cog(
     path = Path(path)
     _check_shape(values, grid)
     cube = values if values.ndim == 3 else values[None]
+    nodata = np.nan if cube.dtype.kind == "f" else None
+    if isinstance(cube, np.ma.MaskedArray):
+        nodata = cube.fill_value
 
     def write(part: Path) -> None:
         with rasterio.MemoryFile() as memory:
-            with memory.open(**_profile(cube, grid)) as file:
+            size = {"count": len(cube), "height": grid.height, "width": grid.width}
+            place = {"crs": grid.crs, "transform": Affine(*grid.transform)}
+            kind = {"driver": "GTiff", "dtype": cube.dtype, "nodata": nodata}
+            with memory.open(**kind, **size, **place) as file:
                 file.write(np.ma.filled(cube))
                 file.update_tags(**(tags or {}))
                 file.descriptions = tuple(names) or file.descriptions
@@ -281,15 +287,6 @@ def write_cog(
         raise StoreError(
             f"Cannot write {path}: {error}. Free some space, or choose another folder."
         ) from error
-
-
-def _profile(cube: np.ndarray, grid: Grid) -> dict:
-    nodata = np.nan if cube.dtype.kind == "f" else None
-    if isinstance(cube, np.ma.MaskedArray):
-        nodata = cube.fill_value
-    size = {"count": len(cube), "height": grid.height, "width": grid.width}
-    place = {"crs": grid.crs, "transform": Affine(*grid.transform)}
-    return {"driver": "GTiff", "dtype": cube.dtype, "nodata": nodata, **size, **place}
 
 
 def _resampling(name: str) -> Resampling:

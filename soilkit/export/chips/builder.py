@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import re
@@ -36,7 +37,6 @@ from soilkit.export.chips.store import (
     write_manifest,
     write_places,
 )
-from soilkit.sources import Source
 
 log = logging.getLogger(__name__)
 Answer = tuple[ChipRequest, Chip | Failure]
@@ -103,25 +103,24 @@ def build(
             f"limit is how many chips to ask for at most: None or a whole number from 0 on; found "
             f"{limit!r}."
         )
-    contracts.check(samples, contracts.SAMPLES)
-    chosen, described = _described(samples, sources, bands=bands, size_px=size_px)
     path, networks = Path(store), sorted(set(stations["network"].astype(str)))
+    described = _described(samples, sources, bands=bands, size_px=size_px)
+    planner = Planner(samples, stations, size_px=size_px, version=archive.version)
+    requests = planner.requests({name: d["bands"] for name, d in described.items()})
     content = {
         "archive": {"name": archive.name, "version": archive.version},
         "size_px": size_px,
         "sources": described,
         "networks": {name: (citations or {}).get(name, "") for name in networks},
-        "join": _plain(samples.attrs),
+        "join": json.loads(json.dumps(samples.attrs, default=str)),
     }
-    planner = Planner(samples, stations, size_px=size_px, version=archive.version)
-    requests = planner.all_requests(chosen, {name: d["bands"] for name, d in described.items()})
     with sole_builder(path):
         writer = Writer(path, prepare(path, content)["sources"])
         missing = [r for r in requests if not writer.stands(r)]
         if limit is not None:
             missing = planner.spread(missing, limit=limit)
         writer.fetch(missing, archive, progress=progress)
-    return settle(samples, writer.entries, chosen=chosen, min_valid_fraction=min_valid_fraction)
+    return settle(samples, writer.entries, names=described, min_valid_fraction=min_valid_fraction)
 
 
 def plan(
@@ -148,10 +147,9 @@ def plan(
     ContractError
         When a table does not hold what it promises.
     """
-    contracts.check(samples, contracts.SAMPLES)
-    chosen, described = _described(samples, sources, bands=bands, size_px=size_px)
+    described = _described(samples, sources, bands=bands, size_px=size_px)
     planner = Planner(samples, stations, size_px=size_px, version=archive.version)
-    requests = planner.all_requests(chosen, {name: d["bands"] for name, d in described.items()})
+    requests = planner.requests({name: d["bands"] for name, d in described.items()})
     if store is None or not (Path(store) / MANIFEST).exists():
         return requests
     standing = Writer(Path(store), described)
@@ -189,14 +187,10 @@ def add(
     StoreError
         As ``build``.
     """
-    described = {
-        name: describe(catalogue.get(name), list(some), size_px=size_px)
-        for name, some in bands.items()
-    }
     content = {
         "archive": {"name": origin[0], "version": origin[1]},
         "size_px": size_px,
-        "sources": described,
+        "sources": {name: describe(name, b, size_px=size_px) for name, b in bands.items()},
         "networks": dict(citations or {}),
         "join": {},
     }
@@ -289,23 +283,24 @@ def _described(
     *,
     bands: Mapping[str, Sequence[str]] | None,
     size_px: int,
-) -> tuple[list[Source], dict[str, dict[str, Any]]]:
-    """The sources that come as chips, and what the manifest says of each."""
-    chosen, described = chip_sources(samples, names), {}
-    for source in chosen:
-        some = (bands or {}).get(source.name) or [band.name for band in source.bands]
-        kept = [source.band(name).name for name in some]
-        described[source.name] = describe(source, kept, size_px=size_px)
-    return chosen, described
+) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each source that comes as chips."""
+    contracts.check(samples, contracts.SAMPLES)
+    return {
+        source.name: describe(source.name, (bands or {}).get(source.name), size_px=size_px)
+        for source in chip_sources(samples, names)
+    }
 
 
-def describe(source: Source, bands: list[str], *, size_px: int) -> dict[str, Any]:
-    """What the manifest says of a source."""
+def describe(name: str, bands: Sequence[str] | None, *, size_px: int) -> dict[str, Any]:
+    """What the manifest says of a source and some of its bands, or all."""
+    source = catalogue.get(name)
+    kept = [source.band(band) for band in bands or [band.name for band in source.bands]]
     size, pixel_m = chip_size(source, size_px)
     packing = packing_of(source)
     return {
-        "bands": bands,
-        "units": [source.band(b).unit for b in bands],
+        "bands": [band.name for band in kept],
+        "units": [band.unit for band in kept],
         "resolution": source.resolution,
         "size_px": size,
         "pixel_size_m": pixel_m,
@@ -313,15 +308,6 @@ def describe(source: Source, bands: list[str], *, size_px: int) -> dict[str, Any
         "add_offset": packing.offset,
         "citation": source.citation,
     }
-
-
-def _plain(value: Any) -> Any:
-    """The same value made of what JSON knows."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, (bool, int, float, type(None))) else str(value)
 
 
 def prepare(path: Path, content: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Planner:
                 f"{nowhere[0]}. Fill them in, or leave the samples of these stations out."
             )
         self.samples, self.size_px, self.version = samples, size_px, version
-        self.places = {str(k): (la, lo) for k, la, lo in _lat_lon(places)}
+        self.places = places[["latitude", "longitude"]].set_axis(places.index.astype(str))
         self._grids: dict[tuple[str, float], Grid] = {}
 
     def grid(self, station_id: str, source: Source) -> Grid:
@@ -82,15 +82,13 @@ class Planner:
         size, pixel_m = chip_size(source, self.size_px)
         key = (station_id, pixel_m)
         if key not in self._grids:
-            lat, lon = self.places[station_id]
+            lat, lon = self.places.loc[station_id]
             self._grids[key] = grids.chip_grid(lat, lon, size_px=size, pixel_size_m=pixel_m)
         return self._grids[key]
 
-    def all_requests(
-        self, chosen: Sequence[Source], bands: Mapping[str, Sequence[str]]
-    ) -> list[ChipRequest]:
-        """The distinct chips of all chosen sources."""
-        return [r for source in chosen for r in self.requests(source, bands[source.name])]
+    def requests(self, bands: Mapping[str, Sequence[str]]) -> list[ChipRequest]:
+        """The distinct chips of sources, given with their bands."""
+        return [r for name, some in bands.items() for r in self._requests(sources.get(name), some)]
 
     def spread(self, requests: list[ChipRequest], *, limit: int) -> list[ChipRequest]:
         """At most ``limit`` requests, those of samples drawn from all over the table.
@@ -107,7 +105,7 @@ class Planner:
         ranked = sorted(requests, key=lambda r: first[r.source, r.scene_id, r.station_id])
         return ranked[:limit]
 
-    def requests(self, source: Source, bands: Sequence[str]) -> list[ChipRequest]:
+    def _requests(self, source: Source, bands: Sequence[str]) -> list[ChipRequest]:
         """The distinct chips of one source, sorted by scene and station."""
         chips = pd.DataFrame({"scene": scene_ids(self.samples, source)})
         chips["station"] = self.samples["station_id"].astype(str)
@@ -132,10 +130,6 @@ class Planner:
         ]
 
 
-def _lat_lon(places):
-    return zip(places.index, places["latitude"], places["longitude"], strict=True)
-
-
 def _scene_times(samples, source: Source) -> np.ndarray:
     """When each sample's scene ended: its own time less the scene's age; NaT for static sources."""
     column = f"{source.name}_age_hours"
@@ -150,29 +144,26 @@ def settle(
     samples,
     ledgers: Mapping[str, Mapping[tuple[str, str], Entry]],
     *,
-    chosen: Sequence[Source],
+    names: Iterable[str],
     min_valid_fraction: float,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Part samples into those whose chips all stand, and drops by sensor, source and reason."""
-    blame_source = np.full(len(samples), "", dtype=object)
-    blame = np.full(len(samples), "", dtype=object)
-    stations = samples["station_id"].astype(str)
-    for source in chosen:
-        entries = ledgers[source.name]
-        why = {key: _fault(e, min_valid_fraction) for key, e in entries.items()}
-        keys = zip(scene_ids(samples, source), stations, strict=True)
-        faults = np.array([why.get(key, "no scene") for key in keys], dtype=object)
-        first = (blame == "") & (faults != "")
-        blame_source[first], blame[first] = source.name, faults[first]
-    lost = blame != ""
-    drops = pd.DataFrame(
-        {
-            "sensor_id": samples["sensor_id"].astype(str).to_numpy()[lost],
-            "source": blame_source[lost].astype(str),
-            "reason": blame[lost].astype(str),
-        }
+    """Part samples into those whose chips all stand, and drops by sensor, source and reason.
+
+    A sample that several sources lack is a drop of the first of ``names``.
+    """
+    columns = ["sensor_id", "source", "reason"]
+    blame = pd.DataFrame(
+        {"sensor_id": samples["sensor_id"].astype(str), "source": "", "reason": ""}
     )
-    drops = drops.groupby(["sensor_id", "source", "reason"]).size().rename("count").reset_index()
+    stations = samples["station_id"].astype(str)
+    for name in names:
+        why = {key: _fault(e, min_valid_fraction) for key, e in ledgers[name].items()}
+        keys = zip(scene_ids(samples, sources.get(name)), stations, strict=True)
+        faults = pd.Series([why.get(key, "no scene") for key in keys], blame.index, dtype="str")
+        first = (blame["reason"] == "") & (faults != "")
+        blame.loc[first, "source"], blame.loc[first, "reason"] = name, faults[first]
+    lost = blame["reason"] != ""
+    drops = blame[lost].groupby(columns).size().rename("count").reset_index()
     contracts.check(drops, contracts.DROPS)
     return samples[~lost].reset_index(drop=True), drops
 

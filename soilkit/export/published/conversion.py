@@ -267,7 +267,7 @@ def _assemble(
     samples, chip_drops = settle(
         _samples(rows, ids),
         ledgers,
-        chosen=[sources.get(name) for name in BANDS],
+        names=BANDS,
         min_valid_fraction=min_valid_fraction,
     )
     unlabelled = records[~has_label]

@@ -202,11 +202,9 @@ def region_chips(
             f"A region is cut for one sample at a time, found {len(sample)}. Hand one row."
         )
     planner = Planner(sample, stations, size_px=size_px, version=archive.version)
-    requests = []
     names = dict.fromkeys(source_of(entry) for entry in (*inputs.high, *inputs.low))
-    for name in names:
-        source = sources.get(name)
-        requests += planner.requests(source, [band.name for band in source.bands])
+    wanted = {name: [band.name for band in sources.get(name).bands] for name in names}
+    requests = planner.requests(wanted)
     found = {}
     for request, answer in archive.chips(requests):
         if not isinstance(answer, Chip):
