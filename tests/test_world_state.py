@@ -191,7 +191,8 @@ def test_the_coarse_state_is_the_mean_of_the_fine_one(world):
     errors = []
     for longitude, latitude in PLACES:
         row, col = (int(i) for i in grids.ease2_cell(longitude, latitude))
-        coarse = world.cell_state(NOON, rows=[row], cols=[col]).surface_m3_m3[0]
+        states = world._cells.states(NOON, rows=[row], cols=[col])
+        coarse = states[bucket.INDEX["surface"], 0, 0]
         one_pixel = world.truth(NOON, cell_grid(row, col, 1))
         np.testing.assert_allclose(one_pixel, coarse, atol=1e-6)
         errors.append(world.truth(NOON, cell_grid(row, col, 20)).mean() - coarse)

@@ -10,7 +10,7 @@ from soilkit._version import __version__
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError
 from soilkit.world import bucket, noise, parameters, stations, surface
-from soilkit.world.bucket import Cells, CellSeries, CellState, state_at
+from soilkit.world.bucket import Cells, CellSeries
 from soilkit.world.stations import Network
 from soilkit.world.surface import Place, Surface
 
@@ -130,10 +130,8 @@ class World:
         fine = surface.surface(state, place, grid=_refined(grid, factor), time=time)
         if factor == 1:
             return fine
-        return _averaged(fine, grid, factor, coarse=self._coarse_or_none(time, grid))
-
-    def _coarse_or_none(self, time, grid):
-        return self._coarse(time, grid) if grid.pixel_size_m >= surface.COARSE_FROM_M else None
+        coarse = self._coarse(time, grid) if grid.pixel_size_m >= surface.COARSE_FROM_M else None
+        return _averaged(fine, grid, factor, coarse=coarse)
 
     def _coarse(self, time, grid):
         u_m, v_m = grids.project(grid, grids.EASE2_CRS)
@@ -160,10 +158,6 @@ class World:
         """Daily series of EASE-Grid 9 km cells (``grids.ease2_cell`` numbers them)."""
         return self._cells.series(rows, cols)
 
-    def cell_state(self, time, *, rows, cols) -> CellState:
-        """EASE-Grid 9 km cells at one moment between the daily states."""
-        return state_at(self._cells, time, rows=rows, cols=cols)
-
     # ---- chance ------------------------------------------------------------------------------
 
     def rng(self, *words) -> np.random.Generator:
@@ -178,10 +172,6 @@ class World:
     def white(self, name: str, node) -> np.ndarray:
         """Standard normal white numbers, one a pair of integers ``node`` = (i, j)."""
         return noise.normal(noise.key(self.seed, name), node)
-
-    def white_uniform(self, name: str, node) -> np.ndarray:
-        """Uniform white numbers in (0, 1), one a pair of integers ``node`` = (i, j)."""
-        return noise.uniform(noise.key(self.seed, name), node)
 
     # ---- sensors and stations ----------------------------------------------------------------
 

@@ -215,20 +215,6 @@ class CellSeries:
 
 
 @dataclass(frozen=True)
-class CellState:
-    """Cells at one moment, arrays (cell,)."""
-
-    surface_m3_m3: np.ndarray
-    root_zone_m3_m3: np.ndarray
-    temperature_c: np.ndarray
-    soil_temperature_c: np.ndarray
-    ndvi: np.ndarray
-    lai: np.ndarray
-    snow_mm: np.ndarray
-    melt_mm: np.ndarray
-
-
-@dataclass(frozen=True)
 class Block:
     """A square of cells: ``values`` (name, day, cell); the rest as in ``CellSeries``."""
 
@@ -236,7 +222,6 @@ class Block:
     rain_hour: np.ndarray  # (day, cell), NaN on dry days
     daily: dict
     static: dict
-    fractions: np.ndarray  # (cell, vegetation type)
 
 
 def cell_centre(rows, cols) -> tuple[np.ndarray, np.ndarray]:
@@ -390,7 +375,6 @@ def _cut(block, part):
         block.rain_hour[:, part].copy(),
         {name: values[:, part].copy() for name, values in block.daily.items()},
         {name: values[part].copy() for name, values in block.static.items()},
-        block.fractions[part].copy(),
     )
 
 
@@ -417,7 +401,7 @@ def _pack(cells, values, parts):
     fixed["field_capacity"] = earth.field_capacity.ravel()
     fixed["koeppen"] = koeppen(sky.temperature_c, sky.precipitation_mm, days=cells.days)
     hour = np.where(rain + _flat(sky.melt_mm, cells) > 0.2, _flat(sky.rain_hour, cells), np.nan)
-    return Block(values, hour, daily, fixed, fractions)
+    return Block(values, hour, daily, fixed)
 
 
 def _cell_ground(seed, u_m, v_m):
@@ -435,19 +419,3 @@ def _cell_ground(seed, u_m, v_m):
     means["irrigated_fraction"] = ground.irrigated.mean(axis=1).reshape(u_m.shape)
     means["canopy"] = (fractions * fields.CANOPY).sum(axis=1).reshape(u_m.shape)
     return means, fractions
-
-
-def state_at(source: Cells, time, *, rows, cols) -> CellState:
-    """Cells at one moment (see ``CellState``)."""
-    get = dict(zip(NAMES, source.states(time, rows=rows, cols=cols)[:, 0], strict=True))
-    day = np.datetime64(time, "D")
-    doy = int((day - day.astype("datetime64[Y]")).astype(int)) + 1
-    fractions = np.empty((get["root"].size, len(fields.TYPES)))
-    for block, here, cell in source.parts(rows, cols):
-        fractions[here] = block.fractions[cell]
-    by_type = fields.ndvi_by_type(get["greenness"], doy)  # (cell, type)
-    return CellState(
-        get["surface"], get["root"], get["temperature"], get["soil_temperature"],
-        (by_type * fractions).sum(axis=-1), (fields.lai(by_type) * fractions).sum(axis=-1),
-        get["snow"], get["melt"],
-    )  # fmt: skip

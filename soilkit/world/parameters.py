@@ -73,9 +73,8 @@ DRYDOWN_DAYS, DRYDOWN_CLAY_DAYS = 4.5, 0.10
 FAST_FACTOR = 2.2
 REFERENCE_PET_MM, LEAST_DRYING = 4.0, 0.30
 SURFACE_DRAIN_DAYS, ROOT_DRAIN_DAYS = 1.0, 25.0
-WETNESS_RESIDUAL_SD = (
-    0.045  # of the coarse state: soil structure and organic matter no texture tells
-)
+# Of the coarse state: soil structure and organic matter that no texture tells.
+WETNESS_RESIDUAL_SD = 0.045
 WETNESS_RESIDUAL_OCTAVES_M = ((120_000, 0.70), (22_000, 0.71))
 
 # Fine scale. sd(mean) = k mean exp(-mean / PEAK_MEAN): Famiglietti 2008, doi:10.1029/2006WR005804.

@@ -1,6 +1,5 @@
 """Stations of the synthetic world, what their probes say, and the ISMN archive made of it."""
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from soilkit import contracts, grids, strata
 from soilkit.errors import StoreError, UnknownNameError
+from soilkit.files import write_whole
 from soilkit.world import parameters as c
 from soilkit.world import surface
 
@@ -82,21 +82,12 @@ def _sites(world) -> pd.DataFrame:
     for (name, _, box, probe), count in zip(NETWORKS, _counts(world.n_stations), strict=True):
         rng = world.rng("sites", name)
         if name == "SYN-DENSE":
-            lon, lat = _dense(count)(rng)
+            lon, lat = _dense(count, rng)
         else:
             lon, lat = _clustered(count, box, rng)
         names = [f"{name.split('-')[1].title()}-{k + 1:03d}" for k in range(count)]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "network": name,
-                    "station": names,
-                    "probe": probe,
-                    "longitude": lon,
-                    "latitude": lat,
-                }
-            )
-        )
+        site = {"network": name, "station": names, "probe": probe}
+        frames.append(pd.DataFrame(site | {"longitude": lon, "latitude": lat}))
     sites = pd.concat(frames, ignore_index=True)
     sites[["longitude", "latitude"]] = sites[["longitude", "latitude"]].round(5)
     return sites
@@ -113,17 +104,13 @@ def _clustered(count, box, rng):
     return np.clip(lon, c.WEST + 0.1, c.EAST - 0.1), np.clip(lat, c.SOUTH + 0.1, c.NORTH - 0.1)
 
 
-def _dense(count):
+def _dense(count, rng):
     """Sites inside the one 36 km cell around ``DENSE_CENTRE``."""
-
-    def draw(rng):
-        row, col = grids.ease2_cell(*DENSE_CENTRE, pixel_size_km=36)
-        size = grids.EASE2_PIXEL_SIZE_M[36]
-        u = grids.EASE2_LEFT_M + (col + rng.uniform(0.04, 0.96, count)) * size
-        v = grids.EASE2_TOP_M - (row + rng.uniform(0.04, 0.96, count)) * size
-        return grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform(u, v)
-
-    return draw
+    row, col = grids.ease2_cell(*DENSE_CENTRE, pixel_size_km=36)
+    size = grids.EASE2_PIXEL_SIZE_M[36]
+    u = grids.EASE2_LEFT_M + (col + rng.uniform(0.04, 0.96, count)) * size
+    v = grids.EASE2_TOP_M - (row + rng.uniform(0.04, 0.96, count)) * size
+    return grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform(u, v)
 
 
 def _sensors(world, sites) -> pd.DataFrame:
@@ -277,14 +264,7 @@ def _gaps(n_hours, rng):
 
 # Write the synthetic stations as an ISMN archive: zip, header+values, one file a sensor.
 
-_EPOCH = (
-    2019,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # of the zip's members: the archive's bytes depend on the world alone
+_EPOCH = (2019, 1, 1, 0, 0, 0)  # of the zip's members: its bytes depend on the world alone
 # ESA CCI classes for the Copernicus ones, as ISMN's static variables speak CCI.
 CCI_CLASS = {
     20: 120, 30: 130, 40: 10, 50: 190, 60: 200, 90: 180, 111: 71, 114: 61, 121: 72, 124: 62,
@@ -333,22 +313,20 @@ def write(world, path) -> Path:
     StoreError
         When the disk is full or refuses; what stood at ``path`` still stands.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+
+    def fill(part):
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
             _add(archive, "Metadata.xml", _METADATA.format(version=world.version))
             _add(archive, "Readme.txt", _README.format(version=world.version))
             _write_stations(world, archive)
-        os.replace(partial, path)
+
+    try:
+        return write_whole(path, fill)
     except OSError as error:
         raise StoreError(
             f"Cannot write the archive {path}: {error}. Nothing is left of it; free space, or "
             "choose another folder."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _add(archive, name, text):

@@ -97,11 +97,8 @@ SOILGRIDS_ERROR_SCALES_M = (4_000.0, 60_000.0)
 SOILGRIDS_ERROR_PERCENT = {"sand": 9.5, "clay": 6.5}  # both scales together
 SOILGRIDS_ERROR_CORRELATION = -0.6  # of sand with clay
 SOILGRIDS_DENSITY_ERROR = 0.055  # g cm-3
-DEM_PIXEL_M, DEM_ERROR_M, DEM_ERROR_SCALE_M = (
-    30.0,
-    1.5,
-    90.0,
-)  # Buckley et al. (2020), NASADEM user guide
+# Buckley et al. (2020), NASADEM user guide
+DEM_PIXEL_M, DEM_ERROR_M, DEM_ERROR_SCALE_M = 30.0, 1.5, 90.0
 LAI_PIXEL_M, LAI_ERROR = 500.0, 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
 
 HASH = hashlib.sha256(
