@@ -68,20 +68,18 @@ def volumetric_from_water_depth(water_mm, *, layer_mm):
     return np.asarray(water_mm) / layer_mm
 
 
-def volumetric_from_percent(percent):
-    """Volumetric soil moisture in m3 m-3 from percent by volume.
+def normalised_difference(first, second):
+    """(first - second) / (first + second), NaN where the sum is not positive; of infrared and red
+    it is the NDVI [1]_.
 
-    Parameters
+    References
     ----------
-    percent : array, % (m3 of water in 100 m3 of soil)
-
-    Returns
-    -------
-    array, m3 m-3
+    .. [1] Tucker (1979), doi:10.1016/0034-4257(79)90013-0
 
     Examples
     --------
-    >>> volumetric_from_percent(np.array([18.0]))
-    array([0.18])
+    >>> normalised_difference(np.array([0.4, 0.0]), np.array([0.1, 0.0])).round(2)
+    array([0.6, nan])
     """
-    return np.asarray(percent) / 100
+    total = first + second
+    return (first - second) / np.where(total > 0, total, np.nan)

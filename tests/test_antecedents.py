@@ -121,8 +121,6 @@ def test_each_column_is_told_once_with_kind_and_meaning():
 
 
 def test_the_precipitation_index_forgets_a_fixed_share_a_day():
-    # 8 mm, then two dry days at 0.5 a day: 8, 4, 2; after a gap of three days 2 / 8.
-    index = antecedents.antecedent_precipitation(
-        [8.0, 0.0, np.nan, 0.0], days=[0, 1, 2, 5], retention=0.5
-    )
-    assert index.tolist() == [8.0, 4.0, 2.0, 0.25]
+    # 8 mm, then three dry days at 0.5 a day, one of them unknown.
+    index = antecedents.antecedent_precipitation([8.0, 0.0, np.nan, 0.0], retention=0.5)
+    assert index.tolist() == [8.0, 4.0, 2.0, 1.0]

@@ -1,12 +1,14 @@
 """The daily table loses no station-day without a reason and never looks ahead."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from soilkit import contracts
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.export import archives, daily_table
+from soilkit.export import archives, daily_table, ten_day_table
 from soilkit.world.sensors import composites
 
 
@@ -55,14 +57,11 @@ def test_a_composite_serves_only_once_it_has_ended(archive, table):
     """Aged 0-7 days from its end, or, as the paper pads it, from its first day."""
     assert table.rows["lst_c_age_days"].between(0, 7).all()
     days = np.arange("2019-03-01", "2019-03-12", dtype="datetime64[D]")
-    where = np.array([-98.0]), np.array([37.0])
-    ended, age = daily_table.composite_by_day(archive.world, "lst_c", where=where, days=days)
-    ahead, _ = daily_table.composite_by_day(
-        archive.world, "lst_c", where=where, days=days + np.timedelta64(8, "D"), causal="end"
-    )
-    padded, _ = daily_table.composite_by_day(
-        archive.world, "lst_c", where=where, days=days, causal="start"
-    )
+    here = composites.pixels_at(np.array([-98.0]), np.array([37.0]), size_m=1000)
+    ask = partial(daily_table.composite_on, archive.world, "lst_c", pixels=here)
+    ended, age = ask(days=days)
+    ahead, _ = ask(days=days + np.timedelta64(8, "D"), causal="end")
+    padded, _ = ask(days=days, causal="start")
 
     assert age.tolist() == [3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5]  # 6 March is the ninth period's first
     assert (padded == ahead).all() and not (padded == ended).any()
@@ -115,8 +114,8 @@ def test_a_fifth_of_each_texture_class_validates_and_a_single_site_trains():
 
 def test_predictions_and_characteristics_follow_the_rows(table):
     rows = table.rows.iloc[::7].reset_index(drop=True)
-    found = daily_table.predictions(rows, predicted=rows["smap_m3_m3"], model="SMAP", split="all")
-    contracts.check(found, contracts.PREDICTIONS)
+    smap = {"predicted": rows["smap_m3_m3"], "model": "SMAP", "split": "all"}
+    contracts.check(ten_day_table.predictions_table(rows, **smap), contracts.PREDICTIONS)
 
     classes = daily_table.characteristics(rows, table.stations)
     assert list(classes.columns) == list(daily_table.CHARACTERISTICS)

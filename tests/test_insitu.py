@@ -578,7 +578,6 @@ def test_ten_day_labels_of_real_stations_are_reproduced(tmp_path, options):
     found = agreement(archive, published, options)
     assert found["stations compared"] == published["key"].nunique() >= 2
     assert found["windows compared"] == published["sm_insitu"].notna().sum()
-    assert found["pearson r"] > 0.999999
     assert found["largest absolute difference m3 m-3"] < 1e-6
 
 
@@ -591,7 +590,6 @@ def test_ten_day_labels_of_the_whole_real_archive_are_reproduced(options):
     assert found["windows compared"] == 9549
     assert found["windows only here"] == found["windows only published"] == 0
     assert found["windows with another number of days"] == 0
-    assert found["pearson r"] > 0.999999
     assert found["largest absolute difference m3 m-3"] < 1e-6
 
 
@@ -642,8 +640,6 @@ def test_sensors_are_averaged_within_the_day_before_days_are():
     assert labels["sm_insitu"].tolist() == pytest.approx([0.3, 0.5])
     deep = ten_day_table.ten_day_labels(readings, two_sensors(depths=(0.05, 0.055)))
     assert deep["sm_insitu"].tolist() == pytest.approx([0.25, 0.5])  # b lies too deep
-    moved = ten_day_table.ten_day_labels(readings, two_sensors(), origin="2019-01-02")
-    assert moved["start"].tolist() == [pd.Timestamp("2018-12-23"), pd.Timestamp("2019-01-02")]
 
 
 def test_the_comparison_tells_what_differs_and_what_only_one_side_has():
@@ -660,4 +656,3 @@ def test_the_comparison_tells_what_differs_and_what_only_one_side_has():
     assert found["windows compared"] == found["windows only published"] == 1
     assert found["mean absolute difference m3 m-3"] == pytest.approx(0.05)
     assert found["of those, with another number of days"] == 1
-    assert len(ten_day_table.differing_windows(labels, published)) == 2

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.signal import lfilter
 
-from soilkit import contracts
+from soilkit import contracts, units
 from soilkit.errors import ContractError
-from soilkit.export.features import DAYS_PER_YEAR
+from soilkit.export.features import DAYS_PER_YEAR, season_point
 
 GIVEN, NOWCAST, RETROSPECTIVE = "given", "nowcast", "retrospective"
 CLOUD_B2 = 2500.0  # stored L1C number, reflectance 0.25: brighter blue is cloud or snow
@@ -129,7 +130,7 @@ def derived(features: pd.DataFrame) -> pd.DataFrame:
     for name, (first, second) in INDICES.items():
         a, b = (features.get(f"sentinel2_{band}") for band in (first, second))
         if a is not None and b is not None:
-            new[f"sentinel2_{name}"] = (a - b) / (a + b).where(a + b > 0)
+            new[f"sentinel2_{name}"] = units.normalised_difference(a, b)
     if "sentinel2_B12" in features:
         reflectance = features["sentinel2_B12"].clip(lower=1) * REFLECTANCE_PER_NUMBER
         new["sentinel2_STR"] = (1 - reflectance) ** 2 / (2 * reflectance)
@@ -138,20 +139,19 @@ def derived(features: pd.DataFrame) -> pd.DataFrame:
     return features.assign(**{name: v for name, v in new.items() if name not in features})
 
 
-def antecedent_precipitation(precipitation_mm, *, days=None, retention: float = 0.9) -> np.ndarray:
-    """Antecedent precipitation index API(t) = retention^(days since) API(t - 1) + P(t), mm.
+def antecedent_precipitation(precipitation_mm, *, retention: float) -> np.ndarray:
+    """Antecedent precipitation index API(t) = retention API(t - 1) + P(t), mm.
 
     A bucket that loses a fixed share a day [1]_. An unknown day counts as dry.
 
     Parameters
     ----------
-    precipitation_mm : array (time, ...), in order of time
-    days : array (time,), day numbers; None means one a day
+    precipitation_mm : array (day, ...)
     retention : float, share kept a day
 
     Returns
     -------
-    array (time, ...), mm
+    array (day, ...), mm
 
     References
     ----------
@@ -163,13 +163,7 @@ def antecedent_precipitation(precipitation_mm, *, days=None, retention: float = 
     array([10. ,  5. ,  3.5])
     """
     rain = np.nan_to_num(np.asarray(precipitation_mm, dtype=float))
-    days = np.arange(len(rain)) if days is None else np.asarray(days, dtype=float)
-    kept = retention ** np.diff(days, prepend=days[:1])
-    index, store = np.zeros_like(rain), np.zeros(rain.shape[1:])
-    for i in range(len(rain)):
-        store = kept[i] * store + rain[i]
-        index[i] = store
-    return index
+    return lfilter([1.0], [1.0, -retention], rain, axis=0)
 
 
 def _by_station(samples: pd.DataFrame, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -179,11 +173,8 @@ def _by_station(samples: pd.DataFrame, values: np.ndarray) -> dict[str, np.ndarr
     out: dict[str, np.ndarray] = {}
     for rows in pd.Series(np.arange(len(station))).groupby(station).indices.values():
         times, first, back = np.unique(days[rows], return_index=True, return_inverse=True)
-        now, later = (
-            _nowcast(values[rows[first]], times),
-            _retrospective(values[rows[first]], times),
-        )
-        for suffix, part in (now | later).items():
+        series = values[rows[first]]
+        for suffix, part in (_nowcast(series, times) | _retrospective(series, times)).items():
             out.setdefault(suffix, np.full(values.shape, np.nan))[rows] = part[back]
     return out
 
@@ -363,21 +354,9 @@ def past_mean(values, days: int) -> np.ndarray:
     return pd.DataFrame(values).rolling(days, min_periods=least).mean().to_numpy()
 
 
-def past_share_known(values, days: int) -> np.ndarray:
-    """Share of a day and the ``days`` - 1 before it that is known; none is before the first."""
-    known = pd.DataFrame(np.isfinite(values).astype(float))
-    return known.rolling(days, min_periods=1).sum().to_numpy() / days
-
-
 def mean_so_far(values) -> np.ndarray:
     """Mean of a day and all before it; NaN until 292 days are known."""
     return pd.DataFrame(values).expanding(LEAST_DAYS).mean().to_numpy()
-
-
-def indices(rain_mm) -> dict[str, np.ndarray]:
-    """Antecedent precipitation index (day, station), mm, by each retention of the grid."""
-    names = {k: f"api_{round(100 * k)}" for k in RETENTIONS}
-    return {names[k]: antecedent_precipitation(rain_mm, retention=k) for k in RETENTIONS}
 
 
 def build(weather: Weather) -> dict[str, np.ndarray]:
@@ -393,7 +372,9 @@ def build(weather: Weather) -> dict[str, np.ndarray]:
     spread = weather.high_c - weather.low_c
     demand = hargreaves_mm(mean, spread, radiation_mm=radiation)
     held, water = snowpack(rain, mean)
-    out = {"rain_mm": rain, **indices(rain), "dry_days": _days_since(rain >= WET_MM)}
+    indices = {f"api_{round(100 * k)}": antecedent_precipitation(rain, retention=k)
+               for k in RETENTIONS}  # fmt: skip
+    out = {"rain_mm": rain, **indices, "dry_days": _days_since(rain >= WET_MM)}
     out |= {f"rain_{n}d_mm": n * past_mean(rain, n) for n in SUM_DAYS}
     out |= {"air_c": mean, "air_range_c": spread, "demand_mm": demand}
     out |= {"snow_mm": held, "water_mm": water, "water_7d_mm": 7 * past_mean(water, 7)}
@@ -409,14 +390,7 @@ def build(weather: Weather) -> dict[str, np.ndarray]:
     out["dryness_so_far"] = out["demand_mean_so_far"] / np.maximum(out["rain_mean_so_far"], 0.05)
     for name in ("bucket_20", "bucket_60", "air_7d_c"):
         out[f"{name}_above"] = out[name] - mean_so_far(out[name])
-    return out | _season(weather.days, rain.shape[1])
-
-
-def _season(days, n_stations: int) -> dict[str, np.ndarray]:
-    """Season as a point on the circle, as ``features.season`` has it."""
-    day = pd.DatetimeIndex(days).dayofyear.to_numpy() - 1
-    angle = np.repeat((2 * np.pi * day / DAYS_PER_YEAR)[:, None], n_stations, axis=1)
-    return {"season_sin": np.sin(angle), "season_cos": np.cos(angle)}
+    return out | season_point(np.broadcast_to(weather.days[:, None], rain.shape))
 
 
 def _days_since(event: np.ndarray) -> np.ndarray:

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 
 from soilkit import grids, strata, units
-from soilkit.contracts import DROPS, FEATURES, PREDICTIONS, SAMPLES, STATIONS, Archive, check
+from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
 from soilkit.errors import ContractError, UnitError, UnknownNameError
-from soilkit.export import antecedents
+from soilkit.export import antecedents, ten_day_table
 from soilkit.world.sensors import composites
 
 log = logging.getLogger(__name__)
 # In the paper's order (section 2); units in the names.
 STATIC = ("sand_percent", "clay_percent", "ph", "elevation_m")
-MOVING = ("smap_m3_m3", "ndvi", "lst_c", "precipitation_mm", "et_mm_8d")
 PREDICTORS = ("smap_m3_m3", "ndvi", "lst_c", "precipitation_mm", "sand_percent", "clay_percent",
               "ph", "et_mm_8d", "elevation_m")  # fmt: skip
 CHARACTERISTICS = ("texture", "clay", "sand", "koeppen", "land_cover", "ph")
@@ -147,20 +146,19 @@ def _labels(world, stations, *, unflagged):
     """Daily means (station_id, time, soil_moisture_m3_m3, n_hours); readings above the most."""
     sensors = world.stations()
     sensors = sensors[sensors["depth_to_m"] <= MAX_DEPTH_M]
-    parts, wild = [], 0
+    parts, n_above = [], 0
     for sensor in sensors.itertuples(index=False):
-        found = world.readings(sensor.sensor_id)
+        readings = world.readings(sensor.sensor_id)
         if str(sensor.network) in unflagged:
-            above = found["soil_moisture_m3_m3"] > MOST_M3_M3
-            wild += int(above.sum())
-            found = found[~above]
+            above = readings["soil_moisture_m3_m3"] > MOST_M3_M3
+            n_above += int(above.sum())
+            readings = readings[~above]
         else:
-            found = found[found["flag"] == "G"]
-        by_day = found.groupby(found["time"].dt.floor("D"))["soil_moisture_m3_m3"]
-        daily = by_day.agg(soil_moisture_m3_m3="mean", n_hours="size").reset_index()
-        parts.append(daily[daily["n_hours"] >= MIN_HOURS].assign(station_id=sensor.station_id))
-    table = pd.concat(parts).groupby(["station_id", "time"], observed=True, as_index=False)
-    return table.agg({"soil_moisture_m3_m3": "mean", "n_hours": "max"}), wild
+            readings = readings[readings["flag"] == "G"]
+        parts.append(ten_day_table.daily_means(readings.assign(sensor_id=sensor.sensor_id)))
+    days = pd.concat(parts).merge(sensors[["sensor_id", "station_id"]], on="sensor_id")
+    table = days.groupby(["station_id", "time"], observed=True, as_index=False)
+    return table.agg({"soil_moisture_m3_m3": "mean", "n_hours": "max"}), n_above
 
 
 def _moving(archive, stations, *, days, causal):
@@ -176,19 +174,11 @@ def _moving(archive, stations, *, days, causal):
     rain_days, rain = composites.rain_mm(world, cells)
     out["precipitation_mm"] = rain[:, np.isin(rain_days, days)].ravel()
     for name, length in COMPOSITE_DAYS.items():
-        values, age = composite_by_day(world, name, where=where, days=days, causal=causal)
+        pixels = composites.pixels_at(*where, size_m=_MAKERS[name][1])
+        values, age = composite_on(world, name, pixels=pixels, days=days, causal=causal)
         out[name], out[f"{name}_age_days"] = values.ravel(), np.tile(age, len(stations))
         log.info("%s: %d-day composites", name, length)
     return out
-
-
-def composite_by_day(world, name: str, *, where, days, causal: str = "end"):
-    """The last composite known on each day at some places (see ``composite_on``).
-
-    ``where`` is (longitude, latitude), arrays (place,), degrees.
-    """
-    pixels = composites.pixels_at(*where, size_m=_MAKERS[name][1])
-    return composite_on(world, name, pixels=pixels, days=days, causal=causal)
 
 
 def composite_on(world, name: str, *, pixels, days, causal: str = "end"):
@@ -280,16 +270,6 @@ def characteristics(rows: pd.DataFrame, stations: pd.DataFrame) -> pd.DataFrame:
     """The six static characteristics of each row, for weights: classes as text, numbers as such."""
     by_site = stations.set_index("station_id")[list(CHARACTERISTICS)]
     return by_site.reindex(rows["station_id"]).reset_index(drop=True)
-
-
-def predictions(rows: pd.DataFrame, *, predicted, model: str, split: str) -> pd.DataFrame:
-    """Predicted moisture (row,) [m3 m-3] of rows, by the predictions contract."""
-    table = rows[["sample_id", "sensor_id", "station_id", "network", "time"]].assign(
-        observed_m3_m3=rows["soil_moisture_m3_m3"],
-        predicted_m3_m3=np.asarray(predicted, dtype=float), model=model, split=split,
-    )  # fmt: skip
-    check(table, PREDICTIONS)
-    return table
 
 
 # Daily soil moisture of unseen stations from weather alone: the table and its drops.
@@ -412,7 +392,8 @@ def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:
     columns = ("precip_mm", "tair_c", "tmin_c", "tmax_c", "rh_pct")
     series = (_grid(readings[c], where, (len(days), len(order))) for c in columns)
     weather = antecedents.Weather(days, stations["latitude"].to_numpy(), *series)
-    known = antecedents.past_share_known(weather.rain_mm, RAIN_DAYS)[where]
+    rain_known = pd.DataFrame(np.isfinite(weather.rain_mm).astype(float))
+    known = (rain_known.rolling(RAIN_DAYS, min_periods=1).sum() / RAIN_DAYS).to_numpy()[where]
     kept, drops = _drops(readings, stations["sensor_id"].to_numpy(str)[where[1]], rain_known=known)
     rows, at = readings[kept].reset_index(drop=True), (where[0][kept], where[1][kept])
     samples = _samples(rows, stations["station_id"].to_numpy(str)[at[1]])
@@ -478,7 +459,7 @@ def _grid(values, where, shape) -> np.ndarray:
 
 def _drops(readings, sensors, *, rain_known):
     """Which rows stay, and how many went at each sensor for each reason."""
-    moisture = units.volumetric_from_percent(readings["sm_2in"].to_numpy(float))
+    moisture = readings["sm_2in"].to_numpy(float) / 100
     soil_c = readings["st_2in"].to_numpy()
     steps = (
         ("moisture unknown", np.isnan(moisture)),
@@ -507,6 +488,6 @@ def _samples(rows, ids):
             "sensor_id": ids,
             "station_id": ids,
             "time": time,
-            "soil_moisture_m3_m3": units.volumetric_from_percent(rows["sm_2in"].to_numpy(float)),
+            "soil_moisture_m3_m3": rows["sm_2in"].to_numpy(float) / 100,
         }
     )

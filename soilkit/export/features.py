@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from soilkit import contracts, sources, units
+from soilkit.constants import STATIC_SCENE
 from soilkit.errors import ContractError, SceneNotFoundError
 
 RADII_M = (80, 320, 1280)
 DAYS_PER_YEAR = 365.2425
-STATIC = "static"
 _MIN_PIXELS = 4  # fewer pixels than this within a radius make no statistic
 
 
@@ -35,11 +35,15 @@ def season(samples: pd.DataFrame) -> pd.DataFrame:
     >>> season(table)[["season_sin", "season_cos"]].round(3).values.tolist()
     [[0.0, 1.0]]
     """
-    time = samples["time"].to_numpy().astype("datetime64[s]")
+    return pd.DataFrame({"sample_id": _ids(samples), **season_point(samples["time"].to_numpy())})
+
+
+def season_point(time: np.ndarray) -> dict[str, np.ndarray]:
+    """``season_sin`` and ``season_cos`` of an array of datetime64, in its shape."""
+    time = time.astype("datetime64[s]")
     days = (time - time.astype("datetime64[Y]")) / np.timedelta64(86_400, "s")
     angle = 2 * np.pi * days / DAYS_PER_YEAR
-    columns = {"season_sin": np.sin(angle), "season_cos": np.cos(angle)}
-    return pd.DataFrame({"sample_id": _ids(samples), **columns})
+    return {"season_sin": np.sin(angle), "season_cos": np.cos(angle)}
 
 
 def from_series(samples: pd.DataFrame, series: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -72,7 +76,7 @@ def from_series(samples: pd.DataFrame, series: pd.DataFrame, source: str) -> pd.
         )
     known = series.drop_duplicates(["station_id", "scene_id"])
     at = pd.MultiIndex.from_arrays([known["station_id"].astype(str), known["scene_id"].astype(str)])
-    scenes = samples[column].astype(object)
+    scenes = samples.get(column, pd.Series(STATIC_SCENE, samples.index)).astype(str)
     keys = pd.MultiIndex.from_arrays([samples["station_id"].astype(str), scenes.astype(str)])
     rows = at.get_indexer(keys)
     absent = (rows < 0) & scenes.notna().to_numpy()
@@ -103,9 +107,8 @@ def from_chips(
     averaged in linear power and given in dB. Beside them what the source's row names: ``NDVI``, the
     mean of the pixels' (infrared - red) / (infrared + red); ``slope`` in degrees; the spread
     within the circle, as ``sentinel1_VV_std`` in dB. Pixels flagged as cloud are left out; a class
-    source gives its
-    most frequent class. A circle with fewer than four known pixels gives NaN; radii below one pixel
-    of a source are left out for it.
+    source gives its most frequent class. A circle with fewer than four
+    known pixels gives NaN; radii below one pixel of a source are left out for it.
 
     Parameters
     ----------
@@ -156,7 +159,7 @@ def _ids(samples) -> np.ndarray:
 def _of_source(samples, store, *, source, radii_m) -> pd.DataFrame:
     """One row a sample; each distinct chip is read once."""
     column = f"{source}_scene"
-    scenes = samples[column].astype(str) if column in samples else pd.Series(STATIC, samples.index)
+    scenes = samples.get(column, pd.Series(STATIC_SCENE, samples.index)).astype(str)
     keys = pd.MultiIndex.from_arrays([scenes, samples["station_id"].astype(str)])
     codes, distinct = pd.factorize(keys)
     rows = [_statistics(store.read(source, *key), source, radii_m) for key in distinct]
@@ -164,17 +167,18 @@ def _of_source(samples, store, *, source, radii_m) -> pd.DataFrame:
 
 
 def _statistics(chip: contracts.Chip, source: str, radii_m) -> dict[str, float]:
-    layers = _layers(chip, source)
-    radii_m = [r for r in radii_m if r >= chip.grid.pixel_size_m]
-    found: dict[str, float] = {}
-    for radius in radii_m:
-        rows, cols, inside = _circle(chip.grid, radius)
+    layers, grid = _layers(chip, source), chip.grid
+    row, col = (np.arange(n) - (n - 1) / 2 for n in (grid.height, grid.width))
+    distance = np.hypot(row[:, None], col) * grid.pixel_size_m
+    statistics: dict[str, float] = {}
+    for radius in (r for r in radii_m if r >= grid.pixel_size_m):
+        inside = distance <= radius
         for name, (values, statistic) in layers.items():
-            here = values[rows, cols][inside]
+            here = values[inside]
             here = here[np.isfinite(here)]
             enough = len(here) >= _MIN_PIXELS
-            found[f"{source}_{name}_{radius:g}m"] = statistic(here) if enough else np.nan
-    return found
+            statistics[f"{source}_{name}_{radius:g}m"] = statistic(here) if enough else np.nan
+    return statistics
 
 
 def _layers(chip: contracts.Chip, source: str) -> dict[str, tuple[np.ndarray, Any]]:
@@ -197,8 +201,7 @@ def _layers(chip: contracts.Chip, source: str) -> dict[str, tuple[np.ndarray, An
     colours = {colour: bands[name] for colour, name in row.colours.items() if name in bands}
     if {"red", "infrared"} <= colours.keys():
         red, infrared = (row.band(row.colours[c]).physical(colours[c]) for c in ("red", "infrared"))
-        total = np.where(infrared + red > 0, infrared + red, np.nan)
-        layers["NDVI_mean"] = ((infrared - red) / total, np.mean)
+        layers["NDVI_mean"] = (units.normalised_difference(infrared, red), np.mean)
     for name in (n for n in bands if "slope" in row.band(n).features):
         north, east = np.gradient(bands[name], chip.grid.pixel_size_m)
         layers["slope_mean"] = (np.degrees(np.arctan(np.hypot(north, east))), np.mean)
@@ -218,13 +221,3 @@ def _mean_db(power):
 def _mode(values):
     classes, counts = np.unique(values, return_counts=True)
     return float(classes[counts.argmax()])
-
-
-def _circle(grid: contracts.Grid, radius_m: float) -> tuple[slice, slice, np.ndarray]:
-    """The window about the centre that a circle touches, and which of its pixels lie inside."""
-    row = (np.arange(grid.height) - (grid.height - 1) / 2) * grid.pixel_size_m
-    col = (np.arange(grid.width) - (grid.width - 1) / 2) * grid.pixel_size_m
-    rows = slice(int((np.abs(row) <= radius_m).argmax()), int((row <= radius_m).sum()))
-    cols = slice(int((np.abs(col) <= radius_m).argmax()), int((col <= radius_m).sum()))
-    inside = np.hypot(row[rows, None], col[None, cols]) <= radius_m
-    return rows, cols, inside

@@ -15,6 +15,7 @@ from soilkit import sources
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export.chips import ChipStore, Packing
 from soilkit.sources import Band
+from soilkit.units import normalised_difference
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,11 @@ class Index:
     def __call__(self, *reflectance: np.ndarray) -> np.ndarray:
         """The index of the bands in their order; NaN where one is unknown, or nothing is seen."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = self.formula(**dict(zip(self.colours, reflectance, strict=True)))
+            values = self.formula(*reflectance)
         return np.clip(np.where(np.isfinite(values), values, np.nan), -1, 1)
 
 
-def ndvi(infrared: np.ndarray, red: np.ndarray) -> np.ndarray:
-    """Normalised difference vegetation index, (N - R) / (N + R) [1]_.
-
-    References
-    ----------
-    .. [1] Tucker (1979), doi:10.1016/0034-4257(79)90013-0
-
-    Examples
-    --------
-    >>> ndvi(np.array([0.4]), np.array([0.1])).round(2)
-    array([0.6])
-    """
-    return (infrared - red) / (infrared + red)
-
-
-def evi(infrared: np.ndarray, red: np.ndarray, *, blue: np.ndarray) -> np.ndarray:
+def _evi(infrared: np.ndarray, red: np.ndarray, blue: np.ndarray) -> np.ndarray:
     """Enhanced vegetation index, 2.5 (N - R) / (N + 6 R - 7.5 B + 1) [1]_.
 
     Its denominator passes zero where blue light is scattered strongly, as by clouds and, in
@@ -66,7 +52,7 @@ def evi(infrared: np.ndarray, red: np.ndarray, *, blue: np.ndarray) -> np.ndarra
 
     Examples
     --------
-    >>> evi(np.array([0.4]), np.array([0.1]), blue=np.array([0.05])).round(3)
+    >>> _evi(np.array([0.4]), np.array([0.1]), np.array([0.05])).round(3)
     array([0.462])
     """
     return 2.5 * (infrared - red) / (infrared + 6 * red - 7.5 * blue + 1)
@@ -75,8 +61,8 @@ def evi(infrared: np.ndarray, red: np.ndarray, *, blue: np.ndarray) -> np.ndarra
 _TWO = ("infrared", "red")
 INDICES = {
     row.name: {
-        "NDVI": Index({colour: row.colours[colour] for colour in _TWO}, ndvi),
-        "EVI": Index({colour: row.colours[colour] for colour in (*_TWO, "blue")}, evi),
+        "NDVI": Index({colour: row.colours[colour] for colour in _TWO}, normalised_difference),
+        "EVI": Index({colour: row.colours[colour] for colour in (*_TWO, "blue")}, _evi),
     }
     for row in sources.CATALOGUE
     if row.colours

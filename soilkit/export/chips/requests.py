@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 
 from soilkit import contracts, grids, sources
+from soilkit.constants import HIGH_PIXEL_M, PIXEL_RATIO, STATIC_SCENE
 from soilkit.contracts import ChipRequest, Grid
 from soilkit.errors import ContractError
 from soilkit.export.chips.store import Entry
 from soilkit.sources import Source
 
-STATIC = "static"
-HIGH_M, LOW_M = 10.0, 160.0
 _US_PER_HOUR = 3_600_000_000
 
 
@@ -28,8 +27,8 @@ def chip_size(source: Source, size_px: int) -> tuple[int, float]:
     [(16, 160.0), (32, 160.0), (24, 160.0)]
     """
     if source.resolution == "high":
-        return size_px, HIGH_M
-    return 2 * int(np.ceil(size_px * HIGH_M / LOW_M / 2)), LOW_M
+        return size_px, HIGH_PIXEL_M
+    return 2 * int(np.ceil(size_px / PIXEL_RATIO / 2)), HIGH_PIXEL_M * PIXEL_RATIO
 
 
 def chip_sources(samples, names: Iterable[str] | None = None) -> list[Source]:
@@ -51,7 +50,7 @@ def scene_ids(samples, source: Source) -> pd.Series:
     """The scene of each sample, empty where there is none, "static" without a time."""
     column = f"{source.name}_scene"
     if column not in samples.columns:
-        return pd.Series(STATIC, index=samples.index)
+        return pd.Series(STATIC_SCENE, index=samples.index)
     return samples[column].astype(object).where(samples[column].notna(), "").astype(str)
 
 
