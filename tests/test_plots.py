@@ -141,8 +141,35 @@ def test_a_table_for_reading_has_words_with_units_and_no_missing_number():
         }
     )  # fmt: skip
     shown = plots.readable(table, intervals=True)
-    assert list(shown) == ["metric", "value", "stations", "file", "is small"]
+    assert list(shown) == ["metric", "value, 95 %", "stations", "file", "is small"]
     assert shown.iloc[0].tolist() == ["R [1]", "0.500 (0.100 to 0.600)", "3", "b.csv", "yes"]
     assert shown.iloc[1].tolist() == ["ubRMSE [m³ m⁻³]", "–", "4", "–", "no"]
     by_metric = plots.readable(table.set_index("metric"), {"value": "score"}, digits={"value": 1})
     assert by_metric.to_dict() == {"score": {"R [1]": "0.5", "ubRMSE [m³ m⁻³]": "–"}}
+
+
+def test_a_missing_part_is_shown_as_a_sentence(monkeypatch):
+    """A table that could not be made has one row with the reason; a picture of it neither."""
+    seen = []
+    monkeypatch.setattr(plots.style, "display", seen.append)
+    lost = pd.DataFrame({"status": ["no station has a place."]})
+    plots.show(lost, title="Means of blocks")
+    plots.show(lost, draw=plots.interval_dots, title="Means of blocks")
+    assert [s.data for s in seen] == ["*Means of blocks: no station has a place.*"] * 2
+    plots.show(pd.DataFrame({"n_stations": [3.0], "grade": ["no"]}), graded="grade", title="T")
+    page = seen[-1].to_html()
+    assert "stations</th>" in page and "<caption>T</caption>" in page and "#b2182b" in page
+
+
+def test_a_class_of_few_stations_has_no_interval_beside_the_papers():
+    rows = [("Loam", 0.7, 8), ("Sand", 0.5, 2)]
+    ours = pd.DataFrame(rows, columns=["texture", "mean", "n_stations"])
+    ours = ours.assign(metric="r", mean_lower=0.4, mean_upper=0.8)
+    paper = pd.DataFrame({"class": ["Clay", "Loam"], "r": [0.6, 0.65], "is_small": [True, False]})
+    shown = plots.class_table(ours, "texture", paper=paper)
+    assert shown.to_numpy().tolist() == [
+        ["Clay*", "–", "–", "0.600*"],
+        ["Loam", "8", "0.700 (0.400 to 0.800)", "0.650"],
+        ["Sand*", "2", "0.500", "–"],
+    ]
+    assert list(shown) == ["texture class", "stations", "R (95 %) [1]", "the paper's R"]

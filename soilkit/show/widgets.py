@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets as ipw
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from soilkit.errors import ContractError, UnknownNameError
@@ -109,5 +110,5 @@ def _centre_and_zoom(places: pd.DataFrame) -> tuple[list[float], int]:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    figure.clf()
+    plt.close(figure)  # the widget shows it, not pyplot
     return buffer.getvalue()

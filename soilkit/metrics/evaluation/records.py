@@ -246,6 +246,14 @@ class Evaluation(Case):
     triple: pd.DataFrame
     shared_pixels: pd.DataFrame
 
+    def first(self, table: pd.DataFrame, n: int | None = 2) -> pd.DataFrame:
+        """The table's rows of the first ``n`` models (None: all), the judged one on top."""
+        if is_missing(table):
+            return table
+        names = self.models[:n]
+        rows = table[table["model"].isin(names)]
+        return rows.sort_values("model", key=lambda m: m.map(names.index), kind="stable")
+
     @property
     def claim(self) -> str:
         """What the scores may be called, in words."""

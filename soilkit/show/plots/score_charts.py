@@ -92,6 +92,40 @@ def strata_panels(table: pd.DataFrame, *, metric: str = "r_mean", title: str = "
     return style.finish(figure, title)
 
 
+def class_table(table: pd.DataFrame, by: str, *, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One model's mean scores by class for reading, with intervals, beside the paper's.
+
+    Classes with fewer than five stations bear an asterisk, and no interval.
+
+    Parameters
+    ----------
+    table : rows of one model from ``metrics.summarize(..., by=by)``
+    by : column of the classes
+    paper : from ``literature.paper_table``, of that stratum
+    """
+    stats = ["mean", "mean_lower", "mean_upper"]
+    wide = table.pivot(index=by, columns="metric", values=stats)
+    wide.columns = pd.Index([metric + stat.removeprefix("mean") for stat, metric in wide.columns])
+    wide["n_stations"] = table.groupby(by, observed=True)["n_stations"].max()
+    heads = {"class": style.CLASS_NAMES.get(by, by), "n_stations": "stations"}
+    theirs = pd.DataFrame() if paper is None else paper.set_index("class")
+    wide = wide.reindex([*theirs.index, *wide.index.difference(theirs.index, sort=False)])
+    small = ~(wide["n_stations"] >= MIN_STATIONS)
+    wide.loc[small, [c for c in wide if c.endswith(("_lower", "_upper"))]] = np.nan
+    for metric in ("r", "ubrmse_m3_m3", "rmse_m3_m3"):
+        words, unit = style.words(metric).split(" [")
+        heads[metric] = f"{words} (95 %) [{unit}"
+        if metric in theirs:
+            stars = theirs["is_small"].map({True: "*", False: ""})
+            wide[f"{metric} paper"] = theirs[metric].map("{:.3f}".format).add(stars).mask(
+                theirs[metric].isna())  # fmt: skip
+            heads[f"{metric} paper"] = f"the paper's {words}"
+    names = [str(name).rstrip("*") or "unknown" for name in wide.index]
+    wide["class"] = mark_small(names, wide["n_stations"].fillna(0))
+    heads = {name: words for name, words in heads.items() if name in wide}
+    return style.readable(wide.reset_index(drop=True), heads, intervals=True)
+
+
 # The mean square error in its exact parts.
 
 SQUARES = {  # the part of the error: its name and colour

@@ -1,6 +1,6 @@
 """Words, colours and units that every picture and every table shares."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import PurePath
 from textwrap import fill
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soilkit.errors import ContractError
+from soilkit.metrics.evaluation import is_missing
 from soilkit.strata import MIN_STATIONS, mark_small
 
 MOISTURE = "m³ m⁻³"
@@ -232,6 +234,10 @@ HEADS = {
     "lower": "from",
     "upper": "to",
     "koeppen": "Köppen class",
+    "sensor_id": "sensor",
+    "station_id": "station",
+    "model_b": "against",
+    "p_adjusted": "p (Holm)",
     "depth_from_m": "from depth [m]",
     "depth_to_m": "to depth [m]",
 }
@@ -287,7 +293,8 @@ def readable(
     table : DataFrame or Series
     columns : which columns, in this order; a mapping gives their heads too. None: all of them
     digits : decimals, of all numbers or by raw name (3 for others); whole numbers show none
-    intervals : whether ``x, x_lower, x_upper`` (or ``value, lower, upper``) become one column
+    intervals : whether ``x, x_lower, x_upper`` (or ``value`` or ``difference``,
+        ``lower, upper``) become one column
 
     Examples
     --------
@@ -300,8 +307,13 @@ def readable(
     wanted = list(table.columns if columns is None else columns)
     decimals = {n: digits.get(n, 3) if isinstance(digits, Mapping) else digits for n in table}
     cells = {n: _texts(table[n], decimals[n]) for n in table}
+    heads = dict(columns) if isinstance(columns, Mapping) else {}
     for name in wanted if intervals else ():
-        ends = ("lower", "upper") if name == "value" else (f"{name}_lower", f"{name}_upper")
+        ends = (
+            ("lower", "upper")
+            if name in ("value", "difference")
+            else (f"{name}_lower", f"{name}_upper")
+        )
         if set(ends) <= set(table.columns):
             low, high = (_texts(table[end], decimals[name]) for end in ends)
             cells[name] = [
@@ -309,8 +321,8 @@ def readable(
                 for v, a, b in zip(cells[name], low, high, strict=True)
             ]
             wanted = [n for n in wanted if n not in ends]
+            heads.setdefault(name, f"{words(name)}, 95 %")
     shown = pd.DataFrame(dict(enumerate(cells[n] for n in wanted)), index=table.index)
-    heads = dict(columns) if isinstance(columns, Mapping) else {}
     shown.columns = pd.Index(wanted) if table.columns.nlevels == 1 else table.columns
     shown = shown.rename(columns=lambda n: heads.get(n) or words(n))
     for axis in ("index", "columns"):
@@ -319,6 +331,47 @@ def readable(
         return shown.set_axis([""] * len(shown))
     raw = [level for level in shown.index.names if level in (None, "metric")]
     return shown.rename(index=words, level=raw[0]) if raw else shown
+
+
+SMALL_PRINT: list[Any] = [
+    {"selector": "", "props": "font-size: 0.85rem"},
+    {"selector": "caption", "props": "text-align: left; color: #555"},
+    {"selector": "th, td",
+     "props": "padding: 0.25rem 0.5rem; text-align: left; vertical-align: top"},
+]  # fmt: skip
+GRADES = {
+    "yes": "#1b7837", "done": "#1b7837", "partly": "#b35806", "no": "#b2182b",
+    "not done": "#b2182b", "unknown": "#666666", "not applicable": "#666666",
+}  # fmt: skip
+
+
+def show(
+    table: pd.DataFrame, columns: Sequence[str] | Mapping[str, str] | None = None, *,
+    title: str, draw: Callable[..., Figure] | None = None, graded: str = "", **how: Any,
+) -> None:  # fmt: skip
+    """Display a table for reading under its title, or the picture of it; a missing one in words.
+
+    Parameters
+    ----------
+    table : a table, or a part of an evaluation that may be missing
+    columns, how : as for ``readable``
+    draw : a picture of this package, which gets the table, ``title`` and ``how``; None: the table
+    graded : column whose words ("yes", "partly", "not done") are coloured
+    """
+    if is_missing(table):
+        display(Markdown(f"*{title}: {str(table['status'].iloc[0]).rstrip('.')}.*"))
+    elif draw is not None:
+        draw(table, title=title, **how)
+        plt.show()
+    else:
+        shown = readable(table, columns, **how)
+        has_names = table.index.name is not None or table.index.nlevels > 1
+        style = shown.set_axis(range(len(shown))).style if not has_names else shown.style
+        style = style if has_names else style.hide(axis="index")
+        if graded:
+            style = style.map(lambda word: f"color: {GRADES.get(word, '')}", subset=[graded])
+        style = style.format(escape="html").set_table_styles(SMALL_PRINT)
+        display(style.set_caption(title))
 
 
 def _texts(values: pd.Series, digits: int) -> list[str]:
@@ -368,7 +421,6 @@ def live(view: Any, *, height_px: int = 430):
     import holoviews as hv
     from bokeh.embed import file_html
     from bokeh.resources import INLINE
-    from IPython.display import HTML
 
     hv.Store.set_current_backend("bokeh")
     page = file_html(hv.render(view, backend="bokeh"), resources=INLINE, title="interactive view")
