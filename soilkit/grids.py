@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pyproj
 
+from soilkit.constants import HIGH_PIXEL_M
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError
 
@@ -48,10 +49,8 @@ def transformer(source_crs: str, target_crs: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source_crs, target_crs, always_xy=True)
 
 
-def chip_grid(
-    latitude: float, longitude: float, *, size_px: int, pixel_size_m: float, snap_m: float = 10.0
-) -> Grid:
-    """The square UTM grid around a station, its origin snapped to ``snap_m``.
+def chip_grid(latitude: float, longitude: float, *, size_px: int, pixel_size_m: float) -> Grid:
+    """The square UTM grid around a station, its origin snapped to 10 m.
 
     Grids of one station and one footprint (``size_px * pixel_size_m``) share their origin whatever
     their pixel size, so that 10 m and 160 m chips cover the same ground.
@@ -61,7 +60,6 @@ def chip_grid(
     latitude, longitude : float, WGS84 degrees
     size_px : int, pixels a side
     pixel_size_m : float, m
-    snap_m : float, m
 
     Examples
     --------
@@ -71,8 +69,8 @@ def chip_grid(
     crs = utm_crs(latitude, longitude)
     x, y = transformer("EPSG:4326", crs).transform(longitude, latitude)
     half = size_px * pixel_size_m / 2
-    left = round((x - half) / snap_m) * snap_m
-    top = round((y + half) / snap_m) * snap_m
+    left = round((x - half) / HIGH_PIXEL_M) * HIGH_PIXEL_M
+    top = round((y + half) / HIGH_PIXEL_M) * HIGH_PIXEL_M
     return Grid(crs, float(left), float(top), float(pixel_size_m), size_px, size_px)
 
 

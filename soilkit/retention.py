@@ -53,30 +53,6 @@ def water_content(suction_cm, curve: Retention):
     return curve.residual + (curve.saturated - curve.residual) * filled
 
 
-def suction(moisture_m3_m3, curve: Retention):
-    """The suction that leaves a water content, the inverse of ``water_content``.
-
-    Parameters
-    ----------
-    moisture_m3_m3 : array, m3 m-3; clipped to what the curve can reach
-    curve : Retention
-
-    Returns
-    -------
-    array, cm of water; 0 at saturation
-
-    Examples
-    --------
-    >>> loam = Retention(0.078, 0.43, 0.036, 1.56)
-    >>> suction(water_content(np.array([100.0]), loam), loam).round(6)
-    array([100.])
-    """
-    span = np.asarray(curve.saturated) - curve.residual
-    filled = np.clip((moisture_m3_m3 - curve.residual) / span, 1e-6, 1.0)
-    m = 1 - 1 / curve.n
-    return (filled ** (-1 / m) - 1) ** (1 / curve.n) / curve.alpha_per_cm
-
-
 def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0):
     """Retention parameters of a topsoil from its texture, by the HYPRES regressions [1]_.
 

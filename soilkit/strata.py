@@ -140,8 +140,8 @@ def koeppen_pair(classes):
     return text.str[:2].to_numpy(dtype=object).astype(str)
 
 
-def mark_small(names, n_stations, *, minimum=MIN_STATIONS):
-    """Class names with an asterisk where fewer than ``minimum`` stations stand behind them.
+def mark_small(names, n_stations):
+    """Class names with an asterisk where fewer than five stations stand behind them.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def mark_small(names, n_stations, *, minimum=MIN_STATIONS):
     ['Loam', 'Sand*']
     """
     pairs = zip(names, n_stations, strict=True)
-    return [f"{name}*" if n < minimum else str(name) for name, n in pairs]
+    return [f"{name}*" if n < MIN_STATIONS else str(name) for name, n in pairs]
 
 
 def koeppen(temperature_c, precipitation_mm):

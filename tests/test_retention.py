@@ -1,4 +1,4 @@
-"""Water retention: the curve's fixed points, its inverse, and regressions known from elsewhere."""
+"""Water retention: the curve's fixed points, and regressions known from elsewhere."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from soilkit.retention import (
     WILTING_POINT_CM,
     Retention,
     from_texture,
-    suction,
     water_content,
 )
 
@@ -25,15 +24,6 @@ def test_a_soil_without_suction_is_saturated_and_a_strong_one_leaves_the_residua
 def test_half_way_by_hand():
     # (a h) = 1: filled = 2^(1/n - 1) = 2^(-0.35897) = 0.77971; 0.078 + 0.352 * 0.77971 = 0.35246
     assert water_content(1 / 0.036, LOAM) == pytest.approx(0.35246, abs=1e-5)
-
-
-@given(st.floats(0.05, 1e5), st.floats(1.05, 3.0), st.floats(0.003, 0.15))
-def test_suction_inverts_the_curve(head_cm, n, alpha):
-    """There and back is where we were, while the soil is neither full nor empty to rounding."""
-    curve = Retention(0.05, 0.45, alpha, n)
-    moisture = water_content(head_cm, curve)
-    if 0.0501 < moisture < 0.4499:
-        assert suction(moisture, curve) == pytest.approx(head_cm, rel=1e-4)
 
 
 @given(st.floats(1, 1e5), st.floats(1.01, 10))

@@ -15,6 +15,7 @@ import pandas as pd
 
 from soilkit.errors import ArchiveReadError, ContractError, TimeZoneError, UnitError
 from soilkit.export.insitu import rules
+from soilkit.export.insitu.rules import Notes
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 
@@ -101,43 +102,7 @@ EPOCHS = {  # a time that is only a number: from, to, what it looks like
     (1e11, 4e12): ("milliseconds since 1970", "ms", "1970-01-01"),
 }
 OFFSET = r"\d:\d\d.*(?:Z|z|[+-]\d\d(?::?\d\d)?)$"
-FIRST_DAY, LAST_DAY = pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01")  # else a fill value
 FILL_BELOW = {"latitude": -99.0}  # -99.9 is a longitude, and -430 m the shore of the Dead Sea
-DEEPEST_M, SHALLOWEST_M = 10.0, 2.0  # a table of none but deeper sensors is one in centimetres
-N_NAMES = 5
-
-
-class Notes:
-    """Findings in the order of the work; ``table`` has one row each."""
-
-    def __init__(self) -> None:
-        self.lines: list[dict] = []
-
-    def add(self, status, detail, *, column="", rows=0, dropped=0, stations=()):
-        """Note a finding; ``rows`` may be zero, for one about the table as a whole."""
-        names = sorted({str(name) for name in stations})
-        shown = ", ".join(names[:N_NAMES]) + (", ..." if len(names) > N_NAMES else "")
-        self.lines.append({
-            "status": status, "column": column, "n_rows": int(rows), "n_dropped": int(dropped),
-            "n_stations": len(names), "stations": shown, "detail": detail,
-        })  # fmt: skip
-
-    def mark(self, status, detail, *, rows, stations, column="", dropped=False):
-        """Note the rows of a mask, if there are any, with their stations."""
-        n = int(rows.sum())
-        if n:
-            self.add(status, detail, column=column, rows=n, dropped=n * dropped,
-                     stations=stations[rows].dropna().unique())  # fmt: skip
-
-    def stations(self, status, detail, *, names):
-        """Note stations, if there are any."""
-        if len(names):
-            self.add(status, detail, stations=names)
-
-    def table(self) -> pd.DataFrame:
-        """``status, column, n_rows, n_dropped, n_stations, stations`` (five names), ``detail``."""
-        columns = ("status", "column", "n_rows", "n_dropped", "n_stations", "stations", "detail")
-        return pd.DataFrame(self.lines, columns=list(columns))
 
 
 @dataclass
@@ -198,21 +163,20 @@ class Columns:
             For an unknown unit, and values, of the table or of one station, that look like another.
         """
         scale, values = factor(units, what=quantity), self.numbers(quantity)
-        infinite, present = np.isinf(values), values > rules.MISSING_BELOW
-        fill = ~present & np.isfinite(values)
-        present &= ~infinite
-        detail = "infinite values are taken as missing"
-        self.notes.mark("infinite", detail, rows=infinite, stations=stations, column=quantity)
-        detail = "values of -99 and below mean missing"
-        self.notes.mark("fill value", detail, rows=fill, stations=stations, column=quantity)
-        values = np.where(present, values, np.nan)
+        infinite, fill = np.isinf(values), np.isfinite(values) & (values <= rules.MISSING_BELOW)
+        for status, rows, detail in (
+            ("infinite", infinite, "infinite values are taken as missing"),
+            ("fill value", fill, "values of -99 and below mean missing"),
+        ):
+            self.notes.mark(status, detail, rows=rows, stations=stations, column=quantity)
+        values = np.where(infinite | fill, np.nan, values)
+        present = np.isfinite(values)
         if scale == 1:
             _refuse_percent(values[present], what=quantity, stations=stations[present])
             return values
         if present.any() and quantity != "std":
-            self._refuse_fractions(
-                quantity, values[present], units=units, stations=stations[present]
-            )
+            some, places = values[present], stations[present]
+            self._refuse_fractions(quantity, some, units=units, stations=places)
         detail = f"{units} divided by {1 / scale:g}, as told"
         self.notes.add("unit", detail, column=quantity, rows=present.sum())
         return values * scale
@@ -238,7 +202,7 @@ class Columns:
         )
 
     def utc(self, *, timezone: str | None) -> pd.Series:
-        """Naive UTC ``datetime64[us]``; NaT, noted, for what no clock or calendar of ours has.
+        """Naive UTC ``datetime64[us]``; NaT, noted, for what no clock has.
 
         Raises
         ------
@@ -248,40 +212,27 @@ class Columns:
             For naive times without ``timezone``, a zone that does not exist, and offsets in some
             rows only.
         """
-        times, n_skipped = _parsed(self.values("time")), 0
+        times = _parsed(self.values("time"))
         if times.dt.tz is not None:
-            n_offset = times.notna().sum()
-            self.notes.add("time zone", "offsets converted to UTC", column="time", rows=n_offset)
+            detail, n = "offsets converted to UTC", times.notna().sum()
+            self.notes.add("time zone", detail, column="time", rows=n)
         else:
             naive, times = times, _localized(times, timezone)
-            n_skipped = int((times.isna() & naive.notna()).sum())
             if timezone != "UTC":
                 detail = f"{timezone} converted to UTC"
                 self.notes.add("time zone", detail, column="time", rows=len(times))
-        if n_skipped:
-            detail = f"local times that {timezone} skips or has twice"
-            self.notes.add("no such time", detail, column="time", rows=n_skipped)
-        utc = times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
-        never = ((utc < FIRST_DAY) | (utc >= LAST_DAY)).sum()
-        if never:
-            detail = "before 1900 or after 2099: taken as missing"
-            self.notes.add("impossible time", detail, column="time", rows=never)
-        return utc.where((utc >= FIRST_DAY) & (utc < LAST_DAY))
+            if n := int((times.isna() & naive.notna()).sum()):
+                detail = f"local times that {timezone} skips or has twice"
+                self.notes.add("no such time", detail, column="time", rows=n)
+        return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
 
-    def sites(self, names: pd.Series) -> pd.DataFrame:
-        """Latitude, longitude [degrees], elevation, depths [m] and classes of every row.
-
-        Fill values and (0, 0) are NaN, and longitudes count from -180 to 180.
-
-        Parameters
-        ----------
-        names : of the rows, for errors
+    def sites(self) -> pd.DataFrame:
+        """Latitude, longitude [degrees], elevation, depths [m] and classes; fill values are NaN.
 
         Raises
         ------
         ContractError
-            For one coordinate without the other, a place that is not on Earth, and depths below
-            zero or in centimetres.
+            For one coordinate without the other.
         """
         sites = pd.DataFrame(index=self.table.index)
         for quantity in SITE_NUMBERS:
@@ -291,18 +242,13 @@ class Columns:
             sites[name] = np.where(present, number, np.nan)
         for quantity in ("land_cover", "koeppen", "texture"):
             sites[quantity] = self.text(quantity)
-        one = [name for name in ("latitude", "longitude") if name in self.places]
-        if len(one) == 1:
+        told = [name for name in ("latitude", "longitude") if name in self.places]
+        if len(told) == 1:
+            other = "longitude" if told == ["latitude"] else "latitude"
             raise ContractError(
-                f"The list has a {one[0]} ({self.places[one[0]]!r}) and no "
-                f"{'longitude' if one == ['latitude'] else 'latitude'}. Name its column, or leave "
-                "both out."
+                f"The list has a {told[0]} ({self.places[told[0]]!r}) and no {other}. Name its "
+                "column, or leave both out."
             )
-        sites["longitude"] -= 360.0 * (sites["longitude"] > 180)
-        places = sites[["latitude", "longitude"]]
-        nowhere = (places == 0).all(axis=1) | places.isna().any(axis=1)
-        sites.loc[nowhere, ["latitude", "longitude"]] = np.nan  # 0, 0 lies in the sea: a fill value
-        _refuse_impossible(sites, names)
         return sites
 
 
@@ -351,8 +297,16 @@ def _parsed(times: pd.Series) -> pd.Series:
     text = _stripped(times)
     text = text.where(~text.isin(MISSING_WORDS), None)
     present = text.dropna()
-    if len(present) and re.fullmatch(r"\d+(\.\d+)?", present.iloc[0]):
-        _refuse_epoch(present.iloc[0])
+    first = present.iloc[0] if len(present) else ""
+    if re.fullmatch(r"\d+(\.\d+)?", first) and len(first.split(".")[0]) != 8:  # 20200131 is a date
+        for (low, high), (kind, unit, zero) in EPOCHS.items():
+            if low <= float(first) < high:  # its zero is not written in the file
+                date = pd.Timestamp(zero) + pd.Timedelta(float(first), unit)
+                raise ContractError(
+                    f"Times should be ISO 8601, such as 2020-07-01 06:00; found {first}, which "
+                    f"looks like {kind} ({date:%Y-%m-%d %H:%M} if counted from {zero}). Write them "
+                    "as dates, yyyy-mm-dd hh:mm, and export the table again."
+                )
     n_offset = int(present.str.contains(OFFSET).sum())
     if 0 < n_offset < len(present):
         raise TimeZoneError(
@@ -363,22 +317,10 @@ def _parsed(times: pd.Series) -> pd.Series:
         return pd.to_datetime(text, format="ISO8601", utc=n_offset > 0)
     except ValueError as error:
         raise ContractError(
-            f"Times should be ISO 8601, such as 2020-07-01 06:00; found {present.iloc[0]!r}: "
+            f"Times should be ISO 8601, such as 2020-07-01 06:00; found {first!r}: "
             f"{str(error).splitlines()[0]}. Convert them with pandas.to_datetime(..., format=...) "
             "and pass the DataFrame."
         ) from error
-
-
-def _refuse_epoch(first: str) -> None:
-    """Days of a spreadsheet, seconds since 1970: their zero is not written in the file."""
-    for (low, high), (kind, unit, zero) in EPOCHS.items():
-        if low <= float(first) < high and len(first.split(".")[0]) != 8:  # 20200131 is a date
-            date = pd.Timestamp(zero) + pd.Timedelta(float(first), unit)
-            raise ContractError(
-                f"Times should be ISO 8601, such as 2020-07-01 06:00; found {first}, which looks "
-                f"like {kind} ({date:%Y-%m-%d %H:%M} if counted from {zero}). Write them as dates, "
-                "yyyy-mm-dd hh:mm, and export the table again."
-            )
 
 
 def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
@@ -394,27 +336,6 @@ def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
         raise TimeZoneError(
             f"No time zone is called {timezone!r}; try 'America/Chicago'."
         ) from error
-
-
-def _refuse_impossible(sites, names):
-    bad = (sites["latitude"].abs() > 90) | (sites["longitude"].abs() > 180)
-    if bad.any():
-        first = sites[bad].iloc[0]
-        raise ContractError(
-            f"{bad.sum()} rows have no place on Earth, first {names[bad].iloc[0]!r}: latitude "
-            f"{first['latitude']:g}, longitude {first['longitude']:g}. WGS84 degrees are wanted; "
-            "perhaps the two are exchanged, or metres of a projection."
-        )
-    depths = sites[["depth_from_m", "depth_to_m"]]
-    bad = (depths < 0).any(axis=1) | (depths["depth_from_m"] > depths["depth_to_m"])
-    if bad.any() or depths.max(axis=None) > DEEPEST_M or depths.min(axis=None) > SHALLOWEST_M:
-        row = bad.idxmax() if bad.any() else depths["depth_to_m"].idxmax()
-        first = depths.loc[row]
-        raise ContractError(
-            f"Depths should be metres below the surface, positive, the upper one first; found "
-            f"{first['depth_from_m']:g} to {first['depth_to_m']:g} at {names[row]!r}. Change their "
-            "sign, or divide centimetres by 100."
-        )
 
 
 # Which column is what: files of any form, told names and known spellings.
@@ -465,10 +386,16 @@ def _opened(path, columns, of, decimal):
         raw = gzip.decompress(raw) if raw.startswith(GZIP_MAGIC) else raw
         if raw.startswith(PARQUET_MAGIC):
             return _framed(pd.read_parquet(BytesIO(raw)), columns, of)
-        _refuse_other_kinds(raw, path.name)
-        if raw.startswith(UTF16_MAGICS):
-            raw = raw.decode("utf-16").encode()
-        return _csv(raw, columns, of, decimal)
+        kinds = [kind for magic, kind in OTHER_KINDS.items() if raw.startswith(magic)]
+        if kinds:
+            raise ArchiveReadError(f"{path.name} is no CSV or parquet table, but {kinds[0]}.")
+        if not raw.strip(b"\xef\xbb\xbf\r\n\t "):
+            raise ArchiveReadError(
+                f"{path.name} is empty ({len(raw):,} bytes): a header and rows are wanted. It may "
+                "be half written or half copied: fetch it again."
+            )
+        text = raw.decode("utf-16").encode() if raw.startswith(UTF16_MAGICS) else raw
+        return _csv(text, columns, of, decimal)
     except (ContractError, ArchiveReadError):
         raise
     except UnicodeDecodeError as error:
@@ -482,17 +409,6 @@ def _opened(path, columns, of, decimal):
             f"{error}). It may be half downloaded: fetch it again, or read it with pandas and pass "
             "the DataFrame."
         ) from error
-
-
-def _refuse_other_kinds(raw, name):
-    if not raw.strip(b"\xef\xbb\xbf\r\n\t "):
-        raise ArchiveReadError(
-            f"{name} is empty ({len(raw):,} bytes): a header and rows are wanted. It may be half "
-            "written or half copied: fetch it again."
-        )
-    for magic, kind in OTHER_KINDS.items():
-        if raw.startswith(magic):
-            raise ArchiveReadError(f"{name} is no CSV or parquet table, it looks like {kind}.")
 
 
 def _framed(table, columns, of):

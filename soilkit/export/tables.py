@@ -15,8 +15,9 @@ from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import columns as fields
 from soilkit.export import insitu
-from soilkit.export.columns import Columns, Notes
+from soilkit.export.columns import Columns
 from soilkit.export.insitu import ismn, rules
+from soilkit.export.insitu.rules import Notes
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ TEXTS = ["sensor_id", "station_id", "network", "model", "split"]
 IDS = {name: f"{name}_id" for name in ("station", "sensor", "sample")} | {
     name: name for name in ("network", "model", "split")
 }
-UNKNOWN_SPLIT = "unknown"  # a foreign file does not say what its model was trained on
 USCRN_DEPTHS_M = {5: 0.05, 10: 0.1, 20: 0.2, 50: 0.5, 100: 1.0}
 
 
@@ -75,10 +75,8 @@ def read_readings(
     moisture = table.places["soil_moisture"]
     depths = moisture if isinstance(moisture, Mapping) else {moisture: None}
     time = table.utc(timezone=timezone)
-    parts = [
-        _at_depth(table, column, depth, units).assign(time=time) for column, depth in depths.items()
-    ]
-    readings = _dated(pd.concat(parts, ignore_index=True), notes)
+    parts = [_at_depth(table, *place, units).assign(time=time) for place in depths.items()]
+    readings = rules.checked(pd.concat(parts, ignore_index=True), notes)
     stations = _sensors(readings, notes)
     return stations, _observations(readings, stations["sensor_id"].tolist(), notes), notes.table()
 
@@ -94,7 +92,7 @@ def _at_depth(table: Columns, column: str, depth, units) -> pd.DataFrame:
     table = replace(table, places=places)
     names = {name: table.text(name) for name in ("network", "station", "sensor", "flag")}
     moisture = table.moisture("soil_moisture", units=units, stations=names["station"])
-    part = table.sites(names["station"]).assign(**names, soil_moisture_m3_m3=moisture)
+    part = table.sites().assign(**names, soil_moisture_m3_m3=moisture)
     part["station_id"] = _each(part[["network", "station"]], ismn.station_id)
     part["sensor_id"] = _each(
         part[["network", "station", "sensor", "depth_from_m", "depth_to_m"]],
@@ -110,20 +108,6 @@ def _each(table: pd.DataFrame, function) -> np.ndarray:
     codes = table.groupby(list(table), sort=False, dropna=False).ngroup().to_numpy()
     rows = table[~pd.Series(codes, table.index).duplicated()]
     return np.array([function(*row) for row in rows.itertuples(index=False)], object)[codes]
-
-
-def _dated(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
-    """Without the rows that have no station or no time."""
-    no_station, no_time = table["station_id"] == "", table["time"].isna()
-    stations = table["station_id"].where(~no_station)
-    notes.mark("no station", "rows left out", rows=no_station, stations=stations, dropped=True)
-    notes.mark(
-        "no time", "rows left out", rows=no_time & ~no_station, stations=stations, dropped=True
-    )
-    kept = table[~no_station & ~no_time]
-    if not len(kept):
-        raise ContractError("No row has both a station and a time.")
-    return kept.reset_index(drop=True)
 
 
 def _sensors(readings: pd.DataFrame, notes: Notes) -> pd.DataFrame:
@@ -256,7 +240,7 @@ def read_predictions(
                 units if isinstance(units, str) else units.get(quantity.replace("std", "predicted"))
             )
             table[column] = _scored(source, quantity, unit, table["station_id"])
-    table = _dated(table.assign(time=source.utc(timezone=timezone)), notes)
+    table = rules.checked(table.assign(time=source.utc(timezone=timezone)), notes)
     table = _distinct(table, duplicates, has_sensor="sensor" in source.places, notes=notes)
     if "sample_id" not in table.columns:
         stamp = table["time"].dt.strftime("%Y-%m-%dT%H-%M-%S.%f")
@@ -278,30 +262,24 @@ def _named(source: Columns, stations: pd.DataFrame | None, *, model: str) -> pd.
             table[column] = source.text(quantity)
 
     def derive(column, values, *, detail):
-        table[column] = values
-        source.notes.add("derived", detail, column=column)
+        if column not in table:
+            table[column] = values
+            source.notes.add("derived", detail, column=column)
 
     if "station_id" not in table:
-        parts = table["sensor_id"].str.split("__")
-        derive("station_id", parts.str[:2].str.join("__"), detail="NETWORK__STATION of sensor_id")
+        ids = table["sensor_id"].str.split("__").str[:2].str.join("__")
+        derive("station_id", ids, detail="NETWORK__STATION of sensor_id")
     if "network" in table:
         _set_apart(table, source.notes)
     if stations is not None:
         table["station_id"] = _listed_ids(table["station_id"], stations, source.notes)
-    if "sensor_id" not in table:
-        derive("sensor_id", table["station_id"], detail="one sensor a station: station_id")
-    if "network" not in table:
-        if table["station_id"].str.contains("__", regex=False).all():
-            network = table["station_id"].str.split("__").str[0]
-            derive("network", network, detail="the part of station_id before '__'")
-        else:
-            derive("network", "unknown", detail="no network is named: all stations count as one")
-    if "model" not in table:
-        derive("model", model, detail=f"the file's name: {model}")
-    if "split" not in table:
-        derive(
-            "split", UNKNOWN_SPLIT, detail="whether these stations trained the model is not known"
-        )
+    derive("sensor_id", table["station_id"], detail="one sensor a station: station_id")
+    if table["station_id"].str.contains("__", regex=False).all():
+        network = table["station_id"].str.split("__").str[0]
+        derive("network", network, detail="the part of station_id before '__'")
+    derive("network", "unknown", detail="no network is named: all stations count as one")
+    derive("model", model, detail=f"the file's name: {model}")
+    derive("split", "unknown", detail="whether these stations trained the model is not known")
     return table
 
 
@@ -330,19 +308,14 @@ def _scored(source: Columns, quantity: str, unit, stations) -> np.ndarray:
     values = source.moisture(quantity, units=unit, stations=stations)
     if quantity == "std":
         if n := int((values < 0).sum()):
-            raise ContractError(
-                f"The predicted std {source.places['std']!r} is negative in {n} rows."
-            )
+            raise ContractError(f"The std {source.places['std']!r} is negative in {n} rows.")
         return values
     outside = (values < 0) | (values > MAX_SOIL_MOISTURE_M3_M3)
     fate = "taken as missing" if quantity == "observed" else "scored as it stands"
     source.notes.mark(
-        "impossible value",
-        f"outside 0-1 m3 m-3, {fate}",
-        rows=outside,
-        stations=stations,
+        "impossible value", f"outside 0-1 m3 m-3, {fate}", rows=outside, stations=stations,
         column=quantity,
-    )
+    )  # fmt: skip
     return np.where(outside & (quantity == "observed"), np.nan, values)
 
 
@@ -353,7 +326,8 @@ def _distinct(table, duplicates, *, has_sensor, notes):
     if not again.any():
         return table
     numbers = [c for c in table.columns if c.endswith("_m3_m3")]
-    n, n_apart = int(again.sum()), int(again.sum() - table.duplicated([*key, *numbers]).sum())
+    n = int(again.sum())
+    n_apart = n - int(table.duplicated([*key, *numbers]).sum())
     first = table[again].iloc[0]
     if duplicates == "refuse":
         several = "" if has_sensor else " If stations have several sensors, name their column."
@@ -445,36 +419,34 @@ def read_stations(
     rows = _one_row_each(listed[listed["key"].isin(key)], notes).reindex(key)
     stations[NUMBERS] = rows[NUMBERS].to_numpy(float)
     stations[CLASSES] = rows[CLASSES].fillna("").astype("str").to_numpy(object)
-    ids = stations["station_id"]
-    if len(listed):
+    ids, unknown = stations["station_id"], stations["latitude"].isna()
+    if len(listed) and key.isna().any():
         some = ", ".join(listed["key"].drop_duplicates().head(3))
         detail = f"the list has {some}, ...: write the names alike"
-        notes.stations("not in the list", detail, names=ids[key.isna()])
-    detail = "no latitude and longitude: on no map, in no 2-degree block"
-    notes.stations("unknown place", detail, names=ids[stations["latitude"].isna()])
+        notes.add("not in the list", detail, stations=ids[key.isna()])
+    if unknown.any():
+        detail = "no latitude and longitude: on no map, in no 2-degree block"
+        notes.add("unknown place", detail, stations=ids[unknown])
     contracts.check(stations, contracts.STATIONS)
     return stations, notes.table()
 
 
 def _listed(path, columns, decimal):
     """Each row of a list under each of its names (``key``), with what it says."""
-    if not isinstance(path, pd.DataFrame) and _is_archive(Path(path)):
+    is_file = not isinstance(path, pd.DataFrame)
+    if is_file and (Path(path).is_dir() or zipfile.is_zipfile(path)):
         sites = insitu.read_stations(path, without_coordinates="drop", progress=False)
         names = [sites["sensor_id"], sites["station_id"]]
     else:
         table = fields.load(path, columns, of=fields.STATIONS, decimal=decimal, notes=Notes())
         text = {q: table.text(q) for q in ("sensor", "station", "network") if q in table.places}
         names = [text[q] for q in ("sensor", "station") if q in text]
-        sites = table.sites(names[0])
+        sites = rules.checked(table.sites().assign(station=names[0]), Notes())
         if "network" in text and "station" in text:
             whole = (text["network"] != "") & ~text["station"].str.contains("__", regex=False)
             names.append((text["network"] + "__" + text["station"]).where(whole, ""))
     listed = pd.concat([sites.assign(key=name) for name in names], ignore_index=True)
     return listed[listed["key"] != ""].drop_duplicates()
-
-
-def _is_archive(path):
-    return path.is_dir() or (path.is_file() and zipfile.is_zipfile(path))
 
 
 def _one_row_each(listed, notes):

@@ -201,6 +201,7 @@ def read_stations(
         )  # fmt: skip
     stations = sensors.loc[near, STATION_COLUMNS].sort_values("sensor_id", ignore_index=True)
     stations["land_cover"] = strata.land_cover_class(stations["land_cover"], legend="cci")
+    stations = rules.checked(stations, rules.Notes())
     return rules.placed(stations, without_coordinates=without_coordinates)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from soilkit.errors import ArchiveReadError, ParameterError, UnknownNameError
+from soilkit.errors import ArchiveReadError, ContractError, ParameterError, UnknownNameError
 
 LOG = logging.getLogger("soilkit.export.insitu")
 DEFAULT_FLAGS = ("G", "C02", "C03", "C02,C03")
@@ -168,11 +168,125 @@ def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
     nowhere = sorted(stations.loc[~known, "station_id"].unique())
     if nowhere and without_coordinates == "raise":
         raise ArchiveReadError(
-            f"{len(nowhere)} stations have no coordinates: {', '.join(nowhere[:10])}"
-            f"{', ...' if len(nowhere) > 10 else ''}. Fill them in at the source, or leave these "
-            "stations out: read_stations(..., without_coordinates='drop') for an ISMN archive, "
-            "the rows of a table before it is read."
+            f"{len(nowhere)} stations have no coordinates: {', '.join(nowhere[:10])}. Fill them in "
+            "at the source, or leave these stations out: read_stations(..., "
+            "without_coordinates='drop') for an ISMN archive, the rows of a table before."
         )
     if nowhere:
         LOG.warning("%d stations without coordinates are left out", len(nowhere))
     return stations[known].reset_index(drop=True)
+
+
+# What every reader's rows must pass, and the notes of what was found on the way.
+
+FIRST_DAY, LAST_DAY = pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01")  # else a fill value
+DEEPEST_M, SHALLOWEST_M = 10.0, 2.0  # a table of none but deeper sensors is one in centimetres
+N_NAMES = 5
+
+
+class Notes:
+    """Findings in the order of the work; ``table`` has one row each."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict] = []
+
+    def add(self, status, detail, *, column="", rows=0, dropped=0, stations=()):
+        """Note a finding; ``rows`` may be zero, for one about the table as a whole."""
+        names = sorted({str(name) for name in stations})
+        shown = ", ".join(names[:N_NAMES]) + (", ..." if len(names) > N_NAMES else "")
+        self.lines.append({
+            "status": status, "column": column, "n_rows": int(rows), "n_dropped": int(dropped),
+            "n_stations": len(names), "stations": shown, "detail": detail,
+        })  # fmt: skip
+
+    def mark(self, status, detail, *, rows, stations, column="", dropped=False):
+        """Note the rows of a mask, if there are any, with their stations."""
+        n = int(rows.sum())
+        if n:
+            self.add(status, detail, column=column, rows=n, dropped=n * dropped,
+                     stations=stations[rows].dropna().unique())  # fmt: skip
+
+    def table(self) -> pd.DataFrame:
+        """``status, column, n_rows, n_dropped, n_stations, stations`` (five names), ``detail``."""
+        columns = ("status", "column", "n_rows", "n_dropped", "n_stations", "stations", "detail")
+        return pd.DataFrame(self.lines, columns=list(columns))
+
+
+def checked(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
+    """The rows of any reader through every check of ``CHECKS`` whose columns they have.
+
+    Raises
+    ------
+    ContractError
+        For a place that is not on Earth, depths below zero or in centimetres, and a table of which
+        no row has a station and a time.
+    """
+    for columns, check in CHECKS:
+        if table.columns.isin(columns).sum() == len(columns):
+            table = check(table, notes)
+    return table
+
+
+def _possible_times(table, notes):
+    possible = (table["time"] >= FIRST_DAY) & (table["time"] < LAST_DAY)
+    never = int((table["time"].notna() & ~possible).sum())
+    if never:
+        detail = "before 1900 or after 2099: taken as missing"
+        notes.add("impossible time", detail, column="time", rows=never)
+    return table.assign(time=table["time"].where(possible))
+
+
+def _rows_with_station_and_time(table, notes):
+    no_station, no_time = table["station_id"] == "", table["time"].isna()
+    stations = table["station_id"].where(~no_station)
+    for status, rows in {"no station": no_station, "no time": no_time & ~no_station}.items():
+        notes.mark(status, "rows left out", rows=rows, stations=stations, dropped=True)
+    kept = table[~no_station & ~no_time]
+    if not len(kept):
+        raise ContractError("No row has both a station and a time.")
+    return kept.reset_index(drop=True)
+
+
+def _known_places(table, _notes):
+    """Longitudes from -180 to 180; half a place, and 0, 0 in the sea, is none."""
+    east = table["longitude"].where(table["longitude"] <= 180, table["longitude"] - 360)
+    table = table.assign(longitude=east)
+    places = table[["latitude", "longitude"]]
+    nowhere = (places == 0).all(axis=1) | places.isna().any(axis=1)
+    return table.assign(**places.mask(nowhere))
+
+
+def _places_on_earth(table, _notes):
+    bad = (table["latitude"].abs() > 90) | (table["longitude"].abs() > 180)
+    if bad.any():
+        first = table[bad].iloc[0]
+        raise ContractError(
+            f"{bad.sum()} rows have no place on Earth, first {first['station']!r}: latitude "
+            f"{first['latitude']:g}, longitude {first['longitude']:g}. WGS84 degrees are wanted; "
+            "perhaps the two are exchanged, or metres of a projection."
+        )
+    return table
+
+
+def _depths_in_metres(table, _notes):
+    depths = table[["depth_from_m", "depth_to_m"]]
+    bad = (depths < 0).any(axis=1) | (depths["depth_from_m"] > depths["depth_to_m"])
+    if bad.any() or depths.max(axis=None) > DEEPEST_M or depths.min(axis=None) > SHALLOWEST_M:
+        first = table.loc[bad.idxmax() if bad.any() else depths["depth_to_m"].idxmax()]
+        raise ContractError(
+            f"Depths should be metres below the surface, positive, the upper one first; found "
+            f"{first['depth_from_m']:g} to {first['depth_to_m']:g} at {first['station']!r}. Change "
+            "their sign, or divide centimetres by 100."
+        )
+    return table
+
+
+# A check works on the columns that it names; readings, predictions, lists of stations and ISMN's
+# stations pass those that concern them, in this order.
+CHECKS = (
+    (("time",), _possible_times),
+    (("station_id", "time"), _rows_with_station_and_time),
+    (("latitude", "longitude"), _known_places),
+    (("station", "latitude", "longitude"), _places_on_earth),
+    (("station", "depth_from_m", "depth_to_m"), _depths_in_metres),
+)
