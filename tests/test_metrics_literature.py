@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import metrics
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.errors import UnknownNameError
 from soilkit.metrics.evaluation import literature
 
 NETWORKS = [
@@ -139,19 +138,3 @@ def test_a_network_without_literature_stays_in_the_table():
     maqu = found.loc[("MAQU", "r")]
     assert set(maqu["status"]) == {"no sensor has this score"} and (maqu["n_sensors"] == 0).all()
     assert (found.loc[("MAQU", "ubrmse_m3_m3"), "status"] == "ok").all()
-
-
-def test_a_summary_by_network_gives_the_same_rows():
-    """The table of summarize and that of the sensors lead to one result."""
-    scores = pd.concat([station_scores(n, [0.5, 0.6, 0.9]) for n in ("SCAN", "USCRN")])
-    scores = scores.assign(rmse_m3_m3=0.1, bias_m3_m3=0.0)
-    by_network = metrics.summarize(scores, by="network")
-    first = literature.beside_literature(scores)
-    order = ["network", "metric", "work"]
-    pd.testing.assert_frame_equal(
-        first.sort_values(order, ignore_index=True),
-        literature.beside_literature(by_network).sort_values(order, ignore_index=True),
-        check_dtype=False,
-    )
-    with pytest.raises(ContractError, match="by='network'"):
-        literature.beside_literature(metrics.summarize(scores))

@@ -14,8 +14,7 @@ from soilkit import contracts
 from soilkit.errors import ContractError, ParameterError
 from soilkit.show import reports
 from soilkit.show.reports import evaluate
-from soilkit.show.reports.evaluate import EVALUATION, notebook_folder
-from soilkit.show.reports.runner import declared
+from soilkit.show.reports.runner import EVALUATION, declared
 from tests.test_foreign_predictions import rows
 
 PARAMETERS = """archive = ""
@@ -156,7 +155,7 @@ def test_a_notebook_that_fails_says_what_it_said(tmp_path, capsys, kind, code):
 
 def test_without_its_repository_the_notebook_must_be_named(tmp_path):
     """An installed package has no notebooks: the message says where they are."""
-    assert (notebook_folder() / EVALUATION).is_file()
+    assert EVALUATION.is_file()
     with pytest.raises(ParameterError, match="clone the repository and pass its path"):
         reports.evaluate_table(
             rows(), tmp_path, reading={"units": "m3 m-3"}, notebook=tmp_path / "31.ipynb"
@@ -171,7 +170,7 @@ def test_without_its_repository_the_notebook_must_be_named(tmp_path):
 def test_notebook_31_takes_what_the_command_hands_over():
     """A renamed parameter would break every report of a foreign table."""
     wanted = {"predictions", "stations", "notes", "archive", "out_dir", "seed", "min_samples"}
-    assert wanted | {"folds", "features", "main"} <= declared(notebook_folder() / EVALUATION).keys()
+    assert wanted | {"folds", "features", "main"} <= declared(EVALUATION).keys()
 
 
 @pytest.mark.slow

@@ -1,15 +1,15 @@
 """What others have scored: Tables 13 and 14 of Batchu et al. (2022), and both papers' own."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from soilkit import strata
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.constants import OK
+from soilkit.errors import UnknownNameError
 
-VALUES_FILE = Path(__file__).with_name("literature_001.csv")
+FOLDER = Path(__file__).parent
 METRICS = ("r", "ubrmse_m3_m3")
 NO_WORK = "no work at this network"
 
@@ -50,13 +50,17 @@ def literature_table(metric: str) -> pd.DataFrame:
     """
     if metric not in METRICS:
         raise UnknownNameError(f"No literature on {metric!r}; there is {' and '.join(METRICS)}.")
-    words = dict.fromkeys(("asterisk", "note", "period"), "str")
-    rows = pd.read_csv(VALUES_FILE, comment="#", dtype=words, keep_default_na=False, na_values={
-        "value": [""]})  # fmt: skip
+    rows = pd.read_csv(
+        FOLDER / "literature_001.csv",
+        comment="#",
+        dtype=dict.fromkeys(("asterisk", "note", "period"), "str"),
+        keep_default_na=False,
+        na_values={"value": [""]},
+    )
     return rows[rows["metric"] == metric].reset_index(drop=True)
 
 
-def beside_literature(result: pd.DataFrame) -> pd.DataFrame:
+def beside_literature(scores: pd.DataFrame) -> pd.DataFrame:
     """Our scores by network with every known score of the literature beside them.
 
     A mean stands beside a mean, a median beside a median. The difference is between works, not
@@ -64,7 +68,7 @@ def beside_literature(result: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    result : from ``station_scores``, or from ``summarize(..., by="network")``
+    scores : from ``station_scores``
 
     Returns
     -------
@@ -73,65 +77,36 @@ def beside_literature(result: pd.DataFrame) -> pd.DataFrame:
     product, period, split_type, statistic, asterisk, literature_value, difference`` (value -
     literature_value) and ``status``: "ok", "no work at this network", or that no sensor of ours
     has the score. Networks match whatever their case and punctuation
-
-    Raises
-    ------
-    ContractError
-        When the result is neither kind of table.
     """
-    ours = _by_network(result)
-    known = pd.concat([literature_table(metric) for metric in METRICS], ignore_index=True)
-    known = known[known["value"].notna()].rename(columns={"value": "literature_value"})
-    known["_key"] = known["network"].map(_key)
-    ours["_key"] = ours["network"].map(_key)
-    table = ours.merge(known.drop(columns="network"), how="left", on=["_key", "metric"])
-    table["value"] = np.where(table["statistic"] == "median", table["median"], table["mean"])
-    table["difference"] = table["value"] - table["literature_value"]
-    table["status"] = np.select(
-        [table["value"].isna(), table["literature_value"].isna()],
-        ["no sensor has this score", NO_WORK],
-        default="ok",
-    )
-    words = ["work", "citation", "product", "period", "split_type", "statistic", "asterisk"]
-    table[words] = table[words].astype(object).fillna("")
-    columns = ["model", "split", "network", "metric", "value", "n_sensors", "n_stations"]
-    return table[
-        [*columns, "is_small", *words, "literature_value", "difference", "status"]
-    ].reset_index(drop=True)
-
-
-def _key(network):
-    return re.sub(r"[^a-z0-9]", "", str(network).lower())
-
-
-def _by_network(result):
-    """Mean and median over sensors of each model, split, network and metric, in long form."""
-    keys = ["model", "split", "network"]
-    counts = ["mean", "median", "n_sensors", "n_stations", "is_small"]
-    if {*keys, "metric", *counts} <= set(result.columns):
-        return result[result["metric"].isin(METRICS)][[*keys, "metric", *counts]].copy()
-    if not {*keys, "sensor_id", "station_id", *METRICS} <= set(result.columns):
-        raise ContractError(
-            "Literature stands beside a table from station_scores, or from summarize with "
-            f"by='network'; found the columns {', '.join(map(str, result.columns))}."
-        )
-    parts = []
+    keys, parts = ["model", "split", "network"], []
     for metric in METRICS:
-        found = result.assign(station_id=result["station_id"].where(result[metric].notna()))
-        part = found.groupby(keys, observed=True, sort=True).agg(
+        known = scores.assign(station_id=scores["station_id"].where(scores[metric].notna()))
+        part = known.groupby(keys, observed=True, sort=True).agg(
             mean=(metric, "mean"),
             median=(metric, "median"),
             n_sensors=(metric, "count"),
             n_stations=("station_id", "nunique"),
         )
         parts.append(part.reset_index().assign(metric=metric))
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(is_small=table["n_stations"] < strata.MIN_STATIONS)
+    works = pd.concat([literature_table(metric) for metric in METRICS], ignore_index=True)
+    works = works[works["value"].notna()].rename(columns={"value": "literature_value"})
+    ours, works = _with_key(pd.concat(parts, ignore_index=True)), _with_key(works)
+    table = ours.merge(works.drop(columns="network"), how="left", on=["key", "metric"])
+    table["is_small"] = table["n_stations"] < strata.MIN_STATIONS
+    table["value"] = np.where(table["statistic"] == "median", table["median"], table["mean"])
+    table["difference"] = table["value"] - table["literature_value"]
+    lacking = [table["value"].isna(), table["literature_value"].isna()]
+    table["status"] = np.select(lacking, ["no sensor has this score", NO_WORK], default=OK)
+    words = ["work", "citation", "product", "period", "split_type", "statistic", "asterisk"]
+    table[words] = table[words].astype(object).fillna("")
+    counts = ["value", "n_sensors", "n_stations", "is_small"]
+    return table[[*keys, "metric", *counts, *words, "literature_value", "difference", "status"]]
 
 
-# The scores that Batchu et al. (2022) print, and station classes under the names of its tables.
-
-VALUES_FILE_PAPER = Path(__file__).with_name("paper_001.csv")
+def _with_key(table: pd.DataFrame) -> pd.DataFrame:
+    """Networks without case and punctuation in the column ``key``."""
+    names = table["network"].astype("str").str.lower()
+    return table.assign(key=names.str.replace(r"[^a-z0-9]", "", regex=True))
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -168,56 +143,12 @@ def paper_table(number: int) -> pd.DataFrame:
     >>> paper_table(10)[["name", "r"]].iloc[[4, 5]].to_numpy().tolist()
     [['Shrubs', 0.775], ['Bareground*', 0.725]]
     """
-    chosen = printed_rows(VALUES_FILE_PAPER, number)
+    chosen = _printed("paper_001.csv", number)
     return chosen.assign(is_small=chosen["name"].str.endswith("*"))
 
 
-def printed_rows(values: Path, number: int) -> pd.DataFrame:
-    """The rows of one table in a file of printed values, without their number.
-
-    Raises
-    ------
-    UnknownNameError
-        When the file does not hold the table.
-    """
-    rows = pd.read_csv(values, comment="#")
-    if number not in set(rows["table"]):
-        have = ", ".join(str(n) for n in sorted(set(rows["table"])))
-        raise UnknownNameError(f"No table {number} of that paper here; there are {have}.")
-    return rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
-
-
-def paper_strata(stations: pd.DataFrame) -> pd.DataFrame:
-    """Stations with land cover, texture and climate under the names of the paper's Tables 10-12.
-
-    Parameters
-    ----------
-    stations : stations table; its land cover is a name, or a Copernicus code
-
-    Returns
-    -------
-    the table with ``land_cover``, ``texture`` and two-letter ``koeppen``; empty where unknown
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"land_cover": ["Shrubs"], "texture": ["loam"], "koeppen": ["BSk"]})
-    >>> paper_strata(table).iloc[0].tolist()
-    ['Shrubs', 'Loam', 'BS']
-    """
-    return stations.assign(
-        land_cover=strata.land_cover_class(stations["land_cover"]),
-        texture=stations["texture"].astype(object).fillna("").astype(str).str.capitalize(),
-        koeppen=strata.koeppen_pair(stations["koeppen"]),
-    )
-
-
-# The scores that Poehls et al. (2024) print for their ensembles of simple models.
-
-VALUES_FILE_PAPER_ENSEMBLES = Path(__file__).with_name("paper_004.csv")
-
-
 def ensembles_table(number: int) -> pd.DataFrame:
-    """A table of scores that Poehls et al. print [1]_.
+    """A table of scores that Poehls et al. print for their ensembles of simple models [1]_.
 
     Table 2 (Little Washita), 3 (Fort Cobb), 4 (classes where one model deviates by 10 % or more
     from the mean of all), 6 (validation and ten-fold cross-validation) or 7 (members). Means over
@@ -249,7 +180,40 @@ def ensembles_table(number: int) -> pd.DataFrame:
     >>> table[(table["model"] == "Dense")][["dataset", "r"]].to_numpy().tolist()
     [['validation', 0.632], ['cross-validation', 0.639]]
     """
-    chosen = printed_rows(VALUES_FILE_PAPER_ENSEMBLES, number)
+    chosen = _printed("paper_004.csv", number)
     always = ["dataset", "model", "n_stations"]
     kept = [c for c in chosen.columns if c in always or chosen[c].notna().any()]
     return chosen[kept].assign(member=chosen["member"].fillna("")) if "member" in kept else chosen
+
+
+def _printed(file: str, number: int) -> pd.DataFrame:
+    """The rows of one table in a file of printed values, without their number."""
+    rows = pd.read_csv(FOLDER / file, comment="#")
+    if number not in set(rows["table"]):
+        have = ", ".join(str(n) for n in sorted(set(rows["table"])))
+        raise UnknownNameError(f"No table {number} of that paper here; there are {have}.")
+    return rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
+
+
+def paper_strata(stations: pd.DataFrame) -> pd.DataFrame:
+    """Stations with land cover, texture and climate under the names of the paper's Tables 10-12.
+
+    Parameters
+    ----------
+    stations : stations table; its land cover is a name, or a Copernicus code
+
+    Returns
+    -------
+    the table with ``land_cover``, ``texture`` and two-letter ``koeppen``; empty where unknown
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"land_cover": ["Shrubs"], "texture": ["loam"], "koeppen": ["BSk"]})
+    >>> paper_strata(table).iloc[0].tolist()
+    ['Shrubs', 'Loam', 'BS']
+    """
+    return stations.assign(
+        land_cover=strata.land_cover_class(stations["land_cover"]),
+        texture=stations["texture"].astype(object).fillna("").astype(str).str.capitalize(),
+        koeppen=strata.koeppen_pair(stations["koeppen"]),
+    )

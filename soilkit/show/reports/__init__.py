@@ -1,9 +1,8 @@
 """Papermill runs of the notebooks, as reports that open with no network."""
 
-from typing import Any
-
 from soilkit.show.reports.runner import (
     check_parameters,
+    evaluate_table,
     external_loads,
     run,
     save_result,
@@ -20,12 +19,3 @@ __all__ = [
     "stamp",
     "to_html",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """``evaluate_table``, whose module is a command too and is not imported before it is asked."""
-    if name == "evaluate_table":
-        from soilkit.show.reports.evaluate import evaluate_table
-
-        return evaluate_table
-    raise AttributeError(name)

@@ -15,16 +15,15 @@ def main() -> None:
     parser.add_argument("reports", type=Path)
     parser.add_argument("--only", choices=[b.name for b in BOOKS], help="build one report only")
     parser.add_argument("--workers", type=int, default=2, help="reports at a time (default 2)")
-    options = parser.parse_args()
+    options = vars(parser.parse_args())
     side_by_side.speak()
-    log = logging.getLogger("soilkit.show.reports")
-    chosen = [book for book in BOOKS if options.only in (None, book.name)]
-    for book in chosen:
-        if not (real_data() / book.needs).is_dir() and book.needs:
-            log.warning("SOILKIT_TEST_DATA holds no %s: its report is left out", book.needs)
-            chosen = [each for each in chosen if each is not book]
-    folders = {"notebooks": options.notebooks, "reports": options.reports}
-    for index in side_by_side.build_all(chosen, **folders, workers=options.workers):
+    log, only = logging.getLogger("soilkit.show.reports"), options.pop("only")
+    chosen = [book for book in BOOKS if only in (None, book.name)]
+    lacking = [book for book in chosen if book.needs and not (real_data() / book.needs).is_dir()]
+    for book in lacking:
+        log.warning("SOILKIT_TEST_DATA holds no %s: its report is left out", book.needs)
+    ready = [book for book in chosen if book not in lacking]
+    for index in side_by_side.build_all(ready, **options):
         log.info("report: %s", index)
 
 

@@ -15,8 +15,6 @@ import pandas as pd
 from soilkit.files import write_text_whole
 from soilkit.show.reports.runner import as_csv, as_yaml, heading, run
 
-log = logging.getLogger(__name__)
-
 HEADLINES = {
     "r_block_mean": "R",
     "ubrmse_m3_m3_block_mean": "ubRMSE [m³ m⁻³]",
@@ -101,38 +99,37 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
     """Join the sections' parameters, stamps and scores, and write ``index.html``."""
     import yaml
 
-    for name in ("parameters", "stamp"):
-        files = _parts(book, out_dir, f"{name}.yaml")
-        parts = {stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files.items()}
-        _replace(out_dir / f"{name}.yaml", as_yaml(parts), files)
-    files = _parts(book, out_dir, "scores.csv")
-    scores = _joined(files)
-    _replace(out_dir / "scores.csv", as_csv(scores), files)
+    files = {
+        name: {
+            s.notebook: path
+            for s in book.sections
+            if (path := out_dir / s.notebook / name).is_file()
+        }
+        for name in ("parameters.yaml", "stamp.yaml", "scores.csv", "differences.csv")
+    }
+    scores, differences = _joined(files["scores.csv"]), _joined(files.pop("differences.csv"))
+    texts = {"scores.csv": as_csv(scores)}
+    for name in ("parameters.yaml", "stamp.yaml"):
+        parts = {
+            stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files[name].items()
+        }
+        texts[name] = as_yaml(parts)
+    for name, text in texts.items():
+        write_text_whole(out_dir / name, text)
+        for path in files[name].values():  # the whole stands for its parts
+            path.unlink()
     page = PAGE.format(
         title=html.escape(book.title),
         about=html.escape(book.about),
         sections="".join(_entry(s, notebooks) for s in book.sections),
-        tables=_comparisons(_joined(_parts(book, out_dir, "differences.csv"))) + _headlines(scores),
+        tables=_comparisons(differences) + _headlines(scores),
     )
     return write_text_whole(out_dir / "index.html", page)
-
-
-def _parts(book: Book, out_dir: Path, name: str) -> dict[str, Path]:
-    """A file of each section that saved one."""
-    paths = {s.notebook: out_dir / s.notebook / name for s in book.sections}
-    return {stem: path for stem, path in paths.items() if path.is_file()}
 
 
 def _joined(files: dict[str, Path]) -> pd.DataFrame:
     parts = [pd.read_csv(path).assign(notebook=stem) for stem, path in files.items()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _replace(whole: Path, text: str, files: dict[str, Path]) -> None:
-    """Write what the sections' files say together, then they go."""
-    write_text_whole(whole, text)
-    for path in files.values():
-        path.unlink()
 
 
 def _entry(section: Section, notebooks: Path) -> str:
@@ -153,7 +150,7 @@ def _comparisons(differences: pd.DataFrame) -> str:
     """The paired differences that sections saved, one row each, whatever their sign."""
     if not set(COMPARED) <= set(differences.columns):
         return ""
-    rows = differences[differences["block_difference"].notna()].rename(columns=COMPARED)
+    rows = differences.rename(columns=COMPARED)
     table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus"])
     return (
         "<h2>Paired differences on the same unseen samples: means over blocks, with 95 % "
@@ -167,12 +164,11 @@ def _wide(rows: pd.DataFrame, titles: dict[str, str], *, keys: list[str]) -> str
     if rows.empty:
         return ""
     text = [f"{r.value:.4f} ({r.lower:.4f} to {r.upper:.4f})" for r in rows.itertuples()]
-    cells = rows.assign(text=text, metric=rows["metric"].map(titles))
-    table = cells.pivot_table(
+    table = rows.assign(text=text, metric=rows["metric"].map(titles)).pivot_table(
         index=keys, columns="metric", values="text", aggfunc="first", sort=False
     )
-    columns = [title for title in titles.values() if title in table]
-    page = table[columns].fillna("").reset_index().rename_axis(columns=None)
+    table = table.reindex(columns=[title for title in titles.values() if title in table])
+    page = table.fillna("").reset_index().rename_axis(columns=None)
     return page.to_html(index=False, border=0)
 
 

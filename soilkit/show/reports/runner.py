@@ -6,15 +6,23 @@ import logging
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from soilkit._version import __version__
-from soilkit.errors import ParameterError
-from soilkit.files import write_text_whole
+import numpy as np
+import pandas as pd
 
+import soilkit
+from soilkit._version import __version__
+from soilkit.constants import MIN_SAMPLES
+from soilkit.errors import ContractError, ParameterError
+from soilkit.export import tables
+from soilkit.files import write_text_whole, write_whole
+
+LOG = logging.getLogger(__name__)
 PACKAGES = ("numpy", "pandas", "xarray", "scikit-learn", "torch", "zarr", "ismn", "papermill")
 
 
@@ -24,7 +32,7 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
     Parameters
     ----------
     seed : int
-    data : mapping of a name to a file (hashed here) or to a hash that its owner gives (a chip
+    data : mapping of a name to a path (hashed here) or to a hash that its owner gives (a chip
         store's ``data_hash``, a world's ``version``)
     """
     versions = {"soilkit": __version__, "python": platform.python_version()}
@@ -34,10 +42,9 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
 
 
 def _hash(item: str | Path) -> str:
-    path = Path(item)
-    if not isinstance(item, Path) and (len(str(item)) > 255 or not path.is_file()):
+    if not isinstance(item, Path) and (len(str(item)) > 255 or not Path(item).is_file()):
         return str(item)
-    with path.open("rb") as file:
+    with Path(item).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -47,12 +54,10 @@ def save_result(out_dir: str | Path, notebook: str, **results: Any) -> Path:
     A table becomes ``<name>.csv``, a mapping ``<name>.yaml``.
     """
     folder = Path(out_dir) / "results" / notebook
-    folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
-        if isinstance(result, dict):
-            write_text_whole(folder / f"{name}.yaml", as_yaml(result))
-        else:
-            write_text_whole(folder / f"{name}.csv", as_csv(result))
+        is_mapping = isinstance(result, dict)
+        text = as_yaml(result) if is_mapping else as_csv(result)
+        write_text_whole(folder / f"{name}.{'yaml' if is_mapping else 'csv'}", text)
     return folder
 
 
@@ -71,12 +76,8 @@ def as_csv(table: Any) -> str:
 # Executed notebooks to one HTML file that asks the network for nothing.
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-LOADING_TAGS = {
-    "script": ("src",), "link": ("href",), "img": ("src", "srcset"), "iframe": ("src",),
-    "source": ("src", "srcset"), "video": ("src", "poster"), "audio": ("src",),
-    "embed": ("src",), "object": ("data",), "use": ("href", "xlink:href"),
-    "image": ("href", "xlink:href"),
-}  # fmt: skip
+LINKS = ("a", "area")  # what a reader may follow; any other tag loads
+LOADING = ("src", "srcset", "href", "xlink:href", "poster", "data")
 ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 LOADING_STYLE = re.compile(
     r"""(?:url\(|@import)\s*['"]?\s*((?:https?:)?//[^'")\s]+)""", re.IGNORECASE
@@ -113,15 +114,15 @@ def external_loads(html: str) -> list[str]:
     from bs4 import BeautifulSoup
 
     page = BeautifulSoup(html, "html.parser")
-    found = [
+    loads = [
         f"<{tag.name} {name}={tag[name]!r}>"
-        for tag in page.find_all(list(LOADING_TAGS))
-        for name in LOADING_TAGS[tag.name]
+        for tag in page.find_all(lambda tag: tag.name not in LINKS)
+        for name in LOADING
         if ELSEWHERE.match(str(tag.get(name, "")))
     ]
     styles = [str(tag["style"]) for tag in page.find_all(style=True)]
     styles += [tag.get_text() for tag in page.find_all("style")]
-    return found + [url for text in styles for url in LOADING_STYLE.findall(text)]
+    return loads + [url for text in styles for url in LOADING_STYLE.findall(text)]
 
 
 def _is_transient(output: dict) -> bool:
@@ -168,8 +169,6 @@ def to_html(notebook: Any, title: str) -> str:
 
 # One notebook, checked parameters, one report.
 
-log = logging.getLogger(__name__)
-
 
 def _cells(notebook: str | Path) -> list[Any]:
     import nbformat
@@ -198,28 +197,25 @@ def declared(notebook: str | Path) -> dict[str, Any]:
         raise ParameterError(f"{Path(notebook).name} has no cell tagged 'parameters'.")
     defaults = {}
     for node in ast.parse(tagged[0].source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            try:
-                defaults[name] = ast.literal_eval(node.value)
-            except ValueError as error:
-                raise ParameterError(
-                    f"{Path(notebook).name}: the default of {name!r} is no plain literal."
-                ) from error
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name = node.targets[0].id
+        try:
+            defaults[name] = ast.literal_eval(node.value)
+        except ValueError as error:
+            words = f"{Path(notebook).name}: the default of {name!r} is no plain literal."
+            raise ParameterError(words) from error
     return defaults
 
 
 def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> None:
     """Raise ``ParameterError`` for a parameter that the notebook lacks, or one of another type."""
-    known = declared(notebook)
-    file = Path(notebook).name
+    known, file = declared(notebook), Path(notebook).name
     for name, value in parameters.items():
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ParameterError(
-                f"{file} has no parameter {name!r}; it has {', '.join(known)}.{hint}"
-            )
+            near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(name, known, n=1))
+            words = f"{file} has no parameter {name!r}; it has {', '.join(known)}.{near}"
+            raise ParameterError(words)
         wanted, found = type(known[name]), type(value)
         allowed = (wanted, int) if wanted is float else (wanted,)
         if known[name] is not None and found not in allowed:
@@ -265,7 +261,7 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
     executed = out_dir / "work" / f"{notebook.stem}.executed.ipynb"
     for place in (executed.parent, folder):
         place.mkdir(parents=True, exist_ok=True)
-    log.info("running %s with %s", notebook.name, parameters)
+    LOG.info("running %s with %s", notebook.name, parameters)
     papermill.execute_notebook(
         str(notebook), str(executed), parameters=parameters, kernel_name="python3",
         language="python", cwd=str(notebook.parent), request_save_on_cell_execute=False,
@@ -283,3 +279,108 @@ def _portable(value: Any) -> Any:
     """Of an absolute path the last two parts: a report names data, not one machine."""
     is_absolute = isinstance(value, str) and Path(value).is_absolute()
     return "/".join(Path(value).parts[-2:]) if is_absolute else value
+
+
+# Anybody's predictions table as the evaluation report of notebook 31.
+
+NOTEBOOKS = Path(soilkit.__file__).resolve().parents[1] / "notebooks"  # of the repository
+EVALUATION = NOTEBOOKS / "31_evaluate_by_stratum.ipynb"
+BESIDE = ("folds", "features")  # what the model trained on, and what it eats
+SHARED = ("station", "sensor", "network")  # columns that a list of stations may share
+
+
+def evaluate_table(
+    predictions: str | Path | pd.DataFrame,
+    out_dir: str | Path,
+    *,
+    reading: Mapping[str, Any],
+    stations: str | Path | pd.DataFrame | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    notebook: str | Path | None = None,
+) -> Path:
+    """Read a predictions table, and run the evaluation notebook on it into one offline page.
+
+    ``out_dir/work`` receives ``predictions.parquet``, ``stations.parquet`` and ``notes.csv`` of
+    those contracts, ``out_dir`` the page and the scores beside it.
+
+    Parameters
+    ----------
+    predictions : as in ``tables.read_predictions``
+    out_dir : folder of the report
+    reading : arguments of ``tables.read_predictions``: ``{"units": "m3 m-3", ...}``; and
+        ``station_columns``, the ``columns`` of ``tables.read_stations``
+    stations : as in ``tables.read_stations``; None: columns of the predictions table itself,
+        if it has any
+    parameters : of the notebook, such as ``archive`` (the data's name, on every figure; by default
+        that of the file), ``main``, ``folds``, ``features``, ``seed``,
+        ``min_samples``
+    notebook : path of notebook 31; by default in the folder ``notebooks`` beside the package
+
+    Returns
+    -------
+    path of the HTML file
+
+    Raises
+    ------
+    SoilkitError
+        For a table or a list that cannot be read, a model that it lacks, too few samples, or an
+        unknown parameter; before anything runs.
+    papermill.PapermillExecutionError
+        If the notebook fails.
+    """
+    page, given = Path(notebook or EVALUATION), dict(parameters or {})
+    if isinstance(predictions, str | Path):
+        given.setdefault("archive", Path(predictions).name.split(".")[0])
+    work = Path(out_dir).resolve() / "work"
+    paths = {name: str(work / f"{name}.parquet") for name in ("predictions", "stations")}
+    paths["notes"] = str(work / "notes.csv")
+    if not page.is_file():
+        raise ParameterError(
+            f"No evaluation notebook at {page}. It comes with soilkit's repository, not with an "
+            "installed package: clone the repository and pass its path (--notebook)."
+        )
+    check_parameters(page, given | paths)
+    for name in BESIDE:
+        if given.get(name) and not Path(given[name]).is_file():
+            raise ParameterError(f"No table of {name} at {given[name]}.")
+    table, places, notes = _read(predictions, stations, reading)
+    _refuse_too_few(table, given)
+    write_whole(paths["predictions"], table.to_parquet)
+    write_whole(paths["stations"], places.to_parquet)
+    write_text_whole(paths["notes"], as_csv(notes))
+    return run(page, given | paths, out_dir)
+
+
+def _read(predictions, stations, reading):
+    """Predictions and stations of their contracts, and what was noted about either."""
+    options = dict(reading)
+    columns = options.get("columns") or {}
+    names = dict(options.pop("station_columns", None) or {})
+    table, notes = tables.read_predictions(predictions, **options)
+    for line in notes.itertuples():
+        LOG.info("%s %s: %d rows, %s", line.status, line.column, line.n_rows, line.detail)
+    if stations is None:  # the places may stand in the table itself, under the same names
+        stations = predictions
+        names = {name: columns[name] for name in SHARED if name in columns} | names
+    decimal = options.get("decimal", ".")
+    places, more = tables.read_stations(stations, table, columns=names, decimal=decimal)
+    for line in more.itertuples():
+        LOG.warning("%s: %d stations, %s", line.status, line.n_stations, line.detail)
+    return table, places, pd.concat([notes, more], ignore_index=True)
+
+
+def _refuse_too_few(table, given):
+    """A table in which nothing can be scored has no report."""
+    main, wanted = given.get("main") or "", given.get("min_samples", MIN_SAMPLES)
+    models = list(table["model"].cat.categories)
+    if main and main not in models:
+        raise ContractError(f"main is {main!r}, and the models are {', '.join(models)}.")
+    pair = np.isfinite(table["observed_m3_m3"]) & np.isfinite(table["predicted_m3_m3"])
+    rows = table[pair & (table["model"] == main if main else True)]
+    n = rows.groupby(["model", "split", "sensor_id"], observed=True).size()
+    if n.max() < wanted or n.empty:
+        raise ContractError(
+            f"No sensor has {wanted} pairs of observed and predicted values; the best of "
+            f"{table['sensor_id'].nunique()} has {0 if n.empty else n.max()}. Give a longer table, "
+            "or lower min_samples."
+        )
