@@ -4,12 +4,14 @@ import json
 import logging
 import sys
 import types
+from functools import partial
+from unittest import mock
 
 import pytest
 
 from soilkit.errors import ConnectError
 from soilkit.export.archives import open_archive
-from soilkit.export.archives.earthengine import Policy, connect, connection
+from soilkit.export.archives.earthengine import Policy, connection
 from tests.stand_in_ee.fixtures import PROJECT
 
 ACCOUNT = {
@@ -52,6 +54,13 @@ def key_text():
     return json.dumps(ACCOUNT | {"private_key": pem.decode()})
 
 
+def connect(project=None, *, url=None, **options):
+    """Connect to Google, or to a service at another address."""
+    ee = connection.library()
+    with mock.patch.object(ee, "Initialize", partial(ee.Initialize, url=url)):
+        return connection.connect(project, **options)
+
+
 def anonymous():
     from google.auth.credentials import AnonymousCredentials
 
@@ -91,7 +100,7 @@ def test_a_service_account_logs_in_by_its_key(logged_out, monkeypatch, tmp_path,
     stored.parent.mkdir(parents=True)
     stored.write_text(json.dumps({"refresh_token": "of-a-person", "project": "a-person-s"}))
     seen = {}
-    monkeypatch.setattr(logged_out, "Initialize", lambda **options: seen.update(options))
+    monkeypatch.setattr(logged_out, "Initialize", lambda url, **options: seen.update(options))
     monkeypatch.setattr(connection, "_fit", lambda policy: None)
     if how == "environment":
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))

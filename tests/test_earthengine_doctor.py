@@ -1,13 +1,12 @@
 """The doctor tells what Earth Engine no longer holds before an export finds out."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
 
 from soilkit import sources
-from soilkit.errors import BoundError, DatasetError, StoreError, UnknownNameError
+from soilkit.errors import BoundError, DatasetError, UnknownNameError
 from soilkit.export.archives.earthengine import doctor
 from soilkit.export.archives.earthengine.executor import ServiceError, fault_of_status
 
@@ -249,15 +248,3 @@ def test_facts_of_a_new_asset_are_whole(monkeypatch):
     found = doctor.refresh(["dem"], facts={})
     assert set(found["NASA/NASADEM_HGT/001"]) == KEYS
     assert statuses("dem", facts=found) == ["ok"]
-
-
-def test_facts_are_saved_whole(tmp_path):
-    """Saved and loaded they are the same; nothing partial is left, another format is refused."""
-    path = tmp_path / "facts" / "mine.json"
-    known = changed(S1, taken="2030-01-01")
-    doctor.save_facts(known, path)
-    assert doctor.load_facts(path) == known
-    assert [p.name for p in path.parent.iterdir()] == ["mine.json"]
-    path.write_text(json.dumps({"format_version": 9, "assets": {}}))
-    with pytest.raises(StoreError, match="format 9"):
-        doctor.load_facts(path)

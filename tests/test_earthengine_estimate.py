@@ -24,7 +24,7 @@ def request(source, n_bands, size_px=512, number=0):
 def test_bytes_are_float32_times_bands_times_pixels():
     """Three bands of 512 x 512 are 3 MiB, whatever the service compresses them to."""
     found = estimate([request("sentinel1", 3)])
-    assert found.bytes == 4 * 3 * 512 * 512 == 3 * 2**20
+    assert found.by_source.bytes.sum() == 4 * 3 * 512 * 512 == 3 * 2**20
     assert found.requests == 1
 
 
@@ -110,7 +110,7 @@ def test_it_shows_as_a_table_in_a_notebook():
 def test_nothing_to_fetch_costs_nothing():
     """A build that has it all asks for nothing."""
     found = estimate([])
-    assert (found.requests, found.bytes, found.minutes, found.eecu_hours_high) == (0, 0, 0, 0)
+    assert (found.requests, found.minutes, found.eecu_hours_high) == (0, 0, 0)
     assert "total" in str(found)
 
 

@@ -295,7 +295,7 @@ def test_an_interrupted_index_goes_on_where_it_stopped(earth_engine, stand_in, t
     stations = stations_table(*[(36 + 0.1 * k, -99.0) for k in range(6)])
     first = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
     stand_in.faults.set(permanent=0.5, seed=3)
-    wanted = r"of 6 pieces of sentinel1 did not come \(request \d.*doctor.*call again"
+    wanted = r"of 6 pieces of sentinel1 did not come \(.*doctor.*call again"
     with pytest.raises(ServiceError, match=wanted):
         first.scenes(stations, "sentinel1", *JUNE)
     kept = len(list(tmp_path.rglob("*.parquet")))
@@ -414,15 +414,10 @@ def test_a_stations_table_without_places_is_refused_by_column(archive):
         archive.scenes(stations_table(PLACE).drop(columns="latitude"), "sentinel1", *JUNE)
 
 
-def test_a_cache_that_cannot_be_written_is_named_before_anything_is_asked(
-    earth_engine, stand_in, tmp_path
-):
+def test_a_cache_that_cannot_be_written_is_named_before_anything_is_asked(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    archive = open_archive("earthengine", cache_dir=tmp_path / "file", policy=QUICK)
-    before = stand_in.counters.snapshot()["requests"]
     with pytest.raises(StoreError, match="cannot be kept in .*file.*another cache_dir"):
-        archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
-    assert stand_in.counters.snapshot()["requests"] == before
+        open_archive("earthengine", cache_dir=tmp_path / "file")
 
 
 def test_a_disk_that_fills_leaves_the_index_whole(earth_engine, tmp_path, monkeypatch):

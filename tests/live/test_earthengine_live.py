@@ -93,7 +93,7 @@ def best(table):
 
 @pytest.mark.parametrize("name", SERVED)
 def test_bands_are_there_at_the_catalogue_s_scale(archive, scenes, name):
-    source, how = expressions.layer(name)
+    source, how = sources.get(name), expressions.layer(name)
     finest_m = np.inf  # some bands, as the angle or the flags, are coarser than the image
     for asset, wanted in doctor.assets_of(name).items():
         if how.form == TILES:
@@ -123,7 +123,7 @@ def pixel_size_m(band):
 @pytest.mark.parametrize("name", TIMED)
 def test_scenes_are_dated_as_the_catalogue_says(scenes, name):
     """In the period, a cadence long, a cadence apart."""
-    source, how = expressions.layer(name)
+    source, how = sources.get(name), expressions.layer(name)
     table, period = scenes(name), PERIODS.get(name, SUMMER)
     contracts.check(table, contracts.SCENES)
     assert len(table)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from soilkit import contracts
+from soilkit import contracts, sources
 from soilkit.constants import PASS_SECONDS, STATIC_SCENE
-from soilkit.contracts import Archive, ChipRequest
+from soilkit.contracts import Archive, Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, DeclinedError
 
 _COLUMNS = [column.name for column in contracts.SCENES.columns]
@@ -131,6 +131,26 @@ def pass_numbers(images: pd.DataFrame, *, flight: list[str]) -> pd.Series:
     latest = ordered.groupby(flight, sort=False)["end"].cummax().shift()
     apart = ordered["start"] - latest >= pd.Timedelta(seconds=PASS_SECONDS)
     return (apart | ~ordered.duplicated(flight)).cumsum().reindex(images.index)
+
+
+def refusal(request: ChipRequest, version: str) -> str:
+    """Why an archive of this version cannot meet a request of a source that it has; or nothing."""
+    row = sources.get(request.source)
+    if request.version and request.version != version:
+        return f"asked of {request.version}, this is {version}"
+    unknown = set(request.bands) - {band.name for band in row.bands}
+    if unknown:
+        return f"{request.source} has no band {', '.join(sorted(unknown))}"
+    if not row.is_static and np.isnat(request.time):
+        return f"a scene of {request.source} needs a time"
+    return ""
+
+
+def chip_of(request: ChipRequest, values: np.ndarray) -> Chip | Failure:
+    """The chip of a request's pixels (band, row, col), unless they hold nothing."""
+    if not np.isfinite(values).any():
+        return Failure(f"{request.scene_id} holds nothing over {request.station_id}.")
+    return Chip(np.ascontiguousarray(values), tuple(request.bands), request.grid)
 
 
 def all_scenes(

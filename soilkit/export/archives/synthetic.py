@@ -11,7 +11,9 @@ from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.archives.scenes import (
+    chip_of,
     places_of,
+    refusal,
     scenes_everywhere,
     scenes_table,
     series_table,
@@ -162,9 +164,7 @@ class SyntheticArchive:
         names = [band.name for band in sources.get(request.source).bands]
         image = self.world.render(request.source, self._moment(request), request.grid)
         values = image[[names.index(band) for band in request.bands]]  # (band, row, col)
-        if not np.isfinite(values).any():
-            return Failure(f"{request.scene_id} holds nothing over {request.station_id}.")
-        return Chip(np.ascontiguousarray(values), tuple(request.bands), request.grid)
+        return chip_of(request, values)
 
     def _moment(self, request: ChipRequest) -> np.datetime64:
         return self.world.start if np.isnat(request.time) else request.time.astype("datetime64[us]")
@@ -173,18 +173,8 @@ class SyntheticArchive:
         """Why a request cannot be met, or nothing."""
         if request.source not in sensors.SOURCES:
             return f"the synthetic world does not render {request.source!r}"
-        if request.version and request.version != self.version:
-            return f"asked of {request.version}, this is {self.version}"
-        bands = {band.name for band in sources.get(request.source).bands}
-        if not bands.issuperset(request.bands):
-            return f"{request.source} has no band {', '.join(set(request.bands) - bands)}"
-        if sources.get(request.source).is_static:
-            return ""
-        if np.isnat(request.time):
-            return f"a scene of {request.source} needs a time"
-        if request.source in MISSIONS:
-            return self._no_pass(request)
-        return ""
+        reason = refusal(request, self.version)
+        return self._no_pass(request) if not reason and request.source in MISSIONS else reason
 
     def _no_pass(self, request: ChipRequest) -> str:
         longitude, latitude = sensors.middle(request.grid)

@@ -21,12 +21,11 @@ from soilkit.export.archives.earthengine.estimate import Estimate, Trial, estima
 from soilkit.export.archives.earthengine.executor import Fault, Policy, run
 from soilkit.export.archives.earthengine.expressions import ChipJob, layer
 from soilkit.export.archives.earthengine.scene_index import SceneIndex, ScenesCache, moments
-from soilkit.export.archives.scenes import places_of, scenes_everywhere
+from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_everywhere
 from soilkit.sources.row import GLOBAL, PASSES
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
-_STAMP = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)")
 SAME_SCENE = np.timedelta64(1, "h")  # between the time in a scene's name and its end
 
 
@@ -97,7 +96,7 @@ class EarthEngineArchive:
             When there is no login.
         """
         places = places_of(stations)
-        if layer(source)[1].form == PASSES:
+        if layer(source).form == PASSES:
             table = self._index.passes(source, places, period=(start, end))
         else:
             images = self._index.images(source, (start, end))
@@ -126,9 +125,9 @@ class EarthEngineArchive:
         ServiceError
             When some of it did not come; what came is kept in ``cache_dir``.
         """
-        if layer(source)[1].form != GLOBAL:
-            held = [row for row in sources.CATALOGUE if row.earth_engine]
-            names = [row.name for row in held if layer(row.name)[1].form == GLOBAL]
+        if layer(source).form != GLOBAL:
+            held = [row.name for row in sources.CATALOGUE if row.earth_engine]
+            names = [name for name in held if layer(name).form == GLOBAL]
             raise UnknownNameError(
                 f"Earth Engine has no series of {source!r}; it has {', '.join(names)}. "
                 "Ask chips for images."
@@ -173,21 +172,13 @@ class EarthEngineArchive:
     def _refusal(self, request: ChipRequest) -> str:
         """Why a request cannot be met, as far as is known before asking; or nothing."""
         try:
-            row, how = layer(request.source)
+            how = layer(request.source)
         except UnknownNameError as error:
             return f"Earth Engine does not render {request.source!r}: {error}"
-        if request.version and request.version != self.version:
-            return f"asked of {request.version}, this is {self.version}"
-        lacking = set(request.bands) - {band.name for band in row.bands}
-        if lacking:
-            return f"{request.source} has no band {', '.join(sorted(lacking))}"
-        if row.is_static:
-            return ""
-        if np.isnat(request.time):
-            return f"a scene of {request.source} needs a time"
-        if how.form == PASSES and _is_of_another_time(request):
+        reason = refusal(request, self.version)
+        if not reason and how.form == PASSES and _is_of_another_time(request):
             return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
-        return ""
+        return reason
 
 
 def _examine(wanted: list[ChipRequest]) -> None:
@@ -212,9 +203,9 @@ def _explained(table: pd.DataFrame, source: str, *, period: tuple[Any, Any]) -> 
 
 def _is_of_another_time(request: ChipRequest) -> bool:
     """Whether the moment in the name of a pass is not that of the request."""
-    stamps = _STAMP.findall(request.scene_id)
-    times = [np.datetime64("{}-{}-{}T{}:{}:{}".format(*words), "us") for words in stamps]
-    return bool(times) and bool(min(abs(t - request.time) for t in times) > SAME_SCENE)
+    stamps = re.findall(r"(?<!\d)\d{8}T\d{6}", request.scene_id)
+    times = pd.to_datetime(stamps, format="%Y%m%dT%H%M%S").to_numpy()
+    return bool(stamps) and bool(np.abs(times - request.time).min() > SAME_SCENE)
 
 
 def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure:
@@ -222,9 +213,7 @@ def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure
         if answer.kind == "missing":
             return Failure(f"missing: no scene {request.scene_id} ({answer.reason})")
         return Failure(str(answer), permanent=not answer.retry)
-    if not np.isfinite(answer).any():
-        return Failure(f"{request.scene_id} holds nothing over {request.station_id}.")
-    return Chip(answer, tuple(request.bands), request.grid)
+    return chip_of(request, answer)
 
 
 def _version() -> str:

@@ -99,9 +99,8 @@ def pixels(expression: Any, grid: Grid) -> np.ndarray:
     ServiceError
         Of kind "truncated" where the body is not an array of the grid's shape.
     """
-    a, b, c, d, e, f = grid.transform
-    shears = {"shearX": b, "shearY": d}
-    affine = {"scaleX": a, "translateX": c, "scaleY": e, "translateY": f} | shears
+    names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
+    affine = dict(zip(names, grid.transform, strict=True))
     size = {"width": grid.width, "height": grid.height}
     on_grid = {"crsCode": grid.crs, "dimensions": size, "affineTransform": affine}
     asked = {"expression": expression, "fileFormat": "NPY", "grid": on_grid}
@@ -180,7 +179,6 @@ def connect(
     service_account_key: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     credentials: Any = None,
     policy: Policy | None = None,
-    url: str | None = None,
 ) -> str:
     """Log in to Earth Engine, once; a client that is logged in already is taken as it is.
 
@@ -202,8 +200,6 @@ def connect(
     credentials : google.auth.credentials.Credentials, optional
     policy : Policy, optional
         Its deadline and concurrency.
-    url : str, optional
-        Of the service, where it is not Google's.
 
     Returns
     -------
@@ -226,7 +222,7 @@ def connect(
                 login = credentials or _login(service_account_key)
                 wanted = wanted or getattr(login, "project_id", None)
                 state.deadline_ms, state.max_retries = int(policy.deadline_s * 1000), 1
-                ee.Initialize(credentials=login, project=wanted, url=url)
+                ee.Initialize(credentials=login, project=wanted)
             _fit(policy)  # another deadline has the client ask for its methods again
         except Exception as error:
             if not known:

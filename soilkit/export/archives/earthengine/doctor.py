@@ -2,31 +2,22 @@
 
 import json
 import logging
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from soilkit import sources
-from soilkit.errors import BoundError, DatasetError, StoreError
+from soilkit.errors import BoundError, DatasetError
 from soilkit.export.archives.earthengine.connection import call
 from soilkit.export.archives.earthengine.executor import ServiceError
 from soilkit.export.archives.earthengine.expressions import layer
-from soilkit.files import write_text_whole
 from soilkit.sources import Source
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
-ABOUT = (
-    "What soilkit relies on of each Earth Engine asset, with the day and the page that it was read "
-    "from. Facts named under 'uncertain' were not seen there. Dates are ISO, ends exclusive, empty "
-    "for what still grows."
-)
 REFRESH = "Read it anew: connect(), then doctor.refresh()."
 STILL_GROWING = np.timedelta64(500, "D")  # yearly products come more than a year late
 COLUMNS = ["source", "asset", "status", "what", "advice", "blocks"]
@@ -38,29 +29,10 @@ Period = tuple[np.datetime64 | None, np.datetime64 | None]
 Finding = tuple[str, str, str, bool]  # status, what, advice, whether it blocks an export
 
 
-def load_facts(path: str | os.PathLike[str] | None = None) -> Facts:
-    """The pinned facts, or those that ``save_facts`` wrote.
-
-    Raises
-    ------
-    StoreError
-        For a file of another format.
-    """
+def load_facts() -> Facts:
+    """The pinned facts."""
     pinned = resources.files("soilkit.export.archives.earthengine") / "facts.json"
-    content = json.loads((pinned if path is None else Path(path)).read_text(encoding="utf-8"))
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{path or pinned} holds facts of format {version}, wanted {FORMAT_VERSION}. "
-            "Write it anew with doctor.refresh and doctor.save_facts."
-        )
-    return content["assets"]
-
-
-def save_facts(facts: Facts, path: str | os.PathLike[str]) -> None:
-    """Write facts whole or not at all, for ``load_facts``."""
-    content = {"about": ABOUT, "format_version": FORMAT_VERSION, "assets": facts}
-    write_text_whole(path, json.dumps(content, indent=1))
+    return json.loads(pinned.read_text(encoding="utf-8"))["assets"]
 
 
 def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, list[str]]:
@@ -73,7 +45,7 @@ def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, lis
     >>> assets_of("sentinel1")
     {'COPERNICUS/S1_GRD': ['VV', 'VH', 'angle']}
     """
-    source, how = layer(name)
+    how, source = layer(name), sources.get(name)
     assets: dict[str, list[str]] = {}
     for band in source.bands:
         if wanted is None or band.name in wanted:
@@ -167,7 +139,7 @@ def examine(
     start, end : datetime64 or text, UTC, optional
         The requested period, half-open. Without it every end is reported, whenever it was.
     facts : Facts, optional
-        From ``refresh`` or ``load_facts``; the pinned ones by default.
+        From ``refresh``; the pinned ones by default.
 
     Returns
     -------

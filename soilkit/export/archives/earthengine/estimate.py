@@ -70,11 +70,6 @@ class Estimate:
         """Calls of the service."""
         return int(self.by_source["requests"].sum())
 
-    @property
-    def bytes(self) -> int:
-        """Pixels before compression."""
-        return int(self.by_source["bytes"].sum())
-
     def table(self) -> pd.DataFrame:
         """As text, the total last: source, chips, requests, uncompressed."""
         rows = pd.concat([self.by_source, self.by_source.sum().to_frame("total").T])
@@ -171,7 +166,7 @@ def parts(size_bytes: int) -> int:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.2g}" if hours < 10 else f"{round(hours, 1 - len(str(int(hours))) + 1):,.0f}"
+    return f"{float(f'{hours:.2g}'):,.12g}"  # two digits, and never 2.8e+02
 
 
 def _size(n_bytes: float) -> str:

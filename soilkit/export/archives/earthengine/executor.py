@@ -7,9 +7,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +39,6 @@ _FAULTS = (
 # Spent until tomorrow, or until somebody raises it: waiting a minute is no help.
 _SPENT = re.compile(r"custom quota|daily_eecu_usage_time", re.IGNORECASE)
 DAY_S = 86_400.0
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -105,22 +102,6 @@ def fault_of_status(status: int, message: str, *, retry_after_s: float | None = 
         if status in statuses or (words and re.search(words, message, re.IGNORECASE)):
             return Fault(kind, message, split, retry_after_s)
     return Fault("request", message, False, retry_after_s)
-
-
-class Job(Protocol[T, R]):
-    """One request to the service; picklable, so that it can travel to another machine."""
-
-    def __call__(self, item: T) -> R:
-        """Ask once; raises ``ServiceError``."""
-        ...
-
-    def split(self, item: T) -> list[T]:
-        """The parts of an item that asked for too much; empty when it cannot be split."""
-        ...
-
-    def merge(self, item: T, parts: list[R]) -> R:
-        """The item's result from those of its parts, in the order of ``split``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -200,23 +181,19 @@ RATE_LIMIT = RateLimit()  # of this process: the service counts the project's ca
 
 
 def ask(
-    item: T,
-    job: Job[T, R],
-    *,
-    policy: Policy,
-    slot: Callable[[], AbstractContextManager[Any]],
-    stop: Any,
-    rng: np.random.Generator,
-) -> R | Fault:
-    """Ask for one item until it is there, is refused for good, or has run out of attempts.
+    item: Any, job: Any, *, policy: Policy, slot: Callable[[], Any], stop: Any, rng: Any
+) -> Any:
+    """The result for one item, or the ``Fault`` that ended its attempts.
 
     An item that is too large is asked for in parts, each with attempts of its own; the first part
     that fails fails the whole. Waits are full jitter [1]_.
 
     Parameters
     ----------
+    item, job, policy : as in ``run``
     slot : makes the context that one call is made in
     stop : event of a run that was closed: raises ``Stopped`` instead of asking or waiting on
+    rng : numpy.random.Generator
 
     References
     ----------
@@ -232,12 +209,11 @@ def ask(
             fault = error.fault
         parts = job.split(item) if fault.split else []
         if len(parts) > 1:
-            results: list[R] = []
+            results: list[Any] = []
             for part in parts:
-                result = ask(part, job, policy=policy, slot=slot, stop=stop, rng=rng)
-                if isinstance(result, Fault):
-                    return result
-                results.append(result)
+                results.append(ask(part, job, policy=policy, slot=slot, stop=stop, rng=rng))
+                if isinstance(results[-1], Fault):
+                    return results[-1]
             return job.merge(item, results)
         if not fault.retry or fault.waits_long:
             return fault
@@ -251,14 +227,14 @@ def ask(
 
 
 def run(
-    items: Iterable[T],
-    job: Job[T, R],
+    items: Iterable[Any],
+    job: Any,
     *,
     policy: Policy | None = None,
     client: Any = None,
     seed: int = 0,
-) -> Iterator[tuple[T, R | Fault]]:
-    """Yield every item once, with its result or the fault that ended it, in any order.
+) -> Iterator[tuple[Any, Any]]:
+    """Yield every item once, with its result or the ``Fault`` that ended it, in any order.
 
     Items are drawn as slots come free, never more than ``AHEAD`` times the concurrency at once.
     Closing the iterator, or an exception in its consumer, begins no further call.
@@ -266,8 +242,10 @@ def run(
     Parameters
     ----------
     items : iterable, drawn in the caller's thread
-    job : Job
-        Called in several threads at once, or pickled to a cluster whose workers have a login.
+    job : callable
+        Asks for an item once; raises ``ServiceError``. Its ``split(item)`` gives the parts of an
+        item that asked for too much (none where it cannot be split), ``merge(item, results)`` puts
+        theirs together. Called in several threads, or pickled to workers that have a login.
     policy : Policy, optional
     client : distributed.Client, optional
         Asks on a Dask cluster: at most ``policy.concurrency`` calls are in flight over all of its
@@ -286,7 +264,8 @@ def run(
         Whatever else the job raises: a bug. All of them end the run.
     """
     policy = policy or Policy()
-    threads = _Threads(job, policy, seed) if client is None else _Cluster(job, policy, seed, client)
+    pool: _Threads | _Cluster
+    pool = _Threads(job, policy, seed) if client is None else _Cluster(job, policy, seed, client)
     waiting, drawn, held = enumerate(items), True, 0
     ahead = max(2, int(AHEAD * policy.concurrency))
     try:
@@ -295,22 +274,22 @@ def run(
                 numbered = next(waiting, None)
                 drawn = numbered is not None
                 if numbered is not None:
-                    threads.submit(*numbered)
+                    pool.submit(*numbered)
                     held += 1
-            if held and (threads.ready() or not drawn or held >= ahead):
-                item, answer = threads.take()
+            if held and (pool.ready() or not drawn or held >= ahead):
+                item, answer = pool.take()
                 held -= 1
                 if isinstance(answer, Fault) and (answer.kind == "permission" or answer.waits_long):
                     raise ServiceError(answer)
                 yield item, answer
     finally:
-        threads.close()
+        pool.close()
 
 
 class _Threads:
     """A daemon thread an item, so that a hung call never keeps the interpreter alive."""
 
-    def __init__(self, job: Job[Any, Any], policy: Policy, seed: int) -> None:
+    def __init__(self, job: Any, policy: Policy, seed: int) -> None:
         self._job, self._policy, self._seed = job, policy, seed
         self._stop = threading.Event()
         self._done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
@@ -344,10 +323,7 @@ class _Threads:
     def _work(self, number: int, item: Any) -> None:
         policy, stop = self._policy, self._stop
         rng = np.random.default_rng([self._seed, number])
-
-        def slot() -> AbstractContextManager[None]:
-            return RATE_LIMIT.slot(policy.concurrency, stop)
-
+        slot = partial(RATE_LIMIT.slot, policy.concurrency, stop)
         try:
             answer = ask(item, self._job, policy=policy, slot=slot, stop=stop, rng=rng)
         except BaseException as error:
@@ -358,7 +334,7 @@ class _Threads:
 class _Cluster:
     """Tasks on Dask workers, with one semaphore around the service's quota."""
 
-    def __init__(self, job: Job[Any, Any], policy: Policy, seed: int, client: Any) -> None:
+    def __init__(self, job: Any, policy: Policy, seed: int, client: Any) -> None:
         try:
             import distributed
         except ImportError as error:

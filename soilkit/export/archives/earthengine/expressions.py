@@ -10,7 +10,7 @@ from soilkit import grids, sources
 from soilkit.contracts import ChipRequest, Grid
 from soilkit.errors import UnknownNameError
 from soilkit.export.archives.earthengine.connection import connect, library, pixels
-from soilkit.sources import EarthEngine, Source
+from soilkit.sources import EarthEngine
 from soilkit.sources.row import STATIC, TILES
 
 SLICES = "+"  # joins the ids of the images that are one scene
@@ -18,16 +18,14 @@ SIDE_STEPS = 64  # points a side at which a footprint's mask and clouds are coun
 CLEAR_SCORE = 0.6  # of cs_cdf, at and above which a pixel is clear: Pasquarella et al. (2023)
 CLOUDY_PERCENT = 50  # of s2cloudless, above which a pixel is cloud
 STAMPS = ["scene_id", "begin_ms", "end_ms"]
-MASKS = ["valid", "known", "cloud"]
-SCORES = ["score", "score_known", "probability", "probability_known"]
 # What stands for a masked pixel on the way: float32 holds it, and no band comes near it.
 NODATA = -1e30
 PER_DB = float(np.log(10) / 10)
 SMALLEST_PX = 16  # a chip is not cut below this many pixels a side
 
 
-def layer(name: str) -> tuple[Source, EarthEngine]:
-    """A source of the catalogue and how Earth Engine holds it.
+def layer(name: str) -> EarthEngine:
+    """How Earth Engine holds a source of the catalogue.
 
     Raises
     ------
@@ -38,7 +36,7 @@ def layer(name: str) -> tuple[Source, EarthEngine]:
     source = sources.get(name)
     if source.earth_engine is None:
         raise UnknownNameError(f"Earth Engine has no {name!r}. {source.lives_at}")
-    return source, source.earth_engine
+    return source.earth_engine
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,9 @@ class Piece:
 
 
 def index(piece: Piece, *, footprint_m: float) -> Any:
-    """Features with ``STAMPS`` and, at a place, orbit and the footprint's mean of ``MASKS``."""
+    """Features with ``STAMPS``; at a place also orbit and the footprint's mean masks."""
     ee = library()
-    source, how = layer(piece.source)
+    source, how = sources.get(piece.source), layer(piece.source)
     images = _images(piece)
     if not piece.places:
         return images.map(lambda image: ee.Feature(None, _stamps(image)))
@@ -76,17 +74,21 @@ def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
     """Features with the clouds of Sentinel-2 scenes after Cloud Score+ and s2cloudless."""
     ee = library()
     grid = footprint(piece.places[0], footprint_m)
-    score, probability = (layer(n)[0].asset for n in ("cloud_score_plus", "s2_cloud_probability"))
+    score = sources.get("cloud_score_plus").asset
+    probability = sources.get("s2_cloud_probability").asset
     images = _images(piece).filterBounds(_rectangle(grid))
 
     def feature(image: Any) -> Any:
         image = image.linkCollection(ee.ImageCollection(score), ["cs_cdf"])
         image = image.linkCollection(ee.ImageCollection(probability), ["probability"])
         scored, likely = image.select("cs_cdf"), image.select("probability")
-        cloudy = scored.lt(CLEAR_SCORE), likely.gt(CLOUDY_PERCENT)
-        bands = [cloudy[0], _known(scored), cloudy[1], _known(likely)]
-        means = _means(dict(zip(SCORES, bands, strict=True)), grid)
-        return ee.Feature(None, _stamps(image) | means)
+        bands = {
+            "score": scored.lt(CLEAR_SCORE),
+            "score_known": _known(scored),
+            "probability": likely.gt(CLOUDY_PERCENT),
+            "probability_known": _known(likely),
+        }
+        return ee.Feature(None, _stamps(image) | _means(bands, grid))
 
     return images.filter(ee.Filter.inList("system:index", ids)).map(feature)
 
@@ -94,7 +96,7 @@ def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
 def unions(piece: Piece, scenes: list[str], *, footprint_m: float) -> Any:
     """Features with the footprint's mean mask under all images of each scene."""
     ee = library()
-    source, how = layer(piece.source)
+    source, how = sources.get(piece.source), layer(piece.source)
     grid = footprint(piece.places[0], footprint_m)
 
     def feature(scene: str) -> Any:
@@ -133,7 +135,7 @@ def footprint(place: tuple[float, float], side_m: float) -> Grid:
 def _images(piece: Piece) -> Any:
     """The images of a source that start in the piece's span and are of the wanted kind."""
     ee = library()
-    source, how = layer(piece.source)
+    source, how = sources.get(piece.source), layer(piece.source)
     span = (int(t.astype("datetime64[ms]").astype(np.int64)) for t in (piece.start, piece.end))
     images = ee.ImageCollection(source.asset).filterDate(*span)
     for name, wanted in how.equal:
@@ -177,7 +179,7 @@ def chip(request: ChipRequest) -> Any:
     Bands that lie in one image and are resampled alike share the work. Coarse sources are never
     interpolated: a chip of theirs tells what their series tells.
     """
-    source, how = layer(request.source)
+    source, how = sources.get(request.source), layer(request.source)
     bilinear = request.resampling == "bilinear" and source.resolution != "coarse"
     groups: dict[tuple[str, bool, bool], list[str]] = {}
     for name in request.bands:
@@ -197,7 +199,7 @@ def _picture(
 ) -> Any:
     """One image of some bands, dB averaged as power; several are laid over each other."""
     ee = library()
-    how = layer(request.source)[1]
+    how = layer(request.source)
     there = [how.band.format(band=name) for name in bands]
 
     def resampled(image: Any) -> Any:

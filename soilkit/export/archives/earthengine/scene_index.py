@@ -5,8 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +20,6 @@ from soilkit.export.archives.earthengine import expressions
 from soilkit.export.archives.earthengine.connection import features
 from soilkit.export.archives.earthengine.executor import Fault, Policy, ServiceError, run
 from soilkit.export.archives.earthengine.expressions import (
-    MASKS,
-    SCORES,
     SLICES,
     STAMPS,
     Piece,
@@ -44,17 +40,6 @@ KNOWN_SHARE = 0.9  # of a footprint's data, whose clouds must be known for a clo
 MOST_VALUES, MOST_PLACES = 5000, 40  # pixels that one request for a series reads, and its places
 US = "datetime64[us]"
 FLIGHT = ["station_id", "orbit"]
-IMAGE = ["scene_id", "start", "end"]
-_NONE = pd.DataFrame(
-    {
-        name: pd.Series(dtype=kind)
-        for name, kind in {
-            **dict.fromkeys(["scene_id", "station_id", "orbit"], "str"),
-            **dict.fromkeys(["start", "end"], US),
-            **dict.fromkeys(["valid_fraction", "cloud_fraction"], "float64"),
-        }.items()
-    }
-)
 
 
 class ScenesCache:
@@ -62,13 +47,16 @@ class ScenesCache:
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
         self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            with self._named_errors():
+                self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, source: str, end: np.datetime64, *words: str) -> Path | None:
         """Where a table is kept; None where it is not: scenes of the last weeks still arrive."""
         if self.folder is None or end > np.datetime64("now", "us") - GROWING:
             return None
-        row, how = layer(source)
-        text = json.dumps([FORMAT_VERSION, repr(how), row.asset, *words])
+        asset = sources.get(source).asset
+        text = json.dumps([FORMAT_VERSION, repr(layer(source)), asset, *words])
         return self.folder / source / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
 
     def read(self, path: Path | None) -> pd.DataFrame | None:
@@ -86,13 +74,6 @@ class ScenesCache:
         if path is not None:
             with self._named_errors():
                 write_whole(path, table.to_parquet)
-
-    def open(self) -> None:
-        """Make the folder and write to it once, before anything is asked that could not be kept."""
-        if self.folder is not None:
-            with self._named_errors():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=self.folder).close()
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -120,10 +101,11 @@ class SceneIndex:
 
     def passes(self, source: str, places: pd.DataFrame, *, period: tuple[Any, Any]) -> pd.DataFrame:
         """A scenes table of images that differ from place to place."""
+        spans = years(source, period=period)
         pieces = [
-            (row.station_id, Piece(source, start, end, ((row.longitude, row.latitude),)))
+            (row.station_id, Piece(source, *span, ((row.longitude, row.latitude),)))
             for row in places.itertuples()
-            for start, end in years(source, period=period)
+            for span in spans
         ]
         if not pieces:
             return scenes_table(source, [])
@@ -136,8 +118,8 @@ class SceneIndex:
             return kept
         answers = self._collect([piece for _, piece in pieces], job)
         parts = [answers[piece].assign(station_id=station) for station, piece in pieces]
-        rows = pd.concat([_NONE, *parts]).drop_duplicates(["station_id", "scene_id"])
-        rows = merge_slices(rows) if layer(source)[0].sliced else fullest_of_pass(rows)
+        rows = pd.concat(parts).drop_duplicates(["station_id", "scene_id"])
+        rows = merge_slices(rows) if sources.get(source).sliced else fullest_of_pass(rows)
         rows = rows[_ends_within(rows, period)]
         order = pd.Index(places["station_id"]).get_indexer(rows["station_id"])
         rows = rows.assign(order=order).sort_values(["order", "end", "scene_id"])
@@ -147,34 +129,36 @@ class SceneIndex:
 
     def images(self, source: str, period: tuple[Any, Any]) -> pd.DataFrame:
         """The images of a global product, sorted: ``scene_id``, ``start``, ``end``."""
-        if layer(source)[0].is_static:
+        if sources.get(source).is_static:
             return static_image()
         pieces = [Piece(source, start, end) for start, end in years(source, period=period)]
         answers = self._collect(pieces, IndexJob(self.footprint_m))
-        rows = pd.concat([_NONE[IMAGE], *answers.values()]).drop_duplicates("scene_id")
+        rows = pd.concat([static_image()[:0], *answers.values()]).drop_duplicates("scene_id")
         rows = rows[_ends_within(rows, period)].sort_values(["end", "scene_id"])
         return rows.reset_index(drop=True)
 
     def series(self, source: str, places: pd.DataFrame, *, period: tuple[Any, Any]) -> pd.DataFrame:
         """Values at every place: a few places a request, or a request's worth of time a place."""
-        row, n_places = layer(source)[0], len(places)
+        row, n_places = sources.get(source), len(places)
         bands = [band.name for band in row.bands]
         at = list(zip(places["longitude"], places["latitude"], strict=True))
-        columns = range(n_places * len(bands))
-        tables = [pd.DataFrame(index=_NONE.set_index(IMAGE).index, columns=columns, dtype=float)]
+        images, values = [static_image()[:0]], [np.empty((0, n_places * len(bands)))]
         for start, end in years(source, period=period) if n_places else []:
             n_images = max(1, int((end - start) / cadence(row)))
             n = min(MOST_PLACES, max(1, MOST_VALUES // n_images))
             groups = [tuple(at[k : k + n]) for k in range(0, n_places, n)]
             pieces = [Piece(source, start, end, group) for group in groups]
             answers = self._collect(pieces, SeriesJob(tuple(bands)))
-            year = pd.concat([answers[piece].set_index(IMAGE) for piece in pieces], axis=1)
-            tables.append(year.set_axis(columns, axis=1).sort_index(level=["end", "scene_id"]))
-        table = pd.concat(tables)
-        images = table.index.to_frame(index=False)
-        keep = _ends_within(images, period)
-        values = table.to_numpy()[keep].reshape(-1, n_places, len(bands))  # (image, place, band)
-        return series_table(images[keep], values.swapaxes(0, 1), places=places, bands=bands)
+            parts = [answers[piece].set_index("scene_id") for piece in pieces]
+            stamps = pd.concat([part[["start", "end"]].reset_index() for part in parts])
+            stamps = stamps.drop_duplicates("scene_id").sort_values(["end", "scene_id"])
+            year = pd.concat([part.drop(columns=["start", "end"]) for part in parts], axis=1)
+            images.append(stamps)
+            values.append(year.loc[stamps["scene_id"]].to_numpy())
+        table = pd.concat(images, ignore_index=True)
+        keep = _ends_within(table, period)
+        cube = np.concatenate(values)[keep].reshape(keep.sum(), n_places, len(bands))
+        return series_table(table[keep], cube.swapaxes(0, 1), places=places, bands=bands)
 
     def _collect(
         self, pieces: Iterable[Piece], job: "IndexJob | SeriesJob"
@@ -185,7 +169,6 @@ class SceneIndex:
         missing = [piece for piece in paths if piece not in tables]
         if not missing:
             return tables
-        self.cache.open()
         self.login()
         faults: list[Fault] = []
         name = missing[0].source
@@ -207,13 +190,9 @@ class SceneIndex:
 def _missed(faults: list[Fault], *, of: str) -> ServiceError:
     """The error of the pieces that failed; one that will fail again is named first."""
     first = min(faults, key=lambda fault: fault.retry)
-    kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(f.kind for f in faults).items())
     doctor = "" if first.retry else "look at the source with doctor.examine, then "
-    reason = (
-        f"{len(faults)} of {of} did not come ({kinds}: {first.reason}); {doctor}call again to ask "
-        "for them alone."
-    )
-    return ServiceError(replace(first, reason=reason))
+    reason = f"{len(faults)} of {of} did not come ({first.reason}); {doctor}call again to ask "
+    return ServiceError(replace(first, reason=f"{reason}for them alone."))
 
 
 class PieceJob:
@@ -239,9 +218,9 @@ class IndexJob(PieceJob):
 
     def __call__(self, item: Piece) -> pd.DataFrame:
         """``scene_id``, ``start``, ``end``; at a place also orbit, valid and cloud fraction."""
-        row, how = layer(item.source)
+        row = sources.get(item.source)
         expression = expressions.index(item, footprint_m=self.footprint_m)
-        answer = features(expression, [*STAMPS, "orbit", *MASKS])
+        answer = features(expression, [*STAMPS, "orbit", "valid", "known", "cloud"])
         table = dated(row, answer)
         if not item.places:
             return table
@@ -250,7 +229,7 @@ class IndexJob(PieceJob):
         table["orbit"] = answer["orbit"].astype("str").fillna("").str.lower()
         table["valid_fraction"], table["cloud_fraction"] = valid, cloud
         unknown = cloud.isna() & (valid > 0)
-        if how.cloud_scores and unknown.any():
+        if layer(item.source).cloud_scores and unknown.any():
             table.loc[unknown, "cloud_fraction"] = self._from_scores(item, table[unknown])
         return self._passes(item, table) if row.sliced else table
 
@@ -271,13 +250,12 @@ class IndexJob(PieceJob):
         """Cloud fractions of scenes without flags: Cloud Score+, else s2cloudless, else NaN."""
         ids = table["scene_id"].tolist()
         expression = expressions.clouds(item, ids, footprint_m=self.footprint_m)
-        answer = features(expression, ["scene_id", *SCORES]).set_index("scene_id").reindex(ids)
+        names = ["score", "score_known", "probability", "probability_known"]
+        scores = features(expression, ["scene_id", *names]).set_index("scene_id").reindex(ids)
         valid = table["valid_fraction"].set_axis(ids)
-        score, likely = (
-            cloud_fraction(answer[name], answer[f"{name}_known"], valid=valid)
-            for name in ("score", "probability")
-        )
-        return score.fillna(likely).to_numpy()
+        clouds = cloud_fraction(scores["score"], scores["score_known"], valid=valid)
+        likely = cloud_fraction(scores["probability"], scores["probability_known"], valid=valid)
+        return clouds.fillna(likely).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -292,7 +270,7 @@ class SeriesJob(PieceJob):
         answer = features(expressions.values(item, self.bands), [*STAMPS, *names])
         # The assets hold single precision; their digits beyond it are the service's own.
         found = answer[names].astype(np.float32).astype(float)
-        return pd.concat([dated(layer(item.source)[0], answer), found], axis=1)
+        return pd.concat([dated(sources.get(item.source), answer), found], axis=1)
 
 
 def cloud_fraction(cloud: pd.Series, known: pd.Series, *, valid: pd.Series) -> pd.Series:
@@ -344,7 +322,7 @@ def dated(source: Source, stamps: pd.DataFrame) -> pd.DataFrame:
         step = cadence(source)
         start = begin - step // 2
         end = np.maximum(start + step, stamped)
-    elif layer(source.name)[1].new_year:
+    elif layer(source.name).new_year:
         next_year = (begin.astype("datetime64[Y]") + 1).astype(US)
         step = -(-cadence(source) // DAY) * DAY  # a mean year ends before a leap year does
         end = np.minimum(begin + step, next_year)
@@ -363,7 +341,7 @@ def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, 
 
     An hour after the end finds the rest of a pass that began before it.
     """
-    row, (start, end) = layer(source)[0], moments(period)
+    row, (start, end) = sources.get(source), moments(period)
     if not start < end:
         return []
     first: Any = start - (HOUR if row.dated_by == "instant" else 2 * cadence(row))
@@ -412,14 +390,17 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
     rows : DataFrame with ``station_id``, ``scene_id``, ``start``, ``end``, ``orbit``,
         ``valid_fraction``, ``cloud_fraction``
     """
-    rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
-    rows = rows.drop_duplicates(["station_id", "start", "end"], keep="last", ignore_index=True)
-    passes = rows.groupby(pass_numbers(rows, flight=FLIGHT))
-    merged = passes.first()  # station, start, orbit, clouds
-    merged["scene_id"] = passes["scene_id"].agg(SLICES.join).astype("str")
-    merged["end"] = passes["end"].max()
-    merged["valid_fraction"] = passes["valid_fraction"].sum(min_count=1).clip(upper=1.0)
-    return merged.reset_index(drop=True)
+    rows = rows.sort_values([*FLIGHT, "start", "scene_id"])
+    rows = rows.drop_duplicates([*FLIGHT, "start", "end"], keep="last", ignore_index=True)
+    if not len(rows):
+        return rows
+    first = np.flatnonzero(~pass_numbers(rows, flight=FLIGHT).duplicated())
+    ids = np.split(rows["scene_id"].to_numpy(object), first[1:])
+    return rows.iloc[first].assign(
+        scene_id=pd.array([SLICES.join(one) for one in ids], dtype="str"),
+        end=np.maximum.reduceat(rows["end"].to_numpy(), first),
+        valid_fraction=np.add.reduceat(rows["valid_fraction"].to_numpy(), first).clip(max=1.0),
+    )
 
 
 def fullest_of_pass(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from soilkit import sources
 from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, SceneNotFoundError, StoreError, UnknownNameError
-from soilkit.export.archives.scenes import places_of, scenes_table
+from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_table
 from soilkit.export.archives.stac import items
 from soilkit.export.archives.stac.assets import Options, Reader, serve
 from soilkit.export.archives.stac.item_search import SceneIndex, Service, StaticCatalogue, digest
@@ -213,7 +213,9 @@ class StacArchive:
             return request, Failure(str(error))
 
     def _chip(self, request: ChipRequest) -> Chip | Failure:
-        reason = self._refusal(request)
+        if request.source not in self._served:
+            return Failure(f"the catalogue does not serve {request.source!r}")
+        reason = refusal(request, self.version)
         if reason:
             return Failure(reason)
         row = sources.get(request.source)
@@ -224,22 +226,7 @@ class StacArchive:
                 f"no scene {request.scene_id} over {request.station_id} at {request.time}"
             )
         values = self._reader(row.name).on_grid(records, request)
-        if not np.isfinite(values).any():
-            return Failure(f"{request.scene_id} holds nothing over {request.station_id}.")
-        return Chip(values, tuple(request.bands), request.grid)
-
-    def _refusal(self, request: ChipRequest) -> str:
-        if request.source not in self._served:
-            return f"the catalogue does not serve {request.source!r}"
-        if request.version and request.version != self.version:
-            return f"asked of {request.version}, this is {self.version}"
-        row = sources.get(request.source)
-        unknown = set(request.bands) - {band.name for band in row.bands}
-        if unknown:
-            return f"{request.source} has no band {', '.join(sorted(unknown))}"
-        if not row.is_static and np.isnat(request.time):
-            return f"a scene of {request.source} needs a time"
-        return ""
+        return chip_of(request, values)
 
     def _reader(self, source: str) -> Reader:
         of_collections = self._catalogue.collections.items()
