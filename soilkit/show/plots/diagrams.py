@@ -77,9 +77,8 @@ def _density(axis: Axes, rows: pd.DataFrame, *, name: str, span: tuple[float, fl
     axis.text(0.03, 0.97, words, transform=axis.transAxes, va="top", fontsize="small",
               color=style.COLOURS[1])  # fmt: skip
     axis.set(aspect="equal", xlim=span, ylim=span)
-    axis.set_title(
-        f"{style.wrapped(name, letters=28, lines=2)} (n = {len(rows):,})", fontsize="medium"
-    )
+    name = style.wrapped(name, letters=28, lines=2)
+    axis.set_title(f"{name} (n = {len(rows):,})", fontsize="small")
     return drawn
 
 

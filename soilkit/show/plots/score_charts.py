@@ -42,7 +42,8 @@ def interval_dots(
             style.dots(axis, one, at=at, color=colour, label=model or None)
         if zero:
             axis.axvline(0, color="0.3", linewidth=0.8)
-        axis.set_xlabel(f"difference in {label(metric)}" if zero else label(metric))
+        words = f"difference in {label(metric)}" if zero else label(metric)
+        axis.set_xlabel(words if n == 1 else style.wrapped(words, letters=30))
         axis.locator_params(axis="x", nbins=5)
         style.quiet_grid(axis, "x")
     axes[0].set_yticks(range(len(names)), names)

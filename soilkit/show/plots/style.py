@@ -365,9 +365,9 @@ def show(
         plt.show()
     else:
         shown = readable(table, columns, **how)
-        has_names = table.index.name is not None or table.index.nlevels > 1
-        style = shown.set_axis(range(len(shown))).style if not has_names else shown.style
-        style = style if has_names else style.hide(axis="index")
+        numbered = table.index.name is None and pd.api.types.is_numeric_dtype(table.index)
+        shown = shown.reset_index(drop=True) if numbered else shown
+        style = shown.style.hide(axis="index") if numbered else shown.style
         if graded:
             style = style.map(lambda word: f"color: {GRADES.get(word, '')}", subset=[graded])
         style = style.format(escape="html").set_table_styles(SMALL_PRINT)
