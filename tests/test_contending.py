@@ -102,7 +102,7 @@ def test_a_second_call_runs_nothing_and_a_lost_file_is_made_again(problem, tmp_p
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
     first = contest().results()
     contest().path(FOREST, "all", seed=1).unlink()
-    assert contest().due() == [(FOREST, "all", 1)]
+    assert [job.key for job in contest().due()] == ["forest_all__all__1"]
     assert contest().run() == 1
     for key, found in contest().results().items():
         pd.testing.assert_frame_equal(found, first[key])

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from soilkit import studies
 from soilkit.errors import ContractError, StoreError, UnknownNameError
 from soilkit.export import chips
 from soilkit.models import training
-from soilkit.studies import Experiment, Profile, Recipe, Study, Trial, Variant
+from soilkit.studies import Job, Rows, fusion_study, fusion_trial, paper_tables, run
 from soilkit.studies.__main__ import main
-from soilkit.studies.trials import Job, Rows, run
+from soilkit.studies.fusion_study import Experiment, Profile, Study, Variant
+from soilkit.studies.fusion_trial import Recipe, Trial
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 from tests.helpers_jobs import die
 
@@ -133,9 +133,9 @@ def test_equal_trials_of_two_tables_are_run_once(folder, tmp_path):
 )
 def test_a_changed_definition_is_a_new_trial(change):
     base = Trial()
-    assert base.with_(**change).key("data") != base.key("data")
+    assert dataclasses.replace(base, **change).key("data") != base.key("data")
     assert base.key("other data") != base.key("data")
-    assert base.with_(recipe="renamed").key("data") == base.key("data")
+    assert dataclasses.replace(base, recipe="renamed").key("data") == base.key("data")
 
 
 def test_a_broken_trial_is_a_row_and_stops_no_other(folder, tmp_path):
@@ -178,7 +178,7 @@ def test_a_product_is_scored_as_it_comes(folder, tmp_path):
     """SMAP here is the label with noise of 0.03; what the row says is what numpy says."""
     lines = experiment(smap=SCALARS | {"coarse": (), "product": "smap"})
     row = study(folder, tmp_path, lines).run()[0]
-    data = studies.Data(folder)
+    data = fusion_trial.Data(folder)
     scores = pd.DataFrame(row["evaluations"][0]["sensors"]).set_index("sensor_id")
     sensor = scores.index[0]
     mine = data.samples["sensor_id"] == sensor
@@ -211,8 +211,8 @@ def test_a_notebook_opens_the_study_that_was_run(folder, tmp_path):
     asked = {"only": ["table16"], "dataset": folder, "steps": 1, "seed": 0}
     done = study(folder, tmp_path, dataclasses.replace(experiment(x=SCALARS), name="table16"))
     done.run()
-    studies.write_study(done, tmp_path / "tables")
-    found = studies.open_study(tmp_path / "tables", **asked)
+    paper_tables.write_study(done, tmp_path / "tables")
+    found = paper_tables.open_study(tmp_path / "tables", **asked)
 
     assert found["lines"]["variant"].tolist() == ["x"]
 
@@ -225,12 +225,12 @@ def test_a_damaged_row_is_named(tmp_path):
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(ContractError, match="notebook 10"):
-        studies.prepare(Recipe("mine", folder=str(tmp_path)), tmp_path)
+        fusion_trial.prepare(Recipe("mine", folder=str(tmp_path)), tmp_path)
 
 
 def test_an_unknown_experiment_is_refused_with_the_list():
     with pytest.raises(UnknownNameError, match="table9"):
-        studies.chosen(["table99"])
+        fusion_study.chosen(["table99"])
 
 
 def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path):
@@ -238,17 +238,17 @@ def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path
     words = [str(tmp_path / "out"), "--only", "table9", "--seeds", "0", "--workers", "0"]
     words += ["--dataset", str(folder), "--label", "analytic", "--steps", "2"]
     with pytest.MonkeyPatch.context() as patch:
-        small = dataclasses.replace(studies.PROFILES["small"], base=profile(folder).base)
-        small = dataclasses.replace(small, base=small.base.with_(recipe="sentinel1"))
-        patch.setitem(studies.PROFILES, "small", small)
+        small = dataclasses.replace(fusion_study.PROFILES["small"], base=profile(folder).base)
+        small = dataclasses.replace(small, base=dataclasses.replace(small.base, recipe="sentinel1"))
+        patch.setitem(fusion_study.PROFILES, "small", small)
         main(words)
     table = pd.read_csv(tmp_path / "out" / "tables.csv")
     trials = pd.read_csv(tmp_path / "out" / "trials.csv")
 
-    assert set(table["variant"]) == set(studies.chosen(["table9"])[0].variants)
+    assert set(table["variant"]) == set(fusion_study.chosen(["table9"])[0].variants)
     assert table["ours"].notna().sum() == 21
     assert set(trials["status"]) == {"ok"} and set(trials["data"]) == {"analytic"}
-    found = studies.read_study(tmp_path / "out")
+    found = paper_tables.read_study(tmp_path / "out")
     assert found["series"]["sensor_id"].nunique() >= 2
     assert set(found["strata"]["stratum"]) == {"land_cover", "texture", "koeppen", "network"}
     assert json.loads((next((tmp_path / "work").rglob("rows/*.json"))).read_text())["key"]

@@ -4,15 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit.studies import (
-    EXPERIMENTS,
-    PROFILES,
+from soilkit.studies import paper_tables
+from soilkit.studies.fusion_study import EXPERIMENTS, PROFILES, chosen
+from soilkit.studies.paper_tables import (
     Results,
     by_stratum,
-    chosen,
     mean_with_interval,
     paper_beside_ours,
-    paper_tables,
 )
 
 N_SENSORS = 24

@@ -1,14 +1,16 @@
 """``python -m soilkit.studies.contest reports/tabular_us_10day --table FILE --ismn FILE``.
 
-Procedures that predict the ten-day moisture of unseen blocks, over several deals of the blocks."""
+Procedures that predict the ten-day moisture of unseen blocks, over several deals of the blocks.
+"""
 
-import argparse
 import hashlib
-import logging
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import r2_score
 
 from soilkit import metrics
+from soilkit.constants import OK
 from soilkit.errors import ContractError
 from soilkit.export import insitu, ten_day_table
 from soilkit.files import write_whole
@@ -30,6 +33,7 @@ from soilkit.models.tabular.systems import (
     TabularSystem,
     TrainedTable,
 )
+from soilkit.studies import Job, Rows, carry_out, command_line, run, understood
 
 FOREST, UNSEEN = "forest: all", "unseen blocks"
 MIN_WINDOWS = 20  # scored windows that give a station a score
@@ -45,12 +49,6 @@ def problem_of(data: ten_day_table.TabularDataset, *, archive_stations=None) -> 
     return replace(problem, strata=ten_day_table.by_sample(classes, problem.samples))
 
 
-def read_problem(table: str | Path, *, archive: str | Path | None = None) -> Problem:
-    """The problem of a parquet of ten-day windows and, for strata, an in-situ archive."""
-    stations = None if archive is None else insitu.read_stations(archive, progress=False)
-    return problem_of(ten_day_table.read_ten_day_table(table), archive_stations=stations)
-
-
 def _now(problem: Problem) -> list[str]:
     return [name for name in problem.wide.names(NOWCAST) if name != "nlcd_mean"]
 
@@ -62,16 +60,12 @@ def _booster(_, *, preset, seed):
     )
 
 
-def _sees(columns: list[str]):
-    return lambda problem: columns
+def _extra_trees(_, *, preset, seed):
+    return systems.extra_trees(systems.TREES[preset] // 3, seed=seed)
 
 
-def _variant(name: str, **changes) -> TabularSystem:
-    return replace(SYSTEMS[FOREST], name=name, **changes)
-
-
-def _trees_of_now(name: str, make) -> TabularSystem:
-    return TabularSystem(name, make, _now, kind=NOWCAST)
+def _small_forest(_, *, preset, seed):
+    return systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3)
 
 
 PROCEDURES = {
@@ -79,35 +73,29 @@ PROCEDURES = {
     for one in (
         SYSTEMS["SMAP line"],
         SYSTEMS[FOREST],
-        _variant("forest: all, nlcd_mean", see=lambda p: [*p.given, "nlcd_mean"]),
-        _variant("forest: all, every labelled row trains", trains_on=LABELLED),
-        _variant("forest: all, rows at random", kind=LEAKY),
+        replace(
+            SYSTEMS[FOREST],
+            name="forest: all, nlcd_mean",
+            see=lambda problem: [*problem.given, "nlcd_mean"],
+        ),
+        replace(SYSTEMS[FOREST], name="forest: all, every labelled row trains", trains_on=LABELLED),
+        replace(SYSTEMS[FOREST], name="forest: all, rows at random", kind=LEAKY),
         replace(SYSTEMS["dense ensemble"], balances=True),
         replace(SYSTEMS["prob ensemble"], balances=True),
         SYSTEMS["wide and deep ensemble"],
         SYSTEMS["texture forest"],
-        _trees_of_now("boosting: nowcast", _booster),
-        _trees_of_now(
-            "extra trees: nowcast",
-            lambda _, preset, seed: systems.extra_trees(systems.TREES[preset] // 3, seed=seed),
-        ),
-        _trees_of_now(
-            "forest: nowcast",
-            lambda _, preset, seed: systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3),
-        ),
-        SYSTEMS["two parts: nowcast"],
-        SYSTEMS["two parts: retrospective"],
-        SYSTEMS["two parts: network"],
-        SYSTEMS["blend: retrospective"],
-        SYSTEMS["blend: network"],
+        TabularSystem("boosting: nowcast", _booster, _now, NOWCAST),
+        TabularSystem("extra trees: nowcast", _extra_trees, _now, NOWCAST),
+        TabularSystem("forest: nowcast", _small_forest, _now, NOWCAST),
+        *(system for name, system in SYSTEMS.items() if name.startswith(("two parts", "blend"))),
     )
 }
 
 
-def train(
+def predict_unseen(
     problem: Problem, system: TabularSystem, *, rows=COMPLETE, fold_seed=0, split=UNSEEN, **options
-) -> TrainedTable:
-    """A system trained once a fold: each scored row has a model that saw no label of its blocks.
+) -> pd.DataFrame:
+    """Predictions of scored rows by models, one a fold, that saw no label of their blocks.
 
     Parameters
     ----------
@@ -115,6 +103,10 @@ def train(
     fold_seed : int, of the folds of 2-degree blocks
     split : str, what they are called
     options : of ``TabularSystem.train``
+
+    Returns
+    -------
+    predictions table with ``fold`` and, in words, what was ``chosen`` inside training
 
     Raises
     ------
@@ -124,13 +116,7 @@ def train(
     scored = problem.scored(rows)
     deal = problem.random_folds if system.kind == LEAKY else problem.folds
     folds = deal(scored, seed=fold_seed).rename(split)
-    return system.train(problem, folds, rows=scored, **options)
-
-
-def predict_unseen(problem: Problem, system: TabularSystem, *, rows=COMPLETE, **settings):
-    """Predictions of scored rows, as of ``train``, with ``fold`` and ``chosen``, in words."""
-    scored = problem.scored(rows)
-    trained = train(problem, system, rows=scored, **settings)
+    trained = system.train(problem, folds, rows=scored, **options)
     table = trained.predict(problem, rows=scored)
     fold = table["sample_id"].map(trained.labels)
     return table.assign(fold=fold, chosen=fold.map(trained.choices()["chosen"]))
@@ -172,30 +158,33 @@ def paired(predictions: pd.DataFrame, pairs, *, stations: pd.DataFrame, **settin
 # Notebook 24: a few systems side by side.
 
 
+FOREST_INPUTS = {"forest: S1 + S2": "S1 + S2", "forest: SMAP": "SMAP"}
+
+
 def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
     """The systems that notebook 24 sets side by side, those whose predictors the table has."""
     sets = ten_day_table.predictor_sets(problem.features)
-    forests = [
-        replace(SYSTEMS[FOREST], name=f"forest: {name}", see=_sees(sets[group]))
-        for name, group in (("S1 + S2", "S1 + S2 + static + season"),
-                            ("SMAP", "SMAP + static + season"))
-        if group in sets
-    ]  # fmt: skip
-    every = [
-        replace(SYSTEMS["SMAP line"], name="SMAP linear"),
-        *forests,
-        SYSTEMS[FOREST],
-        replace(
-            SYSTEMS["dense ensemble"],
-            name="dense ensemble: all",
-            trains_on=SCORED,
-            options={"epochs": epochs},
-        ),
-        SYSTEMS["two parts: nowcast"],
-        SYSTEMS["two parts: retrospective"],
-        replace(SYSTEMS["two parts: network"], name="two parts: retrospective with network"),
-    ]
-    return {one.name: one for one in every}
+    dense = replace(SYSTEMS["dense ensemble"], trains_on=SCORED, options={"epochs": epochs})
+    see = {name: sets.get(f"{group} + static + season") for name, group in FOREST_INPUTS.items()}
+    forests = {
+        name: replace(SYSTEMS[FOREST], see=partial(_same, columns))
+        for name, columns in see.items()
+        if columns
+    }
+    side_by_side = {
+        "SMAP linear": SYSTEMS["SMAP line"],
+        **forests,
+        FOREST: SYSTEMS[FOREST],
+        "dense ensemble: all": dense,
+        "two parts: nowcast": SYSTEMS["two parts: nowcast"],
+        "two parts: retrospective": SYSTEMS["two parts: retrospective"],
+        "two parts: retrospective with network": SYSTEMS["two parts: network"],
+    }
+    return {name: system.named(name) for name, system in side_by_side.items()}
+
+
+def _same(columns: list[str], _: Problem) -> list[str]:
+    return columns
 
 
 def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
@@ -253,67 +242,89 @@ def kept_means(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return scores[wanted].join(pairs[["difference", "lower", "upper"]]), pairs
 
 
-# The rows that were run, a file each, and the tables of them.
+# The trials, each of which leaves a row and its predictions, and the tables of them.
 
 SEEDS = (0, 1, 2, 3, 4)
 ROWS = (COMPLETE, ALL)
 KEYS = ["procedure", "kind", "rows", "fold_seed"]
 MEAN = "mean"
 DIGITS = 5
-log = logging.getLogger("soilkit.studies")
 
 
+def run_trial(problem: Problem, name: str, *, rows: str, seed: int, path: Path) -> dict[str, Any]:
+    """Train a procedure on one deal of the blocks and keep its predictions at ``path``."""
+    table = predict_unseen(problem, PROCEDURES[name], rows=rows, fold_seed=seed)
+    write_whole(path, table.to_parquet)
+    return {"n_rows": len(table)}
+
+
+@dataclass
 class Contest:
-    """Procedures on one problem, resumable.
+    """Procedures on one problem, resumable: what left its predictions is not run again.
 
-    Parameters
-    ----------
-    problem : Problem
-    work : folder of the predictions; one problem's alone
-    names : list of str, of PROCEDURES; None takes all that the problem has strata for
-    rows : tuple of "complete", "all"
-    seeds : tuple of int, of the folds
+    ``work`` is the folder of the predictions, one problem's alone; ``names`` are those of
+    PROCEDURES, None takes all that the problem has strata for; ``rows`` are "complete", "all";
+    ``seeds`` those of the folds. ``workers`` 0 runs the trials one by one in this process. What
+    failed is run again only with ``again``.
     """
 
-    def __init__(self, problem: Problem, *, work: Path, names=None, rows=ROWS, seeds=SEEDS) -> None:
-        strange = [name for name in names or () if name not in PROCEDURES]
+    problem: Problem
+    work: Path
+    names: Sequence[str] | None = None
+    rows: Sequence[str] = ROWS
+    seeds: Sequence[int] = SEEDS
+    workers: int = 0
+    again: bool = False
+
+    def __post_init__(self) -> None:
+        strange = [name for name in self.names or () if name not in PROCEDURES]
         if strange:
             raise ContractError(
                 f"No procedure is called {', '.join(strange)}. Take some of: "
                 f"{', '.join(PROCEDURES)}."
             )
-        able = [k for k, p in PROCEDURES.items() if not p.balances or problem.strata is not None]
-        self.problem, self.work = problem, Path(work)
-        self.names, self.rows, self.seeds = list(names or able), tuple(rows), tuple(seeds)
+        has_strata = self.problem.strata is not None
+        able = [k for k, system in PROCEDURES.items() if has_strata or not system.balances]
+        self.names = list(self.names or able)
 
-    def path(self, name: str, rows: str, *, seed: int) -> Path:
+    @property
+    def store(self) -> Rows:
+        """The rows of all trials."""
+        return Rows(self.work / "rows")
+
+    def path(self, name: str, rows: str, *, seed: int | str) -> Path:
         """Where a procedure's predictions stand."""
         slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         return self.work / f"{slug}__{rows}__{seed}.parquet"
 
-    def due(self) -> list[tuple[str, str, int]]:
-        """(procedure, rows, fold seed) not run yet, seed by seed, complete rows first."""
-        wanted = [(n, r, s) for r, s, n in product(self.rows, self.seeds, self.names)]
-        return [(n, r, s) for n, r, s in wanted if not self.path(n, r, seed=s).exists()]
+    def due(self) -> list[Job]:
+        """The trials without predictions, seed by seed, complete rows first."""
+        jobs = []
+        for rows, seed, name in product(self.rows, self.seeds, self.names or ()):
+            path = self.path(name, rows, seed=seed)
+            row = self.store.read(path.stem) or {"status": OK}
+            if path.exists() or not (self.again or row["status"] == OK):
+                continue
+            work = partial(run_trial, self.problem, name, rows=rows, seed=seed, path=path)
+            words = f"{list(PROCEDURES).index(name)} {name}, {rows} rows, fold seed {seed}"
+            kind = PROCEDURES[name].kind
+            definition = dict(zip(KEYS, (name, kind, rows, seed), strict=True))
+            jobs.append(Job(path.stem, words, work, {"definition": definition}))
+        return jobs
 
     def run(self) -> int:
         """Run what is due; returns how many were run."""
-        due = self.due()
-        for number, (name, rows, seed) in enumerate(due, start=1):
-            log.info("%d of %d: %s, %s rows, fold seed %d", number, len(due), name, rows, seed)
-            table = predict_unseen(self.problem, PROCEDURES[name], rows=rows, fold_seed=seed)
-            write_whole(self.path(name, rows, seed=seed), table.to_parquet)
-        return len(due)
+        jobs = self.due()
+        run(jobs, self.store, workers=self.workers)
+        return len(jobs)
 
     def results(self) -> dict[tuple[str, str, int], pd.DataFrame]:
         """Predictions by procedure, rows and fold seed, of all that was run."""
-        tables = {}
-        for name, rows in product(PROCEDURES, ROWS):
-            pattern = self.path(name, rows, seed=0).name.replace("__0.", "__*.")
-            for path in sorted(self.work.glob(pattern)):
-                seed = int(path.stem.rpartition("__")[2])
-                tables[name, rows, seed] = pd.read_parquet(path)
-        return tables
+        return {
+            (name, rows, int(path.stem.rpartition("__")[2])): pd.read_parquet(path)
+            for name, rows in product(PROCEDURES, ROWS)
+            for path in sorted(self.work.glob(self.path(name, rows, seed="*").name))
+        }
 
 
 def score(predictions: pd.DataFrame, blocks: pd.Series) -> dict[str, float]:
@@ -372,10 +383,12 @@ def with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     mean = table.groupby(by, as_index=False).mean(numeric_only=True)
     size = table.groupby(by, as_index=False).size()["size"]
     both = pd.concat([table.assign(n_seeds=1), mean.assign(fold_seed=MEAN, n_seeds=size)])
-    both["_rows"] = both["rows"].map(ROWS.index)
-    both["_procedure"] = both["procedure"].map(list(PROCEDURES).index)
-    both = both.sort_values(["_rows", "_procedure", "fold_seed"], kind="stable")
-    both = both.drop(columns=["_rows", "_procedure"])
+    order = {"rows": list(ROWS), "procedure": list(PROCEDURES)}
+    both = both.sort_values(
+        [*order, "fold_seed"],
+        key=lambda column: column.map(order[column.name].index) if column.name in order else column,
+        kind="stable",
+    )
     counts = [name for name in both if name.startswith("n_")]
     both[counts] = both[counts].round().astype("Int64")
     return both.drop(columns="n_seeds").assign(n_seeds=both["n_seeds"]).reset_index(drop=True)
@@ -413,53 +426,26 @@ def _kept(path: Path, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return pd.concat([table, old]).drop_duplicates(keys, keep="first")
 
 
-def arguments() -> argparse.ArgumentParser:
-    """What the command understands."""
-    parser = argparse.ArgumentParser(prog="soilkit.studies.contest", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder of the csv tables")
-    parser.add_argument("--table", type=Path, required=True, help="parquet of ten-day windows")
-    parser.add_argument("--ismn", type=Path, help="in-situ archive that tells the strata")
-    parser.add_argument("--work", type=Path, help="working folder (default: beside OUT, in work/)")
-    parser.add_argument("--only", help="procedures by name or number of --list, apart by ;")
-    parser.add_argument("--rows", default=",".join(ROWS), help="complete, all or both")
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="fold seeds")
-    parser.add_argument("--list", action="store_true", help="say what would run, and stop")
-    return parser
-
-
-def chosen(text: str | None) -> list[str] | None:
-    """The procedures that ``--only`` names, apart by ";", or by number in PROCEDURES."""
-    if text is None:
-        return None
-    every, words = list(PROCEDURES), [word.strip() for word in text.split(";")]
-    known = {str(number): name for number, name in enumerate(every)}
-    return [known.get(word, word) for word in words if word]
-
-
 def main(words: list[str] | None = None) -> None:
     """Run the contest that the command line describes."""
-    options = arguments().parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    work = options.work or options.out.parent / "work" / options.out.name
-    digest = hashlib.sha256(options.table.read_bytes()).hexdigest()[:12]
+    parser = command_line("soilkit.studies.contest", __doc__)
+    parser.add_argument("--table", type=Path, required=True, help="parquet of ten-day windows")
+    parser.add_argument("--ismn", type=Path, help="in-situ archive that tells the strata")
+    parser.add_argument("--rows", default=",".join(ROWS), help="complete, all or both")
+    options = understood(parser, words)
+    archive = options.ismn and insitu.read_stations(options.ismn, progress=False)
+    data = ten_day_table.read_ten_day_table(options.table)
+    by_number = {str(number): name for number, name in enumerate(PROCEDURES)}  # as of --list
     contest = Contest(
-        read_problem(options.table, archive=options.ismn),
-        work=work / "contest" / digest,
-        names=chosen(options.only),
+        problem_of(data, archive_stations=archive),
+        options.work / "contest" / hashlib.sha256(options.table.read_bytes()).hexdigest()[:12],
+        names=options.only and [by_number.get(name, name) for name in options.only],
         rows=[rows for rows in options.rows.split(",") if rows],
-        seeds=[int(seed) for seed in options.seeds.split(",")],
+        seeds=options.seeds or SEEDS,
+        workers=options.workers,
+        again=options.again,
     )
-    if options.list:
-        for name, rows, seed in contest.due():
-            log.info("%d %s, %s rows, seed %d", list(PROCEDURES).index(name), name, rows, seed)
-        return
-    try:
-        contest.run()
-    except KeyboardInterrupt:
-        log.info("interrupted: start it again to go on")
-    finally:
-        write_tables(contest, options.out)
-        log.info("tables in %s", options.out)
+    carry_out(contest, options, write=write_tables)
 
 
 if __name__ == "__main__":

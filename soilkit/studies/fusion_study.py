@@ -9,8 +9,8 @@ from typing import Any
 
 from soilkit.constants import OK
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.studies import Job, Rows, run
 from soilkit.studies.fusion_trial import ALL, Data, Recipe, Trial, prepare, run_trial
-from soilkit.studies.trials import Job, Rows, run
 
 S1_DEM = "Sentinel-1 + DEM"
 S1_DEM_S2 = "Sentinel-1 + DEM + Sentinel-2"
@@ -82,12 +82,12 @@ class Variant:
 
     def trial(self, profile: Profile) -> Trial:
         """The trial that this line makes of a profile's."""
-        base = profile.base.with_(**(profile.for_size if self.is_size else {}))
+        base = replace(profile.base, **(profile.for_size if self.is_size else {}))
         scaled = {name: getattr(base, name) * by for name, by in self.scaled.items()}
-        trial = base.with_(**scaled).with_(**self.changes)
+        trial = replace(base, **{**scaled, **self.changes})
         if trial.has_images or "steps" in self.changes:
             return trial
-        return trial.with_(steps=base.steps * COARSE_STEPS)
+        return replace(trial, steps=base.steps * COARSE_STEPS)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Experiment:
         for name, variant in self.variants.items():
             trial = variant.trial(profile)
             for seed in range(1 if trial.product else self.n_seeds):
-                yield name, variant, trial.with_(seed=seed)
+                yield name, variant, replace(trial, seed=seed)
 
 
 def _lines(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Variant]:

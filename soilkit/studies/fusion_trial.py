@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from soilkit.metrics import splits
 from soilkit.models import augment, datasets, inference, losses, training, xception_fusion
 from soilkit.models.inputs import Inputs, coarse_values
 from soilkit.models.xception_fusion import XceptionFusion
-from soilkit.studies.trials import key_of
+from soilkit.studies import key_of
 
 log = logging.getLogger(__name__)
 EARLIER = pd.Timedelta("20D")  # scenes before the first reading that may still be joined to it
@@ -86,10 +86,6 @@ class Trial:
     def key(self, content_hash: str) -> str:
         """Names the trial on these data, whatever the recipe that made them is called."""
         return key_of(content_hash, {k: v for k, v in self.definition.items() if k != "recipe"})
-
-    def with_(self, **changes: Any) -> "Trial":
-        """The same trial but for these fields."""
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
 
 # What a study found: scores and steps beside the paper's, and how training went.
 
-MAKER = "studies.paper_beside_ours"
+MAKER = "paper_tables.paper_beside_ours"
 METRICS = ("r", "ubrmse_m3_m3")
 OURS, PAPERS = "ours, 95 % interval", "the paper's, on real stations"
 HOLLOW: dict[str, Any] = {
@@ -200,7 +200,7 @@ def beside_paper(
 
     Parameters
     ----------
-    table : from ``studies.paper_beside_ours``, of one experiment and split
+    table : from ``paper_tables.paper_beside_ours``, of one experiment and split
     step : whether to draw differences from the reference line instead of scores
     metrics : a panel each
     """
@@ -250,7 +250,7 @@ def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
 
     Parameters
     ----------
-    table : from ``studies.paper_beside_ours``, of one experiment and split
+    table : from ``paper_tables.paper_beside_ours``, of one experiment and split
     metric : the rows that are shown
     """
     style.need(table, ["metric", *PAPER_HEADS], maker=MAKER)
@@ -263,9 +263,9 @@ def learning_curves(curves: pd.DataFrame, lines: pd.DataFrame, *, title: str = "
 
     Parameters
     ----------
-    curves, lines : from ``studies.read_study``; lines of one experiment
+    curves, lines : from ``paper_tables.read_study``; lines of one experiment
     """
-    style.need(curves, ["key", "step", "score"], maker="studies.read_study")
+    style.need(curves, ["key", "step", "score"], maker="paper_tables.read_study")
     rows = lines.merge(curves, on="key")
     if rows.empty:
         return style.nothing("no trial of this table was trained", title=title)
