@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.dates import ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -380,7 +380,9 @@ def distributions(
         for name, rows, colour in groups:
             _histogram(axis, rows[column].dropna(), edges=edges, colour=colour, name=name)
         if pd.api.types.is_datetime64_any_dtype(table[column]):
-            axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
+            locator = AutoDateLocator(maxticks=6)
+            axis.xaxis.set_major_locator(locator)
+            axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axis.set_xlabel(words)
         style.quiet_grid(axis, "y")
     axes[0].set_ylabel("rows [count]" if by is None else "share of the group [1]")

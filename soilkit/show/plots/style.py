@@ -244,7 +244,7 @@ HEADS = {
 UNITS = {
     "m3_m3": MOISTURE, "percent": "%", "fraction": "1", "hours": "h", "seconds": "s",
     "degrees": "°", "deg": "°", "db": "dB", "px": "pixels", "mib": "MiB", "gib": "GiB",
-    "mb": "MB", "km": "km", "mm": "mm", "m2": "m²", "m": "m", "s": "s",
+    "mb": "MB", "c": "°C", "km": "km", "mm": "mm", "m2": "m²", "m": "m", "s": "s",
 }  # fmt: skip
 AROUND = {
     "_block_mean": "mean over blocks, {}", "_mean": "mean {}", "_median": "median {}",
