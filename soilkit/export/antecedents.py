@@ -95,15 +95,15 @@ def widen(samples: pd.DataFrame, features: pd.DataFrame) -> Widened:
     features = features.reset_index(drop=True)
     base = derived(without_clouds(features))
     given = set(features.columns)
-    told = [(c, GIVEN if c in given else NOWCAST, SERIES.get(c, ""), "of the same time")
-            for c in base.columns.drop("sample_id")]  # fmt: skip
+    meanings = [(c, GIVEN if c in given else NOWCAST, SERIES.get(c, ""), "of the same time")
+                for c in base.columns.drop("sample_id")]  # fmt: skip
     series = [name for name in SERIES if name in base]
     context = _by_station(samples, base[series].to_numpy(float))
     new = {f"{x}_{suffix}": v[:, i] for suffix, v in context.items() for i, x in enumerate(series)}
-    told += [_tell(x, suffix) for suffix in context for x in series]
+    meanings += [_meaning(x, suffix) for suffix in context for x in series]
     table = pd.concat([base, pd.DataFrame(new, index=base.index)], axis=1)
     contracts.check(table, contracts.FEATURES)
-    return Widened(table, pd.DataFrame(told, columns=["column", "kind", "unit", "meaning"]))
+    return Widened(table, pd.DataFrame(meanings, columns=["column", "kind", "unit", "meaning"]))
 
 
 def without_clouds(features: pd.DataFrame) -> pd.DataFrame:
@@ -233,7 +233,7 @@ def _mean(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return np.where(total > LEAST_WEIGHT, weights @ np.where(known, x, 0.0) / total, np.nan)
 
 
-def _tell(series: str, suffix: str) -> tuple[str, str, str, str]:
+def _meaning(series: str, suffix: str) -> tuple[str, str, str, str]:
     stem = suffix.rstrip("0123456789")
     kind, meaning = MEANINGS.get(suffix) or MEANINGS[stem + "{}"]
     plain = kind == NOWCAST and suffix != "rank" or suffix.startswith("station_")

@@ -145,23 +145,14 @@ class Columns:
         rows = text[parsed.isna() & ~missing]
         if len(rows):
             some = ", ".join(f"{value!r} in row {i + 1}" for i, value in rows.head(3).items())
-            advice = (
-                "These are decimal commas, as in files with ';' between columns: pass decimal=','."
-                if rows.str.fullmatch(r"[-+]?\d*,\d+").all()
-                else "Remove the text, or read the table with pandas.read_csv(na_values=[...]) and "
-                "pass the DataFrame."
-            )
+            advice = "Remove it, or pass the DataFrame of pandas.read_csv(na_values=[...])."
+            if rows.str.fullmatch(r"[-+]?\d*,\d+").all():
+                advice = "These are decimal commas: pass decimal=','."
             raise ContractError(f"Column {name!r} holds text in {len(rows)} rows: {some}. {advice}")
         return parsed.to_numpy(float)
 
     def moisture(self, quantity: str, *, units: str | None, stations) -> np.ndarray:
-        """m3 m-3, NaN for what is infinite or a fill value; each oddity noted.
-
-        Raises
-        ------
-        UnitError
-            For an unknown unit, and values, of the table or of one station, that look like another.
-        """
+        """m3 m-3, NaN for what is infinite or a fill value; another unit's values are refused."""
         scale, values = factor(units, what=quantity), self.numbers(quantity)
         infinite, fill = np.isinf(values), np.isfinite(values) & (values <= rules.MISSING_BELOW)
         for status, rows, detail in (
@@ -202,16 +193,7 @@ class Columns:
         )
 
     def utc(self, *, timezone: str | None) -> pd.Series:
-        """Naive UTC ``datetime64[us]``; NaT, noted, for what no clock has.
-
-        Raises
-        ------
-        ContractError
-            For times that are not ISO 8601: 03/04/2020 has two meanings.
-        TimeZoneError
-            For naive times without ``timezone``, a zone that does not exist, and offsets in some
-            rows only.
-        """
+        """Naive UTC ``datetime64[us]``; NaT, noted, for what no clock has."""
         times = _parsed(self.values("time"))
         if times.dt.tz is not None:
             detail, n = "offsets converted to UTC", times.notna().sum()
@@ -227,13 +209,7 @@ class Columns:
         return times.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
 
     def sites(self) -> pd.DataFrame:
-        """Latitude, longitude [degrees], elevation, depths [m] and classes; fill values are NaN.
-
-        Raises
-        ------
-        ContractError
-            For one coordinate without the other.
-        """
+        """Latitude, longitude [degrees], elevation, depths [m] and classes; fill values are NaN."""
         sites = pd.DataFrame(index=self.table.index)
         for quantity in SITE_NUMBERS:
             number = self.numbers(quantity)
@@ -291,7 +267,7 @@ def _refuse_percent(values, *, what, stations):
 
 
 def _parsed(times: pd.Series) -> pd.Series:
-    """Datetimes as they are, text as ISO 8601: zoned where every text has an offset."""
+    """Datetimes as they are, text as ISO 8601 (03/04/2020 has two meanings): all zoned, or none."""
     if pd.api.types.is_datetime64_any_dtype(times):
         return times
     text = _stripped(times)
@@ -440,10 +416,9 @@ def _csv(raw, columns, of, decimal):
     if table.index.equals(numbered[1]):  # row numbers without a name
         return table.reset_index(drop=True), places
     raise ContractError(
-        f"The rows have more fields than the header's {len(header)}, separated by {separator!r}: "
-        "nobody can tell which name belongs to which. Name every column. Decimal commas in a "
-        "comma-separated file look like this too: write it with ';' between columns and pass "
-        "decimal=','."
+        f"The rows have more fields than the header's {len(header)}, separated by {separator!r}. "
+        "Name every column; or, if decimal commas look like separators, write the file with ';' "
+        "between columns and pass decimal=','."
     )
 
 
@@ -453,21 +428,13 @@ def _tidy_names(names):
     twice = sorted({name for name in tidy if tidy.count(name) > 1})
     if twice:
         raise ContractError(
-            f"{len(twice)} column names stand there twice: {', '.join(twice)}. Nobody can tell "
-            "which is meant: rename or remove one."
+            f"{len(twice)} column names stand there twice: {', '.join(twice)}. Rename one."
         )
     return tidy
 
 
 def locate(have, columns: Mapping[str, Any], *, of: Quantities) -> dict[str, Any]:
-    """The column of each quantity: as told, else by a known spelling.
-
-    Raises
-    ------
-    ContractError
-        When a quantity is unknown, a named column absent, two columns may be meant, or a needed
-        quantity stands nowhere.
-    """
+    """The column of each quantity: as told, else by a known spelling; doubts are refused."""
     _refuse_mapping(list(have), columns, of)
     places = dict(columns)
     for quantity in (*of.needed, *of.spellings):
@@ -485,9 +452,8 @@ def locate(have, columns: Mapping[str, Any], *, of: Quantities) -> dict[str, Any
             )
         if candidates:
             places[quantity] = candidates[0]
-    lacks = [
-        q for q in of.needed if q not in places and not (q == "station" and "sensor" in places)
-    ]
+    stands = {*places, *(["station"] if "sensor" in places else [])}
+    lacks = [quantity for quantity in of.needed if quantity not in stands]
     if lacks:
         raise ContractError(
             f"The table lacks {len(lacks)} of the {len(of.needed)} columns that are needed: "
@@ -499,9 +465,8 @@ def locate(have, columns: Mapping[str, Any], *, of: Quantities) -> dict[str, Any
 
 def _refuse_mapping(have, columns, of):
     foreign = [name for name in columns if name not in of.spellings]
-    named = [
-        c for place in columns.values() for c in ([place] if isinstance(place, str) else place)
-    ]
+    places = ([place] if isinstance(place, str) else place for place in columns.values())
+    named = [column for place in places for column in place]
     absent = [c for c in named if not c.startswith("=") and c not in have]
     constant = [q for q, place in columns.items() if q in of.varying and str(place)[:1] == "="]
     if foreign or absent or constant:

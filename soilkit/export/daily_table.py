@@ -64,11 +64,10 @@ def build(
 ) -> DailyTable:
     """The daily table of all stations of a synthetic archive.
 
-    Readings of sensors at 5 cm or above are averaged to UTC days with at least twelve accepted
-    hours, then over a station's sensors. Accepted is flag G; networks named ``unflagged`` are taken
-    as the paper takes AmeriFlux: any flag, but no reading above 0.7 m3 m-3 and no day whose LST is
-    below 3 degrees C. Wetland sites and days without a SMAP retrieval go. Composites stay until
-    the next one and tell their age.
+    Readings at 5 cm or above, flag G, are averaged to UTC days of at least twelve hours, then over
+    a station's sensors. Of networks named ``unflagged`` any flag counts, but no reading above
+    0.7 m3 m-3 and no day whose LST is below 3 degrees C. Wetland sites and days without a SMAP
+    retrieval go. Composites stay until the next one and tell their age.
 
     Parameters
     ----------
@@ -231,18 +230,16 @@ def _pruned(rows, stations, *, unflagged, every_days, wild):
     return DailyTable(left_rows, stations[there].reset_index(drop=True), drops)
 
 
-def split_by_texture(stations: pd.DataFrame, *, seed: int = 0, share: float = 0.2) -> pd.DataFrame:
+def split_by_texture(stations: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Four fifths of the sites of each texture class train, the others validate [1]_.
 
-    A class of n sites gives round(share n) of them, at least one; a class with one site cannot
-    stand on both sides: it trains, and its status says so. Neighbours may part: within a
-    dense network a validation site lies beside training sites.
+    A class of n sites gives round(n / 5) of them, at least one; a class with one site trains, and
+    its status says so. Within a dense network a validation site lies beside training sites.
 
     Parameters
     ----------
     stations : one row a station, with ``texture``
     seed : int
-    share : float, of the sites that validate
 
     Returns
     -------
@@ -261,7 +258,7 @@ def split_by_texture(stations: pd.DataFrame, *, seed: int = 0, share: float = 0.
         if len(sites) == 1:
             table.loc[sites.index, "status"] = f"{name}: one site, it trains"
             continue
-        n = max(1, round(share * len(sites)))
+        n = max(1, round(0.2 * len(sites)))
         table.loc[rng.permutation(sites.index)[:n], "part"] = "validation"
     return table
 
@@ -335,9 +332,8 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The same two tables from the synthetic archive, in the same units.
 
-    Moisture is that of ``daily_table.build``, soil temperature its LST. Rain is the world's rain
-    with errors; air temperature is that of the 9 km cell, with a range of 12 degrees C every day
-    and humidity unknown, as the world has neither.
+    Moisture is that of ``build``, soil temperature its LST. Rain is the world's with errors, air
+    temperature that of the 9 km cell with a range of 12 degrees C; humidity is unknown.
     """
     table = build(archive)
     world: Any = archive.world  # type: ignore[attr-defined]
@@ -359,8 +355,8 @@ def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:
         sm_2in=100 * rows["soil_moisture_m3_m3"], st_2in=rows["lst_c"], rh_pct=np.nan,
         tmax_c=rows["tair_c"] + 6, tmin_c=rows["tair_c"] - 6,
     )  # fmt: skip
-    own = places[["station", "latitude", "longitude", "elevation_m"]].assign(number=np.arange(n))
-    return rows[list(NEEDED)], own
+    sites = places[["station", "latitude", "longitude", "elevation_m"]].assign(number=np.arange(n))
+    return rows[list(NEEDED)], sites
 
 
 def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:
@@ -390,13 +386,18 @@ def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:
     order = pd.Index(stations["number"])
     where = (day - days[0]).astype(int), order.get_indexer(readings["Station Id"])
     columns = ("precip_mm", "tair_c", "tmin_c", "tmax_c", "rh_pct")
-    series = (_grid(readings[c], where, (len(days), len(order))) for c in columns)
+    series = np.full((len(columns), len(days), len(order)), np.nan)
+    series[:, *where] = readings[list(columns)].to_numpy(float).T
     weather = antecedents.Weather(days, stations["latitude"].to_numpy(), *series)
     rain_known = pd.DataFrame(np.isfinite(weather.rain_mm).astype(float))
     known = (rain_known.rolling(RAIN_DAYS, min_periods=1).sum() / RAIN_DAYS).to_numpy()[where]
     kept, drops = _drops(readings, stations["sensor_id"].to_numpy(str)[where[1]], rain_known=known)
     rows, at = readings[kept].reset_index(drop=True), (where[0][kept], where[1][kept])
-    samples = _samples(rows, stations["station_id"].to_numpy(str)[at[1]])
+    ids, time = stations["station_id"].to_numpy(str)[at[1]], rows["Date"].astype("datetime64[us]")
+    samples = pd.DataFrame({
+        "sample_id": ids + "_" + time.dt.strftime("%Y-%m-%d"), "sensor_id": ids, "station_id": ids,
+        "time": time, "soil_moisture_m3_m3": rows["sm_2in"].astype(float) / 100,
+    })  # fmt: skip
     made = antecedents.build(weather).items()
     table = pd.DataFrame({name: v[at].astype("float32") for name, v in made})
     table["elevation_m"] = stations["elevation_m"].to_numpy("float32")[at[1]]
@@ -428,15 +429,15 @@ def _checked(readings, places):
 
 def _bounded(readings):
     """Readings with impossible weather unknown, and how many values that were."""
-    told, changed = [], {}
+    counts, changed = [], {}
     for name, (low, high) in BOUNDS.items():
         values = readings[name].astype(float)
         beyond = values.notna() & ~values.between(low, high)
-        told.append((name, low, high, int(beyond.sum()), int(values.notna().sum())))
+        counts.append((name, low, high, int(beyond.sum()), int(values.notna().sum())))
         changed[name] = values.mask(beyond)
     halves = (changed["tmax_c"] + changed["tmin_c"]) / 2
     changed["tair_c"] = changed["tair_c"].fillna(halves)
-    unknown = pd.DataFrame(told, columns=["column", "lower", "upper", "values", "known"])
+    unknown = pd.DataFrame(counts, columns=["column", "lower", "upper", "values", "known"])
     return readings.assign(**changed), unknown
 
 
@@ -449,12 +450,6 @@ def _stations_daily_weather(places, numbers):
         **classes,
     )  # fmt: skip
     return table.astype(dict.fromkeys(("station", "network", *classes), "str"))
-
-
-def _grid(values, where, shape) -> np.ndarray:
-    out = np.full(shape, np.nan)
-    out[where] = values.to_numpy(float)
-    return out
 
 
 def _drops(readings, sensors, *, rain_known):
@@ -478,16 +473,3 @@ def _drops(readings, sensors, *, rain_known):
     drops = drops.astype({"sensor_id": "str", "source": "str", "reason": "str"})
     check(drops, DROPS)
     return kept, drops
-
-
-def _samples(rows, ids):
-    time = rows["Date"].astype("datetime64[us]")
-    return pd.DataFrame(
-        {
-            "sample_id": ids + "_" + time.dt.strftime("%Y-%m-%d"),
-            "sensor_id": ids,
-            "station_id": ids,
-            "time": time,
-            "soil_moisture_m3_m3": rows["sm_2in"].to_numpy(float) / 100,
-        }
-    )

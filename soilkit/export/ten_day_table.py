@@ -48,11 +48,9 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
     """Read a parquet table of ten-day windows as stations, samples and features.
 
     ``station_id`` is ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples
-    carry ``label_days``, the days with in-situ readings in the window; a window without readings,
-    or a table without the column ``sm_insitu``, has moisture NaN and keeps its row. So does one
-    with negative moisture, and an infinite predictor is a missing one: a warning counts both. The
-    station's elevation, which the table gives with the label only, is filled in for its other
-    windows.
+    carry ``label_days``, the days with in-situ readings in the window; one without a label keeps
+    its row, moisture NaN. Negative moisture and infinite predictors are missing ones: a warning
+    counts both. A station's elevation, given with the label only, is filled in elsewhere.
 
     Parameters
     ----------
@@ -129,19 +127,17 @@ def _known(table: pd.DataFrame, gone: pd.DataFrame, word: str) -> pd.DataFrame:
     counts = gone.sum()
     counts = counts[counts > 0]
     if len(counts):
-        told = ", ".join(f"{n} of {name}" for name, n in counts.items())
-        warnings.warn(f"{word.capitalize()} values count as missing: {told}.", stacklevel=4)
+        numbers = ", ".join(f"{n} of {name}" for name, n in counts.items())
+        warnings.warn(f"{word.capitalize()} values count as missing: {numbers}.", stacklevel=4)
     return table.mask(gone)
 
 
 def _stations(table: pd.DataFrame) -> pd.DataFrame:
     if "elevation_m" not in table.columns:
         table = table.assign(elevation_m=np.nan)
-    first = table.groupby("key", sort=False)[
-        ["network", "station", "lat", "lon", "elevation_m"]
-    ].first()
-    stations = first.rename(columns={"lat": "latitude", "lon": "longitude"})
-    stations = stations.rename_axis("station_id").reset_index()
+    names = {"key": "station_id", "lat": "latitude", "lon": "longitude"}
+    first = table[["key", "network", "station", "lat", "lon", "elevation_m"]].rename(columns=names)
+    stations = first.groupby("station_id", sort=False).first().reset_index()
     stations.insert(0, "sensor_id", stations["station_id"])
     stations["depth_from_m"], stations["depth_to_m"] = 0.0, LABEL_DEPTH_M
     unknown = dict.fromkeys(("land_cover", "koeppen", "texture"), "")
