@@ -50,24 +50,22 @@ def test_gaussian_crps_is_the_integral_that_defines_it(observed):
     """Integral of (F(x) - 1[x >= observed])^2 over x, by quadrature."""
     below = integrate.quad(lambda x: stats.norm.cdf(x, 0.2, 0.05) ** 2, -1, observed, epsabs=1e-13)
     above = integrate.quad(lambda x: stats.norm.sf(x, 0.2, 0.05) ** 2, observed, 2, epsabs=1e-13)
-    ours = metrics.crps_gaussian(np.array([observed]), np.array([0.2]), std=np.array([0.05]))
+    ours = metrics.forecast_rows(table([[observed]], [[0.2]], std=[[0.05]]))["crps_m3_m3"]
     assert ours[0] == pytest.approx(below[0] + above[0], abs=1e-10)
 
 
 def test_crps_without_spread_is_the_absolute_error():
     """A point forecast: 0.1 off costs 0.1, exactly right costs nothing, and nothing is NaN."""
-    zero = np.zeros(2)
-    found = metrics.crps_gaussian(np.array([0.3, 0.2]), np.array([0.2, 0.2]), std=zero)
-    np.testing.assert_allclose(found, [0.1, 0], atol=1e-15)
+    found = metrics.forecast_rows(table([[0.3, 0.2]], [[0.2, 0.2]], std=np.zeros((1, 2))))
+    np.testing.assert_allclose(found["crps_m3_m3"], [0.1, 0], atol=1e-15)
 
 
 def test_pit_is_the_forecasts_own_distribution_function():
     """Against scipy; a point forecast says 0, 1/2 or 1."""
     x, y = np.array([0.1, 0.2, 0.3]), np.full(3, 0.2)
-    np.testing.assert_allclose(
-        metrics.pit_gaussian(x, y, std=np.full(3, 0.07)), stats.norm.cdf(x, y, 0.07), atol=1e-15
-    )
-    np.testing.assert_array_equal(metrics.pit_gaussian(x, y, std=np.zeros(3)), [0, 0.5, 1])
+    wide, none = (metrics.forecast_rows(table(x, y, std=np.full(3, s)))["pit"] for s in (0.07, 0))
+    np.testing.assert_allclose(wide, stats.norm.cdf(x, y, 0.07), atol=1e-15)
+    np.testing.assert_array_equal(none, [0, 0.5, 1])
 
 
 def test_rows_without_observation_or_spread_are_named_and_left_out():

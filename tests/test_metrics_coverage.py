@@ -192,8 +192,6 @@ def test_too_few_effective_pairs_refuse_the_bootstrap():
     assert flat["status"].item() == "constant series"
     short = metrics.block_bootstrap(coverage.predictions(x[:, :5], y[:, :5]))
     assert short["status"].eq("too few samples: 5 < 13").all()
-    with pytest.raises(ContractError, match="blocks of a row or more"):
-        metrics.block_bootstrap(coverage.predictions(x, y), block_rows=0)
 
 
 def test_the_block_length_is_that_of_politis_and_white_for_one_memory():

@@ -10,10 +10,8 @@ from soilkit.metrics.anomalies import (
     window_anomalies,
 )
 from soilkit.metrics.calibration import (
-    crps_gaussian,
     forecast_rows,
     interval_coverage,
-    pit_gaussian,
     reliability,
     sharpness,
     spread_skill,
@@ -49,12 +47,10 @@ __all__ = [
     "climatology",
     "climatology_anomalies",
     "compare",
-    "crps_gaussian",
     "forecast_rows",
     "interval_coverage",
     "normalized_wins",
     "paired_difference",
-    "pit_gaussian",
     "point_scores",
     "reliability",
     "rescale",

@@ -17,45 +17,12 @@ KEYS = ["model", "split"]
 PLACES = ["sensor_id", "station_id", "network"]
 
 
-def crps_gaussian(observed, predicted, *, std):
-    """Continuous ranked probability score of a normal distribution, same unit as its arguments.
-
-    d (2 Phi(z) - 1) + s (2 phi(z) - 1 / sqrt(pi)), d = observed - predicted, z = d / s [1]_; the
-    absolute error where s is zero.
-
-    References
-    ----------
-    .. [1] Gneiting and Raftery (2007), doi:10.1198/016214506000001437, equation 21
-
-    Examples
-    --------
-    >>> crps_gaussian(np.array([0.3]), np.array([0.2]), std=np.array([0.0]))
-    array([0.1])
-    """
-    d = np.asarray(observed, float) - predicted
-    z = _z(d, std)
-    with np.errstate(under="ignore"):
-        bell = 2 * np.exp(-np.minimum(z * z, 1e3) / 2) / np.sqrt(2 * np.pi)
-    return d * (2 * special.ndtr(z) - 1) + std * (bell - 1 / np.sqrt(np.pi))
-
-
-def pit_gaussian(observed, predicted, *, std):
-    """Probability that the forecast gave to values below the observation, 0-1.
-
-    A forecast without spread puts all of it on one side, or half where it is exactly right.
-    """
-    return special.ndtr(_z(np.asarray(observed, float) - predicted, std))
-
-
-def _z(d, std):
-    """d / std; of a forecast without spread minus or plus infinity, or zero where it is right."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = d / np.asarray(std, float)
-    return np.where((d == 0) & (np.asarray(std) == 0), 0.0, z)
-
-
 def forecast_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """PIT, CRPS, spread and error of every row, its forecast a normal distribution.
+
+    The PIT is the probability that the forecast gave to values below the observation; the CRPS is
+    d (2 Phi(z) - 1) + s (2 phi(z) - 1 / sqrt(pi)), d = observed - predicted, s the std, z = d / s
+    [1]_; the absolute error where s is zero.
 
     Parameters
     ----------
@@ -71,6 +38,10 @@ def forecast_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     ------
     ContractError
         Without a spread column, or for a negative std.
+
+    References
+    ----------
+    .. [1] Gneiting and Raftery (2007), doi:10.1198/016214506000001437, equation 21
     """
     contracts.check(predictions, contracts.PREDICTIONS)
     if "predicted_std_m3_m3" not in predictions.columns:
@@ -85,8 +56,7 @@ def forecast_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     has_pair, has_spread = np.isfinite(observed) & np.isfinite(predicted), np.isfinite(std)
     ok = has_pair & has_spread
     values = np.full((3, len(predictions)), np.nan)
-    x, y, s = observed[ok], predicted[ok], std[ok]
-    values[:, ok] = pit_gaussian(x, y, std=s), crps_gaussian(x, y, std=s), s
+    values[:, ok] = *_pit_and_crps(observed[ok], predicted[ok], std=std[ok]), std[ok]
     table = predictions[KEYS + PLACES].reset_index(drop=True)
     table[["pit", "crps_m3_m3", "spread_m3_m3"]] = values.T
     table["error_m3_m3"] = np.where(has_pair, predicted - observed, np.nan)
@@ -94,10 +64,20 @@ def forecast_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     return table.assign(status=np.select([~has_pair, ~has_spread], words, default=OK))
 
 
+def _pit_and_crps(observed, predicted, *, std):
+    """Of normal forecasts (row,); without spread z is infinite, or zero where it is right."""
+    d = observed - predicted
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where((d == 0) & (std == 0), 0.0, d / std)
+    pit = special.ndtr(z)
+    with np.errstate(under="ignore"):
+        bell = 2 * np.exp(-np.minimum(z * z, 1e3) / 2) / np.sqrt(2 * np.pi)
+    return pit, d * (2 * pit - 1) + std * (bell - 1 / np.sqrt(np.pi))
+
+
 # Reliability, sharpness, spread against skill: means over sensors, drawn anew by cluster.
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-COUNTED = ("observed", "lower", "upper")
 
 
 def reliability(
@@ -129,21 +109,20 @@ def reliability(
     ``is_consistent`` (the interval holds the nominal level), ``n, n_left_out, n_sensors,
     n_stations, n_clusters, is_small, status``
     """
-    levels_ = np.asarray(levels, float)
-    if not ((levels_ > 0) & (levels_ < 1)).all():
+    at = np.asarray(levels, float)
+    if not ((at > 0) & (at < 1)).all():
         raise ContractError(f"Nominal levels lie between 0 and 1, found {tuple(levels)}.")
-    parts = []
-    for head, part in _strata(rows, stations, by):
+
+    def inside_and_below(part):
         pit = part["pit"].to_numpy()[:, None]
-        inside = np.abs(2 * pit - 1) <= levels_  # (row, level)
-        values = np.hstack([inside, pit <= levels_]).astype(float)
-        line = _sensor_means(part, values, stations=stations, seed=seed)
-        line["kind"] = ["interval"] * len(levels_) + ["quantile"] * len(levels_)
-        line["nominal"] = np.tile(levels_, 2)
-        held = (line["lower"] <= line["nominal"]) & (line["nominal"] <= line["upper"])
-        line["is_consistent"] = held.where(line["lower"].notna(), None).astype("boolean")
-        parts.append(line.assign(**head))
-    return _stacked(parts, by, ["kind", "nominal", *COUNTED, "is_consistent"])
+        return np.hstack([np.abs(2 * pit - 1) <= at, pit <= at]).astype(float)
+
+    labels = {"kind": np.repeat(["interval", "quantile"], len(at)), "nominal": np.tile(at, 2)}
+    table = _by_stratum(rows, inside_and_below, labels, stations=stations, by=by, seed=seed)
+    held = table["nominal"].between(table["lower"], table["upper"])
+    held = held.where(table["lower"].notna(), None).astype("boolean")
+    table.insert(table.columns.get_loc("upper") + 1, "is_consistent", held)
+    return table
 
 
 def sharpness(
@@ -164,14 +143,13 @@ def sharpness(
     DataFrame: ``model, split``, the stratum, ``metric, observed, lower, upper`` and the columns
     that count, as in ``reliability``
     """
-    parts = []
-    for head, part in _strata(rows, stations, by):
-        pit = part["pit"].to_numpy()
-        columns = part["crps_m3_m3"], part["spread_m3_m3"], pit, (pit - 0.5) ** 2
-        line = _sensor_means(part, np.column_stack(columns), stations=stations, seed=seed)
-        line["metric"] = ["crps_m3_m3", "spread_m3_m3", "pit_mean", "pit_variance"]
-        parts.append(line.assign(**head))
-    return _stacked(parts, by, ["metric", *COUNTED])
+
+    def columns(part):
+        off = (part["pit"] - 0.5) ** 2
+        return np.column_stack([part["crps_m3_m3"], part["spread_m3_m3"], part["pit"], off])
+
+    labels = {"metric": ["crps_m3_m3", "spread_m3_m3", "pit_mean", "pit_variance"]}
+    return _by_stratum(rows, columns, labels, stations=stations, by=by, seed=seed)
 
 
 def spread_skill(
@@ -249,11 +227,31 @@ def interval_coverage(
     columns = ["coverage", "covered_sensors", "width_m3_m3", "interval_score_m3_m3"]
     rows = intervals.reset_index(drop=True).assign(status=np.where(ok, OK, "no interval or pair"))
     rows[columns] = np.column_stack([inside, kept, high - low, score])
-    parts = []
-    for head, part in _strata(rows, stations, by):
-        line = _sensor_means(part, part[columns].to_numpy(float), stations=stations, seed=seed)
-        parts.append(line.assign(**head, metric=columns))
-    return _stacked(parts, by, ["metric", *COUNTED])
+    labels = {"metric": columns}
+    return _by_stratum(
+        rows,
+        lambda part: part[columns].to_numpy(float),
+        labels,
+        stations=stations,
+        by=by,
+        seed=seed,
+    )
+
+
+def _by_stratum(rows, values_of, labels, *, stations, by, seed):
+    """Means over sensors of ``values_of(part)``, (row, column), a line a stratum and column.
+
+    ``labels`` (column,) name the columns.
+    """
+    heads = [*KEYS, *([by] if by else []), *labels, "observed", "lower", "upper"]
+    parts = [
+        _sensor_means(part, values_of(part), stations=stations, seed=seed).assign(**head, **labels)
+        for head, part in _strata(rows, stations, by)
+    ]
+    if not parts:
+        return pd.DataFrame(columns=heads)
+    table = pd.concat(parts, ignore_index=True)
+    return table[[*heads, *(name for name in table.columns if name not in heads)]]
 
 
 def _strata(rows, stations, by):
@@ -276,10 +274,10 @@ def _sensor_means(part, values, *, stations, seed):
     means = (sums / n[:, None])[n >= MIN_SAMPLES]  # (sensor, column)
     cluster = clusters(sensors, stations)
     n_stations, n_clusters = sensors["station_id"].nunique(), len(set(cluster))
-    lower = upper = np.full(values.shape[1], np.nan)
-    status = _status(n_stations, n_clusters) if len(sensors) else (
-        f"no sensor with {MIN_SAMPLES} usable rows"
-    )  # fmt: skip
+    observed = lower = upper = np.full(values.shape[1], np.nan)
+    status = f"no sensor with {MIN_SAMPLES} usable rows"
+    if len(sensors):
+        observed, status = means.mean(axis=0), _status(n_stations, n_clusters)
     if status == OK:
         rng = np.random.default_rng(seed)
         draws = ratio_draws(means, np.ones((len(means), 1)), cluster=cluster, rng=rng)
@@ -287,9 +285,9 @@ def _sensor_means(part, values, *, stations, seed):
     n_used = int(n[n >= MIN_SAMPLES].sum())
     return pd.DataFrame(
         {
-            "observed": means.mean(axis=0) if len(means) else np.full(values.shape[1], np.nan),
-            "lower": lower, "upper": upper, "n": n_used, "n_left_out": len(part) - n_used,
-            "n_sensors": len(sensors), "n_stations": n_stations, "n_clusters": n_clusters,
+            "observed": observed, "lower": lower, "upper": upper, "n": n_used,
+            "n_left_out": len(part) - n_used, "n_sensors": len(sensors),
+            "n_stations": n_stations, "n_clusters": n_clusters,
             "is_small": n_stations < strata.MIN_STATIONS, "status": status,
         }
     )  # fmt: skip
@@ -309,7 +307,7 @@ def _bin(rows, stations, seed):
     draws = ratio_draws(error2, spread2, cluster=cluster, rng=rng)
     (lower,), (upper,) = np.sqrt(limits(draws, n_clusters=n_clusters))
     spread, rmse = np.sqrt(spread2.mean()), np.sqrt(error2.mean())
-    status = OK if np.isfinite(lower) else _status(n_stations, n_clusters)
+    status = _status(n_stations, n_clusters)
     if status == OK and not np.isfinite(lower):
         status = "no ratio: the spread is zero"
     return {
@@ -317,14 +315,6 @@ def _bin(rows, stations, seed):
         "ratio_lower": lower, "ratio_upper": upper, "n": len(rows),
         "n_stations": n_stations, "n_clusters": n_clusters, "status": status,
     }  # fmt: skip
-
-
-def _stacked(parts, by, first):
-    first = [*KEYS, *([by] if by else []), *first]
-    if not parts:
-        return pd.DataFrame(columns=first)
-    table = pd.concat(parts, ignore_index=True)
-    return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
 # Split-conformal widths for stations never seen: whole stations are exchangeable, rows not.

@@ -58,39 +58,28 @@ def estimates(error: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(ESTIMATES, (error, std, np.sqrt(square), snr_db), strict=True))
 
 
-def add_intervals(
-    table: pd.DataFrame, series: np.ndarray, *, groups: Groups, confidence: float, seed: int
-) -> None:
+def _add_intervals(table, series, *, groups, confidence, seed):
     """Write ``n_effective`` and the limits of every estimate into ``table``, and why one lacks.
 
-    Parameters
-    ----------
-    table : three rows a sensor, with the estimates and ``status``
-    series : array (3, row)
-    groups : of the same rows, in time
-    confidence : float
-    seed : int, every sensor starts from it
+    ``table`` has three rows a sensor, ``series`` is (3, row); every sensor starts from ``seed``.
     """
     size, length = _memory(series, groups)
-    table["n_effective"] = np.repeat(size, 3)
-    limits = {f"{name}{end}": np.full(len(table), np.nan) for name in ESTIMATES for end in ENDS}
+    limits = np.full((len(ESTIMATES), 2, len(size), 3), np.nan)
     status = table["status"].to_numpy(object).copy()
-    for i, start in enumerate(groups.starts):
-        rows = slice(3 * i, 3 * i + 3)
-        if table.loc[rows.start : rows.stop - 1, list(ESTIMATES)].isna().all(axis=None):
-            continue
-        if size[i] < MIN_EFFECTIVE:
-            why = f"no interval: {size[i]:.0f} effective triplets < {MIN_EFFECTIVE:.0f}"
-        else:
-            part = series[:, start : start + groups.counts[i]]
-            found, why = _limits(part, length[i], confidence, np.random.default_rng(seed))
-            for name, limit in found.items():
-                limits[name][rows] = limit
+    lacks_all = table[list(ESTIMATES)].isna().all(axis=1).to_numpy().reshape(-1, 3).all(axis=1)
+    for i in np.flatnonzero(~lacks_all):
+        why = f"no interval: {size[i]:.0f} effective triplets < {MIN_EFFECTIVE:.0f}"
+        if size[i] >= MIN_EFFECTIVE:
+            part = series[:, groups.starts[i] : groups.starts[i] + groups.counts[i]]
+            rng = np.random.default_rng(seed)
+            limits[:, :, i], why = _limits(part, length[i], confidence, rng)
         if why:
+            rows = slice(3 * i, 3 * i + 3)
             status[rows] = [why if word == OK else f"{word}; {why}" for word in status[rows]]
-    for name, column in limits.items():
-        table[name] = np.where(table[name.rsplit("_", 1)[0]].isna(), np.nan, column)
-    table["status"] = status
+    table["n_effective"], table["status"] = np.repeat(size, 3), status
+    for name, ends in zip(ESTIMATES, limits, strict=True):
+        for end, values in zip(ENDS, ends, strict=True):
+            table[f"{name}{end}"] = np.where(table[name].isna(), np.nan, values.ravel())
 
 
 def _memory(series, groups):
@@ -105,15 +94,14 @@ def _memory(series, groups):
         # memory.
         spread = [np.sqrt(long.sum(one**2) / long.counts) for one in z]
         scaled = [a / long.spread(np.where(s > 0, s, 1)) for a, s in zip(z, spread, strict=True)]
-        taus = [intervals.memory_hours(one, steps) for one in (*z, sum(scaled))]
-        tau = intervals.longest_memory(taus)
+        tau = intervals.memory_of((*z, sum(scaled)), steps)[1]
         size[is_long] = np.maximum(intervals.effective_size(2 / tau, steps), 1)
         length[is_long] = intervals.block_length(tau, steps)
     return size, length
 
 
 def _limits(part, length, confidence, rng):
-    """Limits of the estimates of one sensor, name -> (series,), over the draws with a solution."""
+    """Limits of one sensor's estimates, (estimate, 2, series), over the draws with a solution."""
     z = part - part[:, :1]
     z = z - z.mean(axis=1, keepdims=True)
     columns = np.array([*z, *(z[i] * z[j] for i, j in SQUARES)])  # (9, row)
@@ -122,18 +110,14 @@ def _limits(part, length, confidence, rng):
     drawn = solve(np.stack(q, axis=1))  # (draw, series, 2)
     soluble = np.isfinite(drawn[:, 0, 0])
     n_blocks = part.shape[1] / length
-    if 1 - soluble.mean() > intervals.tail_of_clusters(n_blocks, confidence):
-        lost = 100 * (1 - soluble.mean())
-        return {}, f"no interval: {lost:.0f} % of the draws have no common truth"
-    found: dict[str, np.ndarray] = {}
+    lost = 1 - soluble.mean()
+    if lost > intervals.tail_of_clusters(n_blocks, confidence):
+        return np.nan, f"no interval: {100 * lost:.0f} % of the draws have no common truth"
     drawn = drawn[soluble]
-    for name, column in estimates(drawn[..., 0], np.minimum(drawn[..., 1], 1)).items():
-        # A quantile that is a draw: an infinite SNR is not averaged with a finite one.
-        ends = intervals.limits(
-            column, n_clusters=n_blocks, confidence=confidence, method="inverted_cdf"
-        )
-        found |= {f"{name}{end}": limit for end, limit in zip(ENDS, ends, strict=True)}
-    return found, ""
+    draws = estimates(drawn[..., 0], np.minimum(drawn[..., 1], 1)).values()
+    # A quantile that is a draw: an infinite SNR is not averaged with a finite one.
+    how = {"n_clusters": n_blocks, "confidence": confidence, "method": "inverted_cdf"}
+    return np.array([intervals.limits(values, **how) for values in draws]), ""
 
 
 # What the coarse products are made of: those that stand in one column share errors. The analyses
@@ -212,7 +196,7 @@ def triple_collocation(
     table = _estimates(series, groups, names, min_triplets)
     table["n"] = np.repeat(groups.counts, 3)
     table["sensor_id"] = np.repeat(sensors, 3)
-    add_intervals(table, series, groups=groups, confidence=confidence, seed=seed)
+    _add_intervals(table, series, groups=groups, confidence=confidence, seed=seed)
     columns = ["sensor_id", "series", *COLUMNS, "n", "n_effective", "shared", "status"]
     return table.assign(shared=shared)[columns]
 
@@ -296,7 +280,7 @@ def _grouped(triplets, names):
     order = order[good[order]]
     counts = np.bincount(codes[order], minlength=len(sensors))
     empty = np.zeros(len(order))
-    groups = Groups(counts, empty, empty, hours.to_numpy()[order], np.arange(len(sensors)))
+    groups = Groups(counts, empty, empty, hours.to_numpy()[order], np.arange(len(sensors)), order)
     return np.asarray(sensors, dtype=object), values[order].T, groups
 
 

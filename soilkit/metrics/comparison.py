@@ -8,9 +8,9 @@ import pandas as pd
 
 from soilkit import strata
 from soilkit.constants import CONFIDENCE, MIN_CLUSTERS, MIN_SAMPLES, OK
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.errors import ContractError
 from soilkit.metrics import intervals
-from soilkit.metrics.points import METRICS, point_scores
+from soilkit.metrics.points import METRICS, class_names, of_stations, point_scores, require_columns
 
 SAME_OBSERVATION_M3_M3 = 1e-6
 
@@ -56,28 +56,22 @@ def paired_difference(
     pair = _pair(point_scores(a), point_scores(b), metric, min_samples=min_samples)
     difference = (pair["a"] - pair["b"]).to_numpy(float)
     cluster = intervals.clusters(pair, stations, kind="block")
-    means = intervals.mean_of_means(difference, cluster)
+    of_blocks = intervals.mean_of_means(difference, cluster)
     (lower, upper), _ = intervals.mean_and_median(
         difference, cluster, confidence=CONFIDENCE, rng=np.random.default_rng(seed)
     )
-    few = means["n_blocks"] < MIN_CLUSTERS
+    few = of_blocks["n_blocks"] < MIN_CLUSTERS
     line = {
-        "metric": metric,
-        "model_a": names[0],
-        "model_b": names[1],
-        "mean_a": pair["a"].mean(),
-        "mean_b": pair["b"].mean(),
+        "metric": metric, "model_a": names[0], "model_b": names[1],
+        "mean_a": pair["a"].mean(), "mean_b": pair["b"].mean(),
         "difference": difference.mean() if len(pair) else np.nan,
-        "lower": lower,
-        "upper": upper,
+        "lower": lower, "upper": upper,
         "share_a_higher": float((difference > 0).mean()) if len(pair) else np.nan,
-        "block_difference": means["value"],
-        "block_lower": means["lower"],
-        "block_upper": means["upper"],
-        **_counts(pair),
-        "n_blocks": means["n_blocks"],
+        "block_difference": of_blocks["value"],
+        "block_lower": of_blocks["lower"], "block_upper": of_blocks["upper"],
+        **_counts(pair), "n_blocks": of_blocks["n_blocks"],
         "status": f"no interval: fewer than {MIN_CLUSTERS} blocks" if few else OK,
-    }
+    }  # fmt: skip
     return pd.Series(line, name=metric)
 
 
@@ -124,12 +118,14 @@ def common_samples(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
     for table in keyed[1:]:
         shared = shared.intersection(table.index)
     first = keyed[0].loc[shared].assign(model="", split="")
-    found = [first]
-    for table in keyed[1:]:
-        other = table.loc[shared]
-        _check_observations(first["observed_m3_m3"], other["observed_m3_m3"])
-        found.append(first.assign(predicted_m3_m3=other["predicted_m3_m3"]))
-    return found
+    for other in keyed[1:]:
+        apart = (first["observed_m3_m3"] - other.loc[shared, "observed_m3_m3"]).abs()
+        if n_apart := int((apart > SAME_OBSERVATION_M3_M3).sum()):
+            raise ContractError(
+                f"{n_apart} samples have another observation in the other table (up to "
+                f"{apart.max():.3g} m3 m-3 apart): the sample_ids do not mean the same."
+            )
+    return [first.assign(predicted_m3_m3=table.loc[shared, "predicted_m3_m3"]) for table in keyed]
 
 
 def _finite(table):
@@ -138,16 +134,6 @@ def _finite(table):
         raise ContractError("A sample stands twice in one model's predictions: select a split.")
     finite = np.isfinite(keyed["observed_m3_m3"]) & np.isfinite(keyed["predicted_m3_m3"])
     return keyed[finite.to_numpy()]
-
-
-def _check_observations(ours, theirs):
-    apart = np.abs(ours.to_numpy(float) - theirs.to_numpy(float))
-    n_apart = int((apart > SAME_OBSERVATION_M3_M3).sum())
-    if n_apart:
-        raise ContractError(
-            f"{n_apart} samples have another observation in the other table (up to "
-            f"{apart.max():.3g} m3 m-3 apart): the sample_ids do not mean the same."
-        )
 
 
 def check_metrics(names: Iterable[str]) -> None:
@@ -160,45 +146,28 @@ def check_metrics(names: Iterable[str]) -> None:
 # Many comparisons at once: p-values that keep their promise for the whole family.
 
 
-def adjust(p_values, correction):
-    """Adjusted p-values of a family, at most 1; NaN is no test and does not count.
+def adjust(p_values):
+    """Holm's adjusted p-values of a family [1]_, at most 1; NaN is no test and does not count.
 
-    Parameters
-    ----------
-    p_values : array (comparison,)
-    correction : "holm", the family-wise error rate under any dependence [1]_; "bh", the false
-        discovery rate of independent or positively dependent tests [2]_; None leaves them
-
-    Raises
-    ------
-    UnknownNameError
-        For another correction.
+    They keep the family-wise error rate under any dependence.
 
     References
     ----------
     .. [1] Holm (1979), Scandinavian Journal of Statistics 6, 65-70
-    .. [2] Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x
 
     Examples
     --------
-    >>> adjust([0.01, 0.04, 0.03], "holm").round(2).tolist()
+    >>> adjust([0.01, 0.04, 0.03]).round(2).tolist()
     [0.03, 0.06, 0.06]
     """
-    if correction not in ("holm", "bh", None):
-        raise UnknownNameError(f"No correction {correction!r}; there are 'holm', 'bh' and None.")
     p = np.array(p_values, float)
     order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]  # NaN stands last
-    m, k = len(order), np.arange(1, len(order) + 1)
-    if correction == "holm":
-        p[order] = np.minimum(np.maximum.accumulate(p[order] * (m - k + 1)), 1)
-    elif correction == "bh":
-        p[order] = np.minimum(np.minimum.accumulate((p[order] * m / k)[::-1])[::-1], 1)
+    p[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return p
 
 
 # One model against several others on the same samples, sensor by sensor and over blocks.
 
-CHUNK = 1000
 N_DRAWS = 9999  # the smallest p-value is one in ten thousand
 COMPARISON = [
     "metric", "model_a", "model_b", "mean_a", "mean_b", "difference", "lower", "upper", "p_value",
@@ -212,7 +181,6 @@ def compare(
     *,
     stations: pd.DataFrame,
     metrics: Iterable[str] = METRICS,
-    correction: str | None = "holm",
     seed: int = 0,
 ) -> pd.DataFrame:
     """One model against several others, on the samples that all of them predict.
@@ -231,7 +199,6 @@ def compare(
     others : predictions tables, or one table, of the other models
     stations : stations table, for places
     metrics : of "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3"
-    correction : "holm" (family-wise error), "bh" (false discoveries) or None
     seed : int
 
     Returns
@@ -246,8 +213,6 @@ def compare(
     ContractError
         For an unknown metric, a model without rows or named twice, repeated samples, or samples
         whose observations differ.
-    UnknownNameError
-        For another correction.
 
     References
     ----------
@@ -256,41 +221,39 @@ def compare(
     """
     metrics = tuple(metrics)
     check_metrics(metrics)
-    adjust([], correction)
-    tables = _by_model(a, others)
-    names = list(tables)
-    common = dict(zip(names, common_samples(tables.values()), strict=True))
-    scores = {name: point_scores(table) for name, table in common.items()}
-    rows = []
-    for metric in metrics:
-        for other in names[1:]:
-            pair = _pair(scores[names[0]], scores[other], metric)
-            line = _line(pair, stations, seed)
-            rows.append({"metric": metric, "model_a": names[0], "model_b": other, **line})
-    table = pd.DataFrame(rows)
-    table["p_adjusted"] = adjust(table["p_value"], correction)
-    table["better"] = _better(table)
-    return table[COMPARISON]
-
-
-def _by_model(a, others):
-    given = [others] if isinstance(others, pd.DataFrame) else list(others)
     tables = {model_of(a): a}
-    for table in given:
+    for table in [others] if isinstance(others, pd.DataFrame) else others:
         for name, part in table.groupby(table["model"].astype("str"), sort=False):
             if name in tables:
                 raise ContractError(f"Model {name!r} is given twice: rename one, or leave it out.")
             tables[str(name)] = part
     if len(tables) < 2:
         raise ContractError("A comparison needs at least one other model, found none.")
-    return tables
+    first, *names = tables
+    scores = dict(zip(tables, map(point_scores, common_samples(tables.values())), strict=True))
+    rows = [
+        {"metric": metric, "model_a": first, "model_b": other}
+        | _line(_pair(scores[first], scores[other], metric), stations, seed)
+        for metric in metrics
+        for other in names
+    ]
+    return with_better(pd.DataFrame(rows))
+
+
+def with_better(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of one family of comparisons, with adjusted p-values and the better model's name."""
+    is_first = lines["difference"].gt(0) == (lines["metric"] == "r")
+    name = lines["model_a"].where(is_first, lines["model_b"])
+    p_adjusted = adjust(lines["p_value"])
+    better = name.where(p_adjusted < 1 - CONFIDENCE, "")
+    return lines.assign(p_adjusted=p_adjusted, better=better)[COMPARISON]
 
 
 def _line(pair, stations, seed):
     difference = (pair["a"] - pair["b"]).to_numpy(float)
     cluster = intervals.clusters(pair, stations, kind="block")
     n_blocks = len(set(cluster))
-    test, status = {"lower": np.nan, "upper": np.nan, "p_value": np.nan}, OK
+    test, status = dict.fromkeys(("lower", "upper", "p_value"), np.nan), OK
     if not len(pair):
         status = f"no sensor has this score in both with {MIN_SAMPLES} common samples"
     elif n_blocks < MIN_CLUSTERS:
@@ -298,17 +261,13 @@ def _line(pair, stations, seed):
     else:
         test, status = studentized(difference, cluster, rng=np.random.default_rng(seed))
     return {
-        "mean_a": pair["a"].mean(),
-        "mean_b": pair["b"].mean(),
+        "mean_a": pair["a"].mean(), "mean_b": pair["b"].mean(),
         "difference": difference.mean() if len(pair) else np.nan,
-        **test,
-        **_counts(pair),
-        "n_blocks": n_blocks,
-        "status": status,
-    }
+        **test, **_counts(pair), "n_blocks": n_blocks, "status": status,
+    }  # fmt: skip
 
 
-def studentized(values, cluster, *, rng, n_resamples=N_DRAWS):
+def studentized(values, cluster, *, rng, n_draws=N_DRAWS):
     """Interval and p-value of a mean by the studentised bootstrap over whole clusters.
 
     Parameters
@@ -316,51 +275,31 @@ def studentized(values, cluster, *, rng, n_resamples=N_DRAWS):
     values : array (sensor,)
     cluster : array (sensor,), at least five names
     rng : numpy.random.Generator
-    n_resamples : int
+    n_draws : int
 
     Returns
     -------
     (dict of ``lower``, ``upper``, ``p_value`` against a mean of zero; status)
     """
-    codes, names = pd.factorize(cluster)
-    k, mean = len(names), values.mean()
-    sizes = np.bincount(codes).astype(float)  # (cluster,)
-    excess = np.bincount(codes, values - mean)  # (cluster,)
-    error = np.sqrt(k / (k - 1) * (excess**2).sum()) / len(values)
+    mean, (error, k) = values.mean(), intervals.cluster_error(values, cluster)
     if error <= 1e-12 * np.abs(values).max():
         if mean == 0:
             return {"lower": 0.0, "upper": 0.0, "p_value": 1.0}, "the scores are identical"
         none = dict.fromkeys(("lower", "upper", "p_value"), np.nan)
         return none, "no test: the difference is the same in every block"
-    t = _t_of_draws(excess, sizes, rng=rng, n_resamples=n_resamples)
-    reach = np.quantile(t, CONFIDENCE, method="higher") * error
-    p_value = (1 + (t >= np.abs(mean) / error).sum()) / (1 + n_resamples)
-    return {"lower": mean - reach, "upper": mean + reach, "p_value": p_value}, OK
-
-
-def _t_of_draws(excess, sizes, *, rng, n_resamples):
-    """Each draw's |t| about the mean, (draw,), from sums and sizes of the clusters (cluster,)."""
-    k = len(sizes)
+    columns = np.stack([values - mean, np.ones(len(values))], axis=1)
+    excess, sizes = intervals.cluster_sums(columns, cluster).T  # (cluster,)
     moments = np.stack([excess, sizes, excess**2, excess * sizes, sizes**2], axis=1)
-    found = []
-    for first in range(0, n_resamples, CHUNK):  # all draws at once would fill the memory
-        n_draws = min(CHUNK, n_resamples - first)
-        cells = rng.integers(0, k, (n_draws, k)) + k * np.arange(n_draws)[:, None]
-        weights = np.bincount(cells.ravel(), minlength=n_draws * k).reshape(n_draws, k)
-        total, n, squares, cross, sizes_squared = (weights.astype(float) @ moments).T  # (draw,)
-        shift = total / n
-        squares = squares - 2 * shift * cross + shift**2 * sizes_squared
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found.append(np.abs(total) / np.sqrt(k / (k - 1) * np.maximum(squares, 0)))
-    t = np.concatenate(found)
-    return np.where(np.isnan(t), np.inf, t)  # one cluster drawn throughout has no error of its own
-
-
-def _better(table):
-    """The name of the better model where the adjusted p-value tells them apart."""
-    higher = np.where(table["metric"] == "r", 1, -1) * table["difference"]
-    name = np.where(higher > 0, table["model_a"], table["model_b"])
-    return np.where(table["p_adjusted"] < 1 - CONFIDENCE, name, "")
+    draws = intervals.cluster_weights(k, rng, n_draws=n_draws) @ moments
+    total, n, squares, cross, sizes_squared = draws.T  # (draw,)
+    shift = total / n
+    squares = squares - 2 * shift * cross + shift**2 * sizes_squared
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(total) / np.sqrt(k / (k - 1) * np.maximum(squares, 0))
+    t = np.where(np.isnan(t), np.inf, t)  # one cluster drawn throughout has no error of its own
+    reach = np.quantile(t, CONFIDENCE, method="higher") * error
+    p_value = (1 + (t >= np.abs(mean) / error).sum()) / (1 + n_draws)
+    return {"lower": mean - reach, "upper": mean + reach, "p_value": p_value}, OK
 
 
 # Who wins where: stations won by each model, and wins that every class of land counts alike.
@@ -489,22 +428,16 @@ def class_points(
     .. [1] Poehls et al. (2024), SSRN 4743411, sections 4.3 and 5, Figs. 12b, 15 and 17
     """
     by = tuple(by)
-    lacking = [name for name in by if name not in stations.columns]
-    if lacking:
-        raise ContractError(f"The stations have no column {', '.join(lacking)}: add it, or leave "
-                            "it out of `by`.")  # fmt: skip
-    known = stations.drop_duplicates("station_id")
-    known = known.set_index(known["station_id"].astype("str"))[list(by)]
+    require_columns(stations, by)
     rows = []
     for metric, part in sites.groupby("metric", sort=False):
         # A point for the first place; a tie shares it.
         better = _better_values(part, metric)
         top = better.eq(better.max(axis=1), axis=0)
-        top = top.div(top.sum(axis=1), axis=0).set_index(part["station_id"])
+        top = top.div(top.sum(axis=1), axis=0)
         for characteristic in by:
-            classes = known[characteristic].reindex(part["station_id"]).astype(object)
-            classes = classes.where(classes.notna(), "").astype(str).str.strip()
-            for name, points in top.groupby(classes.to_numpy()):
+            classes = class_names(of_stations(part, stations, column=characteristic))
+            for name, points in top.groupby(classes):
                 total = points.sum()
                 rows += [
                     (metric, characteristic, name, model, p, p / total.max(), len(points))

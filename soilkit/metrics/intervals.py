@@ -18,6 +18,7 @@ from soilkit.metrics.points import (
     check_predictions,
     correlation,
     group,
+    of_stations,
     points,
     state_of,
 )
@@ -76,13 +77,6 @@ def memory_hours(deviations: np.ndarray, steps: Steps) -> np.ndarray:
     .. [2] Kendall (1954), doi:10.1093/biomet/41.3-4.403
     """
     earlier, later = deviations[steps.later - 1], deviations[steps.later]
-    tau = np.exp(_search(earlier, later, steps))
-    tau = _lifted(tau, steps, lambda rho, n: (1 + 3 * rho) / n)
-    return np.where(steps.sum(earlier**2) > 0, tau, np.nan)
-
-
-def _search(earlier, later, steps):
-    """Logarithm of the tau that minimises the squared error, (group,)."""
     longest = np.log(LONGEST_STEPS * np.maximum(steps.mean_hours, 1e-9))
     decay = np.exp(-steps.hours / steps.spread(np.exp(longest)))
     errors = []
@@ -100,7 +94,8 @@ def _search(earlier, later, steps):
         left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
         is_left = error(left) < error(right)
         low, high = np.where(is_left, low, left), np.where(is_left, right, high)
-    return (low + high) / 2
+    tau = _lifted(np.exp((low + high) / 2), steps, lambda rho, n: (1 + 3 * rho) / n)
+    return np.where(steps.sum(earlier**2) > 0, tau, np.nan)
 
 
 def _lifted(tau, steps, lift):
@@ -119,12 +114,10 @@ def _lifted(tau, steps, lift):
 
 
 def longer(tau: np.ndarray, steps: Steps) -> np.ndarray:
-    """A fitted memory, half a standard error longer, (group,), h.
+    """A fitted memory, half a standard error sqrt((1 - rho^2) / n) [1]_ longer, (group,), h.
 
-    A first-order autocorrelation has the standard error sqrt((1 - rho^2) / n) [1]_; rho and half
-    of it are turned back into a memory. Who divides by a number of effective errors that was
-    fitted from those same few errors takes this one: seven in ten such memories are above the
-    true one.
+    Who divides by a number of effective errors that was fitted from those same few errors takes
+    this one: seven in ten such memories are above the true one.
 
     References
     ----------
@@ -182,22 +175,18 @@ def student(freedom, confidence: float = CONFIDENCE):
     return np.where(np.isinf(freedom), special.ndtri(p), special.stdtrit(freedom, p))
 
 
-def student_of_clusters(k, confidence: float = CONFIDENCE):
-    """What Student's quantile times a bootstrap's spread over k clusters needs: sqrt(k/(k-1)) t.
+def tail_of_clusters(k, confidence: float = CONFIDENCE):
+    """The share of draws below the lower percentile of a two-sided interval over k clusters.
 
-    Draws of k clusters vary too little by sqrt(1 - 1 / k), and know nothing of Student's t [1]_.
+    Draws of k clusters vary too little by sqrt(1 - 1 / k), and know nothing of Student's t [1]_:
+    percentiles are taken as far out as sqrt(k / (k - 1)) t would be.
 
     References
     ----------
     .. [1] Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5.3
     """
     k = np.maximum(k, 2)
-    return np.sqrt(k / (k - 1)) * student(k - 1, confidence)
-
-
-def tail_of_clusters(k, confidence: float = CONFIDENCE):
-    """The share of draws below the lower percentile of a two-sided interval over k clusters."""
-    return special.ndtr(-student_of_clusters(k, confidence))
+    return special.ndtr(-np.sqrt(k / (k - 1)) * student(k - 1, confidence))
 
 
 def student_interval(value, error, *, freedom, scale="mean", confidence=CONFIDENCE):
@@ -250,12 +239,11 @@ def clusters(rows: pd.DataFrame, stations: pd.DataFrame | None, *, kind: str = "
             f"found {kind!r}{' without stations' if stations is None else ''}."
         )
     places = stations.drop_duplicates("station_id")
-    blocks = block_ids(places).set_axis(places["station_id"].astype("str"))
-    found = rows["station_id"].astype("str").map(blocks)
-    if found.isna().any():
-        lost = ", ".join(sorted(set(rows.loc[found.isna(), "station_id"].astype("str")))[:3])
+    blocks = of_stations(rows, places.assign(block=block_ids(places)), column="block")
+    if blocks.isna().any():
+        lost = ", ".join(sorted(set(rows.loc[blocks.isna(), "station_id"].astype("str")))[:3])
         raise ContractError(f"No place is known for {lost}: give the stations table that has it.")
-    return found.to_numpy()
+    return blocks.to_numpy()
 
 
 def few_clusters(k: int, kind: str = "cluster") -> str:
@@ -263,14 +251,14 @@ def few_clusters(k: int, kind: str = "cluster") -> str:
     return OK if k >= MIN_CLUSTERS else f"no interval: {k} {kind}s < {MIN_CLUSTERS}"
 
 
-def cluster_weights(k: int, rng: np.random.Generator) -> np.ndarray:
+def cluster_weights(k: int, rng: np.random.Generator, *, n_draws: int = N_RESAMPLES) -> np.ndarray:
     """How often each of k clusters stands in a draw of k with replacement, (draw, cluster) [1]_.
 
     References
     ----------
     .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
     """
-    return rng.multinomial(k, np.full(k, 1 / k), size=N_RESAMPLES)
+    return rng.multinomial(k, np.full(k, 1 / k), size=n_draws)
 
 
 def cluster_sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
@@ -327,8 +315,8 @@ def limits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expanded percentile limits over the draws that have a value, two arrays (column,).
 
-    Percentiles are taken as far out as ``student_of_clusters`` makes good for a mean. Measured
-    coverage stands in ``reports/coverage/coverage.csv``.
+    Percentiles are those of ``tail_of_clusters``. Measured coverage stands in
+    ``reports/coverage/coverage.csv``.
 
     Parameters
     ----------
@@ -344,6 +332,20 @@ def limits(
         ends = np.nanquantile(draws[:, has], [tail, 1 - tail], axis=0, method=method)
         lower[has], upper[has] = ends
     return lower, upper
+
+
+def cluster_error(values: np.ndarray, cluster: np.ndarray) -> tuple[float, int]:
+    """Standard error of a mean over values (row,) in whole clusters (row,), and their number k.
+
+    sqrt(k / (k - 1) sum S2) / n, S the clusters' sums of deviations [1]_; NaN for one cluster.
+
+    References
+    ----------
+    .. [1] Cameron and Miller (2015), doi:10.3368/jhr.50.2.317
+    """
+    sums = cluster_sums(values - values.mean(), cluster)
+    k = len(sums)
+    return (np.sqrt(k / (k - 1) * (sums**2).sum()) / len(values) if k > 1 else np.nan), k
 
 
 def mean_and_median(values, cluster, *, confidence, rng):
@@ -435,9 +437,10 @@ N_DRAWS = 1000
 COUNTED_ROWS = 4_000_000
 
 
-def longest_memory(taus: Iterable[np.ndarray]) -> np.ndarray:
-    """The longest memory of several series, (group,), h; 1e-9 where all are constant."""
-    return np.maximum(np.max([np.where(np.isnan(t), 0, t) for t in taus], axis=0), 1e-9)
+def memory_of(series: Iterable[np.ndarray], steps: Steps) -> tuple[list[np.ndarray], np.ndarray]:
+    """The memories of several series, and the longest, (group,), h; 1e-9 where all are constant."""
+    taus = [memory_hours(values, steps) for values in series]
+    return taus, np.maximum(np.nan_to_num(taus).max(axis=0), 1e-9)
 
 
 def block_length(tau: np.ndarray, steps: Steps) -> np.ndarray:
@@ -495,11 +498,7 @@ def _summed(values, places):
 
 
 def block_bootstrap(
-    predictions: pd.DataFrame,
-    *,
-    confidence: float = CONFIDENCE,
-    block_rows: int | None = None,
-    seed: int = 0,
+    predictions: pd.DataFrame, *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> pd.DataFrame:
     """The four scores of every sensor with intervals from 1,000 draws of blocks of its series.
 
@@ -515,7 +514,6 @@ def block_bootstrap(
     ----------
     predictions : table of that contract
     confidence : float, of each interval alone
-    block_rows : int, the same length for all instead of the automatic one
     seed : int; every sensor draws from its own child of it, so its interval does not depend on
         which others are in the table
 
@@ -529,7 +527,7 @@ def block_bootstrap(
     Raises
     ------
     ContractError
-        When the table breaks its contract, or an argument its range.
+        When the table breaks its contract, or a confidence lies outside 0 and 1.
 
     References
     ----------
@@ -537,11 +535,8 @@ def block_bootstrap(
     .. [2] Flegal and Jones (2010), doi:10.1214/09-AOS735
     """
     check_predictions(predictions)
-    if not 0 < confidence < 1 or (block_rows is not None and block_rows < 1):
-        raise ContractError(
-            "A block bootstrap needs a confidence between 0 and 1 and blocks of a row or more, "
-            f"found {confidence} and {block_rows}."
-        )
+    if not 0 < confidence < 1:
+        raise ContractError(f"A confidence lies between 0 and 1, found {confidence}.")
     keys, groups = group(predictions)
     ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_lower", "_upper")]
     table = keys.assign(**dict.fromkeys(ends, np.nan), n=0, n_effective=np.nan, block_rows=1)
@@ -552,35 +547,38 @@ def block_bootstrap(
     if len(long.counts):
         names = ["/".join(row) for row in keys.loc[long.which].astype(str).to_numpy()]
         rngs = [np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in names]
-        found = _bootstrap(long, rngs, block_rows=block_rows, confidence=confidence)
-        for name, values in found.items():
+        for name, values in _bootstrap(long, rngs, confidence).items():
             table.loc[long.which, name] = values
     order = ["model", "split", "sensor_id", *state_of(predictions)]
     return table.sort_values(order, ignore_index=True)
 
 
-def _bootstrap(groups: Groups, rngs: list, *, block_rows, confidence) -> dict[str, np.ndarray]:
+def _bootstrap(groups: Groups, rngs: list, confidence: float) -> dict[str, np.ndarray]:
     """Limits, effective sizes, block lengths and status of each group, (group,)."""
     steps, scores = Steps.of(groups), points(groups)
-    series = (groups.observed, groups.predicted, groups.predicted - groups.observed)
-    z = [groups.centred(values) for values in series]
-    taus = [memory_hours(values, steps) for values in z]
+    x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
+    taus, longest = memory_of((x, y, groups.centred(groups.predicted - groups.observed)), steps)
     rate = 1 / taus[0] + 1 / taus[1]
     n = np.fmin(effective_size(rate, steps), effective_size(1 / taus[2], steps))
-    length = block_length(longest_memory(taus), steps) if block_rows is None else block_rows
-    length = np.minimum(length, groups.counts // 2)
+    length = np.minimum(block_length(longest, steps), groups.counts // 2)
     few = np.array([f"too few effective samples: {k:.1f} < {MIN_EFFECTIVE:g}" for k in n], object)
     status = np.select([np.isnan(scores["r"]), n >= MIN_EFFECTIVE], ["constant series", OK], few)
-    limits = np.full((len(METRICS), 2, len(n)), np.nan)
+    columns = [f"{metric}_{end}" for metric in METRICS for end in ("lower", "upper")]
+    ends = {name: np.full(len(n), np.nan) for name in columns}
     for k in np.flatnonzero(status == OK):
         rows = slice(groups.starts[k], groups.starts[k] + groups.counts[k])
-        point = {metric: scores[metric][k] for metric in METRICS}
-        draws = _block_draws(z[0][rows], z[1][rows], length[k], point["bias_m3_m3"], rng=rngs[k])
-        limits[:, :, k] = _block_limits(
-            point, draws, blocks=groups.counts[k] / length[k], confidence=confidence
-        )
-    columns = [f"{metric}_{end}" for metric in METRICS for end in ("lower", "upper")]
-    ends = dict(zip(columns, limits.reshape(len(columns), -1), strict=True))
+        draws = _block_draws(x[rows], y[rows], length[k], scores["bias_m3_m3"][k], rng=rngs[k])
+        blocks = groups.counts[k] / length[k]
+        for metric, drawn in zip(METRICS, draws, strict=True):
+            scale = scale_of(metric)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scaled = SCALES[scale][0](drawn)
+            scaled = scaled[np.isfinite(scaled)]
+            spread = scaled.std() if len(scaled) else 0.0  # a perfect copy never varies
+            ends[f"{metric}_lower"][k], ends[f"{metric}_upper"][k] = student_interval(
+                scores[metric][k], np.sqrt(blocks / (blocks - 1)) * spread,
+                freedom=blocks - 1, scale=scale, confidence=confidence,
+            )  # fmt: skip
     return {**ends, "n_effective": n, "block_rows": length, "status": status}
 
 
@@ -591,19 +589,3 @@ def _block_draws(x, y, length, bias, *, rng):
     xx, yy, xy = (np.maximum(xx - x * x, 0), np.maximum(yy - y * y, 0), xy - x * y)
     square, shift = np.maximum(xx + yy - 2 * xy, 0), y - x + bias
     return correlation(xy, xx=xx, yy=yy), np.sqrt(square), np.sqrt(square + shift**2), shift
-
-
-def _block_limits(point, draws, *, blocks, confidence):
-    """Student's limits of each score with the spread of its draws, a (lower, upper) a score."""
-    found = []
-    for (metric, value), drawn in zip(point.items(), draws, strict=True):
-        scale = scale_of(metric)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = SCALES[scale][0](drawn)
-        scaled = scaled[np.isfinite(scaled)]
-        spread = scaled.std() if len(scaled) else 0.0  # a perfect copy never varies
-        error = np.sqrt(blocks / (blocks - 1)) * spread
-        found.append(
-            student_interval(value, error, freedom=blocks - 1, scale=scale, confidence=confidence)
-        )
-    return found

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -44,14 +44,23 @@ class Groups(Runs):
     """Runs of pairs, every row array (row,), every group array (group,).
 
     ``which`` is each group's row in the table of keys. ``hours`` counts from the earliest row, or
-    is zero where time was not asked for; ``rows``, the places in the table, is then empty.
+    is zero where time was not asked for; ``rows`` are the places in the table.
     """
 
     observed: np.ndarray
     predicted: np.ndarray
     hours: np.ndarray
     which: np.ndarray
-    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, observed, predicted, *, codes: np.ndarray | None = None) -> "Groups":
+        """Groups of finite pairs (row,) without a time, by numbers (row,) from 0 on; else one."""
+        numbers = np.zeros(len(observed), np.intp) if codes is None else codes
+        rows, counts = np.argsort(numbers, kind="stable"), np.bincount(numbers)
+        x, y = (np.asarray(values, float)[rows] for values in (observed, predicted))
+        which = np.flatnonzero(counts)
+        return cls(counts[which], x, y, np.zeros(len(x)), which, rows)
 
     def centred(self, values: np.ndarray) -> np.ndarray:
         """Deviations from each group's mean, (row,).
@@ -73,14 +82,8 @@ class Groups(Runs):
         if keep.all():
             return self
         kept = self.spread(keep)
-        return Groups(
-            self.counts[keep],
-            self.observed[kept],
-            self.predicted[kept],
-            self.hours[kept],
-            self.which[keep],
-            self.rows[kept] if len(self.rows) else self.rows,
-        )
+        values = (self.observed[kept], self.predicted[kept], self.hours[kept])
+        return Groups(self.counts[keep], *values, self.which[keep], self.rows[kept])
 
 
 def state_of(table: pd.DataFrame) -> list[str]:
@@ -88,17 +91,40 @@ def state_of(table: pd.DataFrame) -> list[str]:
     return [STATE] if STATE in table.columns else []
 
 
+def require_columns(stations: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise ``ContractError`` unless the stations table has the columns."""
+    lacking = [name for name in columns if name not in stations.columns]
+    if lacking:
+        raise ContractError(
+            f"The stations table lacks {', '.join(lacking)}; it has "
+            f"{', '.join(map(str, stations.columns))}."
+        )
+
+
+def of_stations(rows: pd.DataFrame, stations: pd.DataFrame, *, column: str, key="station_id"):
+    """The stations' ``column`` at each row, a Series on its index; missing where none is known."""
+    require_columns(stations, [column])
+    known = stations.drop_duplicates(key)
+    values = pd.Series(known[column].to_numpy(), known[key].astype("str"))
+    return rows[key].astype("str").map(values)
+
+
+def class_names(classes: pd.Series) -> pd.Series:
+    """Classes as text without blanks around, "" where unknown."""
+    return classes.astype(object).where(classes.notna(), "").astype(str).str.strip()
+
+
 def _key_codes(predictions: pd.DataFrame) -> list[tuple[np.ndarray, int]]:
     """Of each key, small numbers for its names, -1 for a missing one, and how many there may be."""
-    found = []
+    keys = []
     for key in KEYS + state_of(predictions):
         column = predictions[key]
         if isinstance(column.dtype, pd.CategoricalDtype):
-            found.append((column.array.codes, len(column.array.categories)))
+            keys.append((column.array.codes, len(column.array.categories)))
         else:
             codes, names = pd.factorize(column)
-            found.append((codes, len(names)))
-    return found
+            keys.append((codes, len(names)))
+    return keys
 
 
 def _numbers(keys: list[tuple[np.ndarray, int]], rows: np.ndarray | slice) -> np.ndarray:
@@ -147,49 +173,35 @@ def pieces(
     stay in the processor's cache.
     """
     order, counts = _order(predictions)
-    first = (np.cumsum(counts) - counts).astype(np.intp)
-    keys = _key_table(predictions, first if isinstance(order, slice) else order[first])
-    return keys, _cut(predictions, order, counts=counts, in_time=in_time, most_rows=most_rows)
+    ends = np.append(0, np.cumsum(counts)).astype(np.intp)
+    first = ends[:-1] if isinstance(order, slice) else order[ends[:-1]]
+    columns = KEYS + PLACES + state_of(predictions)
+    keys = predictions[columns].iloc[first].astype("str").reset_index(drop=True)
+    return keys, _cut(predictions, order, ends=ends, in_time=in_time, most_rows=most_rows)
 
 
-def _key_table(predictions: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-    """Keys and places of some rows, as text."""
-    columns = {}
-    for name in KEYS + PLACES + state_of(predictions):
-        column = predictions[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            names = column.array.categories.astype("str").array
-            columns[name] = names.take(column.array.codes[rows], allow_fill=True)
-        else:
-            columns[name] = column.iloc[rows].astype("str").array
-    return pd.DataFrame(columns)
-
-
-def _cut(predictions, order, *, counts, in_time, most_rows):
-    columns = {name.split("_")[0]: predictions[name].to_numpy(np.float64) for name in SERIES}
-    if in_time and len(predictions):
-        time, start = predictions["time"].to_numpy(), predictions["time"].min().to_datetime64()
-    ends = np.append(0, np.cumsum(counts))
+def _cut(predictions, order, *, ends, in_time, most_rows):
+    series = [predictions[name].to_numpy(np.float64) for name in SERIES]
+    time = predictions["time"].to_numpy()
+    start = predictions["time"].min().to_datetime64() if in_time and len(time) else None
     for first, last in _bounds(ends, most_rows):
         rows = slice(ends[first], ends[last])
-        if not isinstance(order, slice):
-            rows = order[rows]
-        part = {name: values[rows] for name, values in columns.items()}
-        n, sizes = len(part["observed"]), counts[first:last]
-        if in_time:
-            part["rows"] = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-            part["hours"] = (time[rows] - start) / np.timedelta64(1, "h") if n else np.zeros(0)
-            part = _in_time(part, sizes)
-        else:
-            part["hours"] = np.zeros(n)
-        good = np.isfinite(part["observed"])
-        good &= np.isfinite(part["predicted"])
+        rows = rows if isinstance(order, slice) else order[rows]
+        sizes = np.diff(ends[first : last + 1])
+        x, y = (values[rows] for values in series)
+        hours, places = np.zeros(len(x)), np.zeros(len(x), np.intp)
+        if start is not None:
+            places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+            hours = (time[rows] - start) / np.timedelta64(1, "h")
+            x, y, hours, places = _in_time(hours, (x, y, hours, places), sizes=sizes)
+        good = np.isfinite(x)
+        good &= np.isfinite(y)
         if not good.all():
             number = np.repeat(np.arange(len(sizes)), sizes)
             sizes = np.bincount(number[good], minlength=len(sizes))
-            part = {name: values[good] for name, values in part.items()}
+            x, y, hours, places = (values[good] for values in (x, y, hours, places))
         which = np.flatnonzero(sizes)
-        yield Groups(counts=sizes[which], which=which + first, **part)
+        yield Groups(sizes[which], x, y, hours, which + first, places)
 
 
 def _bounds(ends, most_rows):
@@ -204,22 +216,20 @@ def _bounds(ends, most_rows):
     return itertools.pairwise(firsts)
 
 
-def _in_time(part, counts):
+def _in_time(hours, columns, *, sizes):
     """Columns whose rows run in time within each group."""
-    hours = part["hours"]
     rises = np.ones(len(hours), bool)
     rises[1:] = hours[1:] >= hours[:-1]
-    rises[(np.cumsum(counts) - counts).astype(np.intp)] = True
+    rises[(np.cumsum(sizes) - sizes).astype(np.intp)] = True
     if rises.all():
-        return part
-    order = np.lexsort((hours, np.repeat(np.arange(len(counts)), counts)))
-    return {name: values[order] for name, values in part.items()}
+        return columns
+    order = np.lexsort((hours, np.repeat(np.arange(len(sizes)), sizes)))
+    return [values[order] for values in columns]
 
 
 # The contract of a predictions table, checked with little memory beside the table.
 
 HASHED_AT_ONCE = 2**18
-ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads the small codes of names over all bits
 
 
 def check_predictions(predictions: pd.DataFrame, *, one_state: bool = False) -> None:
@@ -234,35 +244,19 @@ def check_predictions(predictions: pd.DataFrame, *, one_state: bool = False) -> 
     """
     key = (*contracts.PREDICTIONS.key, *state_of(predictions))
     contracts.check(predictions, dataclasses.replace(contracts.PREDICTIONS, key=()))
-    hashes = _hashes(predictions, key)
+    named, hashes = predictions[list(key)], np.zeros(len(predictions), np.uint64)
+    for first in range(0, len(named), HASHED_AT_ONCE):
+        part = slice(first, first + HASHED_AT_ONCE)
+        hashes[part] = pd.util.hash_pandas_object(named[part], index=False, categorize=False)
     hashes.sort()
     if (hashes[1:] == hashes[:-1]).any():
         contracts.check(predictions, dataclasses.replace(contracts.PREDICTIONS, key=key))
     for name in state_of(predictions) if one_state else ():
-        found = predictions[name].astype("str").unique()
-        if len(found) > 1:
+        states = predictions[name].astype("str").unique()
+        if len(states) > 1:
             raise ContractError(
-                f"One state at a time can be changed, found {', '.join(found)}. Select one."
+                f"One state at a time can be changed, found {', '.join(states)}. Select one."
             )
-
-
-def _hashes(predictions: pd.DataFrame, key: tuple[str, ...]) -> np.ndarray:
-    """A number for the key of each row, (row,)."""
-    hashes = np.zeros(len(predictions), np.uint64)
-    for name in key:
-        column = predictions[name]
-        is_category = isinstance(column.dtype, pd.CategoricalDtype)
-        if is_category:  # a missing name has the code -1, and so the last number
-            names = np.append(_hashed(column.array.categories), np.uint64(0))
-        for first in range(0, len(column), HASHED_AT_ONCE):
-            part = slice(first, first + HASHED_AT_ONCE)
-            of_names = names[column.array.codes[part]] if is_category else _hashed(column[part])
-            hashes[part] = hashes[part] * ODD + of_names
-    return hashes
-
-
-def _hashed(names: pd.Series | pd.Index) -> np.ndarray:
-    return pd.util.hash_array(names.to_numpy(object), categorize=False)
 
 
 # Predictions whose values were changed name their state, and each lost row says why.
@@ -348,15 +342,13 @@ def pearson_r(x, y, *, codes=None):
     >>> float(pearson_r([0.1, 0.2, 0.3], [0.2, 0.2, 0.5]).round(3))
     0.866
     """
-    number = np.zeros(len(x), np.intp) if codes is None else codes
-    order = np.argsort(number, kind="stable")
-    counts = np.bincount(number)
-    x, y = (np.asarray(values, float)[order] for values in (x, y))
-    which = np.flatnonzero(counts)
-    runs = Groups(counts[which], x, y, np.zeros(len(x)), which)
-    found = np.full(len(counts), np.nan)
-    found[which] = _r(runs, x, y)
-    return found if codes is not None else found[0] if len(found) else np.nan
+    groups = Groups.of(x, y, codes=codes)
+    r = _r(groups, groups.observed, groups.predicted)
+    if codes is None:
+        return r[0] if len(r) else np.nan
+    of_groups = np.full(np.max(codes, initial=-1) + 1, np.nan)
+    of_groups[groups.which] = r
+    return of_groups
 
 
 def _r(groups: Groups, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -23,8 +23,10 @@ from soilkit.metrics.points import (
     ROWS_AT_ONCE,
     Groups,
     check_predictions,
+    class_names,
     extra_names,
     metrics_of,
+    of_stations,
     pieces,
     points,
     state_of,
@@ -318,7 +320,7 @@ def _batches(error, groups, long):
     # A group that is not long stands between two that are: each batch has its own end.
     sums = [np.append(0.0, np.cumsum(values)) for values in (error, groups.hours)]
     means, hours = ((run[ends] - run[starts]) / (ends - starts) for run in sums)
-    return Groups(counts, means, means, hours, np.flatnonzero(long))
+    return Groups(counts, means, means, hours, np.flatnonzero(long), starts)
 
 
 # Chi-square's intervals of the two errors.
@@ -449,9 +451,7 @@ def _status_of_many(scored, n_clusters, kind):
 def classes_of(scores, stations, *, by):
     """The class of each row in the stations' column ``by``, or the scores' own; text."""
     if stations is not None and by in stations.columns:
-        known = stations.drop_duplicates("sensor_id")
-        column = pd.Series(known[by].to_numpy(), index=known["sensor_id"].astype("str"))
-        classes = scores["sensor_id"].astype("str").map(column)
+        classes = of_stations(scores, stations, column=by, key="sensor_id")
     elif by in scores.columns:
         classes = scores[by]
     else:
@@ -460,10 +460,10 @@ def classes_of(scores, stations, *, by):
             f"No column {by!r} to stratify by: the stations have {have or 'no table here'}. "
             "Add the column to the stations table."
         )
-    names = classes.astype(object).where(classes.notna(), "").astype(str)
+    names = class_names(classes)
     if by == "koeppen":
         names = pd.Series(strata.koeppen_pair(names), index=names.index)
-    return names.where(names.str.strip() != "", UNKNOWN)
+    return names.where(names != "", UNKNOWN)
 
 
 def block_means(

@@ -20,9 +20,12 @@ from soilkit.metrics.points import (
     METRICS,
     SERIES,
     Groups,
+    class_names,
     correlation,
     correlation_of_sums,
+    of_stations,
     points,
+    require_columns,
     state_of,
 )
 
@@ -91,11 +94,7 @@ def _by_model(values, columns, table_of):
 def station_dates(
     predictions: pd.DataFrame, stations: pd.DataFrame | None, *, every: str = "1D", kind: str = ""
 ) -> pd.DataFrame:
-    """The mean pair of every station and date, of each model and split, with its ``cluster``.
-
-    The cluster is the 2-degree "block" or the "network", as ``kind`` says; where it says nothing,
-    the block if stations are given.
-    """
+    """The mean pair of every station and date, of each model and split, with its ``cluster``."""
     contracts.check(predictions, contracts.PREDICTIONS)
     length = pd.Timedelta(every)
     if length <= pd.Timedelta(0):
@@ -142,7 +141,7 @@ def _scores_of_dates(rows, part, min_stations):
     static, dynamic = split_parts(values, kept["station_id"])
     x, y = {"all": values, "static": static, "dynamic": dynamic}[part].to_numpy(float).T
     number, scored = pd.factorize(kept["date"])
-    groups = Groups(np.bincount(number), x, y, np.zeros(len(x)), np.arange(len(scored)))
+    groups = Groups.of(x, y, codes=number)
     found = pd.DataFrame(points(groups), index=scored)
     centred = np.column_stack([groups.centred(x), groups.centred(y)])
     sums = date_sums(centred, kept["date"], cluster=kept["cluster"])
@@ -288,16 +287,6 @@ def site_means(station_scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     return by_site.agg(value="mean", n_sensors="size").reset_index()
 
 
-def require_columns(stations, columns):
-    """Raise ``ContractError`` unless the stations table has the columns."""
-    missing = [name for name in columns if name not in stations.columns]
-    if missing:
-        raise ContractError(
-            f"The stations table lacks {', '.join(missing)}; it has "
-            f"{', '.join(map(str, stations.columns))}."
-        )
-
-
 def class_differences(
     station_scores: pd.DataFrame,
     stations: pd.DataFrame,
@@ -334,17 +323,16 @@ def class_differences(
     .. [1] Poehls et al. (2024), SSRN 4743411, section 4.4
     """
     parts = []
-    for (model, split), sites in site_means(station_scores, metric=metric).groupby(
-        ["model", "split"]
-    ):
+    scored = site_means(station_scores, metric=metric)
+    for (model, split), sites in scored.groupby(["model", "split"]):
         values, cluster = sites["value"].to_numpy()[:, None], clusters(sites, stations)
-        words = {"model": model, "split": split, "metric": metric}
         for characteristic in by:
             names, member = _membership(sites, stations, characteristic)
             table = _ratios(
                 values, values, member=member, other=~member, cluster=cluster, seed=seed
             )
-            parts.append(table.assign(**words, characteristic=characteristic, **{"class": names}))
+            words = {"model": model, "split": split, "metric": metric, "class": names}
+            parts.append(table.assign(**words, characteristic=characteristic))
     return _judged(parts, threshold, reference="rest")
 
 
@@ -391,18 +379,14 @@ def class_preferences(
             table = _ratios(
                 values, average, member=member, other=member, cluster=cluster, seed=seed
             ).drop(columns="n_other")
-            words = {"model": model, "split": splits[model], "metric": metric}
-            parts.append(table.assign(**words, characteristic=characteristic, **{"class": names}))
+            words = {"model": model, "split": splits[model], "metric": metric, "class": names}
+            parts.append(table.assign(**words, characteristic=characteristic))
     return _judged(parts, threshold, reference="models")
 
 
 def _membership(sites, stations, characteristic):
     """The classes' names and who is in each, (station, class)."""
-    require_columns(stations, [characteristic])
-    known = stations.drop_duplicates("station_id")
-    column = pd.Series(known[characteristic].to_numpy(), index=known["station_id"].astype("str"))
-    classes = sites["station_id"].astype("str").map(column).astype(object)
-    text = classes.where(classes.notna(), "").astype(str).str.strip()
+    text = class_names(of_stations(sites, stations, column=characteristic))
     names = sorted(set(text) - {""})
     return names, text.to_numpy(object)[:, None] == np.array(names, dtype=object)[None, :]
 
@@ -499,21 +483,19 @@ def worst_stations(
     require_columns(stations, traits)
     known = stations.drop_duplicates("station_id")
     known = known.set_index(known["station_id"].astype("str"))[traits].astype(float)
-    sign = 1 if metric in ERRORS else -1
+    sign = -1 if metric in ERRORS else 1
+    keys = ["model", "split", "station_id"]
     sensors = _worst_sensors(station_scores, metric, sign)
     parts = []
-    for _, part in site_means(station_scores, metric=metric).groupby(["model", "split"]):
+    for _, part in site_means(station_scores, metric=metric).groupby(keys[:2]):
+        part = part.reset_index(drop=True)
         values = known.reindex(part["station_id"]).reset_index(drop=True)
         ranks = 100 * (values.rank(method="average") - 0.5) / values.notna().sum()
-        parts.append(
-            pd.concat(
-                [part.reset_index(drop=True), values, ranks.add_suffix("_percentile")], axis=1
-            )
-            .assign(metric=metric, _badness=lambda table: -sign * table["value"])
-            .sort_values(["_badness", "station_id"], ignore_index=True)[:n]
-            .assign(rank=lambda table: table.index + 1)
-            .merge(sensors, on=["model", "split", "station_id"], how="left", validate="one_to_one")
-        )
+        worst = pd.concat([part, values, ranks.add_suffix("_percentile")], axis=1)
+        worst = worst.assign(_score=sign * part["value"])
+        worst = worst.sort_values(["_score", "station_id"], ignore_index=True)[:n]
+        worst = worst.assign(metric=metric, rank=worst.index + 1)
+        parts.append(worst.merge(sensors, on=keys, how="left", validate="one_to_one"))
     columns = [*COLUMNS, *(f"{t}{end}" for t in traits for end in ("", "_percentile")), "facts"]
     if not parts:
         return pd.DataFrame(columns=columns)
@@ -525,23 +507,24 @@ def _worst_sensors(scores, metric, sign):
     """Of each model's station: its scored sensors, and the worst one's line."""
     size = scores[metric].abs() if metric == "bias_m3_m3" else scores[metric]
     keys = ["model", "split", "station_id"]
-    scored = scores.assign(_badness=-sign * size)[size.notna()]
+    scored = scores.assign(_score=sign * size)[size.notna()]
     scored = scored.astype(dict.fromkeys([*keys, "sensor_id"], "str"))
     ids = scored.groupby(keys)["sensor_id"].agg(lambda names: ";".join(sorted(names)))
     names = {metric: "sensor_value", f"{metric}_lower": "lower", f"{metric}_upper": "upper"}
-    worst = scored.sort_values(["_badness", "sensor_id"]).drop_duplicates(keys)
+    worst = scored.sort_values(["_score", "sensor_id"]).drop_duplicates(keys)
     worst = worst[[*keys, "sensor_id", *names, "n", "n_effective", "status"]].rename(columns=names)
     return worst.merge(ids.rename("sensor_ids").reset_index(), on=keys)
 
 
 def _facts(row, traits):
     """The traits farthest from the middle, worst first, and a warning of a short series."""
-    known = [t for t in traits if np.isfinite(row[f"{t}_percentile"])]
-    far = sorted(known, key=lambda t: -abs(row[f"{t}_percentile"] - 50))[:N_FACTS]
-    words = [f"{t} {row[t]:.3g} (percentile {row[f'{t}_percentile']:.0f})" for t in far]
-    unknown = [t for t in traits if t not in known]
-    if unknown:
+    far = {t: abs(row[f"{t}_percentile"] - 50) for t in traits}
+    known = [t for t in traits if np.isfinite(far[t])]
+    words = [
+        f"{t} {row[t]:.3g} (percentile {row[f'{t}_percentile']:.0f})"
+        for t in sorted(known, key=far.__getitem__, reverse=True)[:N_FACTS]
+    ]
+    if unknown := [t for t in traits if t not in known]:
         words.append(f"unknown: {', '.join(unknown)}")
-    n_effective = row["n_effective"]
-    worth = f", worth {n_effective:.0f}" if np.isfinite(n_effective) else ""
+    worth = f", worth {row['n_effective']:.0f}" if np.isfinite(row["n_effective"]) else ""
     return "; ".join([f"n {row['n']:.0f}{worth}", *words])

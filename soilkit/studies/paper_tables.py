@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from soilkit import strata
-from soilkit.constants import OK
+from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.files import write_text_whole
-from soilkit.metrics import splits
+from soilkit.metrics import intervals, splits
 from soilkit.metrics.evaluation import literature
-from soilkit.metrics.intervals import MIN_CLUSTERS
 from soilkit.studies.fusion_study import FULL, RECIPES, Experiment, Line, Profile, Study, chosen
 from soilkit.studies.fusion_trial import SENSOR_COLUMNS, Data, Recipe, Trial, prediction_path
 
-CONFIDENCE = 0.95
 _NUMBERS = ("value", "lower", "upper", "se_blocks", "se_seeds")
 
 
@@ -58,45 +55,28 @@ def mean_with_interval(values: np.ndarray, blocks: np.ndarray) -> dict[str, Any]
     known = np.isfinite(values).all(axis=0)
     values, blocks = values[:, known], np.asarray(blocks)[known]
     n_seeds, n_sensors = values.shape
-    names = np.unique(blocks)
-    counts = {"n_seeds": n_seeds, "n_sensors": n_sensors, "n_blocks": len(names)}
+    n_blocks = len(set(blocks))
+    counts = {"n_seeds": n_seeds, "n_sensors": n_sensors, "n_blocks": n_blocks}
     if not values.size:
-        none: dict[str, Any] = dict.fromkeys(
-            ("value", "lower", "upper", "se_blocks", "se_seeds"), np.nan
-        )
+        none: dict[str, Any] = dict.fromkeys(_NUMBERS, np.nan)
         return {**none, **counts, "status": "no sensor has this score at every seed"}
-    of_blocks = _block_variance(values.mean(axis=0), blocks)
-    of_seeds = values.mean(axis=1).var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
-    half = np.nan
-    if len(names) >= MIN_CLUSTERS:
-        freedom = _freedom((of_blocks, len(names) - 1), (of_seeds, max(n_seeds - 1, 1)))
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(of_blocks + of_seeds)
-    value = values.mean()
+    se_blocks, _ = intervals.cluster_error(values.mean(axis=0), blocks)
+    se_seeds = values.mean(axis=1).std(ddof=1) / np.sqrt(n_seeds) if n_seeds > 1 else 0.0
+    lower = upper = np.nan
+    if n_blocks >= MIN_CLUSTERS:
+        variances = np.array([se_blocks, se_seeds]) ** 2
+        freedom = np.array([n_blocks - 1, max(n_seeds - 1, 1)])
+        weights = (variances**2 / freedom).sum()
+        freedom = variances.sum() ** 2 / weights if weights > 0 else freedom.min()
+        error = np.sqrt(variances.sum())
+        lower, upper = intervals.student_interval(values.mean(), error, freedom=freedom)
+    status = OK if n_seeds > 1 else "one seed: the interval is over blocks alone"
     return {
-        "value": value, "lower": value - half, "upper": value + half,
-        "se_blocks": np.sqrt(of_blocks), "se_seeds": np.sqrt(of_seeds) if n_seeds > 1 else np.nan,
-        **counts, "status": _status(n_seeds, len(names)),
+        "value": values.mean(), "lower": lower, "upper": upper,
+        "se_blocks": se_blocks, "se_seeds": se_seeds if n_seeds > 1 else np.nan, **counts,
+        "status": status if n_blocks >= MIN_CLUSTERS
+        else f"no interval: fewer than {MIN_CLUSTERS} blocks",
     }  # fmt: skip
-
-
-def _block_variance(values: np.ndarray, blocks: np.ndarray) -> float:
-    """Of a mean over sensors whose whole blocks were drawn: squared sums of residuals by block."""
-    sums = pd.Series((values - values.mean()) / len(values)).groupby(blocks).sum()
-    k = len(sums)
-    return float(k / (k - 1) * (sums**2).sum()) if k > 1 else np.nan
-
-
-def _freedom(*parts: tuple[float, int]) -> float:
-    """Degrees of freedom of a sum of variances, each with its own."""
-    total = sum(variance for variance, _ in parts)
-    weights = sum(variance**2 / freedom for variance, freedom in parts)
-    return total**2 / weights if weights > 0 else min(freedom for _, freedom in parts)
-
-
-def _status(n_seeds: int, n_blocks: int) -> str:
-    if n_blocks < MIN_CLUSTERS:
-        return f"no interval: fewer than {MIN_CLUSTERS} blocks"
-    return "ok" if n_seeds > 1 else "one seed: the interval is over blocks alone"
 
 
 def aligned(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

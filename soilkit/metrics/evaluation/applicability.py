@@ -22,9 +22,9 @@ from soilkit.metrics.intervals import (
     scale_of,
     student_interval,
 )
-from soilkit.metrics.points import correlation_of_sums
+from soilkit.metrics.points import correlation_of_sums, require_columns
 from soilkit.metrics.scores import OK
-from soilkit.metrics.spatial import require_columns, site_means
+from soilkit.metrics.spatial import site_means
 
 EXACT_ROWS = 5_000  # above, the mean distance is that of as many rows drawn at random
 MOST_SEARCHES = 4_000  # above, the threshold is that of as many training rows drawn at random

@@ -12,9 +12,8 @@ import pandas as pd
 from soilkit import metrics
 from soilkit.constants import OK
 from soilkit.errors import ContractError, SharedErrorsError, SoilkitError
-from soilkit.metrics import comparison as multiplicity
 from soilkit.metrics.anomalies import ORACLE, WINDOW_DAYS
-from soilkit.metrics.comparison import COMPARISON
+from soilkit.metrics.comparison import COMPARISON, with_better
 from soilkit.metrics.evaluation import applicability
 from soilkit.metrics.evaluation.literature import beside_literature
 from soilkit.metrics.evaluation.records import (
@@ -51,7 +50,6 @@ EXTRA_METRICS = ("spearman", "kge")
 N_WORST = 10  # stations to list
 CONSTANT_ACROSS = "constant across stations"  # the status of a map that shows all places alike
 WINDOW_STATE = f"anomaly: {WINDOW_DAYS:g}-day window"
-ALPHA = 0.05
 TINY = 1e-6  # a ratio of errors that is as good as none
 ROLES = {
     "oracle": re.compile(f"^{re.escape(ORACLE)}$"),
@@ -207,18 +205,14 @@ def comparison(case: Case) -> pd.DataFrame:
     lines = pd.concat(pairs, ignore_index=True)
     order = {name: place for place, name in enumerate(METRICS)}
     lines = lines.sort_values("metric", key=lambda m: m.map(order), kind="stable")
-    lines["p_adjusted"] = multiplicity.adjust(lines["p_value"], "holm")
-    is_first = lines["difference"].gt(0) == (lines["metric"] == "r")
-    name = lines["model_a"].where(is_first, lines["model_b"])
-    lines["better"] = name.where(lines["p_adjusted"] < ALPHA, "")
-    lines = lines[COMPARISON].reset_index(drop=True)
+    lines = with_better(lines).reset_index(drop=True)
     return lines.assign(role=lines["model_b"].map(role_of))
 
 
 def _pair(ours, other, stations, *, seed):
     """One rival's lines; where it cannot be compared each says why."""
     try:
-        return metrics.compare(ours, other, stations=stations, correction=None, seed=seed)
+        return metrics.compare(ours, other, stations=stations, seed=seed)
     except ContractError as error:
         names = {"model_a": ours["model"].iloc[0], "model_b": other["model"].iloc[0]}
         counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)

@@ -13,12 +13,13 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from soilkit import sources
-from soilkit.constants import PIXEL_RATIO
+from soilkit.constants import MIN_CLUSTERS, PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import rasters
 from soilkit.export.chips.requests import Planner
-from soilkit.metrics.points import pearson_r
+from soilkit.metrics import intervals
+from soilkit.metrics.points import Groups, points
 from soilkit.models.inputs import INDICES, Inputs, coarse_band, coarse_values, source_of
 from soilkit.models.training import Look
 
@@ -443,9 +444,6 @@ def map_dataset(
 
 # A map against the truth at one moment: spatial scores, and what fine detail is worth.
 
-MIN_BLOCKS = 5  # fewer blocks give no interval
-N_DRAWS = 2000
-
 
 def spatial_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """R, ubRMSE, RMSE and bias over the cells of one map, at one moment.
@@ -482,15 +480,8 @@ def spatial_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]
     known = np.isfinite(predicted) & np.isfinite(truth)
     if not known.any():
         raise ContractError("The map and the truth share no known cell. Cut both over one region.")
-    x, y = truth[known], predicted[known]
-    d = y - x
-    return {
-        "r": float(pearson_r(x, y)),
-        "ubrmse_m3_m3": float(d.std()),
-        "rmse_m3_m3": float(np.sqrt((d * d).mean())),
-        "bias_m3_m3": float(d.mean()),
-        "n": int(known.sum()),
-    }
+    scores = points(Groups.of(truth[known], predicted[known]))
+    return {name: float(value.item()) for name, value in scores.items()} | {"n": int(known.sum())}
 
 
 def ubrmse_difference(
@@ -525,27 +516,23 @@ def ubrmse_difference(
     """
     errors = np.stack([np.subtract(*_pair(one, truth)) for one in (first, second)])
     known = np.isfinite(errors).all(axis=0)  # (row, col)
-    blocks = _blocks(known.shape, cell_size_m, block_m=block_m)[known]
-    n = np.bincount(blocks).astype(float)  # (block,)
-    d = np.stack([np.bincount(blocks, e[known], len(n)) for e in errors])
-    d2 = np.stack([np.bincount(blocks, e[known] ** 2, len(n)) for e in errors])
-    n, d, d2 = n[n > 0], d[:, n > 0], d2[:, n > 0]
+    block, d = _blocks(known.shape, cell_size_m, block_m=block_m)[known], errors[:, known]
+    sums = intervals.cluster_sums(np.stack([np.ones(len(block)), *d, *d**2], axis=1), block)
+    k, lower, upper = len(sums), np.nan, np.nan
 
-    def difference(which: np.ndarray) -> np.ndarray:
-        total = n[which].sum(-1)
-        mean, square = d[:, which].sum(-1) / total, d2[:, which].sum(-1) / total
-        spread = np.sqrt(np.maximum(square - mean**2, 0))  # (map, draw)
+    def difference(sums: np.ndarray) -> np.ndarray:
+        n, *totals = np.moveaxis(sums, -1, 0)
+        means = np.stack(totals) / n  # (errors of both maps and their squares, draw)
+        spread = np.sqrt(np.maximum(means[2:] - means[:2] ** 2, 0))
         return spread[0] - spread[1]
 
-    draws = np.random.default_rng(seed).integers(len(n), size=(N_DRAWS, len(n)))
-    enough = len(n) >= MIN_BLOCKS
-    ends = np.quantile(difference(draws), [0.025, 0.975]) if enough else (np.nan, np.nan)
+    if k >= MIN_CLUSTERS:
+        draws = difference(intervals.cluster_weights(k, np.random.default_rng(seed)) @ sums)
+        (lower,), (upper,) = intervals.limits(draws[:, None], n_clusters=k)
     return {
-        "difference": float(difference(np.arange(len(n)))),
-        "lower": float(ends[0]),
-        "upper": float(ends[1]),
-        "n_blocks": len(n),
-    }
+        "difference": float(difference(sums.sum(axis=0))), "lower": float(lower),
+        "upper": float(upper), "n_blocks": k,
+    }  # fmt: skip
 
 
 def _pair(predicted, truth) -> tuple[np.ndarray, np.ndarray]:
