@@ -11,8 +11,6 @@ import pandas as pd
 import rasterio
 
 from soilkit import grids
-from soilkit.export.archives import SyntheticArchive
-from soilkit.export.archives.stac import export_world
 
 CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -133,27 +131,6 @@ def grid_at(latitude, longitude, *, size_px=64, pixel_size_m=10.0, crs=None):
     x, y = grids.transformer("EPSG:4326", crs).transform(longitude, latitude)
     half = size_px * pixel_size_m / 2
     return grids.Grid(crs, x - half, y + half, pixel_size_m, size_px, size_px)
-
-
-# ---- the synthetic world as a catalogue ----------------------------------------------------------
-
-PLACES = {"A__1": (36.4, -99.2), "A__2": (40.1, -96.7)}
-EDGE = {"L__63": (37.0, -98.74)}  # at a swath's edge: one radar track covers it in part
-SOURCES = (
-    "sentinel1", "sentinel2", "dem", "soilgrids", "land_cover", "smap", "gldas", "modis_lai",
-)  # fmt: skip
-
-
-def world_catalogue(folder, *, period=("2019-06-01", "2019-07-01")):
-    """All that the synthetic archive has over ``PLACES`` in a month, and radar over ``EDGE``."""
-    archive = SyntheticArchive(seed=0, n_stations=8)
-    for places, sources in ((PLACES, SOURCES), (EDGE, ("sentinel1",))):
-        path = export_world(
-            archive, folder, stations=stations(**places), period=period,
-            sources=sources, every=True,
-            progress=False,
-        )  # fmt: skip
-    return path
 
 
 # ---- an API on the loopback ----------------------------------------------------------------------

@@ -33,7 +33,7 @@ def opened(tmp_path_factory, stations):
         if name not in done and name == "stac":
             names = (*ORBITING, *STATIC, *PERIODIC)
             world = open_archive("synthetic", **WORLD)
-            how = {"stations": stations, "period": PERIOD, "sources": names, "every": True}
+            how = {"stations": stations, "period": PERIOD, "sources": names}
             done[name] = open_archive(
                 "stac", catalogue=export_world(world, folder, progress=False, **how)
             )

@@ -16,8 +16,7 @@ from soilkit import contracts, grids, sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, UnknownNameError
 from soilkit.export import join
-from soilkit.export.archives.stac import StacArchive
-from soilkit.export.archives.stac import items as stac_items
+from soilkit.export.archives.stac import StacArchive, item_search
 from tests import helpers_stac as make
 
 HERE = 36.4, -99.2  # in zone 14
@@ -243,8 +242,8 @@ def test_a_footprint_with_a_hole_does_not_cover_the_hole():
     points = np.array([[0.5, 0.5], [1.5, 1.5], [3, 3], [11, 1], [6, 1]])
     one = {"id": "x", "geometry": area, "properties": {"datetime": "2020-06-03T00:10:00Z"}}
     source = sources.get("sentinel1")
-    record = stac_items.record(one, source)
-    seen = [any(stac_items.scenes_of([record], source, points=p[None])) for p in points]
+    record = item_search.record(one, source)
+    seen = [any(item_search.scenes_of([record], source, points=p[None])) for p in points]
     assert seen == [True, False, True, True, False]
 
 
@@ -515,24 +514,6 @@ def test_links_that_go_round_and_items_linked_twice_count_once(tmp_path, linking
     (tmp_path / linking).write_text(json.dumps({**words, "links": [*words["links"] * 2, back]}))
     archive = StacArchive(path, collections={"sentinel1": "sentinel-1"})
     assert len(archive.scenes(one_station(), "sentinel1", *PERIOD)) == 1
-
-
-def test_opening_a_catalogue_does_not_search_all_its_links_for_every_item(tmp_path, monkeypatch):
-    """pystac does, for each item that a collection hands out: minutes where items are many."""
-    searched = []
-    single = pystac.Collection.get_single_link
-
-    def counted(self, *args, **options):
-        searched[-1] += 1
-        return single(self, *args, **options)
-
-    monkeypatch.setattr(pystac.Collection, "get_single_link", counted)
-    for n in (2, 20):
-        items = [radar_item(f"x{k}", "2020-06-03T00:10:00Z") for k in range(n)]
-        path = make.write_catalogue(tmp_path / str(n), items)
-        searched.append(0)
-        StacArchive(path)
-    assert searched[0] == searched[1]
 
 
 def test_an_unknown_source_is_refused_with_the_collections_that_there_are(tmp_path):

@@ -2,19 +2,25 @@
 
 from functools import partial
 
-from soilkit.sources.row import GLOBAL, Band, Collection, EarthEngine, Linear, Source, Stac
+from soilkit.sources.row import (
+    GLOBAL,
+    Band,
+    Collection,
+    EarthEngine,
+    Linear,
+    Source,
+    Stac,
+    alike,
+)
 
 KELVIN = (50, 350)  # of brightness and surface temperature
 
+FRACTION, CANOPY_KG_M2 = (0, 1), (0, 30)
+_tb = partial(alike, "K", KELVIN)
 SMAP_L3_BANDS = (
-    Band("soil_moisture_am", "m3 m-3", (0, 1)),
-    Band("soil_moisture_pm", "m3 m-3", (0, 1)),
-    Band("tb_h_corrected_am", "K", KELVIN),
-    Band("tb_v_corrected_am", "K", KELVIN),
-    Band("tb_h_corrected_pm", "K", KELVIN),
-    Band("tb_v_corrected_pm", "K", KELVIN),
-    Band("vegetation_water_content_am", "kg m-2", (0, 30)),
-    Band("vegetation_water_content_pm", "kg m-2", (0, 30)),
+    *alike("m3 m-3", FRACTION, "soil_moisture_am", "soil_moisture_pm"),
+    *_tb("tb_h_corrected_am", "tb_v_corrected_am", "tb_h_corrected_pm", "tb_v_corrected_pm"),
+    *alike("kg m-2", CANOPY_KG_M2, "vegetation_water_content_am", "vegetation_water_content_pm"),
 )
 _instant = partial(Source, resolution="coarse", dated_by="instant")
 _composite = partial(Source, resolution="coarse", dated_by="start")  # stamped with its first moment
@@ -63,8 +69,7 @@ MOISTURE = (
         title="SMAP Level 4 surface and root-zone soil moisture",
         asset="NASA/SMAP/SPL4SMGP/008",
         bands=(
-            Band("sm_surface", "m3 m-3", (0, 1)),
-            Band("sm_rootzone", "m3 m-3", (0, 1)),
+            *alike("m3 m-3", FRACTION, "sm_surface", "sm_rootzone"),
             Band("surface_temp", "K", KELVIN),
         ),
         pixel_size_m=11_000,
@@ -101,13 +106,12 @@ MOISTURE = (
         title="SMAP enhanced Level 3 with all its ancillary fields, version 6",
         asset="",
         bands=(
-            Band("tb_h_corrected", "K", KELVIN),
-            Band("tb_v_corrected", "K", KELVIN),
-            Band("albedo", "1", (0, 1)),
+            *_tb("tb_h_corrected", "tb_v_corrected"),
+            Band("albedo", "1", FRACTION),
             Band("roughness_coefficient", "1", (0, 3)),
             Band("vegetation_opacity", "1", (0, 5)),
-            Band("vegetation_water_content", "kg m-2", (0, 30)),
-            Band("soil_moisture_dca", "m3 m-3", (0, 1)),
+            Band("vegetation_water_content", "kg m-2", CANOPY_KG_M2),
+            Band("soil_moisture_dca", "m3 m-3", FRACTION),
         ),
         pixel_size_m=9_000,
         resolution="coarse",
@@ -124,7 +128,7 @@ MOISTURE = (
         "smap_l1c_tb",
         title="SMAP enhanced Level 1C brightness temperature, 9 km",
         asset="",
-        bands=(Band("cell_tb_h_aft", "K", KELVIN), Band("cell_tb_v_aft", "K", KELVIN)),
+        bands=_tb("cell_tb_h_aft", "cell_tb_v_aft"),
         pixel_size_m=9_000,
         cadence="3D",
         max_age="6D",
@@ -138,9 +142,8 @@ MOISTURE = (
         title="SMAP enhanced Level 2 soil moisture and brightness temperature, 9 km",
         asset="",
         bands=(
-            Band("tb_h_corrected", "K", KELVIN),
-            Band("tb_v_corrected", "K", KELVIN),
-            Band("soil_moisture", "m3 m-3", (0, 1)),
+            *_tb("tb_h_corrected", "tb_v_corrected"),
+            Band("soil_moisture", "m3 m-3", FRACTION),
         ),
         pixel_size_m=9_000,
         cadence="3D",
@@ -217,10 +220,8 @@ WEATHER = (
         asset="IDAHO_EPSCOR/GRIDMET",
         bands=(
             Band("pr", "mm d-1", (0, 2000)),
-            Band("tmmn", "K", KELVIN),
-            Band("tmmx", "K", KELVIN),
-            Band("rmin", "%", (0, 100)),
-            Band("rmax", "%", (0, 100)),
+            *alike("K", KELVIN, "tmmn", "tmmx"),
+            *alike("%", (0, 100), "rmin", "rmax"),
             Band("srad", "W m-2", (0, 600)),
             Band("vs", "m s-1", (0, 60)),
             Band("vpd", "kPa", (0, 15)),
@@ -251,12 +252,16 @@ WEATHER = (
 # MODIS: vegetation, surface temperature, evapotranspiration, land cover.
 
 RESTARTING = EarthEngine(GLOBAL, new_year=True)
-VEGETATION_INDICES = (
-    Band("NDVI", "1", (-0.2, 1), scale=1e-4),
-    Band("EVI", "1", (-0.2, 1), scale=1e-4),
-)
 LAND_SURFACE_K = (180, 360)
 _composite = partial(Source, resolution="low", dated_by="start")  # stamped with its first day
+_vegetation_indices = partial(
+    _composite,
+    bands=alike("1", (-0.2, 1), "NDVI", "EVI", scale=1e-4),
+    cadence="16D",
+    max_age="32D",
+    begins="2000-02-18",
+    packing=(1.0, 0.0),
+)
 
 MODIS = (
     _composite(
@@ -275,29 +280,19 @@ MODIS = (
         trap="Collection 006 ended in early 2023. Stamped with the first of its four days. Stored "
         "values 0-100 are LAI x 10.",
     ),
-    _composite(
+    _vegetation_indices(
         "modis_ndvi_500",
         title="MODIS vegetation indices, 16 days, 500 m (MOD13A1)",
         asset="MODIS/061/MOD13A1",
-        bands=VEGETATION_INDICES,
         pixel_size_m=500,
-        cadence="16D",
-        max_age="32D",
-        begins="2000-02-18",
-        packing=(1.0, 0.0),
         citation="Didan (2021), doi:10.5067/MODIS/MOD13A1.061",
         trap="The best pixel of sixteen days, stamped with the first: DayOfYear tells which day.",
     ),
-    _composite(
+    _vegetation_indices(
         "modis_ndvi_250",
         title="MODIS vegetation indices, 16 days, 250 m (MOD13Q1)",
         asset="MODIS/061/MOD13Q1",
-        bands=VEGETATION_INDICES,
         pixel_size_m=250,
-        cadence="16D",
-        max_age="32D",
-        begins="2000-02-18",
-        packing=(1.0, 0.0),
         citation="Didan (2021), doi:10.5067/MODIS/MOD13Q1.061",
         trap="As MOD13A1.",
     ),
@@ -305,10 +300,7 @@ MODIS = (
         "modis_lst",
         title="MODIS land surface temperature, 8 days (MOD11A2)",
         asset="MODIS/061/MOD11A2",
-        bands=(
-            Band("LST_Day_1km", "K", LAND_SURFACE_K, scale=0.02),
-            Band("LST_Night_1km", "K", LAND_SURFACE_K, scale=0.02),
-        ),
+        bands=alike("K", LAND_SURFACE_K, "LST_Day_1km", "LST_Night_1km", scale=0.02),
         pixel_size_m=1000,
         cadence="8D",
         max_age="16D",

@@ -2,11 +2,21 @@
 
 from functools import partial
 
-from soilkit.sources.row import STATIC, TILES, Band, Collection, EarthEngine, Linear, Source, Stac
+from soilkit.sources.row import (
+    STATIC,
+    TILES,
+    Band,
+    Collection,
+    EarthEngine,
+    Linear,
+    Source,
+    Stac,
+    alike,
+)
 
 SOILGRIDS_RANGE = Linear(0, 800)
 SOILGRIDS = EarthEngine(STATIC, "projects/soilgrids-isric/{band}_mean", "{band}_0-5cm_mean")
-ELEVATION_M = (-500, 9000)
+_height = partial(alike, "m", (-500, 9000), features=("slope",))
 PERCENT, FRACTION, DENSITY = (0, 100), (0, 1), (0, 2.65)  # no soil is denser than quartz
 
 
@@ -30,16 +40,7 @@ GROUND = (
         "dem",
         title="NASADEM elevation",
         asset="NASA/NASADEM_HGT/001",
-        bands=(
-            Band(
-                "elevation",
-                "m",
-                ELEVATION_M,
-                Linear(0, 3000),
-                features=("slope",),
-                aliases=("data", "dem"),
-            ),
-        ),
+        bands=_height("elevation", normalisation=Linear(0, 3000), aliases=("data", "dem")),
         pixel_size_m=30,
         stac=Stac((Collection("nasadem"),)),
         citation="NASA JPL (2020), doi:10.5067/MEaSUREs/NASADEM/NASADEM_HGT.001",
@@ -77,7 +78,7 @@ GROUND = (
         "dem_3dep",
         title="3D Elevation Program, 10 m",
         asset="USGS/3DEP/10m_collection",
-        bands=(Band("elevation", "m", ELEVATION_M, features=("slope",)),),
+        bands=_height("elevation"),
         pixel_size_m=10.2,
         earth_engine=EarthEngine(TILES),
         citation="U.S. Geological Survey (2019), 3D Elevation Program",
@@ -88,7 +89,7 @@ GROUND = (
         "dem_merit",
         title="MERIT elevation, 3 arc seconds",
         asset="MERIT/DEM/v1_0_3",
-        bands=(Band("dem", "m", ELEVATION_M, features=("slope",)),),
+        bands=_height("dem"),
         pixel_size_m=92.77,
         resolution="low",
         citation="Yamazaki et al. (2017), doi:10.1002/2017GL072874",
@@ -97,7 +98,7 @@ GROUND = (
         "dem_srtm",
         title="SRTM elevation, 1 arc second",
         asset="USGS/SRTMGL1_003",
-        bands=(Band("elevation", "m", ELEVATION_M, features=("slope",)),),
+        bands=_height("elevation"),
         pixel_size_m=30,
         successor="dem",
         citation="Farr et al. (2007), doi:10.1029/2005RG000183",
@@ -108,12 +109,9 @@ GROUND = (
         title="POLARIS soil properties, 0-5 cm, 30 m",
         asset="projects/sat-io/open-datasets/polaris/{band}_mean",
         bands=(
-            Band("sand", "%", PERCENT),
-            Band("silt", "%", PERCENT),
-            Band("clay", "%", PERCENT),
+            *alike("%", PERCENT, "sand", "silt", "clay"),
             Band("bd", "g cm-3", DENSITY),
-            Band("theta_s", "m3 m-3", FRACTION),
-            Band("theta_r", "m3 m-3", FRACTION),
+            *alike("m3 m-3", FRACTION, "theta_s", "theta_r"),
             Band("ksat", "log10(cm h-1)", (-5, 4)),
             Band("om", "log10(%)", (-4, 2)),
             Band("hb", "log10(kPa)", (-4, 4)),
@@ -143,11 +141,7 @@ GROUND = (
         "gnatsgo_derived",
         title="Available water content, field capacity and porosity derived from gNATSGO, 90 m",
         asset="",
-        bands=(
-            Band("available_water_content", "m3 m-3", FRACTION),
-            Band("field_capacity", "m3 m-3", FRACTION),
-            Band("porosity", "m3 m-3", FRACTION),
-        ),
+        bands=alike("m3 m-3", FRACTION, "available_water_content", "field_capacity", "porosity"),
         pixel_size_m=90,
         lives_at="Not published as maps: derive them from gNATSGO's tables (USDA-NRCS Geospatial "
         "Data Gateway), or from texture and bulk density by a pedotransfer function.",
@@ -158,9 +152,7 @@ GROUND = (
         title="SOLUS100 texture and bulk density, 5 cm and 30 cm",
         asset="USDA/SOLUS100/V0",
         bands=(
-            Band("sandtotal", "%", PERCENT),
-            Band("silttotal", "%", PERCENT),
-            Band("claytotal", "%", PERCENT),
+            *alike("%", PERCENT, "sandtotal", "silttotal", "claytotal"),
             Band("bd", "g cm-3", DENSITY),
         ),
         pixel_size_m=100,

@@ -11,6 +11,7 @@ from soilkit.sources.row import (
     LogSigmoid,
     Source,
     Stac,
+    alike,
 )
 
 REFLECTANCE = 1e-4  # one digital number of Sentinel-2
@@ -137,7 +138,7 @@ IMAGERY = (
         "cloud_score_plus",
         title="Cloud Score+ of Sentinel-2",
         asset="GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
-        bands=(Band("cs", "1", (0, 1)), Band("cs_cdf", "1", (0, 1))),
+        bands=alike("1", (0, 1), "cs", "cs_cdf"),
         cadence="5D",
         max_age="14D",
         begins="2015-06-27",
@@ -185,8 +186,7 @@ IMAGERY = (
         asset="",
         bands=(
             Band("soil_moisture_1km", "m3 m-3", (0, 1)),
-            Band("sigma0_vv_aggregated_1km", "1", (0, 10)),
-            Band("sigma0_vh_aggregated_1km", "1", (0, 10)),
+            *alike("1", (0, 10), "sigma0_vv_aggregated_1km", "sigma0_vh_aggregated_1km"),
         ),
         pixel_size_m=1000,
         resolution="low",

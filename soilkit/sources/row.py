@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,13 @@ class Band:
     def physical(self, stored: np.ndarray) -> np.ndarray:
         """Stored values in the band's unit."""
         return stored * self.scale + self.offset
+
+
+def alike(
+    unit: str, valid_range: tuple[float, float], *names: str, **more: Any
+) -> tuple[Band, ...]:
+    """Bands that differ in their names only."""
+    return tuple(Band(name, unit, valid_range, **more) for name in names)
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,6 @@ class SyntheticArchive:
         Keep one Sentinel-1 track a station, the one nearest to 38 degrees of incidence, with both
         satellites (6) or one, every 12 or so many days: a few dozen anchors a year. All tracks of
         both satellites by default.
-    footprint_m : float, m
-        Side of the square for which ``cloud_fraction`` and ``valid_fraction`` are told.
 
     Examples
     --------
@@ -57,7 +55,6 @@ class SyntheticArchive:
         *,
         world: World | None = None,
         revisit_days: int | None = None,
-        footprint_m: float = CHIP_SIDE_M,
         **world_options: Any,
     ) -> None:
         if revisit_days not in (None, 6) and (revisit_days < 12 or revisit_days % 12):
@@ -70,8 +67,9 @@ class SyntheticArchive:
             )
         self.world = World(**world_options) if world is None else world
         self.revisit_days = revisit_days
-        self.footprint_m = float(footprint_m)
-        self.version = _version(self.world)
+        # the world's own version, the hash of the sensors' constants and the period
+        first, last = (str(t.astype("datetime64[D]")) for t in (self.world.start, self.world.end))
+        self.version = f"{self.world.version}-{instruments.HASH[:12]}-{first}-{last}"
 
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
@@ -98,14 +96,14 @@ class SyntheticArchive:
         """A mission's scenes over one place; one radar pass is one scene whatever its slices."""
         every = self.revisit_days if source == "sentinel1" else None
         at = {"longitude": float(place.longitude), "latitude": float(place.latitude)}
-        rows = []
-        for track, _, cover in self._tracks(source, every, **at):
-            satellites = (0, 1) if every in (None, 6) else (0,)
-            for one in schedule.passes(
-                track, start=period[0], end=period[1], satellites=satellites
-            ):
-                if every in (None, 6) or one.cycle % (every // 12) == 0:
-                    rows.append((one.scene_id, one.start, one.end, track.direction, cover))
+        tracks = _tracks(source, **at)[: 1 if every else None]
+        satellites = (0, 1) if every in (None, 6) else (0,)
+        rows = [
+            (one.scene_id, one.start, one.end, track.direction, cover)
+            for track, cover in tracks
+            for one in schedule.passes(track, start=period[0], end=period[1], satellites=satellites)
+            if every in (None, 6) or one.cycle % (every // 12) == 0
+        ]
         table = pd.DataFrame(rows, columns=PASS_COLUMNS)
         table = table.sort_values(["end", "scene_id"], ignore_index=True)
         table = table.assign(station_id=place.station_id, cloud_fraction=np.nan)
@@ -114,33 +112,9 @@ class SyntheticArchive:
             table["scene_id"] += "_" + tile(**at)
         return table
 
-    def _tracks(
-        self, source: str, every: int | None, *, longitude: float, latitude: float
-    ) -> list[tuple[Any, Any, float]]:
-        """Tracks with their distance [m] and cover of the footprint; with a revisit only one.
-
-        That one covers the footprint best, and of those it is nearest to the nominal incidence.
-        """
-        side_m = self.footprint_m
-        tracks: list[tuple[Any, Any, float]] = []
-        for track in schedule.tracks_over(
-            MISSIONS[source], longitude, latitude=latitude, side_m=side_m
-        ):
-            distance_m = track.distance_m(longitude, latitude)
-            cover = float(schedule.covered_fraction(track, distance_m, side_m=side_m))
-            tracks.append((track, distance_m, cover))
-        if every is None or not tracks:
-            return tracks
-
-        def off(one: tuple[Any, Any, float]) -> tuple[float, float]:
-            angle = float(schedule.incidence_deg(one[1]))
-            return -one[2], abs(angle - instruments.NOMINAL_INCIDENCE_DEG)
-
-        return [min(tracks, key=off)]
-
     def _cloud_fraction(self, times: pd.Series, *, longitude: float, latitude: float) -> np.ndarray:
         """Fraction of the footprint under cloud or cirrus, as QA60 of the chip would flag it."""
-        step_m = self.footprint_m / SKY_PX
+        step_m = CHIP_SIDE_M / SKY_PX
         grid = grids.chip_grid(latitude, longitude, size_px=SKY_PX, pixel_size_m=step_m)
         days = times.to_numpy().astype("datetime64[D]")
         rain = sensors.rain_at(self.world, days, longitude=longitude, latitude=latitude)
@@ -158,51 +132,23 @@ class SyntheticArchive:
             yield request, self._chip(request)
 
     def _chip(self, request: ChipRequest) -> Chip | Failure:
-        reason = self._refusal(request)
-        if reason:
-            return Failure(reason, permanent=True)
-        names = [band.name for band in sources.get(request.source).bands]
-        image = self.world.render(request.source, self._moment(request), request.grid)
-        values = image[[names.index(band) for band in request.bands]]  # (band, row, col)
-        return chip_of(request, values)
-
-    def _moment(self, request: ChipRequest) -> np.datetime64:
-        return self.world.start if np.isnat(request.time) else request.time.astype("datetime64[us]")
-
-    def _refusal(self, request: ChipRequest) -> str:
-        """Why a request cannot be met, or nothing."""
         if request.source not in sensors.SOURCES:
-            return f"the synthetic world does not render {request.source!r}"
+            return Failure(f"the synthetic world does not render {request.source!r}")
         reason = refusal(request, self.version)
-        return self._no_pass(request) if not reason and request.source in MISSIONS else reason
-
-    def _no_pass(self, request: ChipRequest) -> str:
-        longitude, latitude = sensors.middle(request.grid)
-        grid = request.grid
-        found = schedule.pass_at(
-            MISSIONS[request.source],
-            request.time,
-            longitude=longitude,
-            latitude=latitude,
-            side_m=max(grid.height, grid.width) * grid.pixel_size_m,
-        )
-        if found is None or not request.scene_id.startswith(found.scene_id):
-            return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
-        return ""
+        if not reason and request.source in MISSIONS:
+            reason = _no_pass(request)
+        if reason:
+            return Failure(reason)
+        names = [band.name for band in sources.get(request.source).bands]
+        time = self.world.start if np.isnat(request.time) else request.time
+        image = self.world.render(request.source, time.astype("datetime64[us]"), request.grid)
+        return chip_of(request, image[[names.index(band) for band in request.bands]])
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A coarse product at the stations: one row a station and scene with a value.
 
-        Parameters
-        ----------
-        stations : stations table
-        source : "smap" [mm], "gldas" [kg m-2], "modis_lai" [LAI x 10] or "smap_l3" [m3 m-3]
-        start, end : datetime64 or text, UTC; scenes whose end lies in [start, end)
-
-        Returns
-        -------
-        DataFrame
-            ``station_id``, ``scene_id``, ``start``, ``end`` and the product's band, stored values.
+        ``station_id``, ``scene_id``, ``start``, ``end`` and the product's band, stored values:
+        "smap" [mm], "gldas" [kg m-2], "modis_lai" [LAI x 10] or "smap_l3" [m3 m-3].
 
         Raises
         ------
@@ -227,6 +173,33 @@ class SyntheticArchive:
         return max(start, self.world.start), min(end, self.world.end)
 
 
+def _tracks(source: str, *, longitude: float, latitude: float) -> list[tuple[Any, float]]:
+    """Tracks with their cover of the footprint.
+
+    The first covers it best, and of those it is nearest to the nominal incidence.
+    """
+    tracks = []
+    for track in schedule.tracks_over(
+        MISSIONS[source], longitude, latitude=latitude, side_m=CHIP_SIDE_M
+    ):
+        distance_m = track.distance_m(longitude, latitude)
+        cover = float(schedule.covered_fraction(track, distance_m, side_m=CHIP_SIDE_M))
+        off = abs(float(schedule.incidence_deg(distance_m)) - instruments.NOMINAL_INCIDENCE_DEG)
+        tracks.append((-cover, off, track))
+    return [(track, -cover) for cover, _, track in sorted(tracks, key=lambda one: one[:2])]
+
+
+def _no_pass(request: ChipRequest) -> str:
+    """Why there is no pass for a request, or nothing."""
+    grid, (longitude, latitude) = request.grid, sensors.middle(request.grid)
+    side_m = max(grid.height, grid.width) * grid.pixel_size_m
+    at = {"longitude": longitude, "latitude": latitude, "side_m": side_m}
+    one = schedule.pass_at(MISSIONS[request.source], request.time, **at)
+    if one is None or not request.scene_id.startswith(one.scene_id):
+        return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
+    return ""
+
+
 def _images(periods: Any) -> pd.DataFrame:
     """A calendar's scenes."""
     names = {"scene_id": periods.scene_id, "start": periods.start, "end": periods.end}
@@ -248,9 +221,3 @@ def tile(longitude: float, *, latitude: float) -> str:
     column = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")[(zone - 1) % 3][int(x // 100_000) - 1]
     row = "ABCDEFGHJKLMNPQRSTUV"[(int(y // 100_000) + (5 if zone % 2 == 0 else 0)) % 20]
     return f"T{zone}{band}{column}{row}"
-
-
-def _version(world: World) -> str:
-    """The world's own version, the hash of the sensors' constants and the period."""
-    first, last = (str(t.astype("datetime64[D]")) for t in (world.start, world.end))
-    return f"{world.version}-{instruments.HASH[:12]}-{first}-{last}"

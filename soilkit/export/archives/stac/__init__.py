@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,17 @@ from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, SceneNotFoundError, StoreError, UnknownNameError
 from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_table
-from soilkit.export.archives.stac import items
-from soilkit.export.archives.stac.assets import Options, Reader, serve
-from soilkit.export.archives.stac.item_search import SceneIndex, Service, StaticCatalogue, digest
-from soilkit.export.archives.stac.world_catalogue import export_world
+from soilkit.export.archives.stac.assets import Reader, serve
+from soilkit.export.archives.stac.item_search import (
+    Record,
+    Scene,
+    SceneIndex,
+    Service,
+    StaticCatalogue,
+    digest,
+)
 from soilkit.sources import Source
 
-__all__ = ["StacArchive", "export_world"]
 SAME_MOMENT = np.timedelta64(1, "s")  # a time that went through ages in hours comes back rounded
 
 
@@ -85,23 +88,27 @@ class StacArchive:
             )
         else:
             self._catalogue = StaticCatalogue(catalogue)
-        self._options = Options(collections or {}, assets or {}, units or {})
-        self._served = serve(self._catalogue.collections, self._options)
+        options: Any = {
+            "collections": collections or {},
+            "assets": assets or {},
+            "units": units or {},
+        }
+        self._served = serve(list(self._catalogue.collections), **options)
         self._index = SceneIndex(
-            self._catalogue, self._served, footprint_m=float(footprint_m), workers=int(workers)
+            self._catalogue,
+            {name: one.collections for name, one in self._served.items()},
+            footprint_m=float(footprint_m),
+            workers=int(workers),
         )
         self.sign, self.workers = sign, int(workers)
-
-    @cached_property
-    def version(self) -> str:
-        """The catalogue's id and a hash of what decides its data: items, times and options."""
-        options = [dict(vars(self._options)), self._catalogue.fingerprint()]
-        return f"stac-{self._catalogue.catalogue_id}-{digest(options)}"
+        # of what decides the data: items, times and options
+        hashed = digest([options, self._catalogue.fingerprint()])
+        self.version = f"stac-{self._catalogue.catalogue_id}-{hashed}"
 
     @property
     def served(self) -> pd.DataFrame:
         """One row a source: its collections, and how they differ from what the paper used."""
-        rows = [(s.source, ", ".join(s.collections), s.note) for s in self._served.values()]
+        rows = [(s.source.name, ", ".join(s.collections), s.note) for s in self._served.values()]
         return pd.DataFrame(rows, columns=["source", "collections", "note"])
 
     @property
@@ -139,12 +146,8 @@ class StacArchive:
             When a service does not answer.
         """
         row, places = self._known(source), places_of(stations)
-        if not _has_series(row):
-            have = [name for name in self._served if _has_series(sources.get(name))]
-            raise UnknownNameError(
-                f"The catalogue has no series of {source!r}; it has {', '.join(have) or 'none'}. "
-                "Ask chips for images."
-            )
+        if row.is_static or row.resolution == "high":
+            raise UnknownNameError(f"The catalogue has no series of {source!r}: ask for its chips.")
         period = np.datetime64(start, "us"), np.datetime64(end, "us")
         scenes = self._index.over(places, row, period=period)
         values = self._sampled(scenes, places, row)
@@ -153,22 +156,25 @@ class StacArchive:
             tiles = [values[r, station] for r in scene.records if (r, station) in values]
             known = next((tile for tile in tiles if np.isfinite(tile).any()), None)
             if known is not None:
-                of_scene = {"station_id": station, **vars(scene)}
-                rows.append(of_scene | dict(zip(bands, known, strict=True)))
-        return items.series_table(bands, rows)
+                rows.append((station, scene.scene_id, scene.start, scene.end, *known))
+        kinds = {"station_id": "category", "scene_id": "category"}
+        kinds |= {"start": "datetime64[us]", "end": "datetime64[us]"} | dict.fromkeys(
+            bands, "float32"
+        )
+        return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
     def _sampled(
-        self, scenes: list[tuple[str, items.Scene]], places: pd.DataFrame, row: Source
-    ) -> dict[tuple[items.Record, str], np.ndarray]:
+        self, scenes: list[tuple[str, Scene]], places: pd.DataFrame, row: Source
+    ) -> dict[tuple[Record, str], np.ndarray]:
         """Band values by record and station, each record read once."""
-        wanted: dict[items.Record, list[str]] = {}
+        wanted: dict[Record, list[str]] = {}
         for station, scene in scenes:
             for record in scene.records:
                 wanted.setdefault(record, []).append(station)
         lonlat = places.set_index("station_id")[["longitude", "latitude"]]
         reader = self._reader(row.name)
 
-        def sample(record: items.Record) -> np.ndarray | None:
+        def sample(record: Record) -> np.ndarray | None:
             try:
                 return reader.at_points(record, lonlat.loc[wanted[record]].to_numpy(float))
             except (CatalogueError, SceneNotFoundError, StoreError) as error:
@@ -178,10 +184,10 @@ class StacArchive:
         with ThreadPoolExecutor(self.workers) as pool:
             cubes = zip(wanted.items(), pool.map(sample, wanted), strict=True)
             return {
-                (record, station): cube[:, n]
-                for (record, names), cube in cubes
+                (record, station): values
+                for (record, stations), cube in cubes
                 if cube is not None
-                for n, station in enumerate(names)
+                for station, values in zip(stations, cube.T, strict=True)  # (station, band)
             }
 
     def chips(
@@ -193,40 +199,31 @@ class StacArchive:
         for request in (r for r in asked if r.source in lost):
             yield request, Failure(lost[request.source], permanent=False)
         waiting = (r for r in asked if r.source not in lost)
-        pool = ThreadPoolExecutor(self.workers)
-        try:
-            running = {pool.submit(self._answer, r) for r in islice(waiting, 2 * self.workers)}
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(self._answer, r) for r in islice(waiting, len(done))}
-                for one in done:
-                    yield one.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with ThreadPoolExecutor(self.workers) as pool:
+            while some := list(islice(waiting, 4 * self.workers)):
+                yield from zip(some, pool.map(self._answer, some), strict=True)
 
-    def _answer(self, request: ChipRequest) -> tuple[ChipRequest, Chip | Failure]:
-        try:
-            return request, self._chip(request)
-        except (CatalogueError, StoreError) as error:  # a file or a network may come back
-            return request, Failure(str(error), permanent=False)
-        except SceneNotFoundError as error:
-            return request, Failure(str(error))
-
-    def _chip(self, request: ChipRequest) -> Chip | Failure:
+    def _answer(self, request: ChipRequest) -> Chip | Failure:
         if request.source not in self._served:
             return Failure(f"the catalogue does not serve {request.source!r}")
         reason = refusal(request, self.version)
         if reason:
             return Failure(reason)
-        row = sources.get(request.source)
-        records = self._index.records_of(request, row)
+        try:
+            return self._chip(request)
+        except (CatalogueError, StoreError) as error:  # a file or a network may come back
+            return Failure(str(error), permanent=False)
+        except SceneNotFoundError as error:
+            return Failure(str(error))
+
+    def _chip(self, request: ChipRequest) -> Chip | Failure:
+        records = self._index.records_of(request, sources.get(request.source))
         end = max((r.end for r in records), default=np.datetime64("NaT", "us"))
         if not records or abs(end - request.time) > SAME_MOMENT:  # static: NaT compares as false
             return Failure(
                 f"no scene {request.scene_id} over {request.station_id} at {request.time}"
             )
-        values = self._reader(row.name).on_grid(records, request)
-        return chip_of(request, values)
+        return chip_of(request, self._reader(request.source).on_grid(records, request))
 
     def _reader(self, source: str) -> Reader:
         of_collections = self._catalogue.collections.items()
@@ -242,7 +239,3 @@ class StacArchive:
                 f"right one: collections={{{source!r}: ...}}."
             )
         return sources.get(source)
-
-
-def _has_series(row: Source) -> bool:
-    return not row.is_static and row.resolution != "high"

@@ -1,37 +1,28 @@
 """Which collections and assets serve which source and band, and their values in stored units."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from soilkit import sources
-from soilkit.contracts import ChipRequest, Grid
+from soilkit.contracts import ChipRequest
 from soilkit.errors import CatalogueError, ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import rasters
-from soilkit.export.archives.stac.items import Record
-from soilkit.sources import Band, Source
+from soilkit.export.archives.stac.item_search import Record
+from soilkit.sources import Band, Collection, Source
 
 POWER, DECIBEL = "power", "dB"
 _NEAR_ONE = 1e-6
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user said of a catalogue, each by source: collections, assets, units."""
-
-    collections: Mapping[str, str | Sequence[str]]
-    assets: Mapping[str, Mapping[str, Any]]
-    units: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Served:
     """How a catalogue serves one source: its collections, and assets that were named by hand."""
 
-    source: str
+    source: Source
     collections: tuple[str, ...]
     assets: Mapping[str, Any]
     unit: str = ""
@@ -43,8 +34,16 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def serve(collections: Iterable[str], options: Options) -> dict[str, Served]:
-    """The sources that a catalogue with these collections (their ids) serves.
+def serve(
+    held: Sequence[str],
+    *,
+    collections: Mapping[str, str | Sequence[str]],
+    assets: Mapping[str, Mapping[str, Any]],
+    units: Mapping[str, str],
+) -> dict[str, Served]:
+    """The sources that a catalogue which holds these collections (their ids) serves.
+
+    ``collections``, ``assets`` and ``units`` are what a user said of it, each by source.
 
     Raises
     ------
@@ -55,45 +54,41 @@ def serve(collections: Iterable[str], options: Options) -> dict[str, Served]:
 
     Examples
     --------
-    >>> serve(["sentinel-2-l2a", "nasadem"], Options({}, {}, {}))["dem"].collections
+    >>> serve(["sentinel-2-l2a", "nasadem"], collections={}, assets={}, units={})["dem"].collections
     ('nasadem',)
     """
-    by_name: dict[str, list[str]] = {}
-    for collection in collections:
-        by_name.setdefault(plain(collection), []).append(collection)
-    _check(options, [one for some in by_name.values() for one in some])
+    for name in (*collections, *assets, *units):
+        for band in assets.get(name, ()):
+            sources.get(name).band(band)
+        sources.get(name)
+    wrong = {name: unit for name, unit in units.items() if unit not in (POWER, DECIBEL)}
+    if wrong:
+        raise ContractError(f"units={wrong!r}: backscatter is stored as 'power' or 'dB'.")
     served = {}
     for source in sources.CATALOGUE:
-        name, usual_ones = source.name, source.stac.collections
-        by_hand = options.collections.get(name, ())
-        ids = (by_hand,) if isinstance(by_hand, str) else tuple(by_hand)
-        usual = (by_name.get(plain(n)) for n in (name, *(one.id for one in usual_ones)))
-        ids = ids or tuple(next(filter(None, usual), ()))
-        known = [one for one in usual_ones if plain(one.id) in map(plain, ids)]
+        ids, known = _collections_of(source, held, by_hand=collections.get(source.name, ()))
         if ids:
-            unit = options.units.get(name) or next((one.unit for one in known), "")
+            unit = units.get(source.name) or next((one.unit for one in known), "")
             note = "; ".join(one.note for one in known if one.note)
-            served[name] = Served(name, ids, options.assets.get(name, {}), unit, note)
+            served[source.name] = Served(source, ids, assets.get(source.name, {}), unit, note)
     return served
 
 
-def _check(options: Options, collections: Sequence[str]) -> None:
-    for name in (*options.collections, *options.assets, *options.units):
-        for band in options.assets.get(name, ()):
-            sources.get(name).band(band)
-        sources.get(name)
-    for name, unit in options.units.items():
-        if unit not in (POWER, DECIBEL):
-            raise ContractError(
-                f"units={{{name!r}: {unit!r}}}: backscatter is stored as 'power' or 'dB'."
-            )
-    for name, ids in options.collections.items():
-        missing = sorted(({ids} if isinstance(ids, str) else set(ids)) - set(collections))
-        if missing:
-            raise UnknownNameError(
-                f"The catalogue has no collection {', '.join(map(repr, missing))} for {name}; "
-                f"it has {', '.join(collections) or 'none'}."
-            )
+def _collections_of(
+    source: Source, held: Sequence[str], *, by_hand: str | Sequence[str]
+) -> tuple[tuple[str, ...], list[Collection]]:
+    """The ids of the collections that serve a source, and what is known of them."""
+    ids = (by_hand,) if isinstance(by_hand, str) else tuple(by_hand)
+    missing = sorted(set(ids) - set(held))
+    if missing:
+        raise UnknownNameError(
+            f"The catalogue has no collection {', '.join(map(repr, missing))} for {source.name}; "
+            f"it has {', '.join(held) or 'none'}."
+        )
+    for name in (source.name, *(one.id for one in source.stac.collections)):
+        ids = ids or tuple(one for one in held if plain(one) == plain(name))
+    names = set(map(plain, ids))
+    return ids, [one for one in source.stac.collections if plain(one.id) in names]
 
 
 def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple[str, int] | None:
@@ -105,8 +100,8 @@ def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple
     if chosen is not None:
         key, number = (chosen, 1) if isinstance(chosen, str) else chosen
         return (key, int(number)) if key in assets else None
-    names = {plain(name) for name in (band, *sources.get(served.source).band(band).aliases)}
-    for key in sorted(assets, key=lambda k: plain(k) != plain(band)):
+    names = {plain(name) for name in (band, *served.source.band(band).aliases)}
+    for key in sorted(assets, key=lambda key: plain(key) != plain(band)):
         if plain(key) in names:
             return key, _number(assets[key], names) or 1
     numbers = ((key, _number(asset, names)) for key, asset in assets.items())
@@ -149,6 +144,28 @@ class Layer:
     nodata: float | None
     unit: str
 
+    def stored(self, values: np.ndarray, scale: float, *, offset: float) -> np.ndarray:
+        """Numbers of a file with these tags as stored values, backscatter as linear power.
+
+        What the item calls no data becomes NaN, as do the zeros of a radar image's border.
+        """
+        if self.nodata is not None:
+            values = np.where(values == np.float32(self.nodata), np.float32(np.nan), values)
+        a, b = (1.0 if self.scale is None else self.scale), self.offset
+        if self.scale is None and (scale, offset) != (1.0, 0.0):
+            a, b = _to_stored(scale, offset, band=self.band)
+        values = values * np.float32(a) + np.float32(b)
+        if self.band.unit != DECIBEL:
+            return values
+        power = values if self.unit == POWER else np.float32(10) ** (values / np.float32(10))
+        return np.where(power > 0, power, np.float32(np.nan))
+
+    def finished(self, values: np.ndarray) -> np.ndarray:
+        """Averaged values as they are stored."""
+        if self.band.unit != DECIBEL:
+            return values
+        return np.float32(10) * np.log10(np.where(values > 0, values, np.float32(np.nan)))
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -161,11 +178,6 @@ class Reader:
     served: Served
     item_assets: Mapping[str, Mapping[str, Any]]
     sign: Any = None
-
-    @property
-    def source(self) -> Source:
-        """The source's row in the catalogue of sources."""
-        return sources.get(self.served.source)
 
     def on_grid(self, records: Iterable[Record], request: ChipRequest) -> np.ndarray:
         """The items of a scene on the request's grid; a pixel is the first item's that knows it.
@@ -183,101 +195,88 @@ class Reader:
         StoreError
             When a file is absent, damaged or without a CRS.
         """
-        grid, names = request.grid, list(request.bands)
-        out = np.full((len(names), grid.height, grid.width), np.nan, dtype=np.float32)
+        grid, source = request.grid, self.served.source
+        chips = {
+            name: np.full((grid.height, grid.width), np.nan, np.float32) for name in request.bands
+        }
         for record in records:
-            for same in self._layers(record, [self.source.band(name) for name in names]):
-                patch = rasters.cut(self._open(same[0]), grid, bands=[x.number for x in same])
-                for layer, values in zip(same, _stored(patch, same), strict=True):
-                    # classes, flags and pixels much larger than the chip are taken as they are
-                    mixes = layer.band.continuous and self.source.resolution != "coarse"
-                    way = request.resampling if mixes else "nearest"
-                    warped = _warped(replace(patch, values=values[None]), layer, grid, way)
-                    chip = out[names.index(layer.band.name)]
-                    np.copyto(chip, warped, where=np.isnan(chip))
-        return out
+            for layer, patch in self._patches(
+                record, request.bands, lambda path, bands: rasters.cut(path, grid, bands=bands)
+            ):
+                # classes, flags and pixels much larger than the chip are taken as they are
+                mixes = layer.band.continuous and source.resolution != "coarse"
+                how = request.resampling if mixes else "nearest"
+                values = layer.finished(patch.on_grid(grid, resampling=how)[0])
+                chip = chips[layer.band.name]
+                np.copyto(chip, values, where=np.isnan(chip))
+        return np.stack(list(chips.values()))
 
     def at_points(self, record: Record, points: np.ndarray) -> np.ndarray:
         """The pixels of an item that hold some points, (band, point), stored values."""
-        bands = list(self.source.bands)
-        out = np.full((len(bands), len(points)), np.nan, dtype=np.float32)
-        for same in self._layers(record, bands):
-            patch = rasters.sample(self._open(same[0]), points, bands=[x.number for x in same])
-            for layer, values in zip(same, _stored(patch, same), strict=True):
-                is_power = layer.unit == POWER and layer.band.unit == DECIBEL
-                out[bands.index(layer.band)] = _decibel(values[:, 0]) if is_power else values[:, 0]
-        return out
+        names = [band.name for band in self.served.source.bands]
+        rows = {
+            layer.band.name: layer.finished(patch.values[0, :, 0])
+            for layer, patch in self._patches(
+                record, names, lambda path, bands: rasters.sample(path, points, bands=bands)
+            )
+        }
+        return np.stack([rows[name] for name in names])
 
-    def _layers(self, record: Record, bands: Sequence[Band]) -> list[list[Layer]]:
-        """Where the bands of an item lie, file by file."""
-        defaults = self.item_assets.get(record.collection, {})
-        assets = {key: {**defaults.get(key, {}), **one} for key, one in record.assets.items()}
+    def _patches(
+        self,
+        record: Record,
+        bands: Sequence[str],
+        read: Callable[[str, list[int]], rasters.Patch],
+    ) -> Iterator[tuple[Layer, rasters.Patch]]:
+        """What an item's files hold of each band, file by file, as ``Layer.stored`` gives it."""
         files: dict[str, list[Layer]] = {}
-        for band in bands:
-            place = find_asset(assets, band.name, served=self.served)
-            if place is None:
-                raise SceneNotFoundError(
-                    f"item {record.item_id} has no asset for {self.source.name} {band.name}; it "
-                    f"has {', '.join(assets) or 'none'}"
-                )
-            asset, number = assets[place[0]], place[1]
-            of_bands = bands_of(asset)
-            words = {**asset, **(of_bands[number - 1] if number <= len(of_bands) else {})}
-            try:
-                scale, offset = _linear(words, record, source=self.source, band=band)
-                nodata = words.get("nodata")
-                if nodata is None and band.continuous:
-                    nodata = self.source.stac.nodata  # many files do not state it
-                nodata = None if nodata is None else float(nodata)
-            except (TypeError, ValueError) as error:
-                raise SceneNotFoundError(
-                    f"item {record.item_id} states no number as scale, offset or nodata of asset "
-                    f"{place[0]} ({error})"
-                ) from error
-            unit = DECIBEL if words.get("unit") == DECIBEL else self.served.unit
-            layer = Layer(band, asset["href"], number, scale, offset, nodata, unit)
+        for name in bands:
+            layer = self._layer(record, self.served.source.band(name))
             files.setdefault(layer.href, []).append(layer)
-        return list(files.values())
+        for href, layers in files.items():
+            patch = read(self._signed(href), [one.number for one in layers])
+            tags = zip(layers, patch.values, patch.scales, patch.offsets, strict=True)
+            for layer, values, scale, offset in tags:
+                yield layer, replace(patch, values=layer.stored(values, scale, offset=offset)[None])
 
-    def _open(self, layer: Layer) -> str:
-        if self.sign is None:
-            return layer.href
+    def _layer(self, record: Record, band: Band) -> Layer:
+        """Where a band of an item lies, by the item's words and its collection's defaults."""
+        defaults = self.item_assets.get(record.item.get("collection") or "", {})
+        of_item = record.item.get("assets") or {}
+        assets = {key: {**defaults.get(key, {}), **one} for key, one in of_item.items()}
+        place = find_asset(assets, band.name, served=self.served)
+        if place is None:
+            raise SceneNotFoundError(
+                f"item {record.item_id} has no asset for {self.served.source.name} {band.name}; it "
+                f"has {', '.join(assets) or 'none'}"
+            )
+        asset, number = assets[place[0]], place[1]
+        of_bands = bands_of(asset)
+        words = {**asset, **(of_bands[number - 1] if number <= len(of_bands) else {})}
+        nodata = words.get("nodata")
+        if nodata is None and band.continuous:
+            nodata = self.served.source.stac.nodata  # many files do not state it
         try:
-            return self.sign(layer.href)
+            scale, offset = _linear(words, record, source=self.served.source, band=band)
+            nodata = None if nodata is None else float(nodata)
+        except (TypeError, ValueError) as error:
+            raise SceneNotFoundError(
+                f"item {record.item_id} states no number as scale, offset or nodata of asset "
+                f"{place[0]} ({error})"
+            ) from error
+        unit = DECIBEL if words.get("unit") == DECIBEL else self.served.unit
+        return Layer(band, asset["href"], number, scale, offset, nodata, unit)
+
+    def _signed(self, href: str) -> str:
+        if self.sign is None:
+            return href
+        try:
+            return self.sign(href)
         except Exception as error:  # the user's own function: most ask a service for a token
             raise CatalogueError(
-                f"sign= could not sign {layer.href} ({type(error).__name__}: {error}). Check the "
+                f"sign= could not sign {href} ({type(error).__name__}: {error}). Check the "
                 "service that it asks, and build again."
             ) from error
-
-
-def _stored(patch: rasters.Patch, layers: Sequence[Layer]) -> np.ndarray:
-    """Stored values on the file's own pixels; what an item calls no data becomes NaN."""
-    out = np.empty_like(patch.values)
-    for n, layer in enumerate(layers):
-        values = patch.values[n]
-        if layer.nodata is not None:
-            values = np.where(values == np.float32(layer.nodata), np.float32(np.nan), values)
-        scale, offset = (1.0 if layer.scale is None else layer.scale), layer.offset
-        if layer.scale is None and (patch.scales[n], patch.offsets[n]) != (1.0, 0.0):
-            scale, offset = _to_stored(patch.scales[n], patch.offsets[n], layer.band)
-        out[n] = values * np.float32(scale) + np.float32(offset)
-    return out
-
-
-def _warped(patch: rasters.Patch, layer: Layer, grid: Grid, resampling: str) -> np.ndarray:
-    """One band on a grid; backscatter is averaged in linear power, zeros of a border left out."""
-    if layer.band.unit != DECIBEL:
-        return patch.on_grid(grid, resampling=resampling)[0]
-    power = patch.values
-    if layer.unit != POWER:
-        power = np.float32(10) ** (power / np.float32(10))
-    power = np.where(power > 0, power, np.float32(np.nan))
-    return _decibel(replace(patch, values=power).on_grid(grid, resampling=resampling)[0])
-
-
-def _decibel(power: np.ndarray) -> np.ndarray:
-    return np.float32(10) * np.log10(np.where(power > 0, power, np.float32(np.nan)))
 
 
 def _linear(
@@ -289,11 +288,11 @@ def _linear(
     """
     raised = source.stac.raised if band.continuous else None
     scale, offset = (words.get(f"raster:{w}", words.get(w)) for w in ("scale", "offset"))
-    about = record.properties
+    about = record.item["properties"]
     is_lowered = bool(about.get("earthsearch:boa_offset_applied"))
     if scale is not None or offset is not None:
         offset = 0.0 if is_lowered and raised else float(offset or 0.0)
-        return _to_stored(float(scale or 1.0), offset, band)
+        return _to_stored(float(scale or 1.0), offset, band=band)
     if is_lowered or not raised:
         return None, 0.0
     try:
@@ -303,7 +302,7 @@ def _linear(
     return None, raised[1] if baseline >= raised[0] else 0.0
 
 
-def _to_stored(scale: float, offset: float, band: Band) -> tuple[float, float]:
+def _to_stored(scale: float, offset: float, *, band: Band) -> tuple[float, float]:
     """From number -> physical value to number -> stored value of the band."""
     a, b = scale / band.scale, (offset - band.offset) / band.scale
     return (1.0 if abs(a - 1) < _NEAR_ONE else a), (0.0 if abs(b) < _NEAR_ONE else b)
