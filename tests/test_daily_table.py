@@ -118,7 +118,7 @@ def test_predictions_and_characteristics_follow_the_rows(table):
     contracts.check(ten_day_table.predictions_table(rows, **smap), contracts.PREDICTIONS)
 
     classes = daily_table.characteristics(rows, table.stations)
-    assert list(classes.columns) == list(daily_table.CHARACTERISTICS)
+    assert list(classes.columns) == list(ten_day_table.CHARACTERISTICS)
     assert np.allclose(classes["clay"], rows["clay_percent"])
 
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.export import archives, daily_table
+from soilkit.export import archives, daily_table, ten_day_table
 from soilkit.models import maps
 from soilkit.models.tabular import DenseEnsemble
 
@@ -156,7 +156,7 @@ def test_a_map_eats_what_its_stations_were_trained_on():
         assert found[name] == pytest.approx(row[name], rel=1e-5), name
     assert found["elevation_m"] == pytest.approx(row["elevation_m"], abs=15)
     assert found["ndvi"] == pytest.approx(row["ndvi"], abs=0.2)  # finer pixels on the map
-    assert tuple(classes) == daily_table.CHARACTERISTICS
+    assert tuple(classes) == ten_day_table.CHARACTERISTICS
 
 
 @pytest.mark.slow

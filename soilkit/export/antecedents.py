@@ -73,8 +73,7 @@ def widen(samples: pd.DataFrame, features: pd.DataFrame) -> Widened:
     """Cloud-free optics and indices, and the context in time of each series at its station.
 
     Each series x of ``SERIES`` that the table has gives the columns ``x_<suffix>`` of ``MEANINGS``,
-    averages over known values only: a gap is filled by what is known near it, and stays NaN where
-    nothing is.
+    averages over known values only, NaN where nothing is known near.
 
     Parameters
     ----------
@@ -315,8 +314,8 @@ def hargreaves_mm(mean_c, range_c, *, radiation_mm) -> np.ndarray:
 def snowpack(rain_mm, mean_c) -> tuple[np.ndarray, np.ndarray]:
     """A degree-day snowpack: water held as snow, and rain plus melt of each day, mm.
 
-    Below 1 degree C what falls is kept; above 0 degrees C up to 3 mm melt a degree and day. Both
-    are modelled from weather, no snow is measured. Unknown weather neither falls nor melts.
+    Below 1 degree C what falls is kept; above 0 degrees C up to 3 mm melt a degree and day.
+    Unknown weather neither falls nor melts.
     """
     fall, warm = np.nan_to_num(rain_mm), np.nan_to_num(mean_c)
     snow = np.where(np.isfinite(mean_c) & (mean_c < SNOW_BELOW_C), fall, 0.0)

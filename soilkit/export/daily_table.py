@@ -11,6 +11,7 @@ from soilkit import grids, strata, units
 from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
 from soilkit.errors import ContractError, UnitError, UnknownNameError
 from soilkit.export import antecedents, ten_day_table
+from soilkit.export.ten_day_table import CHARACTERISTICS
 from soilkit.world.sensors import composites
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 STATIC = ("sand_percent", "clay_percent", "ph", "elevation_m")
 PREDICTORS = ("smap_m3_m3", "ndvi", "lst_c", "precipitation_mm", "sand_percent", "clay_percent",
               "ph", "et_mm_8d", "elevation_m")  # fmt: skip
-CHARACTERISTICS = ("texture", "clay", "sand", "koeppen", "land_cover", "ph")
 COMPOSITE_DAYS = {"ndvi": 16, "lst_c": 8, "et_mm_8d": 8}
 _MAKERS = {"ndvi": (composites.ndvi, 500.0), "lst_c": (composites.lst_c, 1000.0),
            "et_mm_8d": (composites.et_mm, 500.0)}  # fmt: skip

@@ -12,7 +12,7 @@ import xarray as xr
 from soilkit import grids, strata
 from soilkit.contracts import Archive, Grid
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.export import daily_table
+from soilkit.export import daily_table, ten_day_table
 from soilkit.models.maps.windows import map_dataset
 from soilkit.world.sensors import coarse as products
 from soilkit.world.sensors import composites
@@ -287,7 +287,7 @@ def daily_layers(
     classes |= {"koeppen": Layer(climate, cell_grid), "ph": ground["ph"]}
     classes |= {"clay": ground["clay_percent"], "sand": ground["sand_percent"]}
     predictors = {name: found[name] for name in daily_table.PREDICTORS}
-    return predictors, {name: classes[name] for name in daily_table.CHARACTERISTICS}
+    return predictors, {name: classes[name] for name in ten_day_table.CHARACTERISTICS}
 
 
 def _around(grid: Grid, size_m: float) -> tuple[composites.Pixels, Grid]:
