@@ -144,7 +144,6 @@ def test_a_model_with_no_pair_says_why_instead_of_a_picture():
     assert "too few samples: 0 < 13" in texts(plots.score_maps(scores, stations()))
     assert "no station-date" in texts(plots.error_parts(metrics.spatial_parts(table)))
     assert "Nothing to draw" in texts(plots.spatial_skill(metrics.spatial_scores(table)))
-    assert "Nothing to draw" in texts(plots.season_dots(metrics.season_scores(table, stations())))
 
 
 def test_a_wrong_table_is_refused_by_name():
@@ -258,19 +257,6 @@ def test_the_bars_of_the_error_add_up_to_the_mean_square():
     error = table["predicted_m3_m3"] - table["observed_m3_m3"]
     square = (error**2).groupby(table["model"]).mean()
     assert tops == pytest.approx([1e4 * square["one"], 1e4 * square["two"]])
-
-
-def test_a_season_of_four_stations_is_grey():
-    table = predictions(6, n=150)
-    late = table["time"].dt.month.isin([6, 7, 8])
-    few = table["station_id"].isin(["NET__4", "NET__5"])
-    scores = metrics.season_scores(table[~(late & few)], stations())
-    axis = plots.season_dots(scores, metrics=["r"]).axes[0]
-    ticks = {t.get_text(): t.get_color() for t in axis.get_xticklabels()}
-    assert ticks == {"winter\n(6)": "black", "spring\n(6)": "black", "summer*\n(4)": style.FAINT,
-                     "autumn\n(6)": "black"}  # fmt: skip
-    grey = [ln for ln in axis.lines if ln.get_color() == style.FAINT]
-    assert [len(ln.get_xdata()) for ln in grey] == [1]
 
 
 def test_scores_are_mapped_where_the_stations_stand():

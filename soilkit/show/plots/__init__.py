@@ -39,7 +39,7 @@ from soilkit.show.plots.score_charts import (
     paper_table,
     strata_panels,
 )
-from soilkit.show.plots.series import season_dots, series_panel, spatial_skill, station_record
+from soilkit.show.plots.series import series_panel, spatial_skill, station_record
 from soilkit.show.plots.station_maps import (
     class_bars,
     difference_maps,
@@ -57,7 +57,7 @@ __all__ = [
     "dissimilarity_skill", "distance_curves", "distributions", "error_parts", "imagery_series",
     "interval_dots", "learning_curves", "live", "map_and_truth", "moisture_range", "overlay",
     "paper_table", "readable", "region_panel", "reliability_lines", "sample_gallery",
-    "score_maps", "season_dots", "series_panel", "show", "spatial_skill", "split_maps",
+    "score_maps", "series_panel", "show", "spatial_skill", "split_maps",
     "spread_skill",
     "station_density", "station_map", "station_record", "strata_panels", "target_diagram",
     "taylor_diagram", "trait_plane", "win_matrices",

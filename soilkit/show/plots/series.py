@@ -1,4 +1,4 @@
-"""Moisture and skill over time: predicted and observed, by date and season, with each scene."""
+"""Moisture and skill over time: predicted and observed, by date, and with each scene."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from soilkit.errors import UnknownNameError
 from soilkit.show.plots import style
 from soilkit.show.plots.style import COLOURS, MOISTURE, colours
-from soilkit.strata import MIN_STATIONS
 
 GAP = np.timedelta64(15, "D")  # a line is not drawn across a longer gap
 
@@ -131,70 +130,6 @@ def _dates(axis: Axes, rows: pd.DataFrame, *, key: str, metric: str) -> None:
         axis.fill_between(
             x, band[0], band[1], color="0.5", alpha=0.25, linewidth=0, label="95 % of all"
         )
-
-
-# Scores by season, every sensor a dot.
-
-ORDER = ("winter", "spring", "summer", "autumn", "DJF", "MAM", "JJA", "SON")
-
-
-def season_dots(
-    scores: pd.DataFrame,
-    *,
-    summary: pd.DataFrame | None = None,
-    metrics: Sequence[str] = ("r", "ubrmse_m3_m3"),
-    title: str = "",
-) -> Figure:
-    """A score of every sensor by season, and its mean; a panel a metric, a colour a model.
-
-    The stations of a season stand below it; of fewer than five the dots are grey.
-
-    Parameters
-    ----------
-    scores : from ``metrics.season_scores``
-    summary : from ``metrics.summarize(scores, stations, by="season")``, for intervals of the mean
-    metrics : columns of the scores
-    """
-    style.need(scores, ["season", *metrics, "station_id"], maker="metrics.season_scores")
-    known = scores[scores[list(metrics)].notna().any(axis=1)]
-    if known.empty:
-        return style.nothing("no sensor has a score in any season", title=title)
-    seasons = sorted(set(known["season"]), key=lambda s: (s not in ORDER, s))
-    seasons = [s for s in ORDER if s in seasons] + [s for s in seasons if s not in ORDER]
-    names = style.names_of(scores)
-    looks = style.looks(names.loc[known.index])
-    figure, axes = style.panels(
-        len(metrics), columns=2, size=(max(3.9, 0.9 * len(seasons)), 3.5), aside=2
-    )
-    for axis, metric in zip(axes, metrics, strict=True):
-        rows = known.assign(value=known[metric], name=names.loc[known.index])
-        rows = rows[rows["value"].notna()]
-        n = rows.groupby("season")["station_id"].nunique().reindex(seasons, fill_value=0)
-        for i, (name, look) in enumerate(looks.items()):
-            shift = 0.72 * ((i + 0.5) / len(looks) - 0.5)
-            one = rows[rows["name"] == name]
-            _season(axis, one, n=n, look=look, shift=shift, width=0.22 / len(looks))
-            if summary is not None:
-                mean = summary[(summary["metric"] == metric) & (style.names_of(summary) == name)]
-                mean = mean.set_index("season").reindex(seasons)
-                style.dots(axis, mean, at=np.arange(len(n)) + shift, value="mean", upright=True,
-                           ends=("mean_lower", "mean_upper"), marker="", color="black")  # fmt: skip
-        style.class_ticks(axis, seasons, stations=n, upright=True)
-        axis.set(xlim=(-0.5, len(n) - 0.5), xlabel="season (stations)", ylabel=style.label(metric))
-        style.quiet_grid(axis, "y")
-    return style.finish(figure, title, legend="dots: sensors")
-
-
-def _season(axis: Axes, rows: pd.DataFrame, *, n: pd.Series, look, shift, width) -> None:
-    """One model's sensors, spread sideways, and their mean in each season."""
-    small, place = (n < MIN_STATIONS).to_numpy(), n.index.get_indexer(rows["season"])
-    jitter = np.random.default_rng(0).uniform(-width, width, len(rows))
-    shades = np.where(small[place], style.FAINT, look["color"])
-    axis.scatter(place + shift + jitter, rows["value"], s=9, alpha=0.35, c=shades, linewidth=0)
-    means = rows.groupby("season")[["value"]].mean().reindex(n.index)
-    style.dots(axis, means, at=np.arange(len(n)) + shift, ends=None, small=small, upright=True,
-               markersize=7, markeredgecolor="black", zorder=4, **look,
-               label=style.wrapped(rows["name"].iloc[0]) if len(rows) else None)  # fmt: skip
 
 
 # A sensor's record with the scenes that the join chose for it.

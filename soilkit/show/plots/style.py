@@ -194,19 +194,15 @@ def dots(
 
 
 def class_ticks(
-    axis: Axes, names: Iterable[str], *, stations: Any, upright: bool = False,
-    also: Sequence[str] = (), **look: Any,
-) -> None:  # fmt: skip
-    """Classes along an axis, their stations in brackets; small ones are grey with an asterisk."""
+    axis: Axes, names: Iterable[str], *, stations: Any, also: Sequence[str] = (), **look: Any
+) -> None:
+    """Classes from the top, their stations in brackets; small ones are grey with an asterisk."""
     counts = np.nan_to_num(np.asarray(stations, float))
-    gap = "\n" if upright else " "
-    words = [f"{k}{gap}({n:.0f})" for k, n in zip(mark_small(names, counts), counts, strict=True)]
-    which = axis.xaxis if upright else axis.yaxis
-    which.set_ticks(range(len(words) + len(also)), [*words, *also], **look)
-    for text, n in zip(which.get_ticklabels(), counts, strict=False):
+    words = [f"{k} ({n:.0f})" for k, n in zip(mark_small(names, counts), counts, strict=True)]
+    axis.set_yticks(range(len(words) + len(also)), [*words, *also], **look)
+    for text, n in zip(axis.get_yticklabels(), counts, strict=False):
         text.set_color("black" if n >= MIN_STATIONS else FAINT)
-    if not upright:
-        axis.set_ylim(len(words) + len(also) - 0.4, -0.6)
+    axis.set_ylim(len(words) + len(also) - 0.4, -0.6)
 
 
 def broken(time: np.ndarray, *values: np.ndarray, longest: np.timedelta64) -> list[np.ndarray]:
@@ -218,15 +214,10 @@ def broken(time: np.ndarray, *values: np.ndarray, longest: np.timedelta64) -> li
 # Tables for reading: heads in words with units, rounded numbers, a dash where nothing is known.
 
 MISSING = "–"
-HEADS = {
+HEADS = METRIC_LABELS | {
     "r": "R [1]",
     "r2": "R² [1]",
-    "pooled_r2": "pooled R² [1]",
-    "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]",
-    "rmse_m3_m3": f"RMSE [{MOISTURE}]",
-    "crps_m3_m3": f"CRPS [{MOISTURE}]",
-    "kge_2012": "Kling-Gupta efficiency 2012 [1]",
-    "kge_2009": "Kling-Gupta efficiency 2009 [1]",
+    "bias_m3_m3": f"bias [{MOISTURE}]",
     "n": "samples",
     "n_effective": "effective samples",
     "q25": "lower quartile",
