@@ -8,14 +8,7 @@ from soilkit.errors import UnknownNameError
 from soilkit.export.archives.scenes import all_scenes, confirm
 from soilkit.export.archives.synthetic import SyntheticArchive
 
-__all__ = [
-    "ARCHIVES",
-    "Archive",
-    "SyntheticArchive",
-    "all_scenes",
-    "confirm",
-    "open_archive",
-]
+__all__ = ["SyntheticArchive", "all_scenes", "confirm", "open_archive"]
 
 # Where each archive's class lives: its module is loaded when it is asked for, since the clients
 # behind some of them take seconds to import.
@@ -29,12 +22,8 @@ ARCHIVES = {
 def open_archive(name: str, **options: Any) -> Archive:
     """Open an archive by name.
 
-    Parameters
-    ----------
-    name : "synthetic", "earthengine" or "stac"
-    options
-        Of the archive's class: see ``SyntheticArchive``, ``earthengine.EarthEngineArchive`` and
-        ``stac.StacArchive``.
+    ``name`` is "synthetic", "earthengine" or "stac"; ``options`` are those of ``SyntheticArchive``,
+    ``earthengine.EarthEngineArchive`` or ``stac.StacArchive``.
 
     Raises
     ------

@@ -159,19 +159,8 @@ def all_scenes(
     """The scenes of several sources over the stations, source after source (contract SCENES).
 
     Names stay dictionary-encoded, which ``pandas.concat`` gives up where their dictionaries differ:
-    six years of three-hourly fields over 1,300 stations are 23 million rows.
-
-    Parameters
-    ----------
-    archive : Archive
-    stations : stations table
-    sources : names
-    start, end : datetime64 or text, UTC; scenes whose end lies in [start, end)
-
-    Raises
-    ------
-    UnknownNameError
-        For a source that the archive lacks.
+    six years of three-hourly fields over 1,300 stations are 23 million rows. Raises as
+    ``archive.scenes`` does.
     """
     tables = [archive.scenes(stations, name, start, end) for name in sources]
     columns = {}
@@ -194,20 +183,10 @@ def confirm(
     yes: bool = False,
     ask: Callable[[str], str] = input,
 ) -> Any:
-    """Show what fetching the chips will cost, and ask before it is spent.
+    """Show what fetching the chips of ``chips.plan`` will cost, and ask before it is spent.
 
-    An archive that costs nothing has no ``estimate``; then nothing is asked.
-
-    Parameters
-    ----------
-    archive : Archive
-    requests : list of ChipRequest, as from ``chips.plan``
-    yes : whether the answer is yes already: for scripts, papermill and tests
-    ask : shows a text and returns the answer; a notebook's or a terminal's ``input``
-
-    Returns
-    -------
-    The archive's estimate, to be displayed; None where there is none or nothing to fetch.
+    ``yes`` is the answer of scripts and papermill, who are not asked. Returns the archive's
+    estimate, to be displayed; None where nothing is to be fetched, or fetching costs nothing.
 
     Raises
     ------
