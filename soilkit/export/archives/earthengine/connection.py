@@ -214,7 +214,8 @@ def connect(
     ee, policy = library(), policy or Policy()
     with _LOGIN:
         state, known = ee.data._get_state(), ee.data.is_initialized()
-        wanted = project or _environment("EARTHENGINE_PROJECT", "GOOGLE_CLOUD_PROJECT")
+        wanted = project or os.environ.get("EARTHENGINE_PROJECT")
+        wanted = wanted or os.environ.get("GOOGLE_CLOUD_PROJECT")
         try:
             if known:
                 wanted = state.cloud_api_user_project
@@ -271,18 +272,14 @@ def _key_file() -> str | None:
 
     Google's library would rank it behind the login that ``earthengine authenticate`` stored.
     """
-    path = _environment("GOOGLE_APPLICATION_CREDENTIALS")
-    if path is None:
+    path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if not path:
         return None
     try:
         kind = json.loads(Path(path).read_text(encoding="utf-8")).get("type")
     except (OSError, ValueError, AttributeError):
         return path  # whose reading then fails with the reason
     return path if kind == "service_account" else None
-
-
-def _environment(*names: str) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 def _somebody_is_there() -> bool:

@@ -209,7 +209,7 @@ def ask(
             fault = error.fault
         parts = job.split(item) if fault.split else []
         if len(parts) > 1:
-            results: list[Any] = []
+            results = []
             for part in parts:
                 results.append(ask(part, job, policy=policy, slot=slot, stop=stop, rng=rng))
                 if isinstance(results[-1], Fault):
@@ -227,12 +227,7 @@ def ask(
 
 
 def run(
-    items: Iterable[Any],
-    job: Any,
-    *,
-    policy: Policy | None = None,
-    client: Any = None,
-    seed: int = 0,
+    items: Iterable[Any], job: Any, *, policy: Policy | None = None, client: Any = None, seed=0
 ) -> Iterator[tuple[Any, Any]]:
     """Yield every item once, with its result or the ``Fault`` that ended it, in any order.
 

@@ -369,7 +369,7 @@ def moments(period: tuple[Any, Any]) -> tuple[np.datetime64, np.datetime64]:
                 ".tz_convert('UTC').tz_localize(None)."
             )
         try:
-            moment = np.datetime64("NaT" if given is pd.NaT else given, "us")
+            moment = np.datetime64(given, "us")
         except (ValueError, TypeError):
             moment = np.datetime64("NaT")
         if np.isnat(moment):
