@@ -396,10 +396,14 @@ def merge_slices(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     first = np.flatnonzero(~pass_numbers(rows, flight=FLIGHT).duplicated())
     ids = np.split(rows["scene_id"].to_numpy(object), first[1:])
-    return rows.iloc[first].assign(
-        scene_id=pd.array([SLICES.join(one) for one in ids], dtype="str"),
-        end=np.maximum.reduceat(rows["end"].to_numpy(), first),
-        valid_fraction=np.add.reduceat(rows["valid_fraction"].to_numpy(), first).clip(max=1.0),
+    return (
+        rows.iloc[first]
+        .reset_index(drop=True)
+        .assign(
+            scene_id=pd.array([SLICES.join(one) for one in ids], dtype="str"),
+            end=np.maximum.reduceat(rows["end"].to_numpy(), first),
+            valid_fraction=np.add.reduceat(rows["valid_fraction"].to_numpy(), first).clip(max=1.0),
+        )
     )
 
 
