@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from soilkit.errors import ContractError
-from soilkit.models.augment import Augment, turning_px, warp
+from soilkit.models.augment import Augment, image_sides, turning_px, warp
 
 torch.set_num_threads(1)
 
@@ -123,7 +123,7 @@ def test_models_without_images_are_left_alone():
 def test_a_batch_moves_as_its_samples_would_alone():
     """One call for all: each sample by its own map, whoever stands beside it."""
     high, low = torch.rand(4, 3, 90, 90), torch.rand(4, 2, 6, 6)
-    turn = Augment.for_crop(64)
+    turn = Augment(image_sides(64))
     matrices = turn.draw(4, generator=generator(7))
     together = moved_by(turn, high, low, generator=generator(7))
     for n in range(4):
@@ -136,10 +136,10 @@ def test_the_draw_is_a_function_of_the_generator_alone():
     """Not of what was moved before, nor of torch's global seed."""
     high = torch.rand(3, 1, 90, 90)
     torch.manual_seed(0)
-    first, _ = moved_by(Augment.for_crop(64), high, generator=generator(5))
+    first, _ = moved_by(Augment(image_sides(64)), high, generator=generator(5))
     torch.manual_seed(1)
-    again, _ = moved_by(Augment.for_crop(64), high, generator=generator(5))
-    other, _ = moved_by(Augment.for_crop(64), high, generator=generator(6))
+    again, _ = moved_by(Augment(image_sides(64)), high, generator=generator(5))
+    other, _ = moved_by(Augment(image_sides(64)), high, generator=generator(6))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -169,7 +169,7 @@ def test_an_absent_source_stays_absent():
     """NaN throughout a band is NaN throughout the crop, and in no other band or sample."""
     high = torch.rand(3, 4, 90, 90)
     high[1, 2:] = torch.nan
-    moved, _ = moved_by(Augment.for_crop(64), high, generator=generator())
+    moved, _ = moved_by(Augment(image_sides(64)), high, generator=generator())
     unknown = moved.isnan().flatten(2)
     assert torch.equal(unknown.all(2), unknown.any(2))
     assert unknown.all(2).nonzero().tolist() == [[1, 2], [1, 3]]
@@ -177,5 +177,4 @@ def test_an_absent_source_stays_absent():
 
 def test_a_crop_of_broken_low_pixels_is_refused():
     with pytest.raises(ContractError, match="multiple of 16"):
-        Augment.for_crop(100)
-    assert Augment.for_crop(256, rotate=0.0) == Augment(rotate=0.0)
+        image_sides(100)

@@ -147,7 +147,7 @@ def test_a_broken_trial_is_a_row_and_stops_no_other(folder, tmp_path):
     )
     lai, wild, good = study(folder, tmp_path, lines).run()
 
-    assert "holds no modis_lai" in lai["status"]
+    assert "lacks modis_lai" in lai["status"]
     assert wild["status"].startswith("DivergedError")
     assert good["status"] == "ok"
     assert study(folder, tmp_path, lines).due() == []

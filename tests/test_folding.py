@@ -80,17 +80,8 @@ def test_half_the_bits_move_the_answer_by_less_than_a_hundredth(model):
         answers = fast(*batch)
         assert answers.dtype == torch.float32
         assert 0 < distance(answers, model(*batch)) < 1e-2
-        assert distance(for_inference(model, precision="float32")(*batch), model(*batch)) < 1e-5
     assert next(fast.high_encoder.parameters()).dtype == torch.bfloat16
     assert fast.head1[1].weight.dtype == torch.float32
-
-
-def test_an_encoder_alone_becomes_fast_too(model):
-    high = images(4, 99)
-    with torch.no_grad():
-        features = for_inference(model.high_encoder)(high)
-        assert distance(features, model.high_encoder(high)) < 5e-2
-    assert features.dtype == torch.float32
 
 
 def test_a_layer_without_its_own_norm_stays_as_it_is():

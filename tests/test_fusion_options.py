@@ -1,5 +1,7 @@
 """One argument each: encoder, pooling, fusion, alignment; and how large a model is."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,21 +9,19 @@ from torch import nn
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.models import count_flops, count_parameters, size_table
 from soilkit.models.encoders import (
-    MOBILENET_V2,
+    ENCODERS,
     RESNET_18,
     RESNET_50,
-    MobileNetTable,
-    ResNetTable,
+    mobilenet,
     pool_average,
+    resnet,
 )
 from soilkit.models.inputs import Inputs
 from soilkit.models.training import Checkpoint, Provenance
 from soilkit.models.xception_fusion import (
-    ENCODERS,
     PRESETS,
     FusionConfig,
     XceptionFusion,
-    build_encoder,
     enlarge,
 )
 
@@ -54,20 +54,19 @@ def look_trained(model):
 
 
 @pytest.mark.parametrize(
-    ("table", "weights"),
+    ("build", "weights"),
     [
         # as published with a linear layer of 1000 classes, less that layer
-        (ResNetTable(RESNET_18, bottleneck=False), 11_689_512 - 513_000),
-        (ResNetTable(RESNET_50, bottleneck=True), 25_557_032 - 2_049_000),
-        (MobileNetTable(MOBILENET_V2), 3_504_872 - 1_281_000),
+        (partial(resnet, stages=RESNET_18, bottleneck=False), 11_689_512 - 513_000),
+        (partial(resnet, stages=RESNET_50, bottleneck=True), 25_557_032 - 2_049_000),
+        (mobilenet, 3_504_872 - 1_281_000),
     ],
     ids=["resnet18", "resnet50", "mobilenet_v2"],
 )
-def test_the_alternatives_have_the_published_number_of_weights(table, weights):
+def test_the_alternatives_have_the_published_number_of_weights(build, weights):
     with torch.device("meta"):
-        encoder = build_encoder(3, table, drop_path_keep=1, momentum=0.1)
+        encoder = build(3, drop_path_keep=1, momentum=0.1)
     assert count_parameters(encoder) == weights
-    assert encoder.out_channels == table.out_channels
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -83,7 +82,7 @@ def test_any_crop_gives_cells_of_320_m_and_of_2560_m(encoder, preset):
         for crop in (64, 128, 256, 512) if preset == "small" else (512,):
             images = torch.empty(2, 10, crop, crop), torch.empty(2, 4, crop // 16, crop // 16)
             assert model(*images, torch.empty(2, 2)).shape == (2,)
-            high, low = (table.out_channels for table in ENCODERS[encoder][preset])
+            high, low = model.high_encoder.out_channels, model.low_encoder.out_channels
             assert seen["high_encoder"] == (2, high, crop // 32, crop // 32)
             assert seen["low_encoder"] == (2, low, max(crop // 256, 1), max(crop // 256, 1))
 
@@ -145,14 +144,14 @@ def test_average_pooling_forgets_the_centre():
     assert not torch.allclose(center.eval()(*images), average.eval()(*images))
 
 
-def receptive_centre(resolution, crop_px, **options):
+def receptive_centre(resolution, crop_px):
     """How far south-east of the chip's centre the pooled features look on average, pixels.
 
     Every convolution and the stem's maximum is made an average, so that the gradient is the
     receptive field itself; the image is faint, so that no activation saturates.
     """
     channels = {f"{resolution}_channels": 1}
-    model = XceptionFusion(FusionConfig(preset="small", **channels, **options)).eval()
+    model = XceptionFusion(FusionConfig(preset="small", **channels)).eval()
     encoder = getattr(model, f"{resolution}_encoder")
     for conv in (m for m in encoder.modules() if isinstance(m, nn.Conv2d)):
         nn.init.constant_(conv.weight, 1 / conv.weight[0].numel())
@@ -173,14 +172,6 @@ def test_an_even_chip_is_looked_at_from_the_north_west():
     """The paper's 256 and 16 pixels: 11 pixels of 10 m, 4.5 of 160 m, less than half a cell."""
     assert receptive_centre("high", 256) == pytest.approx((-11.4, -11.4), abs=0.2)
     assert receptive_centre("low", 16) == pytest.approx((-4.5, -4.5), abs=0.1)
-
-
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_an_aligned_model_looks_at_the_station(encoder):
-    """One more row and column: every strided convolution keeps the centre, to a pixel."""
-    for resolution, crop_px in (("high", 256), ("low", 16)):
-        offsets = receptive_centre(resolution, crop_px, encoder=encoder, is_aligned=True)
-        assert offsets == pytest.approx((0.5, 0.5), abs=0.2)
 
 
 def test_options_that_do_not_exist_are_refused_with_those_that_do():

@@ -6,16 +6,16 @@ from torch import nn
 
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.models.encoders import (
+    ENCODERS,
     XCEPTION_41,
     XCEPTION_65,
+    Residual,
     SeparableConv,
-    XceptionBlock,
-    XceptionEncoder,
     center_weights,
     pool_center,
 )
 from soilkit.models.training import Checkpoint, Provenance
-from soilkit.models.xception_fusion import PRESETS, FusionConfig, XceptionFusion
+from soilkit.models.xception_fusion import FusionConfig, XceptionFusion
 
 torch.set_num_threads(1)
 
@@ -80,7 +80,7 @@ def test_features_are_8_by_8_and_1_by_1(paper):
 
 def test_a_dilated_row_replaces_the_stride_it_may_not_take():
     """Under output stride 16 the exit flow keeps its resolution and widens its last filters."""
-    low = XceptionEncoder(4, PRESETS["paper"].low, drop_path_keep=1, momentum=0.1)
+    low = ENCODERS["xception"]["paper"][1](4, drop_path_keep=1, momentum=0.1)
     strides = [m.depthwise.stride[0] for m in low.modules() if isinstance(m, SeparableConv)]
     dilations = [m.depthwise.dilation[0] for m in low.modules() if isinstance(m, SeparableConv)]
     assert sum(s == 2 for s in strides) == 3  # entry flow only; the stem makes the fourth
@@ -97,7 +97,7 @@ def test_small_is_the_same_code_with_the_same_strides():
 
 def test_drop_path_keeps_less_and_less_down_to_its_probability(paper):
     """Linear in depth: 21 blocks of Xception-65, the last one at 0.6."""
-    keeps = [m.keep for m in paper.high_encoder.modules() if isinstance(m, XceptionBlock)]
+    keeps = [m.keep for m in paper.high_encoder.modules() if isinstance(m, Residual)]
     assert len(keeps) == 21
     assert keeps[-1] == pytest.approx(0.6)
     assert keeps[0] == pytest.approx(1 - 0.4 / 21)
@@ -107,9 +107,7 @@ def test_a_dropped_path_leaves_the_skip_and_the_mean_unchanged():
     """Branch x Bernoulli(keep) / keep: some samples pass untouched, the mean stays."""
     small = XceptionFusion.preset("small", high_channels=3)
     block = next(
-        m
-        for m in small.modules()
-        if isinstance(m, XceptionBlock) and isinstance(m.skip, nn.Identity)
+        m for m in small.modules() if isinstance(m, Residual) and isinstance(m.skip, nn.Identity)
     )
     block.train()
     for norm in (m for m in block.modules() if isinstance(m, nn.BatchNorm2d)):

@@ -12,7 +12,6 @@ so.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -20,7 +19,26 @@ from torch.nn import functional
 from soilkit.constants import PIXEL_RATIO
 from soilkit.errors import ContractError
 
-CROPS = {"high": 256, "low": 256 // PIXEL_RATIO}  # of a window's images, pixels a side
+
+def image_sides(crop_px: int) -> dict[str, int]:
+    """Sides of a window's images over the same ground, pixels of 10 m and of 160 m.
+
+    Raises
+    ------
+    ContractError
+        When the crop is no whole number of 160 m pixels.
+
+    Examples
+    --------
+    >>> image_sides(256)
+    {'high': 256, 'low': 16}
+    """
+    if crop_px < 1 or crop_px % PIXEL_RATIO:
+        raise ContractError(
+            f"A crop of {crop_px} pixels of 10 m is no whole number of 160 m pixels. Choose a "
+            f"multiple of {PIXEL_RATIO}, such as 64, 128, 256 or 512."
+        )
+    return {"high": crop_px, "low": crop_px // PIXEL_RATIO}
 
 
 def turning_px(crop_px: int) -> int:
@@ -66,33 +84,12 @@ class Augment:
     (torch.Size([2, 10, 256, 256]), torch.Size([2, 4, 16, 16]))
     """
 
-    crops: Mapping[str, int] = field(default_factory=lambda: dict(CROPS))
+    crops: Mapping[str, int] = field(default_factory=lambda: image_sides(256))
     rotate: float = 0.8
     flip: float = 0.5
     shear: float = 0.3
     max_rotation_deg: float = 180.0
     max_shear_deg: float = 9.0
-
-    @classmethod
-    def for_crop(cls, crop_px: int, **options: Any) -> "Augment":
-        """Augmentation to crops of so many pixels of 10 m; ``options`` are the other fields.
-
-        Raises
-        ------
-        ContractError
-            When the crop is no whole number of 160 m pixels.
-
-        Examples
-        --------
-        >>> Augment.for_crop(128).crops["low"]
-        8
-        """
-        if crop_px < 1 or crop_px % PIXEL_RATIO:
-            raise ContractError(
-                f"A crop of {crop_px} pixels of 10 m is no whole number of 160 m pixels. Choose a "
-                f"multiple of {PIXEL_RATIO}, such as 64, 128, 256 or 512."
-            )
-        return cls({"high": crop_px, "low": crop_px // PIXEL_RATIO}, **options)
 
     def __call__(
         self, batch: Mapping[str, torch.Tensor], *, generator: torch.Generator

@@ -1,9 +1,9 @@
 """Image encoders: modified aligned Xception, ResNet and MobileNet-V2."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,13 +12,95 @@ MIN_DEPTH = 8  # a depth multiplier never leaves fewer channels than this
 BATCH_NORM_EPSILON = 1e-3
 
 
-@dataclass(frozen=True)
-class Stem:
-    """A plain convolution before the blocks: convolution, batch norm, ReLU."""
+class Encoder(nn.Module):
+    """Images to features, (B, channels, row, col) -> (B, out_channels, row / s, col / s)."""
 
-    depth: int
-    kernel: int
-    stride: int
+    def __init__(self, layers: Iterable[nn.Module], *, out_channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.out_channels = out_channels
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of images."""
+        return self.layers(images.contiguous(memory_format=torch.channels_last))
+
+
+class Residual(nn.Module):
+    """y = skip(x) + branch(x) d / keep, with d ~ Bernoulli(keep) per sample in training [1]_.
+
+    Drop path, or stochastic depth; d / keep = 1 otherwise. Without a skip y = branch(x). An
+    encoder's block l of L has keep = 1 - (l / L) (1 - ``drop_path_keep``), the rule of linear
+    decay, because the first blocks feed all later ones.
+
+    References
+    ----------
+    .. [1] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
+    """
+
+    def __init__(
+        self, branch: nn.Module, skip: nn.Module | None, *, keep: float, is_rectified: bool = False
+    ):
+        super().__init__()
+        self.branch, self.skip, self.keep, self.is_rectified = branch, skip, keep, is_rectified
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the branch to the skip, where there is one."""
+        branch = self.branch(x)
+        if self.skip is None:
+            return branch
+        if self.training and self.keep < 1:
+            kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) < self.keep
+            branch = branch * (kept.to(branch.dtype) / self.keep)
+        whole = self.skip(x) + branch
+        return torch.relu(whole) if self.is_rectified else whole
+
+
+def scaled(channels: int, multiplier: float) -> int:
+    """Channels after a depth multiplier, never fewer than ``MIN_DEPTH``."""
+    return max(round(channels * multiplier), MIN_DEPTH)
+
+
+def conv_norm(
+    channels: int,
+    depth: int,
+    *,
+    momentum: float,
+    kernel: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> list[nn.Module]:
+    """A convolution that keeps the size but for its stride, and its batch norm."""
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(channels, depth, kernel, stride, padding, dilation, groups, bias=False)
+    return [conv, nn.BatchNorm2d(depth, eps=BATCH_NORM_EPSILON, momentum=momentum)]
+
+
+def plan(
+    strides: Iterable[int], *, reached: int, output_stride: int, drop_path_keep: float
+) -> Iterator[tuple[int, int, float]]:
+    """Stride, dilation and keep of each block: strides past the output stride become dilation.
+
+    ``reached`` is the stride of what comes before the blocks.
+
+    Examples
+    --------
+    >>> list(plan([2, 2, 1], reached=8, output_stride=16, drop_path_keep=1.0))
+    [(2, 1, 1.0), (1, 1, 1.0), (1, 2, 1.0)]
+    """
+    strides, dilation = list(strides), 1
+    for n, stride in enumerate(strides, start=1):
+        keep = 1 - (n / len(strides)) * (1 - drop_path_keep)
+        if reached < output_stride:
+            reached *= stride
+            yield stride, dilation, keep
+        else:
+            yield 1, dilation, keep
+            dilation *= stride
+
+
+# Xception, as DeepLab v3+ modified it.
 
 
 @dataclass(frozen=True)
@@ -37,26 +119,7 @@ class Block:
     inner_activation: bool = False
 
 
-@dataclass(frozen=True)
-class EncoderTable:
-    """An encoder, row by row; strides past ``output_stride`` become dilation."""
-
-    stem: tuple[Stem, ...]
-    blocks: tuple[Block, ...]
-    output_stride: int
-    depth_multiplier: float = 1.0
-
-    def depth(self, channels: int) -> int:
-        """A row's channels after the depth multiplier."""
-        return scaled_depth(channels, self.depth_multiplier)
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the features."""
-        return self.depth(self.blocks[-1].depths[-1])
-
-
-XCEPTION_STEM = (Stem(32, kernel=3, stride=2), Stem(64, kernel=3, stride=1))
+XCEPTION_STEM = ((32, 3, 2), (64, 3, 1))  # (depth, kernel, stride)
 ENTRY_FLOW = (
     Block((128, 128, 128), skip="conv", stride=2),
     Block((256, 256, 256), skip="conv", stride=2),
@@ -68,49 +131,19 @@ EXIT_FLOW = (
 )
 XCEPTION_65 = (*ENTRY_FLOW, Block((728, 728, 728), skip="sum", stride=1, repeat=16), *EXIT_FLOW)
 XCEPTION_41 = (*ENTRY_FLOW, Block((728, 728, 728), skip="sum", stride=1, repeat=8), *EXIT_FLOW)
-
-
-def scaled_depth(channels: int, multiplier: float) -> int:
-    """Channels after a depth multiplier, never fewer than ``MIN_DEPTH``."""
-    return max(round(channels * multiplier), MIN_DEPTH)
-
-
-def batch_norm(channels: int, momentum: float) -> nn.BatchNorm2d:
-    """The batch norm of all encoders."""
-    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON, momentum=momentum)
-
-
-def drop_path(branch: torch.Tensor, keep: float) -> torch.Tensor:
-    """A branch times d / keep, d ~ Bernoulli(keep) per sample, (B, depth, row, col) [1]_.
-
-    References
-    ----------
-    .. [1] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
-    """
-    kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) < keep
-    return branch * (kept.to(branch.dtype) / keep)
-
-
-def dilated(
-    strides: Iterable[int], *, reached: int, output_stride: int
-) -> Iterator[tuple[int, int]]:
-    """Stride and dilation of each block: strides past the output stride become dilation.
-
-    ``reached`` is the stride of what comes before the blocks.
-
-    Examples
-    --------
-    >>> list(dilated([2, 2, 1], reached=8, output_stride=16))
-    [(2, 1), (1, 1), (1, 2)]
-    """
-    dilation = 1
-    for stride in strides:
-        if reached < output_stride:
-            reached *= stride
-            yield stride, dilation
-        else:
-            yield 1, dilation
-            dilation *= stride
+SMALL_HIGH = (
+    Block((32, 32, 32), skip="conv", stride=2),
+    Block((64, 64, 64), skip="conv", stride=2),
+    Block((128, 128, 128), skip="conv", stride=2),
+    Block((128, 128, 128), skip="sum", stride=1, repeat=2),
+    Block((128, 128, 192), skip="none", stride=1, inner_activation=True),
+)
+SMALL_LOW = (
+    Block((32, 32, 32), skip="conv", stride=2),
+    Block((48, 48, 48), skip="conv", stride=2),
+    Block((64, 64, 64), skip="conv", stride=2),
+    Block((64, 64, 64), skip="none", stride=1, inner_activation=True),
+)
 
 
 class SeparableConv(nn.Module):
@@ -123,14 +156,13 @@ class SeparableConv(nn.Module):
     .. [1] Chen et al. (2018), doi:10.1007/978-3-030-01234-2_49, section 3.2 and Fig. 4
     """
 
-    def __init__(self, channels, depth, *, stride=1, dilation=1, inner_activation, momentum):
+    def __init__(self, channels, depth, *, stride, dilation, inner_activation, momentum):
         super().__init__()
-        self.depthwise = nn.Conv2d(
-            channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False
+        around = {"kernel": 3, "stride": stride, "dilation": dilation, "groups": channels}
+        self.depthwise, self.depthwise_norm = conv_norm(
+            channels, channels, momentum=momentum, **around
         )
-        self.depthwise_norm = batch_norm(channels, momentum)
-        self.pointwise = nn.Conv2d(channels, depth, 1, bias=False)
-        self.pointwise_norm = batch_norm(depth, momentum)
+        self.pointwise, self.pointwise_norm = conv_norm(channels, depth, momentum=momentum)
         self.inner_activation = inner_activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,119 +176,220 @@ class SeparableConv(nn.Module):
         return torch.relu(x) if self.inner_activation else x
 
 
-class XceptionBlock(nn.Module):
-    """Three separable convolutions beside a skip, the branch dropped at random in training.
+def xception(
+    channels: int,
+    *,
+    stem: Iterable[tuple[int, int, int]],
+    blocks: Iterable[Block],
+    output_stride: int,
+    depth_multiplier: float = 1.0,
+    drop_path_keep: float,
+    momentum: float,
+) -> Encoder:
+    """Chollet's Xception [1]_ as modified by DeepLab v3+ [2]_.
 
-    y = skip(x) + branch(x) d / keep, with d ~ Bernoulli(keep) per sample in training (drop path,
-    stochastic depth [1]_) and y = skip(x) + branch(x) otherwise.
-
-    References
-    ----------
-    .. [1] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
-    """
-
-    def __init__(self, channels, depths, *, row: Block, stride, dilation, keep, momentum):
-        super().__init__()
-        widths = (channels, *depths)
-        self.branch = nn.Sequential(
-            *(
-                SeparableConv(
-                    widths[i],
-                    widths[i + 1],
-                    stride=stride if i == 2 else 1,
-                    dilation=dilation,
-                    inner_activation=row.inner_activation,
-                    momentum=momentum,
-                )
-                for i in range(3)
-            )
-        )
-        self.skip: nn.Module | None = None
-        if row.skip == "conv":
-            shortcut = nn.Conv2d(channels, depths[-1], 1, stride, bias=False)
-            self.skip = nn.Sequential(shortcut, batch_norm(depths[-1], momentum))
-        elif row.skip == "sum":
-            self.skip = nn.Identity()
-        self.keep = keep
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the branch to the skip, where there is one."""
-        branch = self.branch(x)
-        if self.skip is None:
-            return branch
-        if self.training and self.keep < 1:
-            branch = drop_path(branch, self.keep)
-        return self.skip(x) + branch
-
-
-def _plan(table: EncoderTable) -> Iterator[tuple[Block, int, int]]:
-    """Each single block with its stride and dilation, under the table's output stride."""
-    rows = [row for row in table.blocks for _ in range(row.repeat)]
-    steps = dilated(
-        [row.stride for row in rows],
-        reached=math.prod(stem.stride for stem in table.stem),
-        output_stride=table.output_stride,
-    )
-    for row, (stride, dilation) in zip(rows, steps, strict=True):
-        yield row, stride, dilation
-
-
-class XceptionEncoder(nn.Module):
-    """Images to features, (B, channels, row, col) -> (B, depth, row / stride, col / stride).
-
-    Chollet's Xception [1]_ as modified by DeepLab v3+ [2]_: strided separable convolutions instead
-    of pooling and a batch norm after every depthwise convolution. Drop path keeps block l of L with
-    1 - (l / L) (1 - ``drop_path_keep``): the rule of linear decay [3]_, because the first blocks
-    feed all later ones.
+    Strided separable convolutions instead of pooling, a batch norm after every depthwise one.
 
     References
     ----------
     .. [1] Chollet (2017), doi:10.1109/CVPR.2017.195
     .. [2] Chen et al. (2018), doi:10.1007/978-3-030-01234-2_49
-    .. [3] Huang et al. (2016), doi:10.1007/978-3-319-46493-0_39
     """
-
-    def __init__(self, channels: int, table: EncoderTable, *, drop_path_keep: float, momentum):
-        super().__init__()
-        layers: list[nn.Module] = []
-        for stem in table.stem:
-            depth = table.depth(stem.depth)
-            conv = nn.Conv2d(
-                channels, depth, stem.kernel, stem.stride, stem.kernel // 2, bias=False
+    layers: list[nn.Module] = []
+    for depth, kernel, stride in stem:
+        depth = scaled(depth, depth_multiplier)
+        layers += conv_norm(channels, depth, kernel=kernel, stride=stride, momentum=momentum)
+        layers.append(nn.ReLU())
+        channels = depth
+    rows = [row for row in blocks for _ in range(row.repeat)]
+    steps = plan(
+        [row.stride for row in rows],
+        reached=math.prod(stride for _, _, stride in stem),
+        output_stride=output_stride,
+        drop_path_keep=drop_path_keep,
+    )
+    for row, (stride, dilation, keep) in zip(rows, steps, strict=True):
+        widths = (channels, *(scaled(depth, depth_multiplier) for depth in row.depths))
+        branch = [
+            SeparableConv(
+                widths[i],
+                widths[i + 1],
+                stride=stride if i == 2 else 1,
+                dilation=dilation,
+                inner_activation=row.inner_activation,
+                momentum=momentum,
             )
-            layers += [conv, batch_norm(depth, momentum), nn.ReLU()]
-            channels = depth
-        plan = list(_plan(table))
-        for i, (row, stride, dilation) in enumerate(plan, start=1):
-            depths = [table.depth(d) for d in row.depths]
-            keep = 1 - (i / len(plan)) * (1 - drop_path_keep)
-            layers.append(
-                XceptionBlock(
-                    channels,
-                    depths,
-                    row=row,
-                    stride=stride,
-                    dilation=dilation,
-                    keep=keep,
-                    momentum=momentum,
-                )
-            )
-            channels = depths[-1]
-        self.layers = nn.Sequential(*layers)
-        self.out_channels = channels
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of images."""
-        return self.layers(images.contiguous(memory_format=torch.channels_last))
+            for i in range(3)
+        ]
+        skip: nn.Module | None = nn.Identity() if row.skip == "sum" else None
+        if row.skip == "conv":
+            skip = nn.Sequential(*conv_norm(channels, widths[-1], stride=stride, momentum=momentum))
+        layers.append(Residual(nn.Sequential(*branch), skip, keep=keep))
+        channels = widths[-1]
+    return Encoder(layers, out_channels=channels)
 
 
-def center_weights(height: int, width: int, *, sigma_fraction: float = 0.25) -> torch.Tensor:
-    """Gaussian weights around the centre that sum to 1, shape (row, col).
+# Residual networks of 18 and 50 layers: the plain alternative.
+
+RESNET_18 = ((64, 2), (128, 2), (256, 2), (512, 2))  # (depth, blocks) of each stage
+RESNET_50 = ((64, 3), (128, 4), (256, 6), (512, 3))
+BOTTLENECK = 4  # a bottleneck block ends in four times the channels of its 3x3 convolution
+
+
+def resnet(
+    channels: int,
+    *,
+    stages: Iterable[tuple[int, int]],
+    bottleneck: bool,
+    output_stride: int = 32,
+    depth_multiplier: float = 1.0,
+    drop_path_keep: float,
+    momentum: float,
+) -> Encoder:
+    """A 7x7 convolution and a maximum, both strided, then stages of residual blocks [1]_.
+
+    Every stage after the first is strided by 2, on the (first) 3x3 convolution; the skip is a 1x1
+    convolution and batch norm where the shape changes.
+
+    References
+    ----------
+    .. [1] He et al. (2016), doi:10.1109/CVPR.2016.90
+    """
+    width = scaled(64, depth_multiplier)
+    layers = conv_norm(channels, width, kernel=7, stride=2, momentum=momentum)
+    layers += [nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)]
+    rows = [
+        (depth, 2 if i and not k else 1) for i, (depth, n) in enumerate(stages) for k in range(n)
+    ]
+    steps = plan(
+        [stride for _, stride in rows],
+        reached=4,
+        output_stride=output_stride,
+        drop_path_keep=drop_path_keep,
+    )
+    for (depth, _), (stride, dilation, keep) in zip(rows, steps, strict=True):
+        depth = scaled(depth, depth_multiplier)
+        out = depth * (BOTTLENECK if bottleneck else 1)
+        norm = partial(conv_norm, momentum=momentum)
+        strided = partial(norm, depth=depth, kernel=3, stride=stride, dilation=dilation)
+        if bottleneck:
+            branch = [*norm(width, depth), nn.ReLU(), *strided(depth), nn.ReLU()]
+            branch += norm(depth, out)
+        else:
+            branch = [*strided(width), nn.ReLU()]
+            branch += norm(depth, depth, kernel=3, dilation=dilation)
+        skip: nn.Module = nn.Identity()
+        if stride > 1 or width != out:
+            # Thinned out first: torch 2.13's gradient of a strided 1x1 convolution from 8 to 16
+            # channels (channels-last, on the CPU) writes past its memory.
+            skip = nn.Sequential(nn.MaxPool2d(1, stride), *norm(width, out))
+        layers.append(Residual(nn.Sequential(*branch), skip, keep=keep, is_rectified=True))
+        width = out
+    return Encoder(layers, out_channels=width)
+
+
+# MobileNet-V2: inverted residuals, the cheapest alternative.
+
+MOBILENET_V2 = (  # (expansion, depth, repeats, stride)
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def mobilenet(
+    channels: int,
+    *,
+    output_stride: int = 32,
+    depth_multiplier: float = 1.0,
+    drop_path_keep: float,
+    momentum: float,
+) -> Encoder:
+    """Inverted residuals: widen by 1x1, filter each channel by 3x3, narrow without activation [1]_.
+
+    The last 1x1 convolution shrinks with the depth multiplier too, unlike the original's, which
+    kept it wide for a thousand classes.
+
+    References
+    ----------
+    .. [1] Sandler et al. (2018), doi:10.1109/CVPR.2018.00474
+    """
+    norm = partial(conv_norm, momentum=momentum)
+    width, last = (scaled(depth, depth_multiplier) for depth in (32, 1280))
+    layers = [*norm(channels, width, kernel=3, stride=2), nn.ReLU6()]
+    rows = [
+        (expansion, depth, stride if k == 0 else 1)
+        for expansion, depth, repeats, stride in MOBILENET_V2
+        for k in range(repeats)
+    ]
+    steps = plan(
+        [stride for _, _, stride in rows],
+        reached=2,
+        output_stride=output_stride,
+        drop_path_keep=drop_path_keep,
+    )
+    for (expansion, depth, _), (stride, dilation, keep) in zip(rows, steps, strict=True):
+        depth, wide = scaled(depth, depth_multiplier), width * expansion
+        branch = [*norm(width, wide), nn.ReLU6()] if expansion > 1 else []
+        branch += norm(wide, wide, kernel=3, stride=stride, dilation=dilation, groups=wide)
+        branch += [nn.ReLU6(), *norm(wide, depth)]
+        skip = nn.Identity() if stride == 1 and width == depth else None
+        layers.append(Residual(nn.Sequential(*branch), skip, keep=keep))
+        width = depth
+    return Encoder([*layers, *norm(width, last), nn.ReLU6()], out_channels=last)
+
+
+# (high, low) by encoder and preset, each called with channels, drop_path_keep and momentum. The
+# paper gives Xception's tables (Table 7) but neither the depth multiplier of the low-resolution
+# one (a quarter is our choice) nor sizes for the alternatives: the usual 50 layers, the usual
+# width and the same quarter are our choice. The small ones have about as many weights each.
+Build = Callable[..., Encoder]
+_RESNET_50 = partial(resnet, stages=RESNET_50, bottleneck=True)
+_RESNET_18 = partial(resnet, stages=RESNET_18, bottleneck=False, depth_multiplier=0.125)
+ENCODERS: dict[str, dict[str, tuple[Build, Build]]] = {
+    "xception": {
+        "paper": (
+            partial(xception, stem=XCEPTION_STEM, blocks=XCEPTION_65, output_stride=32),
+            partial(
+                xception,
+                stem=XCEPTION_STEM,
+                blocks=XCEPTION_41,
+                output_stride=16,
+                depth_multiplier=0.25,
+            ),
+        ),
+        "small": (
+            partial(xception, stem=((16, 5, 4),), blocks=SMALL_HIGH, output_stride=32),
+            partial(xception, stem=((16, 3, 2),), blocks=SMALL_LOW, output_stride=16),
+        ),
+    },
+    "resnet": {
+        "paper": (_RESNET_50, partial(_RESNET_50, output_stride=16, depth_multiplier=0.25)),
+        "small": (_RESNET_18, partial(_RESNET_18, output_stride=16)),
+    },
+    "mobilenet": {
+        "paper": (mobilenet, partial(mobilenet, output_stride=16, depth_multiplier=0.25)),
+        "small": (
+            partial(mobilenet, depth_multiplier=0.25),
+            partial(mobilenet, output_stride=16, depth_multiplier=0.125),
+        ),
+    },
+}
+
+# Pooling of features to an embedding.
+
+SIGMA_FRACTION = 0.25  # of the side, 640 m of 2,560 m: the paper draws weights without numbers
+
+
+def center_weights(height: int, width: int) -> torch.Tensor:
+    """Gaussian weights around the centre that sum to 1, shape (row, col), as in Fig. 9.
 
     w ~ exp(-((r / (s height))^2 + (c / (s width))^2) / 2), with r and c the distance from the
-    centre in cells and s = ``sigma_fraction``. The paper draws such weights (its Fig. 9) without
-    numbers; a quarter of the side (640 m of 2,560 m) is our choice.
+    centre in cells and s = ``SIGMA_FRACTION``.
 
     Examples
     --------
@@ -265,8 +398,8 @@ def center_weights(height: int, width: int, *, sigma_fraction: float = 0.25) -> 
     >>> center_weights(8, 8).sum().round(decimals=5), center_weights(8, 8).argmax() // 8
     (tensor(1.), tensor(3))
     """
-    row = (torch.arange(height) - (height - 1) / 2) / (sigma_fraction * height)
-    col = (torch.arange(width) - (width - 1) / 2) / (sigma_fraction * width)
+    row = (torch.arange(height) - (height - 1) / 2) / (SIGMA_FRACTION * height)
+    col = (torch.arange(width) - (width - 1) / 2) / (SIGMA_FRACTION * width)
     weights = torch.exp(-(row[:, None] ** 2 + col[None, :] ** 2) / 2)
     return weights / weights.sum()
 
@@ -283,229 +416,3 @@ def pool_average(features: torch.Tensor) -> torch.Tensor:
 
 
 POOLING = {"center": pool_center, "average": pool_average}
-
-
-# Residual networks of 18 and 50 layers as encoders: the plain alternative to Xception.
-
-BOTTLENECK = 4  # a bottleneck block ends in four times the channels of its 3x3 convolution
-STEM_STRIDE = 4
-
-
-@dataclass(frozen=True)
-class ResNetTable:
-    """A residual encoder: ``stages`` of (depth, blocks), every stage after the first strided by 2.
-
-    Strides past ``output_stride`` become dilation.
-    """
-
-    stages: tuple[tuple[int, int], ...]
-    bottleneck: bool
-    output_stride: int = 32
-    stem_depth: int = 64
-    depth_multiplier: float = 1.0
-
-    def depth(self, channels: int) -> int:
-        """Channels after the depth multiplier."""
-        return scaled_depth(channels, self.depth_multiplier)
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the features."""
-        return self.depth(self.stages[-1][0]) * (BOTTLENECK if self.bottleneck else 1)
-
-
-RESNET_18 = ((64, 2), (128, 2), (256, 2), (512, 2))
-RESNET_50 = ((64, 3), (128, 4), (256, 6), (512, 3))
-
-
-def conv_norm(
-    channels: int, depth: int, *, kernel: int, momentum: float, stride: int = 1, dilation: int = 1
-) -> list[nn.Module]:
-    """A convolution that keeps the size but for its stride, and its batch norm."""
-    padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(channels, depth, kernel, stride, padding, dilation, bias=False)
-    return [conv, batch_norm(depth, momentum)]
-
-
-class ResidualBlock(nn.Module):
-    """y = ReLU(skip(x) + branch(x)): two 3x3 convolutions, or 1x1, 3x3 and 1x1 around a bottleneck.
-
-    The stride sits on the (first) 3x3 convolution; the skip is a 1x1 convolution and batch norm
-    where the shape changes. The branch is dropped at random in training, as in Xception's blocks.
-    """
-
-    def __init__(self, channels, depth, *, stride, dilation, bottleneck, **how: Any):
-        super().__init__()
-        momentum, self.keep = how["momentum"], how["keep"]
-        strided = {"kernel": 3, "stride": stride, "dilation": dilation, "momentum": momentum}
-        if bottleneck:
-            out = depth * BOTTLENECK
-            layers = [*conv_norm(channels, depth, kernel=1, momentum=momentum), nn.ReLU()]
-            layers += [*conv_norm(depth, depth, **strided), nn.ReLU()]
-            layers += conv_norm(depth, out, kernel=1, momentum=momentum)
-        else:
-            out = depth
-            layers = [*conv_norm(channels, depth, **strided), nn.ReLU()]
-            layers += conv_norm(depth, depth, **(strided | {"stride": 1}))
-        self.branch = nn.Sequential(*layers)
-        self.skip: nn.Module = nn.Identity()
-        if stride > 1 or channels != out:
-            # Thinned out first: torch 2.13's gradient of a strided 1x1 convolution from 8 to 16
-            # channels (channels-last, on the CPU) writes past its memory.
-            shortcut = conv_norm(channels, out, kernel=1, momentum=momentum)
-            self.skip = nn.Sequential(nn.MaxPool2d(1, stride), *shortcut)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the branch to the skip."""
-        branch = self.branch(x)
-        if self.training and self.keep < 1:
-            branch = drop_path(branch, self.keep)
-        return torch.relu(self.skip(x) + branch)
-
-
-class ResNetEncoder(nn.Module):
-    """Images to features, (B, channels, row, col) -> (B, depth, row / stride, col / stride) [1]_.
-
-    A 7x7 convolution and a maximum, both strided, then the stages. Drop path falls linearly with
-    depth to ``drop_path_keep``.
-
-    References
-    ----------
-    .. [1] He et al. (2016), doi:10.1109/CVPR.2016.90
-    """
-
-    def __init__(self, channels: int, table: ResNetTable, *, drop_path_keep: float, momentum):
-        super().__init__()
-        depth = table.depth(table.stem_depth)
-        layers = conv_norm(channels, depth, kernel=7, stride=2, momentum=momentum)
-        layers += [nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)]
-        rows = [(d, i, k) for i, (d, n) in enumerate(table.stages) for k in range(n)]
-        strides = [2 if stage and not k else 1 for _, stage, k in rows]
-        steps = dilated(strides, reached=STEM_STRIDE, output_stride=table.output_stride)
-        for n, ((row, _, _), (stride, dilation)) in enumerate(zip(rows, steps, strict=True), 1):
-            block = ResidualBlock(
-                depth,
-                table.depth(row),
-                stride=stride,
-                dilation=dilation,
-                bottleneck=table.bottleneck,
-                keep=1 - n / len(rows) * (1 - drop_path_keep),
-                momentum=momentum,
-            )
-            layers.append(block)
-            depth = table.depth(row) * (BOTTLENECK if table.bottleneck else 1)
-        self.layers = nn.Sequential(*layers)
-        self.out_channels = depth
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of images."""
-        return self.layers(images.contiguous(memory_format=torch.channels_last))
-
-
-# MobileNet-V2 as an encoder: inverted residuals, the cheapest alternative to Xception.
-
-
-@dataclass(frozen=True)
-class MobileNetTable:
-    """An encoder of inverted residuals; ``rows`` are (expansion, depth, repeats, stride).
-
-    Strides past ``output_stride`` become dilation. The last 1x1 convolution shrinks with the depth
-    multiplier too, unlike the original's, which kept it wide for a thousand classes.
-    """
-
-    rows: tuple[tuple[int, int, int, int], ...]
-    output_stride: int = 32
-    stem_depth: int = 32
-    last_depth: int = 1280
-    depth_multiplier: float = 1.0
-
-    def depth(self, channels: int) -> int:
-        """Channels after the depth multiplier."""
-        return scaled_depth(channels, self.depth_multiplier)
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the features."""
-        return self.depth(self.last_depth)
-
-
-MOBILENET_V2 = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-
-
-class InvertedResidual(nn.Module):
-    """Widen by 1x1, filter each channel by 3x3, narrow by 1x1 without activation.
-
-    Added to the input where the shape stays, the branch dropped at random in training.
-    """
-
-    def __init__(self, channels, depth, *, expansion, step, keep, momentum):
-        super().__init__()
-        stride, dilation = step
-        wide = channels * expansion
-        layers: list[nn.Module] = []
-        if expansion > 1:
-            layers += [nn.Conv2d(channels, wide, 1, bias=False), batch_norm(wide, momentum)]
-            layers.append(nn.ReLU6())
-        filtered = nn.Conv2d(wide, wide, 3, stride, dilation, dilation, groups=wide, bias=False)
-        layers += [filtered, batch_norm(wide, momentum), nn.ReLU6()]
-        layers += [nn.Conv2d(wide, depth, 1, bias=False), batch_norm(depth, momentum)]
-        self.branch = nn.Sequential(*layers)
-        self.is_residual = stride == 1 and channels == depth
-        self.keep = keep
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the branch to the input where that is possible."""
-        branch = self.branch(x)
-        if not self.is_residual:
-            return branch
-        if self.training and self.keep < 1:
-            branch = drop_path(branch, self.keep)
-        return x + branch
-
-
-class MobileNetEncoder(nn.Module):
-    """Images to features, (B, channels, row, col) -> (B, depth, row / stride, col / stride) [1]_.
-
-    Drop path falls linearly with depth to ``drop_path_keep``.
-
-    References
-    ----------
-    .. [1] Sandler et al. (2018), doi:10.1109/CVPR.2018.00474
-    """
-
-    def __init__(self, channels: int, table: MobileNetTable, *, drop_path_keep: float, momentum):
-        super().__init__()
-        depth = table.depth(table.stem_depth)
-        stem = nn.Conv2d(channels, depth, 3, stride=2, padding=1, bias=False)
-        layers: list[nn.Module] = [stem, batch_norm(depth, momentum), nn.ReLU6()]
-        rows = [
-            (expansion, table.depth(row), stride if k == 0 else 1)
-            for expansion, row, repeats, stride in table.rows
-            for k in range(repeats)
-        ]
-        steps = dilated([r[2] for r in rows], reached=2, output_stride=table.output_stride)
-        for n, ((expansion, row, _), step) in enumerate(zip(rows, steps, strict=True), start=1):
-            keep = 1 - n / len(rows) * (1 - drop_path_keep)
-            block = InvertedResidual(
-                depth, row, expansion=expansion, step=step, keep=keep, momentum=momentum
-            )
-            layers.append(block)
-            depth = row
-        last = nn.Conv2d(depth, table.out_channels, 1, bias=False)
-        layers += [last, batch_norm(table.out_channels, momentum), nn.ReLU6()]
-        self.layers = nn.Sequential(*layers)
-        self.out_channels = table.out_channels
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of images."""
-        return self.layers(images.contiguous(memory_format=torch.channels_last))

@@ -18,116 +18,19 @@ from soilkit.constants import PIXEL_RATIO
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import datasets, inference, losses, training
-from soilkit.models.augment import Augment
-from soilkit.models.encoders import (
-    BATCH_NORM_EPSILON,
-    MOBILENET_V2,
-    POOLING,
-    RESNET_18,
-    RESNET_50,
-    XCEPTION_41,
-    XCEPTION_65,
-    XCEPTION_STEM,
-    Block,
-    EncoderTable,
-    MobileNetEncoder,
-    MobileNetTable,
-    ResNetEncoder,
-    ResNetTable,
-    Stem,
-    XceptionEncoder,
-)
-from soilkit.models.inputs import Inputs, stored_statistics
+from soilkit.models.augment import Augment, image_sides, turning_px
+from soilkit.models.encoders import BATCH_NORM_EPSILON, ENCODERS, POOLING
+from soilkit.models.inputs import Inputs, source_of, stored_statistics
 
-Table = EncoderTable | ResNetTable | MobileNetTable
-
-
-@dataclass(frozen=True)
-class Preset:
-    """All that a model's size hangs on: Xception's tables, heads and their keep probabilities."""
-
-    high: EncoderTable
-    low: EncoderTable
-    head1: tuple[int, ...] = (128, 64, 1)
-    head1_keep: tuple[float, ...] = (0.5, 0.5, 0.6)
-    head2: tuple[int, ...] = (8, 1)
-    head2_keep: tuple[float, ...] = (0.9, 0.9)
-    drop_path_keep: float = 0.6
-    batch_norm_momentum: float = 0.01
-
-
-SMALL_HIGH = (
-    Block((32, 32, 32), skip="conv", stride=2),
-    Block((64, 64, 64), skip="conv", stride=2),
-    Block((128, 128, 128), skip="conv", stride=2),
-    Block((128, 128, 128), skip="sum", stride=1, repeat=2),
-    Block((128, 128, 192), skip="none", stride=1, inner_activation=True),
-)
-SMALL_LOW = (
-    Block((32, 32, 32), skip="conv", stride=2),
-    Block((48, 48, 48), skip="conv", stride=2),
-    Block((64, 64, 64), skip="conv", stride=2),
-    Block((64, 64, 64), skip="none", stride=1, inner_activation=True),
-)
+# Of the encoders and batch norms; "small" is for a laptop and some hundred steps.
 PRESETS = {
-    # Table 7 of the paper; the depth multiplier is not published: a quarter is our choice.
-    "paper": Preset(
-        high=EncoderTable(XCEPTION_STEM, XCEPTION_65, output_stride=32),
-        low=EncoderTable(XCEPTION_STEM, XCEPTION_41, output_stride=16, depth_multiplier=0.25),
-    ),
-    # For a laptop and some hundred steps: fewer and narrower rows, milder drop path.
-    "small": Preset(
-        high=EncoderTable((Stem(16, kernel=5, stride=4),), SMALL_HIGH, output_stride=32),
-        low=EncoderTable((Stem(16, kernel=3, stride=2),), SMALL_LOW, output_stride=16),
-        drop_path_keep=0.8,
-        batch_norm_momentum=0.1,
-    ),
+    "paper": {"drop_path_keep": 0.6, "momentum": 0.01},  # Table 7
+    "small": {"drop_path_keep": 0.8, "momentum": 0.1},
 }
-# (high, low) by preset. The paper names the alternatives without sizes: the usual 50 layers, the
-# usual width, and a quarter of it for the low-resolution images, as for Xception, are our choice;
-# the small ones have about as many weights as the small Xception.
-ENCODERS: dict[str, dict[str, tuple[Table, Table]]] = {
-    "xception": {name: (size.high, size.low) for name, size in PRESETS.items()},
-    "resnet": {
-        "paper": (
-            ResNetTable(RESNET_50, bottleneck=True),
-            ResNetTable(RESNET_50, bottleneck=True, output_stride=16, depth_multiplier=0.25),
-        ),
-        "small": (
-            ResNetTable(RESNET_18, bottleneck=False, depth_multiplier=0.125),
-            ResNetTable(RESNET_18, bottleneck=False, output_stride=16, depth_multiplier=0.125),
-        ),
-    },
-    "mobilenet": {
-        "paper": (
-            MobileNetTable(MOBILENET_V2),
-            MobileNetTable(MOBILENET_V2, output_stride=16, depth_multiplier=0.25),
-        ),
-        "small": (
-            MobileNetTable(MOBILENET_V2, depth_multiplier=0.25),
-            MobileNetTable(MOBILENET_V2, output_stride=16, depth_multiplier=0.125),
-        ),
-    },
-}
-_BUILDERS: dict[type, type[nn.Module]] = {
-    EncoderTable: XceptionEncoder,
-    ResNetTable: ResNetEncoder,
-    MobileNetTable: MobileNetEncoder,
-}
-
-
-def build_encoder(
-    channels: int, table: Table, *, drop_path_keep: float, momentum: float
-) -> nn.Module:
-    """The encoder of a table, for images of so many channels."""
-    build = _BUILDERS[type(table)]
-    return build(channels, table, drop_path_keep=drop_path_keep, momentum=momentum)
-
-
-# What a fusion model eats and how, its heads, and low resolution brought to high.
-
+HEAD1 = ((128, 0.5), (64, 0.5), (1, 0.6))  # (width, keep probability of its dropout)
+HEAD2 = ((8, 0.9), (1, 0.9))
 FUSIONS = ("late", "early")
-ALWAYS_WRITTEN = ("high_channels", "low_channels", "coarse", "preset")
+OPTIONS = ("encoder", "pooling", "fusion", "source_dropout")
 
 
 @dataclass(frozen=True)
@@ -139,12 +42,6 @@ class FusionConfig:
     and stacked with the high ones). With a ``source_dropout`` the model accepts that a source is
     absent and, in training, withholds each with that probability; it needs ``sources``, the source
     of every channel, high, low, then coarse.
-
-    ``is_aligned`` adds a row and a column of pixels in the south-east. A strided convolution looks
-    at every other pixel from the first on: of an even number of pixels it looks at those in the
-    north-west, and after five of them the pooled features look at a place some 11 pixels (110 m)
-    from the station, in the low-resolution images 4.5 pixels (720 m). With an odd number they look
-    at the station. The paper's images are even, hence the default.
     """
 
     high_channels: int = 0
@@ -156,7 +53,6 @@ class FusionConfig:
     fusion: str = "late"
     source_dropout: float | None = None
     sources: tuple[str, ...] = ()
-    is_aligned: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
@@ -171,26 +67,10 @@ class FusionConfig:
         """The distinct sources of the images, where channels are named."""
         return tuple(dict.fromkeys(self.sources[: self.high_channels + self.low_channels]))
 
-    def plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint; options at their default are left out.
-
-        A model without options is written as it was before there were any.
-        """
-        default = {f.name: f.default for f in fields(self) if f.name not in ALWAYS_WRITTEN}
-        return {k: v for k, v in asdict(self).items() if k not in default or v != default[k]}
-
     def check(self) -> None:
-        """Refuse what no model can be built of.
-
-        Raises
-        ------
-        UnknownNameError
-            For a preset or an option that does not exist.
-        ContractError
-            When nothing is left to eat, or the source dropout does not know the channels' sources.
-        """
-        choices = ("preset", PRESETS), ("encoder", ENCODERS), ("pooling", POOLING)
-        for name, known in (*choices, ("fusion", FUSIONS)):
+        """Refuse what no model can be built of, as ``XceptionFusion`` says."""
+        choices = {"preset": PRESETS, "encoder": ENCODERS, "pooling": POOLING, "fusion": FUSIONS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UnknownNameError(
                     f"No {name} {getattr(self, name)!r}; there are {', '.join(known)}. "
@@ -212,14 +92,14 @@ class FusionConfig:
 
 
 def fusion_head(
-    channels: int, widths: Iterable[int], *, keeps: Iterable[float], momentum: float
+    channels: int, blocks: Iterable[tuple[int, float]], *, momentum: float
 ) -> nn.Sequential:
     """Blocks of [dropout, linear, batch norm, Swish], the last one only [dropout, linear].
 
-    (B, channels) -> (B, last of ``widths``); ``keeps`` are keep probabilities, one a block.
+    (B, channels) -> (B, last width); ``blocks`` are (width, keep probability).
     """
     layers: list[nn.Module] = []
-    for width, keep in zip(widths, keeps, strict=True):
+    for width, keep in blocks:
         norm = nn.BatchNorm1d(width, eps=BATCH_NORM_EPSILON, momentum=momentum)
         layers += [nn.Dropout(1 - keep), nn.Linear(channels, width), norm, nn.SiLU()]
         channels = width
@@ -236,14 +116,6 @@ def enlarge(low: torch.Tensor, *, size_px: int) -> torch.Tensor:
     )
     edge = (fine.shape[-1] - size_px) // 2
     return fine[..., edge : edge + size_px, edge : edge + size_px]
-
-
-def align(images: torch.Tensor) -> torch.Tensor:
-    """Images with their last row and column repeated: strided convolutions then keep the centre.
-
-    (B, channel, row, col) -> (B, channel, row + 1, col + 1)
-    """
-    return functional.pad(images, (0, 1, 0, 1), mode="replicate")
 
 
 # Sources that may be absent: what stands in for their channels, and flags that say so.
@@ -294,8 +166,8 @@ class Presence(nn.Module):
         ----------
         groups : tensors (B, channel, row, col) or (B, channel), or None; NaN is absent
         """
-        found = [group for group in groups if group is not None]
-        sums = [group.flatten(2).sum(2) if group.ndim == 4 else group for group in found]
+        fed = [group for group in groups if group is not None]
+        sums = [group.flatten(2).sum(2) if group.ndim == 4 else group for group in fed]
         unknown = torch.cat(sums, dim=1).isnan().to(self.members.dtype)  # (B, channel)
         known = (unknown @ self.members) == 0  # (B, source)
         if self.training and self.rate:
@@ -317,7 +189,7 @@ class Presence(nn.Module):
         return filled, flags
 
 
-# Seed 001: two Xception encoders, two fusion heads, one soil moisture at the chip's centre.
+# The model.
 
 OUTPUT_SPREAD_M3_M3 = 0.1  # how far an untrained model's output strays from the mean label
 
@@ -335,6 +207,10 @@ class XceptionFusion(nn.Module):
 
     A model with source dropout takes NaN for an absent source, sample by sample: learnt values
     stand in for its channels, and both heads see flags of what is known (`Presence`).
+
+    Strided convolutions look at every other pixel from the first on: of the paper's even number of
+    pixels the pooled features look at a place some 11 pixels (110 m) north-west of the station, in
+    the low-resolution images 4.5 pixels (720 m).
 
     Parameters
     ----------
@@ -363,29 +239,28 @@ class XceptionFusion(nn.Module):
     def __init__(self, config: FusionConfig, *, mean_label_m3_m3: float = 0.2):
         super().__init__()
         config.check()
-        size = PRESETS[config.preset]
+        how = PRESETS[config.preset]
         self.config = config
         self.pool = POOLING[config.pooling]
         self.presence = self.high_encoder = self.low_encoder = self.head1 = self.head2 = None
-        momentum = size.batch_norm_momentum
-        how = {"drop_path_keep": size.drop_path_keep, "momentum": momentum}
         high, low = ENCODERS[config.encoder][config.preset]
-        embedded = 0
+        embedded, momentum = 0, how["momentum"]
         if config.source_dropout is not None:
             self.presence = Presence(config.sources, rate=config.source_dropout)
         if config.high_channels:
-            channels = config.high_channels + config.low_channels * config.is_early
-            self.high_encoder = build_encoder(channels, high, **how)
-            embedded += high.out_channels
+            self.high_encoder = high(
+                config.high_channels + config.low_channels * config.is_early, **how
+            )
+            embedded += self.high_encoder.out_channels
         if config.low_channels and not config.is_early:
-            self.low_encoder = build_encoder(config.low_channels, low, **how)
-            embedded += low.out_channels
+            self.low_encoder = low(config.low_channels, **how)
+            embedded += self.low_encoder.out_channels
         if embedded:
             entering = embedded + len(config.image_sources)
-            self.head1 = fusion_head(entering, size.head1, keeps=size.head1_keep, momentum=momentum)
+            self.head1 = fusion_head(entering, HEAD1, momentum=momentum)
         if config.coarse:
             entering = config.coarse + bool(embedded) + len(set(config.sources))
-            self.head2 = fusion_head(entering, size.head2, keeps=size.head2_keep, momentum=momentum)
+            self.head2 = fusion_head(entering, HEAD2, momentum=momentum)
         self._initialise(mean_label_m3_m3)
 
     def _initialise(self, mean_label_m3_m3: float) -> None:
@@ -398,18 +273,9 @@ class XceptionFusion(nn.Module):
         nn.init.constant_(last.bias, mean_label_m3_m3)
 
     @classmethod
-    def preset(
-        cls,
-        name: str,
-        *,
-        high_channels: int = 0,
-        low_channels: int = 0,
-        coarse: int = 0,
-        mean_label_m3_m3: float = 0.2,
-    ) -> XceptionFusion:
-        """A model of the size ``name``, "paper" or "small"."""
-        config = FusionConfig(high_channels, low_channels, coarse, name)
-        return cls(config, mean_label_m3_m3=mean_label_m3_m3)
+    def preset(cls, name: str, *, mean_label_m3_m3: float = 0.2, **channels: int) -> XceptionFusion:
+        """A model of the size ``name``; ``channels`` are high_channels, low_channels and coarse."""
+        return cls(FusionConfig(preset=name, **channels), mean_label_m3_m3=mean_label_m3_m3)
 
     @classmethod
     def for_inputs(
@@ -451,11 +317,11 @@ class XceptionFusion(nn.Module):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The configuration as plain values, for a checkpoint; options at their default left out.
-
-        A model without options is written as it was before there were any.
-        """
-        return self.config.plain()
+        """Plain values for a checkpoint; options at their default are left out."""
+        always = ("high_channels", "low_channels", "coarse", "preset")
+        default = {f.name: f.default for f in fields(self.config) if f.name not in always}
+        values = asdict(self.config)
+        return {k: v for k, v in values.items() if k not in default or v != default[k]}
 
     def forward(
         self,
@@ -488,7 +354,7 @@ class XceptionFusion(nn.Module):
             assert high is not None and low is not None
             high, low = torch.cat([high, enlarge(low, size_px=high.shape[-1])], dim=1), None
         parts = [
-            self.pool(encoder(align(images) if self.config.is_aligned else images))
+            self.pool(encoder(images))
             for encoder, images in ((self.high_encoder, high), (self.low_encoder, low))
             if encoder is not None and images is not None
         ]
@@ -508,15 +374,10 @@ class XceptionFusion(nn.Module):
         ContractError
             When the crop is no whole number of 160 m pixels.
         """
-        if crop_px < 1 or crop_px % PIXEL_RATIO:
-            raise ContractError(
-                f"A crop of {crop_px} pixels is no whole number of 160 m pixels. Choose a multiple "
-                f"of {PIXEL_RATIO}, such as 256."
-            )
-        config, low_px = self.config, crop_px // PIXEL_RATIO
+        config, sides = self.config, image_sides(crop_px)
         shapes = {
-            "high": (config.high_channels, crop_px, crop_px),
-            "low": (config.low_channels, low_px, low_px),
+            "high": (config.high_channels, sides["high"], sides["high"]),
+            "low": (config.low_channels, sides["low"], sides["low"]),
             "coarse": (config.coarse,),
         }
         return {n: torch.empty(1, *s, device="meta") for n, s in shapes.items() if s[0]}
@@ -551,7 +412,7 @@ def step_by(loss: losses.Loss) -> Callable[[Any, Mapping[str, torch.Tensor]], to
 
 # The system: model, loss, step and loaders meet the one loop.
 
-AT_ONCE = 64  # samples of a batch that is only predicted
+PREDICTED_PIXELS = 64 * 256**2  # of a batch that is only predicted
 KEPT_SAMPLES = 1000  # crops of smaller datasets stay in memory
 
 
@@ -562,15 +423,18 @@ def train(
     preset: str = "small",
     seed: int = 0,
     out_dir: str | os.PathLike[str] | None = None,
+    name: str = "",
     sources: Sequence[str] = Inputs().source_names,
     epochs: int = 6,
     batch_size: int = 32,
+    crop_px: int = 256,
     loss: str = "huber",
-    **settings: Any,
+    progress: bool = True,
+    **options: Any,
 ) -> TrainedFusion:
     """Train on a dataset's training samples and keep the weights that validate best.
 
-    A run with an ``out_dir`` that was interrupted goes on there, at its last epoch.
+    A run with an ``out_dir`` that was interrupted goes on there, at its last validation.
 
     Parameters
     ----------
@@ -579,11 +443,15 @@ def train(
     preset : "small" or "paper"
     seed : of the weights, the order and the augmentations
     out_dir : the best checkpoint goes to ``checkpoints/<name>.pt`` in it; None keeps it in memory
+    name : of the checkpoint; empty takes the sources
     sources : what the model eats, as the entries of ``Inputs``; each finds its own resolution
     epochs : passes over the training samples
     batch_size : at most; a quarter of a small dataset
+    crop_px : side of what the model sees, pixels of 10 m; larger chips leave room to turn it
     loss : "huber", "mse" or "mae"
-    settings : other fields of ``training.Settings``, such as ``optimizer`` or ``learning_rate``
+    progress : whether to show a bar
+    options : ``encoder``, ``pooling``, ``fusion`` and ``source_dropout`` of ``FusionConfig``; other
+        fields of ``training.Settings``, such as ``optimizer``, ``learning_rate`` or ``steps``
 
     Raises
     ------
@@ -599,33 +467,44 @@ def train(
             f"The split has {len(labels)} labels for {len(tables.samples)} samples. Make it of "
             "the samples of this dataset."
         )
-    learnt = _chip_dataset(tables, store, inputs, rows=labels == "train")
-    statistics = learnt.statistics
+    has_images = bool(inputs.high or inputs.low)
+    read_px = max(crop_px, _room_px(store, inputs, crop_px)) if has_images else crop_px
+    learnt = _chip_dataset(tables, store, inputs, rows=labels == "train", crop_px=read_px)
     chosen = _chip_dataset(
-        tables, store, inputs, rows=labels == "validation", statistics=statistics
+        tables,
+        store,
+        inputs,
+        rows=labels == "validation",
+        crop_px=crop_px,
+        statistics=learnt.statistics,
     )
     size = min(batch_size, max(2, len(learnt) // 4))
     order = torch.Generator().manual_seed(seed)
     loaders = training.Loaders(
         datasets.make_loader(learnt, batch_size=size, shuffle=True, generator=order),
-        datasets.make_loader(chosen, batch_size=AT_ONCE, shuffle=False),
+        _in_order(chosen, crop_px),
     )
     torch.manual_seed(seed)
-    mean = float(learnt.moisture.mean())
-    model = XceptionFusion.for_inputs(inputs, preset=preset, mean_label_m3_m3=mean).to(_device())
+    model = XceptionFusion.for_inputs(
+        inputs,
+        preset=preset,
+        mean_label_m3_m3=float(learnt.moisture.mean()),
+        **{option: options.pop(option) for option in OPTIONS if option in options},
+    ).to(_device())
     a_pass = len(loaders.train)
+    schedule = {"steps": epochs * a_pass, "validate_every": max(a_pass, 1), "seed": seed}
     provenance = training.Provenance(inputs.names, learnt.normalisation, store.data_hash)
+    file_name = f"{name or _slug(inputs)}.pt"
     history = training.fit(
         model,
         loaders,
         step_by(losses.by_name(loss)),
         look,
-        settings=training.Settings(
-            steps=epochs * a_pass, validate_every=max(a_pass, 1), seed=seed, **settings
-        ),
-        path=None if out_dir is None else Path(out_dir) / "checkpoints" / f"{_slug(inputs)}.pt",
+        settings=training.Settings(**schedule | options),
+        path=None if out_dir is None else Path(out_dir) / "checkpoints" / file_name,
         provenance=provenance,
-        augment=Augment() if inputs.high or inputs.low else None,
+        augment=Augment(image_sides(crop_px)) if has_images else None,
+        progress=progress,
     )
     best = history.loc[history["score"].idxmin()]
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
@@ -676,27 +555,46 @@ class TrainedFusion:
         """Mean and standard deviation of each coarse input in training."""
         return stored_statistics(self.checkpoint.provenance.normalisation, self.inputs)
 
-    def predict(self, data: str | os.PathLike[str], split: Any = None) -> pd.DataFrame:
-        """A predictions table of every sample of a dataset folder.
+    def predict(
+        self,
+        data: str | os.PathLike[str],
+        split: Any = None,
+        *,
+        part: str | None = None,
+        withhold: Sequence[str] = (),
+        crop_px: int = 256,
+    ) -> pd.DataFrame:
+        """A predictions table of a dataset folder.
 
         Parameters
         ----------
         data : folder, as of ``train``
         split : labels (sample,); None takes those of the training, else "unknown"
+        part : the label of the samples that are predicted; None predicts all
+        withhold : sources that every sample is made to lack, for a model with source dropout
+        crop_px : as of ``train``
         """
         tables, store = _read(data)
-        rows = np.ones(len(tables.samples), bool)
-        dataset = _chip_dataset(tables, store, self.inputs, rows=rows, statistics=self.statistics)
-        loader = datasets.make_loader(dataset, batch_size=AT_ONCE, shuffle=False)
         if split is None:
             known = pd.Series(dtype=str) if self.labels is None else self.labels
-            split = known.reindex(dataset.sample_ids).fillna("unknown")
+            split = known.reindex(tables.samples["sample_id"].astype(str)).fillna("unknown")
+        labels = np.asarray(split, dtype=str)
+        rows = np.ones(len(labels), bool) if part is None else labels == part
+        dataset = _chip_dataset(
+            tables,
+            store,
+            self.inputs,
+            rows=rows,
+            crop_px=crop_px,
+            statistics=self.statistics,
+            withhold=withhold,
+        )
         return ten_day_table.predictions_table(
-            tables.samples.astype({"soil_moisture_m3_m3": float}),
+            tables.samples[rows].astype({"soil_moisture_m3_m3": float}),
             tables.stations,
-            predicted=training.predict(self.model, loader, look),
+            predicted=training.predict(self.model, _in_order(dataset, crop_px), look),
             model=self.name,
-            split=np.asarray(split, dtype=str),
+            split=labels[rows],
         )
 
     def map(self, cube: Any, *, precision: str = "float32", **options: Any) -> Any:
@@ -718,8 +616,7 @@ class TrainedFusion:
 
         if not isinstance(cube, maps.Scene):
             cube = maps.scene_of(cube, inputs=self.inputs, statistics=self.statistics)
-        rounded = precision != "float32"
-        model = inference.for_inference(self.model, precision=precision) if rounded else self.model
+        model = inference.for_inference(self.model) if precision == "bfloat16" else self.model
         return maps.predict_map(model, cube, look, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -732,15 +629,24 @@ def _read(folder) -> tuple[ten_day_table.TabularDataset, chips.ChipStore]:
     return ten_day_table.read_dataset(folder), chips.open_store(folder / "chips.zarr")
 
 
-def _chip_dataset(tables, store, inputs: Inputs, *, rows, statistics=None) -> datasets.ChipDataset:
+def _chip_dataset(tables, store, inputs: Inputs, *, rows, **options) -> datasets.ChipDataset:
+    keep = len(tables.samples) < KEPT_SAMPLES
+    samples = tables.samples[rows]
     return datasets.ChipDataset(
-        tables.samples[rows],
-        tables.features,
-        store,
-        inputs=inputs,
-        statistics=statistics,
-        cache=len(tables.samples) < KEPT_SAMPLES,
+        samples, tables.features, store, inputs=inputs, cache=keep, **options
     )
+
+
+def _room_px(store: chips.ChipStore, inputs: Inputs, crop_px: int) -> int:
+    """How much of the chips is read so that a crop finds its ground however it turns, pixels."""
+    high = [store.size_px(source_of(entry)) for entry in inputs.high]
+    low = [store.size_px(source_of(entry)) * PIXEL_RATIO for entry in inputs.low]
+    return min([turning_px(crop_px), *(high or low)])
+
+
+def _in_order(dataset: datasets.ChipDataset, crop_px: int):
+    size = min(256, max(1, PREDICTED_PIXELS // crop_px**2))
+    return datasets.make_loader(dataset, batch_size=size, shuffle=False)
 
 
 def _slug(inputs: Inputs) -> str:

@@ -16,13 +16,12 @@ import torch
 from soilkit import metrics, sources
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError
-from soilkit.export import archives, chips, features, insitu, join
+from soilkit.export import archives, chips, features, insitu, join, ten_day_table
 from soilkit.export.chips import ChipStore
 from soilkit.files import write_whole
 from soilkit.metrics import splits
-from soilkit.models import augment, datasets, inference, losses, training, xception_fusion
+from soilkit.models import inference, xception_fusion
 from soilkit.models.inputs import Inputs, coarse_values
-from soilkit.models.xception_fusion import XceptionFusion
 from soilkit.studies import key_of
 
 log = logging.getLogger(__name__)
@@ -63,20 +62,9 @@ class Trial:
     split_seed: int = 0
 
     @property
-    def inputs(self) -> Inputs:
-        """What the model eats."""
-        return Inputs(self.high, self.low, self.coarse)
-
-    @property
     def has_images(self) -> bool:
         """Whether an encoder is trained."""
         return bool(self.high or self.low)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Every source that the trial needs, once."""
-        names = (*self.high, *self.low, *self.coarse, *((self.product,) if self.product else ()))
-        return tuple(dict.fromkeys(name.partition(".")[0] for name in names))
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -216,10 +204,11 @@ class Data:
 
 # One trial from its definition to its row: train, choose by validation, predict, score.
 
-SETTINGS = ("optimizer", "learning_rate", "weight_decay", "precision", "seed")
-OPTIONS = ("encoder", "pooling", "fusion", "source_dropout")
+SETTINGS = (
+    "preset", "crop_px", "encoder", "pooling", "fusion", "source_dropout", "loss", "steps",
+    "batch_size", "optimizer", "learning_rate", "weight_decay", "precision", "seed",
+)  # fmt: skip
 SCORED = ("validation", "test")
-EVALUATION_PIXELS = 64 * 256**2  # of a batch that is only predicted
 SENSOR_COLUMNS = ("n", "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
 
 
@@ -247,22 +236,33 @@ def run_trial(
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # the other cores are for the other trials
     torch.set_num_threads(1)
-    session = Session(trial, Data(folder))
-    path = work / "checkpoints" / f"{session.key}.pt"
-    told: dict[str, Any] = {"n_weights": 0, "flops": 0, "best_step": 0, "history": []}
-    told |= {name: row[name] for name in told if name in row}
-    model, parts = None, SCORED if look_at_test else SCORED[:1]
+    data = Data(folder)
+    key = trial.key(data.content_hash)
+    split = splits.by_station(data.samples, data.stations, seed=trial.split_seed).to_numpy()
+    result: dict[str, Any] = {"n_weights": 0, "flops": 0, "best_step": 0, "history": []}
+    result |= {name: row[name] for name in result if name in row}
+    trained, parts = None, SCORED if look_at_test else SCORED[:1]
     if row:
-        model, parts = None if trial.product else session.restore(path), SCORED[1:]
+        path = work / "checkpoints" / f"{key}.pt"
+        trained, parts = None if trial.product else xception_fusion.load(path), SCORED[1:]
     elif not trial.product:
-        model, told = session.train(path)
+        trained = _trained(trial, folder, split, out_dir=work, name=key)
+        result = _about(trained, trial)
     evaluations = list(row.get("evaluations", ()))
     for part in parts:
-        tables = [session.table(model, part, withheld=w) for w in ((), *trial.withheld)]
+        tables = []
+        for withheld in ((), *trial.withheld):
+            if trained is None:
+                table = _product_table(trial.product, data, split, part=part)
+            else:
+                table = trained.predict(
+                    folder, split, part=part, withhold=withheld, crop_px=trial.crop_px
+                )
+            tables.append(table.assign(model=key, withheld="+".join(withheld)))
         everything = pd.concat(tables, ignore_index=True)
-        write_whole(prediction_path(work, session.key, part=part), everything.to_parquet)
+        write_whole(prediction_path(work, key, part=part), everything.to_parquet)
         evaluations += [_evaluation(table) for table in tables]
-    return told | {"evaluations": evaluations, "looked_at_test": look_at_test}
+    return result | {"evaluations": evaluations, "looked_at_test": look_at_test}
 
 
 def prediction_path(work: Path, key: str, *, part: str) -> Path:
@@ -270,122 +270,40 @@ def prediction_path(work: Path, key: str, *, part: str) -> Path:
     return work / "predictions" / f"{key}-{part}.parquet"
 
 
-class Session:
-    """A trial and its data, split into training, validation and test."""
-
-    def __init__(self, trial: Trial, data: Data):
-        have = {*data.store.sources, *(c.partition("_")[0] for c in data.features.columns)}
-        lacking = [s for s in trial.sources if s not in have]
-        if lacking:
-            raise ContractError(
-                f"The dataset in {data.folder.name} holds no {', '.join(lacking)}; it has "
-                f"{', '.join(data.store.sources)} as images. Build it with that source, or leave "
-                "the experiment out."
-            )
-        self.trial, self.data = trial, data
-        self.split = splits.by_station(
-            data.samples, data.stations, seed=trial.split_seed
-        ).to_numpy()
-        self.features = data.features.set_index("sample_id")
-        self.statistics: Any = None
-
-    @property
-    def key(self) -> str:
-        """Names the trial on its data."""
-        return self.trial.key(self.data.content_hash)
-
-    def part(self, name: str) -> pd.DataFrame:
-        """The samples of one part of the split."""
-        return self.data.samples[self.split == name]
-
-    def train(self, path: Path) -> tuple[XceptionFusion, dict]:
-        """A model with its best weights, and what the row says of it."""
-        trial, train = self.trial, self._dataset("train", turning=self.trial.has_images)
-        self.statistics = train.statistics
-        torch.manual_seed(trial.seed)
-        options = {name: getattr(trial, name) for name in OPTIONS} | {"preset": trial.preset}
-        model = XceptionFusion.for_inputs(
-            trial.inputs, mean_label_m3_m3=float(train.moisture.mean()), **options
-        ).to(_device())
-        validation = self._in_order(self._dataset("validation"))
-        about = train.normalisation, self.data.content_hash
-        history = training.fit(
-            model,
-            training.Loaders(self._shuffled(train), validation),
-            xception_fusion.step_by(losses.by_name(trial.loss)),
-            xception_fusion.look,
-            settings=training.Settings(
-                steps=trial.steps,
-                validate_every=max(1, -(-trial.steps // trial.validations)),
-                **{name: getattr(trial, name) for name in SETTINGS},
-            ),
-            augment=augment.Augment.for_crop(trial.crop_px) if trial.has_images else None,
-            path=path,
-            provenance=training.Provenance(trial.inputs.names, *about),
-            progress=False,
-        )
-        best = history.loc[history["score"].idxmin()]
-        return model, {
-            "n_weights": inference.count_parameters(model),
-            "flops": inference.count_flops(model, crop_px=trial.crop_px),
-            "best_step": int(best["step"]),
-            "history": history.astype(float).round(9).to_dict("records"),
-        }
-
-    def restore(self, path: Path) -> XceptionFusion:
-        """The model whose best weights an earlier call left at ``path``."""
-        self.statistics = self._dataset("train").statistics
-        checkpoint = training.load_checkpoint(path)
-        checkpoint.require(inputs=self.trial.inputs.names, data_hash=self.data.content_hash)
-        return XceptionFusion.from_checkpoint(checkpoint).to(_device())
-
-    def predict(self, model, part: str, *, withheld: tuple[str, ...] = ()) -> np.ndarray:
-        """What the model, or the product as it comes, says of a part, (sample,) m3 m-3."""
-        if model is not None:
-            loader = self._in_order(self._dataset(part, withheld=withheld))
-            return training.predict(model, loader, xception_fusion.look)
-        inputs = Inputs(high=(), low=(), coarse=(self.trial.product,))
-        rows = self.features.loc[self.part(part)["sample_id"].astype(str)]
-        return coarse_values(rows, inputs)[:, 0]
-
-    def table(self, model, part: str, *, withheld: tuple[str, ...]) -> pd.DataFrame:
-        """The predictions table of a part, with the sources that were absent."""
-        predicted, chosen = self.predict(model, part, withheld=withheld), self.part(part)
-        network = self.data.stations.drop_duplicates("station_id").set_index("station_id")
-        table = chosen[["sample_id", "sensor_id", "station_id", "time"]].astype(
-            {"sample_id": "str", "sensor_id": "str", "station_id": "str"}
-        )
-        table["network"] = table["station_id"].map(network["network"].astype("str")).to_numpy()
-        table["observed_m3_m3"] = chosen["soil_moisture_m3_m3"].astype(float)
-        table["predicted_m3_m3"] = np.asarray(predicted, float)
-        return table.assign(model=self.key, split=part, withheld="+".join(withheld))
-
-    def _dataset(self, part, *, turning=False, withheld=()):
-        trial = self.trial
-        wanted = augment.turning_px(trial.crop_px) if turning else trial.crop_px
-        sizes = [self.data.store.size_px(s.partition(".")[0]) for s in trial.high]
-        return datasets.ChipDataset(
-            self.part(part),
-            self.data.features,
-            self.data.store,
-            inputs=trial.inputs,
-            crop_px=max(trial.crop_px, min([wanted, *sizes])),
-            statistics=self.statistics,
-            withhold=withheld,
-        )
-
-    def _shuffled(self, dataset):
-        size = min(self.trial.batch_size, max(2, len(dataset) // 4))
-        order = torch.Generator().manual_seed(self.trial.seed)
-        return datasets.make_loader(dataset, batch_size=size, shuffle=True, generator=order)
-
-    def _in_order(self, dataset):
-        size = min(256, max(1, EVALUATION_PIXELS // self.trial.crop_px**2))
-        return datasets.make_loader(dataset, batch_size=size, shuffle=False)
+def _trained(trial: Trial, folder: Path, split, **place) -> xception_fusion.TrainedFusion:
+    return xception_fusion.train(
+        folder,
+        split,
+        sources=(*trial.high, *trial.low, *trial.coarse),
+        validate_every=max(1, -(-trial.steps // trial.validations)),
+        progress=False,
+        **{name: getattr(trial, name) for name in SETTINGS},
+        **place,
+    )
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _about(trained: xception_fusion.TrainedFusion, trial: Trial) -> dict[str, Any]:
+    """What the row says of a model that was trained here."""
+    assert trained.history is not None
+    return {
+        "n_weights": inference.count_parameters(trained.model),
+        "flops": inference.count_flops(trained.model, crop_px=trial.crop_px),
+        "best_step": trained.checkpoint.step,
+        "history": trained.history.astype(float).round(9).to_dict("records"),
+    }
+
+
+def _product_table(product: str, data: Data, split, *, part: str) -> pd.DataFrame:
+    """What a coarse product says as it comes."""
+    samples = data.samples[split == part]
+    scalars = data.features.set_index("sample_id").loc[samples["sample_id"].astype(str)]
+    return ten_day_table.predictions_table(
+        samples.astype({"soil_moisture_m3_m3": float}),
+        data.stations,
+        predicted=coarse_values(scalars, Inputs((), (), (product,)))[:, 0],
+        model=product,
+        split=part,
+    )
 
 
 def _evaluation(table: pd.DataFrame) -> dict:
