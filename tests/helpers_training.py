@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from soilkit.models import losses, training
+from soilkit.models import training
 from soilkit.models.training import Loaders, Settings
 from soilkit.models.xception_fusion import XceptionFusion, look, step_by
 
@@ -69,7 +70,7 @@ def train(path, *, steps, killed_at=None, by_chance=False, **settings):
     def loss(predicted, observed):
         if killed_at is not None and next(calls) == killed_at:
             raise KeyboardInterrupt
-        return losses.huber(predicted, observed)
+        return functional.huber_loss(predicted, observed)
 
     calls = iter(range(10**9))
     model = chip_model(by_chance=by_chance)
@@ -119,7 +120,7 @@ def scalars_run(path, killed_at, steps):
     def loss(predicted, observed):
         if next(calls) == killed_at:
             die()
-        return losses.huber(predicted, observed)
+        return functional.huber_loss(predicted, observed)
 
     def half_written(content, file):
         save(content, file)

@@ -138,8 +138,9 @@ def test_a_layer_that_does_not_come_is_named():
 
 def test_coarse_inputs_are_scaled_by_what_the_checkpoint_carries():
     inputs = Inputs(high=(), low=(), coarse=("smap", "gldas"))
-    kept = inputs.normalisation({"smap": (0.2, 0.1), "gldas": (0.3, 0.05)})
-    assert stored_statistics(kept, inputs) == {"smap": (0.2, 0.1), "gldas": (0.3, 0.05)}
+    statistics = {"smap.ssm": (0.2, 0.1), "gldas.SoilMoi0_10cm_inst": (0.3, 0.05)}
+    kept = inputs.normalisation(statistics)
+    assert stored_statistics(kept, inputs) == statistics
     assert stored_statistics({}, Inputs(coarse=())) == {}
     del kept["gldas.SoilMoi0_10cm_inst"]
     with pytest.raises(CheckpointError, match=r"of gldas\.SoilMoi0_10cm_inst"):

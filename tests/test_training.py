@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import huber_loss, mse_loss
 from torch.utils.data import DataLoader, Dataset
 
 from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
-from soilkit.models import augment, losses
+from soilkit.models import augment
 from soilkit.models.training import (
     Checkpoint,
     Loaders,
@@ -62,7 +63,7 @@ def killed_at(call):
     def loss(predicted, observed):
         if next(calls) == call:
             raise Killed
-        return losses.huber(predicted, observed)
+        return huber_loss(predicted, observed)
 
     return loss
 
@@ -77,11 +78,11 @@ def test_a_killed_run_ends_with_the_same_weights_byte_for_byte(tmp_path, kill):
     settings = Settings(steps=14, learning_rate=0.1, validate_every=5, seed=3)
     whole, parted = tmp_path / "whole.pt", tmp_path / "parted.pt"
     options = {"settings": settings, "provenance": PROVENANCE, "progress": False}
-    history = fit(scalar_model(), scalar_loaders(), losses.huber, path=whole, **options)
+    history = fit(scalar_model(), scalar_loaders(), huber_loss, path=whole, **options)
 
     with pytest.raises(Killed):
         fit(scalar_model(), scalar_loaders(), killed_at(kill), path=parted, **options)
-    again = fit(scalar_model(), scalar_loaders(), losses.huber, path=parted, **options)
+    again = fit(scalar_model(), scalar_loaders(), huber_loss, path=parted, **options)
 
     assert again.equals(history)
     for suffix in (".pt", ".resume.pt"):
@@ -101,10 +102,10 @@ def test_images_augmentation_and_drop_path_resume_exactly_too(tmp_path):
         torch.manual_seed(1)
         return XceptionFusion.preset("small", high_channels=3, low_channels=2)
 
-    fit(model(), loaders, losses.huber, path=tmp_path / "a.pt", **options)
+    fit(model(), loaders, huber_loss, path=tmp_path / "a.pt", **options)
     with pytest.raises(Killed):
         fit(model(), loaders, killed_at(3), path=tmp_path / "b.pt", **options)
-    fit(model(), loaders, losses.huber, path=tmp_path / "b.pt", **options)
+    fit(model(), loaders, huber_loss, path=tmp_path / "b.pt", **options)
     a, b = weights(tmp_path / "a.resume.pt"), weights(tmp_path / "b.resume.pt")
     assert all(torch.equal(a[k], b[k]) for k in a)
 
@@ -113,7 +114,7 @@ def test_the_network_learns_a_line_of_its_scalars():
     """A sanity check of the whole loop: RMSE falls below half the labels' spread of 0.05."""
     settings = Settings(steps=400, learning_rate=1.0, validate_every=50)
     model = scalar_model()
-    history = fit(model, scalar_loaders(400), losses.huber, settings=settings, progress=False)
+    history = fit(model, scalar_loaders(400), huber_loss, settings=settings, progress=False)
 
     assert history.score.min() < 0.025 < history.score.iloc[0]
     dataset = Scalars(32, seed=1)
@@ -128,7 +129,7 @@ def test_training_leaves_the_callers_random_state_alone():
     torch.manual_seed(5)
     model = scalar_model()
     torch.manual_seed(5)
-    fit(model, scalar_loaders(), losses.mse, settings=Settings(steps=3), progress=False)
+    fit(model, scalar_loaders(), mse_loss, settings=Settings(steps=3), progress=False)
     assert torch.rand(1) == expected
 
 
@@ -156,12 +157,12 @@ def test_the_learning_rate_ends_at_zero():
 def test_a_nan_label_stops_training_and_says_where():
     batch = {"coarse": torch.randn(4, 2), "moisture": torch.tensor([0.1, math.nan, 0.2, 0.3])}
     with pytest.raises(DivergedError, match="loss is nan at step 0, learning rate 0.05"):
-        fit(scalar_model(), ([batch], [batch]), losses.huber, settings=Settings(steps=3))
+        fit(scalar_model(), ([batch], [batch]), huber_loss, settings=Settings(steps=3))
 
 
 def test_mixed_precision_trains():
     settings = Settings(steps=3, precision="bfloat16")
-    history = fit(scalar_model(), scalar_loaders(), losses.huber, settings=settings, progress=False)
+    history = fit(scalar_model(), scalar_loaders(), huber_loss, settings=settings, progress=False)
     assert history.score.notna().all()
 
 
@@ -171,7 +172,7 @@ def test_a_checkpoint_rebuilds_its_model_and_refuses_other_inputs(tmp_path):
     fit(
         model,
         scalar_loaders(),
-        losses.huber,
+        huber_loss,
         settings=Settings(steps=3),
         path=path,
         provenance=PROVENANCE,
@@ -192,21 +193,34 @@ def test_a_checkpoint_rebuilds_its_model_and_refuses_other_inputs(tmp_path):
 def test_a_run_does_not_go_on_from_another_runs_state(tmp_path):
     path = tmp_path / "fusion.pt"
     options = {"path": path, "progress": False}
-    fit(scalar_model(), scalar_loaders(), losses.mse, settings=Settings(steps=2), **options)
+    fit(scalar_model(), scalar_loaders(), mse_loss, settings=Settings(steps=2), **options)
     with pytest.raises(CheckpointError, match="settings"):
-        fit(scalar_model(), scalar_loaders(), losses.mse, settings=Settings(steps=3), **options)
+        fit(
+            scalar_model(),
+            scalar_loaders(),
+            mse_loss,
+            settings=Settings(steps=3),
+            **options,
+        )
     other = Settings(steps=3)
-    fit(scalar_model(), scalar_loaders(), losses.mse, settings=other, resume=False, **options)
+    fit(
+        scalar_model(),
+        scalar_loaders(),
+        mse_loss,
+        settings=other,
+        resume=False,
+        **options,
+    )
 
 
 def test_a_run_does_not_go_on_from_other_sources_and_leaves_them_as_they_were(tmp_path):
     path = tmp_path / "fusion.pt"
     options = {"path": path, "progress": False, "settings": Settings(steps=2)}
-    fit(scalar_model(), scalar_loaders(), losses.mse, provenance=PROVENANCE, **options)
+    fit(scalar_model(), scalar_loaders(), mse_loss, provenance=PROVENANCE, **options)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     other = Provenance(("smap", "gldas"), PROVENANCE.normalisation, PROVENANCE.data_hash)
     with pytest.raises(CheckpointError, match="sentinel1.*gldas.*another path, or pass resume"):
-        fit(scalar_model(), scalar_loaders(), losses.mse, provenance=other, **options)
+        fit(scalar_model(), scalar_loaders(), mse_loss, provenance=other, **options)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -221,8 +235,8 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     """Called once more, it reads no data and hands back the same history and best weights."""
     options = {"settings": Settings(steps=6), "path": tmp_path / "a.pt", "progress": False}
     first, second = scalar_model(), scalar_model()
-    history = fit(first, scalar_loaders(), losses.huber, **options)
-    again = fit(second, Loaders(Unreadable([1, 2]), Unreadable([1])), losses.huber, **options)
+    history = fit(first, scalar_loaders(), huber_loss, **options)
+    again = fit(second, Loaders(Unreadable([1, 2]), Unreadable([1])), huber_loss, **options)
     assert again.equals(history)
     coarse = torch.randn(4, 2)
     assert torch.equal(first.eval()(None, None, coarse), second.eval()(None, None, coarse))
@@ -273,7 +287,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
 
 def test_a_loader_without_a_whole_batch_says_so():
     with pytest.raises(ContractError, match="no whole batch"):
-        fit(scalar_model(), scalar_loaders(n=4), losses.mse, settings=Settings(steps=2))
+        fit(scalar_model(), scalar_loaders(n=4), mse_loss, settings=Settings(steps=2))
 
 
 def test_unknown_choices_are_refused_with_the_ones_there_are():
@@ -287,9 +301,9 @@ def test_adam_resumes_exactly_too(tmp_path):
     """Its second moments and step counts are part of the state."""
     settings = Settings(steps=9, optimizer="adam", learning_rate=0.01, validate_every=4)
     options = {"settings": settings, "progress": False}
-    fit(scalar_model(), scalar_loaders(), losses.huber, path=tmp_path / "a.pt", **options)
+    fit(scalar_model(), scalar_loaders(), huber_loss, path=tmp_path / "a.pt", **options)
     with pytest.raises(Killed):
         fit(scalar_model(), scalar_loaders(), killed_at(6), path=tmp_path / "b.pt", **options)
-    fit(scalar_model(), scalar_loaders(), losses.huber, path=tmp_path / "b.pt", **options)
+    fit(scalar_model(), scalar_loaders(), huber_loss, path=tmp_path / "b.pt", **options)
     a, b = weights(tmp_path / "a.resume.pt"), weights(tmp_path / "b.resume.pt")
     assert all(torch.equal(a[k], b[k]) for k in a)

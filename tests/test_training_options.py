@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from soilkit.errors import CheckpointError, ContractError
-from soilkit.models import losses
 from soilkit.models.training import Settings, checkpoint, predict
 from soilkit.models.xception_fusion import XceptionFusion, look
 from tests.helpers_training import fit
@@ -23,7 +23,7 @@ def image_model():
     return XceptionFusion.preset("small", high_channels=3)
 
 
-def run(loss=losses.huber, *, path=None, model=None, **settings):
+def run(loss=functional.huber_loss, *, path=None, model=None, **settings):
     model = model or image_model()
     how = Settings(**{"steps": 3, "validate_every": 3} | settings)
     history = fit(model, ([BATCH], [BATCH]), loss, settings=how, path=path, progress=False)

@@ -17,7 +17,7 @@ from soilkit.models.inputs import (
     Images,
     Inputs,
     chip_rows,
-    coarse_band,
+    coarse_column,
     coarse_statistics,
     coarse_values,
     source_of,
@@ -41,7 +41,7 @@ class ChipDataset(Dataset):
     store : open chip store
     inputs : Inputs
     crop_px : int, pixels of 10 m a side; ``augment.turning_px`` gives a crop's margin for rotation
-    statistics : from ``coarse_statistics`` of the *training* samples; None takes these samples
+    statistics : ``coarse_statistics`` of the *training* samples; None takes these samples
     cache : whether to keep packed crops in memory once read, for sets that fit
     allow_missing : whether a sample with an empty ``<source>_scene``, or no coarse value, lacks the
         source; else such samples are refused, and an unknown coarse value becomes its mean
@@ -76,17 +76,19 @@ class ChipDataset(Dataset):
             source: np.full(len(samples), ABSENT)
             if source in self.withheld
             else chip_rows(store, source, samples=samples, allow_missing=allow_missing)
-            for source in dict.fromkeys(source_of(e) for e in (*inputs.high, *inputs.low))
+            for source in inputs.image_sources
         }
         low_px = 2 * -(-crop_px // (2 * PIXEL_RATIO))
         self._images = {
-            name: Images(store, entries, rows=rows, crop_px=side, cache=cache)
-            for name, entries, side in (("high", inputs.high, crop_px), ("low", inputs.low, low_px))
+            name: Images(store, channels, rows=rows, crop_px=side, cache=cache)
+            for name, channels, side in (
+                ("high", inputs.high, crop_px),
+                ("low", inputs.low, low_px),
+            )
         }
         self.statistics, coarse = self._standardised(features, statistics)
         self._coarse = coarse if allow_missing else np.nan_to_num(coarse)
-        self._coarse[:, [source_of(e) in self.withheld for e in inputs.coarse]] = np.nan
-        self._known = {source: found >= 0 for source, found in rows.items()}
+        self._coarse[:, [source_of(name) in self.withheld for name in inputs.coarse]] = np.nan
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -103,47 +105,37 @@ class ChipDataset(Dataset):
         return {**batch, "moisture": torch.from_numpy(self.moisture[indices])}
 
     @property
-    def present(self) -> pd.DataFrame:
-        """Whether each sample has each source: sample_id and one column of bool a source."""
-        known = dict(self._known)
-        for entry, column in zip(self.inputs.coarse, self._coarse.T, strict=True):
-            source = source_of(entry)
-            known[source] = known.get(source, True) & np.isfinite(column)
-        return pd.DataFrame({"sample_id": self.sample_ids, **known})
-
-    @property
     def normalisation(self) -> dict[str, Any]:
         """Plain numbers by channel, for the checkpoint."""
         return self.inputs.normalisation(self.statistics)
 
     def _standardised(self, features, statistics):
-        """Statistics by coarse entry, and standardised scalars (sample, entry), NaN unknown."""
+        """Statistics by coarse channel, and standardised scalars (sample, channel), NaN unknown."""
         z = np.full((len(self), len(self.inputs.coarse)), np.nan, np.float32)
         fed = self.inputs.without(*self.withheld)
         if not fed.coarse:
             return dict(statistics or {}), z
         table = _matched(features, self.sample_ids)
         statistics = dict(statistics or coarse_statistics(table, fed))
-        pairs = np.array([statistics[entry] for entry in fed.coarse])  # (entry, mean and std)
-        columns = [self.inputs.coarse.index(entry) for entry in fed.coarse]
-        z[:, columns] = (coarse_values(table, fed) - pairs[:, 0]) / pairs[:, 1]
+        mean, std = np.transpose([statistics[name] for name in fed.coarse])
+        columns = [self.inputs.coarse.index(name) for name in fed.coarse]
+        z[:, columns] = (coarse_values(table, fed) - mean) / std
         return statistics, z
 
 
 def _check_sources(samples, features, *, store, inputs: Inputs) -> None:
     """Refuse a dataset that lacks a source, naming all of them and where they were looked for."""
     lacking = []
-    for source in dict.fromkeys(source_of(e) for e in (*inputs.high, *inputs.low)):
+    for source in inputs.image_sources:
         if source not in store.sources:
             lacking.append(f"{source} (the store has chips of {', '.join(store.sources)})")
         elif f"{source}_scene" not in samples and not sources.get(source).is_static:
             lacking.append(f"{source} (the samples have no column {source}_scene)")
     columns = () if features is None else features.columns
-    for entry in inputs.coarse:
-        column = f"{source_of(entry)}_{coarse_band(entry).name}"
-        if column not in columns:
+    for name in inputs.coarse:
+        if coarse_column(name) not in columns:
             has = ", ".join(columns) or "not been handed"
-            lacking.append(f"{entry} (no column {column} in the features, which have {has})")
+            lacking.append(f"{name} (no column {coarse_column(name)} in the features: {has})")
     if lacking:
         raise ContractError(
             f"The dataset lacks {'; '.join(lacking)}. Build it with them, leave them out by "
@@ -165,10 +157,10 @@ def _matched(features, sample_ids) -> pd.DataFrame:
 
 
 class EpochOrder(Sampler[int]):
-    """Indices of a dataset, the order of each epoch a function of (seed, epoch) alone."""
+    """Shuffled indices of a dataset, the order of each epoch a function of (seed, epoch) alone."""
 
-    def __init__(self, n: int, *, shuffle: bool, seed: int):
-        self.n, self.shuffle, self.seed, self.epoch = n, shuffle, seed, 0
+    def __init__(self, n: int, *, seed: int):
+        self.n, self.seed, self.epoch = n, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass gives."""
@@ -178,46 +170,30 @@ class EpochOrder(Sampler[int]):
         return self.n
 
     def __iter__(self) -> Iterator[int]:
-        if not self.shuffle:
-            return iter(range(self.n))
         words = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
         generator = torch.Generator().manual_seed(int(words[0]))
         return iter(torch.randperm(self.n, generator=generator).tolist())
 
 
 def make_loader(
-    dataset: ChipDataset,
-    *,
-    batch_size: int,
-    shuffle: bool,
-    generator: torch.Generator | None = None,
-    workers: int = 0,
+    dataset: ChipDataset, *, batch_size: int, shuffle_seed: int | None = None, workers: int = 0
 ) -> DataLoader:
     """A loader of whole batches; a shuffled one leaves the last, smaller batch out of each epoch.
 
-    The order of an epoch is a function of the generator's initial seed and of
-    ``loader.sampler.set_epoch(epoch)``, so that a resumed run meets the same batches.
-
-    Parameters
-    ----------
-    dataset : ChipDataset
-    batch_size : int
-    shuffle : bool
-    generator : torch.Generator, whose initial seed decides; required to shuffle
-    workers : int, processes that read
+    The order of an epoch is a function of ``shuffle_seed`` (None: the dataset's own order) and of
+    ``loader.sampler.set_epoch(epoch)``, so that a resumed run meets the same batches. ``workers``
+    are processes that read.
     """
-    if shuffle and generator is None:
-        raise ContractError("A shuffled loader needs a generator. Hand torch.Generator() seeded.")
-    seed = 0 if generator is None else generator.initial_seed()
+    is_shuffled = shuffle_seed is not None
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochOrder(len(dataset), shuffle=shuffle, seed=seed),
-        drop_last=shuffle and len(dataset) >= batch_size,
+        sampler=None if shuffle_seed is None else EpochOrder(len(dataset), seed=shuffle_seed),
+        drop_last=is_shuffled and len(dataset) >= batch_size,
         num_workers=workers,
         collate_fn=_as_is,
         persistent_workers=workers > 0,
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(shuffle_seed or 0),
     )
 
 

@@ -47,7 +47,7 @@ class Naive(Dataset):
 
     def __getitem__(self, i):
         sample, parts = self.samples.iloc[i], []
-        for name in INPUTS.high:
+        for name in INPUTS.image_sources:
             row = self.store.rows(
                 name, [sample[f"{name}_scene"]], station_ids=[sample["station_id"]]
             )
@@ -55,7 +55,7 @@ class Naive(Dataset):
             first = (array.shape[-1] - CROP) // 2
             window = slice(first, first + CROP)
             values = self.store.packing(name).unpack(array[int(row[0]), :, window, window])
-            for band in INPUTS.bands(name):
+            for band in sources.get(name).fed:
                 rule = sources.get(name).band(band).normalisation
                 parts.append(np.nan_to_num(rule(values[self.store.bands(name).index(band)])))
         return torch.from_numpy(np.stack(parts).astype(np.float32))
@@ -92,9 +92,7 @@ def compare(folder, *, size_px, passes, n):
     naive = Naive(samples, chips.open_store(path))
     equal = all(np.allclose(dataset[i]["high"], naive[i], atol=1e-5) for i in (0, len(samples) - 1))
     generator = torch.Generator().manual_seed(0)
-    ours = make_loader(
-        dataset, batch_size=BATCH, shuffle=True, generator=generator, workers=WORKERS
-    )
+    ours = make_loader(dataset, batch_size=BATCH, shuffle_seed=0, workers=WORKERS)
     peer = DataLoader(
         naive, BATCH, shuffle=True, generator=generator, num_workers=WORKERS, drop_last=True
     )

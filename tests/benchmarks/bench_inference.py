@@ -12,7 +12,7 @@ import os
 import torch
 from torch.nn import functional
 
-from soilkit.models import count_flops, losses
+from soilkit.models import count_flops
 from soilkit.models.encoders import pool_center
 from soilkit.models.inference import folded, for_inference
 from soilkit.models.xception_fusion import XceptionFusion
@@ -52,7 +52,7 @@ def learnt():
     for step in range(LEARNT):
         images = scenes(BATCH, step)[..., 64:192, 64:192].contiguous()
         optimizer.zero_grad()
-        losses.huber(model.train()(images), wetness(images)).backward()
+        functional.huber_loss(model.train()(images), wetness(images)).backward()
         optimizer.step()
     return model.eval()
 

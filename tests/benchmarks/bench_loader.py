@@ -5,9 +5,9 @@ import tempfile
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from soilkit.export import chips
-from soilkit.models import losses
 from soilkit.models.augment import Augment
 from soilkit.models.datasets import ChipDataset, make_loader
 from soilkit.models.training import Settings
@@ -32,7 +32,7 @@ def consumed_per_s(preset, device):
         model.zero_grad(set_to_none=True)
         with Settings(precision=precision).autocast(device):
             predicted = model(turned)
-        losses.huber(predicted.float(), moisture).backward()
+        functional.huber_loss(predicted.float(), moisture).backward()
 
     rivals = {p: lambda p=p: step(p) for p in ("float32", "bfloat16")}
     return batch / min(in_turn(rivals, rounds=3).values())
@@ -50,9 +50,8 @@ def main():
         how = {"stations": stations, "size_px": 512, "progress": False}
         samples, _ = chips.build(samples, NoisyArchive(), path, **how)
         dataset = ChipDataset(samples, None, chips.open_store(path), inputs=INPUTS, crop_px=CROP)
-        generator = torch.Generator().manual_seed(0)
-        how = {"batch_size": BATCH, "shuffle": True, "generator": generator, "workers": WORKERS}
-        ours = rate(make_loader(dataset, **how), READ)
+        loader = make_loader(dataset, batch_size=BATCH, shuffle_seed=0, workers=WORKERS)
+        ours = rate(loader, READ)
     for preset in ("small", "paper"):
         peer = consumed_per_s(preset, device)
         print(

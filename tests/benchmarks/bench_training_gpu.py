@@ -5,9 +5,10 @@ parts of a step when less than the wanted share of the card's measured matmul ra
 """
 
 import torch
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from soilkit.models import count_flops, losses
+from soilkit.models import count_flops
 from soilkit.models.training import Settings
 from soilkit.models.training.loop import Run
 from soilkit.models.xception_fusion import XceptionFusion
@@ -32,7 +33,7 @@ def stepper(mode, device):
     def step():
         with settings.autocast(device):
             predicted = forward(*inputs)
-        run.learn(losses.huber(predicted.float(), moisture), run.step)
+        run.learn(functional.huber_loss(predicted.float(), moisture), run.step)
 
     return step, count_flops(model)
 

@@ -7,8 +7,9 @@ import os
 import sys
 
 import torch
+from torch.nn import functional
 
-from soilkit.models import count_flops, losses
+from soilkit.models import count_flops
 from soilkit.models.training import Settings
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.turns import in_turn, matmul_flops_per_s, plain_layout
@@ -32,7 +33,7 @@ def stepper(model, forward, precision):
         model.zero_grad(set_to_none=True)
         with Settings(precision=precision).autocast(CPU):
             predicted = forward(high, low, coarse)
-        losses.huber(predicted.float(), moisture).backward()
+        functional.huber_loss(predicted.float(), moisture).backward()
 
     return step
 

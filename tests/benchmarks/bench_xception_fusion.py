@@ -3,8 +3,8 @@
 import time
 
 import torch
+from torch.nn import functional
 
-from soilkit.models import losses
 from soilkit.models.xception_fusion import XceptionFusion
 
 REQUIRED_PER_S = 100
@@ -22,7 +22,7 @@ def main() -> None:
 
     def step():
         model.zero_grad()
-        losses.huber(model(high, low, coarse), moisture).backward()
+        functional.huber_loss(model(high, low, coarse), moisture).backward()
 
     step()
     seconds = []

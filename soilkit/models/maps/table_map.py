@@ -3,11 +3,13 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.ndimage import map_coordinates
 
 from soilkit import grids, strata
 from soilkit.contracts import Archive, Grid
@@ -18,8 +20,17 @@ from soilkit.world.sensors import coarse as products
 from soilkit.world.sensors import composites
 
 RESAMPLINGS = ("nearest", "smooth")
-NET_PX = 32  # projections are exact on a net of so many pixels; tiles are whole numbers of it
+NET_PX = 32  # projections are exact on a net of so many pixels
+TILE_PX = 16 * NET_PX
 SLACK_PX = 1e-3  # of a layer's pixel, for rounding
+MAPS: dict[str, dict[str, str]] = {
+    "soil_moisture": {},
+    "soil_moisture_std": {
+        "units": "m3 m-3",
+        "long_name": "standard deviation of soil moisture, by the ensemble",
+    },
+    "known_fraction": {"units": "1", "long_name": "fraction of the predictors that are known"},
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,6 @@ def predict_table_map(
     grid: Grid,
     classes: Mapping[str, Layer] | None = None,
     resampling: str = "nearest",
-    tile_px: int = 512,
 ) -> xr.Dataset:
     """Soil moisture of every pixel of a grid, by a model that was trained on a table.
 
@@ -68,7 +78,6 @@ def predict_table_map(
     classes : {characteristic: Layer}, for models whose ``predict`` wants ``strata``; always nearest
     resampling : "nearest", as in the paper [1]_, or "smooth": bilinear between pixel centres,
         over the known corners; a pixel whose own cell is missing stays missing
-    tile_px : int, a multiple of 32
 
     Returns
     -------
@@ -79,8 +88,7 @@ def predict_table_map(
     Raises
     ------
     ContractError
-        When a layer does not cover the grid, predictors differ from those of the training, or the
-        tile's side does not fit.
+        When a layer does not cover the grid, or predictors differ from those of the training.
     UnknownNameError
         For another resampling.
 
@@ -90,55 +98,65 @@ def predict_table_map(
     """
     if resampling not in RESAMPLINGS:
         raise UnknownNameError(f"No resampling {resampling!r}; there are 'nearest' and 'smooth'.")
-    if tile_px < NET_PX or tile_px % NET_PX:
-        raise ContractError(f"A tile's side is a multiple of {NET_PX} pixels, found {tile_px}.")
     classes = classes or {}
     _check_names(model, layers)
     for name, layer in {**layers, **classes}.items():
         _check_cover(name, layer, grid)
-    sampler = _Sampler(layers, classes, resampling == "smooth")
-    shape = grid.height, grid.width
-    maps = {name: np.full(shape, np.nan, np.float32) for name in ("mean", "std", "known")}
-    for rows, cols, tile in _tiles(grid, tile_px):
-        X, strata = sampler.sample(tile)
-        maps["known"][rows, cols] = X.notna().mean(axis=1).to_numpy().reshape(tile[1])
+    maps = {n: np.full((grid.height, grid.width), np.nan, np.float32) for n in MAPS}
+    for rows, cols in _tiles(grid):
+        points = _Points(grid, rows, cols)
+        X = pd.DataFrame(
+            {n: points.sample(one, smooth=resampling == "smooth") for n, one in layers.items()}
+        )
+        strata = pd.DataFrame({n: points.sample(one, smooth=False) for n, one in classes.items()})
+        shape = rows.stop - rows.start, cols.stop - cols.start
+        maps["known_fraction"][rows, cols] = X.notna().mean(axis=1).to_numpy().reshape(shape)
         for name, values in _predict(model, X, strata).items():
-            maps[name][rows, cols] = values.reshape(tile[1])
-    return _dataset(maps, grid, resampling)
+            maps[name][rows, cols] = np.reshape(values, shape)
+    if not np.isfinite(maps["soil_moisture_std"]).any():
+        del maps["soil_moisture_std"]
+    return map_dataset({n: (maps[n], MAPS[n]) for n in maps}, grid, resampling=resampling)
 
 
-@dataclass(frozen=True)
-class _Sampler:
-    layers: Mapping[str, Layer]
-    classes: Mapping[str, Layer]
-    smooth: bool
-
-    def sample(self, tile: tuple[Grid, tuple[int, int]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Predictors and classes of a tile's pixels, one row a pixel."""
-        where: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for layer in (*self.layers.values(), *self.classes.values()):
-            if layer.grid.crs not in where:
-                where[layer.grid.crs] = _coordinates(*tile, layer.grid.crs)
-        X = {n: _sampled(one, where, smooth=self.smooth) for n, one in self.layers.items()}
-        strata = {n: _sampled(one, where, smooth=False) for n, one in self.classes.items()}
-        return pd.DataFrame(X), pd.DataFrame(strata)
+def _tiles(grid: Grid) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, grid.height, TILE_PX):
+        for left in range(0, grid.width, TILE_PX):
+            yield (
+                slice(top, min(top + TILE_PX, grid.height)),
+                slice(left, min(left + TILE_PX, grid.width)),
+            )
 
 
-def _coordinates(grid: Grid, shape: tuple[int, int], crs: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres in another CRS, (pixel,) each; ``grid`` ends on a knot of the net."""
-    x, y = grids.project(grid, crs, step_px=NET_PX)
-    return x[: shape[0], : shape[1]].ravel(), y[: shape[0], : shape[1]].ravel()
+class _Points:
+    """The pixel centres of a tile, in whatever CRS a layer has."""
 
+    def __init__(self, grid: Grid, rows: slice, cols: slice):
+        self.shape = rows.stop - rows.start, cols.stop - cols.start
+        on_net = (-(-side // NET_PX) * NET_PX + 1 for side in self.shape)
+        left_m = grid.left_m + cols.start * grid.pixel_size_m
+        top_m = grid.top_m - rows.start * grid.pixel_size_m
+        self.grid = Grid(grid.crs, left_m, top_m, grid.pixel_size_m, *on_net)
+        self.projected: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
-def _sampled(layer: Layer, where: Mapping[str, Any], *, smooth: bool) -> np.ndarray:
-    row, col = _position(layer.grid, *where[layer.grid.crs])
-    height, width = layer.values.shape
-    own_row = np.clip(np.floor(row).astype(np.intp), 0, height - 1)
-    own_col = np.clip(np.floor(col).astype(np.intp), 0, width - 1)
-    nearest = layer.values[own_row, own_col]
-    if not (smooth and layer.is_number):
-        return nearest
-    return np.where(np.isnan(nearest), np.nan, _bilinear(layer.values, row - 0.5, col - 0.5))
+    def sample(self, layer: Layer, *, smooth: bool) -> np.ndarray:
+        """A layer's values at the points, (pixel,)."""
+        if layer.grid.crs not in self.projected:
+            x, y = grids.project(self.grid, layer.grid.crs, step_px=NET_PX)
+            height, width = self.shape
+            self.projected[layer.grid.crs] = x[:height, :width].ravel(), y[:height, :width].ravel()
+        row, col = _position(layer.grid, *self.projected[layer.grid.crs])
+        last_row, last_col = layer.values.shape[0] - 1, layer.values.shape[1] - 1
+        nearest = layer.values[
+            np.clip(np.floor(row).astype(np.intp), 0, last_row),
+            np.clip(np.floor(col).astype(np.intp), 0, last_col),
+        ]
+        if not (smooth and layer.is_number):
+            return nearest
+        known, places = np.isfinite(layer.values), [row - 0.5, col - 0.5]
+        bilinear = partial(map_coordinates, coordinates=places, order=1, mode="nearest")
+        total, weight = bilinear(np.where(known, layer.values, 0.0)), bilinear(known.astype(float))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(np.isnan(nearest), np.nan, total / weight)
 
 
 def _position(grid: Grid, x_m, y_m):
@@ -146,51 +164,14 @@ def _position(grid: Grid, x_m, y_m):
     return (grid.top_m - y_m) / grid.pixel_size_m, (x_m - grid.left_m) / grid.pixel_size_m
 
 
-def _bilinear(values: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
-    """Between pixel centres, over the corners that are known; beyond the outer ones constant."""
-    height, width = values.shape
-    row, col = np.clip(row, 0, height - 1), np.clip(col, 0, width - 1)
-    top, left = row.astype(np.intp), col.astype(np.intp)
-    down, right = row - top, col - left
-    low, far = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
-    corners = (
-        (top, left, (1 - down) * (1 - right)),
-        (top, far, (1 - down) * right),
-        (low, left, down * (1 - right)),
-        (low, far, down * right),
-    )
-    total, weight = np.zeros(row.shape), np.zeros(row.shape)
-    for r, c, share in corners:
-        corner = values[r, c]
-        known = ~np.isnan(corner)
-        total += np.where(known, share * corner, 0.0)
-        weight += share * known
-    return np.divide(total, weight, out=np.full(row.shape, np.nan), where=weight > 0)
-
-
 def _predict(model: Any, X: pd.DataFrame, strata: pd.DataFrame) -> dict[str, np.ndarray]:
     takes = inspect.signature(model.predict).parameters
-    options: dict[str, Any] = {"strata": strata} if len(strata.columns) else {}
-    if "strata" not in takes:
-        options = {}
+    options = {"strata": strata} if "strata" in takes and len(strata.columns) else {}
     rows = X if hasattr(model, "feature_names_in_") else X.to_numpy(float)
-    if "return_std" in takes:
-        mean, std = model.predict(rows, return_std=True, **options)
-        return {"mean": np.asarray(mean), "std": np.asarray(std)}
-    return {"mean": np.asarray(model.predict(rows, **options))}
-
-
-def _tiles(grid: Grid, size: int) -> Iterator[tuple[slice, slice, tuple[Grid, tuple[int, int]]]]:
-    """Rows, columns, and (a grid that ends on a knot of the net, the tile's own shape)."""
-    for top in range(0, grid.height, size):
-        for left in range(0, grid.width, size):
-            shape = min(size, grid.height - top), min(size, grid.width - left)
-            whole = [-(-n // NET_PX) * NET_PX + 1 for n in shape]
-            x_m = grid.left_m + left * grid.pixel_size_m
-            y_m = grid.top_m - top * grid.pixel_size_m
-            tile = Grid(grid.crs, x_m, y_m, grid.pixel_size_m, *whole)
-            rows, cols = slice(top, top + shape[0]), slice(left, left + shape[1])
-            yield rows, cols, (tile, shape)
+    if "return_std" not in takes:
+        return {"soil_moisture": model.predict(rows, **options)}
+    mean, std = model.predict(rows, return_std=True, **options)
+    return {"soil_moisture": mean, "soil_moisture_std": std}
 
 
 def _check_names(model: Any, layers: Mapping[str, Layer]) -> None:
@@ -218,20 +199,6 @@ def _check_cover(name: str, layer: Layer, grid: Grid) -> None:
             f"and columns {col.min():.1f} to {col.max():.1f} of its {layer.grid.height} x "
             f"{layer.grid.width} are wanted. Cut it wider, or the map smaller."
         )
-
-
-def _dataset(maps: dict[str, np.ndarray], grid: Grid, resampling: str) -> xr.Dataset:
-    """The maps with CF metadata; a spread that no model told is left out."""
-    std = {"units": "m3 m-3", "long_name": "standard deviation of soil moisture, by the ensemble"}
-    known = {"units": "1", "long_name": "fraction of the predictors that are known"}
-    variables = {
-        "soil_moisture": (maps["mean"], {}),
-        "soil_moisture_std": (maps["std"], std),
-        "known_fraction": (maps["known"], known),
-    }
-    if not np.isfinite(maps["std"]).any():
-        del variables["soil_moisture_std"]
-    return map_dataset(variables, grid, resampling=resampling)
 
 
 # The synthetic world's layers over a region and a day, for a model of the daily table.
@@ -273,38 +240,40 @@ def daily_layers(
     cells, cell_grid = _around(grid, CELL_M)
     shape = (cell_grid.height, cell_grid.width)
     rain_days, rain = composites.rain_mm(world, cells)
-    found = {
+    layers = {
         "smap_m3_m3": Layer(_smap(world, cells, day).reshape(shape), cell_grid),
         "precipitation_mm": Layer(
             rain[:, (day - rain_days[0]).astype(int)].reshape(shape), cell_grid
         ),
     }
     for name, size_m in (("ndvi", NDVI_PIXEL_M), ("lst_c", 1000.0), ("et_mm_8d", 500.0)):
-        found[name] = _composite(world, name, grid, day=day, size_m=size_m)
+        layers[name] = _composite(world, name, grid, day=day, size_m=size_m)
     ground, classes = _ground(world, grid)
     climate = world.cells(cells.rows, cells.cols).koeppen.astype(str).reshape(shape)
-    found |= {name: ground[name] for name in daily_table.STATIC}
+    layers |= {name: ground[name] for name in daily_table.STATIC}
     classes |= {"koeppen": Layer(climate, cell_grid), "ph": ground["ph"]}
     classes |= {"clay": ground["clay_percent"], "sand": ground["sand_percent"]}
-    predictors = {name: found[name] for name in daily_table.PREDICTORS}
+    predictors = {name: layers[name] for name in daily_table.PREDICTORS}
     return predictors, {name: classes[name] for name in ten_day_table.CHARACTERISTICS}
+
+
+def _covering(crs, x_m, y_m, *, size_m, left_m=0.0, top_m=0.0):
+    """A grid of whole pixels from an origin on, over points and an edge; its rows and columns."""
+    cols, rows = (np.floor(n / size_m).astype(int) for n in (x_m - left_m, top_m - y_m))
+    cols = np.arange(cols.min() - EDGE_PX, cols.max() + EDGE_PX + 1)
+    rows = np.arange(rows.min() - EDGE_PX, rows.max() + EDGE_PX + 1)
+    left_m, top_m = left_m + cols[0] * size_m, top_m - rows[0] * size_m
+    return Grid(crs, float(left_m), float(top_m), size_m, len(rows), len(cols)), rows, cols
 
 
 def _around(grid: Grid, size_m: float) -> tuple[composites.Pixels, Grid]:
     """Pixels of the world's plane that cover a grid and an edge, and their grid."""
     left, bottom, right, top = grid.bounds_m
-    side = np.linspace(0, 1, 9)
-    x, y = np.meshgrid(left + side * (right - left), bottom + side * (top - bottom))
+    x, y = np.meshgrid(np.linspace(left, right, 9), np.linspace(bottom, top, 9))
     u_m, v_m = grids.transformer(grid.crs, grids.EASE2_CRS).transform(x.ravel(), y.ravel())
-    first_col = int(np.floor((np.min(u_m) - grids.EASE2_LEFT_M) / size_m)) - EDGE_PX
-    last_col = int(np.floor((np.max(u_m) - grids.EASE2_LEFT_M) / size_m)) + EDGE_PX
-    first_row = int(np.floor((grids.EASE2_TOP_M - np.max(v_m)) / size_m)) - EDGE_PX
-    last_row = int(np.floor((grids.EASE2_TOP_M - np.min(v_m)) / size_m)) + EDGE_PX
-    rows, cols = np.arange(first_row, last_row + 1), np.arange(first_col, last_col + 1)
-    pixels = composites.Pixels(size_m, np.repeat(rows, len(cols)), np.tile(cols, len(rows)))
-    left_m = grids.EASE2_LEFT_M + first_col * size_m
-    top_m = grids.EASE2_TOP_M - first_row * size_m
-    return pixels, Grid(grids.EASE2_CRS, left_m, top_m, size_m, len(rows), len(cols))
+    origin = {"left_m": grids.EASE2_LEFT_M, "top_m": grids.EASE2_TOP_M}
+    cells, rows, cols = _covering(grids.EASE2_CRS, u_m, v_m, size_m=size_m, **origin)
+    return composites.Pixels(size_m, np.repeat(rows, len(cols)), np.tile(cols, len(rows))), cells
 
 
 def _smap(world, cells, day) -> np.ndarray:
@@ -320,9 +289,9 @@ def _smap(world, cells, day) -> np.ndarray:
 
 
 def _composite(world, name, grid, *, day, size_m) -> Layer:
-    pixels, own = _around(grid, size_m)
+    pixels, cells = _around(grid, size_m)
     values, _ = daily_table.composite_on(world, name, pixels=pixels, days=np.array([day]))
-    return Layer(values[:, 0].reshape(own.height, own.width), own)
+    return Layer(values[:, 0].reshape(cells.height, cells.width), cells)
 
 
 def _ground(world, grid) -> tuple[dict[str, Layer], dict[str, Layer]]:
@@ -348,10 +317,7 @@ def _ground(world, grid) -> tuple[dict[str, Layer], dict[str, Layer]]:
 def _aligned(grid: Grid, size_m: float) -> Grid:
     """Pixels of a size on whole multiples of it that cover a grid and an edge."""
     left, bottom, right, top = grid.bounds_m
-    col, row = np.floor(left / size_m) - EDGE_PX, np.ceil(top / size_m) + EDGE_PX
-    width = int(np.ceil(right / size_m) + EDGE_PX - col)
-    height = int(row - np.floor(bottom / size_m) + EDGE_PX)
-    return Grid(grid.crs, float(col * size_m), float(row * size_m), size_m, height, width)
+    return _covering(grid.crs, np.array([left, right]), np.array([bottom, top]), size_m=size_m)[0]
 
 
 def _means(world, source, grid, factor) -> np.ndarray:

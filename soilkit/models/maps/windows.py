@@ -1,7 +1,7 @@
 """A region's layers as a model eats them, and the model slid over them."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from soilkit import sources
 from soilkit.constants import MIN_CLUSTERS, PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
-from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
+from soilkit.errors import ContractError, SceneNotFoundError
 from soilkit.export import rasters
 from soilkit.export.chips.requests import Planner
 from soilkit.metrics import intervals
 from soilkit.metrics.points import Groups, points
-from soilkit.models.inputs import INDICES, Inputs, coarse_band, coarse_values, source_of
+from soilkit.models.inputs import INDICES, Inputs, coarse_column, coarse_values
 from soilkit.models.training import Look
 
 
@@ -66,108 +66,84 @@ class Scene:
         return self.ratios.get(name, 1)
 
 
-def scene_from_layers(
-    layers: Mapping[str, np.ndarray],
-    *,
-    grid: Grid,
-    inputs: Inputs,
-    statistics: Mapping[str, Sequence[float]] | None = None,
-) -> Scene:
-    """Normalise what ``render`` or an archive returned, as ``ChipDataset`` does in training.
-
-    Parameters
-    ----------
-    layers : {source: array}
-        Stored values of each source that is fed: (band, row, col) with all bands of the catalogue,
-        in its order. A coarse source may be one number, or (row, col), or (band, row, col).
-    grid : Grid, of the high-resolution layers
-    inputs : Inputs, those of the training
-    statistics : {source: (mean, std)}, those of the training; needed with coarse sources
-
-    Raises
-    ------
-    ContractError
-        When a layer or a statistic is missing, or coarse rasters differ in shape.
-    """
-    missing = sorted(set(inputs.source_names) - layers.keys()) + sorted(
-        set(inputs.coarse) - set(statistics or {})
-    )
-    if missing:
-        raise ContractError(
-            f"The scene lacks {', '.join(missing)} (a layer, or a coarse source's mean and std); "
-            f"the inputs are {', '.join(inputs.names)}. Hand in all of them."
-        )
-    fed = {name: entries for name in ("high", "low") if (entries := getattr(inputs, name))}
-    images = {name: _image(layers, entries) for name, entries in fed.items()}
-    scalars = {"coarse": _coarse(layers, inputs, statistics or {})} if inputs.coarse else {}
-    return Scene(grid, images, scalars, {"low": PIXEL_RATIO})
-
-
 def scene_of(
     region: Mapping[str, Any],
     *,
     inputs: Inputs,
     statistics: Mapping[str, Sequence[float]] | None = None,
 ) -> Scene:
-    """``scene_from_layers`` of chips, as ``region_chips`` cut them, and of single numbers.
+    """Normalise a region's layers as ``ChipDataset`` does in training.
+
+    Parameters
+    ----------
+    region : {source: layer}
+        A ``Chip`` of stored values with all bands of the catalogue, in its order, as
+        ``region_chips`` cut it; or for a coarse source one number, or an array (row, col).
+    inputs : Inputs, those of the training
+    statistics : {coarse channel: (mean, std)}, those of the training
 
     Raises
     ------
     ContractError
-        As of ``scene_from_layers``; and when no chip has the pixels of the finest.
+        When a layer or a statistic is missing, no layer is a chip, or coarse rasters differ in
+        shape.
     """
+    statistics = statistics or {}
+    missing = sorted(set(inputs.source_names) - region.keys())
+    missing += sorted(set(inputs.coarse) - statistics.keys())
+    if missing:
+        raise ContractError(
+            f"The scene lacks {', '.join(missing)} (a layer, or a coarse channel's mean and std); "
+            f"the inputs are {', '.join(inputs.names)}. Hand in all of them."
+        )
     cut = [layer.grid for layer in region.values() if isinstance(layer, Chip)]
     if not cut:
         raise ContractError("The region holds numbers only: hand at least one chip of 10 m pixels.")
     grid = min(cut, key=lambda grid: grid.pixel_size_m)
     layers = {
-        n: one.values if isinstance(one, Chip) else np.asarray(one) for n, one in region.items()
+        name: layer.values if isinstance(layer, Chip) else np.asarray(layer, float)
+        for name, layer in region.items()
     }
-    return scene_from_layers(layers, grid=grid, inputs=inputs, statistics=statistics)
+    fed = {name: channels for name in ("high", "low") if (channels := getattr(inputs, name))}
+    images = {
+        name: np.stack([_channel(layers, channel) for channel in channels])  # (band, row, col)
+        for name, channels in fed.items()
+    }
+    scalars = {"coarse": _coarse(layers, inputs, statistics)} if inputs.coarse else {}
+    return Scene(grid, images, scalars, {"low": PIXEL_RATIO})
 
 
-def _image(layers: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    found = []
-    for entry in names:
-        source = source_of(entry)
-        for band in Inputs.bands(entry):
-            found.append(_channel(layers[source], source, band=band).astype(np.float32))
-    return np.stack(found)  # (band, row, col)
-
-
-def _channel(layer: np.ndarray, source: str, *, band: str) -> np.ndarray:
-    """One channel of a source's stored values, (row, col): a band normalised, or an index."""
+def _channel(layers: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """One channel of an image, (row, col) float32: a band normalised, or an index."""
+    source, _, band = name.partition(".")
     bands = sources.get(source).bands
-    have = [b.name for b in bands]
+    place = {b.name: n for n, b in enumerate(bands)}
     index = INDICES.get(source, {}).get(band)
     if index is not None:
-        places = [have.index(b) for b in index.bands]
-        return index(*(layer[p] * bands[p].scale + bands[p].offset for p in places))
-    values = np.asarray(layer[have.index(band)], dtype=np.float64)
-    rule = sources.get(source).band(band).normalisation
-    return values if rule is None else rule(values)
+        places = [place[b] for b in index.bands]
+        physical = [layers[source][p] * bands[p].scale + bands[p].offset for p in places]
+        return index(*physical).astype(np.float32)
+    values, rule = layers[source][place[band]].astype(float), bands[place[band]].normalisation
+    return (values if rule is None else rule(values)).astype(np.float32)
 
 
-def _scalar(layers, entry: str) -> np.ndarray:
-    """One coarse entry, (row, col) or one number."""
-    values = np.asarray(layers[source_of(entry)], dtype=float)
-    if values.ndim < 3:
-        return values
-    have = [band.name for band in sources.get(source_of(entry)).bands]
-    return values[have.index(coarse_band(entry).name)]
-
-
-def _coarse(layers, inputs: Inputs, statistics) -> np.ndarray:
-    rasters = [_scalar(layers, entry) for entry in inputs.coarse]
+def _coarse(layers: Mapping[str, np.ndarray], inputs: Inputs, statistics) -> np.ndarray:
+    """Standardised scalars (channel,), or rasters (channel, row, col)."""
+    rasters = []
+    for name in inputs.coarse:
+        source, _, band = name.partition(".")
+        values = layers[source]
+        have = [b.name for b in sources.get(source).bands]
+        rasters.append(values[have.index(band)] if values.ndim == 3 else values)
     if len({r.shape for r in rasters}) > 1:
         raise ContractError(
             f"The coarse layers have shapes {', '.join(str(r.shape) for r in rasters)}. "
             "Bring them to one grid over the scene's bounds, or hand in one number each."
         )
-    columns = [name.replace(".", "_") for name in inputs.names[-len(inputs.coarse) :]]
+    columns = map(coarse_column, inputs.coarse)
     flat = pd.DataFrame({c: r.ravel() for c, r in zip(columns, rasters, strict=True)})
-    mean, std = np.array([statistics[name] for name in inputs.coarse], dtype=float).T
-    z = (coarse_values(flat, inputs) - mean) / std  # (pixel, source)
+    mean, std = np.transpose([statistics[name] for name in inputs.coarse])
+    z = (coarse_values(flat, inputs) - mean) / std  # (pixel, channel)
     return z.T.reshape(len(inputs.coarse), *rasters[0].shape).astype(np.float32)
 
 
@@ -181,8 +157,8 @@ def region_chips(
 
     Parameters
     ----------
-    sample : samples table of one row
-    archive : the archive that the sample was joined with
+    sample : samples table of one row, joined with this archive
+    archive : Archive
     stations : stations table
     inputs : Inputs, whose high and low sources are cut
     size_px : int, pixels of 10 m a side; low-resolution layers cover the same ground at 160 m
@@ -203,24 +179,23 @@ def region_chips(
             f"A region is cut for one sample at a time, found {len(sample)}. Hand one row."
         )
     planner = Planner(sample, stations, size_px=size_px, version=archive.version)
-    names = dict.fromkeys(source_of(entry) for entry in (*inputs.high, *inputs.low))
-    wanted = {name: [band.name for band in sources.get(name).bands] for name in names}
+    wanted = {name: [band.name for band in sources.get(name).bands] for name in inputs.image_sources}
     requests = planner.requests(wanted)
-    found = {}
+    cut = {}
     for request, answer in archive.chips(requests):
         if not isinstance(answer, Chip):
             raise SceneNotFoundError(
                 f"No {request.source} over the region around {request.station_id}: "
                 f"{answer.reason}. Choose another sample, or a smaller region."
             )
-        found[request.source] = answer
-    return {name: found[name] for name in names}
+        cut[request.source] = answer
+    return {name: cut[name] for name in inputs.image_sources}
 
 
 # A model slid over a region, one window for each 320 m cell.
 
 WINDOW_PX = 256
-MODES = ("exact",)
+MIN_VALID_FRACTION = 0.5  # a window with fewer pixels finite in all bands gives NaN
 STANDARD_NAME = "volume_fraction_of_condensed_water_in_soil"  # CF standard name table
 
 
@@ -229,31 +204,24 @@ def predict_map(
     scene: Scene,
     look: Look,
     *,
-    mode: str = "exact",
     stride_m: float = 320,
     batch_size: int = 32,
-    min_valid_fraction: float = 0.5,
-    fill: float = 0.0,
     progress: bool = True,
 ) -> xr.Dataset:
     """Soil moisture for every cell of ``stride_m`` whose 2.56 km window lies in the scene.
 
-    Mode "exact" runs the model on each window, as in training: a cell's value is the model's own
-    answer for the chip around its centre. Windows overlap, so neighbours are not independent [1]_.
+    The model runs on each window, as in training: a cell's value is the model's own answer for the
+    chip around its centre, a missing pixel the middle of its band's range. Windows overlap, so
+    neighbours are not independent [1]_.
 
     Parameters
     ----------
     model : module
     scene : Scene
     look : (model, batch) -> (predicted, ...), (B,) m3 m-3, of a batch named as the scene's layers
-    mode : "exact"
     stride_m : float, m
         A whole number of pixels of every image.
     batch_size : int, windows at a time
-    min_valid_fraction : float
-        A window with a smaller fraction of pixels finite in all bands gives NaN.
-    fill : float
-        What a missing pixel becomes, as in training (0 is the mean of a normalised band).
     progress : bool
 
     Returns
@@ -264,8 +232,6 @@ def predict_map(
 
     Raises
     ------
-    UnknownNameError
-        For another mode.
     ContractError
         When the stride does not fit the pixels, or the scene is smaller than a window.
 
@@ -273,22 +239,20 @@ def predict_map(
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649, section 3e
     """
-    if mode not in MODES:
-        raise UnknownNameError(f"No mode {mode!r}; there is {', '.join(MODES)}.")
     step = _step_px(scene, stride_m)
     rows, cols = _starts(scene.grid.height, step), _starts(scene.grid.width, step)
-    seen = _finite(scene)
-    valid = np.array([[_valid_fraction(seen, r, c) for c in cols] for r in rows])
-    places = [(r, c) for r, c in np.argwhere(valid >= min_valid_fraction)]
+    valid = _valid_fractions(scene, rows, cols)
+    places = np.argwhere(valid >= MIN_VALID_FRACTION)
     moisture = np.full(valid.shape, np.nan, np.float32)  # (row, col)
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     with torch.inference_mode(), tqdm(total=len(places), disable=not progress) as bar:
-        for batch in _chunks(places, batch_size):
-            windows = [_window(scene, rows[r], cols[c]) for r, c in batch]
-            answers = look(model, _stack(windows, fill, next(model.parameters()).device))[0]
-            moisture[tuple(np.transpose(batch))] = answers.float().cpu().numpy()
-            bar.update(len(batch))
+        for start in range(0, len(places), batch_size):
+            some = places[start : start + batch_size]
+            windows = [_window(scene, rows[r], cols[c]) for r, c in some]
+            answers = look(model, _stack(windows, device))[0]
+            moisture[tuple(some.T)] = answers.float().cpu().numpy()
+            bar.update(len(some))
     model.train(was_training)
     cells = _cells(scene.grid, step, len(rows), len(cols))
     seen_fraction = {"units": "1", "long_name": "fraction of valid pixels in the window"}
@@ -374,31 +338,27 @@ def _window(scene: Scene, row: int, col: int) -> dict[str, np.ndarray]:
     return window
 
 
-def _finite(scene: Scene) -> Scene:
-    """The same scene with one band an input: whether all its bands are finite."""
+def _valid_fractions(scene: Scene, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """The smallest fraction of a window's pixels, over the inputs, that all bands know."""
     images, scalars = (
         {name: np.isfinite(values).all(axis=0, keepdims=True) for name, values in layers.items()}
         for layers in (scene.images, scene.scalars)
     )
-    return replace(scene, images=images, scalars=scalars)
+    known = replace(scene, images=images, scalars=scalars)
+    return np.array(
+        [
+            [min(float(part.mean()) for part in _window(known, r, c).values()) for c in cols]
+            for r in rows
+        ]
+    )
 
 
-def _valid_fraction(seen: Scene, row: int, col: int) -> float:
-    """The smallest fraction, over the inputs, of pixels finite in all bands."""
-    return min((float(part.mean()) for part in _window(seen, row, col).values()), default=0.0)
-
-
-def _stack(windows: list[dict[str, np.ndarray]], fill: float, device) -> dict[str, torch.Tensor]:
-    def tensor(name):
+def _stack(windows: list[dict[str, np.ndarray]], device: torch.device) -> dict[str, torch.Tensor]:
+    batch = {}
+    for name in windows[0]:
         values = np.stack([window[name] for window in windows]).astype(np.float32)
-        return torch.from_numpy(np.nan_to_num(values, nan=fill)).to(device)
-
-    return {name: tensor(name) for name in windows[0]}
-
-
-def _chunks(places: list, size: int) -> Iterator[list]:
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
+        batch[name] = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
+    return batch
 
 
 def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
@@ -424,22 +384,25 @@ def map_dataset(
         "standard_name": STANDARD_NAME,
         "long_name": "surface soil moisture, about 0-5 cm",
     }
-    x, y = (
-        (
+    contents: dict[str, Any] = {
+        name: (
+            ("y", "x"),
+            values,
+            {**(moisture if name == "soil_moisture" else {}), **attrs, "grid_mapping": "crs"},
+        )
+        for name, (values, attrs) in variables.items()
+    }
+    contents["crs"] = ((), np.int32(0), pyproj.CRS(grid.crs).to_cf() | {"code": grid.crs})
+    axes = {
+        n: (
             n,
             values,
             {"units": "m", "axis": n.upper(), "standard_name": f"projection_{n}_coordinate"},
         )
         for n, values in (("x", grid.x_m), ("y", grid.y_m))
-    )
-    own = {"soil_moisture": moisture}
-    drawn: dict[str, Any] = {
-        name: (("y", "x"), values, {**own.get(name, {}), **attrs, "grid_mapping": "crs"})
-        for name, (values, attrs) in variables.items()
     }
-    drawn["crs"] = ((), np.int32(0), pyproj.CRS(grid.crs).to_cf() | {"code": grid.crs})
     about = {"Conventions": "CF-1.11", "cell_size_m": grid.pixel_size_m}
-    return xr.Dataset(drawn, {"x": x, "y": y}, about | attributes)
+    return xr.Dataset(contents, axes, about | attributes)
 
 
 # A map against the truth at one moment: spatial scores, and what fine detail is worth.
