@@ -47,7 +47,7 @@ MOST = {  # a ratchet: lowered with every cut, until decision 001's 130, 34,000 
     "entries at the top": 18,
     "modules in the fullest folder": 9,  # the words; every other folder holds eight
 }
-TOO_LONG = {"xception_fusion.py"}  # to be cut as well
+TOO_LONG: set[str] = set()  # to be cut as well
 MAX_LINES, MAX_BODY, MAX_PARAMETERS = 640, 60, 8
 # The stable names of the public surface, and the call that torch gives a module.
 STABLE = {
