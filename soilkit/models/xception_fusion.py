@@ -355,7 +355,7 @@ class XceptionFusion(nn.Module):
         if self.config.is_early:
             low_px = enlarge(fed.pop("low"), size_px=fed["high"].shape[-1])
             fed["high"] = torch.cat([fed["high"], low_px], dim=1)
-        encoders = {"high": self.high_encoder, "low": self.low_encoder}
+        encoders: dict[str, Any] = {"high": self.high_encoder, "low": self.low_encoder}
         parts = [self.pool(encoders[name](fed[name])) for name in encoders if name in fed]
         if self.head1 is not None:
             seen = [known[:, : len(self.config.image_sources)] for known in flags]
