@@ -179,10 +179,9 @@ def region_chips(
             f"A region is cut for one sample at a time, found {len(sample)}. Hand one row."
         )
     planner = Planner(sample, stations, size_px=size_px, version=archive.version)
-    wanted = {name: [band.name for band in sources.get(name).bands] for name in inputs.image_sources}
-    requests = planner.requests(wanted)
+    wanted = {name: [b.name for b in sources.get(name).bands] for name in inputs.image_sources}
     cut = {}
-    for request, answer in archive.chips(requests):
+    for request, answer in archive.chips(planner.requests(wanted)):
         if not isinstance(answer, Chip):
             raise SceneNotFoundError(
                 f"No {request.source} over the region around {request.station_id}: "
