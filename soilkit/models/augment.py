@@ -27,11 +27,6 @@ def image_sides(crop_px: int) -> dict[str, int]:
     ------
     ContractError
         When the crop is no whole number of 160 m pixels.
-
-    Examples
-    --------
-    >>> image_sides(256)
-    {'high': 256, 'low': 16}
     """
     if crop_px < 1 or crop_px % PIXEL_RATIO:
         raise ContractError(
@@ -94,13 +89,7 @@ class Augment:
     def __call__(
         self, batch: Mapping[str, torch.Tensor], *, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        """The batch with all images of each sample moved by the same map.
-
-        Parameters
-        ----------
-        batch : named tensors, images (B, band, row, col) around the same centre
-        generator : torch.Generator
-        """
+        """The batch with all images (B, band, row, col) of each sample moved by the same map."""
         images = {name: batch[name] for name in self.crops if name in batch}
         if not images:
             return dict(batch)
@@ -137,19 +126,10 @@ def _matrices(a, b, c, d):
 
 
 def warp(images: torch.Tensor, matrices: torch.Tensor, *, size_px: int) -> torch.Tensor:
-    """Sample square images bilinearly through linear maps about their centre.
+    """Sample square images bilinearly through linear maps (B, 2, 2) about their centre.
 
-    out(p) = in(M p), p the offset from the centre in pixels; reflection outside the image.
-
-    Parameters
-    ----------
-    images : tensor (B, band, row, col), square
-    matrices : tensor (B, 2, 2)
-    size_px : int, the output's side
-
-    Returns
-    -------
-    tensor (B, band, size_px, size_px)
+    (B, band, row, col) -> (B, band, size_px, size_px): out(p) = in(M p), p the offset from the
+    centre in pixels; reflection outside the image.
     """
     scale = size_px / images.shape[-1]  # the sampler counts in half sides, of output and of input
     # Half precision could not tell neighbouring pixels' coordinates apart.

@@ -348,19 +348,14 @@ def mobilenet(
 # one (a quarter is our choice) nor sizes for the alternatives: the usual 50 layers, the usual
 # width and the same quarter are our choice. The small ones have about as many weights each.
 Build = Callable[..., Encoder]
+_XCEPTION = partial(xception, stem=XCEPTION_STEM)
 _RESNET_50 = partial(resnet, stages=RESNET_50, bottleneck=True)
 _RESNET_18 = partial(resnet, stages=RESNET_18, bottleneck=False, depth_multiplier=0.125)
 ENCODERS: dict[str, dict[str, tuple[Build, Build]]] = {
     "xception": {
         "paper": (
-            partial(xception, stem=XCEPTION_STEM, blocks=XCEPTION_65, output_stride=32),
-            partial(
-                xception,
-                stem=XCEPTION_STEM,
-                blocks=XCEPTION_41,
-                output_stride=16,
-                depth_multiplier=0.25,
-            ),
+            partial(_XCEPTION, blocks=XCEPTION_65, output_stride=32),
+            partial(_XCEPTION, blocks=XCEPTION_41, output_stride=16, depth_multiplier=0.25),
         ),
         "small": (
             partial(xception, stem=((16, 5, 4),), blocks=SMALL_HIGH, output_stride=32),

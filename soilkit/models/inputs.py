@@ -338,17 +338,25 @@ class Layer:
             return  # nothing is ever read, so the store may lack the source
         self.shards = store.shards(source)
         _check_fit(source, crop_px, size_px=self.shards.size_px)
-        packing, have = store.packing(source), list(store.bands(source))
+        packing, have = store.packing(source), {b: n for n, b in enumerate(store.bands(source))}
         computed = INDICES.get(source, {})
-        indices = {c: computed[b] for c, b in bands.items() if b in computed}
-        plain = {c: b for c, b in bands.items() if b not in computed}
-        _check_bands(
-            store, source, {*plain.values(), *(b for i in indices.values() for b in i.bands)}
-        )
+        needed = [n for b in bands.values() for n in (computed[b].bands if b in computed else [b])]
+        absent = dict.fromkeys(b for b in needed if b not in have)
+        if absent:
+            raise UnknownNameError(
+                f"{store.path} holds of {source} the bands {', '.join(have)}; the inputs want "
+                f"{', '.join(absent)} too. Build the store with them."
+            )
         self.bands = [
-            (c, have.index(b), _table(source, b, packing=packing)) for c, b in plain.items()
+            (c, have[b], _table(source, b, packing=packing))
+            for c, b in bands.items()
+            if b not in computed
         ]
-        self.indices = [(c, i, [have.index(b) for b in i.bands]) for c, i in indices.items()]
+        self.indices = [
+            (c, computed[b], [have[n] for n in computed[b].bands])
+            for c, b in bands.items()
+            if b in computed
+        ]
         self.reflectance = _physical(source, packing)
 
     def write(self, i: int, out: np.ndarray) -> None:
@@ -405,15 +413,6 @@ def _check_fit(source: str, crop_px: int, *, size_px: int) -> None:
         raise ContractError(
             f"A crop of {crop_px} pixels does not fit {source}'s chips of {size_px}. Lower crop_px "
             f"(a margin for rotation counts), or build chips of size_px={size_m // 10} or more."
-        )
-
-
-def _check_bands(store: ChipStore, source: str, needed: set[str]) -> None:
-    absent = sorted(needed.difference(store.bands(source)))
-    if absent:
-        raise UnknownNameError(
-            f"{store.path} holds of {source} the bands {', '.join(store.bands(source))}; the "
-            f"inputs want {', '.join(absent)} too. Build the store with them."
         )
 
 

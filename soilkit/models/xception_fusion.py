@@ -618,9 +618,9 @@ def _chip_dataset(tables, store, rows: np.ndarray, **options) -> datasets.ChipDa
 
 def _room_px(store: chips.ChipStore, inputs: Inputs, crop_px: int) -> int:
     """How much of the chips is read so that a crop finds its ground however it turns, pixels."""
-    high = [store.size_px(source) for source in distinct_sources(inputs.high)]
-    low = [store.size_px(source) * PIXEL_RATIO for source in distinct_sources(inputs.low)]
-    return max(crop_px, min([turning_px(crop_px), *(high or low)]))
+    ratio = 1 if inputs.high else PIXEL_RATIO
+    known = set(distinct_sources(inputs.high or inputs.low)) & set(store.sources)
+    return max(crop_px, min([turning_px(crop_px), *(ratio * store.size_px(s) for s in known)]))
 
 
 def _in_order(dataset: datasets.ChipDataset, crop_px: int):
