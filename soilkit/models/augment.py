@@ -126,10 +126,19 @@ def _matrices(a, b, c, d):
 
 
 def warp(images: torch.Tensor, matrices: torch.Tensor, *, size_px: int) -> torch.Tensor:
-    """Sample square images bilinearly through linear maps (B, 2, 2) about their centre.
+    """Sample square images bilinearly through linear maps about their centre.
 
-    (B, band, row, col) -> (B, band, size_px, size_px): out(p) = in(M p), p the offset from the
-    centre in pixels; reflection outside the image.
+    out(p) = in(M p), p the offset from the centre in pixels; reflection outside the image.
+
+    Parameters
+    ----------
+    images : tensor (B, band, row, col), square
+    matrices : tensor (B, 2, 2)
+    size_px : int, the output's side
+
+    Returns
+    -------
+    tensor (B, band, size_px, size_px)
     """
     scale = size_px / images.shape[-1]  # the sampler counts in half sides, of output and of input
     # Half precision could not tell neighbouring pixels' coordinates apart.
