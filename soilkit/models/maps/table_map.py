@@ -51,11 +51,6 @@ class Layer:
         if self.values.shape != wanted:
             raise ContractError(f"A layer of shape {self.values.shape} has a grid of {wanted}.")
 
-    @property
-    def is_number(self) -> bool:
-        """Whether values may be averaged: class names may not."""
-        return self.values.dtype.kind == "f"
-
 
 def predict_table_map(
     model: Any,
@@ -150,7 +145,7 @@ class _Points:
             np.clip(np.floor(row).astype(np.intp), 0, last_row),
             np.clip(np.floor(col).astype(np.intp), 0, last_col),
         ]
-        if not (smooth and layer.is_number):
+        if not smooth or layer.values.dtype.kind != "f":  # class names are never averaged
             return nearest
         known, places = np.isfinite(layer.values), [row - 0.5, col - 0.5]
         bilinear = partial(map_coordinates, coordinates=places, order=1, mode="nearest")

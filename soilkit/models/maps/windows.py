@@ -286,11 +286,7 @@ def to_cog(
 ) -> None:
     """Write a map's soil moisture as a cloud-optimised GeoTIFF, NaN = no data.
 
-    Parameters
-    ----------
-    dataset : Dataset from ``predict_map``
-    path : file to write
-    tags : dataset tags, such as the model, the data's hash, or that it is synthetic
+    ``tags`` are those of the file, such as the model, the data's hash, or that it is synthetic.
     """
     rasters.write_cog(
         path,
@@ -370,13 +366,9 @@ def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
 def map_dataset(
     variables: Mapping[str, tuple[np.ndarray, Mapping[str, str]]], grid: Grid, **attributes: str
 ) -> xr.Dataset:
-    """Maps on one grid with CF metadata, what ``map_grid`` and ``to_cog`` read.
+    """Maps {name: (array (row, col), attributes)} on one grid with CF metadata.
 
-    Parameters
-    ----------
-    variables : {name: (array (row, col), its attributes)}; "soil_moisture" has its own
-    grid : Grid of the cells
-    attributes : of the dataset
+    ``map_grid`` and ``to_cog`` read it; "soil_moisture" has attributes of its own.
     """
     moisture = {
         "units": "m3 m-3",
@@ -430,13 +422,6 @@ def spatial_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]
     References
     ----------
     .. [1] Entekhabi et al. (2010), doi:10.1175/2010JHM1223.1
-
-    Examples
-    --------
-    >>> truth = np.array([[0.1, 0.2], [0.3, 0.4]])
-    >>> scores = spatial_scores(truth + 0.05, truth)
-    >>> [round(scores[name], 3) for name in ("r", "ubrmse_m3_m3", "bias_m3_m3")]
-    [1.0, 0.0, 0.05]
     """
     predicted, truth = _pair(predicted, truth)
     known = np.isfinite(predicted) & np.isfinite(truth)
