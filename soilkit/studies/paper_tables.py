@@ -79,25 +79,11 @@ def mean_with_interval(values: np.ndarray, blocks: np.ndarray) -> dict[str, Any]
     }  # fmt: skip
 
 
-def aligned(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores (seed, sensor) of two lines at the seeds and sensors that both have."""
-    seeds = first.index.intersection(second.index)
-    sensors = first.columns.intersection(second.columns)
-    return first.loc[seeds, sensors], second.loc[seeds, sensors]
-
-
 # Rows to tables: one line a trial, one line a trial and sensor, one line a validation.
 
 KEPT = (
-    "key",
-    "status",
-    "looked_at_test",
-    "n_weights",
-    "flops",
-    "best_step",
-    "seconds",
-    "cpu_seconds",
-)
+    "key", "status", "looked_at_test", "n_weights", "flops", "best_step", "seconds", "cpu_seconds",
+)  # fmt: skip
 
 
 def trials_table(rows: Iterable[dict[str, Any]], *, labels: dict[str, str]) -> pd.DataFrame:
@@ -108,13 +94,12 @@ def trials_table(rows: Iterable[dict[str, Any]], *, labels: dict[str, str]) -> p
     rows : as ``Study.run`` returned them
     labels : {content hash: name of the data}, such as "synthetic"
     """
-    found = []
-    for row in rows:
-        definition = {k: _flat(v) for k, v in row["definition"].items()}
-        kept = {name: row.get(name) for name in KEPT}
-        whose = {"data": labels.get(row["data"], ""), "data_hash": row["data"][:16]}
-        found.append(kept | whose | definition)
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        {name: row.get(name) for name in KEPT}
+        | {"data": labels.get(row["data"], ""), "data_hash": row["data"][:16]}
+        | {name: _flat(value) for name, value in row["definition"].items()}
+        for row in rows
+    )
 
 
 def _flat(value: Any) -> Any:
@@ -125,24 +110,23 @@ def _flat(value: Any) -> Any:
 
 def sensors_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One line a trial, split, set of withheld sources and sensor: ``n`` and the four scores."""
-    parts = []
-    for row in rows:
-        for one in row.get("evaluations", ()) if row["status"] == OK else ():
-            whose = {name: one[name] for name in ("split", "withheld")}
-            parts.append(pd.DataFrame({"key": row["key"], **whose, **one["sensors"]}))
     columns = ["key", "split", "withheld", "sensor_id", *SENSOR_COLUMNS]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns]
+    parts = [
+        pd.DataFrame({"key": row["key"], **evaluation, **evaluation["sensors"]}, columns=columns)
+        for row in rows
+        if row["status"] == OK
+        for evaluation in row.get("evaluations", ())
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def curves_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One line a trial and validation: ``step, learning_rate, loss, score``."""
+    columns = ["key", "step", "learning_rate", "loss", "score"]
     parts = [pd.DataFrame(r["history"]).assign(key=r["key"]) for r in rows if r.get("history")]
     if not parts:
-        return pd.DataFrame(columns=["key", "step", "learning_rate", "loss", "score"])
-    table = pd.concat(parts, ignore_index=True)
-    return table[["key", "step", "learning_rate", "loss", "score"]].astype({"step": int})
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)[columns].astype({"step": int})
 
 
 def places_of(datasets: Iterable[Data]) -> pd.DataFrame:
@@ -159,25 +143,11 @@ def places_of(datasets: Iterable[Data]) -> pd.DataFrame:
 
 def lines_table(lines: Iterable[Line]) -> pd.DataFrame:
     """One line a line of a table and seed: which trial's key stands for it."""
+    columns = ["experiment", "variant", "withheld", "seed", "key"]
     return pd.DataFrame(
-        [
-            {
-                "experiment": line.experiment,
-                "variant": line.variant,
-                "withheld": "+".join(line.withheld),
-                "seed": line.trial.seed,
-                "key": line.key,
-            }
-            for line in lines
-        ]
+        [(n.experiment, n.variant, "+".join(n.withheld), n.trial.seed, n.key) for n in lines],
+        columns=columns,
     )
-
-
-def save(tables: dict[str, pd.DataFrame], out: Path) -> None:
-    """Write the tables as csv, six digits, each whole or not at all."""
-    for name, table in tables.items():
-        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_text_whole(out / f"{name}.csv", text)
 
 
 # Tables as the paper prints them, its values beside ours: paper, ours, difference, interval.
@@ -205,10 +175,10 @@ class Results:
     def scores(self, experiment: str, variant: str, *, split: str, metric: str) -> pd.DataFrame:
         """Scores of one line, (seed, sensor); empty where no trial of it stands."""
         chosen = self.lines.query("experiment == @experiment and variant == @variant")
-        found = chosen.merge(self.sensors[self.sensors["split"] == split], on=["key", "withheld"])
-        if found.empty:
+        both = chosen.merge(self.sensors[self.sensors["split"] == split], on=["key", "withheld"])
+        if both.empty:
             return pd.DataFrame(dtype=float)
-        return found.pivot(index="seed", columns="sensor_id", values=metric).astype(float)
+        return both.pivot(index="seed", columns="sensor_id", values=metric).astype(float)
 
     def mean(self, table: pd.DataFrame) -> dict:
         """Mean of scores or differences (seed, sensor) with its interval."""
@@ -233,24 +203,20 @@ def paper_beside_ours(
     "opposite" where our interval excludes 0, else "not resolved"; empty where the paper prints none
     """
     experiment = chosen([experiment])[0] if isinstance(experiment, str) else experiment
-    rows = []
-    for metric in SCORES:
-        for name in experiment.variants:
-            found = _scores(results, experiment, name, (split, metric))
-            rows.append({"split": split, "variant": name, "metric": metric, **found})
-    table = pd.DataFrame(rows)
-    table.insert(0, "experiment", experiment.name)
-    table.insert(1, "table", experiment.table)
-    return table
+    rows = [
+        {"experiment": experiment.name, "table": experiment.table, "split": split, "variant": name}
+        | {"metric": metric, **_scores(results, experiment, name, split=split, metric=metric)}
+        for metric in SCORES
+        for name in experiment.variants
+    ]
+    return pd.DataFrame(rows)
 
 
-def _scores(results: Results, experiment: Experiment, name: str, what: tuple[str, str]) -> dict:
-    split, metric = what
-    asked = {"split": split, "metric": metric}
-    ours = results.scores(experiment.name, name, **asked)
-    reference = results.scores(experiment.name, experiment.reference_of(name), **asked)
+def _scores(results: Results, experiment: Experiment, name: str, **asked: str) -> dict:
+    other = experiment.reference_of(name)
+    ours, reference = (results.scores(experiment.name, n, **asked) for n in (name, other))
     printed = printed_score(experiment, name, **asked)
-    printed_step = printed - printed_score(experiment, experiment.reference_of(name), **asked)
+    printed_step = printed - printed_score(experiment, other, **asked)
     mean: dict[str, Any] = {"value": np.nan, "status": "no trial stands"}
     mean = results.mean(ours) if len(ours) else mean
     row = {
@@ -259,25 +225,18 @@ def _scores(results: Results, experiment: Experiment, name: str, what: tuple[str
         "ours_lower": mean.get("lower", np.nan),
         "ours_upper": mean.get("upper", np.nan),
         "difference": mean["value"] - printed,
+        **dict.fromkeys(("paper_step", "our_step", "lower", "upper"), np.nan),
+        "pattern": ALONE,
     }
-    if name == experiment.reference_of(name) or not len(ours) or not len(reference):
-        return row | {**_NO_STEP, **_counts(mean)}
-    first, second = _paired(ours, reference)
-    step = results.mean(first - second)
-    limits = {"lower": step["lower"], "upper": step["upper"]}
-    told = {"paper_step": printed_step, "our_step": step["value"], **limits}
-    return row | told | {"pattern": pattern(printed_step, limits=limits), **_counts(step)}
-
-
-_STEP = ("paper_step", "our_step", "lower", "upper")
-_NO_STEP: dict[str, Any] = {**dict.fromkeys(_STEP, np.nan), "pattern": ALONE}
-
-
-def _paired(ours: pd.DataFrame, reference: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """At common seeds and sensors; a product has one row for every seed."""
-    if len(ours) == 1 and len(reference) > 1:
+    if name == other or not len(ours) or not len(reference):
+        return row | _counts(mean)
+    if len(ours) == 1 and len(reference) > 1:  # a product has one row for every seed
         ours = pd.concat([ours] * len(reference)).set_axis(reference.index)
-    return aligned(ours, reference)
+    ours, reference = ours.align(reference, join="inner")
+    step = results.mean(ours - reference)
+    limits = {"lower": step["lower"], "upper": step["upper"]}
+    steps = {"paper_step": printed_step, "our_step": step["value"], **limits}
+    return row | steps | {"pattern": pattern(printed_step, limits=limits), **_counts(step)}
 
 
 def _counts(mean: dict) -> dict:
@@ -413,7 +372,9 @@ def write_study(study: Study, out: Path) -> None:
         if not results.scores(*SHOWN, split="validation", metric="r").empty:
             found["strata"] = by_stratum(results, SHOWN[0], variant=SHOWN[1])
             found["series"] = _series(study, results)
-    save(_numbered(found), out)
+    for name, table in _numbered(found).items():
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text_whole(out / f"{name}.csv", text)
 
 
 def _numbered(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
