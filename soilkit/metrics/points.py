@@ -175,9 +175,17 @@ def pieces(
     order, counts = _order(predictions)
     ends = np.append(0, np.cumsum(counts)).astype(np.intp)
     first = ends[:-1] if isinstance(order, slice) else order[ends[:-1]]
-    columns = KEYS + PLACES + state_of(predictions)
-    keys = predictions[columns].iloc[first].astype("str").reset_index(drop=True)
-    return keys, _cut(predictions, order, ends=ends, in_time=in_time, most_rows=most_rows)
+    keys = {}
+    for name in KEYS + PLACES + state_of(predictions):
+        column = predictions[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            names = column.array.categories.astype("str").array
+            keys[name] = names.take(column.array.codes[first], allow_fill=True)
+        else:
+            keys[name] = column.iloc[first].astype("str").array
+    return pd.DataFrame(keys), _cut(
+        predictions, order, ends=ends, in_time=in_time, most_rows=most_rows
+    )
 
 
 def _cut(predictions, order, *, ends, in_time, most_rows):
@@ -189,7 +197,7 @@ def _cut(predictions, order, *, ends, in_time, most_rows):
         rows = rows if isinstance(order, slice) else order[rows]
         sizes = np.diff(ends[first : last + 1])
         x, y = (values[rows] for values in series)
-        hours, places = np.zeros(len(x)), np.zeros(len(x), np.intp)
+        hours = places = np.broadcast_to(0, len(x))  # zeros that take no memory
         if start is not None:
             places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
             hours = (time[rows] - start) / np.timedelta64(1, "h")
@@ -229,7 +237,7 @@ def _in_time(hours, columns, *, sizes):
 
 # The contract of a predictions table, checked with little memory beside the table.
 
-HASHED_AT_ONCE = 2**18
+HASHED_AT_ONCE = 2**17
 
 
 def check_predictions(predictions: pd.DataFrame, *, one_state: bool = False) -> None:
