@@ -267,7 +267,8 @@ class NetworkEnsemble(NanTolerant):
         self.bins_ = learn_bins(strata)
         classes = as_classes(strata, self.bins_)
         self.member_names_ = [*self.bins_, UNWEIGHTED]
-        balanced = [compute_sample_weight("balanced", classes[name]) for name in self.bins_]
+        codes = [pd.factorize(classes[name])[0] for name in self.bins_]
+        balanced = [compute_sample_weight("balanced", code) for code in codes]
         return torch.as_tensor(np.stack([*balanced, np.ones(n_rows)]), dtype=torch.float32)
 
     def _set_passes(self, n_rows: int) -> None:
