@@ -1,7 +1,8 @@
 """Numbers and words that several wings share, each of them once."""
 
-CHIP_SIDE_M = 2560.0  # the ground that a chip covers: 256 pixels of 10 m (Batchu et al. 2022)
 HIGH_PIXEL_M = 10.0  # of high-resolution sources
+CROP_PX = 256  # pixels of 10 m a side that a model sees (Batchu et al. 2022, section 4)
+CHIP_SIDE_M = CROP_PX * HIGH_PIXEL_M  # the ground under them, for splits, audits and clouds
 PIXEL_RATIO = 16  # a low-resolution pixel of 160 m is 16 pixels of 10 m
 PASS_SECONDS = 60.0  # slices of one radar or optical pass begin less than this apart
 CONFIDENCE = 0.95  # of every interval that asks for no other

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from soilkit.constants import PIXEL_RATIO
+from soilkit.constants import CROP_PX, PIXEL_RATIO
 from soilkit.errors import ContractError
 
 
@@ -79,7 +79,7 @@ class Augment:
     (torch.Size([2, 10, 256, 256]), torch.Size([2, 4, 16, 16]))
     """
 
-    crops: Mapping[str, int] = field(default_factory=lambda: image_sides(256))
+    crops: Mapping[str, int] = field(default_factory=lambda: image_sides(CROP_PX))
     rotate: float = 0.8
     flip: float = 0.5
     shear: float = 0.3

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from soilkit import sources
-from soilkit.constants import PIXEL_RATIO
+from soilkit.constants import CROP_PX, PIXEL_RATIO
 from soilkit.errors import ContractError
 from soilkit.export.chips import ChipStore
 from soilkit.models.inputs import (
@@ -62,7 +62,7 @@ class ChipDataset(Dataset):
         store: ChipStore,
         *,
         inputs: Inputs,
-        crop_px: int = 256,
+        crop_px: int = CROP_PX,
         statistics: Mapping[str, Sequence[float]] | None = None,
         cache: bool = False,
         allow_missing: bool = False,

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
+from soilkit.constants import CROP_PX
 from soilkit.models.encoders import Encoder
 
 
@@ -25,7 +26,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def count_flops(model: Any, *, crop_px: int = 256) -> int:
+def count_flops(model: Any, *, crop_px: int = CROP_PX) -> int:
     """Floating-point operations of one sample's forward pass, a multiplication and an addition = 2.
 
     Convolutions and linear layers count; norms, activations and pooling, a few percent, do not. A

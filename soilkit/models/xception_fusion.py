@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from soilkit.constants import PIXEL_RATIO
+from soilkit.constants import CROP_PX, PIXEL_RATIO
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import datasets, inference, training
@@ -364,7 +364,7 @@ class XceptionFusion(nn.Module):
             parts = [self.head2(torch.cat([*parts, fed["coarse"], *flags], dim=1))]
         return parts[0].squeeze(1)
 
-    def example(self, *, crop_px: int = 256) -> dict[str, torch.Tensor]:
+    def example(self, *, crop_px: int = CROP_PX) -> dict[str, torch.Tensor]:
         """Inputs of one sample by name, without numbers: what ``size_table`` counts over."""
         config, sides = self.config, image_sides(crop_px)
         shapes = {
@@ -394,7 +394,7 @@ def step_by(loss: Callable[..., torch.Tensor]) -> training.Step:
 
 # The system: model, loss, step and loaders meet the one loop.
 
-PREDICTED_PIXELS = 64 * 256**2  # of a batch that is only predicted
+PREDICTED_PIXELS = 64 * CROP_PX**2  # of a batch that is only predicted
 KEPT_SAMPLES = 1000  # crops of smaller datasets stay in memory
 
 
@@ -409,7 +409,7 @@ def train(
     sources: Sequence[str] = Inputs().source_names,
     epochs: int = 6,
     batch_size: int = 32,
-    crop_px: int = 256,
+    crop_px: int = CROP_PX,
     loss: str = "huber",
     progress: bool = True,
     **options: Any,
@@ -543,7 +543,7 @@ class TrainedFusion:
         *,
         part: str | None = None,
         withhold: Sequence[str] = (),
-        crop_px: int = 256,
+        crop_px: int = CROP_PX,
     ) -> pd.DataFrame:
         """A predictions table of a dataset folder.
 

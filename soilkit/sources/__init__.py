@@ -6,8 +6,7 @@ import numpy as np
 
 from soilkit.errors import BoundError, UnknownNameError
 from soilkit.sources.coarse_fields import MODIS, MOISTURE, WEATHER
-from soilkit.sources.ground import GROUND
-from soilkit.sources.imagery import IMAGERY
+from soilkit.sources.fine_fields import GROUND, IMAGERY
 from soilkit.sources.row import Band, Collection, EarthEngine, Linear, LogSigmoid, Source, Stac
 
 __all__ = [

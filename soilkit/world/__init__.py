@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soilkit import grids
-from soilkit._version import __version__
+from soilkit import __version__, grids
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError
 from soilkit.world import bucket, noise, parameters, stations, surface

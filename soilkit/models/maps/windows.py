@@ -13,7 +13,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from soilkit import sources
-from soilkit.constants import MIN_CLUSTERS, PIXEL_RATIO
+from soilkit.constants import CHIP_SIDE_M, CROP_PX, MIN_CLUSTERS, PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
 from soilkit.errors import ContractError, SceneNotFoundError
 from soilkit.export import rasters
@@ -193,7 +193,6 @@ def region_chips(
 
 # A model slid over a region, one window for each 320 m cell.
 
-WINDOW_PX = 256
 MIN_VALID_FRACTION = 0.5  # a window with fewer pixels finite in all bands gives NaN
 STANDARD_NAME = "volume_fraction_of_condensed_water_in_soil"  # CF standard name table
 
@@ -310,24 +309,24 @@ def _step_px(scene: Scene, stride_m: float) -> int:
 
 
 def _starts(side_px: int, step: int) -> np.ndarray:
-    if side_px < WINDOW_PX:
+    if side_px < CROP_PX:
         raise ContractError(
-            f"The scene is {side_px} pixels long or wide; a window needs {WINDOW_PX}. "
+            f"The scene is {side_px} pixels long or wide; a window needs {CROP_PX}. "
             "Cut a larger region."
         )
-    return np.arange(0, side_px - WINDOW_PX + 1, step)
+    return np.arange(0, side_px - CROP_PX + 1, step)
 
 
 def _window(scene: Scene, row: int, col: int) -> dict[str, np.ndarray]:
     """The layers of a window by its north-west pixel: images (band, side, side), scalars (n,)."""
     window = {}
     for name, values in scene.images.items():
-        r, c, side = (n // scene.ratio(name) for n in (row, col, WINDOW_PX))
+        r, c, side = (n // scene.ratio(name) for n in (row, col, CROP_PX))
         window[name] = values[:, r : r + side, c : c + side]
     for name, values in scene.scalars.items():
         if values.ndim == 3:
-            r = int((row + WINDOW_PX / 2) / scene.grid.height * values.shape[1])
-            c = int((col + WINDOW_PX / 2) / scene.grid.width * values.shape[2])
+            r = int((row + CROP_PX / 2) / scene.grid.height * values.shape[1])
+            c = int((col + CROP_PX / 2) / scene.grid.width * values.shape[2])
             values = values[:, r, c]
         window[name] = values
     return window
@@ -359,7 +358,7 @@ def _stack(windows: list[dict[str, np.ndarray]], device: torch.device) -> dict[s
 def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
     """The map's own grid: a cell of the stride around the centre of each window."""
     size = step * grid.pixel_size_m
-    inset = (WINDOW_PX * grid.pixel_size_m - size) / 2
+    inset = (CROP_PX * grid.pixel_size_m - size) / 2
     return Grid(grid.crs, grid.left_m + inset, grid.top_m - inset, size, height, width)
 
 
@@ -437,7 +436,7 @@ def ubrmse_difference(
     *,
     truth: np.ndarray,
     cell_size_m: float,
-    block_m: float = 2560.0,
+    block_m: float = CHIP_SIDE_M,
     seed: int = 0,
 ) -> dict[str, float]:
     """ubRMSE of one map minus another's at one moment, with an interval over blocks of ground.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import soilkit
-from soilkit._version import __version__
+from soilkit import __version__
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables

@@ -1,4 +1,4 @@
-"""Ask a service with limits for many things: bounded, patient, losing nothing, on many machines."""
+"""Retries, back-off and quota: ask a service with limits for many things, losing nothing."""
 
 import contextlib
 import logging

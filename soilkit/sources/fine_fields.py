@@ -1,18 +1,210 @@
-"""Terrain, soil and land cover: layers that stand still; one row a layer."""
+"""Layers of fine pixels: radar and optics, terrain, soil and land cover; one row a layer."""
 
 from functools import partial
 
 from soilkit.sources.row import (
+    PASSES,
     STATIC,
     TILES,
     Band,
     Collection,
     EarthEngine,
     Linear,
+    LogSigmoid,
     Source,
     Stac,
     alike,
 )
+
+REFLECTANCE = 1e-4  # one digital number of Sentinel-2
+L2A = "Level-2A surface reflectance without QA60, not the paper's Level-1C"
+NOT_GRIDDED = (
+    "as delivered by the agency: uncalibrated amplitude in radar geometry, which is refused"
+)
+FLATTENED = (
+    "gamma nought, terrain-flattened, in linear power (converted to dB), without incidence angle"
+)
+
+
+def _optical(name: str, log_mean: float, log_std: float, *aliases: str) -> Band:
+    rule = LogSigmoid(log_mean, log_std)
+    return Band(name, "1", (0, 2), rule, scale=REFLECTANCE, aliases=aliases)
+
+
+LANDSAT_BANDS = (
+    *(
+        Band(f"SR_B{number}", "1", (0, 1), scale=2.75e-5, offset=-0.2)
+        for number in range(2, 8)  # blue, green, red, near infrared, two shortwave infrared
+    ),
+    Band("QA_PIXEL", "bits", (0, 65_535), continuous=False, cloud_bits=(1, 2, 3)),
+)
+_ten_metres = partial(Source, pixel_size_m=10, resolution="high", dated_by="instant")
+_landsat = partial(
+    Source,
+    bands=LANDSAT_BANDS,
+    pixel_size_m=30,
+    resolution="high",
+    dated_by="instant",
+    cadence="16D",
+    max_age="32D",
+    packing=(1.0, 32768.0),  # integers of 16 bits without a sign begin at 1, 0 is their fill
+    colours={"blue": "SR_B2", "red": "SR_B4", "infrared": "SR_B5"},
+    earth_engine=EarthEngine(PASSES, valid_band="SR_B4"),
+    citation="USGS (2020), doi:10.5066/P9OGBGM6",
+)
+
+IMAGERY = (
+    _ten_metres(
+        "sentinel1",
+        title="Sentinel-1 ground range detected backscatter (IW, VV + VH)",
+        asset="COPERNICUS/S1_GRD",
+        bands=(
+            Band("VV", "dB", (-50, 30), Linear(-25, 5), features=("std",)),
+            Band("VH", "dB", (-50, 30), Linear(-25, 5)),
+            Band(
+                "angle",
+                "deg",
+                (0, 90),
+                Linear(0, 90),
+                aliases=("incidence_angle", "local_incidence_angle"),
+            ),
+        ),
+        cadence="6D",
+        max_age="7D",
+        begins="2014-10-03",
+        sliced=True,
+        packing=(0.02, 0.0),  # against speckle of 2 dB
+        earth_engine=EarthEngine(
+            PASSES,
+            equal=(("instrumentMode", "IW"),),
+            contains=(
+                ("transmitterReceiverPolarisation", "VV"),
+                ("transmitterReceiverPolarisation", "VH"),
+            ),
+            valid_band="VV",
+        ),
+        stac=Stac(
+            (
+                Collection("sentinel-1-rtc", FLATTENED, "power"),
+                Collection("sentinel-1-grd", NOT_GRIDDED),
+            ),
+            mode="IW",
+            polarisations=("VV", "VH"),
+        ),
+        citation="Torres et al. (2012), doi:10.1016/j.rse.2011.05.028",
+        trap="Filter instrumentMode IW and both polarisations; average in linear power; slices of "
+        "one pass lie seconds apart; scene edges hold no data: check the valid fraction. The "
+        "revisit doubled to 12 days when Sentinel-1B failed on 2021-12-23.",
+    ),
+    _ten_metres(
+        "sentinel2",
+        title="Sentinel-2 L1C top-of-atmosphere reflectance, harmonised",
+        asset="COPERNICUS/S2_HARMONIZED",
+        bands=(
+            _optical("B2", 1.7417268007636313, 2.023298706048351, "B02", "B02_10m", "blue"),
+            _optical("B3", 1.7261204997060209, 2.038905204308012, "B03", "B03_10m", "green"),
+            _optical("B4", 1.6798346251414997, 2.179592821212937, "B04", "B04_10m", "red"),
+            _optical("B5", 1.7734969472909623, 2.2890068333026603,
+                     "B05", "B05_20m", "rededge1", "rededge071"),
+            _optical("B6", 2.289154079164943, 2.6171674549378166,
+                     "B06", "B06_20m", "rededge2", "rededge075"),
+            _optical("B7", 2.382939712192371, 2.773418590375327,
+                     "B07", "B07_20m", "rededge3", "rededge078"),
+            _optical("B8", 2.3828939530384052, 2.7578332604178284, "B08", "B08_10m", "nir"),
+            _optical("B11", 2.1952484264967844, 2.789092484314204, "B11_20m", "swir16"),
+            _optical("B12", 1.554812948247501, 2.4140534947492487, "B12_20m", "swir22"),
+            Band("QA60", "bits", (0, 3072), continuous=False, cloud_bits=(10, 11)),
+        ),
+        cadence="5D",
+        max_age="14D",
+        begins="2015-06-27",
+        packing=(1.0, 0.0),
+        model_bands=("B4", "B3", "B2", "B8", "B11", "B12"),  # seed 001, Table 3
+        colours={"blue": "B2", "red": "B4", "infrared": "B8"},
+        earth_engine=EarthEngine(PASSES, valid_band="B4", cloud_scores=True),
+        stac=Stac(
+            (
+                Collection("sentinel-2-l1c", "Level-1C without QA60"),
+                Collection("sentinel-2-c1-l2a", L2A),
+                Collection("sentinel-2-l2a", L2A),
+            ),
+            nodata=0.0,  # by the product's specification
+            raised=(4.0, -1000.0),
+        ),
+        citation="Drusch et al. (2012), doi:10.1016/j.rse.2011.11.026",
+        trap="QA60 is masked from 2022-01-25 to 2024-02-28: masked means unknown, not clear; use "
+        "cloud_score_plus or s2_cloud_probability there. The 2022 offset of digital numbers is "
+        "already removed in the harmonised collection. B5-B7, B11 and B12 are native at 20 m.",
+    ),
+    _ten_metres(
+        "cloud_score_plus",
+        title="Cloud Score+ of Sentinel-2",
+        asset="GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
+        bands=alike("1", (0, 1), "cs", "cs_cdf"),
+        cadence="5D",
+        max_age="14D",
+        begins="2015-06-27",
+        earth_engine=EarthEngine(PASSES, valid_band="cs_cdf"),
+        citation="Pasquarella et al. (2023), doi:10.1109/CVPRW59228.2023.00206",
+        trap="One is clear and zero is not: the opposite of a cloud probability. Joined to "
+        "Sentinel-2 by system:index.",
+    ),
+    _ten_metres(
+        "s2_cloud_probability",
+        title="s2cloudless cloud probability of Sentinel-2",
+        asset="COPERNICUS/S2_CLOUD_PROBABILITY",
+        bands=(Band("probability", "%", (0, 100)),),
+        cadence="5D",
+        max_age="14D",
+        begins="2015-06-27",
+        earth_engine=EarthEngine(PASSES, valid_band="probability"),
+        citation="Zupanc (2017), s2cloudless",
+        trap="Joined to Sentinel-2 by system:index; some scenes have none.",
+    ),
+    _landsat(
+        "landsat8",
+        title="Landsat 8 surface reflectance, Collection 2 Level 2",
+        asset="LANDSAT/LC08/C02/T1_L2",
+        begins="2013-03-18",
+        stac=Stac(
+            (
+                Collection(
+                    "landsat-c2-l2", "Landsat 4 to 9 in one collection: filter by platform"
+                ),
+            )
+        ),
+        trap="Reflectance = 2.75e-5 x DN - 0.2; mask clouds with QA_PIXEL.",
+    ),
+    _landsat(
+        "landsat9",
+        title="Landsat 9 surface reflectance, Collection 2 Level 2",
+        asset="LANDSAT/LC09/C02/T1_L2",
+        begins="2021-10-31",
+        trap="As Landsat 8, eight days apart from it.",
+    ),
+    Source(
+        "smap_sentinel1",
+        title="SMAP and Sentinel-1 soil moisture and backscatter at 1 km (SPL2SMAP_S)",
+        asset="",
+        bands=(
+            Band("soil_moisture_1km", "m3 m-3", (0, 1)),
+            *alike("1", (0, 10), "sigma0_vv_aggregated_1km", "sigma0_vh_aggregated_1km"),
+        ),
+        pixel_size_m=1000,
+        resolution="low",
+        dated_by="instant",
+        cadence="12D",
+        max_age="24D",
+        begins="2015-03-31",
+        packing=(0.0005, 0.0),
+        lives_at="NSIDC, https://nsidc.org/data/spl2smap_s: half orbits in HDF5 on the 1 km "
+        "EASE-Grid 2.0; read from a local copy.",
+        citation="Das et al. (2019), doi:10.1016/j.rse.2019.111380",
+        trap="Backscatter is linear power, not dB.",
+    ),
+)  # fmt: skip
+
+# Terrain, soil and land cover: layers that stand still.
 
 SOILGRIDS_RANGE = Linear(0, 800)
 SOILGRIDS = EarthEngine(STATIC, "projects/soilgrids-isric/{band}_mean", "{band}_0-5cm_mean")
