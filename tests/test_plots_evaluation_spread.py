@@ -99,9 +99,7 @@ def measured():
 
 def test_the_index_is_counted_inside_outside_and_missing():
     table, found, area = measured()
-    figure = plots.dissimilarity_histogram(
-        found, threshold=area.threshold, training=area.training_index
-    )
+    figure = plots.dissimilarity_histogram(found, threshold=area.threshold)
     words = texts(figure)
     n_in, n_out = found["is_inside"].sum(), (found["status"] == "outside").sum()
     assert f"inside: {n_in} ({n_in / 300:.0%})" in words

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from soilkit.errors import ContractError
 from soilkit.show import plots
 
 TABLE = pd.DataFrame(
@@ -50,11 +49,6 @@ def test_steps_leave_the_reference_line_out():
 def test_a_study_that_was_not_run_says_what_to_do():
     empty = TABLE.assign(ours=float("nan"))
     assert "make study" in plots.beside_paper(empty).axes[0].texts[0].get_text()
-
-
-def test_a_table_of_something_else_is_refused():
-    with pytest.raises(ContractError, match="paper_beside_ours"):
-        plots.beside_paper(TABLE.drop(columns="ours"))
 
 
 def test_every_seed_has_its_curve_and_every_line_one_name():

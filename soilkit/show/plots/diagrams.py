@@ -89,7 +89,6 @@ def sensor_moments(predictions: pd.DataFrame, *, min_samples: int = MIN_SAMPLES)
     holds, with s = sd_predicted / sd_observed (Taylor 2001, doi:10.1029/2000JD900719, equation 3).
     Sensors with fewer pairs than ``min_samples`` are left out.
     """
-    style.need(predictions, [*KEYS, *VALUES], maker="predictions")
     pairs = predictions[np.isfinite(predictions[VALUES].to_numpy(float)).all(axis=1)]
     keys = [*KEYS, *(["state"] if "state" in pairs else [])]
     sd = pairs.groupby(keys, observed=True)[VALUES].std(ddof=0).add_prefix("sd_").reset_index()
@@ -304,7 +303,7 @@ def _arrows(axis: Axes, loadings: pd.DataFrame) -> None:
     axis.set_title(f"what the plane is made of ({shown})", fontsize="medium")
 
 
-def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: str = "") -> Figure:
+def class_ratios(table: pd.DataFrame, *, title: str = "") -> Figure:
     """Each class against the rest (or the mean of models), a panel a model, with intervals.
 
     The band is the paper's +-10 %: beyond it a class is coloured as better or worse, and filled
@@ -314,11 +313,7 @@ def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: st
     Parameters
     ----------
     table : from ``metrics.class_differences`` or ``metrics.class_preferences``
-    threshold : half-width of the band, as the table was made with
     """
-    columns = ["characteristic", "class", "metric", "ratio", "ratio_lower", "ratio_upper",
-               "verdict", "is_certain", "n_stations"]  # fmt: skip
-    style.need(table, columns if len(table) else columns[:6], maker="metrics.class_differences")
     rows = table[table["ratio"].notna() & (table["ratio"] > 0)]
     if rows.empty:
         found = "; ".join(dict.fromkeys(table["status"])) if len(table) else "no station is scored"
@@ -334,7 +329,7 @@ def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: st
     for axis, model in zip(axes, models, strict=True):
         one = rows[names == model]
         place = classes.index.get_indexer(pd.MultiIndex.from_frame(one[keys]))
-        _ratios(axis, one, place=place, threshold=threshold)
+        _ratios(axis, one, place=place)
         axis.set_title(style.wrapped(model, letters=28, lines=2), fontsize="medium")
     words = [f"{style.class_name(by)}: {name or 'unknown'}" for by, name in classes.index]
     style.class_ticks(axes[0], words, stations=classes, fontsize="small")
@@ -345,15 +340,15 @@ def class_ratios(table: pd.DataFrame, *, threshold: float = THRESHOLD, title: st
     for axis in axes:
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.xaxis.set_minor_formatter(NullFormatter())
-    _verdict_legend(axes[0], threshold)
+    _verdict_legend(axes[0])
     other = "the mean of all models" if "models_mean" in rows else "all other stations"
     score = style.label(rows["metric"].iloc[0]).split(" [")[0].split(",")[0]
     figure.supxlabel(f"{score} of the class / of {other} [1]", fontsize="medium")
     return style.finish(figure, title)
 
 
-def _ratios(axis: Axes, rows: pd.DataFrame, *, place, threshold: float) -> None:
-    axis.axvspan(1 - threshold, 1 + threshold, color="0.9", linewidth=0, zorder=0)
+def _ratios(axis: Axes, rows: pd.DataFrame, *, place) -> None:
+    axis.axvspan(1 - THRESHOLD, 1 + THRESHOLD, color="0.9", linewidth=0, zorder=0)
     axis.axvline(1, color="0.4", linewidth=0.8)
     for i, (_, row) in enumerate(rows.iterrows()):
         small = row["n_stations"] < MIN_STATIONS
@@ -366,11 +361,11 @@ def _ratios(axis: Axes, rows: pd.DataFrame, *, place, threshold: float) -> None:
     style.quiet_grid(axis, "x")
 
 
-def _verdict_legend(axis: Axes, threshold: float) -> None:
+def _verdict_legend(axis: Axes) -> None:
     """What the colours mean, drawn of marks that stand nowhere."""
     looks = (
-        (f"worse by {threshold:.0%} or more", VERDICTS["worse"], "white"),
-        (f"better by {threshold:.0%} or more", VERDICTS["better"], "white"),
+        (f"worse by {THRESHOLD:.0%} or more", VERDICTS["worse"], "white"),
+        (f"better by {THRESHOLD:.0%} or more", VERDICTS["better"], "white"),
         ("alike", VERDICTS["alike"], "white"),
         ("filled: the interval\nleaves out 1", "0.25", "0.25"),
         (f"* fewer than {MIN_STATIONS} stations", style.FAINT, "white"),
@@ -396,8 +391,6 @@ def win_matrices(counts: pd.DataFrame, *, title: str = "") -> Figure:
     ----------
     counts : from ``metrics.win_counts``; a tie is half a win for each
     """
-    columns = ["metric", "model_a", "model_b", "wins_a", "wins_b", "ties", "n_stations"]
-    style.need(counts, columns, maker="metrics.win_counts")
     rows = counts[counts["n_stations"] > 0]
     if rows.empty:
         return style.nothing("no station has a score of two models", title=title)
@@ -433,11 +426,9 @@ def _duel(axis: Axes, rows: pd.DataFrame, *, names: list[str]):
             words[a, b] = f"{won}" + (f"\n+{row['ties']} tied" if row["ties"] else "")
     axis.set_facecolor("0.85")
     drawn = axis.imshow(share, cmap=WON, vmin=0, vmax=100)
-    small = bool((rows["n_stations"] < MIN_STATIONS).any())
-    if small:
-        drawn.set_alpha(0.25)
-    pale = np.full(len(names), small)
-    _letters(axis, words, share=share / 100, middle=0.5, pale=pale)
+    small = (rows["n_stations"] < MIN_STATIONS).any()
+    drawn.set_alpha(0.25 if small else None)
+    _letters(axis, words, share=share / 100, middle=0.5, pale=np.full(len(names), small))
     _names(axis, names, names)
     return drawn
 
@@ -472,8 +463,6 @@ def class_point_matrix(
     points : from ``metrics.class_points``
     metric : one of the table's, the first where none is named
     """
-    columns = ["metric", "characteristic", "class", "model", "points", "normalized", "n_stations"]
-    style.need(points, columns, maker="metrics.class_points")
     metric = metric or (str(points["metric"].iloc[0]) if len(points) else "")
     rows = points[points["metric"] == metric]
     if rows.empty:

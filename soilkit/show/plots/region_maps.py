@@ -121,18 +121,17 @@ def region_panel(
     return _in_km(figure, place, title=title)
 
 
-def chip_panel(chip: Chip, *, source: str, title: str = "", columns: int = 4) -> Figure:
+def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:
     """The bands of one chip in physical units; optical chips in true colour first; axes in km.
 
     Parameters
     ----------
     chip : Chip with the stored values of the asset
     source : name in the catalogue, which knows the bands' units and scales
-    columns : int, panels a row
     """
     has_colour = set(TRUE_COLOUR) <= set(chip.bands)
     n = len(chip.bands) + has_colour
-    figure, axes = style.panels(n, columns=columns, size=(3.1, 2.7), sharex=True, sharey=True)
+    figure, axes = style.panels(n, columns=4, size=(3.1, 2.7), sharex=True, sharey=True)
     x, y = (side * chip.grid.pixel_size_m / 2000 for side in (chip.grid.width, chip.grid.height))
     extent = (-x, x, -y, y)
     if has_colour:

@@ -27,8 +27,6 @@ def reliability_lines(table: pd.DataFrame, *, kind: str = "interval", title: str
     table : from ``metrics.reliability``; of a table by class, each class is a panel
     kind : "interval" (below the line: too sure) or "quantile"
     """
-    columns = ["kind", "nominal", "observed", "lower", "upper", "n_stations", "status"]
-    style.need(table, columns, maker="metrics.reliability")
     rows = table[(table["kind"] == kind) & table["observed"].notna()]
     if rows.empty:
         why = "; ".join(dict.fromkeys(table["status"].astype("str"))) or "the table is empty"
@@ -80,8 +78,6 @@ def spread_skill(table: pd.DataFrame, *, title: str = "") -> Figure:
     ----------
     table : from ``metrics.spread_skill``
     """
-    columns = ["spread_m3_m3", "rmse_m3_m3", "ratio", "ratio_lower", "ratio_upper", "n", "status"]
-    style.need(table, columns, maker="metrics.spread_skill")
     rows = table[table["rmse_m3_m3"].notna()]
     if rows.empty:
         return style.nothing("no bin of spread holds a pair", title=title)
@@ -127,8 +123,6 @@ def dissimilarity_skill(
     table : from ``applicability.skill_by_dissimilarity``
     threshold : of the area, drawn as a line where there is one
     """
-    columns = ["side", "bin", "index_from", "index_to", "n", *SCORES, "status"]
-    style.need(table, columns, maker="applicability.skill_by_dissimilarity")
     bins = table[(table["bin"] != "all") & table["rmse_m3_m3"].notna()]
     if bins.empty:
         return style.nothing("no bin of dissimilarity holds three pairs", title=title)
@@ -171,7 +165,6 @@ def dissimilarity_histogram(
     measured: pd.DataFrame,
     *,
     threshold: float | None = None,
-    training: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
     """How far predictions lie from training data: counts of the index, inside and outside.
@@ -180,10 +173,7 @@ def dissimilarity_histogram(
     ----------
     measured : from ``Area.measure``; rows without an index are counted in the note
     threshold : of the area, drawn as a line
-    training : the area's ``training_index``, drawn as an outline of equal area
     """
-    columns = ["dissimilarity_index", "is_inside", "status"]
-    style.need(measured, columns, maker="Area.measure")
     known = measured[np.isfinite(measured["dissimilarity_index"].to_numpy(float))]
     if known.empty:
         return style.nothing(f"none of {len(measured):,} rows has an index", title=title)
@@ -198,10 +188,6 @@ def dissimilarity_histogram(
     words = [f"{k}: {len(part):,} ({len(part) / len(measured):.0%})" for k, part in parts.items()]
     axis.hist([np.minimum(p, far) for p in parts.values()], bins=edges, stacked=True, label=words,
               color=list(style.COLOURS[:2]), edgecolor="white", linewidth=0.3)  # fmt: skip
-    if training is not None and len(training):
-        weight = np.full(len(training), len(index) / len(training))
-        axis.hist(np.minimum(training, far), bins=edges, weights=weight, histtype="step",
-                  color="0.2", label=f"training rows ({len(training):,}),\nscaled")  # fmt: skip
     if threshold is not None:
         axis.axvline(threshold, label=f"threshold {threshold:.3g}", **DASHED)
     axis.set(xlabel="dissimilarity index [1]", ylabel="predictions [count]", xlim=(0, far))

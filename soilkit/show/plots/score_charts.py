@@ -1,6 +1,5 @@
 """Scores of models, splits and classes with their intervals, beside the papers'."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -148,8 +147,6 @@ def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
     ----------
     table : from ``metrics.spatial_parts``
     """
-    columns = ["metric", "value", "lower", "upper", "n_stations", "status"]
-    style.need(table, columns, maker="metrics.spatial_parts")
     rows = table.assign(name=style.names_of(table))
     wide = rows.pivot_table(index="name", columns="metric", values="value", sort=False)
     if not set(SQUARES) <= set(wide.columns):
@@ -182,40 +179,32 @@ def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
 
 # What a study found: scores and steps beside the paper's, and how training went.
 
-MAKER = "paper_tables.paper_beside_ours"
 METRICS = ("r", "ubrmse_m3_m3")
 OURS, PAPERS = "ours, 95 % interval", "the paper's, on real stations"
 HOLLOW: dict[str, Any] = {
-    "marker": "D",
-    "color": "black",
-    "markerfacecolor": "white",
-    "linestyle": "",
-}
+    "marker": "D", "color": "black", "markerfacecolor": "white", "linestyle": "",
+}  # fmt: skip
 
 
-def beside_paper(
-    table: pd.DataFrame, *, step: bool = False, metrics: Sequence[str] = METRICS, title: str = ""
-) -> Figure:
+def beside_paper(table: pd.DataFrame, *, step: bool = False, title: str = "") -> Figure:
     """Every line's score, or its step from the reference line, ours with intervals and the paper's.
 
     Parameters
     ----------
     table : from ``paper_tables.paper_beside_ours``, of one experiment and split
     step : whether to draw differences from the reference line instead of scores
-    metrics : a panel each
     """
     ours, *ends, printed = ("our_step", "lower", "upper", "paper_step") if step else (
         "ours", "ours_lower", "ours_upper", "paper")  # fmt: skip
-    style.need(table, ["variant", "metric", ours, *ends, printed], maker=MAKER)
     rows = table[table[ours].notna() | table[printed].notna()]
     if rows[ours].isna().all():
         return style.nothing("no trial of this table stands: run make study", title=title)
     names = list(dict.fromkeys(rows["variant"]))
     y = np.arange(len(names))
     figure, axes = style.panels(
-        len(metrics), columns=2, size=(4.2, 0.9 + 0.36 * len(names)), aside=3.6, sharey=True
+        2, columns=2, size=(4.2, 0.9 + 0.36 * len(names)), aside=3.6, sharey=True
     )
-    for axis, metric in zip(axes, metrics, strict=True):
+    for axis, metric in zip(axes, METRICS, strict=True):
         one = rows[rows["metric"] == metric].set_index("variant").reindex(names)
         style.dots(axis, one, at=y, value=ours, ends=ends, color=style.COLOURS[0], label=OURS)
         if one[printed].notna().any():
@@ -230,19 +219,12 @@ def beside_paper(
 
 
 PAPER_HEADS = {
-    "variant": "line",
-    "paper": "the paper's",
-    "ours": "ours",
-    "difference": "ours minus the paper's",
-    "paper_step": "the paper's step",
-    "our_step": "our step",
-    "lower": "our step, from",
-    "upper": "our step, to",
-    "pattern": "sign of the step",
-    "n_seeds": "seeds",
-    "n_sensors": "sensors",
+    "variant": "line", "paper": "the paper's", "ours": "ours",
+    "difference": "ours minus the paper's", "paper_step": "the paper's step",
+    "our_step": "our step", "lower": "our step, from", "upper": "our step, to",
+    "pattern": "sign of the step", "n_seeds": "seeds", "n_sensors": "sensors",
     "n_blocks": "blocks",
-}
+}  # fmt: skip
 
 
 def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
@@ -253,7 +235,6 @@ def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
     table : from ``paper_tables.paper_beside_ours``, of one experiment and split
     metric : the rows that are shown
     """
-    style.need(table, ["metric", *PAPER_HEADS], maker=MAKER)
     rows = style.readable(table[table["metric"] == metric], PAPER_HEADS)
     return rows.set_index("line").rename_axis(columns=style.label(metric))
 
@@ -265,7 +246,6 @@ def learning_curves(curves: pd.DataFrame, lines: pd.DataFrame, *, title: str = "
     ----------
     curves, lines : from ``paper_tables.read_study``; lines of one experiment
     """
-    style.need(curves, ["key", "step", "score"], maker="paper_tables.read_study")
     rows = lines.merge(curves, on="key")
     if rows.empty:
         return style.nothing("no trial of this table was trained", title=title)
@@ -300,9 +280,6 @@ def beside_works(table: pd.DataFrame, *, metric: str = "r", title: str = "") -> 
     table : from ``metrics.beside_literature``
     metric : "r" or "ubrmse_m3_m3"
     """
-    columns = ["network", "metric", "value", "n_stations", "work", "asterisk", "statistic",
-               "literature_value", "status"]  # fmt: skip
-    style.need(table, columns, maker="metrics.beside_literature")
     of_metric = table[table["metric"] == metric]
     rows = of_metric[of_metric["status"] == "ok"]
     if rows.empty:

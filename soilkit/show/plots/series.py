@@ -85,8 +85,6 @@ def spatial_skill(
     metric : "r", "ubrmse_m3_m3", "rmse_m3_m3" or "bias_m3_m3"
     """
     tables = {"all": parts} if isinstance(parts, pd.DataFrame) else dict(parts)
-    for table in tables.values():
-        style.need(table, ["date", metric, "n_stations", "status"], maker="metrics.spatial_scores")
     if not any(table[metric].notna().any() for table in tables.values()):
         words = {w for t in tables.values() for w in t["status"].astype("str")}
         why = "; ".join(sorted(words)[:3]) or "the table is empty"

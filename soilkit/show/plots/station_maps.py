@@ -104,7 +104,6 @@ def score_maps(
     stations : stations table; those without a row are not drawn
     metrics : columns of the scores, a panel each
     """
-    style.need(scores, metrics, maker="metrics.station_scores")
     models = list(dict.fromkeys(style.names_of(scores)))
     if len(models) > 1:
         raise ContractError(f"Maps are of one model, found {', '.join(models)}. Select its rows.")
@@ -140,7 +139,6 @@ def difference_maps(
     models : (a, b), names
     metrics : columns of the scores, a panel each
     """
-    style.need(scores, metrics, maker="metrics.station_scores")
     tables = []
     for model in models:
         rows = scores[scores["model"].astype("str") == model]

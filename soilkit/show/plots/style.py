@@ -13,7 +13,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from soilkit.errors import ContractError
 from soilkit.metrics.evaluation import is_missing
 from soilkit.strata import MIN_STATIONS, mark_small
 
@@ -90,16 +89,6 @@ def wrapped(name: str, *, letters: int = NAME_LETTERS, lines: int = NAME_LINES) 
         tail = most // 4
         text = f"{text[: most - tail - 1]}…{text[-tail:]}"
     return fill(text, letters)
-
-
-def need(table: pd.DataFrame, columns: Iterable[str], *, maker: str) -> None:
-    """Raise ``ContractError`` unless the table has the columns that ``maker`` gives it."""
-    lacking = [name for name in columns if name not in table.columns]
-    if lacking:
-        raise ContractError(
-            f"This picture wants the table of {maker}; it lacks {', '.join(lacking)}, and has "
-            f"{', '.join(map(str, table.columns))}."
-        )
 
 
 def panels(

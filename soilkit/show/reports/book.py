@@ -23,8 +23,8 @@ HEADLINES = {
 }
 COMPARED = {
     "metric": "metric", "model_a": "model", "model_b": "minus",
-    "block_difference": "value", "block_lower": "lower",
-    "block_upper": "upper",
+    "block_difference": "value", "block_lower": "lower", "block_upper": "upper",
+    "notebook": "notebook",
 }  # fmt: skip
 DIFFERENCES = {"r": "R", "ubrmse_m3_m3": "ubRMSE [m³ m⁻³]", "rmse_m3_m3": "RMSE [m³ m⁻³]"}
 PAGE = """<!DOCTYPE html>
@@ -150,7 +150,7 @@ def _comparisons(differences: pd.DataFrame) -> str:
     """The paired differences that sections saved, one row each, whatever their sign."""
     if not set(COMPARED) <= set(differences.columns):
         return ""
-    rows = differences.rename(columns=COMPARED)
+    rows = differences[list(COMPARED)].rename(columns=COMPARED)
     table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus"])
     return (
         "<h2>Paired differences on the same unseen samples: means over blocks, with 95 % "
