@@ -273,6 +273,19 @@ def test_a_station_counts_where_all_models_have_the_score():
         comparison.site_scores(predictions[predictions["model"] == "a"])
 
 
+def test_a_constant_model_leaves_the_contest_of_r_to_the_others():
+    """R of a constant exists nowhere: the other two are judged, and the errors have all three."""
+    predictions = contest({"a": [0.01, 0.01], "b": [0.02, 0.02], "flat": [0.0, 0.0]})
+    flat = predictions["model"] == "flat"
+    predictions.loc[flat, "predicted_m3_m3"] = 0.2
+    sites = comparison.site_scores(predictions, metrics=["r", "rmse_m3_m3"])
+    points = comparison.class_points(sites, places(predictions, texture="Loam"), by=["texture"])
+    models = points.groupby("metric")["model"].agg(list).to_dict()
+    assert models == {"r": ["a", "b"], "rmse_m3_m3": ["a", "b", "flat"]}
+    pairs = comparison.win_counts(sites)
+    assert pairs["metric"].value_counts().to_dict() == {"rmse_m3_m3": 3, "r": 1}
+
+
 # Baselines
 
 

@@ -316,7 +316,8 @@ def site_scores(
     """Every model's score at every station, on the samples that all models predict.
 
     A station's score is the mean over its sensors; of the bias, the mean of absolute values. A
-    sensor counts where every model has the score, so that all are judged on the same series.
+    sensor counts where every model has the score, so that all are judged on the same series; a
+    model that has it nowhere, such as R of a constant, takes no part.
 
     Parameters
     ----------
@@ -327,8 +328,8 @@ def site_scores(
     Returns
     -------
     DataFrame, one row a metric and station, ``metric, station_id, n_sensors`` and one column a
-    model; stations where a model has no score are absent, and the table's ``attrs`` say how many:
-    ``{"n_stations": ..., "unscored": {metric: count}}``
+    model (NaN where it takes no part); stations where one of the others has no score are absent,
+    and the table's ``attrs`` say how many: ``{"n_stations": ..., "unscored": {metric: count}}``
 
     Raises
     ------
@@ -354,17 +355,15 @@ def site_scores(
 def _sites(scores, names, metric, min_samples):
     values = pd.DataFrame({name: s[metric] for name, s in zip(names, scores, strict=True)})
     values = values.abs() if metric == "bias_m3_m3" else values
-    keep = values.notna().all(axis=1) & (scores[0]["n"] >= min_samples)
+    enough = scores[0]["n"] >= min_samples
+    scored = values.loc[:, values[enough].notna().any()]
+    values = scored if scored.shape[1] > 1 else values
+    keep = values.notna().all(axis=1) & enough
     by_site = values[keep].groupby(scores[0].loc[keep, "station_id"].to_numpy(str))
     table = by_site.mean().rename_axis("station_id").reset_index()
     table.insert(1, "n_sensors", by_site.size().to_numpy())
     table.insert(0, "metric", metric)
     return table
-
-
-def models_of(sites: pd.DataFrame) -> list[str]:
-    """The models of a table from ``site_scores``."""
-    return [c for c in sites.columns if c not in ("metric", "station_id", "n_sensors")]
 
 
 def win_counts(sites: pd.DataFrame) -> pd.DataFrame:
@@ -383,10 +382,10 @@ def win_counts(sites: pd.DataFrame) -> pd.DataFrame:
     ----------
     .. [1] Poehls et al. (2024), SSRN 4743411, section 4.3 and Fig. 12a
     """
-    names, rows = models_of(sites), []
+    rows = []
     for metric, part in sites.groupby("metric", sort=False):
         better = _better_values(part, metric)
-        for a, b in itertools.combinations(names, 2):
+        for a, b in itertools.combinations(better, 2):
             wins_a, wins_b = int((better[a] > better[b]).sum()), int((better[a] < better[b]).sum())
             rows.append((metric, a, b, wins_a, wins_b, len(part) - wins_a - wins_b, len(part)))
     columns = ["metric", "model_a", "model_b", "wins_a", "wins_b", "ties", "n_stations"]
@@ -449,8 +448,9 @@ def class_points(
 
 
 def _better_values(sites, metric):
-    """Each model's values (station, model) with a sign that makes more the better."""
-    return sites[models_of(sites)] * (1 if metric == "r" else -1)
+    """Values (station, model) of the models that have one, signed so that more is better."""
+    models = [c for c in sites.columns if c not in ("metric", "station_id", "n_sensors")]
+    return sites[models].dropna(axis=1, how="all") * (1 if metric == "r" else -1)
 
 
 def normalized_wins(points: pd.DataFrame, *, include_small: bool = True) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from soilkit import contracts, strata
+from soilkit import contracts, sources, strata
 from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.errors import ContractError
 from soilkit.metrics.intervals import (
@@ -448,6 +448,7 @@ def _status(row, reference):
 # The worst stations of a model: which series to look at, and what sets the places apart.
 
 N_FACTS = 3
+TRAIT_UNITS = {"m": " m", "mm": " mm", "percent": " %", "pct": " %"}
 COLUMNS = (
     "model", "split", "rank", "station_id", "network", "metric", "value", "sensor_ids",
     "sensor_id", "sensor_value", "lower", "upper", "n", "n_effective", "status",
@@ -521,10 +522,25 @@ def _facts(row, traits):
     far = {t: abs(row[f"{t}_percentile"] - 50) for t in traits}
     known = [t for t in traits if np.isfinite(far[t])]
     words = [
-        f"{t} {row[t]:.3g} (percentile {row[f'{t}_percentile']:.0f})"
+        f"{_in_words(t, row[t])} (percentile {row[f'{t}_percentile']:.0f})"
         for t in sorted(known, key=far.__getitem__, reverse=True)[:N_FACTS]
     ]
     if unknown := [t for t in traits if t not in known]:
-        words.append(f"unknown: {', '.join(unknown)}")
+        words.append(f"unknown: {', '.join(t.replace('_', ' ') for t in unknown)}")
     worth = f", worth {row['n_effective']:.0f}" if np.isfinite(row["n_effective"]) else ""
     return "; ".join([f"n {row['n']:.0f}{worth}", *words])
+
+
+def _in_words(trait, value):
+    """A trait with its unit: "soilgrids sand within 320 m 22.3 %"; a chip's mean is stored."""
+    stem, _, radius = trait.rpartition("_mean_")
+    name, ending = stem or trait, "" if stem else trait.rpartition("_")[2]
+    unit = TRAIT_UNITS.get(ending, "")
+    name = name.removesuffix(f"_{ending}") if unit else name
+    for source in sources.CATALOGUE if stem else ():
+        unit = "°" if stem == f"{source.name}_slope" else unit
+        for band in source.bands:
+            if stem == f"{source.name}_{band.name}":
+                value, unit = band.physical(value), f" {band.unit}"
+    around = f" within {radius.removesuffix('m')} m" if stem else ""
+    return f"{name.replace('_', ' ')}{around} {float(f'{value:.3g}'):g}{unit}"
