@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import metrics
 from soilkit.errors import ContractError
 from soilkit.metrics.calibration import row_threshold
 
@@ -96,25 +95,3 @@ def _covered(intervals, new):
     inside = intervals["observed_m3_m3"].between(intervals["lower_m3_m3"], intervals["upper_m3_m3"])
     of_station = inside.groupby([new["predicted_std_m3_m3"], new["station_id"]]).mean()
     return of_station.groupby(level=0).mean().to_numpy()
-
-
-def test_coverage_of_intervals_by_hand():
-    """One of four readings lies 0.1 above an interval of 0.2: coverage 3/4, score 0.2 + 0.5."""
-    rng = np.random.default_rng(6)
-    lines = stations_of(rng, 6).groupby("station_id").head(5)
-    table = pd.concat([lines] * 4).sort_values("station_id", ignore_index=True)
-    inside = np.arange(len(table)) % 4 != 0
-    table = table.assign(
-        lower_m3_m3=0.1, upper_m3_m3=0.3, observed_m3_m3=np.where(inside, 0.2, 0.4)
-    )
-    found = metrics.interval_coverage(table, nominal=0.9).set_index("metric")["observed"]
-    assert found["coverage"] == pytest.approx(0.75)
-    assert found["covered_sensors"] == 0
-    assert found["width_m3_m3"] == pytest.approx(0.2)
-    assert found["interval_score_m3_m3"] == pytest.approx(0.2 + 0.25 * 20 * 0.1)
-    assert (
-        metrics.interval_coverage(table, nominal=0.7).set_index("metric")["observed"][
-            "covered_sensors"
-        ]
-        == 1
-    )

@@ -204,8 +204,6 @@ def test_sources_and_columns_must_be_named():
         metrics.triple_collocation(table, {"x": ["a"], "y": ["b"], "w": ["c"]})
     with pytest.raises(ContractError, match="two triplets at one time"):
         metrics.triple_collocation(pd.concat([table, table]), OWN)
-    with pytest.raises(ContractError, match="min_triplets >= 3"):
-        metrics.triple_collocation(table, OWN, min_triplets=2)
 
 
 # Edges: a status for each

@@ -9,13 +9,7 @@ from soilkit.metrics.anomalies import (
     training_climatology,
     window_anomalies,
 )
-from soilkit.metrics.calibration import (
-    forecast_rows,
-    interval_coverage,
-    reliability,
-    sharpness,
-    spread_skill,
-)
+from soilkit.metrics.calibration import forecast_rows, reliability, spread_skill
 from soilkit.metrics.collocation import shared_sources, triple_collocation, triplets_of
 from soilkit.metrics.comparison import (
     class_points,
@@ -48,7 +42,6 @@ __all__ = [
     "climatology_anomalies",
     "compare",
     "forecast_rows",
-    "interval_coverage",
     "normalized_wins",
     "paired_difference",
     "point_scores",
@@ -57,7 +50,6 @@ __all__ = [
     "season_of",
     "season_scores",
     "shared_sources",
-    "sharpness",
     "site_means",
     "site_scores",
     "spatial_parts",

@@ -11,25 +11,22 @@ from soilkit.metrics import points
 from soilkit.metrics.points import check_predictions, group, of_stations
 from soilkit.metrics.scores import station_scores
 
-WINDOW_DAYS = 35.0
+WINDOW_DAYS = 35
 MIN_VALUES = 10
 MS_PER_HOUR = 3_600_000
 YEAR_MS = round(365.2425 * 24 * MS_PER_HOUR)
 ORACLE = "climatology of its own other years (oracle)"
 
 
-def window_anomalies(
-    predictions: pd.DataFrame, *, window_days: float = WINDOW_DAYS
-) -> pd.DataFrame:
-    """Observation and prediction less their means in a moving window about each sample [1]_.
+def window_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Observation and prediction less their means in 35 days about each sample [1]_.
 
-    The window is centred in time, not in rows, and closed: |dt| <= window_days / 2, the sample
-    itself included. Both means run over the same samples, those with a finite pair; ten are needed.
+    The window is centred in time, not in rows, and closed: |dt| <= 17.5 days, the sample itself
+    included. Both means run over the same samples, those with a finite pair; ten are needed.
 
     Parameters
     ----------
     predictions : table of that contract
-    window_days : float, days
 
     Returns
     -------
@@ -39,30 +36,27 @@ def window_anomalies(
     Raises
     ------
     ContractError
-        When the table breaks its contract, or the window has no length.
+        When the table breaks its contract.
 
     References
     ----------
     .. [1] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
     """
-    windows = _Windows(predictions, window_days=window_days)
-    return windows.less(windows.means([0]), state=f"anomaly: {window_days:g}-day window")
+    windows = _Windows(predictions)
+    return windows.less(windows.means([0]), state=f"anomaly: {WINDOW_DAYS}-day window")
 
 
-def climatology_anomalies(
-    predictions: pd.DataFrame, *, window_days: float = WINDOW_DAYS
-) -> pd.DataFrame:
+def climatology_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
     """Observation and prediction less their means at the same time of *other* years.
 
-    The climatology of a sample is the mean of its sensor's values within window_days / 2 of the
-    same time in every other year (365.2425 days on or back, and so on): the sample's own season
+    The climatology of a sample is the mean of its sensor's values within 17.5 days of the same
+    time in every other year (365.2425 days on or back, and so on): the sample's own season
     never enters, and New Year parts nothing; ten values are needed. It is made of the sensor's own
     observations, so at a station that the model never saw it is an oracle, and ``state`` says so.
 
     Parameters
     ----------
     predictions : table of that contract
-    window_days : float, days
 
     Returns
     -------
@@ -71,16 +65,14 @@ def climatology_anomalies(
     Raises
     ------
     ContractError
-        When the table breaks its contract, or the window is no part of a year.
+        When the table breaks its contract.
     """
-    windows = _Windows(predictions, window_days=window_days)
-    return windows.less(windows.other_years(), state=f"anomaly: {window_days:g}-day {ORACLE}")
+    windows = _Windows(predictions)
+    return windows.less(windows.other_years(), state=f"anomaly: {WINDOW_DAYS}-day {ORACLE}")
 
 
-def climatology(predictions: pd.DataFrame, *, window_days: float = WINDOW_DAYS) -> pd.DataFrame:
-    """The sensor's own observed climatology as a prediction: an oracle to compare models with.
-
-    Parameters are those of ``climatology_anomalies``.
+def climatology(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The sensor's own observed climatology, of ``climatology_anomalies``, as a prediction.
 
     Returns
     -------
@@ -90,12 +82,11 @@ def climatology(predictions: pd.DataFrame, *, window_days: float = WINDOW_DAYS) 
     Raises
     ------
     ContractError
-        When the table breaks its contract or holds several models, or the window is no part of a
-        year.
+        When the table breaks its contract or holds several models.
     """
     if predictions["model"].nunique() > 1:
         raise ContractError("A climatology follows one model's samples: select a model's rows.")
-    windows = _Windows(predictions, window_days=window_days)
+    windows = _Windows(predictions)
     means, observed = windows.other_years(), windows.groups.observed
     values = (observed, observed - windows.groups.centred(observed) + means.observed)
     table = windows.changed(values, means.words, state=points.RAW)
@@ -114,13 +105,11 @@ class _Means(NamedTuple):
 class _Windows:
     """Windows about the rows of all groups, found and summed without a loop over them."""
 
-    def __init__(self, predictions: pd.DataFrame, *, window_days: float):
+    def __init__(self, predictions: pd.DataFrame):
         check_predictions(predictions, one_state=True)
-        if not 0 < window_days < 365:
-            raise ContractError(f"A window needs between 0 and 365 days, found {window_days}.")
         self.table = predictions
         _, self.groups = group(predictions)
-        self.half = round(window_days / 2 * 24 * MS_PER_HOUR)
+        self.half = WINDOW_DAYS * 24 * MS_PER_HOUR // 2
         times = predictions["time"].to_numpy()[self.groups.rows]
         ms = times.astype("datetime64[ms]").astype(np.int64)
         self.ms = ms - (ms.min() if len(ms) else 0) + 1

@@ -11,7 +11,6 @@ from soilkit import contracts, strata
 from soilkit.constants import MIN_SAMPLES, OK
 from soilkit.errors import ContractError
 from soilkit.metrics.intervals import clusters, few_clusters, limits, ratio_draws
-from soilkit.metrics.scores import classes_of
 
 KEYS = ["model", "split"]
 PLACES = ["sensor_id", "station_id", "network"]
@@ -75,7 +74,7 @@ def _pit_and_crps(observed, predicted, *, std):
     return pit, d * (2 * pit - 1) + std * (bell - 1 / np.sqrt(np.pi))
 
 
-# Reliability, sharpness, spread against skill: means over sensors, drawn anew by cluster.
+# Reliability, spread against skill: means over sensors, drawn anew by cluster.
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -85,10 +84,9 @@ def reliability(
     *,
     levels: tuple[float, ...] = LEVELS,
     stations: pd.DataFrame | None = None,
-    by: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Nominal against observed coverage, of central intervals and of quantiles, by stratum.
+    """Nominal against observed coverage, of central intervals and of quantiles.
 
     ``kind`` "interval": the share of observations inside the central interval of that level;
     "quantile": the share at or below the quantile. Both are means over sensors with at least 13
@@ -99,57 +97,33 @@ def reliability(
     ----------
     rows : from ``forecast_rows``
     levels : nominal levels, 0-1
-    stations : stations table, for places and strata
-    by : column of either table that makes the strata
+    stations : stations table, for places
     seed : int
 
     Returns
     -------
-    DataFrame: ``model, split``, the stratum, ``kind, nominal, observed, lower, upper``,
-    ``is_consistent`` (the interval holds the nominal level), ``n, n_left_out, n_sensors,
-    n_stations, n_clusters, is_small, status``
+    DataFrame: ``model, split, kind, nominal, observed, lower, upper``, ``is_consistent`` (the
+    interval holds the nominal level), ``n, n_left_out, n_sensors, n_stations, n_clusters,
+    is_small, status``
     """
     at = np.asarray(levels, float)
     if not ((at > 0) & (at < 1)).all():
         raise ContractError(f"Nominal levels lie between 0 and 1, found {tuple(levels)}.")
-
-    def inside_and_below(part):
-        pit = part["pit"].to_numpy()[:, None]
-        return np.hstack([np.abs(2 * pit - 1) <= at, pit <= at]).astype(float)
-
     labels = {"kind": np.repeat(["interval", "quantile"], len(at)), "nominal": np.tile(at, 2)}
-    table = _by_stratum(rows, inside_and_below, labels, stations=stations, by=by, seed=seed)
-    held = table["nominal"].between(table["lower"], table["upper"])
-    held = held.where(table["lower"].notna(), None).astype("boolean")
-    table.insert(table.columns.get_loc("upper") + 1, "is_consistent", held)
-    return table
-
-
-def sharpness(
-    rows: pd.DataFrame,
-    *,
-    stations: pd.DataFrame | None = None,
-    by: str | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """CRPS, spread, error and their ratio by stratum, with intervals over clusters.
-
-    ``metric`` is "crps_m3_m3", "spread_m3_m3" (smaller is sharper; worth something only where
-    ``reliability`` holds), "pit_mean" (1/2 when unbiased) and "pit_variance" about 1/2 (1/12 when
-    calibrated, more when overconfident). Means over sensors with at least 13 usable rows.
-
-    Returns
-    -------
-    DataFrame: ``model, split``, the stratum, ``metric, observed, lower, upper`` and the columns
-    that count, as in ``reliability``
-    """
-
-    def columns(part):
-        off = (part["pit"] - 0.5) ** 2
-        return np.column_stack([part["crps_m3_m3"], part["spread_m3_m3"], part["pit"], off])
-
-    labels = {"metric": ["crps_m3_m3", "spread_m3_m3", "pit_mean", "pit_variance"]}
-    return _by_stratum(rows, columns, labels, stations=stations, by=by, seed=seed)
+    heads = [*KEYS, *labels, "observed", "lower", "upper", "is_consistent"]
+    parts = []
+    for (model, split), part in rows.groupby(KEYS, observed=True, sort=True):
+        pit = part["pit"].to_numpy()[:, None]
+        held = np.hstack([np.abs(2 * pit - 1) <= at, pit <= at]).astype(float)
+        means = _sensor_means(part, held, stations=stations, seed=seed)
+        parts.append(means.assign(model=model, split=split, **labels))
+    if not parts:
+        return pd.DataFrame(columns=heads)
+    table = pd.concat(parts, ignore_index=True)
+    consistent = table["nominal"].between(table["lower"], table["upper"])
+    consistent = consistent.where(table["lower"].notna(), None).astype("boolean")
+    table = table.assign(is_consistent=consistent)
+    return table[[*heads, *(name for name in table.columns if name not in heads)]]
 
 
 def spread_skill(
@@ -170,97 +144,17 @@ def spread_skill(
     .. [1] Fortin et al. (2014), doi:10.1175/JHM-D-14-0008.1
     """
     lines = []
-    for head, part in _strata(rows, stations, None):
+    for key, part in rows.groupby(KEYS, observed=True, sort=True):
         part = part[part["status"] == OK]
         n_parts = min(n_bins, part["spread_m3_m3"].nunique())
         rank = part["spread_m3_m3"].rank(method="average") - 0.5
         numbers = np.floor(rank * n_parts / max(len(part), 1)).astype(int)
         for number, rows_of in part.groupby(numbers.to_numpy(), sort=True):
             line = _bin(rows_of, stations, seed)
-            lines.append({**head, "bin": int(number) + 1, **line})
+            lines.append(dict(zip(KEYS, key, strict=True)) | {"bin": int(number) + 1} | line)
     names = ["spread_m3_m3", "rmse_m3_m3", "ratio", "ratio_lower", "ratio_upper"]
     counts = ["n", "n_stations", "n_clusters", "status"]
     return pd.DataFrame(lines, columns=[*KEYS, "bin", *names, *counts])
-
-
-def interval_coverage(
-    intervals: pd.DataFrame,
-    *,
-    nominal: float,
-    stations: pd.DataFrame | None = None,
-    by: str | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Coverage, width and interval score of ``lower_m3_m3`` to ``upper_m3_m3``, by stratum.
-
-    ``metric`` is "coverage", "covered_sensors" (the share of sensors with at least ``nominal`` of
-    their readings inside), "width_m3_m3" and "interval_score_m3_m3": the width plus 2 / (1 -
-    nominal) times the distance of what lies outside [1]_. Means over sensors with at least 13
-    usable rows.
-
-    Parameters
-    ----------
-    intervals : predictions table with ``lower_m3_m3`` and ``upper_m3_m3``
-    nominal : float, 0-1
-    stations, by, seed : as in ``reliability``
-
-    Returns
-    -------
-    DataFrame: ``model, split``, the stratum, ``metric, observed, lower, upper`` and the columns
-    that count, as in ``reliability``
-
-    References
-    ----------
-    .. [1] Gneiting and Raftery (2007), doi:10.1198/016214506000001437, equation 43
-    """
-    if not 0 < nominal < 1:
-        raise ContractError(f"A nominal level lies between 0 and 1, found {nominal}.")
-    names = ["observed_m3_m3", "lower_m3_m3", "upper_m3_m3"]
-    x, low, high = intervals[names].to_numpy(float).T
-    ok = np.isfinite(x) & np.isfinite(low) & np.isfinite(high)
-    inside = ((low <= x) & (x <= high)).astype(float)
-    share = pd.Series(np.where(ok, inside, np.nan)).groupby(
-        [intervals[key].to_numpy() for key in (*KEYS, "sensor_id")]
-    )
-    kept = share.transform("mean").to_numpy() >= nominal
-    score = high - low + 2 / (1 - nominal) * (np.maximum(low - x, 0) + np.maximum(x - high, 0))
-    columns = ["coverage", "covered_sensors", "width_m3_m3", "interval_score_m3_m3"]
-    rows = intervals.reset_index(drop=True).assign(status=np.where(ok, OK, "no interval or pair"))
-    rows[columns] = np.column_stack([inside, kept, high - low, score])
-    labels = {"metric": columns}
-    return _by_stratum(
-        rows,
-        lambda part: part[columns].to_numpy(float),
-        labels,
-        stations=stations,
-        by=by,
-        seed=seed,
-    )
-
-
-def _by_stratum(rows, values_of, labels, *, stations, by, seed):
-    """Means over sensors of ``values_of(part)``, (row, column), a line a stratum and column.
-
-    ``labels`` (column,) name the columns.
-    """
-    heads = [*KEYS, *([by] if by else []), *labels, "observed", "lower", "upper"]
-    parts = [
-        _sensor_means(part, values_of(part), stations=stations, seed=seed).assign(**head, **labels)
-        for head, part in _strata(rows, stations, by)
-    ]
-    if not parts:
-        return pd.DataFrame(columns=heads)
-    table = pd.concat(parts, ignore_index=True)
-    return table[[*heads, *(name for name in table.columns if name not in heads)]]
-
-
-def _strata(rows, stations, by):
-    keys = list(KEYS)
-    if by is not None and by not in keys:
-        rows = rows.assign(**{by: classes_of(rows, stations, by=by).to_numpy()})
-        keys.append(by)
-    for key, part in rows.groupby(keys, observed=True, sort=True):
-        yield dict(zip(keys, key, strict=True)), part
 
 
 def _sensor_means(part, values, *, stations, seed):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from soilkit.constants import CONFIDENCE, OK
+from soilkit.constants import OK
 from soilkit.errors import ContractError, SharedErrorsError
 from soilkit.metrics import intervals
 from soilkit.metrics.comparison import common_samples, model_of
@@ -58,7 +58,7 @@ def estimates(error: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(ESTIMATES, (error, std, np.sqrt(square), snr_db), strict=True))
 
 
-def _add_intervals(table, series, *, groups, confidence, seed):
+def _add_intervals(table, series, *, groups, seed):
     """Write ``n_effective`` and the limits of every estimate into ``table``, and why one lacks.
 
     ``table`` has three rows a sensor, ``series`` is (3, row); every sensor starts from ``seed``.
@@ -72,7 +72,7 @@ def _add_intervals(table, series, *, groups, confidence, seed):
         if size[i] >= MIN_EFFECTIVE:
             part = series[:, groups.starts[i] : groups.starts[i] + groups.counts[i]]
             rng = np.random.default_rng(seed)
-            limits[:, :, i], why = _limits(part, length[i], confidence, rng)
+            limits[:, :, i], why = _limits(part, length[i], rng)
         if why:
             rows = slice(3 * i, 3 * i + 3)
             status[rows] = [why if word == OK else f"{word}; {why}" for word in status[rows]]
@@ -100,7 +100,7 @@ def _memory(series, groups):
     return size, length
 
 
-def _limits(part, length, confidence, rng):
+def _limits(part, length, rng):
     """Limits of one sensor's estimates, (estimate, 2, series), over the draws with a solution."""
     z = part - part[:, :1]
     z = z - z.mean(axis=1, keepdims=True)
@@ -111,13 +111,13 @@ def _limits(part, length, confidence, rng):
     soluble = np.isfinite(drawn[:, 0, 0])
     n_blocks = part.shape[1] / length
     lost = 1 - soluble.mean()
-    if lost > intervals.tail_of_clusters(n_blocks, confidence):
+    if lost > intervals.tail_of_clusters(n_blocks):
         return np.nan, f"no interval: {100 * lost:.0f} % of the draws have no common truth"
     drawn = drawn[soluble]
     draws = estimates(drawn[..., 0], np.minimum(drawn[..., 1], 1)).values()
     # A quantile that is a draw: an infinite SNR is not averaged with a finite one.
-    how = {"n_clusters": n_blocks, "confidence": confidence, "method": "inverted_cdf"}
-    return np.array([intervals.limits(values, **how) for values in draws]), ""
+    ends = [intervals.limits(v, n_clusters=n_blocks, method="inverted_cdf") for v in draws]
+    return np.array(ends), ""
 
 
 # What the coarse products are made of: those that stand in one column share errors. The analyses
@@ -141,8 +141,6 @@ def triple_collocation(
     sources: Mapping[str, Iterable[str]],
     *,
     allow_shared: bool = False,
-    min_triplets: int = MIN_TRIPLETS,
-    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Error variance, R against the unknown truth and signal-to-noise ratio of three series.
@@ -157,12 +155,11 @@ def triple_collocation(
     Parameters
     ----------
     triplets : table with ``sensor_id``, ``time`` and one column a series [m3 m-3, or any unit: R
-        and SNR do not depend on it]; rows that lack a value are left out
+        and SNR do not depend on it]; rows that lack a value are left out, and fewer than a hundred
+        complete ones give no estimate
     sources : column -> names of all that went into this series: catalogue names such as "smap",
         whose own sources are known here, or any other word, such as "in_situ"
     allow_shared : bool, go on with series that share a source, and label every row
-    min_triplets : int, fewer complete rows give no estimate
-    confidence : float
     seed : int
 
     Returns
@@ -175,8 +172,7 @@ def triple_collocation(
     Raises
     ------
     ContractError
-        When there are not three series, one names no source, two share one, a column is missing,
-        or an argument is out of range.
+        When there are not three series, one names no source, two share one or a column is missing.
 
     References
     ----------
@@ -186,17 +182,12 @@ def triple_collocation(
     """
     shared = shared_sources(sources)
     _check(triplets, sources, shared="" if allow_shared else shared)
-    if min_triplets < 3 or not 0 < confidence < 1:
-        raise ContractError(
-            "Triple collocation needs min_triplets >= 3 and a confidence between 0 and 1, "
-            f"found {min_triplets} and {confidence}."
-        )
     names = list(sources)
     sensors, series, groups = _grouped(triplets, names)
-    table = _estimates(series, groups, names, min_triplets)
+    table = _estimates(series, groups, names)
     table["n"] = np.repeat(groups.counts, 3)
     table["sensor_id"] = np.repeat(sensors, 3)
-    _add_intervals(table, series, groups=groups, confidence=confidence, seed=seed)
+    _add_intervals(table, series, groups=groups, seed=seed)
     columns = ["sensor_id", "series", *COLUMNS, "n", "n_effective", "shared", "status"]
     return table.assign(shared=shared)[columns]
 
@@ -284,17 +275,17 @@ def _grouped(triplets, names):
     return np.asarray(sensors, dtype=object), values[order].T, groups
 
 
-def _estimates(series, groups, names, min_triplets):
+def _estimates(series, groups, names):
     """A row a sensor and series, without intervals; ``status`` says what is missing."""
     q, flat = _covariances(series, groups)  # (sensor, 6), (sensor, 3)
-    enough = groups.counts >= min_triplets
+    enough = groups.counts >= MIN_TRIPLETS
     found = solve(np.where(enough[:, None], q, np.nan))  # (sensor, 3, 2)
     error, square = found[..., 0], found[..., 1]
     values = estimates(error, np.where(square <= 1, square, np.nan))
     table = pd.DataFrame({"series": names * len(groups.counts)})
     table = table.assign(**{name: column.ravel() for name, column in values.items()})
     words = [
-        _status(n, q[i, 3:], flat[i], error[i] < 0, names=names, min_triplets=min_triplets)
+        _status(n, q[i, 3:], flat[i], error[i] < 0, names=names)
         for i, n in enumerate(groups.counts)
     ]
     return table.assign(status=np.repeat(np.array(words, object), 3))
@@ -313,14 +304,14 @@ def _covariances(series, groups):
     return q, flat
 
 
-def _status(n, covariances, flat, negative, *, names, min_triplets):
+def _status(n, covariances, flat, negative, *, names):
     """Words for one sensor; what ails one of its series concerns all three."""
     strange = [
         f"{names[a]} and {names[b]}"
         for (a, b), c in zip(PAIRS, covariances, strict=True) if c <= 0
     ]  # fmt: skip
-    if n < min_triplets:
-        return f"too few triplets: {n} < {min_triplets}"
+    if n < MIN_TRIPLETS:
+        return f"too few triplets: {n} < {MIN_TRIPLETS}"
     if flat.any():
         return f"constant series: {', '.join(itertools.compress(names, flat))}"
     if strange:

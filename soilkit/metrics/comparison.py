@@ -57,9 +57,8 @@ def paired_difference(
     difference = (pair["a"] - pair["b"]).to_numpy(float)
     cluster = intervals.clusters(pair, stations, kind="block")
     of_blocks = intervals.mean_of_means(difference, cluster)
-    (lower, upper), _ = intervals.mean_and_median(
-        difference, cluster, confidence=CONFIDENCE, rng=np.random.default_rng(seed)
-    )
+    rng = np.random.default_rng(seed)
+    (lower, upper), _ = intervals.mean_and_median(difference, cluster, rng=rng)
     few = of_blocks["n_blocks"] < MIN_CLUSTERS
     line = {
         "metric": metric, "model_a": names[0], "model_b": names[1],
@@ -308,22 +307,18 @@ CLASSES = ("texture", "land_cover", "koeppen")  # seed 004's three categorical c
 
 
 def site_scores(
-    predictions: pd.DataFrame | Iterable[pd.DataFrame],
-    *,
-    metrics: Iterable[str] = METRICS,
-    min_samples: int = MIN_SAMPLES,
+    predictions: pd.DataFrame | Iterable[pd.DataFrame], *, metrics: Iterable[str] = METRICS
 ) -> pd.DataFrame:
     """Every model's score at every station, on the samples that all models predict.
 
     A station's score is the mean over its sensors; of the bias, the mean of absolute values. A
-    sensor counts where every model has the score, so that all are judged on the same series; a
-    model that has it nowhere, such as R of a constant, takes no part.
+    sensor counts where every model has the score on thirteen common samples, so that all are
+    judged on the same series; a model that has it nowhere, such as R of a constant, takes no part.
 
     Parameters
     ----------
     predictions : one table of several models, or several tables; each model in one split
     metrics : of "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3"
-    min_samples : int, common samples that a sensor needs
 
     Returns
     -------
@@ -344,7 +339,7 @@ def site_scores(
     if len(parts) < 2:
         raise ContractError(f"Wins need at least two models, found {', '.join(parts) or 'none'}.")
     scores = [point_scores(part) for part in common_samples(parts.values())]
-    found = [_sites(scores, list(parts), metric, min_samples) for metric in metrics]
+    found = [_sites(scores, list(parts), metric) for metric in metrics]
     n_stations = table["station_id"].nunique()
     sites = pd.concat(found, ignore_index=True)
     unscored = {m: n_stations - len(part) for m, part in zip(metrics, found, strict=True)}
@@ -352,10 +347,10 @@ def site_scores(
     return sites
 
 
-def _sites(scores, names, metric, min_samples):
+def _sites(scores, names, metric):
     values = pd.DataFrame({name: s[metric] for name, s in zip(names, scores, strict=True)})
     values = values.abs() if metric == "bias_m3_m3" else values
-    enough = scores[0]["n"] >= min_samples
+    enough = scores[0]["n"] >= MIN_SAMPLES
     scored = values.loc[:, values[enough].notna().any()]
     values = scored if scored.shape[1] > 1 else values
     keep = values.notna().all(axis=1) & enough

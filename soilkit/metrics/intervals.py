@@ -175,8 +175,8 @@ def student(freedom, confidence: float = CONFIDENCE):
     return np.where(np.isinf(freedom), special.ndtri(p), special.stdtrit(freedom, p))
 
 
-def tail_of_clusters(k, confidence: float = CONFIDENCE):
-    """The share of draws below the lower percentile of a two-sided interval over k clusters.
+def tail_of_clusters(k):
+    """The share of draws below the lower percentile of a 95 % interval over k clusters.
 
     Draws of k clusters vary too little by sqrt(1 - 1 / k), and know nothing of Student's t [1]_:
     percentiles are taken as far out as sqrt(k / (k - 1)) t would be.
@@ -186,7 +186,7 @@ def tail_of_clusters(k, confidence: float = CONFIDENCE):
     .. [1] Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5.3
     """
     k = np.maximum(k, 2)
-    return special.ndtr(-np.sqrt(k / (k - 1)) * student(k - 1, confidence))
+    return special.ndtr(-np.sqrt(k / (k - 1)) * student(k - 1))
 
 
 def student_interval(value, error, *, freedom, scale="mean", confidence=CONFIDENCE):
@@ -310,7 +310,6 @@ def limits(
     draws: np.ndarray,
     *,
     n_clusters: float,
-    confidence: float = CONFIDENCE,
     method: Literal["linear", "inverted_cdf"] = "linear",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expanded percentile limits over the draws that have a value, two arrays (column,).
@@ -322,13 +321,12 @@ def limits(
     ----------
     draws : array (draw, ...)
     n_clusters : what was drawn, clusters of stations or blocks of time
-    confidence : float
     method : numpy's for a quantile between two draws
     """
     lower, upper = np.full((2, *draws.shape[1:]), np.nan)
     has = ~np.isnan(draws).all(axis=0)
     if has.any():
-        tail = tail_of_clusters(n_clusters, confidence)
+        tail = tail_of_clusters(n_clusters)
         ends = np.nanquantile(draws[:, has], [tail, 1 - tail], axis=0, method=method)
         lower[has], upper[has] = ends
     return lower, upper
@@ -348,14 +346,13 @@ def cluster_error(values: np.ndarray, cluster: np.ndarray) -> tuple[float, int]:
     return (np.sqrt(k / (k - 1) * (sums**2).sum()) / len(values) if k > 1 else np.nan), k
 
 
-def mean_and_median(values, cluster, *, confidence, rng):
+def mean_and_median(values, cluster, *, rng):
     """Limits of mean and median when whole clusters are drawn with replacement.
 
     Parameters
     ----------
     values : array (station,)
     cluster : array (station,), names
-    confidence : float
     rng : numpy.random.Generator
 
     Returns
@@ -373,11 +370,11 @@ def mean_and_median(values, cluster, *, confidence, rng):
     low, high = np.argmax(running >= half, axis=1), np.argmax(running > half, axis=1)
     medians = (values[order][low] + values[order][high]) / 2
     draws = np.stack([means, medians], axis=1)
-    lower, upper = limits(draws, n_clusters=len(names), confidence=confidence)
+    lower, upper = limits(draws, n_clusters=len(names))
     return (lower[0], upper[0]), (lower[1], upper[1])
 
 
-def mean_of_means(values, cluster, *, confidence=CONFIDENCE):
+def mean_of_means(values, cluster):
     """The mean of the clusters' means with Student's interval over them.
 
     Returns
@@ -388,7 +385,7 @@ def mean_of_means(values, cluster, *, confidence=CONFIDENCE):
     k = len(means)
     value = means.mean() if k else np.nan
     error = means.std(ddof=1) / np.sqrt(k) if k >= MIN_CLUSTERS else np.nan
-    lower, upper = student_interval(value, error, freedom=k - 1, confidence=confidence)
+    lower, upper = student_interval(value, error, freedom=k - 1)
     return {"value": value, "lower": lower, "upper": upper, "n_blocks": k}
 
 
@@ -497,10 +494,8 @@ def _summed(values, places):
     return values @ np.bincount(cells, minlength=n_draws * n).reshape(n_draws, n).T.astype(float)
 
 
-def block_bootstrap(
-    predictions: pd.DataFrame, *, confidence: float = CONFIDENCE, seed: int = 0
-) -> pd.DataFrame:
-    """The four scores of every sensor with intervals from 1,000 draws of blocks of its series.
+def block_bootstrap(predictions: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """The four scores of every sensor with 95 % intervals from 1,000 draws of blocks of its series.
 
     Blocks of ``block_length`` rows, at the longest memory among observed, predicted and difference
     [1]_, are drawn with replacement until the series is full. The interval is the score +-
@@ -513,7 +508,6 @@ def block_bootstrap(
     Parameters
     ----------
     predictions : table of that contract
-    confidence : float, of each interval alone
     seed : int; every sensor draws from its own child of it, so its interval does not depend on
         which others are in the table
 
@@ -527,7 +521,7 @@ def block_bootstrap(
     Raises
     ------
     ContractError
-        When the table breaks its contract, or a confidence lies outside 0 and 1.
+        When the table breaks its contract.
 
     References
     ----------
@@ -535,8 +529,6 @@ def block_bootstrap(
     .. [2] Flegal and Jones (2010), doi:10.1214/09-AOS735
     """
     check_predictions(predictions)
-    if not 0 < confidence < 1:
-        raise ContractError(f"A confidence lies between 0 and 1, found {confidence}.")
     keys, groups = group(predictions)
     ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_lower", "_upper")]
     table = keys.assign(**dict.fromkeys(ends, np.nan), n=0, n_effective=np.nan, block_rows=1)
@@ -547,13 +539,13 @@ def block_bootstrap(
     if len(long.counts):
         names = ["/".join(row) for row in keys.loc[long.which].astype(str).to_numpy()]
         rngs = [np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in names]
-        for name, values in _bootstrap(long, rngs, confidence).items():
+        for name, values in _bootstrap(long, rngs).items():
             table.loc[long.which, name] = values
     order = ["model", "split", "sensor_id", *state_of(predictions)]
     return table.sort_values(order, ignore_index=True)
 
 
-def _bootstrap(groups: Groups, rngs: list, confidence: float) -> dict[str, np.ndarray]:
+def _bootstrap(groups: Groups, rngs: list) -> dict[str, np.ndarray]:
     """Limits, effective sizes, block lengths and status of each group, (group,)."""
     steps, scores = Steps.of(groups), points(groups)
     x, y = groups.centred(groups.observed), groups.centred(groups.predicted)
@@ -577,7 +569,7 @@ def _bootstrap(groups: Groups, rngs: list, confidence: float) -> dict[str, np.nd
             spread = scaled.std() if len(scaled) else 0.0  # a perfect copy never varies
             ends[f"{metric}_lower"][k], ends[f"{metric}_upper"][k] = student_interval(
                 scores[metric][k], np.sqrt(blocks / (blocks - 1)) * spread,
-                freedom=blocks - 1, scale=scale, confidence=confidence,
+                freedom=blocks - 1, scale=scale,
             )  # fmt: skip
     return {**ends, "n_effective": n, "block_rows": length, "status": status}
 

@@ -378,7 +378,6 @@ def summarize(
     *,
     by: str | None = None,
     clusters: str | None = None,
-    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Mean, median and quartiles over sensors, with intervals that resample whole clusters.
@@ -393,7 +392,6 @@ def summarize(
     stations : stations table, for places and strata
     by : column of either table that makes the strata; "koeppen" is cut to two letters
     clusters : "block" or "network"
-    confidence : float
     seed : int
 
     Returns
@@ -417,7 +415,7 @@ def summarize(
     def line(scored, metric):
         values, cluster = scored[metric].to_numpy(float), scored["_cluster"].to_numpy()
         rng = np.random.default_rng(seed)  # the same draws for every line: comparable
-        mean, median = intervals.mean_and_median(values, cluster, confidence=confidence, rng=rng)
+        mean, median = intervals.mean_and_median(values, cluster, rng=rng)
         q25, middle, q75 = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else [np.nan] * 3
         n_stations, n_clusters = scored["station_id"].nunique(), scored["_cluster"].nunique()
         return {
@@ -466,9 +464,7 @@ def classes_of(scores, stations, *, by):
     return names.where(names != "", UNKNOWN)
 
 
-def block_means(
-    scores: pd.DataFrame, stations: pd.DataFrame, *, confidence: float = CONFIDENCE
-) -> pd.DataFrame:
+def block_means(scores: pd.DataFrame, stations: pd.DataFrame) -> pd.DataFrame:
     """The mean of 2-degree blocks' means: what a dense network counts is one place.
 
     Each block's sensors are averaged first; the interval is Student's over the blocks' means.
@@ -477,7 +473,6 @@ def block_means(
     ----------
     scores : from ``station_scores``
     stations : stations table, for places
-    confidence : float
 
     Returns
     -------
@@ -487,7 +482,7 @@ def block_means(
     table = scores.assign(_cluster=intervals.clusters(scores, stations, kind="block"))
 
     def line(scored, metric):
-        means = intervals.mean_of_means(scored[metric], scored["_cluster"], confidence=confidence)
+        means = intervals.mean_of_means(scored[metric], scored["_cluster"])
         status = _status_of_many(scored, means["n_blocks"], "block")
         return means | {"n_stations": scored["station_id"].nunique(), "status": status}
 

@@ -293,10 +293,9 @@ def class_differences(
     *,
     metric: str = "ubrmse_m3_m3",
     by: Iterable[str] = CLASSES,
-    threshold: float = THRESHOLD,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Each class of land against all other stations: better or worse by more than ``threshold``?
+    """Each class of land against all other stations: better or worse by more than 10 % [1]_?
 
     ``ratio`` is the mean of the class's stations over the mean of the rest; its interval resamples
     whole 2-degree blocks. Intervals are not adjusted for the number of classes: of twenty, one
@@ -308,7 +307,6 @@ def class_differences(
     stations : stations table with the columns ``by``, and places
     metric : a score's name
     by : columns of ``stations``; unknown classes are left out of every class, not of the rest
-    threshold : float, 0.1 as in [1]_
     seed : int
 
     Returns
@@ -333,7 +331,7 @@ def class_differences(
             )
             words = {"model": model, "split": split, "metric": metric, "class": names}
             parts.append(table.assign(**words, characteristic=characteristic))
-    return _judged(parts, threshold, reference="rest")
+    return _judged(parts, reference="rest")
 
 
 def class_preferences(
@@ -342,7 +340,6 @@ def class_preferences(
     *,
     metric: str = "ubrmse_m3_m3",
     by: Iterable[str] = CLASSES,
-    threshold: float = THRESHOLD,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Each model on each class of land against the mean of all models there: Table 4 of [1]_.
@@ -381,7 +378,7 @@ def class_preferences(
             ).drop(columns="n_other")
             words = {"model": model, "split": splits[model], "metric": metric, "class": names}
             parts.append(table.assign(**words, characteristic=characteristic))
-    return _judged(parts, threshold, reference="models")
+    return _judged(parts, reference="models")
 
 
 def _membership(sites, stations, characteristic):
@@ -412,7 +409,7 @@ def _ratios(values, other_values, *, member, other, cluster, seed):
     )  # fmt: skip
 
 
-def _judged(parts, threshold, *, reference):
+def _judged(parts, *, reference):
     first = ["model", "split", "characteristic", "class", "label", "metric", "mean",
              f"{reference}_mean", "ratio", "ratio_lower", "ratio_upper", "verdict",
              "is_certain"]  # fmt: skip
@@ -420,7 +417,7 @@ def _judged(parts, threshold, *, reference):
         return pd.DataFrame(columns=first)
     table = pd.concat(parts, ignore_index=True)
     table = table.rename(columns={"other_mean": f"{reference}_mean", "n_other": f"n_{reference}"})
-    higher, lower = table["ratio"] >= 1 + threshold, table["ratio"] <= 1 - threshold
+    higher, lower = table["ratio"] >= 1 + THRESHOLD, table["ratio"] <= 1 - THRESHOLD
     worse, better = (higher, lower) if table["metric"].isin(ERRORS).all() else (lower, higher)
     verdict = np.select([worse, better, table["ratio"].notna()], ["worse", "better", "alike"], "")
     certain = (table["ratio_lower"] > 1) | (table["ratio_upper"] < 1)

@@ -231,9 +231,9 @@ def _aggregates(tables):
         values = scores["r"].to_numpy()
         cluster = intervals.clusters(scores, stations, kind="block")
         rng = np.random.default_rng(i)
-        mean, median = intervals.mean_and_median(values, cluster, confidence=0.95, rng=rng)
+        mean, median = intervals.mean_and_median(values, cluster, rng=rng)
         half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-        of_means = intervals.mean_of_means(values, cluster, confidence=0.95)
+        of_means = intervals.mean_of_means(values, cluster)
         limits = {
             "stations as i.i.d., mean": (values.mean() - half, values.mean() + half),
             "cluster bootstrap, mean": mean,

@@ -372,7 +372,7 @@ def distance(case: Case) -> Applicability:
     )
     values, blocks = shares["inside"].to_numpy(), shares["cluster"].to_numpy()
     rng = np.random.default_rng(case.seed)
-    (lower, upper), _ = mean_and_median(values, blocks, confidence=0.95, rng=rng)
+    (lower, upper), _ = mean_and_median(values, blocks, rng=rng)
     share = (float(values.mean()), float(lower), float(upper))
     median = float(measured["dissimilarity_index"].median())
     return Applicability(OK, measured, skill, share, median, threshold)
