@@ -104,10 +104,8 @@ def fit(
     training : one row a training sample; rows that lack a predictor are left out
     predictors : columns that the model eats
     groups : per row, the folds, blocks or stations that the cross-validation keeps apart; without
-        them every row stands alone, a station's rows lie close to each other, and the area comes
-        out too small for a model judged at unseen stations
-    seed : draws the rows that the mean distance (5,000) and the threshold (4,000) are made of,
-        where there are more; every row is searched for the nearest either way
+        them the area comes out too small for a model judged at unseen stations
+    seed : draws the rows that the mean distance (5,000) and the threshold (4,000) are made of
 
     Raises
     ------
@@ -180,11 +178,7 @@ def _drawn(n: int, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _nearest_elsewhere(points: np.ndarray, *, groups: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Distance of each of ``rows`` to the nearest row of another group, (rows,).
-
-    All pairs are looked at: in tens of dimensions, and past the hundreds of rows of its own
-    station that lie close to a row, no tree is faster.
-    """
+    """Distance of each of ``rows`` to the nearest of another group; no tree is faster here."""
     squares = np.einsum("ij,ij->i", points, points)
     step, nearest = max(CHUNK_VALUES // len(points), 1), []
     for part in np.split(rows, range(step, len(rows), step)):

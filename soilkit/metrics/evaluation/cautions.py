@@ -28,12 +28,7 @@ NOT_TOLD, NO_SAMPLE = "not told with these predictions", "no sample is scored"
 
 
 def cautions(evaluation: Evaluation) -> list[str]:
-    """What these scores do not say, the gravest first.
-
-    Returns
-    -------
-    list of sentences, each with the figures that brought it up
-    """
+    """What these scores do not say, the gravest first, each with the figures that show it."""
     parts = (_data, _split, _pixels, _places, _footprint, _classes, _networks_of, _memory, _space,
              _many, _spread)  # fmt: skip
     return [words for part in parts for words, holds in part(evaluation).items() if holds]
@@ -569,13 +564,9 @@ def stage(evaluation: Evaluation) -> Stage:
 
 
 def protocol(evaluation: Evaluation) -> pd.DataFrame:
-    """What a score's reader has to know before the score: one line an item.
+    """What a score's reader has to know before the score: ``item, value``, one line an item.
 
     ``background.provenance`` adds lines, and takes the place of ours where the item is the same.
-
-    Returns
-    -------
-    DataFrame: ``item, value``
     """
     n, time = grades.sizes(evaluation), evaluation.pairs["time"]
     places = f"{n['stations']} stations, {n['sensors']} sensors, {n['networks']} networks, "

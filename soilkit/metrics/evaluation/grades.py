@@ -85,10 +85,7 @@ def estimate(row: pd.Series, name: str = "r") -> str:
 
 
 def sizes(evaluation: Evaluation) -> dict[str, int]:
-    """Counts of the main model's scored samples, sensors, stations, networks and blocks.
-
-    ``blocks`` counts 2-degree blocks of stations with a known place.
-    """
+    """Counts of what is scored of the main model; of ``blocks``, those of ``located`` stations."""
     rows, places = evaluation.pairs, evaluation.used_stations.drop_duplicates("station_id")
     places = places[places[["latitude", "longitude"]].notna().all(axis=1)]
     return {
@@ -170,10 +167,6 @@ def classes_apart(evaluation: Evaluation) -> pd.DataFrame:
     """Classes that are surely more than a tenth worse than the rest, or surely without skill.
 
     Without skill is a class whose mean R has an interval that holds zero and ends below 0.5.
-
-    Returns
-    -------
-    DataFrame: ``characteristic, class, n_stations, why``
     """
     lines: list[tuple] = []
     classes, table = evaluation.failures.classes, class_scores(evaluation)
@@ -394,9 +387,8 @@ def when(evaluation: Evaluation) -> Answer:
 ALWAYS = "which places are wet always, not which are today"
 DEPARTURES = "which places are wetter than usual, not which are wet"
 SOMETHING = "something of the pattern, but not all of its parts"
-PATTERNS: dict[
-    tuple[bool, ...], tuple
-] = {  # which of R across stations, of places' means and of departures are above zero
+# Which of R across stations, of places' means and of departures are above zero.
+PATTERNS: dict[tuple[bool, ...], tuple] = {
     (True, True, True): (YES, "which places are wet, and which wetter than usual"),
     (True, True, False): (PARTLY, ALWAYS),
     (False, True, False): (PARTLY, ALWAYS),

@@ -21,7 +21,7 @@ def literature_table(metric: str) -> pd.DataFrame:
     place in the text or the list of works (Table 8) leaves one possibility; the other cells, which
     the paper fills, are empty here. ``asterisk`` is the paper's: ``*`` in-situ data of other
     years, ``**`` models for one region each, ``***`` readings of one sensor on both sides of the
-    split. Works differ in years, sampling and the averaging of sensors: no rigorous comparison.
+    split. Works differ in years, sampling and averaging: no rigorous comparison.
 
     Parameters
     ----------
@@ -72,11 +72,9 @@ def beside_literature(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row a model, split, network, metric and work: ``model, split, network, metric,
-    value, n_sensors, n_stations, is_small`` (fewer than five stations), then ``work, citation,
-    product, period, split_type, statistic, asterisk, literature_value, difference`` (value -
-    literature_value) and ``status``: "ok", "no work at this network", or that no sensor of ours
-    has the score. Networks match whatever their case and punctuation
+    DataFrame, one row a model, split, network, metric and work: ``value, n_sensors, n_stations,
+    is_small`` (fewer than five stations), then the work's columns, ``literature_value, difference``
+    (value - literature_value) and ``status``. Networks match whatever their case and punctuation
     """
     keys, parts = ["model", "split", "network"], []
     for metric in METRICS:

@@ -63,13 +63,8 @@ def select_rows(
 ) -> Selection:
     """Drop what must not be scored, step by step, and count it.
 
-    Parameters
-    ----------
-    predictions : checked table
-    main : model; where all of its splits train or leak they are kept, since nothing else is there
-    audits : of the splits; one that an audit cleared is scored whatever its name says
-    min_samples : a sensor with fewer pairs of a model is not scored
-    notes : of a reader, whose own losses come first
+    A split that its audit cleared is scored whatever its name says; where all splits of ``main``
+    train or leak they are kept. The losses of a reader (``notes``) come first.
     """
     table = predictions.reset_index(drop=True)
     lines = _read_losses(table, notes)
@@ -160,14 +155,7 @@ SHARED = ("pixel", "network", "n_stations", "n_pixels", "n_sharing", "stations")
 def audit_splits(
     predictions: pd.DataFrame, stations: pd.DataFrame, *, background: Background
 ) -> dict[str, Audit]:
-    """An audit of every split whose training samples are known, and a refusal of the others.
-
-    Parameters
-    ----------
-    predictions : checked predictions table
-    stations : completed stations table
-    background : Background
-    """
+    """An audit of every split whose training samples are known, and a refusal of the others."""
     words = predictions["split"].astype("str")
     samples = predictions if background.samples is None else background.samples
     audits: dict[str, Audit] = {}
@@ -265,13 +253,8 @@ def shared_pixels(case: Case) -> pd.DataFrame:
     """Networks whose scored stations stand together in pixels of a coarse product.
 
     Pixels are those of the products' grids, and, where the features hold a coarse product, the
-    groups of stations to which it gives one series.
-
-    Returns
-    -------
-    DataFrame: ``pixel`` (the product and its grid), ``network, n_stations`` (of it, with a known
-    pixel), ``n_pixels`` (that hold them), ``n_sharing`` (stations in one pixel with another),
-    ``stations`` (three of these)
+    groups of stations to which it gives one series: ``n_pixels`` hold a network's ``n_stations``,
+    of which ``n_sharing`` (three of them in ``stations``) stand in one with another.
     """
     ids, features = case.stations["station_id"].astype("str"), case.background.features
     places = case.stations.set_index(ids)[ids.isin(case.unseen["station_id"].astype("str")).array]
@@ -326,11 +309,6 @@ class Fold(NamedTuple):
 
 def training_folds(rows: pd.DataFrame, background: Background) -> list[Fold]:
     """One model's predictions by what trained for them, each by the folds of its own split.
-
-    Parameters
-    ----------
-    rows : predictions of one model with ``given_split``
-    background : Background with ``samples``
 
     Raises
     ------

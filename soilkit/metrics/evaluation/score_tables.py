@@ -257,8 +257,8 @@ def _stacked(case: Case, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def _state(case: Case, table: pd.DataFrame) -> pd.DataFrame:
     """One state's means over sensors; a single row with a status where no sensor has a score."""
-    has, state = table["status"] == OK, str(table["state"].iloc[0])
-    counts = {"state": state, "n_values": int(has.sum()), "n_rows": len(table)}
+    has = table["status"] == OK
+    counts = {"state": table["state"].iloc[0], "n_values": int(has.sum()), "n_rows": len(table)}
     why = table.loc[~has, "status"].value_counts()
     reason = f": {why.index[0]} ({why.iloc[0]:,} of {len(table):,} rows)" if len(why) else ""
     if not has.any():
@@ -357,7 +357,7 @@ IN_SITU = "in_situ"
 
 def distance(case: Case) -> Applicability:
     """How far the inputs of the main model's predictions lie from training, and the skill there."""
-    pairs = case.pairs.reset_index(drop=True)
+    pairs = case.pairs
     try:
         measured, threshold = _measured(pairs, case.background, case.seed)
     except SoilkitError as error:
@@ -366,11 +366,8 @@ def distance(case: Case) -> Applicability:
     skill = applicability.skill_by_dissimilarity(
         pairs, measured, clusters=cluster.tolist(), seed=case.seed
     )
-    shares = pd.DataFrame({"inside": measured["status"] == "inside", "cluster": cluster})
-    shares = shares.groupby(pairs["station_id"].astype("str")).agg(
-        {"inside": "mean", "cluster": "first"}
-    )
-    values, blocks = shares["inside"].to_numpy(), shares["cluster"].to_numpy()
+    shares = measured.assign(cluster=cluster).groupby(pairs["station_id"].astype("str"))
+    values, blocks = shares["is_inside"].mean().to_numpy(), shares["cluster"].first().to_numpy()
     rng = np.random.default_rng(case.seed)
     (lower, upper), _ = mean_and_median(values, blocks, rng=rng)
     share = (float(values.mean()), float(lower), float(upper))
@@ -379,10 +376,7 @@ def distance(case: Case) -> Applicability:
 
 
 def _measured(pairs: pd.DataFrame, background: Background, seed: int) -> tuple[pd.DataFrame, float]:
-    """``Area.measure`` of each fold's predictions against the features of what trained for them.
-
-    Beside it the threshold, the median one over folds.
-    """
+    """``Area.measure`` of each fold's predictions, and the median of the folds' thresholds."""
     features, predictors = background.features, list(background.predictors)
     if features is None or not predictors:
         raise ContractError("not known: no features of the predictions, or no predictors, given")
@@ -390,7 +384,7 @@ def _measured(pairs: pd.DataFrame, background: Background, seed: int) -> tuple[p
     if lacking:
         raise ContractError(f"the features lack {', '.join(lacking)}")
     table, station = by_sample(features), by_sample(background.samples)["station_id"].astype("str")
-    asked = table.reindex(pairs["sample_id"].astype("str")).reset_index()
+    asked = table.reindex(pairs["sample_id"].astype("str")).set_axis(pairs.index)
     tables, thresholds = [], []
     for held_out, trained in training_folds(pairs, background):
         known = trained[trained.index.isin(table.index)]

@@ -65,7 +65,6 @@ def map_and_truth(
     ----------
     dataset : Dataset of ``maps.predict_map``
     truth : array (row, col) on the map's cells, m3 m-3
-    title : str; it says "synthetic", or names the data
     place : (longitude, latitude), degrees, marked on all panels; the axes count from it
     names : what the first two panels are called
     """
@@ -103,20 +102,18 @@ def region_panel(
     Parameters
     ----------
     chips : {source: Chip} of one region, stored values
-    title : str; it says "synthetic", or names the data
     place : (longitude, latitude), degrees, marked on all panels; the axes count from it
     """
     figure, axes = style.panels(
         len(chips), columns=len(chips), size=(3, 3.4), sharex=True, sharey=True
     )
     for axis, (name, chip) in zip(axes, chips.items(), strict=True):
-        extent = _extent_km(chip.grid, place)
+        extent, words = _extent_km(chip.grid, place), "true colour"
         if set(TRUE_COLOUR) <= set(chip.bands):
             axis.imshow(true_colours([chip])[0], extent=extent)
-            axis.set_title(f"{name}: true colour", fontsize="medium")
         else:
             words = _layer(axis, chip, 0, source=name, extent=extent, looks=MAP_LOOKS)
-            axis.set_title(f"{name}: {words}", fontsize="medium")
+        axis.set_title(f"{name}: {words}", fontsize="medium")
         _mark(axis, place)
     return _in_km(figure, place, title=title)
 
@@ -138,8 +135,7 @@ def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:
         axes[0].imshow(true_colours([chip])[0], extent=extent)
         axes[0].set_title("true colour", fontsize="medium")
     for i, axis in enumerate(axes[has_colour:]):
-        words = _layer(axis, chip, i, source=source, extent=extent)
-        axis.set_title(words, fontsize="medium")
+        axis.set_title(_layer(axis, chip, i, source=source, extent=extent), fontsize="medium")
     return _in_km(figure, (0, 0), title=title)
 
 
@@ -194,9 +190,8 @@ def overlay(
 def _extent_km(grid: Grid, place: tuple[float, float] | None) -> tuple[float, float, float, float]:
     """Left, right, low and high, counted from the place, else from the south-west corner."""
     left, bottom, right, top = grid.bounds_m
-    x, y = left, bottom
-    if place is not None:
-        x, y = grids.transformer("EPSG:4326", grid.crs).transform(*place)
+    to_grid = grids.transformer("EPSG:4326", grid.crs)
+    x, y = (left, bottom) if place is None else to_grid.transform(*place)
     return (left - x) / 1000, (right - x) / 1000, (bottom - y) / 1000, (top - y) / 1000
 
 

@@ -162,10 +162,7 @@ def _bins(axis: Axes, rows: pd.DataFrame, *, metric: str, at: float, **look) -> 
 
 
 def dissimilarity_histogram(
-    measured: pd.DataFrame,
-    *,
-    threshold: float | None = None,
-    title: str = "",
+    measured: pd.DataFrame, *, threshold: float | None = None, title: str = ""
 ) -> Figure:
     """How far predictions lie from training data: counts of the index, inside and outside.
 
@@ -214,7 +211,8 @@ def distance_curves(
     ----------
     reports : name to the ``AuditReport`` of a split (a distance a station), or to distances [km]
     """
-    km = {name: _known(report) for name, report in reports.items()}
+    km = {k: np.asarray(getattr(r, "distance_km", r), float) for k, r in reports.items()}
+    km = {name: np.sort(values[np.isfinite(values)]) for name, values in km.items()}
     if not any(len(values) for values in km.values()):
         why = "no held-out station has a known place and a training station to lie near"
         return style.nothing(why, title=title)
@@ -241,13 +239,6 @@ def distance_curves(
     axis.set_xticks(ticks, ["≤ 0.1", *(f"{t:g}" for t in ticks[1:])])
     style.quiet_grid(axis)
     return style.finish(figure, title)
-
-
-def _known(report: AuditReport | Sequence[float]) -> np.ndarray:
-    """Sorted distances that are known, km."""
-    values = report.distance_km if isinstance(report, AuditReport) else report
-    values = np.sort(np.asarray(values, float))
-    return values[np.isfinite(values)]
 
 
 def _shares(km: np.ndarray) -> str:

@@ -65,10 +65,9 @@ def station_map(
 
     Parameters
     ----------
-    scores : ``station_id`` and the number, such as rows of ``metrics.station_scores`` of one model
-        and split; a station's number is the mean over its rows, hollow where it has none
+    scores : ``station_id`` and the column ``metric``, such as rows of ``metrics.station_scores`` of
+        one model and split; a station's number is the mean over its rows, hollow where it has none
     stations : stations table
-    metric : the column that is drawn
     """
     points = _placed(scores, stations, [metric])
     if points.empty:
@@ -94,9 +93,7 @@ def score_maps(
     metrics: Sequence[str] = METRICS,
     title: str = "",
 ) -> Figure:
-    """Scores of every station of one model side by side; hollow where there is none.
-
-    A station's score is the mean over its sensors.
+    """Scores of every station of one model, means over sensors; hollow where there is none.
 
     Parameters
     ----------
@@ -134,9 +131,8 @@ def difference_maps(
 
     Parameters
     ----------
-    scores : from ``metrics.station_scores``, of both models in one split each
+    scores : from ``metrics.station_scores``, of both models (a, b) in one split each
     stations : stations table
-    models : (a, b), names
     metrics : columns of the scores, a panel each
     """
     tables = []
@@ -187,9 +183,8 @@ def _winner(values: pd.Series, metric: str, *, models: tuple[str, str]) -> str:
     """At how many stations the first model is the better one."""
     known = values.dropna() * (1 if metric in HIGHER_IS_BETTER else -1)
     a, b = (style.wrapped(model, letters=42, lines=1) for model in models)
-    return (
-        f"{a}\nminus {b}\nblue, the first is better: {(known > 0).sum()} of {len(known)} stations"
-    )
+    count = f"{(known > 0).sum()} of {len(known)} stations"
+    return f"{a}\nminus {b}\nblue, the first is better: {count}"
 
 
 def _upwards(values: pd.Series) -> dict[str, Any]:
@@ -237,10 +232,8 @@ def _maps(points: pd.DataFrame, panels: Sequence[_Panel], *, title: str) -> Figu
 
 def _beyond(values: pd.Series, look: Mapping[str, Any]) -> str:
     """Which end of the colour bar wants an arrow because values lie beyond it."""
-    below, above = values.min() < look["vmin"], values.max() > look["vmax"]
-    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
-        (bool(below), bool(above)), "neither"
-    )
+    below, above = bool(values.min() < look["vmin"]), bool(values.max() > look["vmax"])
+    return ("neither", "min", "max", "both")[below + 2 * above]
 
 
 def _draw_points(axis: Axes, points: pd.DataFrame, panel: _Panel):

@@ -41,11 +41,7 @@ LETTERS_AN_INCH, NAME_LETTERS, NAME_LINES = 12, 24, 3
 
 def label(metric: str) -> str:
     """The axis label of a score or of an aggregate such as "r_block_mean"."""
-    for ending, words in (("_block_mean", "mean over blocks, "), ("_mean", "mean "), ("", "")):
-        name = metric.removesuffix(ending) if metric.endswith(ending) else ""
-        if name in METRIC_LABELS:
-            return words + METRIC_LABELS[name]
-    return metric
+    return str(words(metric, METRIC_LABELS))
 
 
 def class_name(by: str) -> str:
@@ -232,7 +228,7 @@ AROUND = {
 }  # fmt: skip
 
 
-def words(name: Any) -> Any:
+def words(name: Any, heads: Mapping[str, str] = HEADS) -> Any:
     """The head of a column in words with its unit; what is no raw name comes back as it is.
 
     Examples
@@ -242,12 +238,12 @@ def words(name: Any) -> Any:
     """
     if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
         return name
-    if name in HEADS:
-        return HEADS[name]
+    if name in heads:
+        return heads[name]
     for ending, around in AROUND.items():
         stem = name.removesuffix(ending)
-        if stem != name and words(stem) != stem:
-            return around.format(words(stem))
+        if stem != name and words(stem, heads) != stem:
+            return around.format(words(stem, heads))
     for ending, unit in UNITS.items():
         if name.endswith(f"_{ending}"):
             return f"{name.removesuffix(f'_{ending}').replace('_', ' ')} [{unit}]"
