@@ -205,7 +205,7 @@ def test_a_strange_name_and_missing_strata_are_refused(problem, tmp_path):
 
 
 def test_strata_come_from_the_archive_and_what_it_does_not_tell_is_unknown():
-    stations = made_up().stations
+    data = made_up()
     archive = pd.DataFrame(
         {
             "network": "SCAN", "station": ["S-0", "S-0", "S1"], "texture": ["Loam", "Loam", ""],
@@ -213,7 +213,8 @@ def test_strata_come_from_the_archive_and_what_it_does_not_tell_is_unknown():
             "clay_percent": [20.0, 30.0, np.nan], "sand_percent": [40.0, 40.0, np.nan],
         }
     )  # fmt: skip
-    told = ten_day_table.station_strata(stations, archive).set_index("station_id")
+    strata = contending.problem_of(data, archive_stations=archive).strata
+    told = strata.groupby(data.samples["station_id"].to_numpy()).first()
     assert told.loc["SCAN/s0"].tolist() == ["Loam", 25.0, 40.0, "Cfa", "Shrubs"]
     assert told.loc["SCAN/s1", ["texture", "koeppen"]].tolist() == ["unknown", "BSk"]
     assert told.loc["SCAN/s2", "texture"] == "unknown"

@@ -117,7 +117,8 @@ def test_predictions_and_characteristics_follow_the_rows(table):
     smap = {"predicted": rows["smap_m3_m3"], "model": "SMAP", "split": "all"}
     contracts.check(ten_day_table.predictions_table(rows, **smap), contracts.PREDICTIONS)
 
-    classes = daily_table.characteristics(rows, table.stations)
+    classes = table.stations[["station_id", *ten_day_table.CHARACTERISTICS]]
+    classes = ten_day_table.by_sample(classes, rows)
     assert list(classes.columns) == list(ten_day_table.CHARACTERISTICS)
     assert np.allclose(classes["clay"], rows["clay_percent"])
 

@@ -231,6 +231,7 @@ def test_a_real_table_in_percent_is_recognised():
     assert 0.05 < observations["soil_moisture_m3_m3"].median() < 0.5
 
 
+@pytest.mark.filterwarnings("error")
 def test_rows_that_end_in_a_separator_keep_their_columns(tmp_path):
     """The header has no name for the empty field behind the last comma."""
     text = mesonet().to_csv(index=False).replace("\n", ",\n")

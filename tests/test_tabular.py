@@ -242,11 +242,14 @@ def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
             "land_cover": ["Grassland"] * 3,
             "koeppen": ["Cfa", "Cfa", "BSk"],
             "texture": ["Loam", "Loam", "Sand"],
+            "clay_percent": [20.0, 30.0, np.nan],
+            "sand_percent": [40.0, 40.0, np.nan],
         }
     )
     filled = ten_day_table.fill_statics(stations, archive)
     assert filled["koeppen"].tolist() == ["", "Cfa", ""]
     assert filled["texture"].tolist() == ["", "Loam", ""]
+    assert filled.loc[1, ["clay", "sand"]].tolist() == [25.0, 40.0]
 
 
 def test_features_follow_the_rows_of_their_samples(tmp_path):

@@ -411,8 +411,10 @@ def _csv(raw, columns, of, decimal):
     numbered = [pd.RangeIndex(start, start + len(table)) for start in (0, 1)]
     if table.index.equals(numbered[0]):
         return table, places
-    if table.iloc[:, -1].replace("", None).isna().all():  # rows, not the header, end in a separator
-        return pd.read_csv(BytesIO(raw), index_col=False, **form), places
+    last = table.iloc[:, -table.index.nlevels :]
+    if last.replace("", None).isna().all(axis=None):  # rows, not the header, end in a separator
+        form["names"] = [*header, *(f"after the last {i}" for i in range(last.shape[1]))]
+        return pd.read_csv(BytesIO(raw), **form)[header], places
     if table.index.equals(numbered[1]):  # row numbers without a name
         return table.reset_index(drop=True), places
     raise ContractError(

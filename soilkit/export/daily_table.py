@@ -11,7 +11,6 @@ from soilkit import grids, strata, units
 from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
 from soilkit.errors import ContractError, UnitError, UnknownNameError
 from soilkit.export import antecedents, ten_day_table
-from soilkit.export.ten_day_table import CHARACTERISTICS
 from soilkit.world.sensors import composites
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,8 @@ def build(
     -------
     DailyTable. ``rows``: sample_id, sensor_id (the station's first), station_id, network, time,
     soil_moisture_m3_m3, n_hours, ``PREDICTORS`` and ``<predictor>_age_days``. ``stations``: of the
-    contract, one row a station, with ``CHARACTERISTICS`` as mapped layers tell them. ``drops``:
+    contract, one row a station, with texture, clay, sand, land
+    cover, climate and pH as mapped layers tell them. ``drops``:
     step, unit, dropped, rows, stations.
 
     Raises
@@ -133,12 +133,9 @@ def _mean_of(world, source, at, size):
 
 
 def _grid_of_days(stations, days):
-    n = len(days)
-    first = {k: np.repeat(stations[k].to_numpy(str), n) for k in ("station_id", "network")}
-    first["sensor_id"] = np.repeat(stations["sensor_id"].to_numpy(str), n)
-    table = pd.DataFrame(first).assign(time=np.tile(days.astype("datetime64[us]"), len(stations)))
-    stamp = np.tile(days.astype(str), len(stations))
-    return table.assign(sample_id=table["station_id"] + "_" + stamp)
+    sites = stations[["station_id", "network", "sensor_id"]].astype("str")
+    table = sites.merge(pd.DataFrame({"time": days.astype("datetime64[us]")}), how="cross")
+    return table.assign(sample_id=table["station_id"] + "_" + table["time"].dt.strftime("%Y-%m-%d"))
 
 
 def _labels(world, stations, *, unflagged):
@@ -148,13 +145,11 @@ def _labels(world, stations, *, unflagged):
     parts, n_above = [], 0
     for sensor in sensors.itertuples(index=False):
         readings = world.readings(sensor.sensor_id)
+        kept = readings["flag"] == "G"
         if str(sensor.network) in unflagged:
-            above = readings["soil_moisture_m3_m3"] > MOST_M3_M3
-            n_above += int(above.sum())
-            readings = readings[~above]
-        else:
-            readings = readings[readings["flag"] == "G"]
-        parts.append(ten_day_table.daily_means(readings.assign(sensor_id=sensor.sensor_id)))
+            kept = ~(readings["soil_moisture_m3_m3"] > MOST_M3_M3)
+            n_above += int((~kept).sum())
+        parts.append(ten_day_table.daily_means(readings[kept].assign(sensor_id=sensor.sensor_id)))
     days = pd.concat(parts).merge(sensors[["sensor_id", "station_id"]], on="sensor_id")
     table = days.groupby(["station_id", "time"], observed=True, as_index=False)
     return table.agg({"soil_moisture_m3_m3": "mean", "n_hours": "max"}), n_above
@@ -263,12 +258,6 @@ def split_by_texture(stations: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     return table
 
 
-def characteristics(rows: pd.DataFrame, stations: pd.DataFrame) -> pd.DataFrame:
-    """The six static characteristics of each row, for weights: classes as text, numbers as such."""
-    by_site = stations.set_index("station_id")[list(CHARACTERISTICS)]
-    return by_site.reindex(rows["station_id"]).reset_index(drop=True)
-
-
 # Daily soil moisture of unseen stations from weather alone: the table and its drops.
 
 READINGS, PLACES = "scan_daily_2in.parquet", "scan_stations.csv"
@@ -337,26 +326,22 @@ def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     table = build(archive)
     world: Any = archive.world  # type: ignore[attr-defined]
-    places = table.stations.reset_index(drop=True)
-    cells = composites.pixels_at(
-        places["longitude"], places["latitude"], size_m=grids.EASE2_PIXEL_SIZE_M[9]
-    )
+    sites = table.stations.rename_axis("number").reset_index()
+    where = sites["longitude"], sites["latitude"]
+    cells = composites.pixels_at(*where, size_m=grids.EASE2_PIXEL_SIZE_M[9])
     days, rain = composites.rain_mm(world, cells)
-    air = np.asarray(world.cells(cells.rows, cells.cols).temperature_c)
-    n = len(places)
-    weather = {"station_id": np.repeat(places["station_id"].to_numpy(str), len(days)),
-               "time": np.tile(days.astype("datetime64[us]"), n), "precip_mm": rain.ravel(),
-               "tair_c": air.ravel()}  # fmt: skip
-    moist = table.rows[["station_id", "time", "soil_moisture_m3_m3", "lst_c"]]
-    rows = pd.DataFrame(weather).merge(moist, on=["station_id", "time"], how="left")
-    numbers = pd.Series(np.arange(n), index=places["station_id"])
-    rows = rows.assign(
-        **{"Date": rows["time"], "Station Id": rows["station_id"].map(numbers)},
-        sm_2in=100 * rows["soil_moisture_m3_m3"], st_2in=rows["lst_c"], rh_pct=np.nan,
-        tmax_c=rows["tair_c"] + 6, tmin_c=rows["tair_c"] - 6,
-    )  # fmt: skip
-    sites = places[["station", "latitude", "longitude", "elevation_m"]].assign(number=np.arange(n))
-    return rows[list(NEEDED)], sites
+    air = np.asarray(world.cells(cells.rows, cells.cols).temperature_c).ravel()
+    at = [sites["station_id"], days.astype("datetime64[us]")]
+    index = pd.MultiIndex.from_product(at, names=["station_id", "time"])
+    ground = table.rows.set_index(index.names).reindex(index)
+    rows = pd.DataFrame({
+        "Date": index.get_level_values("time"), "Station Id": np.repeat(sites["number"], len(days)),
+        "sm_2in": 100 * ground["soil_moisture_m3_m3"].to_numpy(), "precip_mm": rain.ravel(),
+        "tair_c": air, "tmax_c": air + 6, "tmin_c": air - 6, "rh_pct": np.nan,
+        "st_2in": ground["lst_c"].to_numpy(),
+    })  # fmt: skip
+    names = ["station", "latitude", "longitude", "elevation_m", "number"]
+    return rows.reset_index(drop=True), sites[names]
 
 
 def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:

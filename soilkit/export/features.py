@@ -3,7 +3,6 @@
 Every function returns a features table: ``sample_id`` and one column a predictor, in stored units.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,9 +74,9 @@ def from_series(samples: pd.DataFrame, series: pd.DataFrame, source: str) -> pd.
             f"{', '.join(samples.columns)} and {', '.join(series.columns)}."
         )
     known = series.drop_duplicates(["station_id", "scene_id"])
-    at = pd.MultiIndex.from_arrays([known["station_id"].astype(str), known["scene_id"].astype(str)])
-    scenes = samples.get(column, pd.Series(STATIC_SCENE, samples.index)).astype(str)
-    keys = pd.MultiIndex.from_arrays([samples["station_id"].astype(str), scenes.astype(str)])
+    scenes = samples[column].astype(str)
+    at = pd.MultiIndex.from_frame(known[["station_id", "scene_id"]].astype(str))
+    keys = pd.MultiIndex.from_arrays([samples["station_id"].astype(str), scenes])
     rows = at.get_indexer(keys)
     absent = (rows < 0) & scenes.notna().to_numpy()
     if absent.any():
@@ -88,44 +87,32 @@ def from_series(samples: pd.DataFrame, series: pd.DataFrame, source: str) -> pd.
         )
     values = known[bands].to_numpy(float)[rows]
     values[rows < 0] = np.nan
-    names = [f"{source}_{band}" for band in bands]
-    return pd.DataFrame(values, columns=names).assign(sample_id=_ids(samples))[
-        ["sample_id", *names]
-    ]
+    table = pd.DataFrame(values, columns=[f"{source}_{band}" for band in bands])
+    table.insert(0, "sample_id", _ids(samples))
+    return table
 
 
-def from_chips(
-    samples: pd.DataFrame,
-    store: Any,
-    *,
-    radii_m: Sequence[float] = RADII_M,
-    only: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Statistics of each sample's chips within circles about the station.
+def from_chips(samples: pd.DataFrame, store: Any) -> pd.DataFrame:
+    """Statistics of each sample's chips within 80, 320 and 1280 m of the station.
 
     Means of every continuous band as ``<source>_<band>_mean_<radius>m``; radar backscatter is
     averaged in linear power and given in dB. Beside them what the source's row names: ``NDVI``, the
     mean of the pixels' (infrared - red) / (infrared + red); ``slope`` in degrees; the spread
     within the circle, as ``sentinel1_VV_std`` in dB. Pixels flagged as cloud are left out; a class
-    source gives its most frequent class. A circle with fewer than four
-    known pixels gives NaN; radii below one pixel of a source are left out for it.
+    source gives its most frequent class. A circle with fewer than four known pixels gives NaN;
+    radii below one pixel of a source are left out for it.
 
     Parameters
     ----------
     samples : samples table
     store : an open chip store
-    radii_m : radii of the circles, m
-    only : names of sources; None takes all of the store
 
     Returns
     -------
     DataFrame with sample_id and the columns above
     """
-    table = pd.DataFrame({"sample_id": _ids(samples)})
-    parts = [table]
-    for source in store.sources if only is None else only:
-        parts.append(_of_source(samples, store, source=source, radii_m=radii_m))
-    return pd.concat(parts, axis=1)
+    parts = [_of_source(samples, store, source) for source in store.sources]
+    return pd.concat([pd.DataFrame({"sample_id": _ids(samples)}), *parts], axis=1)
 
 
 def combine(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -156,22 +143,21 @@ def _ids(samples) -> np.ndarray:
     return samples["sample_id"].astype(str).to_numpy()
 
 
-def _of_source(samples, store, *, source, radii_m) -> pd.DataFrame:
+def _of_source(samples, store, source) -> pd.DataFrame:
     """One row a sample; each distinct chip is read once."""
-    column = f"{source}_scene"
-    scenes = samples.get(column, pd.Series(STATIC_SCENE, samples.index)).astype(str)
+    scenes = samples.get(f"{source}_scene", pd.Series(STATIC_SCENE, samples.index)).astype(str)
     keys = pd.MultiIndex.from_arrays([scenes, samples["station_id"].astype(str)])
     codes, distinct = pd.factorize(keys)
-    rows = [_statistics(store.read(source, *key), source, radii_m) for key in distinct]
+    rows = [_statistics(store.read(source, *key), source) for key in distinct]
     return pd.DataFrame(rows).take(codes).reset_index(drop=True)
 
 
-def _statistics(chip: contracts.Chip, source: str, radii_m) -> dict[str, float]:
+def _statistics(chip: contracts.Chip, source: str) -> dict[str, float]:
     layers, grid = _layers(chip, source), chip.grid
     row, col = (np.arange(n) - (n - 1) / 2 for n in (grid.height, grid.width))
     distance = np.hypot(row[:, None], col) * grid.pixel_size_m
     statistics: dict[str, float] = {}
-    for radius in (r for r in radii_m if r >= grid.pixel_size_m):
+    for radius in (r for r in RADII_M if r >= grid.pixel_size_m):
         inside = distance <= radius
         for name, (values, statistic) in layers.items():
             here = values[inside]

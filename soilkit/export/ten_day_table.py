@@ -23,6 +23,7 @@ FEATURE_NAMES = (
     | {"field_capacity_pct": "soil_field_capacity_pct", "nlcd_mean": "nlcd_mean"}
 )
 CHARACTERISTICS = ("texture", "clay", "sand", "koeppen", "land_cover", "ph")  # of strata
+CLASSES = ("texture", "koeppen", "land_cover")
 PLACE_COLUMNS = ("key", "network", "station", "lat", "lon", "start")
 LABEL_DEPTH_M = 0.0508  # sensors at two inches or less make the label
 # Predictor groups by the first words of a feature's name.
@@ -133,15 +134,13 @@ def _known(table: pd.DataFrame, gone: pd.DataFrame, word: str) -> pd.DataFrame:
 
 
 def _stations(table: pd.DataFrame) -> pd.DataFrame:
-    if "elevation_m" not in table.columns:
-        table = table.assign(elevation_m=np.nan)
     names = {"key": "station_id", "lat": "latitude", "lon": "longitude"}
-    first = table[["key", "network", "station", "lat", "lon", "elevation_m"]].rename(columns=names)
+    first = table.reindex(columns=[*PLACE_COLUMNS[:-1], "elevation_m"]).rename(columns=names)
     stations = first.groupby("station_id", sort=False).first().reset_index()
     stations.insert(0, "sensor_id", stations["station_id"])
     stations["depth_from_m"], stations["depth_to_m"] = 0.0, LABEL_DEPTH_M
-    unknown = dict.fromkeys(("land_cover", "koeppen", "texture"), "")
-    return stations.assign(**unknown).astype({"elevation_m": float} | dict.fromkeys(unknown, "str"))
+    stations = stations.assign(**dict.fromkeys(CLASSES[::-1], ""))
+    return stations.astype({"elevation_m": float} | dict.fromkeys(CLASSES, "str"))
 
 
 def read_dataset(folder: str | Path) -> TabularDataset:
@@ -185,7 +184,7 @@ def read(path: str | Path, *, n_stations: int = 0) -> TabularDataset:
         return data
     first = data.stations["station_id"].drop_duplicates()[:n_stations]
     keep = data.samples["station_id"].isin(first)
-    samples, predictors = (t[keep].reset_index(drop=True) for t in (data.samples, data.features))
+    samples, predictors = (t[keep].reset_index(drop=True) for t in data[1:])
     chosen = data.stations["station_id"].isin(samples["station_id"])
     return TabularDataset(data.stations[chosen], samples, predictors)
 
@@ -226,37 +225,17 @@ def station_keys(archive_stations: pd.DataFrame) -> pd.Index:
 
 
 def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
-    """Take land cover, climate class and texture from the stations of an in-situ archive.
+    """Take texture, clay, sand, climate and land cover from the stations of an in-situ archive.
 
     A ten-day table writes a station as NETWORK/name in lower-case letters and digits; an archive's
-    station with the same network and the same letters and digits is the same station.
+    station with the same network and the same letters and digits is the same station. Clay and
+    sand are percent by weight, NaN where unknown; an unknown class is "". The archive tells no pH.
     """
-    names = ["land_cover", "koeppen", "texture"]
-    words = archive_stations[names].astype(str)
-    known = words.groupby(station_keys(archive_stations)).first()
-    filled = known.reindex(stations["station_id"].astype(str)).fillna("")
-    return stations.assign(**{name: filled[name].to_numpy(dtype=str) for name in names})
-
-
-def station_strata(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.DataFrame:
-    """Texture, clay, sand, climate and land cover of stations, from an archive's statics.
-
-    Clay and sand are percent by weight, NaN where unknown; an unknown class is "unknown". The
-    archive tells no pH, so the paper's sixth member is left out.
-
-    Returns
-    -------
-    DataFrame, one row a station: ``station_id, texture, clay, sand, koeppen, land_cover``
-    """
-    filled = fill_statics(stations, archive_stations).drop_duplicates("station_id")
-    keys = station_keys(archive_stations)
-    amounts = archive_stations[["clay_percent", "sand_percent"]].groupby(keys).mean()
-    amounts = amounts.reindex(filled["station_id"].astype(str))
-    names = ["station_id", "texture", "koeppen", "land_cover"]
-    strata = filled[names].astype(str).replace("", "unknown").reset_index(drop=True)
-    strata.insert(2, "clay", amounts["clay_percent"].to_numpy())
-    strata.insert(3, "sand", amounts["sand_percent"].to_numpy())
-    return strata
+    statics = archive_stations.rename(columns={"clay_percent": "clay", "sand_percent": "sand"})
+    statics = statics.astype(dict.fromkeys(CLASSES, "str")).groupby(station_keys(archive_stations))
+    known = statics.agg(dict.fromkeys(CLASSES, "first") | {"clay": "mean", "sand": "mean"})
+    known = known.reindex(stations["station_id"].astype(str)).fillna(dict.fromkeys(CLASSES, ""))
+    return stations.assign(**{name: known[name].to_numpy() for name in known})
 
 
 def by_sample(by_station: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
@@ -270,9 +249,8 @@ def with_season(data: TabularDataset) -> TabularDataset:
     """The dataset with the season among its features, unless it is there already."""
     if "season_sin" in data.features:
         return data
-    season = features.season(data.samples).drop(columns="sample_id")
-    table = data.features.reset_index(drop=True).assign(**{k: season[k].to_numpy() for k in season})
-    return data._replace(features=table)
+    season = features.season_point(data.samples["time"].to_numpy())
+    return data._replace(features=data.features.reset_index(drop=True).assign(**season))
 
 
 def predictor_sets(table: pd.DataFrame) -> dict[str, list[str]]:

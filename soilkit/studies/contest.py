@@ -45,7 +45,9 @@ def problem_of(data: ten_day_table.TabularDataset, *, archive_stations=None) -> 
     problem = Problem.of(ten_day_table.with_season(data))
     if archive_stations is None:
         return problem
-    classes = ten_day_table.station_strata(problem.stations, archive_stations)
+    stations = ten_day_table.fill_statics(problem.stations, archive_stations)
+    names = ["station_id", *(c for c in ten_day_table.CHARACTERISTICS if c != "ph")]
+    classes = stations[names].replace(dict.fromkeys(ten_day_table.CLASSES, {"": "unknown"}))
     return replace(problem, strata=ten_day_table.by_sample(classes, problem.samples))
 
 

@@ -28,10 +28,11 @@ class Selection(NamedTuple):
     unreadable: pd.DataFrame
 
     @classmethod
-    def of(cls, folder: Path, *, flags: tuple[str, ...] | None, max_depth_m: float):
+    def of(cls, folder: Path, *, flags, max_depth_m: float, unknown_flags: str = "drop"):
         """What these rules choose of a cache, and the flags in one spelling."""
         sensors, tallies, unreadable = cache.read_tables(folder)
-        accepted = rules.accepted_flags(flags, tallies["flag"].unique())
+        present = tallies["flag"].unique()
+        accepted = rules.accepted_flags(flags, present, unknown_flags=unknown_flags)
         is_near = rules.depth_accepted(
             sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
         )
@@ -137,9 +138,9 @@ def read_ismn(
     if unknown_flags not in ("raise", "drop"):
         raise ParameterError(f"unknown_flags is 'raise' or 'drop', found {unknown_flags!r}.")
     folder = _cached(path, cache_dir=cache_dir, progress=progress)
-    selection, accepted = Selection.of(folder, flags=flags, max_depth_m=max_depth_m)
-    if unknown_flags == "raise":
-        rules.refuse_unknown_flags(cache.read_tables(folder)[1]["flag"].unique(), accepted)
+    selection, accepted = Selection.of(
+        folder, flags=flags, max_depth_m=max_depth_m, unknown_flags=unknown_flags
+    )
     observations = cache.read_observations(folder, selection.wanted(), flags=accepted)
     counts = selection.counts()
     numbers = counts["rows"].where(counts["step"] != "note", counts["sensors"])

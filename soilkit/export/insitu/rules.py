@@ -56,46 +56,41 @@ def is_known(flag: str) -> bool:
     return all(part in KNOWN_FLAGS for part in flag.split(","))
 
 
-def accepted_flags(flags: Iterable[str] | None, found: Iterable[str]) -> tuple[str, ...]:
-    """The accepted flags in one spelling; each must be ISMN's or occur in the archive (``found``).
-
-    None accepts every flag that the archive holds.
+def accepted_flags(
+    flags: Iterable[str] | None, present: Iterable[str], *, unknown_flags: str = "drop"
+) -> tuple[str, ...]:
+    """The accepted flags in one spelling; None accepts all that the archive holds (``present``).
 
     Raises
     ------
     UnknownNameError
-        For a flag that neither ISMN's list nor the archive holds.
+        For a flag that neither ISMN's list nor the archive holds; and, unless ``unknown_flags`` is
+        "drop", for flags of the archive that stand neither there nor among the accepted.
     """
+    present = set(present)
     if flags is None:
-        return tuple(sorted(set(found)))
+        return tuple(sorted(present))
     if isinstance(flags, str):
         raise ParameterError(
             f"flags should be a tuple such as ({flags!r},), found the text {flags!r}."
         )
     wanted = tuple(dict.fromkeys(canonical_flag(flag) for flag in flags))
-    found = set(found)
-    unknown = [flag for flag in wanted if not is_known(flag) and flag not in found]
-    if unknown:
-        raise UnknownNameError(f"Unknown flags {', '.join(unknown)}. {_flags_in_words(found)}")
-    return wanted
-
-
-def refuse_unknown_flags(found: Iterable[str], accepted: Iterable[str]) -> None:
-    """Raise ``UnknownNameError`` if an archive holds flags that no list explains."""
-    accepted = set(accepted)
-    unknown = sorted(f for f in found if not is_known(f) and f not in accepted)
+    words = ", ".join(f"{flag} ({meaning})" for flag, meaning in KNOWN_FLAGS.items())
+    words = f"Known are {words}, and their combinations such as 'C02,C03'."
+    unknown = [flag for flag in wanted if not is_known(flag) and flag not in present]
     if unknown:
         raise UnknownNameError(
-            f"The archive holds readings with the unknown flags {', '.join(unknown)}. "
-            f"{_flags_in_words(())} Name them in flags=(...) to use those readings, "
-            "or pass unknown_flags='drop' to leave them out, counted."
+            f"Unknown flags {', '.join(unknown)}. {words} "
+            f"This archive holds {', '.join(sorted(present))}."
         )
-
-
-def _flags_in_words(found: Iterable[str]) -> str:
-    known = ", ".join(f"{flag} ({meaning})" for flag, meaning in KNOWN_FLAGS.items())
-    here = f" This archive holds {', '.join(sorted(found))}." if found else ""
-    return f"Known are {known}, and their combinations such as 'C02,C03'.{here}"
+    unknown = sorted(flag for flag in present - set(wanted) if not is_known(flag))
+    if unknown and unknown_flags != "drop":
+        raise UnknownNameError(
+            f"The archive holds readings with the unknown flags {', '.join(unknown)}. {words} Name "
+            "them in flags=(...) to use those readings, or pass unknown_flags='drop' to leave them "
+            "out, counted."
+        )
+    return wanted
 
 
 def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
