@@ -27,16 +27,10 @@ ROUNDING = 1e-12
 
 
 def solve(q: np.ndarray) -> np.ndarray:
-    """Error variance and squared R of the three series from covariances that are all positive.
+    """Error variance and R^2, (..., 3, 2), from Qxx, Qyy, Qzz, Qxy, Qxz, Qyz, (..., 6).
 
-    Parameters
-    ----------
-    q : array (..., 6), Qxx, Qyy, Qzz, Qxy, Qxz, Qyz
-
-    Returns
-    -------
-    array (..., 3, 2): error variance, R^2 (above one where the error variance is negative); NaN
-    where a covariance of two series, or a variance, is not positive
+    R^2 is above one where the error variance is negative; NaN where a covariance of two series, or
+    a variance, is not positive.
     """
     soluble = (q > 0).all(axis=-1, keepdims=True)
     q = np.where(soluble, q, np.nan)

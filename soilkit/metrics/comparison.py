@@ -267,18 +267,10 @@ def _line(pair, stations, seed):
 
 
 def studentized(values, cluster, *, rng, n_draws=N_DRAWS):
-    """Interval and p-value of a mean by the studentised bootstrap over whole clusters.
+    """Interval and p-value against a mean of zero by the studentised bootstrap over whole clusters.
 
-    Parameters
-    ----------
-    values : array (sensor,)
-    cluster : array (sensor,), at least five names
-    rng : numpy.random.Generator
-    n_draws : int
-
-    Returns
-    -------
-    (dict of ``lower``, ``upper``, ``p_value`` against a mean of zero; status)
+    ``values`` and ``cluster``, at least five names, are (sensor,); returns a dict of ``lower``,
+    ``upper`` and ``p_value``, and the status.
     """
     mean, (error, k) = values.mean(), intervals.cluster_error(values, cluster)
     if error <= 1e-12 * np.abs(values).max():

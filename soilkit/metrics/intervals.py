@@ -56,20 +56,12 @@ class Steps(Runs):
 
 
 def memory_hours(deviations: np.ndarray, steps: Steps) -> np.ndarray:
-    """The memory tau of each group's series, its autocorrelation being exp(-dt / tau).
+    """The memory tau [h] of each group's series, (group,): its autocorrelation is exp(-dt / tau).
 
     Least squares of x(t + dt) - x(t) exp(-dt / tau) over the actual steps [1]_, which need not be
-    equal; then lifted by the bias (1 + 3 rho) / n that centring brings into a first-order
-    autocorrelation [2]_, with n and rho at the mean of the steps that are short enough to tell.
-
-    Parameters
-    ----------
-    deviations : array (row,), centred by group
-    steps : of the same groups
-
-    Returns
-    -------
-    array (group,), h; NaN where the series is constant
+    equal, x being deviations from the group's mean; then lifted by the bias (1 + 3 rho) / n that
+    centring brings into a first-order autocorrelation [2]_, with n and rho at the mean of the steps
+    that are short enough to tell. NaN where the series is constant.
 
     References
     ----------
@@ -127,21 +119,12 @@ def longer(tau: np.ndarray, steps: Steps) -> np.ndarray:
 
 
 def effective_size(rate_per_hour: np.ndarray, steps: Steps) -> np.ndarray:
-    """The number of independent values in series whose correlation falls as exp(-rate dt).
+    """How many independent values are in series whose correlation falls as exp(-rate dt).
 
     n times the mean over steps of (1 - q) / (1 + q), q = exp(-rate dt): for equal steps this is
-    n (1 - q) / (1 + q) [1]_, so the rate 1 / tau_x + 1 / tau_y gives R's
+    n (1 - q) / (1 + q) [1]_, so the rate 1 / tau_x + 1 / tau_y [h-1] gives R's
     n (1 - rho_x rho_y) / (1 + rho_x rho_y) [2]_; for unequal ones it follows from the generalised
     least-squares mean of an Ornstein-Uhlenbeck process.
-
-    Parameters
-    ----------
-    rate_per_hour : array (group,), h-1
-    steps : of the same groups
-
-    Returns
-    -------
-    array (group,)
 
     References
     ----------
@@ -192,12 +175,7 @@ def tail_of_clusters(k):
 def student_interval(value, error, *, freedom, scale="mean", confidence=CONFIDENCE):
     """value +- Student's quantile times its standard error, (lower, upper), on a scale of SCALES.
 
-    Parameters
-    ----------
-    value : float or array, in its own unit
-    error : its standard error on that scale
-    freedom : degrees of freedom of the error; infinity for the normal quantile
-    scale : "r" (arctanh), "spread" (log) or "mean"
+    ``error`` is on that scale; an infinite ``freedom`` takes the normal quantile.
     """
     to, back = SCALES[scale]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -262,13 +240,7 @@ def cluster_weights(k: int, rng: np.random.Generator, *, n_draws: int = N_RESAMP
 
 
 def cluster_sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Sums of each column over each cluster, (cluster, column), in the order they appear in.
-
-    Parameters
-    ----------
-    values : array (row, column), or (row,) for one column
-    cluster : array (row,), names
-    """
+    """Sums of (row, column) or (row,) over each cluster, (cluster, column), by appearance."""
     codes, names = pd.factorize(np.asarray(cluster))
     columns = np.asarray(values, float).reshape(len(codes), -1).T
     return np.stack([np.bincount(codes, c, minlength=len(names)) for c in columns], axis=1)
@@ -281,18 +253,10 @@ def ratio_draws(
     cluster: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Sum of numerators over sum of denominators in each draw of whole clusters.
+    """Sum of numerators over sum of denominators in each draw of whole clusters, (draw, column).
 
-    Parameters
-    ----------
-    numerator, denominator : array (row, column) or (row, 1)
-    cluster : array (row,), names
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array (draw, column); NaN where a draw's denominator is zero. With fewer than five clusters
-    that have a denominator, the whole column is NaN.
+    Both are (row, column) or (row, 1). NaN where a draw's denominator is zero, and throughout a
+    column where fewer than five clusters have one.
     """
     top, bottom = np.broadcast_arrays(
         cluster_sums(numerator, cluster), cluster_sums(denominator, cluster)
@@ -312,16 +276,11 @@ def limits(
     n_clusters: float,
     method: Literal["linear", "inverted_cdf"] = "linear",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expanded percentile limits over the draws that have a value, two arrays (column,).
+    """Expanded percentile limits over the draws (draw, ...) that have a value, two arrays (...).
 
-    Percentiles are those of ``tail_of_clusters``. Measured coverage stands in
-    ``reports/coverage/coverage.csv``.
-
-    Parameters
-    ----------
-    draws : array (draw, ...)
-    n_clusters : what was drawn, clusters of stations or blocks of time
-    method : numpy's for a quantile between two draws
+    Percentiles are those of ``tail_of_clusters``, ``n_clusters`` being what was drawn, clusters of
+    stations or blocks of time; ``method`` is numpy's for a quantile between two draws. Measured
+    coverage stands in ``reports/coverage/coverage.csv``.
     """
     lower, upper = np.full((2, *draws.shape[1:]), np.nan)
     has = ~np.isnan(draws).all(axis=0)
@@ -347,17 +306,9 @@ def cluster_error(values: np.ndarray, cluster: np.ndarray) -> tuple[float, int]:
 
 
 def mean_and_median(values, cluster, *, rng):
-    """Limits of mean and median when whole clusters are drawn with replacement.
+    """Limits of mean and median of values (station,) when whole clusters (station,) are drawn anew.
 
-    Parameters
-    ----------
-    values : array (station,)
-    cluster : array (station,), names
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ((lower, upper) of the mean, (lower, upper) of the median); NaN below five clusters
+    Returns ((lower, upper) of the mean, (lower, upper) of the median); NaN below five clusters.
     """
     codes, names = pd.factorize(cluster)
     if len(names) < MIN_CLUSTERS:
@@ -375,11 +326,9 @@ def mean_and_median(values, cluster, *, rng):
 
 
 def mean_of_means(values, cluster):
-    """The mean of the clusters' means with Student's interval over them.
+    """The mean of the clusters' means with Student's interval over them, none below five clusters.
 
-    Returns
-    -------
-    dict of ``value, lower, upper, n_blocks``; below five clusters there is no interval
+    Returns a dict of ``value, lower, upper, n_blocks``.
     """
     means = pd.Series(np.asarray(values, float)).groupby(np.asarray(cluster)).mean().to_numpy()
     k = len(means)
@@ -390,24 +339,14 @@ def mean_of_means(values, cluster):
 
 
 def jackknife(value, left_out, *, present=None, scale: str):
-    """Student's interval with the jackknife's standard error over clusters [1]_ [2]_.
+    """Student's interval with the jackknife's error over clusters [1]_ [2]_, two arrays (value,).
 
     With theta the value on its scale, theta_i the same without cluster i, k clusters:
     theta +- t(k - 1) sqrt((k - 1) / k sum (theta_i - mean(theta_i))2). Measured on stations that
     share errors by cluster, a spread of station means is covered in 89 % at five and ten clusters
-    (percentiles of a bootstrap: 52 and 74 %) and 93 % at forty; R and bias in 93-97 %.
-
-    Parameters
-    ----------
-    value : array (value,)
-    left_out : array (cluster, value), the value without that cluster
-    present : bool array (cluster, value), whether the value has rows of the cluster at all
-    scale : "r" (arctanh), "spread" (log) or "mean"
-
-    Returns
-    -------
-    (lower, upper), each (value,); NaN below five clusters, or where one cluster's absence leaves
-    no value
+    (percentiles of a bootstrap: 52 and 74 %) and 93 % at forty; R and bias in 93-97 %. ``left_out``
+    and ``present``, whether a value has rows of the cluster, are (cluster, value). NaN below five
+    clusters, or where one cluster's absence leaves no value.
 
     References
     ----------
@@ -443,10 +382,7 @@ def memory_of(series: Iterable[np.ndarray], steps: Steps) -> tuple[list[np.ndarr
 def block_length(tau: np.ndarray, steps: Steps) -> np.ndarray:
     """Rows in a block, (sqrt(6) rho / (1 - rho^2))^(2/3) n^(1/3), between 1 and n / 4 [1]_ [2]_.
 
-    Parameters
-    ----------
-    tau : array (group,), h, the longest memory; rho = exp(-dt / tau) at the mean step dt
-    steps : of the same groups
+    rho = exp(-dt / tau) at the mean step dt of each group, tau [h] its longest memory.
 
     References
     ----------

@@ -275,19 +275,11 @@ RAW = "raw"
 def changed(
     predictions: pd.DataFrame, rows: np.ndarray, *, values: Iterable[np.ndarray], words, state: str
 ) -> pd.DataFrame:
-    """The table with new values at ``rows``, its state, and a ``status`` for every row.
+    """The table, of one state, with new values at ``rows`` and a ``status`` for every row.
 
-    Parameters
-    ----------
-    predictions : table of that contract, one state
-    rows : array (row,), places in the table
-    values : observed and predicted, (row,) each, NaN where there is none
-    words : array (row,) of text, "ok" or why a row has no value
-    state : what was done, appended to what the table says of itself
-
-    Returns
-    -------
-    DataFrame as the predictions; rows that ``rows`` leaves out are NaN in both series
+    ``rows`` are places in the table, (row,), ``values`` observed and predicted there, ``words``
+    "ok" or why a row has no value, and ``state`` what was done, appended to what the table says of
+    itself. Rows that ``rows`` leaves out are NaN in both series.
     """
     status = np.full(len(predictions), "no finite pair", object)
     status[rows] = words
@@ -311,12 +303,7 @@ ROWS_AT_ONCE = 2**16  # five series of them stay in a processor's cache
 
 
 def correlation(xy, *, xx, yy):
-    """Pearson's R from sums of products and squares of deviations; NaN where a series is constant.
-
-    Parameters
-    ----------
-    xy, xx, yy : arrays of one shape: covariances and variances, all in one unit, or sums of them
-    """
+    """Pearson's R from covariance and variances, or their sums; NaN where a series is constant."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.clip(xy / (np.sqrt(xx) * np.sqrt(yy)), -1, 1)
 

@@ -10,12 +10,13 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from soilkit import contracts, grids
+from soilkit import contracts
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError
 from soilkit.metrics import splits
 from soilkit.metrics.evaluation.records import GIVEN, Background, Case, NotAudited
 from soilkit.metrics.splits.checks import Claim, copied_series
+from soilkit.metrics.splits.folds import ease2_ids
 
 # "train", "training set", "train 2019"; not "trained on 2019, tested on 2020".
 TRAINS = re.compile(
@@ -260,7 +261,10 @@ def shared_pixels(case: Case) -> pd.DataFrame:
     places = case.stations.set_index(ids)[ids.isin(case.unseen["station_id"].astype("str")).array]
     places = places[~places.index.duplicated()]
     located = places[places[["latitude", "longitude"]].notna().all(axis=1)]
-    cells = {name: _cells(located, size) for name, size in PIXELS.items() if len(located)}
+    cells = {
+        name: ease2_ids(located) if size == 9 else splits.block_ids(located, size_deg=size)
+        for name, size in PIXELS.items() if len(located)
+    }  # fmt: skip
     for column in case.background.coarse_columns:
         if features is not None and column in features:
             cells[f"{column} {ONE_SERIES}"] = _same_series(case.unseen, features, column)
@@ -273,15 +277,6 @@ def shared_pixels(case: Case) -> pd.DataFrame:
                 counts = (len(pixels), pixels.nunique(), len(sharing))
                 lines.append((pixel, name, *counts, words))
     return pd.DataFrame(lines, columns=list(SHARED))
-
-
-def _cells(places: pd.DataFrame, size: float) -> pd.Series:
-    """The pixel of each station, by station_id."""
-    if size == 9:
-        lonlat = (places[name].to_numpy(float) for name in ("longitude", "latitude"))
-        row, col = grids.ease2_cell(*lonlat, pixel_size_km=9)
-        return pd.Series(row * 10**5 + col, index=places.index)
-    return pd.Series(splits.block_ids(places, size_deg=size).to_numpy(), index=places.index)
 
 
 def by_sample(table: pd.DataFrame) -> pd.DataFrame:

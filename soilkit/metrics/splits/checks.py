@@ -8,10 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, triu
 
-from soilkit import grids
 from soilkit.errors import ContractError
 from soilkit.metrics.points import pearson_r
-from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG, LABELS, block_ids, overlapping_chips
+from soilkit.metrics.splits.folds import (
+    BLOCK_SIZE_DEG,
+    LABELS,
+    block_ids,
+    ease2_ids,
+    overlapping_chips,
+)
 
 LABEL_COLUMNS = ("soil_moisture_m3_m3", "observed_m3_m3")
 
@@ -149,18 +154,9 @@ def copied_series(units: np.ndarray, times, *, values: np.ndarray) -> np.ndarray
     """Pairs of units whose series have the same values at the same times, int array (pair, 2).
 
     Two series are copies when at least ten common times exist, nine tenths of them with equal
-    values, of which five and more are distinct. One value a unit and time is looked at. Time and
-    memory grow with the pairs that share a value at a time, not with all pairs.
-
-    Parameters
-    ----------
-    units : int array (row,), from 0
-    times : array (row,) of datetimes or numbers
-    values : float array (row,); others than finite numbers are left out
-
-    Returns
-    -------
-    pairs of units, the smaller first, in order
+    values, of which five and more are distinct; the smaller unit stands first. One finite value a
+    unit (from 0, (row,)) and time is looked at. Time and memory grow with the pairs that share a
+    value at a time, not with all pairs.
     """
     table = pd.DataFrame({"unit": units, "time": times, "value": np.round(values, DECIMALS)})
     table = table[np.isfinite(table["value"])].drop_duplicates(["unit", "time"])
@@ -328,11 +324,10 @@ def same_pixel(
 ) -> Iterator[Check]:
     """Stations in one pixel of a coarse product, or in one 2-degree block, on both sides."""
     places = sides.stations[sides.located]
-    lonlat = places["longitude"].to_numpy(float), places["latitude"].to_numpy(float)
-    cells = {}
-    for size_km in ease2_km:
-        row, col = grids.ease2_cell(*lonlat, pixel_size_km=size_km)
-        cells[f"same SMAP pixel (EASE-Grid 2.0, {size_km} km)"] = row * 10**5 + col
+    cells = {
+        f"same SMAP pixel (EASE-Grid 2.0, {size} km)": ease2_ids(places, pixel_size_km=size)
+        for size in ease2_km
+    }
     for product, size in degrees.items():
         cells[f"same {product} pixel ({size:g} degrees)"] = block_ids(places, size_deg=size)
     block = f"same block ({BLOCK_SIZE_DEG:g} degrees)"
@@ -442,11 +437,8 @@ ID_COLUMNS = ("sample_id", "sensor_id", "station_id")
 def fitted_on_training(sides: Sides, fitted_on, *, everything: pd.DataFrame) -> Check:
     """Whether means, scalings and the like know training samples only.
 
-    Parameters
-    ----------
-    fitted_on : ids of the samples, sensors or stations that they were fitted on; or, for folds, a
-        mapping of fold to ids; None = unknown
-    everything : the table that was audited, with the samples on neither side
+    ``fitted_on`` is ids of samples, sensors or stations; for folds a mapping of fold to ids; None
+    where unknown. ``everything`` is the audited table with the samples on neither side.
     """
     if fitted_on is None:
         words = "nobody said what they were fitted on"

@@ -37,6 +37,12 @@ def block_ids(stations, *, size_deg=BLOCK_SIZE_DEG):
     return pd.Series(names, index=stations.index, dtype="str")
 
 
+def ease2_ids(stations: pd.DataFrame, *, pixel_size_km: int = 9) -> pd.Series:
+    """A number of each row's pixel in an EASE-Grid 2.0, equal where pixels are."""
+    row, col = grids.ease2_cell(*_lonlat(stations), pixel_size_km=pixel_size_km)
+    return pd.Series(row * 10**5 + col, index=stations.index)
+
+
 def overlapping_chips(stations: pd.DataFrame, *, side_m: float = CHIP_SIDE_M) -> np.ndarray:
     """Pairs of rows of ``stations`` whose chips overlap, int array (pair, 2).
 
