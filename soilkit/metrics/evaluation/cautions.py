@@ -447,9 +447,7 @@ def _products(evaluation: Evaluation) -> Met:
 
 def _collocated(evaluation: Evaluation) -> tuple[int, int]:
     """Sensors with an estimate of triple collocation, and all of them."""
-    table = evaluation.triple
-    if is_missing(table):
-        return 0, 0
+    table = evaluation.triple.reindex(columns=["sensor_id", "status"])
     return table.loc[table["status"] == OK, "sensor_id"].nunique(), table["sensor_id"].nunique()
 
 
@@ -475,10 +473,9 @@ def _uncertainty(evaluation: Evaluation) -> Met:
 def _reference_error(evaluation: Evaluation) -> Met:
     """Account for the reference's own errors."""
     good, n = _collocated(evaluation)
-    words = f"Triple collocation gives the probes' error at {good} of {n} sensors."
-    if not good:
-        words = "Probes count as truth: their error and misfit to the footprint stand in every "
-        words += "score."
+    words = "Probes count as truth: their error and misfit to the footprint stand in every score."
+    if good:
+        words = f"Triple collocation gives the probes' error at {good} of {n} sensors."
     return _degree(good and good >= n / 2, good), words
 
 
@@ -614,9 +611,7 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
 
 def _dates(evaluation: Evaluation) -> str:
     table = evaluation.spatial_mean
-    if is_missing(table):
-        return table["status"].iloc[0]
     row = grades.row_of(table, model=evaluation.main, part="all")
-    if row is None or not row["n_dates"]:
-        return "no date has ten stations"
-    return f"{row['n_dates']} dates with ten stations and more"
+    if row is not None and row["n_dates"]:
+        return f"{row['n_dates']} dates with ten stations and more"
+    return table["status"].iloc[0] if is_missing(table) else "no date has ten stations"

@@ -144,8 +144,7 @@ def strata_known(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
 def class_scores(evaluation: Evaluation, metric: str = "r") -> pd.DataFrame:
     """The main model's summaries of all classes: ``characteristic``, ``class`` and their figures.
 
-    With ``decides``: whether the interval of a mean R says anything, because it does not hold zero
-    or ends below 0.5.
+    An interval of a mean R ``decides`` something where it leaves out zero or ends below 0.5.
     """
     columns = ["characteristic", "class", "mean", "mean_lower", "mean_upper", "n_stations"]
     tables = [
@@ -303,12 +302,10 @@ def than_climatology(evaluation: Evaluation) -> Answer:
 
 def beats_season_in_time(evaluation: Evaluation) -> bool:
     """Whether R is surely above that of every climatology that has one."""
-    table = evaluation.comparison
-    if is_missing(table):
-        return False
-    rows = table[table["role"].isin(["climatology", "oracle"]) & (table["metric"] == "r")]
-    rows = rows[rows["lower"].notna()]
-    return len(rows) > 0 and bool((rows["better"] == evaluation.main).all())
+    rows = evaluation.comparison.reindex(columns=["role", "metric", "lower", "better"])
+    rows = rows[rows["role"].isin(["climatology", "oracle"]) & (rows["metric"] == "r")]
+    better = rows.loc[rows["lower"].notna(), "better"]
+    return len(better) > 0 and bool((better == evaluation.main).all())
 
 
 # The rules that turn intervals into yes, partly, no and unknown: one function a question.

@@ -110,14 +110,13 @@ def _with_key(table: pd.DataFrame) -> pd.DataFrame:
 def paper_table(number: int) -> pd.DataFrame:
     """A table of scores that Batchu et al. print [1]_.
 
-    Table 9 (which sources), 10 (land cover), 11 (texture), 12 (climate), 15 (input size), 16 (one
-    source left out), 18 (NDVI, EVI and LAI added), 19 (active and passive radar) or 21 (the anchor
-    of the join). Means over sensors with at least 13 samples; the strata are of the full model's
-    validation split. These are scores at real stations and stand beside others', never for them.
+    Means over sensors with at least 13 samples; the strata are of the full model's validation
+    split. These are scores at real stations and stand beside others', never for them.
 
     Parameters
     ----------
-    number : int, 9-12, 15, 16, 18, 19 or 21
+    number : 9 (which sources), 10 (land cover), 11 (texture), 12 (climate), 15 (input size), 16
+        (one source left out), 18 (NDVI, EVI and LAI added), 19 (active and passive) or 21 (anchor)
 
     Returns
     -------
@@ -148,14 +147,13 @@ def paper_table(number: int) -> pd.DataFrame:
 def ensembles_table(number: int) -> pd.DataFrame:
     """A table of scores that Poehls et al. print for their ensembles of simple models [1]_.
 
-    Table 2 (Little Washita), 3 (Fort Cobb), 4 (classes where one model deviates by 10 % or more
-    from the mean of all), 6 (validation and ten-fold cross-validation) or 7 (members). Means over
-    real stations: they stand beside others', never for them. A cell that the text at hand has lost
-    is NaN; the file's head says which and why.
+    Means over real stations: they stand beside others', never for them. A cell that the text at
+    hand has lost is NaN; the file's head says which and why.
 
     Parameters
     ----------
-    number : int, 2, 3, 4, 6 or 7
+    number : 2 (Little Washita), 3 (Fort Cobb), 4 (classes where one model deviates by 10 % or more
+        from the mean of all), 6 (validation and ten-fold cross-validation) or 7 (members)
 
     Returns
     -------
@@ -188,7 +186,7 @@ def _printed(file: str, number: int) -> pd.DataFrame:
     """The rows of one table in a file of printed values, without their number."""
     rows = pd.read_csv(FOLDER / file, comment="#")
     if number not in set(rows["table"]):
-        have = ", ".join(str(n) for n in sorted(set(rows["table"])))
+        have = ", ".join(map(str, sorted(set(rows["table"]))))
         raise UnknownNameError(f"No table {number} of that paper here; there are {have}.")
     return rows[rows["table"] == number].drop(columns="table").reset_index(drop=True)
 

@@ -124,7 +124,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Failures:
-    """Classes better or worse than the rest, the worst stations, and the space of static traits."""
+    """Classes beside the rest, the worst stations, and the space of static traits."""
 
     classes: pd.DataFrame
     worst: pd.DataFrame

@@ -300,20 +300,18 @@ def evaluate_table(
 ) -> Path:
     """Read a predictions table, and run the evaluation notebook on it into one offline page.
 
-    ``out_dir/work`` receives ``predictions.parquet``, ``stations.parquet`` and ``notes.csv`` of
-    those contracts, ``out_dir`` the page and the scores beside it.
+    ``out_dir/work`` receives ``predictions.parquet``, ``stations.parquet`` and ``notes.csv``.
 
     Parameters
     ----------
     predictions : as in ``tables.read_predictions``
-    out_dir : folder of the report
+    out_dir : folder of the page and its scores
     reading : arguments of ``tables.read_predictions``: ``{"units": "m3 m-3", ...}``; and
         ``station_columns``, the ``columns`` of ``tables.read_stations``
     stations : as in ``tables.read_stations``; None: columns of the predictions table itself,
         if it has any
     parameters : of the notebook, such as ``archive`` (the data's name, on every figure; by default
-        that of the file), ``main``, ``folds``, ``features``, ``seed``,
-        ``min_samples``
+        that of the file), ``main``, ``folds``, ``features``, ``seed``, ``min_samples``
     notebook : path of notebook 31; by default in the folder ``notebooks`` beside the package
 
     Returns
