@@ -39,7 +39,6 @@ def spatial_scores(
     *,
     stations: pd.DataFrame | None = None,
     part: str = "all",
-    min_stations: int = MIN_STATIONS,
     every: str = "1D",
 ) -> pd.DataFrame:
     """R, ubRMSE, RMSE and bias across the stations of each date: is the *map* right that day?
@@ -47,14 +46,14 @@ def spatial_scores(
     A station counts once a date, with the mean of its pairs. Each value is the station's mean over
     the scored dates, its static part, plus the date's deviation from it, its dynamic part; either
     can be scored alone. R's interval leaves out 2-degree blocks where stations are
-    given, else networks, one at a time; fewer than five at a date give none.
+    given, else networks, one at a time; fewer than five at a date give none. A date needs ten
+    stations.
 
     Parameters
     ----------
     predictions : table of that contract; rows without a finite pair are left out
     stations : stations table, for places
     part : "all", "static" or "dynamic"
-    min_stations : int, that a date needs
     every : length of a date, as pandas writes it: "1D", "10D"; counted from 1970-01-01
 
     Returns
@@ -68,14 +67,11 @@ def spatial_scores(
     ContractError
         When the table breaks its contract, or an argument its range.
     """
-    if part not in PARTS or min_stations < 3:
-        raise ContractError(
-            f"Spatial scores are of {', '.join(PARTS)} and need min_stations >= 3, "
-            f"found {part!r} and {min_stations}."
-        )
+    if part not in PARTS:
+        raise ContractError(f"Spatial scores are of {', '.join(PARTS)}, found {part!r}.")
     values = station_dates(predictions, stations, every=every)
     first = ["date", "r", "r_lower", "r_upper", *METRICS[1:], "n_stations", "n_clusters", "status"]
-    return _by_model(values, first, lambda rows: _scores_of_dates(rows, part, min_stations))
+    return _by_model(values, first, lambda rows: _scores_of_dates(rows, part))
 
 
 def _by_model(values, columns, table_of):
@@ -132,11 +128,11 @@ def without_each(sums: np.ndarray) -> np.ndarray:
     return sums.sum(axis=1)[:, None] - sums
 
 
-def _scores_of_dates(rows, part, min_stations):
+def _scores_of_dates(rows, part):
     """One model's dates; ``rows`` run by date."""
     dates = rows.groupby("date")
     table = pd.DataFrame({"n_stations": dates.size(), "n_clusters": dates["cluster"].nunique()})
-    kept = rows[dates["station_id"].transform("size") >= min_stations]
+    kept = rows[dates["station_id"].transform("size") >= MIN_STATIONS]
     values = kept[SERIES] - kept[SERIES[0]].iloc[:1].sum()  # an offset costs no digit
     static, dynamic = split_parts(values, kept["station_id"])
     x, y = {"all": values, "static": static, "dynamic": dynamic}[part].to_numpy(float).T
@@ -153,9 +149,9 @@ def _scores_of_dates(rows, part, min_stations):
     table.loc[table["r"].isna(), ["r_lower", "r_upper"]] = np.nan
     n, few = table["n_stations"], [few_clusters(k) for k in table["n_clusters"]]
     table["status"] = np.select(
-        [n < min_stations, table["r"].isna(), table["n_clusters"] < MIN_CLUSTERS]
+        [n < MIN_STATIONS, table["r"].isna(), table["n_clusters"] < MIN_CLUSTERS]
         + [table["r_lower"].isna()],
-        [[f"too few stations: {i} < {min_stations}" for i in n], "constant across stations", few]
+        [[f"too few stations: {i} < {MIN_STATIONS}" for i in n], "constant across stations", few]
         + [LOST],
         default=OK,
     )
