@@ -343,6 +343,7 @@ def show(
         shown = readable(table, columns, **how)
         numbered = table.index.name is None and pd.api.types.is_numeric_dtype(table.index)
         shown = shown.reset_index(drop=True) if numbered else shown
+        shown = shown.replace(r" to (?=[-.\d]+\))", "\u00a0to\u00a0", regex=True)  # never broken
         style = shown.style.hide(axis="index") if numbered else shown.style
         if graded:
             style = style.map(lambda word: f"color: {GRADES.get(word, '')}", subset=[graded])
