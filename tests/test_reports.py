@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -178,3 +179,12 @@ def test_a_folder_without_a_dataset_says_which_notebook_makes_one(tmp_path, stem
         reports.run(notebook, {"out_dir": str(tmp_path / "empty")}, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.html"))
     assert not (tmp_path / "empty").exists()
+
+
+def test_differences_of_several_notebooks_stand_in_one_table():
+    """Notebook 13 saves value, lower and upper of its own, which are not the comparison's."""
+    compared = {"metric": "r", "model_a": "A", "model_b": "B", "notebook": "20"}
+    compared |= {"block_difference": 0.1, "block_lower": 0.05, "block_upper": 0.15}
+    other = {"notebook": "13", "model": "A", "value": 0.3, "lower": 0.2, "upper": 0.4}
+    page = side_by_side._comparisons(pd.DataFrame([other, compared]))
+    assert page.count("<tr>") == 1 and "0.1000 (0.0500 to 0.1500)" in page
