@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from soilkit.errors import ContractError
-from soilkit.models.augment import Augment, image_sides, turning_px, warp
+from soilkit.models.datasets import Augment, image_sides, turning_px, warp
 
 torch.set_num_threads(1)
 

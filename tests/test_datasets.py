@@ -8,8 +8,7 @@ import torch
 from soilkit import sources
 from soilkit.errors import ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import chips
-from soilkit.models import augment
-from soilkit.models.datasets import ChipDataset, make_loader
+from soilkit.models.datasets import ChipDataset, make_loader, turning_px
 from soilkit.models.inputs import INDICES, Inputs, coarse_statistics, coarse_values
 from tests import helpers_archive
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
@@ -338,7 +337,7 @@ def test_inputs_that_no_network_should_eat_are_refused():
 @pytest.mark.parametrize("crop_px", [64, 128, 256, 512])
 def test_a_store_too_small_for_a_crop_says_how_large_it_must_be(crop_px, store):
     """512 pixels serve any crop of 256 with its margin; these of 64 not even 64 with one."""
-    reading = augment.turning_px(crop_px)
+    reading = turning_px(crop_px)
     with pytest.raises(ContractError, match=rf"crop of {reading} .* of 64.*size_px={reading} or"):
         dataset(store, crop_px=reading)
     inputs = Inputs(high=(), coarse=())

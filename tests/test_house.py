@@ -41,7 +41,7 @@ ONE_MODULE_EACH = [
     "isal", "google_crc32c", "filelock", "platformdirs", "shapely",
 ]  # fmt: skip
 MOST = {  # a ratchet: lowered with every cut, until decision 001's 130, 34,000 and 21,000 hold
-    "modules": 131,
+    "modules": 130,
     "lines": 37_130,
     "lines of code": 23_510,
     "entries at the top": 17,

@@ -9,7 +9,7 @@ from torch.nn.functional import huber_loss, mse_loss
 from torch.utils.data import DataLoader, Dataset
 
 from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
-from soilkit.models import augment
+from soilkit.models import datasets
 from soilkit.models.training import (
     Checkpoint,
     Loaders,
@@ -96,7 +96,7 @@ def test_images_augmentation_and_drop_path_resume_exactly_too(tmp_path):
     batch = {"high": high, "low": low, "moisture": torch.rand(4)}
     loaders = Loaders([batch, batch], [batch])
     options = {"settings": Settings(steps=4, validate_every=2), "progress": False}
-    options["augment"] = augment.Augment({"high": 32, "low": 16})
+    options["augment"] = datasets.Augment({"high": 32, "low": 16})
 
     def model():
         torch.manual_seed(1)

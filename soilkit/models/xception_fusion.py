@@ -19,7 +19,7 @@ from soilkit.constants import CROP_PX, PIXEL_RATIO
 from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import datasets, inference, training
-from soilkit.models.augment import Augment, image_sides, turning_px
+from soilkit.models.datasets import Augment, image_sides, turning_px
 from soilkit.models.encoders import BATCH_NORM_EPSILON, ENCODERS, POOLING
 from soilkit.models.inputs import Inputs, distinct_sources, stored_statistics
 

@@ -8,8 +8,7 @@ import torch
 from torch.nn import functional
 
 from soilkit.export import chips
-from soilkit.models.augment import Augment
-from soilkit.models.datasets import ChipDataset, make_loader
+from soilkit.models.datasets import Augment, ChipDataset, make_loader
 from soilkit.models.training import Settings
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.benchmarks.bench_chip_reading import INPUTS, NoisyArchive, rate

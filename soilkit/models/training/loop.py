@@ -314,7 +314,7 @@ def fit(
     path : where the best checkpoint goes; ``<stem>.resume.pt`` beside it holds the run's state.
         None keeps everything in memory.
     provenance : what the data are, written into the checkpoint
-    augment : (batch, generator=) -> batch, such as ``soilkit.models.augment.Augment()``
+    augment : (batch, generator=) -> batch, such as ``soilkit.models.datasets.Augment()``
     score : (predicted, observed) -> float on arrays of the validation set; lower is better
     resume : whether to go on from the state beside ``path``
     progress : whether to show a bar
