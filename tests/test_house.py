@@ -42,8 +42,8 @@ ONE_MODULE_EACH = [
 ]  # fmt: skip
 MOST = {  # a ratchet: lowered with every cut, until decision 001's 130, 34,000 and 21,000 hold
     "modules": 130,
-    "lines": 37_130,
-    "lines of code": 23_510,
+    "lines": 37_120,
+    "lines of code": 23_500,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }

@@ -104,9 +104,8 @@ def region_panel(
     chips : {source: Chip} of one region, stored values
     place : (longitude, latitude), degrees, marked on all panels; the axes count from it
     """
-    figure, axes = style.panels(
-        len(chips), columns=len(chips), size=(3, 3.4), sharex=True, sharey=True
-    )
+    shared: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "compressed"}
+    figure, axes = style.panels(len(chips), columns=len(chips), size=(3, 3.4), **shared)
     for axis, (name, chip) in zip(axes, chips.items(), strict=True):
         extent, words = _extent_km(chip.grid, place), "true colour"
         if set(TRUE_COLOUR) <= set(chip.bands):
