@@ -1,5 +1,6 @@
 """Pictures: what a reader can tell from them without the text around."""
 
+import html
 from pathlib import Path
 
 import matplotlib
@@ -173,3 +174,35 @@ def test_a_class_of_few_stations_has_no_interval_beside_the_papers():
         ["Sand*", "2", "0.500", "–"],
     ]
     assert list(shown) == ["texture class", "stations", "R (95 %) [1]", "the paper's R"]
+
+
+HOSTILE = '<script>boom()</script> **A** $x_1$ & "B" [c](javascript:d)'
+
+
+def test_names_of_the_data_are_read_in_tables_and_never_obeyed(monkeypatch):
+    """Heads, index, cells and caption of a table, and the words of a missing one."""
+    shown = []
+    monkeypatch.setattr(plots.style, "display", shown.append)
+    table = pd.DataFrame({HOSTILE: [HOSTILE]}, index=pd.Index([HOSTILE], name=HOSTILE))
+    plots.show(table, graded=HOSTILE, title=HOSTILE)
+    plots.show(table.reset_index(drop=True), title=HOSTILE)
+    for page, n in zip([view.to_html() for view in shown], (5, 3), strict=True):
+        assert "<script>" not in page
+        assert page.count("&lt;script&gt;") == n
+
+    plots.show(pd.DataFrame({"status": [HOSTILE]}), title=HOSTILE)
+    text = shown[-1].data
+    assert not set("<$[`") & set(text)
+    assert text.count("*") == 2  # the words' own emphasis
+    assert html.unescape(text) == f"*{HOSTILE}: {HOSTILE}.*"
+
+
+def test_a_dollar_in_a_name_is_a_dollar_in_the_picture():
+    """Matplotlib would set the words between two dollars as a formula, or fail over it."""
+    names = (r"$\frac{1}{$ a", "b $2$", "c", "d", "e", r"\$f$")
+    rows = pd.DataFrame({"model": names, "metric": "r", "value": 0.5, "lower": 0.4, "upper": 0.6})
+    figure = plots.interval_dots(rows, title=r"$\frac{$")
+    figure.canvas.draw()
+    ticks = figure.axes[0].get_yticklabels()
+    assert [text.get_text() for text in ticks] == list(names)
+    assert not any(text.get_parse_math() for text in ticks if "$" in text.get_text())

@@ -100,9 +100,7 @@ def _centre_and_zoom(places: pd.DataFrame) -> tuple[list[float], int]:
     extent = places[["latitude", "longitude"]].astype(float).agg(["min", "max"])
     middle = extent.mean()
     height_deg, width_deg = (extent.loc["max"] - extent.loc["min"]).clip(lower=0.01)
-    stretch = np.cos(
-        np.radians(middle["latitude"])
-    )  # Mercator draws a degree north this much taller
+    stretch = np.cos(np.radians(middle["latitude"]))  # 1 / how much taller Mercator draws it
     fits = min(WIDTH_PX / width_deg, HEIGHT_PX * stretch / height_deg) * 360 / 256
     return [middle["latitude"], middle["longitude"]], int(np.clip(np.log2(fits), 1, 13))
 

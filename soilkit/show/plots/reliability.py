@@ -174,10 +174,8 @@ def dissimilarity_histogram(
     known = measured[np.isfinite(measured["dissimilarity_index"].to_numpy(float))]
     if known.empty:
         return style.nothing(f"none of {len(measured):,} rows has an index", title=title)
-    index, is_inside = (
-        known["dissimilarity_index"].to_numpy(float),
-        known["is_inside"].to_numpy(bool),
-    )
+    index = known["dissimilarity_index"].to_numpy(float)
+    is_inside = known["is_inside"].to_numpy(bool)
     far = max(float(np.quantile(index, FAR)), threshold or 0.0) * 1.05 or 1.0
     edges = np.linspace(0, far, N_BINS + 1).tolist()
     figure, (axis,) = style.panels(1, columns=1, size=(6.8, 3.2), aside=1.8)

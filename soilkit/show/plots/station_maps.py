@@ -87,12 +87,9 @@ def station_map(
 
 
 def score_maps(
-    scores: pd.DataFrame,
-    stations: pd.DataFrame,
-    *,
-    metrics: Sequence[str] = METRICS,
+    scores: pd.DataFrame, stations: pd.DataFrame, *, metrics: Sequence[str] = METRICS,
     title: str = "",
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Scores of every station of one model, means over sensors; hollow where there is none.
 
     Parameters

@@ -1,7 +1,8 @@
 """Words, colours and units that every picture and every table shares."""
 
+import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from pathlib import PurePath
 from textwrap import fill
 from typing import Any
@@ -12,6 +13,7 @@ from IPython.display import HTML, Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from soilkit.metrics.evaluation import is_missing
 from soilkit.strata import MIN_STATIONS, mark_small
@@ -112,6 +114,9 @@ def head(figure: Figure, title: str) -> Figure:
     """A title above all panels, on several lines where it is long."""
     letters = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
     figure.suptitle(fill(title, letters), fontsize="medium")
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():  # of a name: this package writes no formulas
+            text.set_parse_math(False)
     return figure
 
 
@@ -194,6 +199,33 @@ def broken(time: np.ndarray, *values: np.ndarray, longest: np.timedelta64) -> li
     """Times and values with NaN where two times lie farther apart, so that no line crosses."""
     cut = np.flatnonzero(np.diff(time) > longest) + 1
     return [np.insert(time, cut, time[cut]), *(np.insert(v, cut, np.nan) for v in values)]
+
+
+# Names and words of the data, on pages.
+
+MARKS = re.compile(r"[!-$&'*:-@\[-`{-~]")  # ASCII punctuation that Markdown, HTML or TeX may read
+
+
+def escape(text: Any, *, markdown: bool = False) -> str:
+    """Text of the data (names, titles, notes) that a page shows as it stands and never obeys.
+
+    Everything that is put into HTML (cells, heads, captions, attributes) or Markdown goes through
+    here once. Pictures need no escape: ``head`` keeps ``$`` a character.
+
+    Parameters
+    ----------
+    text : any value, by its ``str``
+    markdown : whether it goes into ``Markdown(...)``: marks, links and formulas stay characters
+        too, and line breaks become spaces
+
+    Examples
+    --------
+    >>> escape("<b>A&B</b>"), escape("*A*", markdown=True)
+    ('&lt;b&gt;A&amp;B&lt;/b&gt;', '&#42;A&#42;')
+    """
+    if not markdown:
+        return html.escape(str(text))
+    return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", " ".join(str(text).split()))
 
 
 # Tables for reading: heads in words with units, rounded numbers, a dash where nothing is known.
@@ -285,11 +317,8 @@ def readable(
     cells = {n: _texts(table[n], decimals[n]) for n in table}
     heads = dict(columns) if isinstance(columns, Mapping) else {}
     for name in wanted if intervals else ():
-        ends = (
-            ("lower", "upper")
-            if name in ("value", "difference")
-            else (f"{name}_lower", f"{name}_upper")
-        )
+        stem = "" if name in ("value", "difference") else f"{name}_"
+        ends = (f"{stem}lower", f"{stem}upper")
         if set(ends) <= set(table.columns):
             low, high = (_texts(table[end], decimals[name]) for end in ends)
             cells[name] = [
@@ -335,7 +364,8 @@ def show(
     graded : column whose words ("yes", "partly", "not done") are coloured
     """
     if is_missing(table):
-        display(Markdown(f"*{title}: {str(table['status'].iloc[0]).rstrip('.')}.*"))
+        why = escape(str(table["status"].iloc[0]).rstrip("."), markdown=True)
+        display(Markdown(f"*{escape(title, markdown=True)}: {why}.*"))
     elif draw is not None:
         draw(table, title=title, **how)
         plt.show()
@@ -344,11 +374,15 @@ def show(
         numbered = table.index.name is None and pd.api.types.is_numeric_dtype(table.index)
         shown = shown.reset_index(drop=True) if numbered else shown
         shown = shown.replace(r" to (?=[-.\d]+\))", "\u00a0to\u00a0", regex=True)  # never broken
+        for axis in ("index", "columns"):
+            names = [name and escape(name) for name in getattr(shown, axis).names]
+            shown = shown.rename(escape, axis=axis).rename_axis(names, axis=axis)
         style = shown.style.hide(axis="index") if numbered else shown.style
         if graded:
-            style = style.map(lambda word: f"color: {GRADES.get(word, '')}", subset=[graded])
+            marked = [escape(graded)]
+            style = style.map(lambda word: f"color: {GRADES.get(word, '')}", subset=marked)
         style = style.format(escape="html").set_table_styles(SMALL_PRINT)
-        display(style.set_caption(title))
+        display(style.set_caption(escape(title)))
 
 
 def _texts(values: pd.Series, digits: int) -> list[str]:
@@ -380,20 +414,11 @@ def _text(value: Any, digits: int, *, is_metric: bool) -> str:
 
 
 def live(view: Any, *, height_px: int = 430):
-    """A hvplot or HoloViews view as one piece of HTML that works in notebooks and reports, offline.
+    """A HoloViews element or overlay as one piece of HTML that works in notebooks and reports.
 
-    Its scripts are embedded (about a megabyte), in a frame of their own. Build the view with
-    ``hvplot.hvPlot(table)(...)``: importing ``hvplot.pandas`` loads scripts from elsewhere. Print
-    shows no frame, so set a static picture beside it.
-
-    Parameters
-    ----------
-    view : HoloViews element or overlay
-    height_px : int, of the frame
-
-    Returns
-    -------
-    IPython HTML
+    Its scripts are embedded (about a megabyte), in a frame of their own, ``height_px`` high. Build
+    it with ``hvplot.hvPlot(table)(...)``: importing ``hvplot.pandas`` loads scripts from elsewhere.
+    Print shows no frame, so set a static picture beside it.
     """
     import holoviews as hv
     from bokeh.embed import file_html
@@ -401,7 +426,5 @@ def live(view: Any, *, height_px: int = 430):
 
     hv.Store.set_current_backend("bokeh")
     page = file_html(hv.render(view, backend="bokeh"), resources=INLINE, title="interactive view")
-    frame = (
-        f'<div><iframe srcdoc="{escape(page)}" width="100%" height="{height_px}" frameborder="0">'
-    )
-    return HTML(f"{frame}</iframe></div>")
+    size = f'width="100%" height="{height_px}" frameborder="0"'
+    return HTML(f'<div><iframe srcdoc="{html.escape(page)}" {size}></iframe></div>')

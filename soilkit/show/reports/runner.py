@@ -151,10 +151,8 @@ def to_html(notebook: Any, title: str) -> str:
     page.metadata.pop("widgets", None)
     page.metadata["title"] = title
     for cell in page.cells:
-        outputs = cell.get("outputs", [])
-        cell["outputs"] = [o for o in outputs if not _is_transient(o)]
-        if cell.cell_type != "code":
-            cell.pop("outputs", None)
+        if cell.cell_type == "code":
+            cell["outputs"] = [o for o in cell["outputs"] if not _is_transient(o)]
     name = "offline.html.j2"
     exporter = HTMLExporter(extra_loaders=[DictLoader({name: TEMPLATE})], template_file=name)
     html, _ = exporter.from_notebook_node(page)
@@ -226,27 +224,17 @@ def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> None:
 
 
 def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -> Path:
-    """Run a notebook with papermill and write its report; nothing is left half-written.
+    """Run a notebook with papermill and write its report; returns the path of the page.
 
     ``out_dir`` receives ``<notebook>.html``, which opens with no network, and a folder
     ``<notebook>/`` with ``parameters.yaml`` and the small text results (``stamp.yaml``,
     ``scores.csv``, ...) that the notebook saved under its own ``out_dir`` parameter (by default
-    ``<out_dir>/work``).
-
-    Parameters
-    ----------
-    notebook : path of an .ipynb
-    parameters : values for names of its ``parameters`` cell; names and types are checked first
-    out_dir : folder of the report
-
-    Returns
-    -------
-    path of the HTML file
+    ``<out_dir>/work``). Nothing is left half-written.
 
     Raises
     ------
     ParameterError
-        Before anything runs, if a parameter does not exist or is of another type.
+        Before anything runs, for a parameter that does not exist or is of another type.
     papermill.PapermillExecutionError
         If a cell fails; the executed notebook is kept beside the report for reading.
     """
@@ -304,25 +292,17 @@ def evaluate_table(
 
     Parameters
     ----------
-    predictions : as in ``tables.read_predictions``
-    out_dir : folder of the page and its scores
-    reading : arguments of ``tables.read_predictions``: ``{"units": "m3 m-3", ...}``; and
-        ``station_columns``, the ``columns`` of ``tables.read_stations``
-    stations : as in ``tables.read_stations``; None: columns of the predictions table itself,
-        if it has any
-    parameters : of the notebook, such as ``archive`` (the data's name, on every figure; by default
-        that of the file), ``main``, ``folds``, ``features``, ``seed``, ``min_samples``
+    predictions : as in ``tables.read_predictions``, whose arguments stand in ``reading``:
+        ``{"units": "m3 m-3", ...}``; and ``station_columns``, those of ``tables.read_stations``
+    stations : as in ``tables.read_stations``; None: columns of the predictions, if it has any
+    parameters : of the notebook, such as ``archive`` (the data's name, by default the file's)
     notebook : path of notebook 31; by default in the folder ``notebooks`` beside the package
-
-    Returns
-    -------
-    path of the HTML file
 
     Raises
     ------
     SoilkitError
-        For a table or a list that cannot be read, a model that it lacks, too few samples, or an
-        unknown parameter; before anything runs.
+        Before anything runs: for a table or a list that cannot be read, a model that it lacks, too
+        few samples, or a wrong parameter.
     papermill.PapermillExecutionError
         If the notebook fails.
     """
