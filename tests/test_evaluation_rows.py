@@ -7,7 +7,7 @@ import pytest
 from soilkit.metrics import evaluation
 from soilkit.metrics.evaluation.records import Background
 from soilkit.metrics.evaluation.rows import TRAINING, select_rows
-from soilkit.metrics.splits.checks import Claim
+from soilkit.metrics.splits.checks import NORMALISED, Claim
 from tests.test_evaluation import folds_of, world
 
 
@@ -55,6 +55,27 @@ def test_of_a_repeated_sample_the_row_with_a_pair_counts(pair):
     assert len(found.unseen) == len(predictions)
     assert lost["the same model and sample again"] == 30 and lost["no finite prediction"] == 0
     assert found.handed_in == len(found.unseen) + lost.sum()
+
+
+def test_a_scaling_that_saw_held_out_samples_denies_the_claim(pair):
+    """A climatology of all stations, the held-out one too, in fold N0__S0; none in the others."""
+    predictions, stations = pair
+    folds = folds_of(predictions)
+    fitted = {fold: set(folds) - {fold} for fold in set(folds)}
+    claims = {}
+    for name, seen in {"training": fitted, "all": fitted | {"N0__S0": set(folds)}}.items():
+        background = Background(folds={"test": folds}, fitted_on=seen)
+        found = evaluation.evaluate(predictions, stations, label="x", background=background)
+        claims[name] = found.level
+        check = {c.name: c.status for c in found.audits["test"].checks}[NORMALISED]
+        assert check == ("pass" if name == "training" else "fail")
+    assert claims["training"] is Claim.PLACES and claims["all"] is not Claim.PLACES
+
+
+def test_notes_without_a_line_cost_nothing(pair):
+    """What the command hands over where reading lost nothing: a table without rows or columns."""
+    found = select_rows(pair[0], "ours", audits={}, notes=pd.DataFrame())
+    assert found.handed_in == len(pair[0]) == len(found.unseen)
 
 
 def test_categories_and_strings_are_the_same_table(pair):

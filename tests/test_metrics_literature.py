@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit.errors import UnknownNameError
+from soilkit.errors import ContractError, UnknownNameError
 from soilkit.metrics.evaluation import literature
 
 NETWORKS = [
@@ -125,6 +125,12 @@ def test_a_mean_stands_beside_a_mean_and_a_median_beside_a_median():
     assert r.loc["Batchu et al.", "difference"] == pytest.approx(0.7 - 0.93)
     assert r["is_small"].all() and (r["n_sensors"] == 3).all() and (r["status"] == "ok").all()
     assert found["literature_value"].notna().all()
+
+
+@pytest.mark.parametrize("column", ["network", "station_id", "r"])
+def test_a_table_that_is_no_sensor_scores_is_refused(column):
+    with pytest.raises(ContractError, match=f"station_scores; this one lacks {column}"):
+        literature.beside_literature(station_scores("HOAL", [0.7]).drop(columns=column))
 
 
 def test_a_network_without_literature_stays_in_the_table():

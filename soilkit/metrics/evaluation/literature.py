@@ -7,7 +7,7 @@ import pandas as pd
 
 from soilkit import strata
 from soilkit.constants import OK
-from soilkit.errors import UnknownNameError
+from soilkit.errors import ContractError, UnknownNameError
 
 FOLDER = Path(__file__).parent
 METRICS = ("r", "ubrmse_m3_m3")
@@ -75,26 +75,35 @@ def beside_literature(scores: pd.DataFrame) -> pd.DataFrame:
     DataFrame, one row a model, split, network, metric and work: ``value, n_sensors, n_stations,
     is_small`` (fewer than five stations), then the work's columns, ``literature_value, difference``
     (value - literature_value) and ``status``. Networks match whatever their case and punctuation
+
+    Raises
+    ------
+    ContractError
+        For a table without those columns.
     """
-    keys, parts = ["model", "split", "network"], []
-    for metric in METRICS:
-        known = scores.assign(station_id=scores["station_id"].where(scores[metric].notna()))
-        part = known.groupby(keys, observed=True, sort=True).agg(
-            mean=(metric, "mean"),
-            median=(metric, "median"),
-            n_sensors=(metric, "count"),
-            n_stations=("station_id", "nunique"),
+    keys = ["model", "split", "network"]
+    if lacking := {*keys, "station_id", *METRICS} - set(scores.columns):
+        raise ContractError(
+            "Literature stands beside a table from station_scores; this one lacks "
+            f"{', '.join(sorted(lacking))}. Give the sensors' scores, not their means."
         )
-        parts.append(part.reset_index().assign(metric=metric))
+    ours = scores.melt([*keys, "station_id"], METRICS, var_name="metric")
+    ours["station_id"] = ours["station_id"].where(ours["value"].notna())
+    ours = ours.groupby(["metric", *keys], observed=True).agg(
+        mean=("value", "mean"),
+        median=("value", "median"),
+        n_sensors=("value", "count"),
+        n_stations=("station_id", "nunique"),
+    )
     works = pd.concat([literature_table(metric) for metric in METRICS], ignore_index=True)
     works = works[works["value"].notna()].rename(columns={"value": "literature_value"})
-    ours, works = _with_key(pd.concat(parts, ignore_index=True)), _with_key(works)
-    table = ours.merge(works.drop(columns="network"), how="left", on=["key", "metric"])
+    works = _with_key(works).drop(columns="network")
+    table = _with_key(ours.reset_index()).merge(works, how="left", on=["key", "metric"])
     table["is_small"] = table["n_stations"] < strata.MIN_STATIONS
     table["value"] = np.where(table["statistic"] == "median", table["median"], table["mean"])
     table["difference"] = table["value"] - table["literature_value"]
-    lacking = [table["value"].isna(), table["literature_value"].isna()]
-    table["status"] = np.select(lacking, ["no sensor has this score", NO_WORK], default=OK)
+    absent = [table["value"].isna(), table["literature_value"].isna()]
+    table["status"] = np.select(absent, ["no sensor has this score", NO_WORK], default=OK)
     words = ["work", "citation", "product", "period", "split_type", "statistic", "asterisk"]
     table[words] = table[words].astype(object).fillna("")
     counts = ["value", "n_sensors", "n_stations", "is_small"]

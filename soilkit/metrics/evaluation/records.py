@@ -66,6 +66,7 @@ class Background:
     features : what the model eats, a row a ``sample_id``
     predictors : columns of the features that make the distance from training
     coarse_columns : columns that hold a coarse product, for the audit
+    fitted_on : what means, scalings and climatologies were fitted on, as in ``splits.audit``
     sources : by model, the catalogue names of what went into it; triple collocation needs them
     provenance : rows for the protocol box, such as ``{"flags": "G only"}``
     """
@@ -76,6 +77,7 @@ class Background:
     features: pd.DataFrame | None = None
     predictors: tuple[str, ...] = ()
     coarse_columns: tuple[str, ...] = ()
+    fitted_on: Iterable | Mapping | None = None
     sources: Mapping[str, Iterable[str]] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 

@@ -96,7 +96,7 @@ def select_rows(
 
 def _read_losses(table: pd.DataFrame, notes: pd.DataFrame | None) -> list[tuple]:
     """Lines of what was handed in and lost in reading; a reader counts rows, not stations."""
-    dropped = [] if notes is None else list(notes[notes["n_dropped"] > 0].itertuples())
+    dropped = [] if notes is None else [row for row in notes.itertuples() if row.n_dropped > 0]
     left = len(table) + sum(int(row.n_dropped) for row in dropped)
     lines = [("handed in", "rows of the table as it came", 0, left, None)]
     for row in dropped:
@@ -147,9 +147,7 @@ def completed(stations: pd.DataFrame | None, predictions: pd.DataFrame) -> pd.Da
 
 # What each split of a predictions table allows to claim, and what its stations share.
 
-ONE_SERIES = "(one series)"
 PIXELS = {"SMAP, 9 km EASE-Grid 2.0": 9, "SMAP10KM, 0.1 degrees": 0.1, "GLDAS, 0.25 degrees": 0.25}
-AUDIT = ("split", "claim", "auditable", "n_rows", "failed", "detail")
 SHARED = ("pixel", "network", "n_stations", "n_pixels", "n_sharing", "stations")
 
 
@@ -192,6 +190,7 @@ def _audit(name, ids, samples, *, stations, background) -> Audit:
         labels.reindex(table["sample_id"]).reset_index(drop=True),
         stations=stations,
         features=background.features,
+        fitted_on=background.fitted_on,
         rules=splits.Rules(
             held_out=(name,) if name in set(labels) else ("test",),
             coarse_columns=background.coarse_columns,
@@ -229,25 +228,23 @@ def as_train(words: pd.Series) -> pd.Series:
 
 def weakest(audits: list[Audit]) -> Audit:
     """The audit that allows least; of leaky ones the first."""
-    order = list(Claim)
-    if not audits:
-        return NotAudited("", "no split is scored")
-    return min(audits, key=lambda audit: -1 if audit.level.is_leaky else order.index(audit.level))
+    place = {level: -1 if level.is_leaky else n for n, level in enumerate(Claim)}
+    nothing = NotAudited("", "no split is scored")
+    return min(audits, key=lambda audit: place[audit.level], default=nothing)
 
 
 def audit_table(audits: dict[str, Audit], predictions: pd.DataFrame) -> pd.DataFrame:
     """One row a split: its claim, and the checks that failed with what they found."""
+    columns = ["split", "claim", "auditable", "n_rows", "failed", "detail"]
     n = predictions["split"].astype("str").value_counts()
     rows: list[tuple] = []
     for name, audit in audits.items():
-        if isinstance(audit, NotAudited):
-            rows.append((name, audit.claim(), False, n[name], "", audit.reason))
-            continue
-        failed = [check for check in audit.checks if check.status == "fail"]
+        failed = [check for check in getattr(audit, "checks", ()) if check.status == "fail"]
         words = "; ".join(f"{check.name}: {check.detail}" for check in failed)
-        names = ", ".join(check.name for check in failed)
-        rows.append((name, audit.claim(), True, n[name], names, words))
-    return pd.DataFrame(rows, columns=list(AUDIT))
+        words = audit.reason if isinstance(audit, NotAudited) else words
+        names, is_audited = ", ".join(c.name for c in failed), not isinstance(audit, NotAudited)
+        rows.append((name, audit.claim(), is_audited, n[name], names, words))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def shared_pixels(case: Case) -> pd.DataFrame:
@@ -267,7 +264,7 @@ def shared_pixels(case: Case) -> pd.DataFrame:
     }  # fmt: skip
     for column in case.background.coarse_columns:
         if features is not None and column in features:
-            cells[f"{column} {ONE_SERIES}"] = _same_series(case.unseen, features, column)
+            cells[f"{column} (one series)"] = _same_series(case.unseen, features, column)
     lines: list[tuple] = []
     for pixel, cell in cells.items():
         for name, pixels in cell.groupby(places["network"].astype("str").reindex(cell.index)):

@@ -46,6 +46,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--min-samples": {"type": int, "help": "a sensor with fewer has no score"},
     "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
 }  # fmt: skip
+READING = ("timezone", "duplicates", "decimal")
+PARAMETERS = ("archive", "main", "seed", "min_samples", "folds", "features")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,9 +56,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m soilkit.show.reports.evaluate",
         usage="%(prog)s predictions --units UNIT [UNIT ...] --out FOLDER [more, see --help]",
         description="Evaluate anybody's predictions table into one page that opens offline.",
-        epilog="Example: python -m soilkit.show.reports.evaluate smap.csv "
-        "--units observed='m3 m-3' "
-        "predicted='mm in 50 mm' --timezone UTC --out reports/smap --name 'SMAP, my sites'",
+        epilog="Example: smap.csv --units observed='m3 m-3' predicted='mm in 50 mm' --out smap",
     )
     for flag, details in ARGUMENTS.items():
         made.add_argument(flag, **details)
@@ -80,21 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    given = {name: value for name, value in vars(options).items() if value is not None}
     by_column = any("=" in text for text in options.units)
-    reading = {name: getattr(options, name) for name in ("timezone", "duplicates", "decimal")}
-    reading |= {
+    reading = {name: given[name] for name in READING if name in given} | {
         "units": pairs(options.units, option="--units") if by_column else " ".join(options.units),
         "columns": pairs(options.columns, option="--columns"),
         "station_columns": pairs(options.station_columns, option="--station-columns"),
     }
-    parameters = {name: getattr(options, name) for name in ("archive", "main", "seed")}
-    parameters |= {name: getattr(options, name) for name in ("min_samples", "folds", "features")}
-    return {
-        "reading": reading,
-        "stations": options.stations,
-        "parameters": {name: value for name, value in parameters.items() if value is not None},
-        "notebook": options.notebook,
-    }
+    parameters = {name: given[name] for name in PARAMETERS if name in given}
+    beside = {"stations": options.stations, "notebook": options.notebook}
+    return {"reading": reading, "parameters": parameters, **beside}
 
 
 def pairs(texts: Sequence[str], *, option: str) -> dict[str, str]:
