@@ -52,13 +52,9 @@ def moisture_range(*arrays: Any) -> tuple[float, float]:
 
 
 def map_and_truth(
-    dataset: Any,
-    truth: np.ndarray,
-    *,
-    title: str = "",
-    place: tuple[float, float] | None = None,
-    names: tuple[str, str] = ("model", "truth"),
-) -> Figure:
+    dataset: Any, truth: np.ndarray, *, title: str = "",
+    place: tuple[float, float] | None = None, names: tuple[str, str] = ("model", "truth"),
+) -> Figure:  # fmt: skip
     """A map beside the truth on one colour scale, and their difference; axes in km.
 
     Parameters
@@ -210,14 +206,9 @@ def _in_km(figure: Figure, place: Any, *, title: str) -> Figure:
 
 
 def imagery_series(
-    observations: pd.DataFrame,
-    samples: pd.DataFrame,
-    *,
-    store: Any,
-    sensor_id: str,
-    n_scenes: int = 8,
-    title: str = "",
-) -> Figure:
+    observations: pd.DataFrame, samples: pd.DataFrame, *, store: Any, sensor_id: str,
+    n_scenes: int = 8, title: str = "",
+) -> Figure:  # fmt: skip
     """A sensor's readings over time, and under them what the satellites saw at some of its samples.
 
     Optical chips share one stretch after their haze is taken off, radar chips one grey scale after

@@ -134,14 +134,9 @@ def _dates(axis: Axes, rows: pd.DataFrame, *, key: str, metric: str) -> None:
 
 
 def station_record(
-    observations: pd.DataFrame,
-    samples: pd.DataFrame,
-    *,
-    scenes: pd.DataFrame,
-    station_id: str,
-    sources: Sequence[str] = ("sentinel1", "sentinel2"),
-    title: str = "",
-) -> Figure:
+    observations: pd.DataFrame, samples: pd.DataFrame, *, scenes: pd.DataFrame, station_id: str,
+    sources: Sequence[str] = ("sentinel1", "sentinel2"), title: str = "",
+) -> Figure:  # fmt: skip
     """Every reading of a station, and below it each scene: chosen by the join, or not.
 
     A sample is a dot on the readings, tied to its anchor (the first of ``sources``). In the lanes

@@ -114,13 +114,9 @@ def score_maps(
 
 
 def difference_maps(
-    scores: pd.DataFrame,
-    stations: pd.DataFrame,
-    *,
-    models: tuple[str, str],
-    metrics: Sequence[str] = METRICS,
-    title: str = "",
-) -> Figure:
+    scores: pd.DataFrame, stations: pd.DataFrame, *, models: tuple[str, str],
+    metrics: Sequence[str] = METRICS, title: str = "",
+) -> Figure:  # fmt: skip
     """Score of the first model minus that of the second, station by station; blue: it is better.
 
     Scales are symmetric about zero; the bias counts by its size. Stations where either has no score
