@@ -228,6 +228,24 @@ def test_scores_of_a_bin_are_those_of_its_rows():
         applicability.skill_by_dissimilarity(predictions, measured[1:], clusters=clusters)
 
 
+def test_bins_run_by_number_and_clusters_of_any_kind_are_names():
+    """Ten bins and more, and clusters of which some are numbers, some names, some missing."""
+    rng = np.random.default_rng(1)
+    observed = rng.uniform(0, 0.5, 240)
+    predictions = pd.DataFrame(
+        {"observed_m3_m3": observed, "predicted_m3_m3": observed + rng.normal(0, 0.05, 240),
+         "model": "m", "split": "test"}
+    )  # fmt: skip
+    measured = pd.DataFrame({"dissimilarity_index": rng.random(240), "status": "inside"})
+    clusters = [*range(9), "nine", np.nan, None] * 20
+    found = applicability.skill_by_dissimilarity(
+        predictions, measured, clusters=clusters, n_bins=11
+    )
+    assert found["bin"].tolist() == ["all", *map(str, range(1, 12))]
+    assert found["index_from"][1:].is_monotonic_increasing
+    assert found["n_clusters"][0] == 12 and np.isfinite(found["rmse_m3_m3_lower"]).all()
+
+
 def rows_of(observed, predicted, cluster):
     columns = {"observed_m3_m3": observed, "predicted_m3_m3": predicted, "cluster": cluster}
     return pd.DataFrame(columns)

@@ -227,8 +227,29 @@ def test_a_short_rival_takes_no_sample_from_the_others(tables):
     lines = ev.comparison.set_index(["model_b", "metric"])
     assert lines.loc[("SMAP", "rmse_m3_m3"), "n_samples"] == 30 * 60
     assert grades.than_smap(ev).grade == YES
+    assert lines.loc[("short", "r"), "status"] == "no sensor has 13 pairs of it"
     known_p = ev.comparison["p_value"].dropna()
     assert np.allclose(lines["p_adjusted"].dropna().min(), min(known_p.min() * len(known_p), 1))
+
+
+def test_a_product_of_other_times_keeps_its_lines_and_the_checklist_is_not_done(tables):
+    """Three hours later no sample is shared: four lines say so, and nothing is "done"."""
+    predictions, stations = tables
+    late = predictions[predictions["model"] == "SMAP"].assign(model="GLDAS")
+    late = late.assign(
+        time=late["time"] + pd.Timedelta("3h"), sample_id="late " + late["sample_id"].astype(str)
+    )
+    table = pd.concat([predictions, late], ignore_index=True)
+    ev = evaluation.evaluate(table, stations, label="x", main="ours", background=known(table))
+    lines = ev.comparison[ev.comparison["model_b"] == "GLDAS"]
+    assert len(lines) == 4 and lines["difference"].isna().all()
+    assert lines["status"].str.endswith("they share 0 of 1,800").all()
+    items = evaluation.checklist(ev).set_index("part")
+    assert items.loc["common samples", "status"] == "partly"
+    assert "GLDAS: no sensor" in items.loc["common samples", "evidence"]
+    assert "Not with GLDAS" in items.loc["other products", "evidence"]
+    assert "all models predict" in ev.wins_by_class["status"].iloc[0]
+    assert set(ev.comparison["metric"]) == {"r", "ubrmse_m3_m3", "rmse_m3_m3", "abs_bias_m3_m3"}
 
 
 def test_a_rival_with_other_readings_is_named_and_the_rest_compared(tables):

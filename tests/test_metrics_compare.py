@@ -168,7 +168,7 @@ def test_what_cannot_be_tested_says_why():
     copy = a.assign(model="copy")
     found = metrics.compare(a, [flat, copy], stations=places(a), metrics=["r"])
     assert found["status"].tolist() == [
-        "no sensor has this score in both with 13 common samples",
+        "no sensor has this score in both with 13 common samples; they share 1,200 of 1,200",
         "the scores are identical",
     ]
     assert np.isnan(found["p_value"][0]) and found["p_value"][1] == 1
@@ -284,6 +284,9 @@ def test_a_constant_model_leaves_the_contest_of_r_to_the_others():
     assert models == {"r": ["a", "b"], "rmse_m3_m3": ["a", "b", "flat"]}
     pairs = comparison.win_counts(sites)
     assert pairs["metric"].value_counts().to_dict() == {"rmse_m3_m3": 3, "r": 1}
+    first = predictions.iloc[np.argsort(~flat, kind="stable")]
+    sites = comparison.site_scores(first, metrics=["r", "rmse_m3_m3"])
+    assert list(sites.columns[3:]) == ["flat", "a", "b"], "models stand as they came"
 
 
 # Baselines

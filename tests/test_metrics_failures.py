@@ -303,6 +303,18 @@ def test_the_worst_stations_come_first_with_their_sensors_and_facts():
     assert best_first["station_id"].tolist() == ["N__S001", "N__S002"]
 
 
+@pytest.mark.parametrize(
+    ("trait", "words"),
+    [("soilgrids_sand_mean_320m", "soilgrids sand within 320 m"), ("rain_mean_m", "rain mean 5 m"),
+     ("ndvi_mean_2019", "ndvi mean 2019 5")],
+)  # fmt: skip
+def test_only_a_radius_in_metres_is_a_mean_around_the_place(trait, words):
+    """A mean over a year is no circle of "2019 m"."""
+    scores, table = scores_of([0.05]), places(1, **{trait: [5.0]})
+    facts = metrics.worst_stations(scores, table, traits=[trait])["facts"][0]
+    assert facts.split("; ")[1].startswith(words)
+
+
 def test_real_stations_have_their_worst_ones():
     """SMAP fitted linearly on the 94 stations of us_10day: tables fill, failures are a quarter."""
     root = os.environ.get("SOILKIT_TEST_DATA")

@@ -168,6 +168,10 @@ def test_a_seed_repeats_the_intervals():
         ({"x": ["in_situ"], "y": ["smap_l4"], "z": ["nldas2_noah"]}, "share precipitation"),
         ({"x": ["in_situ"], "y": ["smap_l3_005"], "z": ["smap"]}, "share SMAP brightness"),
         ({"x": ["in_situ"], "y": ["sentinel1", "in_situ"], "z": ["gldas"]}, "share in_situ"),
+        ({"x": ["in_situ"], "y": ["smap_l3"], "z": ["SMAP L4"]}, "share SMAP brightness"),
+        ({"x": ["in_situ"], "y": ["ESA CCI"], "z": ["ASCAT"]}, "share ASCAT"),
+        ({"x": ["ISMN"], "y": ["ERA5-Land"], "z": ["MERRA-2"]}, "share precipitation"),
+        ({"x": ["in_situ"], "y": ["radar"], "z": ["gldas"]}, "not known what radar .y. is made"),
     ],
 )
 def test_triplets_that_share_a_source_are_refused(sources, words):
@@ -179,6 +183,8 @@ def test_triplets_that_share_a_source_are_refused(sources, words):
     labelled = metrics.triple_collocation(table, sources, allow_shared=True)
     assert labelled["shared"].str.contains(words).all()
     assert metrics.triple_collocation(table, OWN)["shared"].eq("").all()
+    stated = OWN | {"z": ["independent: radar"]}
+    assert metrics.triple_collocation(table, stated)["shared"].eq("").all()
 
 
 def test_a_shared_error_is_taken_for_truth():

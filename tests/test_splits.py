@@ -197,6 +197,17 @@ def test_a_network_left_out_is_tested_alone():
         splits.by_network(samples, stations, held_out="D")
 
 
+def test_stations_without_a_network_are_one_unnamed_network():
+    """Categories with a gap draw like names: no unit is missing, none is compared with a text."""
+    stations = scattered(60, networks=["A", "B", None] * 20).astype({"network": "category"})
+    labels = splits.by_network(samples_of(stations), stations)
+    named = stations["network"].astype("str").fillna("nan")
+    units = samples_of(stations)["station_id"].map(named.set_axis(stations["station_id"])[
+        lambda table: ~table.index.duplicated()
+    ])  # fmt: skip
+    assert labels.groupby(units).nunique().tolist() == [1, 1, 1]
+
+
 def test_wrong_shares_and_lost_stations_are_refused():
     """Shares sum to one; samples of unknown stations have no label."""
     stations = scattered(10)

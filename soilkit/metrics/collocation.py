@@ -1,6 +1,7 @@
 """Triple collocation: the errors of three series against a truth that nobody measured."""
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ from soilkit.metrics import intervals
 from soilkit.metrics.comparison import common_samples, model_of
 from soilkit.metrics.intervals import Steps
 from soilkit.metrics.points import Groups
+from soilkit.sources import CATALOGUE
 
 ESTIMATES = ("error_variance_m6_m6", "error_std_m3_m3", "r", "snr_db")
 # Of a triplet's six covariances, those of each series with itself, with the other two, and
@@ -114,20 +116,26 @@ def _limits(part, length, rng):
     return np.array(ends), ""
 
 
-# What the coarse products are made of: those that stand in one column share errors. The analyses
-# take precipitation fields built from the same gauges and forecasts.
+# What products are made of: those that stand on one root share errors. The analyses take
+# precipitation fields built from the same gauges and forecasts. The first pattern that fits the
+# beginning of a word, in small letters and figures only, tells its roots.
+SMAP_TB, RAIN, ASCAT = "SMAP brightness temperature", "precipitation analysis", "ASCAT backscatter"
+SMOS_TB, AMSR_TB = "SMOS brightness temperature", "AMSR brightness temperature"
 MADE_OF = {
-    "smap": ("SMAP brightness temperature", "precipitation analysis"),
-    "smap_l4": ("SMAP brightness temperature", "precipitation analysis"),
-    "gldas": ("precipitation analysis",),
-    "nldas2_noah": ("precipitation analysis",),
-    "smap_hydroblocks": ("SMAP brightness temperature", "precipitation analysis"),
-    **dict.fromkeys(
-        ("smap_l3_005", "smap_l3_006", "smap_l3_ancillary", "smap_l1c_tb", "smap_l2"),
-        ("SMAP brightness temperature",),
-    ),
-    "smap_sentinel1": ("SMAP brightness temperature", "sentinel1"),
+    "smapsentinel1|spl2smaps": (SMAP_TB, "sentinel1"),
+    "smap(spl)?l?[123]|spl[123]|smap.*brightness|smaptb": (SMAP_TB,),
+    "smap|spl4": (SMAP_TB, RAIN),
+    "esacci|ccisoil|c3s": (SMAP_TB, SMOS_TB, AMSR_TB, ASCAT, RAIN),
+    "smos": (SMOS_TB,),
+    "amsr": (AMSR_TB,),
+    "ascat|metop|hsaf": (ASCAT,),
+    "era5|merra|gldas|nldas|geos5|chirps|imerg|gridmet|precipitation|rain": (RAIN,),
+    "insitu|ismn|probe|station": ("in_situ",),
+    "modis": ("MODIS",),
+    "landsat": ("Landsat",),
+    **{re.sub("[^a-z0-9]", "", s.name): (s.name,) for s in CATALOGUE},
 }
+INDEPENDENT = "independent:"  # a user's word for a part that shares nothing
 
 
 def triple_collocation(
@@ -151,9 +159,11 @@ def triple_collocation(
     triplets : table with ``sensor_id``, ``time`` and one column a series [m3 m-3, or any unit: R
         and SNR do not depend on it]; rows that lack a value are left out, and fewer than a hundred
         complete ones give no estimate
-    sources : column -> names of all that went into this series: catalogue names such as "smap",
-        whose own sources are known here, or any other word, such as "in_situ"
-    allow_shared : bool, go on with series that share a source, and label every row
+    sources : column -> names of all that went into this series: "in_situ", catalogue names and
+        products such as "smap" or "ERA5", whose own sources are known here, or "independent: ..."
+        for a part of which the user states that it shares nothing
+    allow_shared : bool, go on with series that share a source or hold an unknown one, and label
+        every row
     seed : int
 
     Returns
@@ -166,7 +176,8 @@ def triple_collocation(
     Raises
     ------
     ContractError
-        When there are not three series, one names no source, two share one or a column is missing.
+        When there are not three series, one names no source or an unknown one, two share one, or
+        a column is missing.
 
     References
     ----------
@@ -214,43 +225,54 @@ def triplets_of(predictions: Iterable[pd.DataFrame], *, observed: str = "in_situ
 
 
 def shared_sources(sources: Mapping[str, Iterable[str]]) -> str:
-    """What any two of the series share, in words; empty where nothing.
+    """What any two of the series share, and whose parts nobody knows, in words; empty where none.
 
     Examples
     --------
-    >>> shared_sources({"ours": ["sentinel1", "smap"], "SMAP": ["smap"], "probe": ["in_situ"]})
-    'ours and SMAP share SMAP brightness temperature, precipitation analysis, smap'
-    >>> shared_sources({"a": ["gldas"], "b": ["nldas2_noah"], "c": ["in_situ"]})
-    'a and b share precipitation analysis'
+    >>> shared_sources({"ours": ["sentinel1", "smap_l3"], "L4": ["smap_l4"], "probe": ["in_situ"]})
+    'ours and L4 share SMAP brightness temperature'
+    >>> shared_sources({"a": ["gldas"], "b": ["radar X"], "c": ["independent: radar Y"]})
+    'it is not known what radar X (b) is made of'
     """
-    roots = {name: _roots(given) for name, given in sources.items()}
+    roots = {name: set().union(*map(_roots, _words(given))) for name, given in sources.items()}
     pairs = itertools.combinations(roots, 2)
-    common = {f"{a} and {b}": ", ".join(sorted(roots[a] & roots[b])) for a, b in pairs}
-    return "; ".join(f"{pair} share {names}" for pair, names in common.items() if names)
+    common = {f"{a} and {b} share ": ", ".join(sorted(roots[a] & roots[b])) for a, b in pairs}
+    unknown = [f"{w} ({n})" for n, given in sources.items() for w in _words(given) if not _roots(w)]
+    said = [f"{pair}{names}" for pair, names in common.items() if names]
+    said += [f"it is not known what {', '.join(unknown)} is made of"] if unknown else []
+    return "; ".join(said)
 
 
-def _roots(given):
-    names = {given} if isinstance(given, str) else set(given)
-    return names | {root for name in names for root in MADE_OF.get(name, ())}
+def _words(given):
+    return [given] if isinstance(given, str) else sorted(set(given))
+
+
+def _roots(word):
+    """What a product is made of; nothing where its word is unknown."""
+    if word.lower().startswith(INDEPENDENT):
+        return {word[len(INDEPENDENT) :].strip().lower()}
+    plain = re.sub("[^a-z0-9]", "", word.lower())
+    return next((set(roots) for name, roots in MADE_OF.items() if re.match(name, plain)), set())
 
 
 def _check(triplets, sources, *, shared):
     if len(sources) != 3:
         raise ContractError(f"Triple collocation takes three series, found {len(sources)}.")
-    unnamed = [name for name, given in sources.items() if not _roots(given)]
+    unnamed = [name for name, given in sources.items() if not _words(given)]
     if unnamed:
         raise ContractError(
             f"Series {', '.join(unnamed)} names no source: say what went into it, because errors "
             "that two series share are taken for truth."
         )
-    if shared:
-        raise SharedErrorsError(
-            f"Triple collocation needs independent errors, but {shared}. Take another series, or "
-            "pass allow_shared=True: the result is then labelled."
-        )
     lacking = [c for c in ("sensor_id", "time", *sources) if c not in triplets.columns]
     if lacking:
         raise ContractError(f"The triplets lack the columns {', '.join(lacking)}.")
+    if shared:
+        raise SharedErrorsError(
+            f"Triple collocation needs independent errors, but {shared}. Take another series; name "
+            "the sensors and analyses behind an unknown one, or state that it shares none as "
+            f"'{INDEPENDENT} its name'; or pass allow_shared=True: the result is then labelled."
+        )
     if triplets.duplicated(["sensor_id", "time"]).any():
         raise ContractError("A sensor has two triplets at one time: take one, or their mean.")
 

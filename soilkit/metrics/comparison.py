@@ -13,6 +13,9 @@ from soilkit.metrics import intervals
 from soilkit.metrics.points import METRICS, class_names, of_stations, point_scores, require_columns
 
 SAME_OBSERVATION_M3_M3 = 1e-6
+# What a difference of biases is called: that of their sizes.
+ABS_BIAS = "abs_bias_m3_m3"
+DIFFERENCES = (*METRICS[:3], ABS_BIAS)
 
 
 def paired_difference(
@@ -29,7 +32,8 @@ def paired_difference(
     Only samples that both predict are scored. ``lower`` and ``upper`` come from a bootstrap over
     2-degree blocks; ``block_difference`` is the mean of the blocks' mean differences with Student's
     interval, for networks so dense that they would decide the mean. For the bias the difference is
-    of absolute values; below zero, a is better, as for both errors, and above zero for R.
+    of absolute values, and ``metric`` then reads "abs_bias_m3_m3"; below zero, a is better, as for
+    both errors, and above zero for R.
 
     Parameters
     ----------
@@ -61,7 +65,7 @@ def paired_difference(
     (lower, upper), _ = intervals.mean_and_median(difference, cluster, rng=rng)
     few = of_blocks["n_blocks"] < MIN_CLUSTERS
     line = {
-        "metric": metric, "model_a": names[0], "model_b": names[1],
+        "metric": _of_difference(metric), "model_a": names[0], "model_b": names[1],
         "mean_a": pair["a"].mean(), "mean_b": pair["b"].mean(),
         "difference": difference.mean() if len(pair) else np.nan,
         "lower": lower, "upper": upper,
@@ -80,6 +84,10 @@ def _pair(scores_a, scores_b, metric, *, min_samples=MIN_SAMPLES):
     if metric == "bias_m3_m3":
         pair = pair.assign(a=pair["a"].abs(), b=pair["b"].abs())
     return pair[(pair["n"] >= min_samples) & pair["a"].notna() & pair["b"].notna()]
+
+
+def _of_difference(metric):
+    return ABS_BIAS if metric == "bias_m3_m3" else metric
 
 
 def _counts(pair):
@@ -184,12 +192,13 @@ def compare(
 ) -> pd.DataFrame:
     """One model against several others, on the samples that all of them predict.
 
-    A line's difference a - b is the mean over sensors (of absolute values for the bias; above
-    zero a is better for R, below zero for the errors). Whole 2-degree blocks are drawn anew, and
-    each draw's deviation from the difference is divided by its own error, robust to blocks [1]_:
-    t* = (d* - d) / s*. The p-value is the share of |t*| that reach |d / s|, one added above and
-    below; the 95 % interval is d -+ s times the 95 % quantile of |t*|, so that the two agree. Such
-    an interval is wider than ``paired_difference``'s percentiles where blocks are few, and keeps
+    A line's difference a - b is the mean over sensors (for the bias of absolute values, and
+    ``metric`` reads "abs_bias_m3_m3"; above zero a is better for R, below zero for the errors).
+    Whole 2-degree blocks are drawn anew, and each draw's deviation from the difference is divided
+    by its own error, robust to blocks [1]_: t* = (d* - d) / s*. The p-value is the share of |t*|
+    that reach |d / s|, one added above and below; the 95 % interval is d -+ s times the 95 %
+    quantile of |t*|, so that the two agree. Such an interval is wider than
+    ``paired_difference``'s percentiles where blocks are few, and keeps
     its rate there. Adjusted p-values have all lines for their family; intervals hold line by line.
 
     Parameters
@@ -229,10 +238,13 @@ def compare(
     if len(tables) < 2:
         raise ContractError("A comparison needs at least one other model, found none.")
     first, *names = tables
-    scores = dict(zip(tables, map(point_scores, common_samples(tables.values())), strict=True))
+    common = common_samples(tables.values())
+    scores = dict(zip(tables, map(point_scores, common), strict=True))
+    few = f"no sensor has this score in both with {MIN_SAMPLES} common samples"
+    few += f"; they share {len(common[0]):,} of {min(map(len, tables.values())):,}"
     rows = [
-        {"metric": metric, "model_a": first, "model_b": other}
-        | _line(_pair(scores[first], scores[other], metric), stations, seed)
+        {"metric": _of_difference(metric), "model_a": first, "model_b": other}
+        | _line(_pair(scores[first], scores[other], metric), stations, seed, few=few)
         for metric in metrics
         for other in names
     ]
@@ -248,13 +260,13 @@ def with_better(lines: pd.DataFrame) -> pd.DataFrame:
     return lines.assign(p_adjusted=p_adjusted, better=better)[COMPARISON]
 
 
-def _line(pair, stations, seed):
+def _line(pair, stations, seed, *, few):
     difference = (pair["a"] - pair["b"]).to_numpy(float)
     cluster = intervals.clusters(pair, stations, kind="block")
     n_blocks = len(set(cluster))
     test, status = dict.fromkeys(("lower", "upper", "p_value"), np.nan), OK
     if not len(pair):
-        status = f"no sensor has this score in both with {MIN_SAMPLES} common samples"
+        status = few
     elif n_blocks < MIN_CLUSTERS:
         status = f"no test: {n_blocks} blocks < {MIN_CLUSTERS}"
     else:
@@ -347,7 +359,7 @@ def _sites(scores, names, metric):
     values = scored if scored.shape[1] > 1 else values
     keep = values.notna().all(axis=1) & enough
     by_site = values[keep].groupby(scores[0].loc[keep, "station_id"].to_numpy(str))
-    table = by_site.mean().rename_axis("station_id").reset_index()
+    table = by_site.mean().reindex(columns=names).rename_axis("station_id").reset_index()
     table.insert(1, "n_sensors", by_site.size().to_numpy())
     table.insert(0, "metric", metric)
     return table

@@ -1,5 +1,6 @@
 """Skill across stations, the parts of an error, and where a model fails."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -527,6 +528,7 @@ def _facts(row, traits):
 def _in_words(trait, value):
     """A trait with its unit: "soilgrids sand within 320 m 22.3 %"; a chip's mean is stored."""
     stem, _, radius = trait.rpartition("_mean_")
+    stem = stem if re.fullmatch(r"\d+m", radius) else ""  # else a mean of something else
     name, ending = stem or trait, "" if stem else trait.rpartition("_")[2]
     unit = TRAIT_UNITS.get(ending, "")
     name = name.removesuffix(f"_{ending}") if unit else name

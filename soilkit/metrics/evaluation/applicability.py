@@ -243,17 +243,17 @@ def skill_by_dissimilarity(
         "side": pd.Categorical(side, SIDES),
     }  # fmt: skip
     table = predictions[["observed_m3_m3", "predicted_m3_m3"]].astype(float).assign(
-        **keys, cluster=np.asarray(clusters, object), index=measured["dissimilarity_index"]
+        **keys, cluster=np.asarray(clusters).astype(str), index=measured["dissimilarity_index"]
     )  # fmt: skip
     rows = []
     for key, part in table.groupby(list(keys), observed=True):
         bins, n = [("all", part)], {"inside": n_bins, "outside": N_OUTSIDE}.get(key[2], 0)
         if n:
             edges = np.quantile(part["index"], np.linspace(0, 1, n + 1)[1:-1])
-            bins += part.groupby((np.searchsorted(edges, part["index"]) + 1).astype(str))
+            bins += part.groupby(np.searchsorted(edges, part["index"]) + 1)
         for name, one in bins:
             ends = {"index_from": one["index"].min(), "index_to": one["index"].max()}
-            words = dict(zip(keys, key, strict=True)) | {"bin": name}
+            words = dict(zip(keys, key, strict=True)) | {"bin": str(name)}
             rows.append(words | ends | _scores(one, seed=seed))
     return pd.DataFrame(rows)
 

@@ -330,7 +330,11 @@ def _same_samples(evaluation: Evaluation) -> Met:
         is_alone = len(evaluation.models) == 1
         return Fulfilment.NOT_APPLICABLE if is_alone else NOT_DONE, _why(table)
     n = table.groupby(table["model_b"].astype("str"), sort=False)["n_samples"].max()
-    words = f"{n.min():,} to {n.max():,} samples in common with {', '.join(n.index)}."
+    some = n[n > 0]
+    words = f"{some.min():,} to {some.max():,} samples in common with {', '.join(some.index)}."
+    words = words if len(some) else "No pair of products shares enough."
+    for row in table.drop_duplicates("model_b").itertuples():
+        words += "" if n[row.model_b] else f" {row.model_b}: {row.status}."
     return _degree(n.min(), n.max()), words
 
 
@@ -441,8 +445,11 @@ def _products(evaluation: Evaluation) -> Met:
         return NOT_DONE, f"No difference has an interval: {table['status'].iloc[0]}."
     roles = set(scored["role"])
     named = ", ".join(f"{row.model_b} ({row.role})" for row in scored.itertuples())
+    lost = sorted(set(table["model_b"]) - set(scored["model_b"]))
     has_both = roles & {"smap", "gldas"} and roles & {"climatology", "oracle"}
-    return _degree(has_both, True), f"Compared with {named}, p-values by Holm."
+    words = f"Compared with {named}, p-values by Holm."
+    words += f" Not with {', '.join(lost)}." if lost else ""
+    return _degree(has_both and not lost, True), words
 
 
 def _collocated(evaluation: Evaluation) -> tuple[int, int]:

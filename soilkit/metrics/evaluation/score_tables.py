@@ -13,7 +13,7 @@ from soilkit import metrics
 from soilkit.constants import OK
 from soilkit.errors import ContractError, SharedErrorsError, SoilkitError
 from soilkit.metrics.anomalies import ORACLE, WINDOW_DAYS
-from soilkit.metrics.comparison import COMPARISON, with_better
+from soilkit.metrics.comparison import COMPARISON, DIFFERENCES, with_better
 from soilkit.metrics.evaluation import applicability
 from soilkit.metrics.evaluation.literature import beside_literature
 from soilkit.metrics.evaluation.records import (
@@ -33,8 +33,8 @@ from soilkit.metrics.intervals import (
     mean_and_median,
     mean_of_means,
 )
-from soilkit.metrics.points import METRICS, correlation_of_sums
 from soilkit.metrics.points import SERIES as VALUES
+from soilkit.metrics.points import correlation_of_sums
 from soilkit.metrics.spatial import (
     LOST,
     MIN_STATIONS,
@@ -190,17 +190,20 @@ def comparison(case: Case) -> pd.DataFrame:
     """``metrics.compare`` of the main model with every other, one Holm family, and their roles.
 
     Each pair stands on the samples that both predict: a short rival takes none from the others,
-    and one without a common sample (other times) has lines that say so.
+    and one that shares too few keeps its lines, whose status says how many.
     """
     by_name: dict[Any, pd.DataFrame] = {}
     for table in (case.rows, *baselines(case)):
         by_name |= dict(list(table.groupby(table["model"].astype("str"), sort=False)))
     ours, others = by_name.pop(case.main), list(by_name.values())
-    if not others:
+    lost = [m for m in case.scores["model"].unique() if m != case.main and m not in by_name]
+    if not others and not lost:
         raise ContractError("no other model, and no climatology could be made")
-    pairs = [_pair(ours, other, case.located(), seed=case.seed) for other in others]
+    why = f"no sensor has {case.min_samples} pairs of it"
+    pairs = [_without(case.main, name, why) for name in lost]
+    pairs += [_pair(ours, other, case.located(), seed=case.seed) for other in others]
     lines = pd.concat(pairs, ignore_index=True)
-    order = {name: place for place, name in enumerate(METRICS)}
+    order = {name: place for place, name in enumerate(DIFFERENCES)}
     lines = lines.sort_values("metric", key=lambda m: m.map(order), kind="stable")
     lines = with_better(lines).reset_index(drop=True)
     return lines.assign(role=lines["model_b"].map(role_of))
@@ -209,14 +212,18 @@ def comparison(case: Case) -> pd.DataFrame:
 def _pair(ours, other, stations, *, seed):
     """One rival's lines; where it cannot be compared each says why."""
     try:
-        if not ours["sample_id"].astype("str").isin(other["sample_id"].astype("str")).any():
-            raise ContractError("no sample in common: no sensor has both at one time")
         return metrics.compare(ours, other, stations=stations, seed=seed)
     except ContractError as error:
-        names = {"model_a": ours["model"].iloc[0], "model_b": other["model"].iloc[0]}
-        counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)
-        lines = pd.DataFrame({"metric": list(METRICS), **names, **counts, "status": str(error)})
-        return lines.reindex(columns=COMPARISON)
+        return _without(ours["model"].iloc[0], other["model"].iloc[0], str(error))
+
+
+def _without(ours, other, why):
+    """The lines of a rival that cannot be compared."""
+    counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)
+    names = {"model_a": ours, "model_b": other, "status": why}
+    return pd.DataFrame({"metric": list(DIFFERENCES), **names, **counts}).reindex(
+        columns=COMPARISON
+    )
 
 
 @part
@@ -227,7 +234,10 @@ def wins_by_class(case: Case) -> pd.DataFrame:
     known = case.known(("texture", "land_cover", "koeppen"))
     if not known:
         raise ContractError("no class of land is known of any station")
-    return metrics.class_points(metrics.site_scores(case.rows), case.stations, by=known)
+    sites = metrics.site_scores(case.rows)
+    if not len(sites):
+        raise ContractError("no sensor has samples enough that all models predict")
+    return metrics.class_points(sites, case.stations, by=known)
 
 
 # Scores of changed values: anomalies and rescaled predictions, their state always named.
@@ -469,7 +479,10 @@ def triple(case: Case) -> pd.DataFrame:
     rivals.sort(key=lambda name: role_of(name) != "smap")
     if not rivals:
         raise ContractError("no third product (SMAP, GLDAS) beside the model and the stations")
-    products, known = (case.main, rivals[0]), case.background.sources
+    products = (case.main, rivals[0])
+    # A product whose name is known needs nobody to say what it is made of.
+    names = {name: (name,) for name in rivals if role_of(name) in ("smap", "gldas")}
+    known = names | dict(case.background.sources)
     unnamed = [name for name in products if name not in known]
     if unnamed:
         raise ContractError(

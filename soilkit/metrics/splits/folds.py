@@ -196,7 +196,7 @@ def by_network(samples, stations, *, held_out=None, seed=0, fractions=FRACTIONS)
     UnknownNameError
         When no station belongs to ``held_out``.
     """
-    networks = _by_station(stations, stations["network"].astype("str"))
+    networks = _by_station(stations, stations["network"].astype("str").fillna("nan"))
     name = "by_network" if held_out is None else f"by_network (without {held_out})"
     if held_out is None:
         labels = _draw(networks, seed=seed, fractions=fractions)
