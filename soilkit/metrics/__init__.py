@@ -1,67 +1,34 @@
 """Scores of every sensor first, then of strata and pairs of models, each with its interval."""
 
-from soilkit.metrics.anomalies import (
-    climatology,
-    climatology_anomalies,
-    rescale,
-    season_of,
-    season_scores,
-    training_climatology,
-    window_anomalies,
-)
-from soilkit.metrics.calibration import forecast_rows, reliability, spread_skill
-from soilkit.metrics.collocation import shared_sources, triple_collocation, triplets_of
-from soilkit.metrics.comparison import (
-    class_points,
-    compare,
-    normalized_wins,
-    paired_difference,
-    site_scores,
-    win_counts,
-)
-from soilkit.metrics.intervals import block_bootstrap
-from soilkit.metrics.points import METRICS, point_scores
-from soilkit.metrics.scores import block_means, station_scores, summarize, to_scores_table
-from soilkit.metrics.spatial import (
-    class_differences,
-    class_preferences,
-    site_means,
-    spatial_parts,
-    spatial_scores,
-    worst_stations,
-)
-
-__all__ = [
-    "METRICS",
-    "block_bootstrap",
-    "block_means",
-    "class_differences",
-    "class_points",
-    "class_preferences",
-    "climatology",
-    "climatology_anomalies",
-    "compare",
-    "forecast_rows",
-    "normalized_wins",
-    "paired_difference",
-    "point_scores",
-    "reliability",
-    "rescale",
-    "season_of",
-    "season_scores",
-    "shared_sources",
-    "site_means",
-    "site_scores",
-    "spatial_parts",
-    "spatial_scores",
-    "spread_skill",
-    "station_scores",
-    "summarize",
-    "to_scores_table",
-    "training_climatology",
-    "triple_collocation",
-    "triplets_of",
-    "win_counts",
-    "window_anomalies",
-    "worst_stations",
-]
+from soilkit.metrics.anomalies import climatology as climatology
+from soilkit.metrics.anomalies import climatology_anomalies as climatology_anomalies
+from soilkit.metrics.anomalies import rescale as rescale
+from soilkit.metrics.anomalies import season_of as season_of
+from soilkit.metrics.anomalies import season_scores as season_scores
+from soilkit.metrics.anomalies import training_climatology as training_climatology
+from soilkit.metrics.anomalies import window_anomalies as window_anomalies
+from soilkit.metrics.calibration import forecast_rows as forecast_rows
+from soilkit.metrics.calibration import reliability as reliability
+from soilkit.metrics.calibration import spread_skill as spread_skill
+from soilkit.metrics.collocation import shared_sources as shared_sources
+from soilkit.metrics.collocation import triple_collocation as triple_collocation
+from soilkit.metrics.collocation import triplets_of as triplets_of
+from soilkit.metrics.comparison import class_points as class_points
+from soilkit.metrics.comparison import compare as compare
+from soilkit.metrics.comparison import normalized_wins as normalized_wins
+from soilkit.metrics.comparison import paired_difference as paired_difference
+from soilkit.metrics.comparison import site_scores as site_scores
+from soilkit.metrics.comparison import win_counts as win_counts
+from soilkit.metrics.intervals import block_bootstrap as block_bootstrap
+from soilkit.metrics.points import METRICS as METRICS
+from soilkit.metrics.points import point_scores as point_scores
+from soilkit.metrics.scores import block_means as block_means
+from soilkit.metrics.scores import station_scores as station_scores
+from soilkit.metrics.scores import summarize as summarize
+from soilkit.metrics.scores import to_scores_table as to_scores_table
+from soilkit.metrics.spatial import class_differences as class_differences
+from soilkit.metrics.spatial import class_preferences as class_preferences
+from soilkit.metrics.spatial import site_means as site_means
+from soilkit.metrics.spatial import spatial_parts as spatial_parts
+from soilkit.metrics.spatial import spatial_scores as spatial_scores
+from soilkit.metrics.spatial import worst_stations as worst_stations

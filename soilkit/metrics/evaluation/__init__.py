@@ -7,20 +7,21 @@ import pandas as pd
 from soilkit import metrics
 from soilkit.constants import MIN_SAMPLES
 from soilkit.metrics.evaluation import rows, score_tables
-from soilkit.metrics.evaluation.cautions import cautions, checklist, protocol, stage
-from soilkit.metrics.evaluation.grades import sentence, verdict
-from soilkit.metrics.evaluation.records import (
-    GIVEN,
-    Background,
-    Case,
-    Evaluation,
-    Finding,
-    Fulfilment,
-    Grade,
-    NotAudited,
-    is_missing,
-)
-from soilkit.metrics.splits.checks import Claim
+from soilkit.metrics.evaluation.cautions import cautions as cautions
+from soilkit.metrics.evaluation.cautions import checklist as checklist
+from soilkit.metrics.evaluation.cautions import protocol as protocol
+from soilkit.metrics.evaluation.cautions import stage as stage
+from soilkit.metrics.evaluation.grades import sentence as sentence
+from soilkit.metrics.evaluation.grades import verdict as verdict
+from soilkit.metrics.evaluation.records import GIVEN, Case
+from soilkit.metrics.evaluation.records import Background as Background
+from soilkit.metrics.evaluation.records import Evaluation as Evaluation
+from soilkit.metrics.evaluation.records import Finding as Finding
+from soilkit.metrics.evaluation.records import Fulfilment as Fulfilment
+from soilkit.metrics.evaluation.records import Grade as Grade
+from soilkit.metrics.evaluation.records import NotAudited as NotAudited
+from soilkit.metrics.evaluation.records import is_missing as is_missing
+from soilkit.metrics.splits.checks import Claim as Claim
 
 
 def evaluate(
@@ -83,22 +84,3 @@ def evaluate(
         overall=metrics.summarize(scores, stations, clusters=case.unit, seed=seed),
         **score_tables.parts(case),
     )
-
-
-__all__ = [
-    "Background",
-    "Claim",
-    "Evaluation",
-    "Finding",
-    "Fulfilment",
-    "Grade",
-    "NotAudited",
-    "cautions",
-    "checklist",
-    "evaluate",
-    "is_missing",
-    "protocol",
-    "sentence",
-    "stage",
-    "verdict",
-]

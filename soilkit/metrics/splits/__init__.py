@@ -4,36 +4,18 @@ The functions that split return a label per sample; ``audit`` says what a split 
 refuses to call a result "unseen" that is not.
 """
 
-from soilkit.metrics.splits.folds import (
-    BLOCK_SIZE_DEG,
-    FRACTIONS,
-    LABELS,
-    block_ids,
-    by_block,
-    by_network,
-    by_row,
-    by_sensor,
-    by_station,
-    chip_groups,
-    folds,
-    training_distance_km,
-)
-from soilkit.metrics.splits.leakage import AuditReport, Rules, audit
-
-__all__ = [
-    "AuditReport",
-    "BLOCK_SIZE_DEG",
-    "FRACTIONS",
-    "LABELS",
-    "Rules",
-    "audit",
-    "block_ids",
-    "by_block",
-    "by_network",
-    "by_row",
-    "by_sensor",
-    "by_station",
-    "chip_groups",
-    "folds",
-    "training_distance_km",
-]
+from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG as BLOCK_SIZE_DEG
+from soilkit.metrics.splits.folds import FRACTIONS as FRACTIONS
+from soilkit.metrics.splits.folds import LABELS as LABELS
+from soilkit.metrics.splits.folds import block_ids as block_ids
+from soilkit.metrics.splits.folds import by_block as by_block
+from soilkit.metrics.splits.folds import by_network as by_network
+from soilkit.metrics.splits.folds import by_row as by_row
+from soilkit.metrics.splits.folds import by_sensor as by_sensor
+from soilkit.metrics.splits.folds import by_station as by_station
+from soilkit.metrics.splits.folds import chip_groups as chip_groups
+from soilkit.metrics.splits.folds import folds as folds
+from soilkit.metrics.splits.folds import training_distance_km as training_distance_km
+from soilkit.metrics.splits.leakage import AuditReport as AuditReport
+from soilkit.metrics.splits.leakage import Rules as Rules
+from soilkit.metrics.splits.leakage import audit as audit
