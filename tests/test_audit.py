@@ -1,5 +1,6 @@
 """What the leakage audit catches, what it lets pass, and what it refuses to call unseen."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -62,6 +63,9 @@ def test_stations_far_apart_in_other_networks_are_unseen_in_every_way():
     # S1 stands 968 km from S0 (great circle of radius 6371 km: 971 km).
     assert report.distance_km["S1"] == pytest.approx(971, rel=0.01)
     assert report.distance_shares["above 10 km"] == 1
+    apart = dataclasses.replace(report, distance_km=pd.Series([30.0, 351.0, 900.0]))
+    assert [apart.distance_shares[k] for k in ("least_km", "median_km")] == [30.0, 351.0]
+    assert "least 30, median 351 km" in str(apart)
 
 
 def test_random_rows_may_be_called_nothing_else():

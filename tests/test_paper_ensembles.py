@@ -48,12 +48,19 @@ def test_ratios_of_table_4_average_to_one_over_the_four_models(column):
     assert ((table[column] - 1).abs().groupby(table["class"]).max() >= 0.099).all()
 
 
-def test_cells_that_the_text_lost_are_empty():
-    """Which of Table 3's last columns is Prob's and which the forest's cannot be told."""
-    fort_cobb = literature.ensembles_table(3).set_index("model")["r"]
+def test_cells_of_the_clean_copy_are_kept_and_cells_that_the_text_lost_are_empty():
+    """Which of Table 3's other columns is Prob's and which the forest's cannot be told."""
+    fort_cobb = literature.ensembles_table(3).set_index("model")
+    smap = fort_cobb.loc["SMAP", ["r", "ubrmse_m3_m3", "bias_m3_m3"]]
+    four = literature.ensembles_table(4)
+    counts = four[four["r_ratio"].notna()].groupby("class")["n_stations"].agg(["min", "max"])
 
-    assert fort_cobb[fort_cobb.isna()].index.tolist() == ["Prob", "RF"]
-    assert fort_cobb.idxmax() == "SMAP"  # "with SMAP having the best R score"
+    assert fort_cobb.index[fort_cobb["r"].isna()].tolist() == ["Prob", "RF"]
+    assert fort_cobb["r"].idxmax() == "SMAP"  # "with SMAP having the best R score"
+    assert smap.tolist() == [0.752, 0.046, 0.062]
+    assert counts.loc[["Silty clay loam", "Mixed forests", "BSh"]].to_numpy().tolist() == [
+        [3, 3], [3, 3], [2, 2],
+    ]  # fmt: skip
 
 
 def test_another_table_is_refused_by_number():

@@ -52,7 +52,7 @@ class AuditReport:
 
     @property
     def distance_shares(self) -> dict[str, float]:
-        """Shares of held-out stations by their distance to training, and its median [km]."""
+        """Shares of held-out stations by their distance to training, its least and median [km]."""
         km = self.distance_km.to_numpy(float)
         if not len(km):
             return {}
@@ -60,6 +60,7 @@ class AuditReport:
             "at a training station": float((km == 0).mean()),
             "below 2.56 km": float((km < CHIP_SIDE_M / 1000).mean()),
             "above 10 km": float((km > FAR_KM).mean()),
+            "least_km": float(km.min()),
             "median_km": float(np.median(km)),
         }
 
@@ -129,8 +130,8 @@ class AuditReport:
         if shares:
             lines.append(
                 f"nearest training station: {shares['below 2.56 km']:.0%} of the held-out stations "
-                f"below 2.56 km, {shares['above 10 km']:.0%} above 10 km, median "
-                f"{shares['median_km']:.3g} km ({PAPER})"
+                f"below 2.56 km, {shares['above 10 km']:.0%} above 10 km, least "
+                f"{shares['least_km']:.3g}, median {shares['median_km']:.3g} km ({PAPER})"
             )
         return lines
 
