@@ -216,8 +216,8 @@ def unseen(evaluation: Evaluation) -> Answer:
             lines.append(f"{row.split}: {audit.reason}")
             continue
         far = audit.distance_shares
-        words = "; the nearest training station is {least_km:.3g} km away at least, {median_km:.3g} km "
-        near = (words + "in the median of stations").format_map(far) if far else ""
+        near = "; nearest training station: least {least_km:.3g} km, median {median_km:.3g} km away"
+        near = near.format_map(far) if far else ""
         checked = sum(check.status != "not checked" for check in audit.checks)
         lines.append(f"{row.split}: {checked} checks made, {row.failed or 'none'} failed{near}")
     why = "also trained" if scored["failed"].astype("str").ne("").any() else "could not be checked"

@@ -11,14 +11,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from soilkit.constants import EARTH_RADIUS_KM
 from soilkit.errors import ContractError, UnitError
 from soilkit.export import antecedents
-from soilkit.metrics import splits
-from soilkit.metrics.calibration import row_threshold
 from soilkit.models.tabular.estimators import (
     NanTolerant,
     Scaling,
     cross_predict,
     fit_rows,
-    fitted_folds,
     rows_for,
     station_r,
 )
@@ -72,6 +69,7 @@ class GapRidge(NanTolerant):
 
 # What probes elsewhere say at the same time: residuals carried over by distance.
 
+WITHIN_MICROSECONDS = 10 * 86_400e6  # residuals of other times count, the less the farther
 NOISE = 1.5  # variance of a station's own residual over that of the regional one
 
 
@@ -80,7 +78,8 @@ class Neighbours(BaseEstimator):
 
     cov(r_i, r_j) = exp(-d_ij / reach) + 1.5 [i = j], d the chord between two stations, so that the
     expected residual is K_new (K + 1.5 I)^-1 r: a dense network counts little more than one place.
-    Where no training station has a residual at the very time, it is 0.
+    Between two times of training stations the field is interpolated; where they have none within
+    ten days, it is 0.
 
     Parameters
     ----------
@@ -106,10 +105,15 @@ class Neighbours(BaseEstimator):
     def predict(self, at: pd.DataFrame) -> np.ndarray:
         """Expected residual (row,) at places (row; time, latitude, longitude)."""
         place_km, expected = _chord_places(at), np.zeros(len(at))
+        known = np.array(list(self.known_))
         for when, rows in _by_time(at):
-            if when in self.known_:
-                near_km, weighted = self.known_[when]
-                expected[rows] = self._covariance(place_km[rows], near_km) @ weighted
+            weights = 1 - np.abs(known - when) / WITHIN_MICROSECONDS
+            near = weights > 0
+            for known_at, weight in zip(
+                known[near], weights[near] / max(weights[near].sum(), 1), strict=True
+            ):
+                near_km, weighted = self.known_[int(known_at)]
+                expected[rows] += weight * (self._covariance(place_km[rows], near_km) @ weighted)
         return expected
 
     def _covariance(self, a_km: np.ndarray, b_km: np.ndarray) -> np.ndarray:
@@ -216,27 +220,18 @@ class TwoPart(RegressorMixin, BaseEstimator):
         self.dynamics_ = learner.fit(moving, z, sample_weight=block_weights(at["block"]))
         residual = z - self.dynamics_.predict(moving)
         self.neighbours_ = Neighbours(self.reach_km).fit(at, residual) if self.reach_km else None
-        self.level_error_ = _rms(mean[first] - self.level_.predict(level))
-        self.dynamic_error_ = _rms(residual)
         return self
 
-    def predict(self, X, return_std: bool = False, *, at):
-        """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
+    def predict(self, X, *, at):
+        """Moisture (row,), m3 m-3."""
         check_is_fitted(self)
         at = check_place(at, len(X))
-        spread = self.predicted_spread(X)
         moving = self.dynamics_.predict(_part(X, self.dynamic))
         if self.neighbours_ is not None:
             moving = moving + self.neighbours_.predict(at)
+        spread = np.exp(self.spread_.predict(_part(X, self.spread)))
         moisture = self.level_.predict(_part(X, self.level)) + spread * moving
-        moisture = np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
-        if not return_std:
-            return moisture
-        return moisture, np.hypot(self.level_error_, spread * self.dynamic_error_)
-
-    def predicted_spread(self, X) -> np.ndarray:
-        """The standard deviation (row,) that a station's moisture is expected to have, m3 m-3."""
-        return np.exp(self.spread_.predict(_part(X, self.spread)))
+        return np.clip(moisture, 0.0, MAX_SOIL_MOISTURE_M3_M3)
 
 
 def two_part(wide: antecedents.Widened, kind: str, *, learner=None) -> TwoPart:
@@ -295,28 +290,19 @@ def _part(X: pd.DataFrame, names) -> np.ndarray:
     return X[list(names)].to_numpy(float)
 
 
-def _rms(error: np.ndarray, weights=None) -> float:
-    return float(np.sqrt(np.average(np.square(error), weights=weights)))
-
-
 # Choice inside training: candidates compete in inner folds of whole blocks, no test row seen.
 
 PENALTIES = ("penalty", (100.0, 300.0, 1000.0))
 REACHES_KM = ("reach_km", (300.0, 600.0, 1000.0))
 FEWEST_BLOCKS = 4  # below that nothing is chosen: the model keeps its own parameters
 FEWEST_ROWS_NESTED = 13  # of a station, for its correlation to count in the choice
-COVERAGE = 0.9
-LEAST_BLOCKS_FOR_INTERVALS = 10
 
 
 class Chosen(RegressorMixin, BaseEstimator):
     """A ``TwoPart`` whose parameters are chosen by folds of blocks inside its training rows.
 
     Parameters are chosen one after the other: the value with the highest mean R over stations, a
-    station weighing as its block's number of stations to the power -1/2. The held-out predictions
-    of the chosen candidate then tell how far new stations lie off: ``level_error_`` and
-    ``dynamic_error_`` of the fitted model come from them, and ``width_``, how many predicted
-    standard errors hold 90 % of a new block's rows (split conformal by blocks).
+    station weighing as its block's number of stations to the power -1/2.
 
     Parameters
     ----------
@@ -327,7 +313,6 @@ class Chosen(RegressorMixin, BaseEstimator):
     Attributes
     ----------
     model_ : the chosen one, fitted on all training rows
-    width_ : float; NaN with fewer than ten blocks
     """
 
     def __init__(self, model, stages=(PENALTIES,), seed: int = 0) -> None:
@@ -338,42 +323,24 @@ class Chosen(RegressorMixin, BaseEstimator):
     def fit(self, X, y, *, at):
         """Choose and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
-        candidate, held_out, self.width_ = clone(self.model), None, np.nan
+        candidate = clone(self.model)
         if at["block"].nunique() >= FEWEST_BLOCKS:
-            folds = splits.folds(at["block"], seed=self.seed)
+            inner = {"y": y, "groups": at["block"], "seed": self.seed, "at": at}
             for name, values in self.stages:
                 models = [clone(candidate).set_params(**{name: value}) for value in values]
-                outcomes = [out_of_fold(one, X, y=y, at=at, folds=folds) for one in models]
-                best = int(np.argmax([_mean_r(predicted, y, at) for predicted, _ in outcomes]))
-                candidate, held_out = models[best], outcomes[best]
+                scores = [_mean_r(cross_predict(one, X, **inner), y, at) for one in models]
+                candidate = models[int(np.argmax(scores))]
         self.model_ = clone(candidate).fit(X, y, at=at)
-        if held_out is not None:
-            self._calibrate(y, at=at, held_out=held_out)
         return self
 
-    def predict(self, X, return_std: bool = False, *, at):
-        """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
+    def predict(self, X, *, at):
+        """Moisture (row,), m3 m-3."""
         check_is_fitted(self)
-        return self.model_.predict(X, return_std, at=at)
+        return self.model_.predict(X, at=at)
 
-    def _calibrate(self, y, *, at, held_out):
-        """Errors of new stations, from held-out predictions and the spreads told with them."""
-        predicted, spread = held_out
-        error, weights = pd.Series(y - predicted), block_weights(at["block"])
-        offset = error.groupby(at["sensor_id"].to_numpy()).transform("mean")
-        self.model_.level_error_ = _rms(offset, weights)
-        self.model_.dynamic_error_ = _rms((error - offset) / spread, weights)
-        std = np.hypot(self.model_.level_error_, spread * self.model_.dynamic_error_)
-        self.width_ = _width(np.abs(error) / std, at)
-
-
-def out_of_fold(model: TwoPart, X, *, y, at, folds) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction and predicted spread (row,) of each row by a copy that never saw its fold."""
-    predicted, spread = np.full(len(y), np.nan), np.full(len(y), np.nan)
-    for test, fitted in fitted_folds(model, X, y=y, held_out=folds, at=at):
-        predicted[test] = fitted.predict(X.iloc[test], at=at.iloc[test])
-        spread[test] = fitted.predicted_spread(X.iloc[test])
-    return predicted, spread
+    def settled(self):
+        """The chosen model, unfitted: what was chosen is not chosen again."""
+        return clone(self.model_)
 
 
 def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
@@ -384,14 +351,6 @@ def _mean_r(predicted: np.ndarray, y: np.ndarray, at: pd.DataFrame) -> float:
     if not kept.any():
         return 0.0
     return float(np.average(r[kept], weights=block_weights(by["first"][kept])))
-
-
-def _width(ratio, at: pd.DataFrame) -> float:
-    """How many standard errors (row,) hold 90 % of a new block's rows; NaN with few blocks."""
-    blocks = at["block"].astype(str).to_numpy()
-    if len(set(blocks)) < LEAST_BLOCKS_FOR_INTERVALS:
-        return np.nan
-    return float(row_threshold(ratio, blocks, coverage=COVERAGE))
 
 
 # A weighted mean of unlike models.
@@ -410,54 +369,55 @@ class Blend(RegressorMixin, BaseEstimator):
     ----------
     members : list of (name, unfitted estimator); one whose ``fit`` knows ``at`` is given it
     seed : int, of the five inner folds
+    weights : dict of name to weight, where they are known; None lets inner folds weigh
 
     Attributes
     ----------
     members_ : list of (name, estimator fitted on all training rows)
     weights_ : dict of name to weight
-    error_ : float, root mean square error of the blended held-out predictions, m3 m-3
-    width_ : float, how many ``error_`` hold 90 % of a new block's rows; NaN below ten blocks. The
-        weights have seen the errors that it comes from
-
     References
     ----------
     .. [1] Breiman (1996), doi:10.1007/BF00117832
     """
 
-    def __init__(self, members, seed: int = 0) -> None:
+    def __init__(self, members, seed: int = 0, weights=None) -> None:
         self.members = members
         self.seed = seed
+        self.weights = weights
 
     def fit(self, X, y, *, at):
         """Weigh and train on rows X, y at their places, as of ``TwoPart``; returns itself."""
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
-        X, inner = X.reset_index(drop=True), {"groups": at["block"], "seed": self.seed, "at": at}
-        held_out = {name: cross_predict(one, X, y=y, **inner) for name, one in self.members}
-        rows = block_weights(at["block"])
-        weights = weigh(held_out, y, stations=at["sensor_id"], rows=rows)
-        self.weights_ = dict(zip(held_out, weights.tolist(), strict=True))
+        X, rows = X.reset_index(drop=True), block_weights(at["block"])
+        self.weights_ = self.weights
+        if self.weights is None:
+            inner = {"y": y, "groups": at["block"], "seed": self.seed, "at": at}
+            held_out = {name: cross_predict(one, X, **inner) for name, one in self.members}
+            weights = weigh(held_out, y, stations=at["sensor_id"], rows=rows)
+            self.weights_ = dict(zip(held_out, weights.tolist(), strict=True))
         self.mean_ = float(np.average(y, weights=rows))
         every, tables = slice(None), {"at": at}
         self.members_ = [
             (name, fit_rows(one, X, y=y, rows=every, tables=tables)) for name, one in self.members
         ]
-        error = np.abs(self._mix(held_out) - y)
-        self.error_ = _rms(error, rows)
-        self.width_ = _width(error / self.error_, at)
         return self
 
-    def predict(self, X, return_std: bool = False, *, at):
-        """Moisture (row,), m3 m-3; with ``return_std`` its standard error for a new station."""
+    def predict(self, X, *, at):
+        """Moisture (row,), m3 m-3."""
         check_is_fitted(self)
-        tables, predicted = {"at": check_place(at, len(X))}, {}
+        tables, mixed = {"at": check_place(at, len(X))}, np.full(len(X), self.mean_)
         for name, one in self.members_:
-            predicted[name] = one.predict(X, **rows_for(one.predict, tables, rows=slice(None)))
-        mixed = self._mix(predicted)
-        return (mixed, np.full(len(mixed), self.error_)) if return_std else mixed
+            moisture = one.predict(X, **rows_for(one.predict, tables, rows=slice(None)))
+            mixed += self.weights_[name] * (moisture - self.mean_)
+        return np.clip(mixed, 0.0, MAX_SOIL_MOISTURE_M3_M3)
 
-    def _mix(self, predicted) -> np.ndarray:
-        away = [self.weights_[name] * (p - self.mean_) for name, p in predicted.items()]
-        return np.clip(self.mean_ + np.sum(away, axis=0), 0.0, MAX_SOIL_MOISTURE_M3_M3)
+    def settled(self):
+        """The same blend, unfitted, with its weights and what its members chose."""
+        members = [
+            (name, one.settled() if hasattr(one, "settled") else clone(one))
+            for name, one in self.members_
+        ]
+        return Blend(members, self.seed, self.weights_)
 
 
 def weigh(predicted, y, *, stations, rows) -> np.ndarray:
