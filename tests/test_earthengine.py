@@ -5,6 +5,7 @@ from the same analytic Earth by another road (``tests/stand_in_ee/oracle.py``).
 """
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from tests.helpers_earthengine import (
     expected_chip,
     stations_table,
 )
+from tests.stand_in_ee.faults import BODIES, ODD_JSON, PAGES
 from tests.stand_in_ee.oracle import expected, expected_mosaic
 from tests.stand_in_ee.rasters import smooth
 from tests.stand_in_ee.scenes import Scene, Single
@@ -227,7 +229,10 @@ def test_an_uneven_grid_is_cut_and_pasted_whole():
     np.testing.assert_array_equal(whole[0], (grid.x_m + grid.y_m[:, None]).astype(np.float32))
 
 
-@pytest.mark.parametrize("kind", ["429", "500", "503", "truncate", "cut_chunk", "reset"])
+PASSING = ["409", "429", "499", "500", "503", "truncate", "cut_chunk", "reset", "huge header"]
+
+
+@pytest.mark.parametrize("kind", [*PASSING, *PAGES, *ODD_JSON, *BODIES])
 def test_a_passing_fault_is_asked_over(archive, stand_in, kind):
     request = ask(archive, "dem")
     stand_in.faults.set(script=[kind, kind])
@@ -235,12 +240,43 @@ def test_a_passing_fault_is_asked_over(archive, stand_in, kind):
     assert stand_in.counters.snapshot()["faults"] == {kind: 2}
 
 
-def test_a_stalled_answer_is_given_up_after_the_deadline(earth_engine, stand_in):
+@pytest.mark.parametrize("kind", ["stall", "trickle", "trickle head"])
+def test_an_answer_that_is_not_whole_at_the_deadline_is_given_up(earth_engine, stand_in, kind):
+    """Bytes that go on to come, ten a second, do not move it."""
     policy = dataclasses.replace(QUICK, deadline_s=0.5)
     archive = open_archive("earthengine", policy=policy)
     request = ask(archive, "dem")
-    stand_in.faults.set(script=["stall"], stall_s=20)
+    stand_in.faults.set(script=[kind, kind], stall_s=20)
+    begun = time.monotonic()
     assert isinstance(only(archive, request), Chip)
+    assert 1.0 <= time.monotonic() - begun < 4.0
+
+
+@pytest.mark.parametrize(
+    "kind, reason",
+    [
+        ("page 404", "server: HTTP 404 Not Found: Not ü here nginx (4 attempts)"),
+        ("number", "damaged: the client cannot read the answer: AttributeError"),
+        ("text", 'server: HTTP 400 Bad Request: {"error": "bad"} (4 attempts)'),
+        ("409", "server: The operation was aborted. (4 attempts)"),
+        ("page 302", "network: sent elsewhere (a redirect)"),
+        (
+            "other bands",
+            "damaged: wanted 48 x 48 floating values of elevation; found 9344 b",
+        ),
+        ("terabytes", "damaged: 78 bytes, no array (Unable to allocate"),
+        ("huge header", "network: "),
+    ],
+)
+def test_a_fault_that_stays_is_named_and_asked_again_by_the_next_build(
+    archive, stand_in, kind, reason
+):
+    request = ask(archive, "dem")
+    stand_in.faults.set(rate={kind: 1.0})
+    failure = only(archive, request)
+    assert not failure.permanent and failure.reason.startswith(reason)
+    assert "computePixels" not in failure.reason and "<h" not in failure.reason
+    assert stand_in.counters.snapshot()["faults"] == {kind: QUICK.attempts}
 
 
 def test_a_fault_that_stays_is_no_verdict_on_the_chip(archive, stand_in):
@@ -304,6 +340,15 @@ def test_an_expired_login_ends_the_export_and_condemns_no_chip(archive, stand_in
     stand_in.faults.set(every_request="401")
     with pytest.raises(ServiceError, match="permission: the login was refused"):
         list(archive.chips(requests))
+
+
+def test_a_refused_project_is_told_what_to_do_and_no_address(archive, stand_in):
+    """The request's address would stand in a log or a page; Google's advice must stand there."""
+    request = ask(archive, "dem")
+    stand_in.faults.set(every_request="403")
+    with pytest.raises(ServiceError, match="permission: The project .* enable the API") as refused:
+        only(archive, request)
+    assert stand_in.url not in str(refused.value) and "computePixels" not in str(refused.value)
 
 
 def test_closing_an_export_leaves_nothing_running(archive, stand_in):

@@ -23,9 +23,9 @@ from tests.helpers_earthengine import JUNE, PLACE, chip_request, stations_table
 distributed = pytest.importorskip("distributed")
 
 SERVER = fault_of_status(503, "The service is currently unavailable.")
-MEMORY = fault_of_status(400, "User memory limit exceeded.")
-BAD = fault_of_status(400, "Image.select: no band named B99.")
-EXPIRED = fault_of_status(401, "Request had invalid authentication credentials.")
+MEMORY = fault_of_status(400, "User memory limit exceeded.", name="INVALID_ARGUMENT")
+BAD = fault_of_status(400, "Image.select: no band named B99.", name="INVALID_ARGUMENT")
+EXPIRED = fault_of_status(401, "Request had invalid credentials.", name="UNAUTHENTICATED")
 POLICY = Policy(concurrency=3, attempts=6, first_wait_s=0.01, longest_wait_s=0.02)
 
 

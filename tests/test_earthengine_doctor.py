@@ -208,8 +208,8 @@ class Catalogue:
             times = {"startTime": "2015-04-02T12:00:00Z", "endTime": "2022-08-01T12:00:00Z"}
             return {"type": "IMAGE_COLLECTION", **times, "bands": [{"id": "ssm"}, {"id": "new"}]}
         if asset == "MERIT/DEM/v1_0_3":
-            raise ServiceError(fault_of_status(404, "Asset not found."))
-        raise ServiceError(fault_of_status(403, "Permission denied."))
+            raise ServiceError(fault_of_status(404, "Asset not found.", name="NOT_FOUND"))
+        raise ServiceError(fault_of_status(403, "Permission denied.", name="PERMISSION_DENIED"))
 
 
 def test_facts_are_read_anew_from_the_service(caplog, monkeypatch):

@@ -414,10 +414,15 @@ def test_a_stations_table_without_places_is_refused_by_column(archive):
         archive.scenes(stations_table(PLACE).drop(columns="latitude"), "sentinel1", *JUNE)
 
 
-def test_a_cache_that_cannot_be_written_is_named_before_anything_is_asked(tmp_path):
+def test_a_cache_that_cannot_be_written_is_named_before_anything_is_asked(
+    earth_engine, stand_in, tmp_path
+):
     (tmp_path / "file").write_text("no folder")
+    archive = open_archive("earthengine", cache_dir=tmp_path / "file", policy=QUICK)
+    before = stand_in.counters.snapshot()["requests"]
     with pytest.raises(StoreError, match="cannot be kept in .*file.*another cache_dir"):
-        open_archive("earthengine", cache_dir=tmp_path / "file")
+        archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    assert stand_in.counters.snapshot()["requests"] == before
 
 
 def test_a_disk_that_fills_leaves_the_index_whole(earth_engine, tmp_path, monkeypatch):

@@ -26,8 +26,8 @@ QUICK = Policy(concurrency=8, attempts=8, first_wait_s=0.001, longest_wait_s=0.0
 TWENTY = Policy(concurrency=20, first_wait_s=0.05)
 QUOTA = fault_of_status(429, "Too Many Requests")
 SERVER = fault_of_status(503, "The service is currently unavailable.")
-MEMORY = fault_of_status(400, "User memory limit exceeded.")
-BAD = fault_of_status(400, "Image.select: no band named B99.")
+MEMORY = fault_of_status(400, "User memory limit exceeded.", name="INVALID_ARGUMENT")
+BAD = fault_of_status(400, "Image.select: no band named B99.", name="INVALID_ARGUMENT")
 
 
 class Service:
@@ -197,35 +197,52 @@ def test_a_missed_deadline_is_asked_again():
     assert service.calls[3] == 3
 
 
+BAD_ARGUMENT = 400, "INVALID_ARGUMENT"
+TOO_LARGE = "Total request size (62914560 bytes) must be less than or equal to 50331648 bytes."
+
+
 @pytest.mark.parametrize(
-    ("status", "message", "kind", "retry", "split"),
+    ("called", "message", "kind", "retry", "split"),
     [
-        (429, "Too Many Requests: Request was rejected", "quota", True, False),
-        (400, "Too many concurrent aggregations.", "quota", True, False),
-        (500, "An internal error has occurred", "server", True, False),
-        (503, "The service is currently unavailable.", "server", True, False),
-        (504, "Deadline exceeded.", "deadline", True, False),
-        (400, "Computation timed out.", "deadline", True, True),
-        (400, "User memory limit exceeded.", "memory", False, True),
-        (413, "Request Entity Too Large", "memory", False, True),
-        (
-            400,
-            "Total request size (62914560 bytes) must be less than or equal to 50331648 bytes.",
-            "memory",
-            False,
-            True,
-        ),
-        (401, "Request had invalid authentication credentials.", "permission", False, False),
-        (403, "Earth Engine API has not been used in project 1 before", "permission", False, False),
-        (404, "Asset 'X' not found.", "missing", False, False),
-        (400, "Image.load: Image asset 'X' not found (does not exist", "missing", False, False),
-        (400, "Image.select: Band pattern 'B99' did not match", "request", False, False),
+        ((429, ""), "Too Many Requests: Request was rejected", "quota", True, False),
+        (BAD_ARGUMENT, "Too many concurrent aggregations.", "quota", True, False),
+        ((500, "INTERNAL"), "An internal error has occurred", "server", True, False),
+        ((503, "UNAVAILABLE"), "The service is currently unavailable.", "server", True, False),
+        ((504, ""), "Deadline exceeded.", "deadline", True, False),
+        (BAD_ARGUMENT, "Computation timed out.", "deadline", True, True),
+        (BAD_ARGUMENT, "User memory limit exceeded.", "memory", False, True),
+        ((413, "INVALID_ARGUMENT"), "Request Entity Too Large", "memory", False, True),
+        (BAD_ARGUMENT, TOO_LARGE, "memory", False, True),
+        ((401, "UNAUTHENTICATED"), "Request had invalid credentials.", "permission", False, False),
+        ((403, "PERMISSION_DENIED"), "API has not been used", "permission", False, False),
+        ((404, "NOT_FOUND"), "Asset 'X' not found.", "missing", False, False),
+        (BAD_ARGUMENT, "Image asset 'X' not found (does not exist", "missing", False, False),
+        (BAD_ARGUMENT, "Image.select: Band pattern 'B99' did not match", "request", False, False),
+        ((400, "FAILED_PRECONDITION"), "no", "request", False, False),
+        ((400, "OUT_OF_RANGE"), "no", "request", False, False),
+        # What Google's error does not call the request's fault, and what is no error of Google's.
+        ((409, "ABORTED"), "no", "server", True, False),
+        ((409, "ALREADY_EXISTS"), "no", "server", True, False),
+        ((499, "CANCELLED"), "no", "server", True, False),
+        ((501, "UNIMPLEMENTED"), "no", "server", True, False),
+        ((413, ""), "the payload is too large", "server", True, True),
+        *[
+            ((status, ""), "page not found: memory limit", "server", True, False)
+            for status in (302, 400, 401, 403, 404, 407, 409, 410, 412, 418, 421, 425, 499)
+        ],
     ],
 )
-def test_statuses_and_messages_are_told_apart(status, message, kind, retry, split):
-    """The status decides where it can, the service's words where a 400 may mean anything."""
-    fault = fault_of_status(status, message)
+def test_only_what_google_calls_the_request_s_fault_is_final(called, message, kind, retry, split):
+    """Its words decide, too, where INVALID_ARGUMENT may mean anything."""
+    status, name = called
+    fault = fault_of_status(status, message, name=name)
     assert (fault.kind, fault.retry, fault.split) == (kind, retry, split)
+
+
+def test_an_unknown_kind_of_fault_is_refused():
+    """A misspelt kind would be counted apart from its like."""
+    with pytest.raises(ContractError, match="found 'memroy'"):
+        Fault("memroy", "")
 
 
 def test_too_large_an_item_comes_in_parts():
@@ -417,7 +434,7 @@ def test_a_bug_ends_the_run_at_once():
 
 def test_a_refused_login_ends_the_run():
     """An expired token at 3 a.m. must not mark the rest of the night's chips as failed."""
-    expired = fault_of_status(401, "Request had invalid authentication credentials.")
+    expired = fault_of_status(401, "invalid authentication", name="UNAUTHENTICATED")
     service = Service(lambda item, nth: expired if item >= 20 else None, seconds=0.001)
     done = []
     with pytest.raises(ServiceError, match="invalid authentication"):

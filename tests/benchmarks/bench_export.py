@@ -46,10 +46,10 @@ def ours(archive, wanted):
 
 def one_by_one(wanted):
     """Chips a second of the client's call in a loop."""
-    connection.pixels(expressions.chip(wanted[0]), wanted[0].grid)
+    connection.pixels(expressions.chip(wanted[0]), wanted[0].grid, bands=wanted[0].bands)
     start = time.perf_counter()
     for request in wanted[1:]:
-        connection.pixels(expressions.chip(request), request.grid)
+        connection.pixels(expressions.chip(request), request.grid, bands=request.bands)
     return (len(wanted) - 1) / (time.perf_counter() - start)
 
 

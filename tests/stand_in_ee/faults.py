@@ -1,9 +1,12 @@
 """What goes wrong, and what was measured."""
 
 import dataclasses
+import io
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from tests.stand_in_ee.errors import Answer
 from tests.stand_in_ee.fields import draw
@@ -25,6 +28,8 @@ ANSWERS = {
         "API recently, wait a few minutes for the action to propagate to our systems and retry.",
         403,
     ),
+    "409": Answer("The operation was aborted.", 409),
+    "499": Answer("The operation was cancelled.", 499),
     "429": Answer(
         "Quota exceeded for quota metric 'Number of read requests' and limit 'Number of read "
         "requests per minute per user' of service 'earthengine.googleapis.com' for consumer "
@@ -38,7 +43,46 @@ ANSWERS = {
         "Total request size (56623104 bytes) must be less than or equal to 50331648 bytes.", 400
     ),
 }
-BROKEN = ("stall", "truncate", "cut_chunk", "reset")  # no answer, or not all of it
+# No answer, or not all of it, or a byte at a time, or a header without end.
+BROKEN = ("stall", "truncate", "cut_chunk", "reset", "trickle", "trickle head", "huge header")
+# What stands between us and the service answers in its place: a page, without the service's JSON.
+CODES = (302, 400, 403, 404, 407, 409, 412, 413, 418, 421, 425, 499, 502)
+PAGES = {f"page {code}": code for code in CODES}
+PAGE = b"<html><style>b {}</style><h1>Not \xc3\xbc here</h1><hr>nginx</html>"
+# Answers with 200 and the status of no error; JSON that is none of Google's.
+ODD_JSON = {"text": b'{"error": "bad"}', "number": b'{"error": {"message": 5}}', "list": b"[1, 2]"}
+
+
+def _saved(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def _as(array: np.ndarray, kind: str, suffix: str = "") -> bytes:
+    return _saved(array.astype([(name + suffix, kind) for name in array.dtype.names]))
+
+
+def _headed(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+# What is no array of what was asked for, made of what is.
+BODIES = {
+    "other bands": lambda array: _as(array, "f4", "x"),
+    "other dtype": lambda array: _as(array, "i2"),
+    "no bands": lambda array: _saved(np.zeros(array.shape, "f4")),
+    "other shape": lambda array: _saved(array[1:]),
+    "objects": lambda array: _saved(np.array([{}], object)),
+    "half": lambda array: _saved(array)[: array.nbytes // 2],
+    "more": lambda array: _saved(array) + b"0",
+    "nothing": lambda array: b"",
+    "page": lambda array: PAGE,
+    "terabytes": lambda array: _headed(
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,)}\n"
+    ),
+    "brackets": lambda array: _headed("(" * 9000 + "\n"),
+}
 CONCURRENT = Answer("Too many concurrent requests: the limit is 40.", 429)
 
 
@@ -49,8 +93,8 @@ class Faults:
     Attributes
     ----------
     rate : dict
-        Share of the requests by kind: a code of ``ANSWERS`` or a word of ``BROKEN``. Drawn from
-        ``seed``, the request and how often it came before: the order of arrival does not matter.
+        Share of the requests by kind: a word of ``ANSWERS``, ``BROKEN``, ``PAGES`` and so on. Drawn
+        from ``seed``, the request and how often it came before, not from the order of arrival.
     script : list
         Kinds (None: no fault) for the next requests, one after the other, before ``rate``.
     methods : tuple
@@ -91,7 +135,7 @@ class Faults:
         if unknown := set(changes) - known:
             raise ValueError(f"No such fault: {sorted(unknown)}; there are {sorted(known)}.")
         kinds = {*changes.get("rate", {}), *changes.get("script", []), changes.get("every_request")}
-        if unknown := kinds - {*ANSWERS, *BROKEN, None, ""}:
+        if unknown := kinds - {*ANSWERS, *BROKEN, *PAGES, *ODD_JSON, *BODIES, None, ""}:
             raise ValueError(f"No such kind of fault: {sorted(unknown)}.")
         for name, value in changes.items():
             setattr(self, name, value)

@@ -1,6 +1,7 @@
 """The loopback HTTP server: answers the methods that soilkit uses, injects faults, counts."""
 
 import hashlib
+import io
 import json
 import re
 import select
@@ -10,9 +11,21 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+
 from tests.stand_in_ee import answers
 from tests.stand_in_ee.errors import Answer
-from tests.stand_in_ee.faults import ANSWERS, CONCURRENT, Counters, Faults
+from tests.stand_in_ee.faults import (
+    ANSWERS,
+    BODIES,
+    BROKEN,
+    CONCURRENT,
+    ODD_JSON,
+    PAGE,
+    PAGES,
+    Counters,
+    Faults,
+)
 from tests.stand_in_ee.rasters import Earth
 from tests.stand_in_ee.signatures import resource
 
@@ -135,8 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
                 raise CONCURRENT
             if fault in ANSWERS:
                 raise ANSWERS[fault]
+            if fault in PAGES:
+                return PAGES[fault], "text/html", PAGE, {"Location": "/sign-in"}
+            if fault in ODD_JSON:
+                return 400, "application/json", ODD_JSON[fault], {}
             if method == "image:computePixels":
                 content = answers.compute_pixels(body, self.home.earth, faults)
+                if fault in BODIES:
+                    content = BODIES[fault](np.load(io.BytesIO(content)))
                 return 200, "application/octet-stream", content, {}
             return 200, "application/json", self._json(method, path, body), {}
         except Answer as error:
@@ -170,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _deliver(self, fault, answer, *, method: str, key: str) -> None:
         code, kind, content, headers = answer
         counters = self.home.counters
-        if fault in ("truncate", "cut_chunk", "reset"):
+        if fault in BROKEN:
             counters.answer(0, fault)
             self._break_off(fault, kind, content)
             return
@@ -196,15 +215,31 @@ class _Handler(BaseHTTPRequestHandler):
             return
         half = content[: len(content) // 2]
         self.send_response(200)
+        if fault == "huge header":
+            self.send_header("X", "x" * 100_000)
+        if fault == "trickle head":
+            self.flush_headers()
+            self._trickle(b"X: ")
+            return
         self.send_header("Content-Type", kind)
-        if fault == "truncate":
+        if fault != "cut_chunk":
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
+            if fault == "trickle":
+                self._trickle(b"")
             self.wfile.write(half)
         else:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(f"{len(content):x}\r\n".encode() + half)
+
+    def _trickle(self, first: bytes) -> None:
+        """A byte every tenth of a second, for as long as a stall lasts."""
+        until = time.monotonic() + self.home.faults.stall_s
+        self.wfile.write(first)
+        while time.monotonic() < until:
+            self.wfile.write(b"0")
+            time.sleep(0.1)
 
     def _stall(self) -> None:
         """Say nothing until the client gives up, or for as long as a stall lasts."""

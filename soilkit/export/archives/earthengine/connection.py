@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import threading
+import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from requests import TooManyRedirects
+from requests.adapters import HTTPAdapter
 
 from soilkit.contracts import Grid
 from soilkit.errors import ConnectError
@@ -29,6 +32,8 @@ from soilkit.export.archives.earthengine.executor import (
 
 log = logging.getLogger(__name__)
 _LOGIN = threading.Lock()
+_CLOCK = threading.local()  # until when the request that this thread has sent may take
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
 _BROKEN = ("IncompleteRead", "prematurely", "decompress", "InvalidChunkLength")
 
 _NO_RIGHT = (
@@ -48,7 +53,7 @@ _ADVICE = (
         "https://console.cloud.google.com/apis/library/earthengine.googleapis.com and register "
         "the project at https://console.cloud.google.com/earth-engine.",
     ),
-    (r"not have (the )?required permission|USER_PROJECT_DENIED|PERMISSION_DENIED", _NO_RIGHT),
+    (r"not have (the )?required permission|USER_PROJECT_DENIED|PERMISSION.DENIED", _NO_RIGHT),
     (r"project.*(not found|invalid|does not exist)|CONSUMER_INVALID", _NO_RIGHT),
     (
         r"RefreshError|invalid_grant|expired|revoked|invalid authentication",
@@ -88,17 +93,17 @@ def features(expression: Any, columns: list[str]) -> pd.DataFrame:
     return call("computeFeatures", asked).reindex(columns=columns)
 
 
-def pixels(expression: Any, grid: Grid) -> np.ndarray:
-    """The pixels of an ee.Image on a grid.
+def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:
+    """The pixels of an ee.Image of floating bands on a grid.
 
     Returns
     -------
-    structured array (row, col), one field a band; masked pixels read 0, so ``unmask`` first
+    array (band, row, col), float32; masked pixels read 0, so ``unmask`` first
 
     Raises
     ------
     ServiceError
-        Of kind "truncated" where the body is not an array of the grid's shape.
+        Of kind "damaged" where the body is not an array of these bands and the grid's shape.
     """
     names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
     affine = dict(zip(names, grid.transform, strict=True))
@@ -106,14 +111,19 @@ def pixels(expression: Any, grid: Grid) -> np.ndarray:
     on_grid = {"crsCode": grid.crs, "dimensions": size, "affineTransform": affine}
     asked = {"expression": expression, "fileFormat": "NPY", "grid": on_grid}
     body = _raised_as_faults(_compute_pixels, asked)
+    stream = io.BytesIO(body)
     try:
-        image = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ServiceError(Fault("truncated", f"{len(body)} bytes, no array")) from error
-    if image.shape != (grid.height, grid.width):
-        wanted = (grid.height, grid.width)
-        raise ServiceError(Fault("truncated", f"wanted {wanted}, found {image.shape}"))
-    return image
+        image = np.load(stream, allow_pickle=False)
+    except Exception as error:  # numpy's reader of foreign bytes has no common base, or no memory
+        reason = f"{len(body)} bytes, no array ({_words(error)})"
+        raise ServiceError(Fault("damaged", reason)) from error
+    kinds = {image.dtype[name].kind for name in image.dtype.names or ()}
+    layout = image.dtype.names, image.shape, kinds, stream.read() == b""
+    if layout != (tuple(bands), (grid.height, grid.width), {"f"}, True):
+        wanted = f"{grid.height} x {grid.width} floating values of {', '.join(bands)}"
+        found = f"{len(body)} bytes, shape {image.shape}, {image.dtype}"[:300]
+        raise ServiceError(Fault("damaged", f"wanted {wanted}; found {found}"))
+    return np.stack([image[name] for name in bands]).astype(np.float32)
 
 
 def _compute_pixels(asked: dict[str, Any]) -> bytes:
@@ -160,35 +170,56 @@ def fault_of(error: BaseException) -> Fault | None:
 
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, HttpError):
-            return _fault_of_http(cause)
-    said = str(error)
+            return _fault_of_http(cause, error)
+    said = _words(error)
     if isinstance(error, auth.GoogleAuthError):
         if isinstance(error, auth.TransportError) or error.retryable:
             return Fault("network", f"no answer from the login: {said}")
         return Fault("permission", f"the login was refused: {advice(error)}")
+    if isinstance(error, TooManyRedirects):
+        return Fault("network", "sent elsewhere (a redirect), as by a network's sign-in page")
     if isinstance(error, TimeoutError) or "timed out" in said:
-        return Fault("deadline", f"no answer in time: {said}")
+        return Fault("deadline", f"no whole answer in time: {said}")
     broken = http.client.HTTPException | json.JSONDecodeError | UnicodeError | zlib.error
     if isinstance(error, broken) or any(word in said for word in _BROKEN):
-        return Fault("truncated", said)
+        return Fault("damaged", said)
     if isinstance(error, OSError):  # of requests and urllib3, too
         return Fault("network", said)
-    return Fault("request", said) if isinstance(error, library().EEException) else None
+    if isinstance(error, library().EEException):
+        return Fault("request", said)
+    if isinstance(error, AttributeError | LookupError | TypeError | ValueError | RecursionError):
+        return Fault("damaged", f"the client cannot read the answer: {_words(repr(error))}")
+    return None
 
 
-def _fault_of_http(error: Any) -> Fault:
-    said = error._get_reason().strip() or f"HTTP {error.resp.status}"
+def _fault_of_http(cause: Any, error: BaseException) -> Fault:
+    """The fault of an HTTP status, where Google's JSON names its kind, or where it is another's."""
+    status = int(cause.resp.status)
     try:
-        wait_s = float(error.resp.get("retry-after"))
+        answer = json.loads(cause.content)["error"]
+        name, said = str(answer["status"]), str(answer["message"]).strip()
+    except (ValueError, LookupError, TypeError):
+        page = cause.content.decode(errors="replace")
+        name, said = "", _words(_MARKUP.sub(" ", page))[:200]
+    if not name or not said:
+        said = f"HTTP {status} {http.client.responses.get(status, '')}: {said or 'no word'}"
+    try:
+        wait_s = max(0.0, float(cause.resp.get("retry-after")))
     except (TypeError, ValueError):
         wait_s = None
-    fault = fault_of_status(int(error.resp.status), said, retry_after_s=wait_s)
+    fault = fault_of_status(status, said, name=name, retry_after_s=wait_s)
     return replace(fault, reason=advice(error)) if fault.kind == "permission" else fault
+
+
+def _words(said: object) -> str:
+    """An error in one line, less the address and the token of the request."""
+    text = re.sub(r"(with url: |requesting |Bearer |ya29\.)\S+", r"\1...", str(said))
+    return " ".join(text.split())
 
 
 def advice(error: BaseException, project: str | None = None) -> str:
     """What to do about a failed login, with the error's own words behind."""
-    said = " ".join(str(error).split())
+    said = _words(error)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     for words, what in _ADVICE:
         if re.search(words, f"{said} {kinds}", re.IGNORECASE | re.DOTALL):
@@ -316,13 +347,59 @@ def _somebody_is_there() -> bool:
 
 def _fit(policy: Policy) -> None:
     """The client's own retries off, a deadline, and as many connections as calls in flight."""
-    from requests.adapters import HTTPAdapter
-
     data, n, deadline_ms = library().data, policy.concurrency, int(policy.deadline_s * 1000)
     data.setMaxRetries(0)
     state = data._get_state()
-    if getattr(state.requests_session.get_adapter("https://"), "_pool_maxsize", 0) < n:
+    session = state.requests_session
+    session.max_redirects = 0  # the service sends nobody elsewhere: another answers in its place
+    adapter = session.get_adapter("https://")
+    if not isinstance(adapter, _Adapter) or adapter._pool_maxsize < n:
         for scheme in ("https://", "http://"):
-            state.requests_session.mount(scheme, HTTPAdapter(pool_connections=n, pool_maxsize=n))
+            session.mount(scheme, _Adapter(pool_connections=n, pool_maxsize=n))
     if state.deadline_ms != deadline_ms:
         data.setDeadline(deadline_ms)
+
+
+class _Adapter(HTTPAdapter):
+    """Sends requests whose timeout holds to the answer's last byte.
+
+    A socket's timeout alone begins anew with every byte that trickles in.
+    """
+
+    def send(self, *args: Any, **options: Any) -> Any:
+        _CLOCK.until = time.monotonic() + (options.get("timeout") or threading.TIMEOUT_MAX)
+        return super().send(*args, **options)
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        if pool.ConnectionCls.response_class is not _TimedResponse:
+            timed = {"response_class": _TimedResponse}
+            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), timed)
+        return pool
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp: Any = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
+
+
+class _TimedReader(io.RawIOBase):
+    """What a socket receives until the clock of the thread that asked has run down."""
+
+    def __init__(self, sock: Any, raw: io.RawIOBase) -> None:
+        self._sock, self._raw, self._until = sock, raw, _CLOCK.until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(min(left_s, threading.TIMEOUT_MAX))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

@@ -22,19 +22,26 @@ SERVICE_LIMIT = 40
 LONGEST_RETRY_AFTER_S = 600.0
 CLOSING_S = 5.0  # how long an interrupted run waits for the calls that are in flight
 AHEAD = 1.5  # items held at once, as a multiple of the concurrency: results are megabytes each
-RETRIED = frozenset({"quota", "server", "deadline", "network", "truncated"})
+RETRIED = frozenset({"quota", "server", "deadline", "network", "damaged"})
+KINDS = RETRIED | {"memory", "permission", "missing", "request"}
 
-# What an HTTP status or the service's words (a 400 may mean anything) say; the first row that fits:
-# kind of fault, whether parts of the request may succeed, statuses, words.
-_FAULTS = (
-    ("quota", False, {429}, ""),
-    ("deadline", False, {408, 504}, ""),
-    ("server", False, range(500, 600), ""),
-    ("memory", True, {413}, r"memory (limit|capacity)|equal to \d+ bytes|is too large|payload"),
-    ("deadline", True, (), r"timed out|deadline exceeded"),
-    ("quota", False, (), r"too many (requests|concurrent)|quota exceeded|rate ?limit"),
-    ("permission", False, {401, 403}, ""),
-    ("missing", False, {404, 410}, r"not found|does not exist"),
+# What Google's JSON error object calls the request's fault (aip.dev/193): those alone are final. An
+# answer of a proxy or a gateway has none; ABORTED, CANCELLED, ALREADY_EXISTS, and whatever stands
+# with a status of 429 or 5xx (UNIMPLEMENTED, too), say nothing about the next time.
+_FINAL = {
+    "INVALID_ARGUMENT": "request",
+    "FAILED_PRECONDITION": "request",
+    "OUT_OF_RANGE": "request",
+    "NOT_FOUND": "missing",
+    "PERMISSION_DENIED": "permission",
+    "UNAUTHENTICATED": "permission",
+}
+_STATUSES = {429: "quota", 408: "deadline", 504: "deadline"}
+# What the words of Google's error say, whatever its name: kind, whether parts may succeed, words.
+_WORDS = (
+    ("memory", True, r"memory (limit|capacity)|equal to \d+ bytes|is too large|payload"),
+    ("deadline", True, r"timed out|deadline exceeded"),
+    ("quota", False, r"too many (requests|concurrent)|quota exceeded|rate ?limit"),
 )
 # Spent until tomorrow, or until somebody raises it: waiting a minute is no help.
 _SPENT = re.compile(r"custom quota|daily_eecu_usage_time", re.IGNORECASE)
@@ -47,7 +54,7 @@ class Fault:
 
     Attributes
     ----------
-    kind : one of ``RETRIED``, "memory", "permission", "missing" or "request"
+    kind : one of ``KINDS``
     reason : the service's own words
     split : whether parts of the request may succeed now
     retry_after_s : what the service asked us to wait, s
@@ -57,6 +64,11 @@ class Fault:
     reason: str
     split: bool = False
     retry_after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            known = ", ".join(sorted(KINDS))
+            raise ContractError(f"A fault is one of {known}; found {self.kind!r}.")
 
     @property
     def retry(self) -> bool:
@@ -80,8 +92,16 @@ class ServiceError(SoilkitError):
         self.fault = fault
 
 
-def fault_of_status(status: int, message: str, *, retry_after_s: float | None = None) -> Fault:
+def fault_of_status(
+    status: int, message: str, *, name: str = "", retry_after_s: float | None = None
+) -> Fault:
     """Classify an HTTP status that is no success, with the service's message [1]_.
+
+    Parameters
+    ----------
+    status, message
+    name : the ``status`` of Google's JSON error object, empty for an answer without one
+    retry_after_s : s, optional
 
     References
     ----------
@@ -89,19 +109,26 @@ def fault_of_status(status: int, message: str, *, retry_after_s: float | None = 
 
     Examples
     --------
-    >>> fault_of_status(429, "Too Many Requests").retry
+    >>> fault_of_status(404, "nginx").retry
     True
-    >>> fault_of_status(400, "User memory limit exceeded.").split
+    >>> fault_of_status(400, "User memory limit exceeded.", name="INVALID_ARGUMENT").split
     True
-    >>> str(fault_of_status(400, "Image.select: no band B99."))
+    >>> str(fault_of_status(400, "Image.select: no band B99.", name="INVALID_ARGUMENT"))
     'request: Image.select: no band B99.'
     """
     if _SPENT.search(message):
         return Fault("quota", message, retry_after_s=DAY_S)
-    for kind, split, statuses, words in _FAULTS:
-        if status in statuses or (words and re.search(words, message, re.IGNORECASE)):
+    too_large = status == 413
+    if not name or status in _STATUSES or status >= 500:
+        kind = _STATUSES.get(status, "server")
+        return Fault(kind, message, too_large, retry_after_s)
+    for kind, split, words in _WORDS:
+        if re.search(words, message, re.IGNORECASE):
             return Fault(kind, message, split, retry_after_s)
-    return Fault("request", message, False, retry_after_s)
+    kind = "memory" if too_large else _FINAL.get(name, "server")
+    if kind == "request" and re.search("not found|does not exist", message, re.IGNORECASE):
+        kind = "missing"
+    return Fault(kind, message, too_large, retry_after_s)
 
 
 @dataclass(frozen=True)
@@ -114,7 +141,7 @@ class Policy:
     attempts : calls made for one item (or part of one) before it counts as failed
     first_wait_s, longest_wait_s : back-off before the second call and at most, s; the wait is
         drawn uniformly from zero to first_wait_s x 2^(failures - 1), on top of Retry-After
-    deadline_s : what one call may take, s; kept by the job's transport
+    deadline_s : what one call may take to its last byte, s; kept by the job's transport
     service_limit : the largest concurrency that the service grants the project
     """
 

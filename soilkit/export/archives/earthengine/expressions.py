@@ -230,8 +230,7 @@ class ChipJob:
         """(band, row, col), float32, NaN where masked."""
         if not library().data.is_initialized():  # a worker's process
             connect(self.project)
-        image = pixels(chip(item), item.grid)
-        values = np.stack([image[band] for band in item.bands]).astype(np.float32)
+        values = pixels(chip(item), item.grid, bands=item.bands)
         values[values < NODATA / 10] = np.nan
         return values
 

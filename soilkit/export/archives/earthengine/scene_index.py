@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,9 +48,13 @@ class ScenesCache:
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
         self.folder = None if folder is None else Path(folder)
+
+    def open(self) -> None:
+        """Make the folder and write to it once, before anything is asked that could not be kept."""
         if self.folder is not None:
             with self._named_errors():
                 self.folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.folder).close()
 
     def path(self, source: str, end: np.datetime64, *words: str) -> Path | None:
         """Where a table is kept; None where it is not: scenes of the last weeks still arrive."""
@@ -169,6 +174,7 @@ class SceneIndex:
         missing = [piece for piece in paths if piece not in tables]
         if not missing:
             return tables
+        self.cache.open()
         self.login()
         faults: list[Fault] = []
         name = missing[0].source
