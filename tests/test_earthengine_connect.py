@@ -56,7 +56,7 @@ def key_text():
 
 def connect(project=None, *, url=None, **options):
     """Connect to Google, or to a service at another address."""
-    ee = connection.library()
+    ee = connection.ee
     with mock.patch.object(ee, "Initialize", partial(ee.Initialize, url=url)):
         return connection.connect(project, **options)
 

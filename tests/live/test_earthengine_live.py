@@ -108,7 +108,7 @@ def test_bands_are_there_at_the_catalogue_s_scale(archive, scenes, name):
 
 
 def first_image(collection):
-    ee = connection.library()
+    ee = connection.ee
     point = ee.Geometry.Point(list(PLACE[::-1]))
     first = ee.ImageCollection(collection).filterBounds(point).limit(1)
     ids = first.map(lambda image: ee.Feature(None, {"i": image.get("system:index")}))
@@ -143,7 +143,7 @@ def test_scenes_are_dated_as_the_catalogue_says(scenes, name):
 @pytest.mark.parametrize("name", SERVED)
 def test_a_small_chip_comes_and_costs_are_told(archive, scenes, name, record_property):
     """Eight by eight pixels, some of them valid; the profile's EECU-seconds are recorded."""
-    ee, text = connection.library(), io.StringIO()
+    ee, text = connection.ee, io.StringIO()
     request = request_of(archive, best(scenes(name)), name)
     with ee.profilePrinting(destination=text):
         values = expressions.ChipJob()(request)

@@ -16,8 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import ee
 import numpy as np
 import pandas as pd
+from google.auth import exceptions as auth
+from googleapiclient.errors import HttpError
 from requests import TooManyRedirects
 from requests.adapters import HTTPAdapter
 
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 _LOGIN = threading.Lock()
 _CLOCK = threading.local()  # until when the request that this thread has sent may take
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
+_UNREAD = (
+    http.client.HTTPException, zlib.error, ValueError, LookupError, TypeError, AttributeError,
+    RecursionError,
+)  # fmt: skip
 _BROKEN = ("IncompleteRead", "prematurely", "decompress", "InvalidChunkLength")
 
 _NO_RIGHT = (
@@ -73,13 +80,6 @@ _ADVICE = (
 )
 
 
-def library() -> Any:
-    """The Earth Engine client, loaded when first asked for (it takes seconds)."""
-    import ee
-
-    return ee
-
-
 def features(expression: Any, columns: list[str]) -> pd.DataFrame:
     """Properties of every feature of an ee.FeatureCollection, or of mapped images: a row each.
 
@@ -90,7 +90,7 @@ def features(expression: Any, columns: list[str]) -> pd.DataFrame:
     ServiceError
     """
     asked = {"expression": expression, "fileFormat": "PANDAS_DATAFRAME"}
-    return call("computeFeatures", asked).reindex(columns=columns)
+    return call(ee.data.computeFeatures, asked).reindex(columns=columns)
 
 
 def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:
@@ -110,7 +110,7 @@ def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:
     size = {"width": grid.width, "height": grid.height}
     on_grid = {"crsCode": grid.crs, "dimensions": size, "affineTransform": affine}
     asked = {"expression": expression, "fileFormat": "NPY", "grid": on_grid}
-    body = _raised_as_faults(_compute_pixels, asked)
+    body = call(_compute_pixels, asked)
     stream = io.BytesIO(body)
     try:
         image = np.load(stream, allow_pickle=False)
@@ -131,8 +131,8 @@ def _compute_pixels(asked: dict[str, Any]) -> bytes:
 
     That is a third of what a call costs the client: forty slots would not be filled by two cores.
     """
-    data = library().data
-    asked = asked | {"expression": library().serializer.encode(asked["expression"])}
+    data = ee.data
+    asked = asked | {"expression": ee.serializer.encode(asked["expression"])}
     data._maybe_populate_workload_tag(asked)
     images = _images(data._get_state().cloud_api_resource_raw)
     query = images.computePixels(project=data._get_projects_path(), body=asked)
@@ -144,12 +144,8 @@ def _images(resource: Any) -> Any:
     return resource.projects().image()
 
 
-def call(method: str, argument: Any) -> Any:
-    """What a method of ``ee.data`` answers; raises ``ServiceError`` for the service's faults."""
-    return _raised_as_faults(getattr(library().data, method), argument)
-
-
-def _raised_as_faults(ask: Callable[[Any], Any], argument: Any) -> Any:
+def call(ask: Callable[[Any], Any], argument: Any) -> Any:
+    """What a method of the client answers; raises ``ServiceError`` for the service's faults."""
     try:
         return ask(argument)
     except Exception as error:
@@ -165,9 +161,6 @@ def fault_of(error: BaseException) -> Fault | None:
     The client turns every HTTP error into an ``EEException`` that carries the message alone: the
     status is read from the error that it was raised in the handling of.
     """
-    from google.auth import exceptions as auth
-    from googleapiclient.errors import HttpError
-
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, HttpError):
             return _fault_of_http(cause, error)
@@ -180,16 +173,11 @@ def fault_of(error: BaseException) -> Fault | None:
         return Fault("network", "sent elsewhere (a redirect), as by a network's sign-in page")
     if isinstance(error, TimeoutError) or "timed out" in said:
         return Fault("deadline", f"no whole answer in time: {said}")
-    broken = http.client.HTTPException | json.JSONDecodeError | UnicodeError | zlib.error
-    if isinstance(error, broken) or any(word in said for word in _BROKEN):
-        return Fault("damaged", said)
+    if isinstance(error, _UNREAD) or any(word in said for word in _BROKEN):
+        return Fault("damaged", f"the client cannot read the answer: {_words(repr(error))}")
     if isinstance(error, OSError):  # of requests and urllib3, too
         return Fault("network", said)
-    if isinstance(error, library().EEException):
-        return Fault("request", said)
-    if isinstance(error, AttributeError | LookupError | TypeError | ValueError | RecursionError):
-        return Fault("damaged", f"the client cannot read the answer: {_words(repr(error))}")
-    return None
+    return Fault("request", said) if isinstance(error, ee.EEException) else None
 
 
 def _fault_of_http(cause: Any, error: BaseException) -> Fault:
@@ -265,7 +253,7 @@ def connect(
     ConnectError
         Says in one sentence what to do.
     """
-    ee, policy = library(), policy or Policy()
+    policy = policy or Policy()
     with _LOGIN:
         state, known = ee.data._get_state(), ee.data.is_initialized()
         wanted = project or os.environ.get("EARTHENGINE_PROJECT")
@@ -295,7 +283,7 @@ def connect(
 
 
 def _login(key: Any) -> Any:
-    ee, key = library(), key or _key_file()
+    key = key or _key_file()
     if key is not None:
         return _service_account(key)
     try:
@@ -313,7 +301,7 @@ def _service_account(key: Any) -> Any:
     text = json.dumps(dict(key)) if isinstance(key, Mapping) else os.fspath(key)
     named = {"key_data": text} if text.lstrip().startswith("{") else {"key_file": text}
     try:
-        return library().ServiceAccountCredentials(**named)
+        return ee.ServiceAccountCredentials(**named)
     except Exception as error:  # of the client, the login library or the cipher
         raise ConnectError(
             "The service account's key cannot be read: hand the path or the text of the JSON key "
@@ -347,10 +335,10 @@ def _somebody_is_there() -> bool:
 
 def _fit(policy: Policy) -> None:
     """The client's own retries off, a deadline, and as many connections as calls in flight."""
-    data, n, deadline_ms = library().data, policy.concurrency, int(policy.deadline_s * 1000)
+    data, n, deadline_ms = ee.data, policy.concurrency, int(policy.deadline_s * 1000)
     data.setMaxRetries(0)
     state = data._get_state()
-    session = state.requests_session
+    session: Any = state.requests_session
     session.max_redirects = 0  # the service sends nobody elsewhere: another answers in its place
     adapter = session.get_adapter("https://")
     if not isinstance(adapter, _Adapter) or adapter._pool_maxsize < n:

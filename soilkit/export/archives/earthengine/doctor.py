@@ -11,7 +11,7 @@ import pandas as pd
 
 from soilkit import sources
 from soilkit.errors import BoundError, DatasetError
-from soilkit.export.archives.earthengine.connection import call
+from soilkit.export.archives.earthengine.connection import call, ee
 from soilkit.export.archives.earthengine.executor import ServiceError
 from soilkit.export.archives.earthengine.expressions import layer
 from soilkit.sources import Source
@@ -74,7 +74,7 @@ def refresh(names: Iterable[str] | None = None, *, facts: Facts | None = None) -
     unread = []
     for asset in dict.fromkeys(asset for name in wanted for asset in assets_of(name)):
         try:
-            metadata = call("getAsset", asset)
+            metadata = call(ee.data.getAsset, asset)
         except ServiceError as error:
             if error.fault.kind != "missing":
                 unread.append(f"{asset} ({error.fault})")

@@ -9,7 +9,7 @@ import numpy as np
 from soilkit import grids, sources
 from soilkit.contracts import ChipRequest, Grid
 from soilkit.errors import UnknownNameError
-from soilkit.export.archives.earthengine.connection import connect, library, pixels
+from soilkit.export.archives.earthengine.connection import connect, ee, pixels
 from soilkit.sources import EarthEngine
 from soilkit.sources.row import STATIC, TILES
 
@@ -51,7 +51,6 @@ class Piece:
 
 def index(piece: Piece, *, footprint_m: float) -> Any:
     """Features with ``STAMPS``; at a place also orbit and the footprint's mean masks."""
-    ee = library()
     source, how = sources.get(piece.source), layer(piece.source)
     images = _images(piece)
     if not piece.places:
@@ -72,7 +71,6 @@ def index(piece: Piece, *, footprint_m: float) -> Any:
 
 def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
     """Features with the clouds of Sentinel-2 scenes after Cloud Score+ and s2cloudless."""
-    ee = library()
     grid = footprint(piece.places[0], footprint_m)
     score = sources.get("cloud_score_plus").asset
     probability = sources.get("s2_cloud_probability").asset
@@ -95,7 +93,6 @@ def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
 
 def unions(piece: Piece, scenes: list[str], *, footprint_m: float) -> Any:
     """Features with the footprint's mean mask under all images of each scene."""
-    ee = library()
     source, how = sources.get(piece.source), layer(piece.source)
     grid = footprint(piece.places[0], footprint_m)
 
@@ -113,7 +110,6 @@ def values(piece: Piece, bands: Sequence[str]) -> Any:
 
     Neither scale nor CRS is given: any lattice but the image's own could pick a neighbour.
     """
-    ee = library()
 
     def feature(image: Any) -> Any:
         properties, chosen = _stamps(image), image.select(list(bands))
@@ -134,7 +130,6 @@ def footprint(place: tuple[float, float], side_m: float) -> Grid:
 
 def _images(piece: Piece) -> Any:
     """The images of a source that start in the piece's span and are of the wanted kind."""
-    ee = library()
     source, how = sources.get(piece.source), layer(piece.source)
     span = (int(t.astype("datetime64[ms]").astype(np.int64)) for t in (piece.start, piece.end))
     images = ee.ImageCollection(source.asset).filterDate(*span)
@@ -158,7 +153,6 @@ def _known(band: Any) -> Any:
 
 def _means(bands: dict[str, Any], grid: Grid) -> dict[str, Any]:
     """The mean of every band over its valid points of a grid."""
-    ee = library()
     means = ee.Image.cat([band.rename(name) for name, band in bands.items()]).reduceRegion(
         reducer=ee.Reducer.mean(),
         geometry=_rectangle(grid),
@@ -170,7 +164,7 @@ def _means(bands: dict[str, Any], grid: Grid) -> dict[str, Any]:
 
 def _rectangle(grid: Grid) -> Any:
     """A grid's outline, straight in its own CRS."""
-    return library().Geometry.Rectangle(list(grid.bounds_m), grid.crs, False)
+    return ee.Geometry.Rectangle(list(grid.bounds_m), grid.crs, False)
 
 
 def chip(request: ChipRequest) -> Any:
@@ -190,7 +184,7 @@ def chip(request: ChipRequest) -> Any:
         _picture(request, asset, bands=bands, smooth=smooth, power=power)
         for (asset, smooth, power), bands in groups.items()
     ]
-    image = pictures[0] if len(pictures) == 1 else library().Image.cat(pictures)
+    image = pictures[0] if len(pictures) == 1 else ee.Image.cat(pictures)
     return image.select(list(request.bands)).toFloat().unmask(NODATA, False)
 
 
@@ -198,7 +192,6 @@ def _picture(
     request: ChipRequest, asset: str, *, bands: list[str], smooth: bool, power: bool
 ) -> Any:
     """One image of some bands, dB averaged as power; several are laid over each other."""
-    ee = library()
     how = layer(request.source)
     there = [how.band.format(band=name) for name in bands]
 
@@ -228,7 +221,7 @@ class ChipJob:
 
     def __call__(self, item: ChipRequest) -> np.ndarray:
         """(band, row, col), float32, NaN where masked."""
-        if not library().data.is_initialized():  # a worker's process
+        if not ee.data.is_initialized():  # a worker's process
             connect(self.project)
         values = pixels(chip(item), item.grid, bands=item.bands)
         values[values < NODATA / 10] = np.nan
