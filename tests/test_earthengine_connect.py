@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 import types
 from functools import partial
 from unittest import mock
@@ -175,6 +176,14 @@ def test_a_login_that_expired_since_is_told_where_another_deadline_is_set(earth_
 def test_without_a_network_the_network_is_named(logged_out):
     with pytest.raises(ConnectError, match="cannot be reached: check the network"):
         connect("a-project", credentials=anonymous(), url="http://127.0.0.1:9")
+
+
+def test_a_login_that_trickles_in_ends_at_the_deadline(logged_out, stand_in):
+    stand_in.faults.set(every_request="trickle", stall_s=20)
+    begun = time.monotonic()
+    with pytest.raises(ConnectError, match="cannot be reached"):
+        connect("p", credentials=anonymous(), url=stand_in.url, policy=Policy(deadline_s=0.5))
+    assert time.monotonic() - begun < 8
 
 
 def test_after_a_failure_the_next_attempt_starts_afresh(logged_out, stand_in):

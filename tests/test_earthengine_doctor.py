@@ -112,13 +112,14 @@ def test_a_missing_band_is_named_and_blocks():
     assert "no band VH among VV, angle" in row.what
 
 
-def test_a_missing_band_that_nobody_asks_for_does_not_block():
+def test_a_missing_band_that_nobody_asks_for_does_not_block(monkeypatch):
     """Its advice is to leave the band out: whoever does so gets the rest."""
     known = changed(S1, bands=["VV", "angle"])
     (row,) = doctor.examine({"sentinel1": ("VV", "angle")}, facts=known).itertuples()
     assert (row.status, row.blocks) == ("ok", False)
+    monkeypatch.setattr(doctor, "load_facts", lambda: known)
     with pytest.raises(DatasetError, match="no band VH"):
-        doctor.require({"sentinel1": ("VH",)}, facts=known)
+        doctor.require({"sentinel1": ("VH",)})
 
 
 def test_a_band_that_was_never_verified_does_not_block():
@@ -245,6 +246,7 @@ def test_a_fact_that_was_read_is_certain_from_then_on(monkeypatch):
 def test_facts_of_a_new_asset_are_whole(monkeypatch):
     """An asset that was never pinned gets every field, so that the doctor can read it."""
     monkeypatch.setattr(doctor, "call", lambda method, asset: {"type": "IMAGE"})
-    found = doctor.refresh(["dem"], facts={})
+    monkeypatch.setattr(doctor, "load_facts", dict)
+    found = doctor.refresh(["dem"])
     assert set(found["NASA/NASADEM_HGT/001"]) == KEYS
     assert statuses("dem", facts=found) == ["ok"]

@@ -9,10 +9,8 @@ import re
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,13 @@ import numpy as np
 import pandas as pd
 from google.auth import exceptions as auth
 from googleapiclient.errors import HttpError
-from requests import TooManyRedirects
+from requests import Session, TooManyRedirects
 from requests.adapters import HTTPAdapter
 
 from soilkit.contracts import Grid
 from soilkit.errors import ConnectError
 from soilkit.export.archives.earthengine.executor import (
+    DAY_S,
     Fault,
     Policy,
     ServiceError,
@@ -37,16 +36,7 @@ log = logging.getLogger(__name__)
 _LOGIN = threading.Lock()
 _CLOCK = threading.local()  # until when the request that this thread has sent may take
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
-_UNREAD = (
-    http.client.HTTPException, zlib.error, ValueError, LookupError, TypeError, AttributeError,
-    RecursionError,
-)  # fmt: skip
-_BROKEN = ("IncompleteRead", "prematurely", "decompress", "InvalidChunkLength")
 
-_NO_RIGHT = (
-    "This account may not use the project {project}: check its name, or ask its owner for the "
-    "roles 'Earth Engine Resource Viewer' and 'Service Usage Consumer'."
-)
 # What to do where an error says such words; the first that matches.
 _ADVICE = (
     (
@@ -60,8 +50,12 @@ _ADVICE = (
         "https://console.cloud.google.com/apis/library/earthengine.googleapis.com and register "
         "the project at https://console.cloud.google.com/earth-engine.",
     ),
-    (r"not have (the )?required permission|USER_PROJECT_DENIED|PERMISSION.DENIED", _NO_RIGHT),
-    (r"project.*(not found|invalid|does not exist)|CONSUMER_INVALID", _NO_RIGHT),
+    (
+        r"not have (the )?required permission|USER_PROJECT_DENIED|PERMISSION.DENIED"
+        r"|project.*(not found|invalid|does not exist)|CONSUMER_INVALID",
+        "This account may not use the project {project}: check its name, or ask its owner for the "
+        "roles 'Earth Engine Resource Viewer' and 'Service Usage Consumer'.",
+    ),
     (
         r"RefreshError|invalid_grant|expired|revoked|invalid authentication",
         "The Earth Engine login was refused, as when it expired or was revoked: run `earthengine "
@@ -83,11 +77,7 @@ _ADVICE = (
 def features(expression: Any, columns: list[str]) -> pd.DataFrame:
     """Properties of every feature of an ee.FeatureCollection, or of mapped images: a row each.
 
-    A property that is absent or null is NaN.
-
-    Raises
-    ------
-    ServiceError
+    A property that is absent or null is NaN. Raises ``ServiceError``.
     """
     asked = {"expression": expression, "fileFormat": "PANDAS_DATAFRAME"}
     return call(ee.data.computeFeatures, asked).reindex(columns=columns)
@@ -110,53 +100,31 @@ def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:
     size = {"width": grid.width, "height": grid.height}
     on_grid = {"crsCode": grid.crs, "dimensions": size, "affineTransform": affine}
     asked = {"expression": expression, "fileFormat": "NPY", "grid": on_grid}
-    body = call(_compute_pixels, asked)
+    body = call(ee.data.computePixels, asked)
     stream = io.BytesIO(body)
     try:
         image = np.load(stream, allow_pickle=False)
-    except Exception as error:  # numpy's reader of foreign bytes has no common base, or no memory
-        reason = f"{len(body)} bytes, no array ({_words(error)})"
-        raise ServiceError(Fault("damaged", reason)) from error
-    kinds = {image.dtype[name].kind for name in image.dtype.names or ()}
-    layout = image.dtype.names, image.shape, kinds, stream.read() == b""
-    if layout != (tuple(bands), (grid.height, grid.width), {"f"}, True):
+        kinds = {image.dtype[name].kind for name in image.dtype.names or ()}
+        layout = image.dtype.names, image.shape, kinds, stream.read()
+        if layout != (tuple(bands), (grid.height, grid.width), {"f"}, b""):
+            raise ValueError(f"shape {image.shape}, {image.dtype}")
+    except Exception as error:  # numpy's reader of foreign bytes has no common base
         wanted = f"{grid.height} x {grid.width} floating values of {', '.join(bands)}"
-        found = f"{len(body)} bytes, shape {image.shape}, {image.dtype}"[:300]
-        raise ServiceError(Fault("damaged", f"wanted {wanted}; found {found}"))
+        found = f"{len(body)} bytes, {_words(error)}"
+        raise ServiceError(Fault("damaged", f"wanted {wanted}; found {found[:300]}")) from error
     return np.stack([image[name] for name in bands]).astype(np.float32)
 
 
-def _compute_pixels(asked: dict[str, Any]) -> bytes:
-    """``ee.data.computePixels``, less the building of the method anew for every call.
-
-    That is a third of what a call costs the client: forty slots would not be filled by two cores.
-    """
-    data = ee.data
-    asked = asked | {"expression": ee.serializer.encode(asked["expression"])}
-    data._maybe_populate_workload_tag(asked)
-    images = _images(data._get_state().cloud_api_resource_raw)
-    query = images.computePixels(project=data._get_projects_path(), body=asked)
-    return data._execute_cloud_call(query)
-
-
-@lru_cache(maxsize=1)
-def _images(resource: Any) -> Any:
-    return resource.projects().image()
-
-
 def call(ask: Callable[[Any], Any], argument: Any) -> Any:
-    """What a method of the client answers; raises ``ServiceError`` for the service's faults."""
+    """What a method of the client answers; raises ``ServiceError`` where it fails."""
     try:
         return ask(argument)
-    except Exception as error:
-        fault = fault_of(error)
-        if fault is None:
-            raise
-        raise ServiceError(fault) from error
+    except Exception as error:  # whatever a foreign answer makes of the client
+        raise ServiceError(fault_of(error)) from error
 
 
-def fault_of(error: BaseException) -> Fault | None:
-    """The fault behind an exception of the client; None for a bug of ours.
+def fault_of(error: Exception) -> Fault:
+    """The fault behind an exception of the client.
 
     The client turns every HTTP error into an ``EEException`` that carries the message alone: the
     status is read from the error that it was raised in the handling of.
@@ -173,11 +141,10 @@ def fault_of(error: BaseException) -> Fault | None:
         return Fault("network", "sent elsewhere (a redirect), as by a network's sign-in page")
     if isinstance(error, TimeoutError) or "timed out" in said:
         return Fault("deadline", f"no whole answer in time: {said}")
-    if isinstance(error, _UNREAD) or any(word in said for word in _BROKEN):
-        return Fault("damaged", f"the client cannot read the answer: {_words(repr(error))}")
     if isinstance(error, OSError):  # of requests and urllib3, too
         return Fault("network", said)
-    return Fault("request", said) if isinstance(error, ee.EEException) else None
+    kind = type(error).__name__
+    return Fault("damaged", f"no answer that the client can read: {kind}: {said}")
 
 
 def _fault_of_http(cause: Any, error: BaseException) -> Fault:
@@ -191,10 +158,8 @@ def _fault_of_http(cause: Any, error: BaseException) -> Fault:
         name, said = "", _words(_MARKUP.sub(" ", page))[:200]
     if not name or not said:
         said = f"HTTP {status} {http.client.responses.get(status, '')}: {said or 'no word'}"
-    try:
-        wait_s = max(0.0, float(cause.resp.get("retry-after")))
-    except (TypeError, ValueError):
-        wait_s = None
+    wait = cause.resp.get("retry-after", "")  # a date is not waited for
+    wait_s = float(wait) if re.fullmatch(r"\d+(\.\d+)?", wait) else None
     fault = fault_of_status(status, said, name=name, retry_after_s=wait_s)
     return replace(fault, reason=advice(error)) if fault.kind == "permission" else fault
 
@@ -256,17 +221,19 @@ def connect(
     policy = policy or Policy()
     with _LOGIN:
         state, known = ee.data._get_state(), ee.data.is_initialized()
-        wanted = project or os.environ.get("EARTHENGINE_PROJECT")
-        wanted = wanted or os.environ.get("GOOGLE_CLOUD_PROJECT")
+        named = map(os.environ.get, ("EARTHENGINE_PROJECT", "GOOGLE_CLOUD_PROJECT"))
+        wanted = next(filter(None, (project, *named)), None)
         try:
             if known:
                 wanted = state.cloud_api_user_project
+                _fit(policy)  # another deadline has the client ask for its methods again
             else:
                 login = credentials or _login(service_account_key)
                 wanted = wanted or getattr(login, "project_id", None)
                 state.deadline_ms, state.max_retries = int(policy.deadline_s * 1000), 1
+                _fit(policy)
                 ee.Initialize(credentials=login, project=wanted)
-            _fit(policy)  # another deadline has the client ask for its methods again
+            ee.data.setMaxRetries(0)
         except Exception as error:
             if not known:
                 ee.Reset()
@@ -284,7 +251,7 @@ def connect(
 
 def _login(key: Any) -> Any:
     key = key or _key_file()
-    if key is not None:
+    if key:
         return _service_account(key)
     try:
         return ee.data.get_persistent_credentials()
@@ -309,19 +276,17 @@ def _service_account(key: Any) -> Any:
         ) from error
 
 
-def _key_file() -> str | None:
+def _key_file() -> str:
     """The service account's key file that the environment names; stored logins do not count.
 
     Google's library would rank it behind the login that ``earthengine authenticate`` stored.
     """
-    path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if not path:
-        return None
+    path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     try:
         kind = json.loads(Path(path).read_text(encoding="utf-8")).get("type")
     except (OSError, ValueError, AttributeError):
         return path  # whose reading then fails with the reason
-    return path if kind == "service_account" else None
+    return path if kind == "service_account" else ""
 
 
 def _somebody_is_there() -> bool:
@@ -334,18 +299,17 @@ def _somebody_is_there() -> bool:
 
 
 def _fit(policy: Policy) -> None:
-    """The client's own retries off, a deadline, and as many connections as calls in flight."""
-    data, n, deadline_ms = ee.data, policy.concurrency, int(policy.deadline_s * 1000)
-    data.setMaxRetries(0)
-    state = data._get_state()
-    session: Any = state.requests_session
+    """A deadline, no redirects, and as many connections as calls in flight."""
+    state, n, deadline_ms = ee.data._get_state(), policy.concurrency, int(policy.deadline_s * 1000)
+    session: Any = state.requests_session or Session()
+    state.requests_session = session
     session.max_redirects = 0  # the service sends nobody elsewhere: another answers in its place
     adapter = session.get_adapter("https://")
     if not isinstance(adapter, _Adapter) or adapter._pool_maxsize < n:
         for scheme in ("https://", "http://"):
             session.mount(scheme, _Adapter(pool_connections=n, pool_maxsize=n))
     if state.deadline_ms != deadline_ms:
-        data.setDeadline(deadline_ms)
+        ee.data.setDeadline(deadline_ms)
 
 
 class _Adapter(HTTPAdapter):
@@ -355,7 +319,7 @@ class _Adapter(HTTPAdapter):
     """
 
     def send(self, *args: Any, **options: Any) -> Any:
-        _CLOCK.until = time.monotonic() + (options.get("timeout") or threading.TIMEOUT_MAX)
+        _CLOCK.until = time.monotonic() + (options.get("timeout") or DAY_S)
         return super().send(*args, **options)
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
@@ -367,27 +331,18 @@ class _Adapter(HTTPAdapter):
 
 
 class _TimedResponse(http.client.HTTPResponse):
+    """Receives until the clock of the thread that asked has run down."""
+
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self.fp: Any = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
+        raw: Any = self.fp.raw
+        receive, until = raw.readinto, _CLOCK.until
 
+        def readinto(buffer: Any) -> int:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("timed out")
+            sock.settimeout(left_s)
+            return receive(buffer)
 
-class _TimedReader(io.RawIOBase):
-    """What a socket receives until the clock of the thread that asked has run down."""
-
-    def __init__(self, sock: Any, raw: io.RawIOBase) -> None:
-        self._sock, self._raw, self._until = sock, raw, _CLOCK.until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = self._until - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(min(left_s, threading.TIMEOUT_MAX))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+        raw.readinto = readinto

@@ -54,22 +54,20 @@ def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, lis
     return assets
 
 
-def refresh(names: Iterable[str] | None = None, *, facts: Facts | None = None) -> Facts:
+def refresh(names: Iterable[str] | None = None) -> Facts:
     """Facts read anew from the service; what it does not tell stays as it was, and is named.
 
     Parameters
     ----------
     names : iterable of str, optional
         Sources; all that Earth Engine has by default.
-    facts : Facts, optional
-        The ones to start from; the pinned ones by default.
 
     Returns
     -------
     Facts
         An asset that is missing has ``exists`` false; one that could not be read is as it was.
     """
-    facts = dict(load_facts() if facts is None else facts)
+    facts = load_facts()
     wanted = [s.name for s in sources.CATALOGUE if s.asset] if names is None else names
     unread = []
     for asset in dict.fromkeys(asset for name in wanted for asset in assets_of(name)):
@@ -183,7 +181,6 @@ def require(
     *,
     start: Any = None,
     end: Any = None,
-    facts: Facts | None = None,
 ) -> None:
     """Examine before an export: raise for what blocks it, warn of the rest in the log.
 
@@ -192,7 +189,7 @@ def require(
     DatasetError
         Naming every asset that is gone, lacks a band or has nothing in the period, and what to do.
     """
-    table = examine(names, start=start, end=end, facts=facts)
+    table = examine(names, start=start, end=end)
     for row in table[~table.blocks & (table.status != "ok")].itertuples():
         log.warning("%s (%s): %s. %s", row.source, row.asset, row.what, row.advice)
     blocking = table[table.blocks]

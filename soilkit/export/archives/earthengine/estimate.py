@@ -87,11 +87,7 @@ class Estimate:
         )
 
     def __str__(self) -> str:
-        table = self.table()
-        width = int(table["source"].str.len().max())
-        table["source"] = table["source"].str.ljust(width)
-        head = table.rename(columns={"source": "source".ljust(width)})
-        return f"{head.to_string(index=False)}\n{self._words()}"
+        return f"{self.table().to_string(index=False)}\n{self._words()}"
 
     def _repr_html_(self) -> str:
         words = html.escape(self._words()).replace("\n", "<br>")
@@ -103,13 +99,8 @@ def estimate_cost(
 ) -> Estimate:
     """What fetching these chips will cost.
 
-    Parameters
-    ----------
-    requests : iterable of ChipRequest, as from ``chips.plan``
-    policy : Policy
-        Its concurrency decides the minutes.
-    trial : Trial, optional
-        Measured times and compute instead of assumptions.
+    The policy's concurrency decides the minutes; a trial's measured times and compute stand instead
+    of assumptions. Quotas are those of the service's pages [1]_.
 
     References
     ----------

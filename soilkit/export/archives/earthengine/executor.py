@@ -29,19 +29,17 @@ KINDS = RETRIED | {"memory", "permission", "missing", "request"}
 # answer of a proxy or a gateway has none; ABORTED, CANCELLED, ALREADY_EXISTS, and whatever stands
 # with a status of 429 or 5xx (UNIMPLEMENTED, too), say nothing about the next time.
 _FINAL = {
-    "INVALID_ARGUMENT": "request",
-    "FAILED_PRECONDITION": "request",
-    "OUT_OF_RANGE": "request",
+    **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"), "request"),
+    **dict.fromkeys(("PERMISSION_DENIED", "UNAUTHENTICATED"), "permission"),
     "NOT_FOUND": "missing",
-    "PERMISSION_DENIED": "permission",
-    "UNAUTHENTICATED": "permission",
 }
 _STATUSES = {429: "quota", 408: "deadline", 504: "deadline"}
-# What the words of Google's error say, whatever its name: kind, whether parts may succeed, words.
+# What status and words of such an error say: kind, whether parts may succeed.
 _WORDS = (
-    ("memory", True, r"memory (limit|capacity)|equal to \d+ bytes|is too large|payload"),
+    ("memory", True, r"^413|memory (limit|capacity)|equal to \d+ bytes|is too large|payload"),
     ("deadline", True, r"timed out|deadline exceeded"),
     ("quota", False, r"too many (requests|concurrent)|quota exceeded|rate ?limit"),
+    ("missing", False, r"^400 .*(not found|does not exist)"),
 )
 # Spent until tomorrow, or until somebody raises it: waiting a minute is no help.
 _SPENT = re.compile(r"custom quota|daily_eecu_usage_time", re.IGNORECASE)
@@ -118,17 +116,13 @@ def fault_of_status(
     """
     if _SPENT.search(message):
         return Fault("quota", message, retry_after_s=DAY_S)
-    too_large = status == 413
-    if not name or status in _STATUSES or status >= 500:
+    if name not in _FINAL or status in _STATUSES or status >= 500:
         kind = _STATUSES.get(status, "server")
-        return Fault(kind, message, too_large, retry_after_s)
+        return Fault(kind, message, status == 413, retry_after_s)
     for kind, split, words in _WORDS:
-        if re.search(words, message, re.IGNORECASE):
+        if re.search(words, f"{status} {message}", re.IGNORECASE | re.DOTALL):
             return Fault(kind, message, split, retry_after_s)
-    kind = "memory" if too_large else _FINAL.get(name, "server")
-    if kind == "request" and re.search("not found|does not exist", message, re.IGNORECASE):
-        kind = "missing"
-    return Fault(kind, message, too_large, retry_after_s)
+    return Fault(_FINAL[name], message, retry_after_s=retry_after_s)
 
 
 @dataclass(frozen=True)
@@ -215,12 +209,8 @@ def ask(
     An item that is too large is asked for in parts, each with attempts of its own; the first part
     that fails fails the whole. Waits are full jitter [1]_.
 
-    Parameters
-    ----------
-    item, job, policy : as in ``run``
-    slot : makes the context that one call is made in
-    stop : event of a run that was closed: raises ``Stopped`` instead of asking or waiting on
-    rng : numpy.random.Generator
+    ``slot`` makes the context of one call; ``stop``, the event of a run that was closed, raises
+    ``Stopped`` instead of asking or waiting on.
 
     References
     ----------
@@ -312,8 +302,9 @@ class _Threads:
     """A daemon thread an item, so that a hung call never keeps the interpreter alive."""
 
     def __init__(self, job: Any, policy: Policy, seed: int) -> None:
-        self._job, self._policy, self._seed = job, policy, seed
-        self._stop = threading.Event()
+        self._seed, self._stop = seed, threading.Event()
+        slot = partial(RATE_LIMIT.slot, policy.concurrency, self._stop)
+        self._ask = partial(ask, job=job, policy=policy, slot=slot, stop=self._stop)
         self._done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -343,11 +334,8 @@ class _Threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self, number: int, item: Any) -> None:
-        policy, stop = self._policy, self._stop
-        rng = np.random.default_rng([self._seed, number])
-        slot = partial(RATE_LIMIT.slot, policy.concurrency, stop)
         try:
-            answer = ask(item, self._job, policy=policy, slot=slot, stop=stop, rng=rng)
+            answer = self._ask(item, rng=np.random.default_rng([self._seed, number]))
         except BaseException as error:
             answer = error
         self._done.put((item, answer))

@@ -185,9 +185,9 @@ class SceneIndex:
                 bar.update()
                 if isinstance(answer, Fault):
                     faults.append(answer)
-                    continue
-                self.cache.write(paths[piece], answer)
-                tables[piece] = answer
+                else:
+                    self.cache.write(paths[piece], answer)
+                    tables[piece] = answer
         if faults:
             raise _missed(faults, of=f"{len(paths)} pieces of {name}")
         return tables
