@@ -1,8 +1,14 @@
 """Files that appear whole or not at all, and the folder of what can be made again."""
 
 import os
+import platform
+import re
+import shutil
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,8 +18,8 @@ from platformdirs import user_cache_path
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> Path:
     """Let ``write`` fill a temporary file beside ``path``, then rename it.
 
-    Where ``write`` fails, what stood at ``path`` still stands and nothing else is left; a process
-    that is killed leaves ``.NAME.*.partial`` behind.
+    Where ``write`` fails, what stood at ``path`` still stands and nothing else is left; what a
+    process that was killed leaves goes when the next one writes into the folder.
 
     Parameters
     ----------
@@ -33,13 +39,53 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    temporary = _partial(path)
     try:
         write(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside ``path`` that goes at the end; those of killed processes go before."""
+    folder = _partial(Path(path))
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+HOST, PARTIAL = re.sub(r"\W", "_", platform.node()), r"\..+\.(?:(\w+)-(\d+)-)?[0-9a-f]{32}\.partial"
+LONGEST_RUN_S = 86_400  # after which what another machine has not touched is left over
+
+
+def _partial(path: Path) -> Path:
+    """A new name beside a path that tells who writes."""
+    _clear(path.parent)
+    return path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{uuid.uuid4().hex}.partial")
+
+
+@cache
+def _clear(folder: Path) -> None:
+    """Remove what processes that run no more began in a folder, once a process."""
+    for path in folder.glob(".*.partial"):
+        match = re.fullmatch(PARTIAL, path.name)
+        with suppress(OSError):  # another one is faster, or it is another user's
+            if match and _is_left_over(path, *match.groups()):
+                (shutil.rmtree if path.is_dir() else os.unlink)(path)
+
+
+def _is_left_over(path: Path, host: str, pid: str) -> bool:
+    if host == HOST and os.name == "posix":
+        try:
+            os.kill(int(pid), 0)  # asks only whether it runs
+        except ProcessLookupError:
+            return True
+    return time.time() - path.lstat().st_mtime > LONGEST_RUN_S
 
 
 def write_text_whole(path: str | os.PathLike[str], text: str) -> Path:
@@ -62,6 +108,41 @@ def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], 
 def write_table(path: str | os.PathLike[str], table: Any) -> Path:
     """Write a DataFrame as parquet, without its index, whole or not at all."""
     return write_whole(path, lambda part: table.to_parquet(part, index=False))
+
+
+# A cell that a spreadsheet may run, quoted or not: no number.
+FORMULA = re.compile(r"'*(?![+-][\d.]+(?:[eE][+-]?\d+)?$)[=+\-@\t\r\n]")
+
+
+def csv_text(table: Any) -> str:
+    """A table as csv: six digits, no index, and no cell or head that a spreadsheet would run.
+
+    Text that begins with ``= + - @`` or a break and is no number gets an apostrophe before it;
+    ``read_csv`` takes it off.
+    """
+    quoted = _each_text(table, lambda text: f"'{text}")
+    return quoted.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_csv(path: str | os.PathLike[str]) -> Any:
+    """The table that ``csv_text`` wrote; only an empty cell is missing, not a name like "NA"."""
+    import pandas as pd
+
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return _each_text(table, lambda text: text.removeprefix("'"))
+
+
+def _each_text(table: Any, change: Callable[[str], str]) -> Any:
+    """The table with each text that looks like a formula changed, in its heads too."""
+
+    def cell(value: Any) -> Any:
+        return change(value) if isinstance(value, str) and FORMULA.match(value) else value
+
+    changed = table.rename(columns=cell)
+    for i, kind in enumerate(table.dtypes):
+        if kind.kind == "O":
+            changed.isetitem(i, table.iloc[:, i].astype(object).map(cell))
+    return changed
 
 
 def cache_folder() -> Path:

@@ -99,7 +99,7 @@ def small_modules_of_one_sibling() -> list[str]:
 
 
 def duplicate_names() -> list[str]:
-    """File names that occur in more than one folder."""
+    """File names that occur in more than one folder; ``__init__`` and ``__main__`` are Python's."""
     names = Counter(p.name for p in modules() if p.name not in ("__init__.py", "__main__.py"))
     return sorted(name for name, n in names.items() if n > 1)
 

@@ -77,7 +77,9 @@ def test_each_stratum_has_its_panel_with_unit_and_name():
 
 
 def test_a_live_view_carries_its_own_scripts_and_data():
-    table = pd.DataFrame({"r": [0.5, 0.6], "ubrmse": [0.04, 0.05], "sensor": ["a", "b"]})
+    """Names that would close its script, load a picture or have a formula set load nothing."""
+    names = ["</script><script src=//a.org></script>", "$$x$$ <img src=https://a.org/x>"]
+    table = pd.DataFrame({"r": [0.5, 0.6], "ubrmse": [0.04, 0.05], "sensor": names})
     view = hvplot.hvPlot(table)(kind="scatter", x="ubrmse", y="r", hover_cols=["sensor"])
 
     page = live(view).data

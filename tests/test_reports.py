@@ -1,14 +1,22 @@
 """Reports: parameters are checked before anything runs, pages open with no network."""
 
 import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import date
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from soilkit import files
 from soilkit.errors import ParameterError
 from soilkit.show import reports
 from soilkit.show.reports import __main__ as main
@@ -43,6 +51,122 @@ def test_a_parameter_of_another_type_is_refused(tmp_path):
         reports.check_parameters(notebook, {"seed": "2"})
 
 
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Path("a") / "b.csv", str(Path.cwd() / "a" / "b.csv")),
+        (np.int64(3), 3),
+        (np.datetime64("2020-02-01T06:30", "ns"), "2020-02-01T06:30:00"),
+        (date(2020, 2, 1), "2020-02-01"),
+        ([np.float64(0.5), (np.bool_(True), np.str_("x"))], [0.5, [True, "x"]]),
+        (
+            {"seeds": np.arange(2), "at": {"p": Path("/d/e")}},
+            {"seeds": [0, 1], "at": {"p": "/d/e"}},
+        ),
+    ],
+)
+def test_parameters_become_plain_values_before_the_run(tmp_path, value, plain):
+    """Where the default is None, and inside lists and mappings: what papermill writes as JSON."""
+    notebook = notebook_at(tmp_path / "a.ipynb", parameters="x: dict | None = None\n")
+    handed = reports.check_parameters(notebook, {"x": value})["x"]
+    assert json.loads(json.dumps(handed)) == handed == plain
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"), [np.float32("inf")], {1, 2}, b"a", {"a": [pd.NaT]}, {(1, 2): "a"}, "\udc80",
+        np.timedelta64(5, "m"), pd.Series([1]), object(),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_no_notebook_takes_is_refused_before_the_run(tmp_path, value):
+    """It would end the run after the last cell, without a page."""
+    notebook = notebook_at(tmp_path / "a.ipynb", parameters="x = None\n", cells=["1 / 0"])
+    with pytest.raises(ParameterError, match=r"(?s)'x' is .*Give text, finite"):
+        reports.run(notebook, {"x": value}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("%matplotlib inline\nseed = 1", r"line 1 .*'%matplotlib inline'.*magics"),
+        ("seed = 1\n!ls", r"line 2 .*'!ls'"),
+        ("a, b = 1, 2", r"'\(a, b\)' is no plain literal"),
+        ("seed: int", "'seed' is no plain literal"),
+        ("x = {1, 2}", "'x' is no plain literal"),
+    ],
+)
+def test_a_parameters_cell_holds_names_and_plain_values(tmp_path, cell, words):
+    """A magic, a tuple of names, a type without a value: refused in words, not by the parser."""
+    with pytest.raises(ParameterError, match=words):
+        reports.check_parameters(notebook_at(tmp_path / "a.ipynb", parameters=cell), {})
+
+
+def test_an_annotated_parameter_is_one(tmp_path):
+    """`seed: int = 3` takes another integer, and no text."""
+    notebook = notebook_at(tmp_path / "a.ipynb", parameters="seed: int = 3\na = b = (1, 2)\n")
+    assert reports.check_parameters(notebook, {"seed": 4, "b": (5,)}) == {"seed": 4, "b": [5]}
+    with pytest.raises(ParameterError, match="'seed' should be int"):
+        reports.check_parameters(notebook, {"seed": "4"})
+
+
+def test_a_page_holds_no_place_of_this_machine(tmp_path):
+    """Parameters, prints, tables and warnings name data, not the machine that made the page."""
+    code = (
+        "import os, sys, tempfile, warnings\nfrom IPython.display import HTML, Markdown, display\n"
+        "for show in (print, HTML, Markdown): display(show(f'<p>{out_dir}/x.csv</p>'))\n"
+        "print(os.path.expanduser('~/y.csv'), tempfile.gettempdir(), os.getcwd(), name)\n"
+        "warnings.warn('beware')\n'%s/z' % sys.prefix"
+    )
+    notebook = notebook_at(tmp_path / "a.ipynb", cells=[code])
+    page = reports.run(notebook, {"name": "/far/away/from/table.csv"}, tmp_path / "out").read_text()
+    assert "beware" in page and "work/x.csv" in page and "from/table.csv" in page
+    places = [Path.home(), tmp_path, sys.prefix, "/far", tempfile.gettempdir(), Path.cwd()]
+    assert not [place for place in places if str(place) in page]
+
+
+def test_a_name_is_no_formula_in_a_csv_and_comes_back_as_it_was(tmp_path):
+    """Text that begins with = + - @ or a tab is quoted, its number twin is not."""
+    names = [
+        "=cmd|'/C calc'!A0",
+        "+1+1",
+        "-2+3",
+        "@SUM(1)",
+        "\tx",
+        "'=kept",
+        "'quoted",
+        "NA",
+        "-0.5",
+    ]
+    table = pd.DataFrame({"=head": names, "value": np.linspace(-1, 1, 9)})
+    path = reports.save_result(tmp_path, "a", scores=table.astype({"=head": "category"}))
+    cells = [
+        line.split(",")[0].strip('"') for line in (path / "scores.csv").read_text().split("\n")
+    ]
+    assert not [c for c in cells if c.startswith(("=", "+", "@", "\t"))]
+    assert [c for c in cells if c.startswith("-")] == ["-0.5"]
+    again = files.read_csv(path / "scores.csv")
+    assert again["=head"].tolist() == names and np.allclose(again["value"], table["value"])
+
+
+def test_the_next_run_clears_what_a_killed_one_left(tmp_path):
+    """Not what another process still writes, nor anybody's hidden file."""
+    killed = subprocess.Popen([sys.executable, "-c", "pass"])
+    killed.wait()
+    made = {pid: tmp_path / f".a.csv.{files.HOST}-{pid}-{'0' * 32}.partial" for pid in
+            (killed.pid, os.getppid())}  # fmt: skip
+    elsewhere = [tmp_path / f".b.{host}-1-{'1' * 32}.partial" for host in ("new", "old")]
+    for path in (*made.values(), *elsewhere, tmp_path / ".mine.partial"):
+        path.touch()
+    os.utime(elsewhere[1], (0, 0))
+    with files.temporary_folder(tmp_path / "a") as folder:
+        assert folder.is_dir()
+    left = {made[os.getppid()], elsewhere[0], tmp_path / ".mine.partial"}
+    assert set(tmp_path.iterdir()) == left
+
+
 def test_a_default_must_be_a_plain_literal(tmp_path):
     """What is derived in the parameters cell stays stale when papermill injects another value."""
     notebook = notebook_at(tmp_path / "a.ipynb", parameters="seed = 1\ntwice = 2 * seed\n")
@@ -58,24 +182,50 @@ def test_a_notebook_without_parameters_is_refused(tmp_path):
         reports.check_parameters(path, {})
 
 
+TO = "https://a.org/x"
+
+
 @pytest.mark.parametrize(
     "html",
     [
-        '<script src="https://a.org/x.js"></script>',
+        f'<script src="{TO}.js"></script>',
         '<link rel="stylesheet" href="//a.org/x.css">',
-        '<img src="http://a.org/x.png">',
-        "<style>@import 'https://a.org/x.css';</style>",
-        '<div style="background: url(https://a.org/x.png)"></div>',
+        f'<base href="{TO}/">',
+        f"<object data={TO}></object>",
+        f"<embed src={TO}>",
+        f"<iframe src={TO}></iframe>",
+        '<img src="ht\ntps:/a.org/x.png">',
+        r'<img src="\\a.org\x.png">',
+        f'<img srcset="a.png 1x,{TO}.png 2x">',
+        f'<a href="#x" ping="{TO}">x</a>',
+        f"<style>@import '{TO}.css';</style>",
+        f'<style>a {{ background: image-set("{TO}.png" 1x) }}</style>',
+        '<div style="background: url(//a.org/x.png)"></div>',
+        f'<svg><rect fill="url({TO}#a)"/></svg>',
+        f'<meta http-equiv="Refresh" content="0; URL={TO}">',
+        f'<script>import("{TO}.js")</script>',
+        f'<script type="module">import x from "{TO}.js"</script>',
+        f"<script>fetch(`{TO}`)</script>",
+        f"<script>let r = new XMLHttpRequest(); r.open('GET', '{TO}')</script>",
+        f'<script>new Image().src = "{TO}"</script>',
+        f"<img src=x onerror=\"fetch('{TO}')\">",
+        f"<iframe src=\"javascript:fetch('{TO}')\"></iframe>",
+        f'<iframe srcdoc="&lt;img src={TO}&gt;"></iframe>',
     ],
 )
 def test_whatever_loads_from_elsewhere_is_found(html):
-    """Scripts, styles, images, imports and backgrounds all count."""
+    """Tags, styles, scripts, refreshes and frames all count, once."""
     assert len(reports.external_loads(html)) == 1
 
 
-def test_links_and_embedded_data_load_nothing():
-    """A reader may follow a link; the page itself stays whole without it."""
-    html = '<a href="https://a.org">a</a><img src="data:image/png;base64,AAAA">'
+def test_links_embedded_data_and_bundles_load_nothing():
+    """A reader may follow a link; a library may name a call, and text an address."""
+    html = (
+        f'<a href="{TO}">import "{TO}"</a><img src="data:image/png;base64,//AA">'
+        f'<img srcset="data:image/png;base64,//8A 1x, b.png 2x"><meta name="x" content="{TO}">'
+        f"<script>function get(u) {{ return fetch(u) }} // see {TO}</script>"
+        f'<script type="application/json">{{"see": "{TO}"}}</script>'
+    )
     assert reports.external_loads(html) == []
 
 

@@ -30,20 +30,12 @@ class StationExplorer(ipw.VBox):
     ------
     ContractError
         If no station has coordinates.
-
-    Examples
-    --------
-    >>> explorer = StationExplorer(stations, draw)            # doctest: +SKIP
-    >>> explorer.select("USCRN__Austin_33_NW")                # doctest: +SKIP
     """
 
     def __init__(
-        self,
-        stations: pd.DataFrame,
-        draw: Callable[[str], Figure],
-        *,
+        self, stations: pd.DataFrame, draw: Callable[[str], Figure], *,
         basemap: str | None = "OpenTopoMap",
-    ) -> None:
+    ) -> None:  # fmt: skip
         places = stations.drop_duplicates("station_id").dropna(subset=["latitude", "longitude"])
         if places.empty:
             raise ContractError(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from soilkit import strata
 from soilkit.constants import MIN_CLUSTERS, OK
-from soilkit.files import write_text_whole
+from soilkit.files import csv_text, write_text_whole
 from soilkit.metrics import intervals, splits
 from soilkit.metrics.evaluation import literature
 from soilkit.studies.fusion_study import FULL, RECIPES, Experiment, Line, Profile, Study, chosen
@@ -373,8 +373,7 @@ def write_study(study: Study, out: Path) -> None:
             found["strata"] = by_stratum(results, SHOWN[0], variant=SHOWN[1])
             found["series"] = _series(study, results)
     for name, table in _numbered(found).items():
-        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_text_whole(out / f"{name}.csv", text)
+        write_text_whole(out / f"{name}.csv", csv_text(table))
 
 
 def _numbered(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from soilkit.errors import ArchiveReadError, StoreError
-from soilkit.files import cache_folder
+from soilkit.files import cache_folder, temporary_folder
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 FORMAT_VERSION = 3
@@ -61,9 +61,8 @@ def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]
         If the cache cannot be written; nothing half-written stays.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
-            done = Path(partial) / "done"
+        with temporary_folder(folder) as partial:
+            done = partial / "done"
             done.mkdir()
             _write(done, sensors, unreadable)
             try:

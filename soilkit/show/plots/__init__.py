@@ -50,15 +50,3 @@ from soilkit.show.plots.station_maps import (
     station_map,
 )
 from soilkit.show.plots.style import live, readable, show
-
-__all__ = [
-    "beside_paper", "beside_works", "chip_panel", "class_bars", "class_point_matrix",
-    "class_ratios", "class_table", "density_scatter", "difference_maps", "dissimilarity_histogram",
-    "dissimilarity_skill", "distance_curves", "distributions", "error_parts", "imagery_series",
-    "interval_dots", "learning_curves", "live", "map_and_truth", "moisture_range", "overlay",
-    "paper_table", "readable", "region_panel", "reliability_lines", "sample_gallery",
-    "score_maps", "series_panel", "show", "spatial_skill", "split_maps",
-    "spread_skill",
-    "station_density", "station_map", "station_record", "strata_panels", "target_diagram",
-    "taylor_diagram", "trait_plane", "win_matrices",
-]  # fmt: skip

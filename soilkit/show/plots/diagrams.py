@@ -31,11 +31,8 @@ def density_scatter(predictions: pd.DataFrame, *, title: str = "") -> Figure:
     """Predicted against observed moisture as counts of samples, one panel a model.
 
     One logarithmic colour scale and one frame for all; the thin line is 1:1, the thick one the
-    least-squares line of predicted on observed, all samples pooled: it mixes places and times.
-
-    Parameters
-    ----------
-    predictions : predictions table, one or more models; rows without a finite pair are left out
+    least-squares line of predicted on observed, all samples pooled: it mixes places and times. Rows
+    without a finite pair are left out.
     """
     known = predictions[np.isfinite(predictions[VALUES].to_numpy(float)).all(axis=1)]
     if known.empty:
@@ -105,12 +102,8 @@ def taylor_diagram(
 
     All is in standard deviations of the sensor's own observations, so a perfect model lies at
     "observed". Faint dots are sensors, the large marker is their mean R and geometric mean ratio;
-    sensors beyond the rim are counted in the legend. A sensor without R is not drawn.
-
-    Parameters
-    ----------
-    predictions : table of that contract, one or more models
-    min_samples : int, of a sensor
+    sensors beyond the rim are counted in the legend. A sensor without R, or with fewer samples than
+    ``min_samples``, is not drawn.
 
     References
     ----------
@@ -177,12 +170,7 @@ def target_diagram(
 
     To the right the predictions vary more than the observations, to the left less; the distance
     from the middle is the RMSE. The cross is the mean bias and the mean ubRMSE, on the side where
-    most sensors lie; sensors beyond the frame are counted.
-
-    Parameters
-    ----------
-    predictions : table of that contract, one or more models
-    min_samples : int, of a sensor
+    most sensors lie; sensors beyond the frame are counted, those below ``min_samples`` left out.
 
     References
     ----------
@@ -244,10 +232,6 @@ def trait_plane(space: TraitSpace, *, title: str = "") -> Figure:
     """The first two components of the static traits, failed stations marked among the others.
 
     Arrows are the columns that weigh most in the plane, eight at most, to a scale of their own.
-
-    Parameters
-    ----------
-    space : from ``metrics.trait_space``
     """
     places = space.places
     if "pc1" not in places or not places["pc1"].notna().any():
@@ -308,11 +292,8 @@ def class_ratios(table: pd.DataFrame, *, title: str = "") -> Figure:
 
     The band is the paper's +-10 %: beyond it a class is coloured as better or worse, and filled
     where the interval leaves out 1. Classes with fewer than five stations are grey, with an
-    asterisk; a class without an interval has no whiskers. The axis is logarithmic.
-
-    Parameters
-    ----------
-    table : from ``metrics.class_differences`` or ``metrics.class_preferences``
+    asterisk; a class without an interval has no whiskers. The axis is logarithmic. ``table`` is
+    from ``metrics.class_differences`` or ``metrics.class_preferences``.
     """
     rows = table[table["ratio"].notna() & (table["ratio"] > 0)]
     if rows.empty:
@@ -385,12 +366,8 @@ SUMMED = "numbers: stations won, ties shared; last rows: mean of the normalised 
 
 
 def win_matrices(counts: pd.DataFrame, *, title: str = "") -> Figure:
-    """Each pair of models: the share of stations that the row's model wins, a panel a metric.
+    """Of ``metrics.win_counts``: the share of stations that a row's model wins, a tie for half."""
 
-    Parameters
-    ----------
-    counts : from ``metrics.win_counts``; a tie is half a win for each
-    """
     rows = counts[counts["n_stations"] > 0]
     if rows.empty:
         return style.nothing("no station has a score of two models", title=title)
@@ -456,12 +433,8 @@ def class_point_matrix(
     """Normalised points by class: the best model of a class has 1, every class weighs alike.
 
     Cells hold the points, the class's stations stand in brackets; the last rows sum up as the
-    paper does, over all classes, and over those with five stations or more.
-
-    Parameters
-    ----------
-    points : from ``metrics.class_points``
-    metric : one of the table's, the first where none is named
+    paper does, over all classes, and over those with five stations or more. ``points`` is from
+    ``metrics.class_points``; without a ``metric`` its first is drawn.
     """
     metric = metric or (str(points["metric"].iloc[0]) if len(points) else "")
     rows = points[points["metric"] == metric]

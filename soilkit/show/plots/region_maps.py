@@ -19,7 +19,6 @@ from soilkit.errors import UnknownNameError
 from soilkit.export.features import cloudy
 from soilkit.show.plots import style
 from soilkit.show.plots.series import draw_readings
-from soilkit.show.plots.style import MOISTURE
 
 WET, ERROR = "YlGnBu", "RdBu"
 TRUE_COLOUR, SOIL_COLOUR = ("B4", "B3", "B2"), ("sand", "silt", "clay")
@@ -83,8 +82,8 @@ def map_and_truth(
         axis.set_title(name)
         _mark(axis, place)
     for part, words in ((axes[:2], "soil moisture"), (axes[2:], "difference")):
-        figure.colorbar(part[-1].images[0], ax=part, label=f"{words} [{MOISTURE}]", shrink=0.8,
-                        extend="both")  # fmt: skip
+        words = f"{words} [{style.MOISTURE}]"
+        figure.colorbar(part[-1].images[0], ax=part, label=words, shrink=0.8, extend="both")
     return _in_km(figure, place, title=title)
 
 
@@ -93,12 +92,7 @@ def region_panel(
 ) -> Figure:
     """What the model looks at: the first band of every layer, optics in true colour; axes in km.
 
-    Radar is shown as 80 m means of linear power.
-
-    Parameters
-    ----------
-    chips : {source: Chip} of one region, stored values
-    place : (longitude, latitude), degrees, marked on all panels; the axes count from it
+    Radar is shown as 80 m means of linear power; axes count from ``place`` (longitude, latitude).
     """
     shared: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "compressed"}
     figure, axes = style.panels(len(chips), columns=len(chips), size=(3, 3.4), **shared)
@@ -114,13 +108,7 @@ def region_panel(
 
 
 def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:
-    """The bands of one chip in physical units; optical chips in true colour first; axes in km.
-
-    Parameters
-    ----------
-    chip : Chip with the stored values of the asset
-    source : name in the catalogue, which knows the bands' units and scales
-    """
+    """The bands of one chip in physical units; optical chips in true colour first; axes in km."""
     has_colour = set(TRUE_COLOUR) <= set(chip.bands)
     n = len(chip.bands) + has_colour
     figure, axes = style.panels(n, columns=4, size=(3.1, 2.7), sharex=True, sharey=True)
@@ -241,7 +229,7 @@ def imagery_series(
         letter, moisture = chr(ord("a") + k), row["soil_moisture_m3_m3"]
         series.annotate(letter, (row["time"], moisture), xytext=(0, 6), ha="center",
                         textcoords="offset points")  # fmt: skip
-        words = f"{letter} · {row['time']:%d %b}\n{moisture:.2f} {MOISTURE}"
+        words = f"{letter} · {row['time']:%d %b}\n{moisture:.2f} {style.MOISTURE}"
         axes[0][k].set_title(words, fontsize="small")
     return style.head(figure, title or sensor_id)
 
@@ -250,18 +238,13 @@ def sample_gallery(samples: pd.DataFrame, store: Any, *, title: str = "") -> Fig
     """Inputs and label of each sample, one column a sample: optics, VV, VH, soil.
 
     Soil is a false colour of sand, silt and clay as red, green and blue.
-
-    Parameters
-    ----------
-    samples : the samples to show, a handful
-    store : open chip store with sentinel1, sentinel2 and soilgrids
     """
     n = len(samples)
     figure, axes = style.panels(4 * n, columns=n, size=(1.4, 1.5), aside=0.8)
     lines = [axes[n * k : n * (k + 1)] for k in range(4)]
     _pictures(lines, samples, store, kinds=tuple(PICTURES))
     for axis, moisture in zip(lines[0], samples["soil_moisture_m3_m3"], strict=True):
-        axis.set_title(f"{moisture:.3f}\n{MOISTURE}", fontsize="small")
+        axis.set_title(f"{moisture:.3f}\n{style.MOISTURE}", fontsize="small")
     return style.head(figure, title)
 
 

@@ -73,10 +73,7 @@ def spread_skill(table: pd.DataFrame, *, title: str = "") -> Figure:
     """RMSE against predicted spread in bins of equally many rows; calibrated bins lie on 1:1.
 
     Above the line a model is too sure. Whiskers are the interval of the ratio times the spread.
-
-    Parameters
-    ----------
-    table : from ``metrics.spread_skill``
+    ``table`` is from ``metrics.spread_skill``.
     """
     rows = table[table["rmse_m3_m3"].notna()]
     if rows.empty:
@@ -116,12 +113,8 @@ def dissimilarity_skill(
     """RMSE and R by dissimilarity index, each bin as wide as its indices, with intervals.
 
     Inside and outside are told by the table, so folds with thresholds of their own may overlap;
-    those without an index (a missing predictor, an unseen value) stand in the note.
-
-    Parameters
-    ----------
-    table : from ``applicability.skill_by_dissimilarity``
-    threshold : of the area, drawn as a line where there is one
+    those without an index (a missing predictor, an unseen value) stand in the note. ``table`` is
+    from ``applicability.skill_by_dissimilarity``; the area's ``threshold`` is a line.
     """
     bins = table[(table["bin"] != "all") & table["rmse_m3_m3"].notna()]
     if bins.empty:
@@ -164,12 +157,9 @@ def _bins(axis: Axes, rows: pd.DataFrame, *, metric: str, at: float, **look) -> 
 def dissimilarity_histogram(
     measured: pd.DataFrame, *, threshold: float | None = None, title: str = ""
 ) -> Figure:
-    """How far predictions lie from training data: counts of the index, inside and outside.
+    """Of ``Area.measure``: how many predictions lie how far from training, inside and outside.
 
-    Parameters
-    ----------
-    measured : from ``Area.measure``; rows without an index are counted in the note
-    threshold : of the area, drawn as a line
+    The area's ``threshold`` is a line; rows without an index are counted in the note.
     """
     known = measured[np.isfinite(measured["dissimilarity_index"].to_numpy(float))]
     if known.empty:

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from soilkit.show.plots import style
-from soilkit.show.plots.style import colours, label
 from soilkit.strata import MIN_STATIONS, mark_small
 
 WIDTH_INCHES = 10.0
@@ -35,13 +34,13 @@ def interval_dots(
     shifts = np.linspace(-0.14, 0.14, len(models)) if len(models) > 1 else [0.0]
     for axis, metric in zip(axes, metrics, strict=False):
         part = table[table["metric"] == metric]
-        for model, colour, shift in zip(models, colours(len(models)), shifts, strict=True):
+        for model, colour, shift in zip(models, style.colours(len(models)), shifts, strict=True):
             one = part[part["model"] == model] if model else part
             one, at = one.set_index(rows).reindex(names), np.arange(len(names)) + shift
             style.dots(axis, one, at=at, color=colour, label=model or None)
         if zero:
             axis.axvline(0, color="0.3", linewidth=0.8)
-        words = f"difference in {label(metric)}" if zero else label(metric)
+        words = f"difference in {style.label(metric)}" if zero else style.label(metric)
         axis.set_xlabel(words if n == 1 else style.wrapped(words, letters=30))
         axis.locator_params(axis="x", nbins=5)
         style.quiet_grid(axis, "x")
@@ -79,7 +78,7 @@ def strata_panels(table: pd.DataFrame, *, metric: str = "r_mean", title: str = "
     for axis, name in zip(axes, strata, strict=True):
         part = rows[rows["stratum"] == name]
         n = part.groupby("class", sort=False)["n"].max()
-        for i, (model, colour) in enumerate(zip(models, colours(len(models)), strict=True)):
+        for i, (model, colour) in enumerate(zip(models, style.colours(len(models)), strict=True)):
             one = part[part["model"] == model].set_index("class").reindex(n.index)
             place = np.arange(len(n)) + step * (i - (len(models) - 1) / 2)
             style.dots(axis, one, at=place, small=n < MIN_STATIONS, color=colour, label=model)
@@ -87,7 +86,7 @@ def strata_panels(table: pd.DataFrame, *, metric: str = "r_mean", title: str = "
                 axis.axvline(wholes[model], color=colour, linewidth=0.9, linestyle="--", zorder=0)
         style.class_ticks(axis, n.index, stations=n)
         axis.set_title(style.CLASS_NAMES.get(name, name), loc="left", fontsize="medium")
-        axis.set_xlabel(label(metric))
+        axis.set_xlabel(style.label(metric))
         style.quiet_grid(axis, "x")
     return style.finish(figure, title)
 
@@ -141,12 +140,7 @@ CORRELATIONS = {
 
 
 def error_parts(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """The mean square error of each model in its exact parts, and R of the parts with intervals.
-
-    Parameters
-    ----------
-    table : from ``metrics.spatial_parts``
-    """
+    """Of ``metrics.spatial_parts``: each model's mean square error in exact parts, and their R."""
     rows = table.assign(name=style.names_of(table))
     wide = rows.pivot_table(index="name", columns="metric", values="value", sort=False)
     if not set(SQUARES) <= set(wide.columns):
@@ -189,10 +183,8 @@ HOLLOW: dict[str, Any] = {
 def beside_paper(table: pd.DataFrame, *, step: bool = False, title: str = "") -> Figure:
     """Every line's score, or its step from the reference line, ours with intervals and the paper's.
 
-    Parameters
-    ----------
-    table : from ``paper_tables.paper_beside_ours``, of one experiment and split
-    step : whether to draw differences from the reference line instead of scores
+    ``table`` is from ``paper_tables.paper_beside_ours``, of one experiment and split; with ``step``
+    differences from the reference line are drawn instead of scores.
     """
     ours, *ends, printed = ("our_step", "lower", "upper", "paper_step") if step else (
         "ours", "ours_lower", "ours_upper", "paper")  # fmt: skip
@@ -209,7 +201,7 @@ def beside_paper(table: pd.DataFrame, *, step: bool = False, title: str = "") ->
         style.dots(axis, one, at=y, value=ours, ends=ends, color=style.COLOURS[0], label=OURS)
         if one[printed].notna().any():
             axis.plot(one[printed], y + 0.22, **HOLLOW, label=PAPERS)
-        axis.set_xlabel(f"step in {label(metric)}" if step else label(metric))
+        axis.set_xlabel(f"step in {style.label(metric)}" if step else style.label(metric))
         if step:
             axis.axvline(0, color="0.6", linewidth=0.8, zorder=0)
         style.quiet_grid(axis, "x")
@@ -230,10 +222,7 @@ PAPER_HEADS = {
 def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
     """Every line's score and step for reading, ours beside the paper's, in words.
 
-    Parameters
-    ----------
-    table : from ``paper_tables.paper_beside_ours``, of one experiment and split
-    metric : the rows that are shown
+    ``table`` is from ``paper_tables.paper_beside_ours``, of one experiment and split.
     """
     rows = style.readable(table[table["metric"] == metric], PAPER_HEADS)
     return rows.set_index("line").rename_axis(columns=style.label(metric))
@@ -242,9 +231,7 @@ def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
 def learning_curves(curves: pd.DataFrame, lines: pd.DataFrame, *, title: str = "") -> Figure:
     """Validation RMSE over training steps, a colour a line of the table, a thin line a seed.
 
-    Parameters
-    ----------
-    curves, lines : from ``paper_tables.read_study``; lines of one experiment
+    ``curves`` and ``lines``, of one experiment, are from ``paper_tables.read_study``.
     """
     rows = lines.merge(curves, on="key")
     if rows.empty:
@@ -297,7 +284,7 @@ def beside_works(table: pd.DataFrame, *, metric: str = "r", title: str = "") -> 
         one = rows[names == name].merge(place_of, on=LINE)
         style.dots(axis, one, at=one["place"], ends=None, small=one["n_stations"] < MIN_STATIONS,
                    markersize=7, alpha=0.85, label=style.wrapped(name), **look)  # fmt: skip
-    axis.set_xlabel(label(metric))
+    axis.set_xlabel(style.label(metric))
     style.quiet_grid(axis, "x")
     absent = of_metric.loc[of_metric["literature_value"].isna(), "network"].astype("str")
     alone = f"\nNo work at {', '.join(dict.fromkeys(absent))}." if len(absent) else ""

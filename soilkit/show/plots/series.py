@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from soilkit.errors import UnknownNameError
 from soilkit.show.plots import style
-from soilkit.show.plots.style import COLOURS, MOISTURE, colours
 
 GAP = np.timedelta64(15, "D")  # a line is not drawn across a longer gap
 
@@ -20,11 +19,7 @@ GAP = np.timedelta64(15, "D")  # a line is not drawn across a longer gap
 def series_panel(predictions: pd.DataFrame, sensor_ids: list[str], *, title: str = "") -> Figure:
     """Observed and predicted moisture over time, one panel a sensor, one line a model.
 
-    Parameters
-    ----------
-    predictions : predictions table, one or more models; ``lower_m3_m3`` and ``upper_m3_m3``, where
-        it has them, become a band
-    sensor_ids : sensors to draw, in this order
+    ``lower_m3_m3`` and ``upper_m3_m3``, where the predictions have them, become a band.
     """
     figure, axes = style.panels(
         len(sensor_ids), columns=1, size=(8, 1.75), aside=2, sharex=True, sharey=True
@@ -32,7 +27,7 @@ def series_panel(predictions: pd.DataFrame, sensor_ids: list[str], *, title: str
     models = list(dict.fromkeys(predictions["model"].astype("str")))
     for axis, sensor_id in zip(axes, sensor_ids, strict=True):
         rows = predictions[predictions["sensor_id"].astype("str") == sensor_id].sort_values("time")
-        for model, colour in zip(models, colours(len(models)), strict=True):
+        for model, colour in zip(models, style.colours(len(models)), strict=True):
             _line(axis, rows[rows["model"] == model], label=style.wrapped(model), colour=colour)
         seen = rows.drop_duplicates("time")
         label = "observed" if predictions["observed_m3_m3"].notna().any() else None
@@ -41,7 +36,7 @@ def series_panel(predictions: pd.DataFrame, sensor_ids: list[str], *, title: str
         )
         axis.set_title(sensor_id, loc="left", fontsize="medium")
         style.quiet_grid(axis)
-    figure.supylabel(f"soil moisture [{MOISTURE}]", fontsize="medium")
+    figure.supylabel(f"soil moisture [{style.MOISTURE}]", fontsize="medium")
     _date_axis(axes[-1])
     return style.finish(figure, title)
 
@@ -64,8 +59,8 @@ def _date_axis(axis: Axes) -> None:
 
 PART_LOOKS: dict[str, dict[str, Any]] = {
     "all": {"color": "black", "linewidth": 1.6, "marker": "."},
-    "static": {"color": COLOURS[1], "linewidth": 1.2, "linestyle": "--"},
-    "dynamic": {"color": COLOURS[0], "linewidth": 1.2},
+    "static": {"color": style.COLOURS[1], "linewidth": 1.2, "linestyle": "--"},
+    "dynamic": {"color": style.COLOURS[0], "linewidth": 1.2},
 }
 PART_WORDS = {"static": "static part (places)", "dynamic": "dynamic part (days)"}
 
@@ -123,7 +118,7 @@ def _dates(axis: Axes, rows: pd.DataFrame, *, key: str, metric: str) -> None:
     x, line, *band = style.broken(time, *values, longest=max(GAP, 3 * step))
     words = f"all\n(about {known['n_stations'].median():.0f} stations a date)"
     axis.plot(x, line, label=PART_WORDS.get(key, words if key == "all" else key),
-              **PART_LOOKS.get(key, {"color": COLOURS[2]}))  # fmt: skip
+              **PART_LOOKS.get(key, {"color": style.COLOURS[2]}))  # fmt: skip
     if band and key == "all":
         axis.fill_between(
             x, band[0], band[1], color="0.5", alpha=0.25, linewidth=0, label="95 % of all"
@@ -170,7 +165,7 @@ def station_record(
         _lane(lanes, passes[passes["source"] == source], here.get(f"{source}_scene"), lane=lane)
     for time in here["time"]:
         for axis in (top, lanes):
-            axis.axvline(time, color=COLOURS[1], linewidth=0.5, alpha=0.35, zorder=0)
+            axis.axvline(time, color=style.COLOURS[1], linewidth=0.5, alpha=0.35, zorder=0)
     lanes.set_yticks(range(len(sources)), [*sources])
     _date_axis(lanes)
     lanes.set(ylim=(len(sources) - 0.4, -0.6),
@@ -185,7 +180,7 @@ def station_record(
 def draw_readings(axis: Axes, readings: pd.DataFrame, *, samples: pd.DataFrame) -> None:
     """Hourly readings as a line a sensor, samples as dots."""
     names = [str(name) for name in readings["sensor_id"].unique()]
-    shades = ["#4D6F8C", "#A3B9A0", *colours(len(names))]
+    shades = ["#4D6F8C", "#A3B9A0", *style.colours(len(names))]
     for name, colour in zip(names, shades, strict=False):
         rows = readings[readings["sensor_id"].astype("str") == name].sort_values("time")
         hourly = rows.set_index("time")["soil_moisture_m3_m3"].astype(float)
@@ -194,10 +189,10 @@ def draw_readings(axis: Axes, readings: pd.DataFrame, *, samples: pd.DataFrame) 
         probe = name.split("__", 2)[-1]
         axis.plot(filled.index, filled, color=colour, linewidth=0.8, label=f"readings, {probe}")
     axis.plot(
-        samples["time"], samples["soil_moisture_m3_m3"], "o", color=COLOURS[1], markersize=4.5,
-        markeredgecolor="white", markeredgewidth=0.5, label=f"samples ({len(samples)})",
+        samples["time"], samples["soil_moisture_m3_m3"], "o", markersize=4.5, markeredgewidth=0.5,
+        markeredgecolor="white", color=style.COLOURS[1], label=f"samples ({len(samples)})",
     )  # fmt: skip
-    axis.set_ylabel(f"soil moisture [{MOISTURE}]")
+    axis.set_ylabel(f"soil moisture [{style.MOISTURE}]")
     style.quiet_grid(axis)
     axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize="small", frameon=False)
 
@@ -209,6 +204,6 @@ def _lane(axis: Axes, passes: pd.DataFrame, chosen: pd.Series | None, *, lane: i
     shade = (0.35 + 0.6 * rest["cloud_fraction"].fillna(0.0)).clip(0, 1)
     axis.scatter(rest["end"], np.full(len(rest), lane), s=20, facecolor="none", linewidth=0.9,
                  edgecolor=shade.astype(str).tolist())  # fmt: skip
-    axis.scatter(best["end"], np.full(len(best), lane), s=34, color=COLOURS[1], zorder=3)
+    axis.scatter(best["end"], np.full(len(best), lane), s=34, color=style.COLOURS[1], zorder=3)
     axis.text(1.005, lane, f"{len(best)} of {len(passes)}\nchosen", va="center", fontsize="small",
               transform=axis.get_yaxis_transform())  # fmt: skip

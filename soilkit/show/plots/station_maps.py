@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from soilkit.errors import ContractError
 from soilkit.metrics.splits import block_ids
 from soilkit.show.plots import style
-from soilkit.show.plots.style import COLOURS, colours
 from soilkit.strata import mark_small
 
 METRICS = ("r", "ubrmse_m3_m3", "bias_m3_m3")
@@ -29,7 +28,7 @@ NARROWEST, WIDEST = 0.8, 2.2  # width over height of a map, on the ground
 WIDEST_INSET = 1.2
 MIN_SPAN_DEG = 0.1  # of a map of one place
 MIN_CLUSTER = 8  # a block with more stations than this is drawn again, enlarged
-SPLIT_COLOURS = {"train": "#B0B0B0", "validation": COLOURS[4], "test": COLOURS[1]}
+SPLIT_COLOURS = {"train": "#B0B0B0", "validation": style.COLOURS[4], "test": style.COLOURS[1]}
 MIN_BINS, MAX_BINS = 6, 40
 
 
@@ -81,8 +80,12 @@ def station_map(
         inset = _window(points[crowded], widest=WIDEST_INSET)
         panels.append(_Panel(metric, look, style.label(metric), words, inset))
     figure = _maps(points, panels, title=title)
-    for panel in panels[1:]:
-        _mark_window(figure.axes[0], panel.window)
+    for left, right, low, high in [panel.window for panel in panels[1:]]:
+        ink = style.COLOURS[1]
+        box = plt.Rectangle((left, low), right - left, high - low, fill=False, edgecolor=ink)
+        figure.axes[0].add_patch(box)
+        figure.axes[0].annotate("enlarged", (left, low), xytext=(0, -3), va="top", color=ink,
+                                textcoords="offset points", fontsize="small")  # fmt: skip
     return figure
 
 
@@ -90,13 +93,9 @@ def score_maps(
     scores: pd.DataFrame, stations: pd.DataFrame, *, metrics: Sequence[str] = METRICS,
     title: str = "",
 ) -> Figure:  # fmt: skip
-    """Scores of every station of one model, means over sensors; hollow where there is none.
+    """Means over sensors of one model's ``metrics.station_scores`` of one split, a panel a metric.
 
-    Parameters
-    ----------
-    scores : rows of ``metrics.station_scores`` of one model and split
-    stations : stations table; those without a row are not drawn
-    metrics : columns of the scores, a panel each
+    Stations without a score are hollow, those without a row are not drawn.
     """
     models = list(dict.fromkeys(style.names_of(scores)))
     if len(models) > 1:
@@ -251,14 +250,6 @@ def _frame(axis: Axes, window: Window) -> None:
     style.quiet_grid(axis)
 
 
-def _mark_window(axis: Axes, window: Window) -> None:
-    left, right, low, high = window
-    box = plt.Rectangle((left, low), right - left, high - low, fill=False, edgecolor=COLOURS[1])
-    axis.add_patch(box)
-    axis.annotate("enlarged", (left, low), xytext=(0, -3), textcoords="offset points", va="top",
-                  color=COLOURS[1], fontsize="small")  # fmt: skip
-
-
 # What a dataset holds: places, parts of a split, classes and histograms.
 
 
@@ -376,11 +367,11 @@ def distributions(
 def _groups(table: pd.DataFrame, by: str | None) -> list[tuple[str, pd.DataFrame, str]]:
     """Name, rows and colour of each group; splits in their own order and colours."""
     if by is None:
-        return [("", table, COLOURS[0])]
+        return [("", table, style.COLOURS[0])]
     groups = table[by].astype("str")
     names = sorted(set(groups) - set(SPLIT_COLOURS))
     names = [n for n in SPLIT_COLOURS if n in set(groups)] + names
-    shades = dict(zip(names, colours(len(names)), strict=True)) | SPLIT_COLOURS
+    shades = dict(zip(names, style.colours(len(names)), strict=True)) | SPLIT_COLOURS
     return [(name, table[groups == name], shades[name]) for name in names]
 
 

@@ -20,17 +20,13 @@ from soilkit.strata import MIN_STATIONS, mark_small
 
 MOISTURE = "m³ m⁻³"
 METRIC_LABELS = {
-    "r": "correlation R [1]",
-    "pooled_r2": "pooled R² [1]",
-    "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]",
-    "rmse_m3_m3": f"RMSE [{MOISTURE}]",
-    "bias_m3_m3": f"bias, predicted − observed [{MOISTURE}]",
-    "spearman": "Spearman's R [1]",
+    "r": "correlation R [1]", "pooled_r2": "pooled R² [1]", "spearman": "Spearman's R [1]",
     "kge_2012": "Kling-Gupta efficiency (2012) [1]",
     "kge_2009": "Kling-Gupta efficiency (2009) [1]",
-    "crps_m3_m3": f"CRPS [{MOISTURE}]",
-    "spread_m3_m3": f"predicted spread [{MOISTURE}]",
-}
+    "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]", "rmse_m3_m3": f"RMSE [{MOISTURE}]",
+    "bias_m3_m3": f"bias, predicted − observed [{MOISTURE}]",
+    "crps_m3_m3": f"CRPS [{MOISTURE}]", "spread_m3_m3": f"predicted spread [{MOISTURE}]",
+}  # fmt: skip
 CLASS_NAMES = {"koeppen": "Köppen class", "land_cover": "land cover", "texture": "texture class"}
 # Okabe and Ito's palette, told apart with any colour vision and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -232,28 +228,13 @@ def escape(text: Any, *, markdown: bool = False) -> str:
 
 MISSING = "–"
 HEADS = METRIC_LABELS | {
-    "r": "R [1]",
-    "r2": "R² [1]",
-    "bias_m3_m3": f"bias [{MOISTURE}]",
-    "n": "samples",
-    "n_effective": "effective samples",
-    "q25": "lower quartile",
-    "q75": "upper quartile",
-    "lower": "from",
-    "upper": "to",
-    "koeppen": "Köppen class",
-    "sensor_id": "sensor",
-    "station_id": "station",
-    "model_a": "model",
-    "model_b": "against",
-    "mean_a": "its mean",
-    "mean_b": "mean of the other",
-    "latitude": "latitude [°]",
-    "longitude": "longitude [°]",
-    "p_adjusted": "p (Holm)",
-    "depth_from_m": "from depth [m]",
-    "depth_to_m": "to depth [m]",
-}
+    "r": "R [1]", "r2": "R² [1]", "bias_m3_m3": f"bias [{MOISTURE}]", "n": "samples",
+    "n_effective": "effective samples", "q25": "lower quartile", "q75": "upper quartile",
+    "lower": "from", "upper": "to", "koeppen": "Köppen class", "sensor_id": "sensor",
+    "station_id": "station", "model_a": "model", "model_b": "against", "mean_a": "its mean",
+    "mean_b": "mean of the other", "p_adjusted": "p (Holm)", "depth_from_m": "from depth [m]",
+    "depth_to_m": "to depth [m]", "latitude": "latitude [°]", "longitude": "longitude [°]",
+}  # fmt: skip
 UNITS = {
     "m3_m3": MOISTURE, "percent": "%", "fraction": "1", "hours": "h", "seconds": "s",
     "degrees": "°", "deg": "°", "db": "dB", "px": "pixels", "mib": "MiB", "gib": "GiB",
@@ -288,12 +269,9 @@ def words(name: Any, heads: Mapping[str, str] = HEADS) -> Any:
 
 
 def readable(
-    table: pd.DataFrame,
-    columns: Sequence[str] | Mapping[str, str] | None = None,
-    *,
-    digits: int | Mapping[str, int] = 3,
-    intervals: bool = False,
-) -> pd.DataFrame:
+    table: pd.DataFrame, columns: Sequence[str] | Mapping[str, str] | None = None, *,
+    digits: int | Mapping[str, int] = 3, intervals: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """A table as a notebook shows it: words with units as heads, rounded, a dash where unknown.
 
     Every notebook shows its tables through this one function. Raw names of the contracts
@@ -423,7 +401,8 @@ def live(view: Any, *, height_px: int = 430):
 
     Its scripts are embedded (about a megabyte), in a frame of their own, ``height_px`` high. Build
     it with ``hvplot.hvPlot(table)(...)``: importing ``hvplot.pandas`` loads scripts from elsewhere.
-    Print shows no frame, so set a static picture beside it.
+    Print shows no frame, so set a static picture beside it. Bokeh would fetch what sets formulas
+    and Google's maps when a name asks for it: their addresses go.
     """
     import holoviews as hv
     from bokeh.embed import file_html
@@ -431,5 +410,6 @@ def live(view: Any, *, height_px: int = 430):
 
     hv.Store.set_current_backend("bokeh")
     page = file_html(hv.render(view, backend="bokeh"), resources=INLINE, title="interactive view")
+    page = re.sub(r"""(\.src=["'`])https?:[^"'`]*""", r"\1", page)
     size = f'width="100%" height="{height_px}" frameborder="0"'
     return HTML(f'<div><iframe srcdoc="{html.escape(page)}" {size}></iframe></div>')

@@ -9,13 +9,3 @@ from soilkit.show.reports.runner import (
     stamp,
     to_html,
 )
-
-__all__ = [
-    "check_parameters",
-    "evaluate_table",
-    "external_loads",
-    "run",
-    "save_result",
-    "stamp",
-    "to_html",
-]

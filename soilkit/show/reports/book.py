@@ -1,6 +1,5 @@
 """Several notebooks as one report, the reports of this project, several at a time."""
 
-import html
 import logging
 import multiprocessing
 import os
@@ -12,21 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from soilkit.files import write_text_whole
-from soilkit.show.reports.runner import as_csv, as_yaml, heading, run
+from soilkit.files import csv_text, read_csv, write_text_whole
+from soilkit.show.plots.style import escape, words
+from soilkit.show.reports.runner import as_yaml, heading, run
 
-HEADLINES = {
-    "r_block_mean": "R",
-    "ubrmse_m3_m3_block_mean": "ubRMSE [m³ m⁻³]",
-    "rmse_m3_m3_block_mean": "RMSE [m³ m⁻³]",
-    "bias_m3_m3_block_mean": "bias [m³ m⁻³]",
-}
+DIFFERENCES = {name: words(name) for name in ("r", "ubrmse_m3_m3", "rmse_m3_m3")}
+HEADLINES = {f"{m}_block_mean": words(m) for m in (*DIFFERENCES, "bias_m3_m3")}
 COMPARED = {
     "metric": "metric", "model_a": "model", "model_b": "minus",
     "block_difference": "value", "block_lower": "lower", "block_upper": "upper",
     "notebook": "notebook",
 }  # fmt: skip
-DIFFERENCES = {"r": "R", "ubrmse_m3_m3": "ubRMSE [m³ m⁻³]", "rmse_m3_m3": "RMSE [m³ m⁻³]"}
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem;
@@ -99,28 +94,21 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
     """Join the sections' parameters, stamps and scores, and write ``index.html``."""
     import yaml
 
-    files = {
-        name: {
-            s.notebook: path
-            for s in book.sections
-            if (path := out_dir / s.notebook / name).is_file()
-        }
-        for name in ("parameters.yaml", "stamp.yaml", "scores.csv", "differences.csv")
-    }
+    names = ("parameters.yaml", "stamp.yaml", "scores.csv", "differences.csv")
+    parts = {n: {s.notebook: out_dir / s.notebook / n for s in book.sections} for n in names}
+    files = {n: {k: p for k, p in paths.items() if p.is_file()} for n, paths in parts.items()}
     scores, differences = _joined(files["scores.csv"]), _joined(files.pop("differences.csv"))
-    texts = {"scores.csv": as_csv(scores)}
+    texts = {"scores.csv": csv_text(scores)}
     for name in ("parameters.yaml", "stamp.yaml"):
-        parts = {
-            stem: yaml.safe_load(path.read_text("utf-8")) for stem, path in files[name].items()
-        }
-        texts[name] = as_yaml(parts)
+        whole = {k: yaml.safe_load(path.read_text("utf-8")) for k, path in files[name].items()}
+        texts[name] = as_yaml(whole)
     for name, text in texts.items():
         write_text_whole(out_dir / name, text)
         for path in files[name].values():  # the whole stands for its parts
             path.unlink()
     page = PAGE.format(
-        title=html.escape(book.title),
-        about=html.escape(book.about),
+        title=escape(book.title),
+        about=escape(book.about),
         sections="".join(_entry(s, notebooks) for s in book.sections),
         tables=_comparisons(differences) + _headlines(scores),
     )
@@ -128,12 +116,12 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
 
 
 def _joined(files: dict[str, Path]) -> pd.DataFrame:
-    parts = [pd.read_csv(path).assign(notebook=stem) for stem, path in files.items()]
+    parts = [read_csv(path).assign(notebook=stem) for stem, path in files.items()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _entry(section: Section, notebooks: Path) -> str:
-    title, question = map(html.escape, heading(notebooks / f"{section.notebook}.ipynb"))
+    title, question = map(escape, heading(notebooks / f"{section.notebook}.ipynb"))
     return f'<li><a href="{section.notebook}.html">{title}</a> <span>{question}</span></li>'
 
 
@@ -142,8 +130,8 @@ def _headlines(scores: pd.DataFrame) -> str:
     if scores.empty or "stratum" not in scores:
         return ""
     unseen = (scores["stratum"].fillna("all") == "all") & (scores["split"] != "train")
-    table = _wide(scores[unseen], HEADLINES, keys=["notebook", "split", "model"])
-    return f"<h2>Scores: means over 2-degree blocks, with 95 % intervals</h2>{table}"
+    head = "<h2>Scores: means over 2-degree blocks, with 95 % intervals</h2>"
+    return head + _wide(scores[unseen], HEADLINES, keys=["notebook", "split", "model"])
 
 
 def _comparisons(differences: pd.DataFrame) -> str:
@@ -151,11 +139,8 @@ def _comparisons(differences: pd.DataFrame) -> str:
     if not set(COMPARED) <= set(differences.columns):
         return ""
     rows = differences[list(COMPARED)].rename(columns=COMPARED)
-    table = _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus"])
-    return (
-        "<h2>Paired differences on the same unseen samples: means over blocks, with 95 % "
-        f"intervals</h2>{table}"
-    )
+    head = "Paired differences on the same unseen samples: means over blocks, with 95 % intervals"
+    return f"<h2>{head}</h2>{_wide(rows, DIFFERENCES, keys=['notebook', 'model', 'minus'])}"
 
 
 def _wide(rows: pd.DataFrame, titles: dict[str, str], *, keys: list[str]) -> str:
@@ -266,8 +251,6 @@ BOOKS = (SYNTHETIC, US_10DAY, DAILY, TABULAR_SYNTHETIC, XCEPTION_FUSION)
 
 # Several reports at a time, each in a process of its own.
 
-LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
-
 
 def build_all(books: Sequence[Book], *, notebooks: Path, reports: Path, workers: int) -> list[Path]:
     """Build reports side by side, each in a process of its own; their index pages, in order.
@@ -284,7 +267,7 @@ def build_all(books: Sequence[Book], *, notebooks: Path, reports: Path, workers:
 
 def speak() -> None:
     """Log progress, here and in every process of a report."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
 
 def _begin(workers: int) -> None:

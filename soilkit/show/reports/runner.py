@@ -2,11 +2,16 @@
 
 import ast
 import hashlib
+import json
 import logging
+import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import date
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +25,7 @@ from soilkit import __version__
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
-from soilkit.files import write_text_whole, write_whole
+from soilkit.files import csv_text, write_text_whole, write_whole
 
 LOG = logging.getLogger(__name__)
 PACKAGES = ("numpy", "pandas", "xarray", "scikit-learn", "torch", "zarr", "ismn", "papermill")
@@ -37,8 +42,7 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
     """
     versions = {"soilkit": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
-    hashes = {name: _hash(item) for name, item in data.items()}
-    return {"seed": int(seed), "versions": versions, "data": hashes}
+    return {"seed": int(seed), "versions": versions, "data": {k: _hash(v) for k, v in data.items()}}
 
 
 def _hash(item: str | Path) -> str:
@@ -55,9 +59,8 @@ def save_result(out_dir: str | Path, notebook: str, **results: Any) -> Path:
     """
     folder = Path(out_dir) / "results" / notebook
     for name, result in results.items():
-        is_mapping = isinstance(result, dict)
-        text = as_yaml(result) if is_mapping else as_csv(result)
-        write_text_whole(folder / f"{name}.{'yaml' if is_mapping else 'csv'}", text)
+        kind, write = ("yaml", as_yaml) if isinstance(result, dict) else ("csv", csv_text)
+        write_text_whole(folder / f"{name}.{kind}", write(result))
     return folder
 
 
@@ -68,20 +71,23 @@ def as_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
-def as_csv(table: Any) -> str:
-    """A table as the text that reports keep: six digits, no index."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
 # Executed notebooks to one HTML file that asks the network for nothing.
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-LINKS = ("a", "area")  # what a reader may follow; any other tag loads
-LOADING = ("src", "srcset", "href", "xlink:href", "poster", "data")
-ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
-LOADING_STYLE = re.compile(
-    r"""(?:url\(|@import)\s*['"]?\s*((?:https?:)?//[^'")\s]+)""", re.IGNORECASE
+LOADING = (
+    "src", "srcset", "imagesrcset", "href", "xlink:href", "poster", "data", "background", "ping",
+)  # fmt: skip
+LINKS = {"a": ("ping",), "area": ("ping",)}  # a reader follows them; what they load of themselves
+AWAY = r"(?:(?:https?|wss?|ftp):|[/\\]{2})"  # how an address of elsewhere begins
+ADDRESS = re.compile(rf"(?:[\d.]+[wxh],)?{AWAY}", re.IGNORECASE)
+STYLE = re.compile(
+    rf"""(?:\b(?:url|src|image-set)\(|@import)\s*['"]?\s*({AWAY}[^'")\s]*)""", re.IGNORECASE
 )
+SCRIPT = re.compile(
+    r"""(?:\b(?:import|from)\b\s*\(?|\.src\s*=|\blocation(?:\.href)?\s*=|"""
+    r"""\b(?:fetch|open|importScripts|sendBeacon|\w*Worker|WebSocket|EventSource)\s*\("""
+    rf"""(?:\s*["'`]\w+["'`]\s*,)?)\s*["'`]\s*({AWAY}[^"'`\s]*)""", re.IGNORECASE,
+)  # fmt: skip
 TEMPLATE = """
 {%- extends 'index.html.j2' -%}
 {%- block html_head_js_requirejs -%}{%- endblock -%}
@@ -104,7 +110,12 @@ details.soilkit-code > summary { cursor: pointer; color: #777; font: 0.75rem san
 
 
 def external_loads(html: str) -> list[str]:
-    """What a page would load from elsewhere: scripts, styles, images, frames; links do not count.
+    """What a page would load from elsewhere, in its frames too; links that a reader follows do not.
+
+    Tags, styles and refreshes, and scripts where an address stands as text beside ``import``,
+    ``fetch``, ``XMLHttpRequest`` and the like. A script may put an address together unseen: those
+    on our pages are of libraries alone, whose bundles name such calls without an address, and text
+    of the data cannot become a script, since ``plots.style.escape`` and ``plots.live`` escape it.
 
     Examples
     --------
@@ -113,16 +124,27 @@ def external_loads(html: str) -> list[str]:
     """
     from bs4 import BeautifulSoup
 
-    page = BeautifulSoup(html, "html.parser")
-    loads = [
-        f"<{tag.name} {name}={tag[name]!r}>"
-        for tag in page.find_all(lambda tag: tag.name not in LINKS)
-        for name in LOADING
-        if ELSEWHERE.match(str(tag.get(name, "")))
-    ]
-    styles = [str(tag["style"]) for tag in page.find_all(style=True)]
-    styles += [tag.get_text() for tag in page.find_all("style")]
-    return loads + [url for text in styles for url in LOADING_STYLE.findall(text)]
+    tags = BeautifulSoup(html, "html.parser").find_all(True)
+    return [load for tag in tags for load in _loads_of(tag)]
+
+
+def _loads_of(tag: Any) -> list[str]:
+    texts = {name: str(value) for name, value in tag.attrs.items()}
+    frame, loads = texts.pop("srcdoc", ""), []
+    scripts = [text for name, text in texts.items() if name.startswith("on")]
+    for name in texts.keys() & LINKS.get(tag.name, LOADING):
+        address = "".join(texts[name].split())  # browsers drop breaks inside an address
+        if any(map(ADDRESS.match, [address, *texts[name].split()])):
+            loads.append(f"<{tag.name} {name}={texts[name]!r}>")
+        scripts.append(address if address.lower().startswith("javascript:") else "")
+    if tag.name == "meta" and texts.get("http-equiv", "").lower() == "refresh":
+        loads += filter(ADDRESS.match, re.split(r"[\s;,='\"]+", texts.get("content", "")))
+    if tag.name == "script" and "json" not in texts.get("type", ""):
+        scripts.append(tag.get_text())
+    styles = [*texts.values(), tag.get_text() if tag.name == "style" else ""]
+    loads += [url for text in styles for url in STYLE.findall(text)]
+    loads += [url for text in scripts for url in SCRIPT.findall(text)]
+    return loads + (external_loads(frame) if frame else [])
 
 
 def _is_transient(output: dict) -> bool:
@@ -156,8 +178,7 @@ def to_html(notebook: Any, title: str) -> str:
     name = "offline.html.j2"
     exporter = HTMLExporter(extra_loaders=[DictLoader({name: TEMPLATE})], template_file=name)
     html, _ = exporter.from_notebook_node(page)
-    loads = external_loads(html)
-    if loads:
+    if loads := external_loads(html):
         raise ValueError(
             f"{title} would load {len(loads)} things from the network, first {loads[0]}. "
             "Embed them, or show a static picture instead."
@@ -187,40 +208,87 @@ def declared(notebook: str | Path) -> dict[str, Any]:
     Raises
     ------
     ParameterError
-        If the notebook has no such cell, or a default is no plain literal (papermill would leave
-        what is derived from it stale).
+        If the notebook has no such cell, a line of it is no Python, or a default is no plain
+        literal (papermill would leave what is derived from it stale).
     """
+    file = Path(notebook).name
     tagged = [c for c in _cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     if not tagged:
-        raise ParameterError(f"{Path(notebook).name} has no cell tagged 'parameters'.")
-    defaults = {}
-    for node in ast.parse(tagged[0].source).body:
-        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-            continue
-        name = node.targets[0].id
-        try:
-            defaults[name] = ast.literal_eval(node.value)
-        except ValueError as error:
-            words = f"{Path(notebook).name}: the default of {name!r} is no plain literal."
-            raise ParameterError(words) from error
+        raise ParameterError(f"{file} has no cell tagged 'parameters'.")
+    try:
+        lines = ast.parse(tagged[0].source).body
+    except SyntaxError as error:
+        raise ParameterError(
+            f"{file}: line {error.lineno} of the parameters cell is no Python "
+            f"({(error.text or '').strip()!r}). Move magics (%, !) to a cell below."
+        ) from error
+    defaults: dict[str, Any] = {}
+    for node in lines:
+        is_set = isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in getattr(node, "targets", [getattr(node, "target", None)]) if is_set else ():
+            try:
+                defaults[target.id] = _plain(ast.literal_eval(node.value))
+            except (AttributeError, ValueError, TypeError) as error:
+                words = f"{file}: the default of {ast.unparse(target)!r} is no plain literal."
+                raise ParameterError(words) from error
     return defaults
 
 
-def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> None:
-    """Raise ``ParameterError`` for a parameter that the notebook lacks, or one of another type."""
-    known, file = declared(notebook), Path(notebook).name
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it, however deep; TypeError or ValueError where it holds none such."""
+    text = json.dumps(value, default=_leaf, allow_nan=False, ensure_ascii=False)
+    text.encode()  # refuses half characters
+    return json.loads(text)
+
+
+def _leaf(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.path.abspath(value)
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    if isinstance(value, date) and value is not pd.NaT:
+        return value.isoformat()
+    if isinstance(value, np.ndarray):
+        return list(value)
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        return value.item()
+    raise TypeError(value)
+
+
+def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as plain values, as JSON holds them.
+
+    Paths (made absolute) and dates become text, numpy's numbers Python's, tuples and arrays lists.
+
+    Raises
+    ------
+    ParameterError
+        For a parameter that the notebook lacks, one of another type than its default, and a value
+        that is not plain, however deep: a set, bytes, NaN.
+    """
+    known, file, plain = declared(notebook), Path(notebook).name, {}
     for name, value in parameters.items():
         if name not in known:
-            near = "".join(f" Did you mean {n!r}?" for n in get_close_matches(name, known, n=1))
+            near = "".join(
+                f" Did you mean {n!r}?" for n in get_close_matches(str(name), known, n=1)
+            )
             words = f"{file} has no parameter {name!r}; it has {', '.join(known)}.{near}"
             raise ParameterError(words)
-        wanted, found = type(known[name]), type(value)
+        try:
+            plain[name] = _plain(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ParameterError(
+                f"{file}: {name!r} is {value!r}, which no notebook takes. Give text, finite "
+                "numbers, True, False or None, or lists and dicts of them."
+            ) from error
+        wanted, given = type(known[name]), type(plain[name])
         allowed = (wanted, int) if wanted is float else (wanted,)
-        if known[name] is not None and found not in allowed:
+        if known[name] is not None and given not in allowed:
             raise ParameterError(
                 f"{file}: {name!r} should be {wanted.__name__} (default {known[name]!r}), found "
-                f"{found.__name__} {value!r}."
+                f"{type(value).__name__} {value!r}."
             )
+    return plain
 
 
 def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -> Path:
@@ -242,10 +310,9 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
     import papermill
 
     notebook, out_dir = Path(notebook), Path(out_dir).resolve()
-    check_parameters(notebook, parameters)
     defaults, folder = declared(notebook), out_dir / notebook.stem
     work = {"out_dir": str(out_dir / "work")} if "out_dir" in defaults else {}
-    parameters = work | parameters
+    parameters = work | check_parameters(notebook, parameters)
     executed = out_dir / "work" / f"{notebook.stem}.executed.ipynb"
     for place in (executed.parent, folder):
         place.mkdir(parents=True, exist_ok=True)
@@ -254,19 +321,42 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
         str(notebook), str(executed), parameters=parameters, kernel_name="python3",
         language="python", cwd=str(notebook.parent), request_save_on_cell_execute=False,
     )  # fmt: skip
-    html = to_html(nbformat.read(executed, as_version=4), heading(notebook)[0])
+    page = nbformat.read(executed, as_version=4)
+    shorten = _shortener([out_dir, notebook.parent], defaults | parameters)
+    _hide_places(page, shorten)
+    html = to_html(page, heading(notebook)[0])
     results = Path(str(parameters.get("out_dir", ""))) / "results" / notebook.stem
     if results.is_dir():
         shutil.copytree(results, folder, dirs_exist_ok=True)
-    used = {name: _portable(value) for name, value in (defaults | parameters).items()}
-    write_text_whole(folder / "parameters.yaml", as_yaml(dict(sorted(used.items()))))
+    used = json.loads(shorten(json.dumps(defaults | parameters, sort_keys=True)))
+    write_text_whole(folder / "parameters.yaml", as_yaml(used))
     return write_text_whole(out_dir / f"{notebook.stem}.html", html)
 
 
-def _portable(value: Any) -> Any:
-    """Of an absolute path the last two parts: a report names data, not one machine."""
-    is_absolute = isinstance(value, str) and Path(value).is_absolute()
-    return "/".join(Path(value).parts[-2:]) if is_absolute else value
+def _shortener(folders: list[Path], parameters: dict[str, Any]) -> Callable[[str], str]:
+    """What shortens absolute paths in a text: a report names data, no machine.
+
+    Of parameters the last two parts stay, "~" stands for the home folder, "." for any other.
+    """
+    roots = [*map(str, folders), tempfile.gettempdir(), sys.prefix, os.getcwd()]
+    short = {str(Path(root).resolve()): "." for root in roots} | dict.fromkeys(roots, ".")
+    short[os.path.expanduser("~")] = "~"
+    texts = map(json.loads, re.findall(r'"(?:[^"\\]|\\.)*"', json.dumps(parameters)))
+    short |= {text: "/".join(Path(text).parts[-2:]) for text in texts if Path(text).is_absolute()}
+    short = {json.dumps(place)[1:-1]: name for place, name in short.items()} | short
+    places = sorted((p for p in short if len(Path(p).parts) > 1), key=len, reverse=True)
+    # a base64 picture may hold "/tmp" too, among letters
+    pattern = re.compile(rf"(?<![\w+/.-])(?:{'|'.join(map(re.escape, places))})(?![\w-])")
+    return lambda text: pattern.sub(lambda place: short[place[0]], text)
+
+
+def _hide_places(page: Any, shorten: Callable[[str], str]) -> None:
+    for cell in page.cells:
+        cell["source"] = shorten(cell["source"])
+        for output in cell.get("outputs", []):
+            output |= {"text": shorten(output["text"])} if "text" in output else {}
+            texts = {k: v for k, v in output.get("data", {}).items() if k.startswith("text/")}
+            output.get("data", {}).update({kind: shorten(text) for kind, text in texts.items()})
 
 
 # Anybody's predictions table as the evaluation report of notebook 31.
@@ -278,14 +368,10 @@ SHARED = ("station", "sensor", "network")  # columns that a list of stations may
 
 
 def evaluate_table(
-    predictions: str | Path | pd.DataFrame,
-    out_dir: str | Path,
-    *,
-    reading: Mapping[str, Any],
-    stations: str | Path | pd.DataFrame | None = None,
+    predictions: str | Path | pd.DataFrame, out_dir: str | Path, *, reading: Mapping[str, Any],
+    stations: str | Path | pd.DataFrame | None = None, notebook: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
-    notebook: str | Path | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Read a predictions table, and run the evaluation notebook on it into one offline page.
 
     ``out_dir/work`` receives ``predictions.parquet``, ``stations.parquet`` and ``notes.csv``.
@@ -306,7 +392,7 @@ def evaluate_table(
     papermill.PapermillExecutionError
         If the notebook fails.
     """
-    page, given = Path(notebook or EVALUATION), dict(parameters or {})
+    page, given = Path(notebook or EVALUATION), {**(parameters or {})}
     if isinstance(predictions, str | Path):
         given.setdefault("archive", Path(predictions).name.split(".")[0])
     work = Path(out_dir).resolve() / "work"
@@ -317,7 +403,7 @@ def evaluate_table(
             f"No evaluation notebook at {page}. It comes with soilkit's repository, not with an "
             "installed package: clone the repository and pass its path (--notebook)."
         )
-    check_parameters(page, given | paths)
+    given = check_parameters(page, given | paths)
     for name in BESIDE:
         if given.get(name) and not Path(given[name]).is_file():
             raise ParameterError(f"No table of {name} at {given[name]}.")
@@ -325,8 +411,8 @@ def evaluate_table(
     _refuse_too_few(table, given)
     write_whole(paths["predictions"], table.to_parquet)
     write_whole(paths["stations"], places.to_parquet)
-    write_text_whole(paths["notes"], as_csv(notes))
-    return run(page, given | paths, out_dir)
+    write_text_whole(paths["notes"], csv_text(notes))
+    return run(page, given, out_dir)
 
 
 def _read(predictions, stations, reading):
