@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from datetime import UTC, datetime
 
@@ -240,9 +241,10 @@ def test_a_footprint_with_a_hole_does_not_cover_the_hole():
     far = [[[10, 0], [12, 0], [12, 2], [10, 2], [10, 0]]]
     area = {"type": "MultiPolygon", "coordinates": [[outer, hole], far]}
     points = np.array([[0.5, 0.5], [1.5, 1.5], [3, 3], [11, 1], [6, 1]])
-    one = {"id": "x", "geometry": area, "properties": {"datetime": "2020-06-03T00:10:00Z"}}
+    one = make.item("x", "s", geometry=make.around(1, 1), time="2020-06-03T00:10:00Z")
+    one["geometry"] = area
     source = sources.get("sentinel1")
-    record = item_search.record(one, source)
+    record = item_search.record_of(one, source)
     seen = [any(item_search.scenes_of([record], source, points=p[None])) for p in points]
     assert seen == [True, False, True, True, False]
 
@@ -294,7 +296,7 @@ def optical(folder, assets, **options):
     [
         ("B04", {}),
         ("red", {}),
-        ("visual", {"eo:bands": [{"name": "B02"}, {"name": "B04", "common_name": "red"}]}),
+        ("stack", {"eo:bands": [{"name": "B02"}, {"name": "B04", "common_name": "red"}]}),
         ("image", {"bands": [{"name": "blue"}, {"name": "x", "eo:common_name": "red"}]}),
     ],
 )
@@ -493,17 +495,82 @@ def test_a_folder_without_a_catalogue_is_refused(tmp_path):
         StacArchive(tmp_path)
 
 
-def test_a_broken_file_of_a_catalogue_is_named(tmp_path):
+BROKEN = {
+    "half": '{"type": "Feature", ',
+    "no text": b"\xff\xfe{",
+    "deep": "[" * 100_000,
+    "another kind": "[1, 2]",
+    "no id": '{"type": "Feature", "stac_version": "1.0.0", "properties": {}, "links": []}',
+    "a box of words": {"bbox": ["a", "b", "c", "d"]},
+    "properties of numbers": {"properties": 7},
+    "another year": {"properties": {"datetime": "9999-12-31T00:00:00Z"}},
+    "a day without a month": {"properties": {"datetime": "2020"}},
+    "an American day": {"properties": {"datetime": "01/02/2020"}},
+    "words": {"properties": {"datetime": "yesterday"}},
+    "no properties": {"properties": None},
+    "beams": {"properties": {"datetime": "2020-06-03T00:10:00Z", "sar:polarizations": 5}},
+    "gone": None,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_item_is_left_out_by_name_and_costs_no_other(tmp_path, kind):
+    """Its words, its time or the file itself; a pipe or a link to nowhere are no files."""
+    items = [radar_item(name, "2020-06-03T00:10:00Z") for name in ("bad", "good")]
+    path, file = make.write_catalogue(tmp_path, items), tmp_path / "sentinel-1" / "bad.json"
+    words = BROKEN[kind]
+    if isinstance(words, dict):
+        file.write_text(json.dumps(items[0] | words))
+    else:
+        file.unlink()
+    if isinstance(words, str | bytes):
+        file.write_bytes(words if isinstance(words, bytes) else words.encode())
+    archive = StacArchive(path, collections={"sentinel1": "sentinel-1"})
+    assert archive.scenes(one_station(), "sentinel1", *PERIOD).scene_id.tolist() == ["good"]
+    [(name, reason)] = archive.left_out[["item_id", "reason"]].to_numpy()
+    assert "bad" in name and reason
+
+
+@pytest.mark.parametrize("make_file", [os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_pipes_and_links_to_nowhere_are_refused(tmp_path, make_file):
+    image = tmp_path / "v.tif"
+    make_file(image)
+    items = [radar_item("good", "2020-06-03T00:10:00Z", assets={"vv": image})]
+    path, bad = make.write_catalogue(tmp_path, items), tmp_path / "sentinel-1" / "bad.json"
+    make_file(bad)
+    folder = tmp_path / "sentinel-1" / "collection.json"
+    words = json.loads(folder.read_text())
+    links = [*words["links"], {"rel": "item", "href": "bad.json"}]
+    folder.write_text(json.dumps(words | {"links": links}))
+    archive = StacArchive(path, collections={"sentinel1": "sentinel-1"})
+    assert archive.left_out.item_id.tolist() == [str(bad)]
+    assert "v.tif cannot be read" in ask(archive, "sentinel1", bands=("VV",)).reason
+
+
+def test_a_broken_collection_or_catalogue_is_named(tmp_path):
     path = make.write_catalogue(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
-    (tmp_path / "sentinel-1" / "x.json").write_text('{"type": "Feature", ')
-    with pytest.raises(CatalogueError, match="x.json cannot be read as STAC .*JSON"):
-        StacArchive(path)
-    (tmp_path / "sentinel-1" / "x.json").unlink()
-    with pytest.raises(CatalogueError, match="x.json cannot be read as STAC"):
+    (tmp_path / "sentinel-1" / "collection.json").write_text("{")
+    with pytest.raises(CatalogueError, match="collection.json cannot be read as STAC .*JSON"):
         StacArchive(path)
     path.write_text('{"hello": "world"}')
     with pytest.raises(CatalogueError, match="catalog.json cannot be read as STAC"):
         StacArchive(path)
+
+
+def test_a_catalogue_on_disk_leaves_the_network_alone_unless_it_is_asked(tmp_path):
+    """Its links lead to a server that counts who comes."""
+    away = make.Api([radar_item("x", "2020-06-03T00:10:00Z")])
+    away.get = lambda path: away.asked.append(path) or away.items[0]
+    path = make.write_catalogue(tmp_path, [radar_item("here", "2020-06-04T00:10:00Z")])
+    words = json.loads(path.read_text())
+    with make.serving(away):
+        links = [{"rel": "item", "href": f"{away.url}/x.json"}, *words["links"]]
+        path.write_text(json.dumps(words | {"links": links}))
+        options = {"collections": {"sentinel1": "sentinel-1"}}
+        shut, opened = (StacArchive(path, network=n, **options) for n in (False, True))
+    found = [one.scenes(one_station(), "sentinel1", *PERIOD).scene_id for one in (shut, opened)]
+    assert [names.tolist() for names in found] == [["here"], ["x", "here"]]
+    assert away.asked == ["/x.json"] and "network=True" in shut.left_out.reason[0]
 
 
 @pytest.mark.parametrize("linking", ["catalog.json", "sentinel-1/collection.json"])

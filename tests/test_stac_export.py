@@ -1,6 +1,7 @@
 """The synthetic world as a STAC catalogue gives the dataset that the world itself gives."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,16 @@ def test_an_export_of_another_world_does_not_mix_with_what_stands(world, catalog
     for mine, size_px in ((other, SIZE_PX), (archive, 32)):
         with pytest.raises(StoreError, match="holds an export of"):
             export_world(mine, catalogue.parent, stations=stations, period=PERIOD, size_px=size_px)
+
+
+def test_an_export_of_an_older_format_or_a_damaged_one_is_refused(world, tmp_path):
+    """An older version would have written other files under the same names."""
+    archive, stations, _, _ = world
+    older = json.dumps({"world": archive.version, "size_px": SIZE_PX})
+    for words, said in ((older, "'format': 2"), ("{", "export.json is damaged")):
+        (tmp_path / "export.json").write_text(words)
+        with pytest.raises(StoreError, match=said):
+            export_world(archive, tmp_path, stations=stations, period=PERIOD, size_px=SIZE_PX)
 
 
 def test_the_catalogue_is_valid_stac_and_says_that_it_is_synthetic(catalogue):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio import errors as rasterio_errors
 from rasterio.enums import Resampling
 from rasterio.shutil import copy as copy_raster
 from rasterio.transform import Affine
@@ -18,11 +17,11 @@ from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from soilkit.contracts import Grid
-from soilkit.errors import ContractError, StoreError, UnknownNameError
+from soilkit.errors import ContractError, SoilkitError, StoreError, UnknownNameError
 from soilkit.files import write_whole
 
 RESAMPLINGS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med")
-_READ_ERRORS = (rasterio_errors.RasterioIOError, rasterio_errors.CRSError)
+MOST_PIXELS = 2**27  # that are read at once: half a GB
 _BORDER = 21  # points a side at which a grid's extent is looked up in another CRS
 _KERNEL_PX = 2  # pixels beyond a grid's border that interpolation reaches
 # Files on the network: no listing of the folder around them, patience with a busy server.
@@ -38,7 +37,8 @@ _REMOTE = {
 class Patch:
     """A piece of a file on the file's own pixels, (band, row, col) float32, NaN where no data.
 
-    ``values`` are as stored: the file's ``scales`` and ``offsets`` (one a band) are not applied.
+    ``values`` are as stored: the file's ``scales`` and ``offsets`` (one a band) are not applied,
+    and ``dtypes`` are the types that it holds.
     """
 
     values: np.ndarray
@@ -46,6 +46,7 @@ class Patch:
     transform: Affine
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
+    dtypes: tuple[str, ...]
 
     def on_grid(self, grid: Grid, *, resampling: str = "bilinear") -> np.ndarray:
         """The values on a grid, (band, row, col) float32; no data is left out of every mean."""
@@ -90,36 +91,49 @@ def _check_shape(values: np.ndarray, grid: Grid) -> None:
 
 def _warped(values: np.ndarray, place: tuple, target: Grid, resampling: str) -> np.ndarray:
     out = np.full((*values.shape[:-2], target.height, target.width), np.nan, dtype=np.float32)
-    warp(
-        values,
-        out,
-        src_crs=place[0],
-        src_transform=place[1],
-        src_nodata=np.nan,
-        dst_crs=target.crs,
-        dst_transform=Affine(*target.transform),
-        dst_nodata=np.nan,
-        resampling=_resampling(resampling),
-    )
+    method = _resampling(resampling)
+    with _named(f"Pixels in {place[0]} cannot be moved to {target.crs}", "Check both places."):
+        warp(
+            values,
+            out,
+            src_crs=place[0],
+            src_transform=place[1],
+            src_nodata=np.nan,
+            dst_crs=target.crs,
+            dst_transform=Affine(*target.transform),
+            dst_nodata=np.nan,
+            resampling=method,
+        )
     return out
+
+
+@contextlib.contextmanager
+def _named(failed: str, remedy: str) -> Iterator[None]:
+    """Whatever rasterio, GDAL, the disk or the memory raise says what failed, and what to do."""
+    try:
+        yield
+    except SoilkitError:
+        raise
+    except Exception as error:  # GDAL's own errors have no common base in rasterio's
+        text = str(error) or type(error).__name__
+        raise StoreError(f"{failed} ({text}). {remedy}") from error
 
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """A georeferenced file; whatever goes wrong with it names it."""
-    try:
-        with rasterio.Env(**_REMOTE), rasterio.open(path) as file:
+    remedy = "It needs to be a georeferenced file with the bands that were asked for."
+    with _named(f"{path} cannot be read as a raster", remedy):
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+            raise ValueError("it is no regular file")
+        place = Path(path) if os.path.exists(path) else path  # "#" and "?" are part of a name
+        with rasterio.Env(**_REMOTE), rasterio.open(place) as file:
             if file.crs is None:
                 points = ", only ground control points (radar geometry?)" if file.gcps[0] else ""
                 raise ValueError(f"it has no CRS{points}")
             if not (file.crs.is_projected or file.crs.is_geographic):
                 raise ValueError("its CRS is local, tied to no place on Earth")
             yield file
-    except (*_READ_ERRORS, IndexError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read as a raster ({error}). It needs to be a georeferenced file "
-            "with the bands that were asked for."
-        ) from error
 
 
 def cut(path: str | os.PathLike[str], grid: Grid, *, bands: Sequence[int] | None = None) -> Patch:
@@ -137,21 +151,27 @@ def cut(path: str | os.PathLike[str], grid: Grid, *, bands: Sequence[int] | None
 
 
 def _pixels(file: Any, numbers: list[int], window: Window) -> np.ndarray:
+    if len(numbers) * window.width * window.height > MOST_PIXELS:
+        raise ValueError(f"{window.width:.0f} x {window.height:.0f} pixels lie under one grid")
     valid = file.read_masks(numbers, window=window) > 0
     return np.where(valid, file.read(numbers, window=window).astype(np.float32), np.float32(np.nan))
 
 
 def _patch(file: Any, numbers: list[int], values: np.ndarray, *, transform=None) -> Patch:
-    scales, offsets = (tuple(v[n - 1] for n in numbers) for v in (file.scales, file.offsets))
-    return Patch(values, file.crs, transform or file.transform, scales, offsets)
+    of_bands = (file.scales, file.offsets, file.dtypes)
+    tags = (tuple(v[n - 1] for n in numbers) for v in of_bands)
+    return Patch(values, file.crs, transform or file.transform, *tags)
 
 
 def _window(file: Any, grid: Grid) -> Window | None:
     left, bottom, right, top = grid.bounds_m
     x, y = np.meshgrid(np.linspace(left, right, _BORDER), np.linspace(bottom, top, _BORDER))
     place = _place(file, grid.crs, x.ravel(), y.ravel())  # (2, point): col, row
-    # A coarse grid's kernel reaches as many of the file's pixels as fit into one of the grid's.
-    reach = _KERNEL_PX + np.ptp(place, axis=1).max() / min(grid.width, grid.height)
+    # A coarse grid's kernel reaches as many of the file's pixels as fit into one of the grid's;
+    # on both sides of the meridian where a map of the Earth is cut, rows tell how many.
+    extent = np.ptp(place, axis=1)
+    is_cut = file.crs.is_geographic and extent[0] > file.width / 2
+    reach = _KERNEL_PX + (extent[1] if is_cut else extent.max()) / min(grid.width, grid.height)
     first = np.maximum(np.floor(place.min(axis=1) - reach), 0).astype(int)
     last = np.minimum(np.ceil(place.max(axis=1) + reach), (file.width, file.height)).astype(int)
     size = last - first
@@ -161,6 +181,9 @@ def _window(file: Any, grid: Grid) -> Window | None:
 def _place(file: Any, crs: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Column and row of points of another CRS, fractions of pixels, (2, point)."""
     east, north = (np.asarray(v) for v in transform_points(crs, file.crs, x, y)[:2])
+    if file.crs.is_geographic:  # 254.6 E is 105.4 W: the turn that the file's middle is in
+        middle = (file.bounds.left + file.bounds.right) / 2
+        east = middle + (east - middle + 180) % 360 - 180
     t = ~file.transform
     return np.stack([t.a * east + t.b * north + t.c, t.d * east + t.e * north + t.f])
 
@@ -281,12 +304,8 @@ def write_cog(
             with memory.open() as file:
                 copy_raster(file, part, driver="COG", compress="DEFLATE", predictor="YES")
 
-    try:
+    with _named(f"Cannot write {path}", "Free some space, or choose another folder."):
         write_whole(path, write)
-    except (OSError, rasterio_errors.RasterioError) as error:
-        raise StoreError(
-            f"Cannot write {path}: {error}. Free some space, or choose another folder."
-        ) from error
 
 
 def _resampling(name: str) -> Resampling:

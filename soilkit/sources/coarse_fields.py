@@ -252,7 +252,7 @@ WEATHER = (
 # MODIS: vegetation, surface temperature, evapotranspiration, land cover.
 
 RESTARTING = EarthEngine(GLOBAL, new_year=True)
-LAND_SURFACE_K = (180, 360)
+LAND_SURFACE_K = (150, 360)  # the product's least number is 7,500
 _composite = partial(Source, resolution="low", dated_by="start")  # stamped with its first day
 _vegetation_indices = partial(
     _composite,

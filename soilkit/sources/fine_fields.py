@@ -33,11 +33,19 @@ def _optical(name: str, log_mean: float, log_std: float, *aliases: str) -> Band:
 
 LANDSAT_BANDS = (
     *(
-        Band(f"SR_B{number}", "1", (0, 1), scale=2.75e-5, offset=-0.2)
-        for number in range(2, 8)  # blue, green, red, near infrared, two shortwave infrared
+        Band(f"SR_B{n}", "1", (0, 1), scale=2.75e-5, offset=-0.2, aliases=(f"OLI_B{n}", *names))
+        for n, *names in (
+            (2, "blue"),
+            (3, "green"),
+            (4, "red"),
+            (5, "nir08", "nir"),
+            (6, "swir16"),
+            (7, "swir22"),
+        )
     ),
-    Band("QA_PIXEL", "bits", (0, 65_535), continuous=False, cloud_bits=(1, 2, 3)),
+    Band("QA_PIXEL", "bits", (2, 65_535), continuous=False, cloud_bits=(1, 2, 3)),  # 1 is fill
 )
+SHARED = Collection("landsat-c2-l2", "of Landsat 4 to 9 in one collection, this platform's items")
 _ten_metres = partial(Source, pixel_size_m=10, resolution="high", dated_by="instant")
 _landsat = partial(
     Source,
@@ -166,13 +174,7 @@ IMAGERY = (
         title="Landsat 8 surface reflectance, Collection 2 Level 2",
         asset="LANDSAT/LC08/C02/T1_L2",
         begins="2013-03-18",
-        stac=Stac(
-            (
-                Collection(
-                    "landsat-c2-l2", "Landsat 4 to 9 in one collection: filter by platform"
-                ),
-            )
-        ),
+        stac=Stac((SHARED,), platform="landsat-8"),
         trap="Reflectance = 2.75e-5 x DN - 0.2; mask clouds with QA_PIXEL.",
     ),
     _landsat(
@@ -180,6 +182,7 @@ IMAGERY = (
         title="Landsat 9 surface reflectance, Collection 2 Level 2",
         asset="LANDSAT/LC09/C02/T1_L2",
         begins="2021-10-31",
+        stac=Stac((SHARED,), platform="landsat-9"),
         trap="As Landsat 8, eight days apart from it.",
     ),
     Source(

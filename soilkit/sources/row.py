@@ -12,6 +12,7 @@ from soilkit.errors import ContractError, UnknownNameError
 # of a global product covers all places, static ones have no time, tiles are mosaicked into one.
 PASSES, GLOBAL, STATIC, TILES = "passes", "global", "static", "tiles"
 FINE_M = 250.0  # images with smaller pixels do not cover the Earth, as those of global products do
+ROUNDED = 1e-6  # of a range: by so much a limit in float32 may lie beyond it
 STATIC_MAX_AGE = "50Y"  # the bound of a static layer in the paper's tables: whenever
 
 
@@ -96,6 +97,28 @@ class Band:
         """Stored values in the band's unit."""
         return stored * self.scale + self.offset
 
+    @property
+    def stored_range(self) -> tuple[float, float]:
+        """The valid range in stored values."""
+        low, high = self.valid_range
+        return (low - self.offset) / self.scale, (high - self.offset) / self.scale
+
+    def valid(self, stored: np.ndarray) -> np.ndarray:
+        """Stored values, NaN where they lie outside the valid range: fill values and class codes.
+
+        To be applied before resampling, which would blend them into their neighbours.
+
+        Examples
+        --------
+        >>> Band("Lai", "m2 m-2", (0, 10), scale=0.1).valid(np.array([20, 250]))
+        array([20., nan])
+        """
+        low, high = self.stored_range
+        slack = ROUNDED * (high - low)
+        return np.where(
+            (stored >= low - slack) & (stored <= high + slack), stored, np.float32("nan")
+        )
+
 
 def alike(
     unit: str, valid_range: tuple[float, float], *names: str, **more: Any
@@ -151,6 +174,7 @@ class Stac:
     ----------
     collections : the usual ones, in order of preference; one named like the source comes first
     mode, polarisations : of a radar's items that are wanted
+    platform : that is wanted of a collection in which several share
     nodata : what files that do not tell hold where there is no data
     raised : processing baseline since which digital numbers are raised, and what to add to them
     """
@@ -158,6 +182,7 @@ class Stac:
     collections: tuple[Collection, ...] = ()
     mode: str = ""
     polarisations: tuple[str, ...] = ()
+    platform: str = ""
     nodata: float | None = None
     raised: tuple[float, float] | None = None
 

@@ -1,8 +1,9 @@
 """Any STAC catalogue as an archive: scenes, chips and series from its items."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,144 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from soilkit import sources
+from soilkit import grids, sources
 from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, SceneNotFoundError, StoreError, UnknownNameError
 from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_table
 from soilkit.export.archives.stac.assets import Reader, serve
 from soilkit.export.archives.stac.item_search import (
+    Item,
+    Period,
     Record,
     Scene,
-    SceneIndex,
     Service,
     StaticCatalogue,
+    box_of,
     digest,
+    explained,
+    grid_points,
+    item_ids,
+    record_of,
+    scenes_of,
 )
 from soilkit.sources import Source
 
+log = logging.getLogger(__name__)
+POINTS_A_SIDE = 32  # a covered fraction is stated in steps of a thousandth
+PASS_LENGTH = np.timedelta64(10 * 60, "s")  # how far a scene may reach beyond one of its slices
 SAME_MOMENT = np.timedelta64(1, "s")  # a time that went through ages in hours comes back rounded
+
+
+class SceneIndex:
+    """Looks scenes up in a catalogue and remembers which items could not be used, and why.
+
+    Parameters
+    ----------
+    catalogue : StaticCatalogue or Service
+    collections : {source: ids of the collections that serve it}
+    footprint_m : float, m, side of the square around a station that a scene must touch
+    workers : int, searches at once
+    """
+
+    def __init__(
+        self,
+        catalogue: StaticCatalogue | Service,
+        collections: Mapping[str, Sequence[str]],
+        *,
+        footprint_m: float,
+        workers: int,
+    ) -> None:
+        self.catalogue, self.collections = catalogue, collections
+        self.footprint_m, self.workers = footprint_m, workers
+        self._records: dict[tuple[str, str, str], Record | str] = {}
+
+    def over(
+        self, places: pd.DataFrame, source: Source, *, period: Period
+    ) -> list[tuple[str, Scene]]:
+        """(station_id, scene) of all that end in the period, by place and time."""
+        start, end = period
+        wider = start - PASS_LENGTH, end + PASS_LENGTH
+        pixel_m = self.footprint_m / POINTS_A_SIDE
+
+        def look(place: Any) -> list[tuple[str, Scene]]:
+            at = float(place.latitude), float(place.longitude)
+            grid = grids.chip_grid(*at, size_px=POINTS_A_SIDE, pixel_size_m=pixel_m)
+            near = self._search(source, grid_points(grid), None if source.is_static else wider)
+            near = [r for r in near if np.isnat(r.end) or wider[0] <= r.end < wider[1]]
+            scenes = scenes_of(near, source, points=grid_points(grid))
+            inside = [s for s in scenes if np.isnat(s.end) or start <= s.end < end]
+            inside.sort(key=lambda s: (s.end, s.scene_id))
+            return [(place.station_id, scene) for scene in inside]
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            rows = [row for some in pool.map(look, places.itertuples(index=False)) for row in some]
+        reasons = self.left_out.query("source == @source.name").reason.tolist()
+        if reasons:
+            log.warning(
+                "%s: %d items left out, the first: %s", source.name, len(reasons), reasons[0]
+            )
+        return rows
+
+    def records_of(self, request: ChipRequest, source: Source) -> list[Record]:
+        """The items of a request's scene in their order; none where one of them does not exist."""
+        if source.is_static:
+            near = self._search(source, grid_points(request.grid), None)
+            return sorted(near, key=lambda r: r.item_id)
+        ids = item_ids(request.scene_id)
+        items = self.catalogue.fetch(self.collections[source.name], ids)
+        records = [self._record(item, source) for item in items]
+        usable = [one for one in records if isinstance(one, Record)]
+        return usable if len(usable) == len(ids) else []
+
+    def prepare(self, requests: Iterable[ChipRequest]) -> dict[str, str]:
+        """Fetch the items of many scenes together; what went wrong, by source."""
+        wanted: dict[str, dict[str, None]] = {}
+        for request in requests:
+            if request.source in self.collections and not sources.get(request.source).is_static:
+                ids = item_ids(request.scene_id)
+                wanted.setdefault(request.source, {}).update(dict.fromkeys(ids))
+        errors = {}
+        for source, names in wanted.items():
+            try:
+                self.catalogue.fetch(self.collections[source], list(names))
+            except CatalogueError as error:
+                errors[source] = str(error)
+        return errors
+
+    def leave_out(self, record: Record, source: Source, *, reason: str) -> None:
+        """Remember that an item could not be used."""
+        self._records[_key(record.item, source)] = reason
+        log.warning("%s: item %s left out: %s", source.name, record.item_id, reason)
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """``source``, ``item_id`` and ``reason`` of each item that could not be used."""
+        rows = [("", name, why) for name, why in self.catalogue.refused.items()]
+        rows += [(s, i, why) for (s, _, i), why in self._records.items() if isinstance(why, str)]
+        return pd.DataFrame(rows, columns=["source", "item_id", "reason"])
+
+    def _search(self, source: Source, points: np.ndarray, period: Period | None) -> list[Record]:
+        if period is not None and source.dated_by != "instant":
+            # a composite is found by its own date, which may lie as far back as it is long
+            period = period[0] - 2 * sources.duration(source.cadence), period[1]
+        names = self.collections[source.name]
+        items = self.catalogue.search(names, box=box_of(points), period=period)
+        records = (self._record(item, source) for item in items)
+        return [one for one in records if isinstance(one, Record)]
+
+    def _record(self, item: Item, source: Source) -> Record | str:
+        key = _key(item, source)
+        if key not in self._records:
+            try:
+                self._records[key] = record_of(item, source)
+            except Exception as error:  # words of another kind than STAC's: one item's, not all
+                self._records[key] = explained(error)
+        return self._records[key]
+
+
+def _key(item: Item, source: Source) -> tuple[str, str, str]:
+    return source.name, item["collection"], item["id"]
 
 
 class StacArchive:
@@ -54,6 +176,9 @@ class StacArchive:
     headers : sent with every request to an API
     timeout_s : float, s, for one request to an API
     cache_dir : folder where an API's items are kept, so that a resumed build need not ask again
+    network : bool
+        Whether a catalogue on disk may have links to the network; else such are left out. Assets
+        may lie there in any case.
     workers : int, files read at once
 
     Raises
@@ -78,6 +203,7 @@ class StacArchive:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
         cache_dir: str | os.PathLike[str] | None = None,
+        network: bool = False,
         workers: int = 4,
     ) -> None:
         self._catalogue: Service | StaticCatalogue
@@ -87,7 +213,7 @@ class StacArchive:
                 str(catalogue), headers=headers, timeout_s=timeout_s, folder=folder
             )
         else:
-            self._catalogue = StaticCatalogue(catalogue)
+            self._catalogue = StaticCatalogue(catalogue, network=network)
         options: Any = {
             "collections": collections or {},
             "assets": assets or {},
@@ -101,19 +227,33 @@ class StacArchive:
             workers=int(workers),
         )
         self.sign, self.workers = sign, int(workers)
+        self._doubts: dict[str, str] = {}
         # of what decides the data: items, times and options
         hashed = digest([options, self._catalogue.fingerprint()])
         self.version = f"stac-{self._catalogue.catalogue_id}-{hashed}"
 
     @property
     def served(self) -> pd.DataFrame:
-        """One row a source: its collections, and how they differ from what the paper used."""
-        rows = [(s.source.name, ", ".join(s.collections), s.note) for s in self._served.values()]
+        """One row a source: its collections, how they differ from the paper's, and doubts.
+
+        Doubts of values arise as items are read: ask again after chips were made.
+        """
+        rows = [
+            (
+                name,
+                ", ".join(one.collections),
+                "; ".join(filter(None, (one.note, self._doubts.get(name)))),
+            )
+            for name, one in self._served.items()
+        ]
         return pd.DataFrame(rows, columns=["source", "collections", "note"])
 
     @property
     def left_out(self) -> pd.DataFrame:
-        """Items that were met and could not be used: ``source``, ``item_id``, ``reason``."""
+        """Items that were met and could not be used: ``source``, ``item_id``, ``reason``.
+
+        Of what could not be read at all the source is empty, and the id the address.
+        """
         return self._index.left_out
 
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
@@ -199,22 +339,28 @@ class StacArchive:
         for request in (r for r in asked if r.source in lost):
             yield request, Failure(lost[request.source], permanent=False)
         waiting = (r for r in asked if r.source not in lost)
-        with ThreadPoolExecutor(self.workers) as pool:
-            while some := list(islice(waiting, 4 * self.workers)):
-                yield from zip(some, pool.map(self._answer, some), strict=True)
+        pool = ThreadPoolExecutor(self.workers)
+        try:
+            running = {pool.submit(self._answer, r) for r in islice(waiting, 2 * self.workers)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(self._answer, r) for r in islice(waiting, len(done))}
+                yield from (one.result() for one in done)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
-    def _answer(self, request: ChipRequest) -> Chip | Failure:
+    def _answer(self, request: ChipRequest) -> tuple[ChipRequest, Chip | Failure]:
         if request.source not in self._served:
-            return Failure(f"the catalogue does not serve {request.source!r}")
+            return request, Failure(f"the catalogue does not serve {request.source!r}")
         reason = refusal(request, self.version)
         if reason:
-            return Failure(reason)
+            return request, Failure(reason)
         try:
-            return self._chip(request)
+            return request, self._chip(request)
         except (CatalogueError, StoreError) as error:  # a file or a network may come back
-            return Failure(str(error), permanent=False)
+            return request, Failure(str(error), permanent=False)
         except SceneNotFoundError as error:
-            return Failure(str(error))
+            return request, Failure(str(error))
 
     def _chip(self, request: ChipRequest) -> Chip | Failure:
         records = self._index.records_of(request, sources.get(request.source))
@@ -228,7 +374,7 @@ class StacArchive:
     def _reader(self, source: str) -> Reader:
         of_collections = self._catalogue.collections.items()
         defaults = {name: one.get("item_assets") or {} for name, one in of_collections}
-        return Reader(self._served[source], defaults, self.sign)
+        return Reader(self._served[source], defaults, self.sign, self._doubts)
 
     def _known(self, source: str) -> Source:
         if source not in self._served:

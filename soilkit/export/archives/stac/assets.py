@@ -1,8 +1,10 @@
 """Which collections and assets serve which source and band, and their values in stored units."""
 
+import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,27 @@ from soilkit import sources
 from soilkit.contracts import ChipRequest
 from soilkit.errors import CatalogueError, ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import rasters
-from soilkit.export.archives.stac.item_search import Record
+from soilkit.export.archives.stac.item_search import Record, plain
 from soilkit.sources import Band, Collection, Source
 
+log = logging.getLogger(__name__)
 POWER, DECIBEL = "power", "dB"
+_UNITS = {"db": DECIBEL, "power": POWER, "linear": POWER, "linearpower": POWER}
+_YES = ("true", "1", "yes")
 _NEAR_ONE = 1e-6
+FINE_SCALE = 1e-3  # stored numbers of a finer step are large
+RAISED_SINCE = np.datetime64("2022-01-25")  # when baseline 04.00 began, ESA (2022)
+LAST_BASELINE = 90.0  # 99.99 is of test products and users' own
+_BASELINE = re.compile(r"[A-Za-z]?(\d\d?)(?:\.?(\d\d?))?")  # 04.00, v05.11, N0400, 5.1
+_BASELINE_IN_NAME = re.compile(r"_(N\d\d\.?\d\d)(?!\d)")  # of products and data strips
+# What tells renderings from data, in keys and roles, in titles, in types and names of files.
+_PICTURE = re.compile(
+    r"\b(visual|overview|thumbnail|quick ?look|preview|browse|render(ed|ing)|tci|true ?colou?r)\b"
+)
+_COLOURED = re.compile(r"\b((true|natural|false) ?colou?r|thumbnail|quick ?look|preview|browse)\b")
+_PICTURE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif")
+_PICTURE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+MOST_PIXELS_A_SIDE = 10  # of a source that a rendering's pixel may hold
 
 
 @dataclass(frozen=True)
@@ -27,11 +45,6 @@ class Served:
     assets: Mapping[str, Any]
     unit: str = ""
     note: str = ""
-
-
-def plain(name: str) -> str:
-    """A name in lower case without punctuation: "Sentinel-2 L2A" and "sentinel_2_l2a" are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def serve(
@@ -94,27 +107,75 @@ def _collections_of(
 def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple[str, int] | None:
     """The asset key and the band's number in its file, from 1; None where no asset has the band.
 
-    An asset of that name comes first, then one that lists a band of that name or common name.
+    An asset of that name comes first, then one that lists a band of that name or common name: data
+    by its role, of few bands, of small pixels. A rendering is taken only where it is named by hand.
     """
     chosen = served.assets.get(band)
     if chosen is not None:
         key, number = (chosen, 1) if isinstance(chosen, str) else chosen
         return (key, int(number)) if key in assets else None
-    names = {plain(name) for name in (band, *served.source.band(band).aliases)}
-    for key in sorted(assets, key=lambda key: plain(key) != plain(band)):
+    wanted = served.source.band(band)
+    names = {plain(name) for name in (band, *wanted.aliases)}
+    data = {k: one for k, one in assets.items() if not is_rendering(k, one, served.source, wanted)}
+    for key in sorted(data, key=lambda key: plain(key) != plain(band)):
         if plain(key) in names:
-            return key, _number(assets[key], names) or 1
-    numbers = ((key, _number(asset, names)) for key, asset in assets.items())
-    return next(((key, number) for key, number in numbers if number), None)
+            return key, _number(data[key], names) or 1
+    listed = [(key, number) for key in data if (number := _number(data[key], names))]
+    return min(listed, key=lambda place: _rank(data[place[0]]), default=None)
+
+
+def _rank(asset: Mapping[str, Any]) -> tuple[bool, int, float]:
+    is_data = bool({"data", "reflectance"} & set(_texts(asset.get("roles"))))
+    return not is_data, len(bands_of(asset)), _pixel_m(asset)
+
+
+def _pixel_m(asset: Mapping[str, Any]) -> float:
+    of_bands = (one.get("spatial_resolution") for one in bands_of(asset))
+    sizes = (asset.get("gsd"), asset.get("raster:spatial_resolution"), *of_bands)
+    return next((float(one) for one in sizes if isinstance(one, int | float)), 0.0)
+
+
+def is_rendering(key: str, asset: Mapping[str, Any], source: Source, band: Band) -> bool:
+    """Whether an asset is a picture to look at: by its words, its file, its type or its pixels."""
+    words = " ".join((key, *_texts(asset.get("roles"))))
+    if _PICTURE.search(_spaced(words)) or _COLOURED.search(_spaced(str(asset.get("title")))):
+        return True
+    kind, path = str(asset.get("type")).lower(), str(asset.get("href")).lower().partition("?")[0]
+    if kind.startswith(_PICTURE_TYPES) or path.endswith(_PICTURE_FILES):
+        return True
+    words_of_bands = [{**asset, **one} for one in bands_of(asset) or [{}]]
+    types = [str(one.get("data_type")) for one in words_of_bands if one.get("scale") in (None, 1)]
+    coarse = _is_imagery(source) and _pixel_m(asset) > MOST_PIXELS_A_SIDE * source.pixel_size_m
+    return coarse or any(cannot_hold(one, source, band) for one in types)
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", text.lower())
+
+
+def _texts(some: Any) -> list[str]:
+    return [str(one).lower() for one in some] if isinstance(some, list) else []
+
+
+def _is_imagery(source: Source) -> bool:
+    return source.resolution == "high" and not source.is_static
+
+
+def cannot_hold(data_type: str, source: Source, band: Band) -> bool:
+    """Whether a type is too small for a satellite's band: renderings have eight bits."""
+    low, high = band.stored_range
+    narrow = data_type == "uint8" and (low < 0 or high > 255)
+    return narrow and band.continuous and _is_imagery(source)
 
 
 def bands_of(asset: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What an asset says of each band of its file, the lists of STAC 1.0 and 1.1 merged."""
-    lists = [asset.get(name) or [] for name in ("eo:bands", "raster:bands", "bands")]
-    merged: list[dict[str, Any]] = [{} for _ in range(max(map(len, lists)))]
+    said = (asset.get(name) for name in ("eo:bands", "raster:bands", "bands"))
+    lists = [one for one in said if isinstance(one, list)]
+    merged: list[dict[str, Any]] = [{} for _ in range(max(map(len, lists), default=0))]
     for one in lists:
         for into, more in zip(merged, one, strict=False):
-            into.update(more)
+            into.update(more if isinstance(more, dict) else {})
     return merged
 
 
@@ -133,32 +194,74 @@ def _number(asset: Mapping[str, Any], names: set[str]) -> int | None:
 class Layer:
     """Where one band of an item lies, and how its file's numbers become stored values.
 
-    stored = ``scale`` x number + ``offset``; None leaves both to the file's own tags.
+    stored = ``scale`` x number + ``offset``; a scale of None leaves it to the file's own tags.
+    ``name`` is that of item and asset, for messages.
     """
 
+    source: Source
     band: Band
+    name: str
     href: str
     number: int
     scale: float | None
     offset: float
-    nodata: float | None
+    nodata: tuple[float, ...]
     unit: str
 
-    def stored(self, values: np.ndarray, scale: float, *, offset: float) -> np.ndarray:
-        """Numbers of a file with these tags as stored values, backscatter as linear power.
+    def stored(self, patch: rasters.Patch, n: int) -> tuple[np.ndarray, str]:
+        """Band ``n`` of a patch as stored values, backscatter as linear power; and what is wrong.
 
-        What the item calls no data becomes NaN, as do the zeros of a radar image's border.
+        What the item calls no data becomes NaN, and so does all that lies outside the band's valid
+        range, such as the zeros of a radar image's border. The text says where that is all.
+
+        Raises
+        ------
+        SceneNotFoundError
+            For a rendering, and for numbers that must be of another unit than the source's.
         """
-        if self.nodata is not None:
-            values = np.where(values == np.float32(self.nodata), np.float32(np.nan), values)
+        values, tags = patch.values[n], (patch.scales[n], patch.offsets[n])
+        values = np.where(np.isin(values, np.array(self.nodata, "f4")), np.float32(np.nan), values)
+        is_bare = self.scale is None and tags == (1.0, 0.0)
+        if reason := self._foreign(values, patch.dtypes[n] if is_bare else ""):
+            raise SceneNotFoundError(f"{self.name}: {reason}")
         a, b = (1.0 if self.scale is None else self.scale), self.offset
-        if self.scale is None and (scale, offset) != (1.0, 0.0):
-            a, b = _to_stored(scale, offset, band=self.band)
+        if self.scale is None and not is_bare:
+            a, b = _to_stored(*tags, band=self.band)
         values = values * np.float32(a) + np.float32(b)
-        if self.band.unit != DECIBEL:
-            return values
-        power = values if self.unit == POWER else np.float32(10) ** (values / np.float32(10))
-        return np.where(power > 0, power, np.float32(np.nan))
+        if self.source.stac.raised:  # the harmonised collection has zeros where ground is dark
+            is_dark = (values > self.source.stac.raised[1]) & (values < 0)
+            values = np.where(is_dark, np.float32(0), values)
+        if self.unit == POWER:
+            values = self.finished(values)
+        valid, known, wrong = self.band.valid(values), values[np.isfinite(values)], ""
+        if known.size and not np.isfinite(valid).any():
+            low, high = self.band.stored_range
+            wrong = (
+                f"{self.name}: all numbers lie outside the valid {low:g} to {high:g} of "
+                f"{self.band.name}, from {known.min():g} to {known.max():g} once scaled. State the "
+                "right scale, offset or unit, or name another asset by hand"
+            )
+        return (_power(valid) if self.band.unit == DECIBEL else valid), wrong
+
+    def _foreign(self, values: np.ndarray, data_type: str) -> str:
+        """Why numbers cannot be the source's; ``data_type`` is that of the file if unscaled."""
+        known = values[np.isfinite(values)]
+        if cannot_hold(data_type, self.source, self.band):
+            return f"a rendering of eight bits, no {self.band.name}; name another asset by hand"
+        if not known.size:
+            return ""
+        if self.band.unit == DECIBEL and self.unit != POWER and known.min() > 0:
+            return (
+                "no number is below zero, as decibels of ground are. Where it is linear power, say "
+                f"so: units={{{self.source.name!r}: 'power'}}"
+            )
+        is_fraction = known.max() <= self.band.valid_range[1] and (known % 1).any()
+        if data_type and self.band.scale < FINE_SCALE and is_fraction:
+            return (
+                f"values up to {known.max():g} look physical, and no scale is stated; wanted the "
+                f"numbers that {self.source.name} stores, or scale and offset in the item"
+            )
+        return ""
 
     def finished(self, values: np.ndarray) -> np.ndarray:
         """Averaged values as they are stored."""
@@ -167,17 +270,22 @@ class Layer:
         return np.float32(10) * np.log10(np.where(values > 0, values, np.float32(np.nan)))
 
 
+def _power(decibel: np.ndarray) -> np.ndarray:
+    return np.float32(10) ** (decibel / np.float32(10))
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads items of one source.
 
     ``item_assets`` are the defaults of each collection's assets; ``sign`` turns an asset's address
-    into one that may be opened.
+    into one that may be opened; ``doubts`` gathers by source what may be wrong with its values.
     """
 
     served: Served
     item_assets: Mapping[str, Mapping[str, Any]]
     sign: Any = None
+    doubts: dict[str, str] = field(default_factory=dict)
 
     def on_grid(self, records: Iterable[Record], request: ChipRequest) -> np.ndarray:
         """The items of a scene on the request's grid; a pixel is the first item's that knows it.
@@ -199,8 +307,9 @@ class Reader:
         chips = {
             name: np.full((grid.height, grid.width), np.nan, np.float32) for name in request.bands
         }
+        wrong: dict[str, str] = {}
         for record in records:
-            for layer, patch in self._patches(
+            for layer, patch, reason in self._patches(
                 record, request.bands, lambda path, bands: rasters.cut(path, grid, bands=bands)
             ):
                 # classes, flags and pixels much larger than the chip are taken as they are
@@ -209,25 +318,36 @@ class Reader:
                 values = layer.finished(patch.on_grid(grid, resampling=how)[0])
                 chip = chips[layer.band.name]
                 np.copyto(chip, values, where=np.isnan(chip))
+                if reason:
+                    wrong[layer.band.name] = reason
+        self._check(chips, wrong)
         return np.stack(list(chips.values()))
 
     def at_points(self, record: Record, points: np.ndarray) -> np.ndarray:
         """The pixels of an item that hold some points, (band, point), stored values."""
         names = [band.name for band in self.served.source.bands]
-        rows = {
-            layer.band.name: layer.finished(patch.values[0, :, 0])
-            for layer, patch in self._patches(
-                record, names, lambda path, bands: rasters.sample(path, points, bands=bands)
-            )
-        }
+        rows: dict[str, np.ndarray] = {}
+        wrong: dict[str, str] = {}
+        for layer, patch, reason in self._patches(
+            record, names, lambda path, bands: rasters.sample(path, points, bands=bands)
+        ):
+            rows[layer.band.name] = layer.finished(patch.values[0, :, 0])
+            wrong |= {layer.band.name: reason} if reason else {}
+        self._check(rows, wrong)
         return np.stack([rows[name] for name in names])
+
+    def _check(self, values: Mapping[str, np.ndarray], wrong: Mapping[str, str]) -> None:
+        """A composite may lack a band at a place, where a satellite's image lacks all or none."""
+        lost = [name for name in wrong if np.isnan(values[name]).all()]
+        if lost and (len(lost) == len(values) or _is_imagery(self.served.source)):
+            raise SceneNotFoundError("; ".join(wrong[name] for name in lost))
 
     def _patches(
         self,
         record: Record,
         bands: Sequence[str],
         read: Callable[[str, list[int]], rasters.Patch],
-    ) -> Iterator[tuple[Layer, rasters.Patch]]:
+    ) -> Iterator[tuple[Layer, rasters.Patch, str]]:
         """What an item's files hold of each band, file by file, as ``Layer.stored`` gives it."""
         files: dict[str, list[Layer]] = {}
         for name in bands:
@@ -235,37 +355,76 @@ class Reader:
             files.setdefault(layer.href, []).append(layer)
         for href, layers in files.items():
             patch = read(self._signed(href), [one.number for one in layers])
-            tags = zip(layers, patch.values, patch.scales, patch.offsets, strict=True)
-            for layer, values, scale, offset in tags:
-                yield layer, replace(patch, values=layer.stored(values, scale, offset=offset)[None])
+            for n, layer in enumerate(layers):
+                values, wrong = layer.stored(patch, n)
+                yield layer, replace(patch, values=values[None]), wrong
 
     def _layer(self, record: Record, band: Band) -> Layer:
         """Where a band of an item lies, by the item's words and its collection's defaults."""
-        defaults = self.item_assets.get(record.item.get("collection") or "", {})
-        of_item = record.item.get("assets") or {}
+        source, defaults = self.served.source, self.item_assets.get(record.item["collection"], {})
+        of_item = record.item["assets"]
         assets = {key: {**defaults.get(key, {}), **one} for key, one in of_item.items()}
         place = find_asset(assets, band.name, served=self.served)
         if place is None:
+            names = [f"{k} (a rendering)" if is_rendering(k, one, source, band) else k
+                     for k, one in assets.items()]  # fmt: skip
             raise SceneNotFoundError(
-                f"item {record.item_id} has no asset for {self.served.source.name} {band.name}; it "
-                f"has {', '.join(assets) or 'none'}"
+                f"item {record.item_id} has no asset for {source.name} {band.name}; it has "
+                f"{', '.join(names) or 'none'}"
             )
         asset, number = assets[place[0]], place[1]
         of_bands = bands_of(asset)
         words = {**asset, **(of_bands[number - 1] if number <= len(of_bands) else {})}
-        nodata = words.get("nodata")
-        if nodata is None and band.continuous:
-            nodata = self.served.source.stac.nodata  # many files do not state it
+        # many files do not state what stands for no data, and some state another number
+        fills = [words.get("nodata"), source.stac.nodata if band.continuous else None]
         try:
-            scale, offset = _linear(words, record, source=self.served.source, band=band)
-            nodata = None if nodata is None else float(nodata)
+            scale, offset = self._linear(words, record, band)
+            nodata = tuple(float(one) for one in fills if one is not None)
         except (TypeError, ValueError) as error:
             raise SceneNotFoundError(
                 f"item {record.item_id} states no number as scale, offset or nodata of asset "
                 f"{place[0]} ({error})"
             ) from error
-        unit = DECIBEL if words.get("unit") == DECIBEL else self.served.unit
-        return Layer(band, asset["href"], number, scale, offset, nodata, unit)
+        unit = _UNITS.get(plain(str(words.get("unit"))), self.served.unit)
+        name = f"asset {place[0]} of item {record.item_id}"
+        return Layer(source, band, name, asset["href"], number, scale, offset, nodata, unit)
+
+    def _linear(
+        self, words: Mapping[str, Any], record: Record, band: Band
+    ) -> tuple[float | None, float]:
+        """Scale and offset from a file's numbers to stored values; None leaves it to its tags.
+
+        Sentinel-2's numbers of baseline 04.00 and later are raised by 1,000, and few items say so.
+        """
+        scale, offset = (_number_of(words, name) for name in ("scale", "offset"))
+        if (scale or 1.0, offset or 0.0) == (1.0, 0.0):  # as written for files without tags
+            scale = offset = None
+        raised = self.served.source.stac.raised if band.continuous else None
+        lowering = 0.0
+        if raised and _is_lowered(record):
+            offset = 0.0 if scale else None
+        elif raised:
+            lowering = self._lowering(record, raised, offset)
+        if scale is None and offset is None:
+            return None, lowering
+        a, b = _to_stored(scale or 1.0, offset or 0.0, band=band)
+        return a, lowering if offset is None else b
+
+    def _lowering(self, record: Record, raised: tuple[float, float], offset: float | None) -> float:
+        """What to add to digital numbers, unless the item states an offset; doubts are noted."""
+        baseline, is_late = baseline_of(record.item), bool(record.start >= RAISED_SINCE)
+        is_raised = baseline is not None and baseline >= raised[0]
+        words = ""
+        if offset is None and is_late and not is_raised:
+            words = "states no processing baseline of its time"
+        elif offset == 0 and is_raised:
+            words = f"states an offset of 0 beside processing baseline {baseline:05.2f}"
+        if words:
+            name = self.served.source.name
+            text = f"item {record.item_id} {words}; its numbers, taken as they are, may be raised"
+            if self.doubts.setdefault(name, text) == text:
+                log.warning("%s: %s", name, text)
+        return raised[1] if is_raised else 0.0
 
     def _signed(self, href: str) -> str:
         if self.sign is None:
@@ -279,30 +438,47 @@ class Reader:
             ) from error
 
 
-def _linear(
-    words: Mapping[str, Any], record: Record, *, source: Source, band: Band
-) -> tuple[float | None, float]:
-    """Scale and offset from a file's numbers to stored values; None where the item says nothing.
+def _number_of(words: Mapping[str, Any], name: str) -> float | None:
+    value = words.get(f"raster:{name}", words.get(name))
+    number = None if value is None else float(value)
+    if number is not None and (not np.isfinite(number) or (name == "scale" and number == 0)):
+        raise ValueError(f"{name} {number}")
+    return number
 
-    Sentinel-2's numbers of baseline 04.00 and later are raised by 1,000, and few items say so.
+
+def _is_lowered(record: Record) -> bool:
+    """Whether an item says that the 1,000 are subtracted already."""
+    said = record.item["properties"].items()
+    return any(plain(k).endswith("boaoffsetapplied") and plain(str(v)) in _YES for k, v in said)
+
+
+def baseline_of(item: Mapping[str, Any]) -> float | None:
+    """The processing baseline of a Sentinel-2 item, by a property or a product's name in it.
+
+    Examples
+    --------
+    >>> baseline_of({"id": "", "properties": {"processing:version": "v05.11"}, "assets": {}})
+    5.11
     """
-    raised = source.stac.raised if band.continuous else None
-    scale, offset = (words.get(f"raster:{w}", words.get(w)) for w in ("scale", "offset"))
-    about = record.item["properties"]
-    is_lowered = bool(about.get("earthsearch:boa_offset_applied"))
-    if scale is not None or offset is not None:
-        offset = 0.0 if is_lowered and raised else float(offset or 0.0)
-        return _to_stored(float(scale or 1.0), offset, band=band)
-    if is_lowered or not raised:
-        return None, 0.0
-    try:
-        baseline = float(about.get("s2:processing_baseline") or about["processing:version"])
-    except (KeyError, TypeError, ValueError):
-        return None, 0.0
-    return None, raised[1] if baseline >= raised[0] else 0.0
+    said = item["properties"]
+    stated = [value for key, value in said.items() if plain(key).endswith("processingbaseline")]
+    hrefs = [one["href"] for one in item["assets"].values()]
+    named = _BASELINE_IN_NAME.findall(json.dumps([item["id"], said, hrefs]))
+    for text in (*stated, said.get("processing:version"), *named):
+        parts = _BASELINE.fullmatch(str(text).strip())
+        if parts and float(f"{parts[1]}.{parts[2] or 0}") < LAST_BASELINE:
+            return float(f"{parts[1]}.{parts[2] or 0}")
+    return None
 
 
 def _to_stored(scale: float, offset: float, *, band: Band) -> tuple[float, float]:
-    """From number -> physical value to number -> stored value of the band."""
+    """From number -> physical value to number -> stored value of the band.
+
+    A scale of one is no physical one where the source stores other numbers, and an offset beyond
+    all physical values is one of numbers.
+    """
+    if band.scale != 1:
+        scale = band.scale if scale == 1 else scale
+        offset = offset * scale if abs(offset) > max(map(abs, band.valid_range)) else offset
     a, b = scale / band.scale, (offset - band.offset) / band.scale
     return (1.0 if abs(a - 1) < _NEAR_ONE else a), (0.0 if abs(b) < _NEAR_ONE else b)

@@ -4,13 +4,16 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
+import re
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlparse
 
 import numpy as np
 import pandas as pd
@@ -20,11 +23,11 @@ import shapely.geometry
 
 from soilkit import grids, sources
 from soilkit.constants import STATIC_SCENE
-from soilkit.contracts import ChipRequest, Grid
-from soilkit.errors import CatalogueError
+from soilkit.contracts import Grid
+from soilkit.errors import CatalogueError, StoreError
 from soilkit.export.archives.scenes import pass_numbers
 from soilkit.files import write_text_whole
-from soilkit.sources import Source
+from soilkit.sources import Source, Stac
 
 log = logging.getLogger(__name__)
 Item = dict[str, Any]  # GeoJSON with absolute links to its assets
@@ -33,13 +36,15 @@ Period = tuple[np.datetime64, np.datetime64]
 ROOT = "catalog.json"
 PAGE = 100  # items a page of a search; most services allow more, some break on it
 IDS_A_SEARCH = 50
-POINTS_A_SIDE = 32  # a covered fraction is stated in steps of a thousandth
-PASS_LENGTH = np.timedelta64(10 * 60, "s")  # how far a scene may reach beyond one of its slices
 HALF_WAY_DEG = 180.0  # nothing that a satellite sees at once is as wide
 JOIN = "+"  # between the items of one scene
+YEARS = range(1960, 2100)  # of images; 1, 9999 and the like stand for none
 _SAFE = "-_.~ "  # ":" and "/" may not stand in a scene's id, and "+" joins
 _NAT = np.datetime64("NaT", "us")
-_WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of a file or its words
+LINK_TIMEOUT_S = 60
+MOST_BYTES = 2**28  # of one file of a catalogue: a million links are a third of it
+# What ids tell of the platform where items do not.
+PLATFORM_OF_ID = {r"L[A-Z]0?(\d)": r"landsat-\1", "MOD": "terra", "MYD": "aqua"}
 _DATES = ("datetime", "start_datetime", "end_datetime", "updated")
 
 
@@ -49,19 +54,34 @@ def digest(words: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def plain(name: str) -> str:
+    """A name in lower case without punctuation: "Sentinel-2 L2A" and "sentinel_2_l2a" are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 class ItemCache:
-    """Items by collection and id, in memory and, where there is a folder, for other sessions."""
+    """Items by collection and id, in memory and, where there is a folder, for other sessions.
+
+    ``refused`` holds what is no item, by id or address, and why.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self.refused: dict[str, str] = {}
         self._items: dict[tuple[str, str], Item] = {}
         self._folder = folder
 
     def keep(self, items: Iterable[Item]) -> None:
-        """Keep items."""
+        """Keep items; ``StoreError`` where the folder refuses."""
         for item in items:
-            key = (str(item.get("collection") or ""), str(item["id"]))
+            key = (item["collection"], item["id"])
             if key not in self._items and self._folder:
-                write_text_whole(self._path(*key), json.dumps(item))
+                try:
+                    write_text_whole(self._path(*key), json.dumps(item))
+                except OSError as error:
+                    raise StoreError(
+                        f"Cannot keep items in {self._folder}: {error}. Free some space, or "
+                        "choose another cache_dir."
+                    ) from error
             self._items[key] = item
 
     def fetch(self, collections: Sequence[str], ids: Sequence[str]) -> list[Item]:
@@ -71,8 +91,9 @@ class ItemCache:
 
     def _kept(self, collection: str, item_id: str) -> Item | None:
         key = (collection, item_id)
-        if key not in self._items and self._folder and self._path(*key).exists():
-            self._items[key] = json.loads(self._path(*key).read_text(encoding="utf-8"))
+        if key not in self._items and self._folder:
+            with contextlib.suppress(OSError, ValueError):  # what is damaged is asked for anew
+                self._items[key] = json.loads(self._path(*key).read_text(encoding="utf-8"))
         return self._items.get(key)
 
     def _path(self, collection: str, item_id: str) -> Path:
@@ -80,14 +101,44 @@ class ItemCache:
         return folder / f"{quote(item_id, safe='')}.json"
 
 
-def _with_absolute_links(item: Item, address: str) -> Item:
-    """An item whose assets can be opened: links are relative to the item's own address."""
+def _is_remote(href: str) -> bool:
+    return "://" in href or href.startswith("/vsi")
+
+
+def _absolute(href: str, address: str) -> str:
+    """Where a link of the object at an address leads: a path, or an address on the network.
+
+    Names on disk may hold what addresses escape, as it is or escaped: spaces, "#", "%".
+    """
+    if href.startswith("file:"):
+        return urllib.request.url2pathname(urlparse(href).path)
+    if _is_remote(href):
+        return href.replace(" ", "%20")
+    if _is_remote(address):
+        return pystac.utils.make_absolute_href(href, address)
+    paths = [os.path.normpath(Path(address).parent / name) for name in (href, unquote(href))]
+    return next(filter(os.path.lexists, paths), paths[0])
+
+
+def _checked(item: Mapping[str, Any], address: str) -> Item:
+    """An item with texts, dictionaries and links that lead somewhere; whatever else it lacks.
+
+    Of an object that is no item it raises what Python raises.
+    """
+    box_polygon(item.get("bbox") or ANYWHERE)
     assets = {
-        key: {**asset, "href": pystac.utils.make_absolute_href(asset["href"], address)}
+        key: {**asset, "href": _absolute(asset["href"], address)}
         for key, asset in (item.get("assets") or {}).items()
-        if asset.get("href")
+        if isinstance(asset, dict) and isinstance(asset.get("href"), str) and asset["href"]
     }
-    return {**item, "assets": assets}
+    texts = {"id": str(item["id"]), "collection": str(item.get("collection") or "")}
+    return {**item, **texts, "properties": dict(item.get("properties") or {}), "assets": assets}
+
+
+def explained(error: Exception) -> str:
+    """An error in a line."""
+    first = error.__cause__ or error
+    return f"{type(first).__name__}: {str(first).strip()[:300]}"
 
 
 # ---- a static catalogue on disk, read whole: all of pystac ---------------------------------------
@@ -96,13 +147,16 @@ def _with_absolute_links(item: Item, address: str) -> Item:
 class StaticCatalogue(ItemCache):
     """A catalogue of files: ``catalog.json``, its collections and their items.
 
+    An item that is absent, broken or a second one of its id is refused, and so is a link to the
+    network unless ``network``.
+
     Raises
     ------
     CatalogueError
-        When there is no catalogue, or one of its files is absent or broken.
+        When there is no catalogue, or a collection of it is absent or broken.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, network: bool = False) -> None:
         super().__init__()
         file = Path(path) / ROOT if Path(path).is_dir() else Path(path)
         if not file.is_file():
@@ -111,20 +165,25 @@ class StaticCatalogue(ItemCache):
                 "it. Give the file's path when it is named otherwise, or an API's address "
                 "(https://...)."
             )
-        root, *words = _walk(str(file), "", met=set())
+        root, *words = self._walk(str(file), network=network)
         if root["type"] == "Feature":
             raise CatalogueError(f"{file} is an item of a STAC catalogue; wanted its {ROOT}.")
         self.catalogue_id = root["id"]
-        self.keep(one for one in words if one["type"] == "Feature")
         self._of: dict[str, list[Item]] = {}
-        for (collection, _), item in self._items.items():
-            self._of.setdefault(collection, []).append(item)
+        for item in (one for one in words if one["type"] == "Feature"):
+            if (item["collection"], item["id"]) in self._items:
+                self.refused[item["id"]] = f"a second item of that id in {item['collection']}"
+                continue
+            self.keep([item])
+            self._of.setdefault(item["collection"], []).append(item)
         read = {one["id"]: one for one in (root, *words) if one["type"] == "Collection"}
         self.collections: Mapping[str, Item] = dict.fromkeys(self._of, {}) | read
         self._boxes = {
             name: shapely.STRtree([box_polygon(one.get("bbox") or ANYWHERE) for one in items])
             for name, items in self._of.items()
         }
+        for name, reason in self.refused.items():
+            log.warning("%s: %s left out: %s", self.catalogue_id, name, reason)
 
     def fingerprint(self) -> str:
         """The ids and times of all items."""
@@ -143,35 +202,54 @@ class StaticCatalogue(ItemCache):
             for n in np.sort(self._boxes[name].query(box_polygon(box), predicate="intersects"))
         ]
 
+    def _walk(self, root: str, *, network: bool) -> Iterator[Item]:
+        """A catalogue, its collections and items, each once, in the order of their links.
 
-def _walk(href: str, parent: str, *, met: set[str]) -> Iterator[Item]:
-    """A catalogue, its collections and items, each once, in the order of their links.
+        Objects of older versions come as today's; items without a collection are the parent's.
+        pystac's own walk would search all links of a catalogue for each of its items.
+        """
+        waiting, met = [("root", root, "")], set()
+        while waiting:
+            kind, href, parent = waiting.pop()
+            is_closed = _is_remote(href) and not network
+            place = href if _is_remote(href) else os.path.realpath(href)
+            if place in met:
+                continue
+            met.add(place)
+            try:
+                if is_closed:
+                    raise ValueError("it lies on the network; network=True lets links lead there")
+                words, links = _read(href, parent)
+            except Exception as error:  # json, pystac and the disk raise whatever they like
+                reason = f"cannot be read as STAC ({explained(error)})"
+                remedy = "Repair or remove this file and the link to it."
+                if kind != "item" and not is_closed:
+                    raise CatalogueError(f"{href} {reason}. {remedy}") from error
+                self.refused[href] = f"it {reason}. {remedy}"
+                continue
+            yield words
+            waiting += [(rel, link, words["id"]) for rel, link in reversed(links)]
 
-    Objects of older versions come as today's; items without a collection are the parent's. pystac's
-    own walk would search all links of a catalogue for each of its items, and follow circles.
-    """
-    if href in met:
-        return
-    met.add(href)
-    try:
-        words = pystac.StacIO.default().read_json(href)
-        about = pystac.serialization.identify_stac_object(words)
-        words = pystac.serialization.migrate_to_latest(words, about)
-        links = [one["href"] for one in words["links"] if one["rel"] in ("item", "child")]
-        words["id"] = str(words["id"])
-        if words["type"] == "Feature":
-            words["collection"] = words.get("collection") or parent
-            words["properties"] = dict(words["properties"])
-            words, links = _with_absolute_links(words, href), []
-    except (*_WRONG, pystac.STACError, pystac.STACTypeError) as error:
-        first = error.__cause__ or error
-        raise CatalogueError(
-            f"{href} cannot be read as STAC ({type(first).__name__}: {str(first)[:300]}). Repair "
-            "or remove this file and the link to it."
-        ) from error
-    yield words
-    for link in links:
-        yield from _walk(pystac.utils.make_absolute_href(link, href), words["id"], met=met)
+
+def _read(href: str, parent: str) -> tuple[Item, list[tuple[str, str]]]:
+    """A STAC object as of today's version, and the kind and place of each of its links."""
+    if _is_remote(href):
+        with urllib.request.urlopen(href, timeout=LINK_TIMEOUT_S) as answer:  # noqa: S310
+            text = answer.read(MOST_BYTES + 1)
+    else:
+        if os.path.exists(href) and not os.path.isfile(href):
+            raise ValueError("it is no regular file")
+        with open(href, "rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES >> 20} MB: divide it")
+    words = json.loads(text)
+    about = pystac.serialization.identify_stac_object(words)
+    words = pystac.serialization.migrate_to_latest(words, about)
+    if words["type"] == "Feature":
+        return _checked({**words, "collection": words.get("collection") or parent}, href), []
+    links = [(one["rel"], one["href"]) for one in words["links"] if one["rel"] in ("item", "child")]
+    return {**words, "id": str(words["id"])}, [(rel, _absolute(to, href)) for rel, to in links]
 
 
 # ---- an API, asked by place and time: all of pystac-client ---------------------------------------
@@ -226,7 +304,7 @@ class Service(ItemCache):
 
     def fetch(self, collections: Sequence[str], ids: Sequence[str]) -> list[Item]:
         """Items by id, from the cache or else from the service, some at a time."""
-        kept = {str(item["id"]) for item in super().fetch(collections, ids)}
+        kept = {item["id"] for item in super().fetch(collections, ids)}
         missing = [one for one in ids if one not in kept]
         for first in range(0, len(missing), IDS_A_SEARCH):
             self._ask(collections, ids=missing[first : first + IDS_A_SEARCH])
@@ -235,10 +313,15 @@ class Service(ItemCache):
     def _ask(self, collections: Sequence[str], **words: Any) -> list[Item]:
         with self._answering(", ".join(collections)):
             search = self._client.search(limit=PAGE, collections=list(collections), **words)
-            items = []
-            for item in search.items_as_dicts():
-                own = (one["href"] for one in item.get("links", []) if one.get("rel") == "self")
-                items.append(_with_absolute_links(item, next(own, "")))
+            found = list(search.items_as_dicts())
+        items = []
+        for item in found:
+            try:
+                links = {one.get("rel"): one.get("href") for one in item.get("links") or ()}
+                items.append(_checked(item, links.get("self") or ""))
+            except Exception as error:  # one bad item costs no other
+                name = item.get("id") if isinstance(item, dict) else item
+                self.refused[str(name)] = explained(error)
         self.keep(items)
         return items
 
@@ -249,8 +332,8 @@ class Service(ItemCache):
         except Exception as error:  # pystac-client hands on whatever json or requests raised
             raise CatalogueError(
                 f"The STAC service {self.url} did not answer when asked for {asked_for} "
-                f"({type(error).__name__}: {str(error).strip()[:300]}). Wanted an answer within "
-                f"{self.timeout_s:g} s: check the address and the network, then try again."
+                f"({explained(error)}). Wanted an answer within {self.timeout_s:g} s: check the "
+                "address and the network, then try again."
             ) from error
 
 
@@ -276,23 +359,32 @@ def box_of(points: np.ndarray) -> Box:
 
 
 def box_polygon(box: Sequence[float]) -> Any:
-    """A bounding box of four numbers, or six with heights; two polygons across 180 degrees."""
+    """A bounding box of four numbers, or six with heights; two polygons beyond 180 degrees.
+
+    ``ValueError`` or ``TypeError`` for any other box.
+    """
     west, south, east, north = (*box[:2], *box[len(box) // 2 :][:2])
-    if west <= east:
-        return shapely.box(west, south, east, north)
-    return shapely.MultiPolygon(
-        [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
-    )
+    if len(box) not in (4, 6) or not all(map(math.isfinite, (west, south, east, north))):
+        raise ValueError(f"its bounding box is {box}; wanted west, south, east, north in degrees")
+    return _turned(shapely.box(west, south, east if west <= east else east + 360, north))
+
+
+def _turned(area: Any) -> Any:
+    """What reaches beyond 180 degrees, as it is and a turn to the west."""
+    if area.bounds[2] <= HALF_WAY_DEG:
+        return area
+    west = shapely.transform(area, lambda v: v - (360.0, 0.0))
+    return shapely.GeometryCollection([area, west])
 
 
 def _area(geometry: Any) -> Any:
     """A GeoJSON polygon, or several; None for anything else."""
     try:
         area = shapely.geometry.shape(geometry)
-    except (*_WRONG, shapely.errors.ShapelyError):
+    except Exception:  # shapely raises whatever its input provokes
         return None
-    polygonal = area.geom_type in ("Polygon", "MultiPolygon")
-    return area if polygonal and not area.is_empty else None
+    polygonal = area.geom_type in ("Polygon", "MultiPolygon") and not area.is_empty
+    return area if polygonal and np.isfinite(area.bounds).all() else None
 
 
 def _parted(area: Any) -> Any:
@@ -301,10 +393,9 @@ def _parted(area: Any) -> Any:
     Many catalogues do not part such polygons, whose edges then seem to run around the Earth.
     """
     west, _, east, _ = area.bounds
-    if east - west <= HALF_WAY_DEG or area.geom_type == "MultiPolygon":
-        return area
-    eastern = shapely.transform(area, lambda v: np.stack([v[:, 0] % 360, v[:, 1]], axis=1))
-    return shapely.MultiPolygon([eastern, shapely.transform(eastern, lambda v: v - (360.0, 0.0))])
+    if east - west > HALF_WAY_DEG and area.geom_type != "MultiPolygon":
+        area = shapely.transform(area, lambda v: np.stack([v[:, 0] % 360, v[:, 1]], axis=1))
+    return _turned(area)
 
 
 # ---- items of a source, and scenes over a place --------------------------------------------------
@@ -323,7 +414,7 @@ class Record:
     @property
     def item_id(self) -> str:
         """The item's id, unique in its collection."""
-        return str(self.item["id"])
+        return self.item["id"]
 
     @property
     def cloud_fraction(self) -> float:
@@ -339,29 +430,47 @@ class Record:
         return str(self.item["properties"].get(name) or "")
 
 
-def record(item: Item, source: Source) -> Record | str:
-    """An item as a record of a source, or why it is none.
-
-    Radar comes in several modes and polarisations, of which the row names the wanted.
-    """
-    properties = item["properties"]
-    mode = properties.get("sar:instrument_mode") or properties.get("s1:instrument_mode")
-    if source.stac.mode and mode and str(mode).upper() != source.stac.mode:
-        return f"instrument mode {mode}, wanted {source.stac.mode}"
-    beams, wanted = properties.get("sar:polarizations"), source.stac.polarisations
-    if beams and not set(wanted) <= {str(beam).upper() for beam in beams}:
-        return f"polarisations {' '.join(map(str, beams))}, wanted {' and '.join(wanted)}"
+def record_of(item: Item, source: Source) -> Record | str:
+    """An item as a record of a source, or why it is none."""
+    if reason := _unfit(item, source.stac):
+        return reason
     area, box = _area(item.get("geometry")), item.get("bbox")
     if area is None and not box:
         return "it has neither a polygon nor a bounding box"
-    footprint = box_polygon(box or ()) if area is None else area
     imagery = source.resolution == "high" and not source.is_static
     proper = area is not None and not (imagery and area.equals(area.envelope))
     try:
-        start, end = (_NAT, _NAT) if source.is_static else interval(properties, source)
+        start, end = (_NAT, _NAT) if source.is_static else interval(item["properties"], source)
     except ValueError as error:
         return str(error)
-    return Record(item, start, end, _parted(footprint) if imagery else footprint, proper)
+    if area is None:
+        return Record(item, start, end, box_polygon(box or ()), proper)
+    return Record(item, start, end, _parted(area) if imagery else _turned(area), proper)
+
+
+def _unfit(item: Item, wanted: Stac) -> str:
+    """Radar comes in several modes and polarisations, and platforms share a collection."""
+    properties = item["properties"]
+    mode = properties.get("sar:instrument_mode") or properties.get("s1:instrument_mode")
+    if wanted.mode and mode and str(mode).upper() != wanted.mode:
+        return f"instrument mode {mode}, wanted {wanted.mode}"
+    beams, both = properties.get("sar:polarizations"), wanted.polarisations
+    if beams and not set(both) <= {str(beam).upper() for beam in beams}:
+        return f"polarisations {' '.join(map(str, beams))}, wanted {' and '.join(both)}"
+    platform, usual = platform_of(item), {plain(one.id) for one in wanted.collections}
+    if wanted.platform and platform and plain(platform) != plain(wanted.platform):
+        return f"platform {platform}, wanted {wanted.platform}"
+    if wanted.platform and not platform and plain(item["collection"]) in usual:
+        return f"it states no platform, and several share its collection; wanted {wanted.platform}"
+    return ""
+
+
+def platform_of(item: Item) -> str:
+    """The platform that an item states, or else its id; empty where neither does."""
+    said = item["properties"].get("platform") or item["properties"].get("eo:platform")
+    known = (re.match(key, item["id"]) for key in PLATFORM_OF_ID)
+    names = (one.expand(PLATFORM_OF_ID[one.re.pattern]) for one in known if one)
+    return str(said or next(names, ""))
 
 
 def interval(properties: Mapping[str, Any], source: Source) -> Period:
@@ -392,7 +501,15 @@ def interval(properties: Mapping[str, Any], source: Source) -> Period:
 
 
 def _utc(text: str) -> np.datetime64:
-    return np.datetime64(pd.to_datetime(text, utc=True).tz_localize(None), "us")
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no time as in 2020-06-30T23:59:59Z ({error})") from error
+    if moment.year not in YEARS:
+        raise ValueError(f"{text} is no year of satellites")
+    return np.datetime64(moment, "us")
 
 
 def item_ids(scene_id: str) -> list[str]:
@@ -460,110 +577,3 @@ def _grouped(records: list[Record], source: Source) -> list[list[Record]]:
         table = table.sort_values("id")
     groups = table.groupby(key, sort=False, dropna=False)["record"]
     return [list(rows) for _, rows in groups]
-
-
-class SceneIndex:
-    """Looks scenes up in a catalogue and remembers which items could not be used, and why.
-
-    Parameters
-    ----------
-    catalogue : StaticCatalogue or Service
-    collections : {source: ids of the collections that serve it}
-    footprint_m : float, m, side of the square around a station that a scene must touch
-    workers : int, searches at once
-    """
-
-    def __init__(
-        self,
-        catalogue: StaticCatalogue | Service,
-        collections: Mapping[str, Sequence[str]],
-        *,
-        footprint_m: float,
-        workers: int,
-    ) -> None:
-        self.catalogue, self.collections = catalogue, collections
-        self.footprint_m, self.workers = footprint_m, workers
-        self._records: dict[tuple[str, str, str], Record | str] = {}
-
-    def over(
-        self, places: pd.DataFrame, source: Source, *, period: Period
-    ) -> list[tuple[str, Scene]]:
-        """(station_id, scene) of all that end in the period, by place and time."""
-        start, end = period
-        wider = start - PASS_LENGTH, end + PASS_LENGTH
-        pixel_m = self.footprint_m / POINTS_A_SIDE
-
-        def look(place: Any) -> list[tuple[str, Scene]]:
-            at = float(place.latitude), float(place.longitude)
-            grid = grids.chip_grid(*at, size_px=POINTS_A_SIDE, pixel_size_m=pixel_m)
-            near = self._search(source, grid_points(grid), None if source.is_static else wider)
-            near = [r for r in near if np.isnat(r.end) or wider[0] <= r.end < wider[1]]
-            scenes = scenes_of(near, source, points=grid_points(grid))
-            inside = [s for s in scenes if np.isnat(s.end) or start <= s.end < end]
-            inside.sort(key=lambda s: (s.end, s.scene_id))
-            return [(place.station_id, scene) for scene in inside]
-
-        with ThreadPoolExecutor(self.workers) as pool:
-            rows = [row for some in pool.map(look, places.itertuples(index=False)) for row in some]
-        reasons = self.left_out.query("source == @source.name").reason.tolist()
-        if reasons:
-            log.warning(
-                "%s: %d items left out, the first: %s", source.name, len(reasons), reasons[0]
-            )
-        return rows
-
-    def records_of(self, request: ChipRequest, source: Source) -> list[Record]:
-        """The items of a request's scene in their order; none where one of them does not exist."""
-        if source.is_static:
-            near = self._search(source, grid_points(request.grid), None)
-            return sorted(near, key=lambda r: r.item_id)
-        ids = item_ids(request.scene_id)
-        items = self.catalogue.fetch(self.collections[source.name], ids)
-        records = [self._record(item, source) for item in items]
-        usable = [one for one in records if isinstance(one, Record)]
-        return usable if len(usable) == len(ids) else []
-
-    def prepare(self, requests: Iterable[ChipRequest]) -> dict[str, str]:
-        """Fetch the items of many scenes together; what went wrong, by source."""
-        wanted: dict[str, dict[str, None]] = {}
-        for request in requests:
-            if request.source in self.collections and not sources.get(request.source).is_static:
-                ids = item_ids(request.scene_id)
-                wanted.setdefault(request.source, {}).update(dict.fromkeys(ids))
-        errors = {}
-        for source, names in wanted.items():
-            try:
-                self.catalogue.fetch(self.collections[source], list(names))
-            except CatalogueError as error:
-                errors[source] = str(error)
-        return errors
-
-    def leave_out(self, record: Record, source: Source, *, reason: str) -> None:
-        """Remember that an item could not be used."""
-        self._records[_key(record.item, source)] = reason
-        log.warning("%s: item %s left out: %s", source.name, record.item_id, reason)
-
-    @property
-    def left_out(self) -> pd.DataFrame:
-        """``source``, ``item_id`` and ``reason`` of each item that could not be used."""
-        rows = [(s, i, why) for (s, _, i), why in self._records.items() if isinstance(why, str)]
-        return pd.DataFrame(rows, columns=["source", "item_id", "reason"])
-
-    def _search(self, source: Source, points: np.ndarray, period: Period | None) -> list[Record]:
-        if period is not None and source.dated_by != "instant":
-            # a composite is found by its own date, which may lie as far back as it is long
-            period = period[0] - 2 * sources.duration(source.cadence), period[1]
-        names = self.collections[source.name]
-        items = self.catalogue.search(names, box=box_of(points), period=period)
-        records = (self._record(item, source) for item in items)
-        return [one for one in records if isinstance(one, Record)]
-
-    def _record(self, item: Item, source: Source) -> Record | str:
-        key = _key(item, source)
-        if key not in self._records:
-            self._records[key] = record(item, source)
-        return self._records[key]
-
-
-def _key(item: Item, source: Source) -> tuple[str, str, str]:
-    return source.name, str(item.get("collection") or ""), str(item["id"])

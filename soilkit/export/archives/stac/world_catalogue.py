@@ -35,6 +35,7 @@ SYNTHETIC = "Synthetic: made by the soilkit world, no observation of the real Ea
 PROVIDER = {"name": "soilkit synthetic", "roles": ["producer"], "description": SYNTHETIC}
 STAC_VERSION = "1.1.0"
 SETTINGS, COLLECTION = "export.json", "collection.json"
+FORMAT = 2  # of an export: raised when what it holds would differ
 EXTENSIONS = [
     f"https://stac-extensions.github.io/{name}/schema.json"
     for name in ("eo/v1.1.0", "sat/v1.0.0", "sar/v1.0.0", "projection/v2.0.0")
@@ -75,11 +76,12 @@ def export_world(
     Raises
     ------
     StoreError
-        When the folder holds an export of another world or chip size.
+        When the folder holds an export of another world, chip size or format, or the disk refuses.
     """
     folder, places = Path(folder), stations.drop_duplicates("station_id")
-    settings, standing = {"world": archive.version, "size_px": size_px}, folder / SETTINGS
-    if standing.exists() and (other := json.loads(standing.read_text("utf-8"))) != settings:
+    settings = {"format": FORMAT, "world": archive.version, "size_px": size_px}
+    standing = folder / SETTINGS
+    if standing.exists() and (other := _read_json(standing)) != settings:
         raise StoreError(
             f"{folder} holds an export of {other}; this one is of {settings}. Choose another "
             "folder, or delete the old export."
@@ -274,7 +276,7 @@ def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
         files = sorted(one for one in path.glob("*.json") if one.name != COLLECTION)
         if not files:
             continue
-        items = [json.loads(one.read_text(encoding="utf-8")) for one in files]
+        items = [_read_json(one) for one in files]
         boxes, times = [one["bbox"] for one in items], [one["properties"] for one in items]
         box = [*np.min(boxes, axis=0).tolist()[:2], *np.max(boxes, axis=0).tolist()[2:]]
         span = [min(t["start_datetime"] for t in times), max(t["end_datetime"] for t in times)]
@@ -307,8 +309,20 @@ def _link(rel: str, href: str) -> dict[str, str]:
     return {"rel": rel, "href": f"./{href}", "type": "application/json"}
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}). Delete it, and export again.") from error
+
+
 def _write_json(path: Path, words: dict[str, Any]) -> None:
-    write_text_whole(path, json.dumps(words, indent=1))
+    try:
+        write_text_whole(path, json.dumps(words, indent=1))
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write {path}: {error}. Free some space, or choose another folder."
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
