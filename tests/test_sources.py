@@ -164,8 +164,8 @@ def test_one_dated_and_fine_layer_must_say_how_earth_engine_holds_it():
     }  # fmt: skip
     with pytest.raises(ContractError, match="'radar' lacks its earth_engine part.*25 m"):
         Source("radar", **row)
-    with pytest.raises(ContractError, match="'radar' lacks max_age"):
-        Source("radar", **row | {"max_age": "", "earth_engine": EarthEngine(PASSES)})
+    with pytest.raises(ContractError, match="'radar' lacks its cadence"):
+        Source("radar", **row | {"cadence": "", "earth_engine": EarthEngine(PASSES)})
     assert Source("radar", **row, earth_engine=EarthEngine(PASSES)).earth_engine.image == "A/RADAR"
 
 

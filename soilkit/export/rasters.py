@@ -58,16 +58,12 @@ def reproject(
 ) -> np.ndarray:
     """Move an array from one grid to another; NaN is no data on both sides.
 
-    Parameters
-    ----------
-    values : array (row, col) or (band, row, col) on ``source``
-    source, target : Grid
-    resampling : one of ``RESAMPLINGS``. Classes and flags want "nearest" or "mode"; means over
-        larger pixels want "average" (of radar in linear power, never in dB).
+    Classes and flags want the resampling "nearest" or "mode"; means over larger pixels want
+    "average" (of radar in linear power, never in dB).
 
     Returns
     -------
-    array (row, col) or (band, row, col) on ``target``, float32, NaN outside ``source``
+    array (row, col) or (band, row, col) as ``values``, on ``target``, float32, NaN outside
 
     Raises
     ------
@@ -215,14 +211,7 @@ def read(
     """Read what a raster file holds on a grid, reprojected where it must be.
 
     Only the window that the grid touches is read. Scale and offset tags are applied; no-data and
-    whatever lies outside the file becomes NaN.
-
-    Parameters
-    ----------
-    path : file or URL that GDAL opens
-    grid : Grid
-    bands : band numbers counted from 1; None reads all
-    resampling : one of ``RESAMPLINGS``
+    whatever lies outside the file becomes NaN. ``bands`` count from 1; None reads all.
 
     Returns
     -------

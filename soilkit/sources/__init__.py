@@ -10,18 +10,9 @@ from soilkit.sources.fine_fields import GROUND, IMAGERY
 from soilkit.sources.row import Band, Collection, EarthEngine, Linear, LogSigmoid, Source, Stac
 
 __all__ = [
-    "CATALOGUE",
-    "Band",
-    "Collection",
-    "EarthEngine",
-    "Linear",
-    "LogSigmoid",
-    "Source",
-    "Stac",
-    "bounds",
-    "duration",
-    "get",
-]
+    "CATALOGUE", "Band", "Collection", "EarthEngine", "Linear", "LogSigmoid", "Source", "Stac",
+    "bounds", "duration", "get",
+]  # fmt: skip
 
 CATALOGUE: tuple[Source, ...] = (*IMAGERY, *GROUND, *MOISTURE, *MODIS, *WEATHER)
 MINUTES = {"m": 1, "h": 60, "D": 1440, "Y": 525_960}  # a year has 365.25 days

@@ -14,7 +14,7 @@ from soilkit.sources.row import (
     Source,
     Stac,
     alike,
-)
+)  # fmt: skip
 
 REFLECTANCE = 1e-4  # one digital number of Sentinel-2
 L2A = "Level-2A surface reflectance without QA60, not the paper's Level-1C"
@@ -48,56 +48,34 @@ LANDSAT_BANDS = (
 SHARED = Collection("landsat-c2-l2", "of Landsat 4 to 9 in one collection, this platform's items")
 _ten_metres = partial(Source, pixel_size_m=10, resolution="high", dated_by="instant")
 _landsat = partial(
-    Source,
-    bands=LANDSAT_BANDS,
-    pixel_size_m=30,
-    resolution="high",
-    dated_by="instant",
-    cadence="16D",
-    max_age="32D",
+    Source, bands=LANDSAT_BANDS,
+    pixel_size_m=30, resolution="high", dated_by="instant", cadence="16D",
     packing=(1.0, 32768.0),  # integers of 16 bits without a sign begin at 1, 0 is their fill
     colours={"blue": "SR_B2", "red": "SR_B4", "infrared": "SR_B5"},
     earth_engine=EarthEngine(PASSES, valid_band="SR_B4"),
     citation="USGS (2020), doi:10.5066/P9OGBGM6",
-)
+)  # fmt: skip
 
 IMAGERY = (
     _ten_metres(
-        "sentinel1",
-        title="Sentinel-1 ground range detected backscatter (IW, VV + VH)",
-        asset="COPERNICUS/S1_GRD",
+        "sentinel1", title="Sentinel-1 ground range detected backscatter (IW, VV + VH)",
+        asset="COPERNICUS/S1_GRD", cadence="6D", max_age="7D", begins="2014-10-03", sliced=True,
         bands=(
             Band("VV", "dB", (-50, 30), Linear(-25, 5), features=("std",)),
             Band("VH", "dB", (-50, 30), Linear(-25, 5)),
-            Band(
-                "angle",
-                "deg",
-                (0, 90),
-                Linear(0, 90),
-                aliases=("incidence_angle", "local_incidence_angle"),
-            ),
+            Band("angle", "deg", (0, 90), Linear(0, 90),
+                 aliases=("incidence_angle", "local_incidence_angle")),
         ),
-        cadence="6D",
-        max_age="7D",
-        begins="2014-10-03",
-        sliced=True,
         packing=(0.02, 0.0),  # against speckle of 2 dB
         earth_engine=EarthEngine(
-            PASSES,
-            equal=(("instrumentMode", "IW"),),
-            contains=(
-                ("transmitterReceiverPolarisation", "VV"),
-                ("transmitterReceiverPolarisation", "VH"),
-            ),
-            valid_band="VV",
+            PASSES, equal=(("instrumentMode", "IW"),), valid_band="VV",
+            contains=(("transmitterReceiverPolarisation", "VV"),
+                      ("transmitterReceiverPolarisation", "VH")),
         ),
         stac=Stac(
-            (
-                Collection("sentinel-1-rtc", FLATTENED, "power"),
-                Collection("sentinel-1-grd", NOT_GRIDDED),
-            ),
-            mode="IW",
-            polarisations=("VV", "VH"),
+            (Collection("sentinel-1-rtc", FLATTENED, "power"),
+             Collection("sentinel-1-grd", NOT_GRIDDED)),
+            mode="IW", polarisations=("VV", "VH"),
         ),
         citation="Torres et al. (2012), doi:10.1016/j.rse.2011.05.028",
         trap="Filter instrumentMode IW and both polarisations; average in linear power; slices of "
@@ -105,8 +83,7 @@ IMAGERY = (
         "revisit doubled to 12 days when Sentinel-1B failed on 2021-12-23.",
     ),
     _ten_metres(
-        "sentinel2",
-        title="Sentinel-2 L1C top-of-atmosphere reflectance, harmonised",
+        "sentinel2", title="Sentinel-2 L1C top-of-atmosphere reflectance, harmonised",
         asset="COPERNICUS/S2_HARMONIZED",
         bands=(
             _optical("B2", 1.7417268007636313, 2.023298706048351, "B02", "B02_10m", "blue"),
@@ -123,21 +100,14 @@ IMAGERY = (
             _optical("B12", 1.554812948247501, 2.4140534947492487, "B12_20m", "swir22"),
             Band("QA60", "bits", (0, 3072), continuous=False, cloud_bits=(10, 11)),
         ),
-        cadence="5D",
-        max_age="14D",
-        begins="2015-06-27",
-        packing=(1.0, 0.0),
+        cadence="5D", max_age="14D", begins="2015-06-27", packing=(1.0, 0.0),
         model_bands=("B4", "B3", "B2", "B8", "B11", "B12"),  # seed 001, Table 3
         colours={"blue": "B2", "red": "B4", "infrared": "B8"},
         earth_engine=EarthEngine(PASSES, valid_band="B4", cloud_scores=True),
         stac=Stac(
-            (
-                Collection("sentinel-2-l1c", "Level-1C without QA60"),
-                Collection("sentinel-2-c1-l2a", L2A),
-                Collection("sentinel-2-l2a", L2A),
-            ),
-            nodata=0.0,  # by the product's specification
-            raised=(4.0, -1000.0),
+            (Collection("sentinel-2-l1c", "Level-1C without QA60"),
+             Collection("sentinel-2-c1-l2a", L2A), Collection("sentinel-2-l2a", L2A)),
+            nodata=0.0, raised=(4.0, -1000.0),  # by the product's specification
         ),
         citation="Drusch et al. (2012), doi:10.1016/j.rse.2011.11.026",
         trap="QA60 is masked from 2022-01-25 to 2024-02-28: masked means unknown, not clear; use "
@@ -145,60 +115,43 @@ IMAGERY = (
         "already removed in the harmonised collection. B5-B7, B11 and B12 are native at 20 m.",
     ),
     _ten_metres(
-        "cloud_score_plus",
-        title="Cloud Score+ of Sentinel-2",
+        "cloud_score_plus", title="Cloud Score+ of Sentinel-2",
         asset="GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED",
         bands=alike("1", (0, 1), "cs", "cs_cdf"),
-        cadence="5D",
-        max_age="14D",
-        begins="2015-06-27",
+        cadence="5D", max_age="14D", begins="2015-06-27",
         earth_engine=EarthEngine(PASSES, valid_band="cs_cdf"),
         citation="Pasquarella et al. (2023), doi:10.1109/CVPRW59228.2023.00206",
         trap="One is clear and zero is not: the opposite of a cloud probability. Joined to "
         "Sentinel-2 by system:index.",
     ),
     _ten_metres(
-        "s2_cloud_probability",
-        title="s2cloudless cloud probability of Sentinel-2",
-        asset="COPERNICUS/S2_CLOUD_PROBABILITY",
+        "s2_cloud_probability", title="s2cloudless cloud probability of Sentinel-2",
+        asset="COPERNICUS/S2_CLOUD_PROBABILITY", cadence="5D", max_age="14D", begins="2015-06-27",
         bands=(Band("probability", "%", (0, 100)),),
-        cadence="5D",
-        max_age="14D",
-        begins="2015-06-27",
         earth_engine=EarthEngine(PASSES, valid_band="probability"),
         citation="Zupanc (2017), s2cloudless",
         trap="Joined to Sentinel-2 by system:index; some scenes have none.",
     ),
     _landsat(
-        "landsat8",
-        title="Landsat 8 surface reflectance, Collection 2 Level 2",
-        asset="LANDSAT/LC08/C02/T1_L2",
-        begins="2013-03-18",
+        "landsat8", title="Landsat 8 surface reflectance, Collection 2 Level 2",
+        asset="LANDSAT/LC08/C02/T1_L2", begins="2013-03-18",
         stac=Stac((SHARED,), platform="landsat-8"),
         trap="Reflectance = 2.75e-5 x DN - 0.2; mask clouds with QA_PIXEL.",
     ),
     _landsat(
-        "landsat9",
-        title="Landsat 9 surface reflectance, Collection 2 Level 2",
-        asset="LANDSAT/LC09/C02/T1_L2",
-        begins="2021-10-31",
+        "landsat9", title="Landsat 9 surface reflectance, Collection 2 Level 2",
+        asset="LANDSAT/LC09/C02/T1_L2", begins="2021-10-31",
         stac=Stac((SHARED,), platform="landsat-9"),
         trap="As Landsat 8, eight days apart from it.",
     ),
     Source(
         "smap_sentinel1",
         title="SMAP and Sentinel-1 soil moisture and backscatter at 1 km (SPL2SMAP_S)",
-        asset="",
         bands=(
             Band("soil_moisture_1km", "m3 m-3", (0, 1)),
             *alike("1", (0, 10), "sigma0_vv_aggregated_1km", "sigma0_vh_aggregated_1km"),
         ),
-        pixel_size_m=1000,
-        resolution="low",
-        dated_by="instant",
-        cadence="12D",
-        max_age="24D",
-        begins="2015-03-31",
+        pixel_size_m=1000, resolution="low", dated_by="instant", cadence="12D", begins="2015-03-31",
         packing=(0.0005, 0.0),
         lives_at="NSIDC, https://nsidc.org/data/spl2smap_s: half orbits in HDF5 on the 1 km "
         "EASE-Grid 2.0; read from a local copy.",
@@ -211,6 +164,7 @@ IMAGERY = (
 
 SOILGRIDS_RANGE = Linear(0, 800)
 SOILGRIDS = EarthEngine(STATIC, "projects/soilgrids-isric/{band}_mean", "{band}_0-5cm_mean")
+POLARIS = "projects/sat-io/open-datasets/polaris/{band}_mean"
 _height = partial(alike, "m", (-500, 9000), features=("slope",))
 PERCENT, FRACTION, DENSITY = (0, 100), (0, 1), (0, 2.65)  # no soil is denser than quartz
 
@@ -223,36 +177,25 @@ def _soilgrid(name: str, unit: str, valid_range: tuple[float, float], scale: flo
 _coarse_map = partial(Source, resolution="low")
 # The packing reaches from -4,192 to 12,192 m.
 _elevation = partial(Source, resolution="high", packing=(0.25, 4000.0))
-_nlcd = partial(
-    Source,
-    bands=(Band("landcover", "class", (11, 95), continuous=False),),
-    pixel_size_m=30,
-    resolution="high",
-)
+_landcover = Band("landcover", "class", (11, 95), continuous=False)
+_nlcd = partial(Source, bands=(_landcover,), pixel_size_m=30, resolution="high")
 
 GROUND = (
     _elevation(
-        "dem",
-        title="NASADEM elevation",
-        asset="NASA/NASADEM_HGT/001",
+        "dem", title="NASADEM elevation",
+        asset="NASA/NASADEM_HGT/001", pixel_size_m=30,
         bands=_height("elevation", normalisation=Linear(0, 3000), aliases=("data", "dem")),
-        pixel_size_m=30,
         stac=Stac((Collection("nasadem"),)),
         citation="NASA JPL (2020), doi:10.5067/MEaSUREs/NASADEM/NASADEM_HGT.001",
         trap="Acquired in February 2000; nothing beyond 60 N and 56 S.",
     ),
     _coarse_map(
-        "soilgrids",
-        title="SoilGrids 2.0 texture and bulk density, 0-5 cm",
-        asset="projects/soilgrids-isric/{band}_mean",
+        "soilgrids", title="SoilGrids 2.0 texture and bulk density, 0-5 cm",
+        asset="projects/soilgrids-isric/{band}_mean", pixel_size_m=250, packing=(0.1, 0.0),
         bands=(
-            _soilgrid("sand", "%", PERCENT, 0.1),
-            _soilgrid("silt", "%", PERCENT, 0.1),
-            _soilgrid("clay", "%", PERCENT, 0.1),
-            _soilgrid("bdod", "g cm-3", DENSITY, 0.01),
+            _soilgrid("sand", "%", PERCENT, 0.1), _soilgrid("silt", "%", PERCENT, 0.1),
+            _soilgrid("clay", "%", PERCENT, 0.1), _soilgrid("bdod", "g cm-3", DENSITY, 0.01),
         ),
-        pixel_size_m=250,
-        packing=(0.1, 0.0),
         earth_engine=SOILGRIDS,
         stac=Stac((Collection("soilgrids250m"),)),
         citation="Hengl et al. (2017), doi:10.1371/journal.pone.0169748",
@@ -260,74 +203,54 @@ GROUND = (
         "cg/cm3 (/ 100 = g cm-3). ISRIC/SoilGrids250m/v2_0 has only water contents.",
     ),
     _coarse_map(
-        "soilgrids_ph",
-        title="SoilGrids 2.0 pH in water, 0-5 cm",
-        asset="projects/soilgrids-isric/{band}_mean",
+        "soilgrids_ph", title="SoilGrids 2.0 pH in water, 0-5 cm",
+        asset="projects/soilgrids-isric/{band}_mean", pixel_size_m=250,
         bands=(Band("phh2o", "1", (2, 12), scale=0.1),),
-        pixel_size_m=250,
         earth_engine=SOILGRIDS,
         citation="Poggio et al. (2021), doi:10.5194/soil-7-217-2021",
         trap="Band {band}_0-5cm_mean; stored as pH x 10.",
     ),
     _elevation(
-        "dem_3dep",
-        title="3D Elevation Program, 10 m",
-        asset="USGS/3DEP/10m_collection",
+        "dem_3dep", title="3D Elevation Program, 10 m",
+        asset="USGS/3DEP/10m_collection", pixel_size_m=10.2,
         bands=_height("elevation"),
-        pixel_size_m=10.2,
         earth_engine=EarthEngine(TILES),
         citation="U.S. Geological Survey (2019), 3D Elevation Program",
         trap="USGS/3DEP/10m and USGS/NED are deprecated. Seed 000 took the one-arc-second (30 m) "
         "product. A collection of tiles: mosaic them.",
     ),
     _elevation(
-        "dem_merit",
-        title="MERIT elevation, 3 arc seconds",
-        asset="MERIT/DEM/v1_0_3",
+        "dem_merit", title="MERIT elevation, 3 arc seconds",
+        asset="MERIT/DEM/v1_0_3", pixel_size_m=92.77, resolution="low",
         bands=_height("dem"),
-        pixel_size_m=92.77,
-        resolution="low",
         citation="Yamazaki et al. (2017), doi:10.1002/2017GL072874",
     ),
     _elevation(
-        "dem_srtm",
-        title="SRTM elevation, 1 arc second",
-        asset="USGS/SRTMGL1_003",
+        "dem_srtm", title="SRTM elevation, 1 arc second",
+        asset="USGS/SRTMGL1_003", pixel_size_m=30, successor="dem",
         bands=_height("elevation"),
-        pixel_size_m=30,
-        successor="dem",
         citation="Farr et al. (2007), doi:10.1029/2005RG000183",
         trap="NASADEM is its reprocessing.",
     ),
     _coarse_map(
-        "polaris",
-        title="POLARIS soil properties, 0-5 cm, 30 m",
-        asset="projects/sat-io/open-datasets/polaris/{band}_mean",
+        "polaris", title="POLARIS soil properties, 0-5 cm, 30 m",
+        asset=POLARIS, pixel_size_m=30,
         bands=(
-            *alike("%", PERCENT, "sand", "silt", "clay"),
-            Band("bd", "g cm-3", DENSITY),
+            *alike("%", PERCENT, "sand", "silt", "clay"), Band("bd", "g cm-3", DENSITY),
             *alike("m3 m-3", FRACTION, "theta_s", "theta_r"),
-            Band("ksat", "log10(cm h-1)", (-5, 4)),
-            Band("om", "log10(%)", (-4, 2)),
-            Band("hb", "log10(kPa)", (-4, 4)),
-            Band("lambda", "1", (0, 10)),
-            Band("n", "1", (1, 15)),
-            Band("alpha", "log10(kPa-1)", (-6, 4)),
+            Band("ksat", "log10(cm h-1)", (-5, 4)), Band("om", "log10(%)", (-4, 2)),
+            Band("hb", "log10(kPa)", (-4, 4)), Band("lambda", "1", (0, 10)),
+            Band("n", "1", (1, 15)), Band("alpha", "log10(kPa-1)", (-6, 4)),
         ),
-        pixel_size_m=30,
-        earth_engine=EarthEngine(
-            STATIC, "projects/sat-io/open-datasets/polaris/{band}_mean/{band}_0_5", ""
-        ),
+        earth_engine=EarthEngine(STATIC, f"{POLARIS}/{{band}}_0_5", ""),
         citation="Chaney et al. (2019), doi:10.1029/2018WR022797",
         trap="ksat, om, hb and alpha are log10: average them as they are, raise 10 to them after. "
         "The image of a depth is {band}_0_5. Contiguous United States only.",
     ),
     _coarse_map(
-        "gnatsgo",
-        title="gNATSGO available water storage and thickness, 0-5 cm, 30 m",
-        asset="projects/sat-io/open-datasets/gNATSGO/raster",
+        "gnatsgo", title="gNATSGO available water storage and thickness, 0-5 cm, 30 m",
+        asset="projects/sat-io/open-datasets/gNATSGO/raster", pixel_size_m=30,
         bands=(Band("aws0_5", "mm", (0, 50), layer_mm=50), Band("tk0_5a", "cm", (0, 5))),
-        pixel_size_m=30,
         earth_engine=EarthEngine(STATIC, "projects/sat-io/open-datasets/gNATSGO/raster/{band}", ""),
         citation="Soil Survey Staff (2020), gNATSGO, USDA-NRCS",
         trap="A map unit's average, constant over its polygon; breaks at survey borders.",
@@ -335,7 +258,6 @@ GROUND = (
     _coarse_map(
         "gnatsgo_derived",
         title="Available water content, field capacity and porosity derived from gNATSGO, 90 m",
-        asset="",
         bands=alike("m3 m-3", FRACTION, "available_water_content", "field_capacity", "porosity"),
         pixel_size_m=90,
         lives_at="Not published as maps: derive them from gNATSGO's tables (USDA-NRCS Geospatial "
@@ -343,41 +265,34 @@ GROUND = (
         citation="Soil Survey Staff (2020), gNATSGO, USDA-NRCS",
     ),
     _coarse_map(
-        "solus100",
-        title="SOLUS100 texture and bulk density, 5 cm and 30 cm",
-        asset="USDA/SOLUS100/V0",
+        "solus100", title="SOLUS100 texture and bulk density, 5 cm and 30 cm",
+        asset="USDA/SOLUS100/V0", pixel_size_m=100,
         bands=(
             *alike("%", PERCENT, "sandtotal", "silttotal", "claytotal"),
             Band("bd", "g cm-3", DENSITY),
         ),
-        pixel_size_m=100,
         earth_engine=EarthEngine(STATIC, "USDA/SOLUS100/V0/{band}", "r_5_cm_p"),
         citation="Nauman et al. (2024), doi:10.1002/saj2.20769",
         trap="One image a property, its bands r_5_cm_p, r_30_cm_p and so on (p predicts, l and h "
         "bound). Contiguous United States only.",
     ),
     _nlcd(
-        "nlcd_2019",
-        title="National Land Cover Database 2019",
-        asset="USGS/NLCD_RELEASES/2019_REL/NLCD",
-        successor="nlcd_2021",
+        "nlcd_2019", title="National Land Cover Database 2019",
+        asset="USGS/NLCD_RELEASES/2019_REL/NLCD", successor="nlcd_2021",
         earth_engine=EarthEngine(STATIC, "USGS/NLCD_RELEASES/2019_REL/NLCD/2019"),
         citation="Dewitz (2021), doi:10.5066/P9KZCM54",
         trap="Holds the epochs 2001-2019: take the image of 2019. A mean of class codes means "
         "nothing.",
     ),
     _nlcd(
-        "nlcd_2021",
-        title="National Land Cover Database 2021",
+        "nlcd_2021", title="National Land Cover Database 2021",
         asset="USGS/NLCD_RELEASES/2021_REL/NLCD",
         earth_engine=EarthEngine(STATIC, "USGS/NLCD_RELEASES/2021_REL/NLCD/2021"),
         citation="Dewitz (2023), doi:10.5066/P9JZ7AO3",
         trap="Holds the epoch 2021 only.",
     ),
     _coarse_map(
-        "koeppen",
-        title="Koeppen-Geiger climate classes, 1 km",
-        asset="",
+        "koeppen", title="Koeppen-Geiger climate classes, 1 km",
         bands=(Band("class", "class", (1, 30), continuous=False),),
         pixel_size_m=1000,
         lives_at="https://www.gloh2o.org/koppen (Beck et al., GeoTIFF); Kottek's half-degree map, "
@@ -387,16 +302,13 @@ GROUND = (
         "doi:10.1127/0941-2948/2006/0130",
     ),
     _coarse_map(
-        "land_cover",
-        title="Copernicus Global Land Cover, 100 m, 2019",
+        "land_cover", title="Copernicus Global Land Cover, 100 m, 2019",
         asset="COPERNICUS/Landcover/100m/Proba-V-C3/Global",
         bands=(Band("discrete_classification", "class", (0, 200), continuous=False),),
-        pixel_size_m=100,
-        begins="2015-01-01",
-        ends="2020-01-01",
+        pixel_size_m=100, begins="2015-01-01", ends="2020-01-01",
         earth_engine=EarthEngine(STATIC, "COPERNICUS/Landcover/100m/Proba-V-C3/Global/2019"),
         citation="Buchhorn et al. (2020), doi:10.5281/zenodo.3939050",
         trap="Five annual maps, 2015-2019, and none after: the last one stands for all times. "
         "Classes, never to be averaged.",
     ),
-)
+)  # fmt: skip

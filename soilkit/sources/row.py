@@ -1,7 +1,7 @@
 """The words of the catalogue: ``Source``, ``Band``, and how archives hold a source."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -197,7 +197,8 @@ class Source:
     resolution : "high" (10 m chips), "low" (160 m chips) or "coarse" (a scalar series)
     dated_by : "instant", "start" (a composite stamped with its first moment), "middle" or "static"
     cadence : usual step between scenes and a composite's length ("3h", "8D", "1Y"); static: empty
-    max_age : how old a scene may be for a reading in the anchored join ("6h", "14D", "50Y")
+    max_age : how old a scene may be for a reading in the anchored join ("6h", "14D", "50Y"); by
+        default two cadences
     begins, ends : ISO dates, ``ends`` exclusive, empty where unknown or still running
     sliced : whether a pass is cut into images that belong together
     packing : step and offset of the chip store's integers; by default 0.01, of classes 1
@@ -208,13 +209,14 @@ class Source:
     Raises
     ------
     ContractError
-        For a dated source without a bound, and for one with fine pixels that does not say how Earth
-        Engine holds them: taken for a global product, each of its images would go to every station.
+        For a dated source without a cadence, and for one with fine pixels that does not say how
+        Earth Engine holds them: taken for global, its images would go to every station.
     """
 
     name: str
+    _: KW_ONLY
     title: str
-    asset: str
+    asset: str = ""
     bands: tuple[Band, ...]
     pixel_size_m: float
     resolution: str
@@ -242,13 +244,18 @@ class Source:
                 f"of {self.pixel_size_m:g} m is no global product. Say how Earth Engine holds it, "
                 "such as earth_engine=EarthEngine(PASSES)."
             )
-        if not self.is_static and not (self.max_age and self.cadence):
+        if not self.is_static and not self.cadence:
             raise ContractError(
-                f"The row of {self.name!r} lacks max_age or cadence: how old may a scene be for a "
-                "reading, and how far are two apart? Two revisits are a usual bound."
+                f"The row of {self.name!r} lacks its cadence: how far are two scenes apart, or how "
+                "long is a composite?"
             )
-        if self.is_static:
-            object.__setattr__(self, "max_age", STATIC_MAX_AGE)
+        if self.is_static or not self.max_age:
+            twice = (
+                STATIC_MAX_AGE
+                if self.is_static
+                else f"{2 * int(self.cadence[:-1])}{self.cadence[-1]}"
+            )
+            object.__setattr__(self, "max_age", twice)
         if self.asset:
             part = self.earth_engine or EarthEngine(STATIC if self.is_static else GLOBAL)
             part = replace(part, image=part.image or self.asset)

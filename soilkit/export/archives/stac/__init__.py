@@ -40,117 +40,6 @@ PASS_LENGTH = np.timedelta64(10 * 60, "s")  # how far a scene may reach beyond o
 SAME_MOMENT = np.timedelta64(1, "s")  # a time that went through ages in hours comes back rounded
 
 
-class SceneIndex:
-    """Looks scenes up in a catalogue and remembers which items could not be used, and why.
-
-    Parameters
-    ----------
-    catalogue : StaticCatalogue or Service
-    collections : {source: ids of the collections that serve it}
-    footprint_m : float, m, side of the square around a station that a scene must touch
-    workers : int, searches at once
-    """
-
-    def __init__(
-        self,
-        catalogue: StaticCatalogue | Service,
-        collections: Mapping[str, Sequence[str]],
-        *,
-        footprint_m: float,
-        workers: int,
-    ) -> None:
-        self.catalogue, self.collections = catalogue, collections
-        self.footprint_m, self.workers = footprint_m, workers
-        self._records: dict[tuple[str, str, str], Record | str] = {}
-
-    def over(
-        self, places: pd.DataFrame, source: Source, *, period: Period
-    ) -> list[tuple[str, Scene]]:
-        """(station_id, scene) of all that end in the period, by place and time."""
-        start, end = period
-        wider = start - PASS_LENGTH, end + PASS_LENGTH
-        pixel_m = self.footprint_m / POINTS_A_SIDE
-
-        def look(place: Any) -> list[tuple[str, Scene]]:
-            at = float(place.latitude), float(place.longitude)
-            grid = grids.chip_grid(*at, size_px=POINTS_A_SIDE, pixel_size_m=pixel_m)
-            near = self._search(source, grid_points(grid), None if source.is_static else wider)
-            near = [r for r in near if np.isnat(r.end) or wider[0] <= r.end < wider[1]]
-            scenes = scenes_of(near, source, points=grid_points(grid))
-            inside = [s for s in scenes if np.isnat(s.end) or start <= s.end < end]
-            inside.sort(key=lambda s: (s.end, s.scene_id))
-            return [(place.station_id, scene) for scene in inside]
-
-        with ThreadPoolExecutor(self.workers) as pool:
-            rows = [row for some in pool.map(look, places.itertuples(index=False)) for row in some]
-        reasons = self.left_out.query("source == @source.name").reason.tolist()
-        if reasons:
-            log.warning(
-                "%s: %d items left out, the first: %s", source.name, len(reasons), reasons[0]
-            )
-        return rows
-
-    def records_of(self, request: ChipRequest, source: Source) -> list[Record]:
-        """The items of a request's scene in their order; none where one of them does not exist."""
-        if source.is_static:
-            near = self._search(source, grid_points(request.grid), None)
-            return sorted(near, key=lambda r: r.item_id)
-        ids = item_ids(request.scene_id)
-        items = self.catalogue.fetch(self.collections[source.name], ids)
-        records = [self._record(item, source) for item in items]
-        usable = [one for one in records if isinstance(one, Record)]
-        return usable if len(usable) == len(ids) else []
-
-    def prepare(self, requests: Iterable[ChipRequest]) -> dict[str, str]:
-        """Fetch the items of many scenes together; what went wrong, by source."""
-        wanted: dict[str, dict[str, None]] = {}
-        for request in requests:
-            if request.source in self.collections and not sources.get(request.source).is_static:
-                ids = item_ids(request.scene_id)
-                wanted.setdefault(request.source, {}).update(dict.fromkeys(ids))
-        errors = {}
-        for source, names in wanted.items():
-            try:
-                self.catalogue.fetch(self.collections[source], list(names))
-            except CatalogueError as error:
-                errors[source] = str(error)
-        return errors
-
-    def leave_out(self, record: Record, source: Source, *, reason: str) -> None:
-        """Remember that an item could not be used."""
-        self._records[_key(record.item, source)] = reason
-        log.warning("%s: item %s left out: %s", source.name, record.item_id, reason)
-
-    @property
-    def left_out(self) -> pd.DataFrame:
-        """``source``, ``item_id`` and ``reason`` of each item that could not be used."""
-        rows = [("", name, why) for name, why in self.catalogue.refused.items()]
-        rows += [(s, i, why) for (s, _, i), why in self._records.items() if isinstance(why, str)]
-        return pd.DataFrame(rows, columns=["source", "item_id", "reason"])
-
-    def _search(self, source: Source, points: np.ndarray, period: Period | None) -> list[Record]:
-        if period is not None and source.dated_by != "instant":
-            # a composite is found by its own date, which may lie as far back as it is long
-            period = period[0] - 2 * sources.duration(source.cadence), period[1]
-        names = self.collections[source.name]
-        items = self.catalogue.search(names, box=box_of(points), period=period)
-        records = (self._record(item, source) for item in items)
-        return [one for one in records if isinstance(one, Record)]
-
-    def _record(self, item: Item, source: Source) -> Record | str:
-        key = _key(item, source)
-        if key not in self._records:
-            try:
-                self._records[key] = record_of(item, source)
-            except Exception as error:  # words of another kind than STAC's: one item's, not all
-                self._records[key] = explained(error)
-        return self._records[key]
-
-
-def _key(item: Item, source: Source) -> tuple[str, str, str]:
-    return source.name, item["collection"], item["id"]
-
-
 class StacArchive:
     """Scenes, chips and series from a STAC catalogue: files on disk, or an API.
 
@@ -214,22 +103,17 @@ class StacArchive:
             )
         else:
             self._catalogue = StaticCatalogue(catalogue, network=network)
-        options: Any = {
+        given: Any = {
             "collections": collections or {},
             "assets": assets or {},
             "units": units or {},
         }
-        self._served = serve(list(self._catalogue.collections), **options)
-        self._index = SceneIndex(
-            self._catalogue,
-            {name: one.collections for name, one in self._served.items()},
-            footprint_m=float(footprint_m),
-            workers=int(workers),
-        )
-        self.sign, self.workers = sign, int(workers)
+        self._served = serve(list(self._catalogue.collections), **given)
+        self.footprint_m, self.sign, self.workers = float(footprint_m), sign, int(workers)
+        self._records: dict[tuple[str, str, str], Record | str] = {}  # or why an item is none
         self._doubts: dict[str, str] = {}
         # of what decides the data: items, times and options
-        hashed = digest([options, self._catalogue.fingerprint()])
+        hashed = digest([given, self._catalogue.fingerprint()])
         self.version = f"stac-{self._catalogue.catalogue_id}-{hashed}"
 
     @property
@@ -254,7 +138,9 @@ class StacArchive:
 
         Of what could not be read at all the source is empty, and the id the address.
         """
-        return self._index.left_out
+        rows = [("", name, why) for name, why in self._catalogue.refused.items()]
+        rows += [(s, i, why) for (s, _, i), why in self._records.items() if isinstance(why, str)]
+        return pd.DataFrame(rows, columns=["source", "item_id", "reason"])
 
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
@@ -266,10 +152,56 @@ class StacArchive:
         CatalogueError
             When a service does not answer.
         """
-        row, period = self._known(source), (np.datetime64(start, "us"), np.datetime64(end, "us"))
-        scenes = self._index.over(places_of(stations), row, period=period)
+        scenes = self._over(places_of(stations), self._known(source), period=(start, end))
         rows = [{"station_id": station, **vars(scene)} for station, scene in scenes]
         return scenes_table(source, rows)
+
+    def _over(
+        self, places: pd.DataFrame, source: Source, *, period: tuple[Any, Any]
+    ) -> list[tuple[str, Scene]]:
+        """(station_id, scene) of all that end in the period, by place and time."""
+        start, end = np.datetime64(period[0], "us"), np.datetime64(period[1], "us")
+        wider: Any = start - PASS_LENGTH, end + PASS_LENGTH
+        pixel_m = self.footprint_m / POINTS_A_SIDE
+
+        def look(place: Any) -> list[tuple[str, Scene]]:
+            at = float(place.latitude), float(place.longitude)
+            points = grid_points(grids.chip_grid(*at, size_px=POINTS_A_SIDE, pixel_size_m=pixel_m))
+            near = self._search(source, points, None if source.is_static else wider)
+            near = [r for r in near if np.isnat(r.end) or wider[0] <= r.end < wider[1]]
+            scenes = scenes_of(near, source, points=points)
+            inside = [s for s in scenes if np.isnat(s.end) or start <= s.end < end]
+            inside.sort(key=lambda s: (s.end, s.scene_id))
+            return [(place.station_id, scene) for scene in inside]
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            rows = [row for some in pool.map(look, places.itertuples(index=False)) for row in some]
+        reasons = self.left_out.query("source == @source.name").reason.tolist()
+        if reasons:
+            log.warning(
+                "%s: %d items left out, the first: %s", source.name, len(reasons), reasons[0]
+            )
+        return rows
+
+    def _search(self, source: Source, points: np.ndarray, period: Period | None) -> list[Record]:
+        if period is not None and source.dated_by != "instant":
+            # a composite is found by its own date, which may lie as far back as it is long
+            period = period[0] - 2 * sources.duration(source.cadence), period[1]
+        names = self._served[source.name].collections
+        items = self._catalogue.search(names, box=box_of(points), period=period)
+        return self._usable(items, source)
+
+    def _usable(self, items: Iterable[Item], source: Source) -> list[Record]:
+        records = []
+        for item in items:
+            key = source.name, item["collection"], item["id"]
+            if key not in self._records:
+                try:
+                    self._records[key] = record_of(item, source)
+                except Exception as error:  # words of another kind than STAC's cost one item
+                    self._records[key] = explained(error)
+            records.append(self._records[key])
+        return [one for one in records if isinstance(one, Record)]
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A coarse product at the stations: ``station_id``, ``scene_id``, ``start``, ``end`` and
@@ -288,8 +220,7 @@ class StacArchive:
         row, places = self._known(source), places_of(stations)
         if row.is_static or row.resolution == "high":
             raise UnknownNameError(f"The catalogue has no series of {source!r}: ask for its chips.")
-        period = np.datetime64(start, "us"), np.datetime64(end, "us")
-        scenes = self._index.over(places, row, period=period)
+        scenes = self._over(places, row, period=(start, end))
         values = self._sampled(scenes, places, row)
         bands, rows = [band.name for band in row.bands], []
         for station, scene in scenes:
@@ -318,7 +249,8 @@ class StacArchive:
             try:
                 return reader.at_points(record, lonlat.loc[wanted[record]].to_numpy(float))
             except (CatalogueError, SceneNotFoundError, StoreError) as error:
-                self._index.leave_out(record, row, reason=str(error))
+                self._records[row.name, record.item["collection"], record.item_id] = str(error)
+                log.warning("%s: item %s left out: %s", row.name, record.item_id, error)
                 return None
 
         with ThreadPoolExecutor(self.workers) as pool:
@@ -335,7 +267,7 @@ class StacArchive:
     ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
         """Yield every request with its chip or its failure, as files come in."""
         asked = list(requests)
-        lost = self._index.prepare(asked)
+        lost = self._prepared(asked)
         for request in (r for r in asked if r.source in lost):
             yield request, Failure(lost[request.source], permanent=False)
         waiting = (r for r in asked if r.source not in lost)
@@ -349,27 +281,51 @@ class StacArchive:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def _prepared(self, requests: Iterable[ChipRequest]) -> dict[str, str]:
+        """Fetch the items of many scenes together; what went wrong, by source."""
+        wanted: dict[str, dict[str, None]] = {}
+        for request in requests:
+            if request.source in self._served and not sources.get(request.source).is_static:
+                ids = item_ids(request.scene_id)
+                wanted.setdefault(request.source, {}).update(dict.fromkeys(ids))
+        errors = {}
+        for source, names in wanted.items():
+            try:
+                self._catalogue.fetch(self._served[source].collections, list(names))
+            except (CatalogueError, StoreError) as error:
+                errors[source] = str(error)
+        return errors
+
     def _answer(self, request: ChipRequest) -> tuple[ChipRequest, Chip | Failure]:
-        if request.source not in self._served:
-            return request, Failure(f"the catalogue does not serve {request.source!r}")
-        reason = refusal(request, self.version)
-        if reason:
-            return request, Failure(reason)
+        reason = f"the catalogue does not serve {request.source!r}"
+        if request.source in self._served:
+            reason = refusal(request, self.version)
         try:
-            return request, self._chip(request)
+            return request, Failure(reason) if reason else self._chip(request)
         except (CatalogueError, StoreError) as error:  # a file or a network may come back
             return request, Failure(str(error), permanent=False)
         except SceneNotFoundError as error:
             return request, Failure(str(error))
 
     def _chip(self, request: ChipRequest) -> Chip | Failure:
-        records = self._index.records_of(request, sources.get(request.source))
+        records = self._records_of(request)
         end = max((r.end for r in records), default=np.datetime64("NaT", "us"))
         if not records or abs(end - request.time) > SAME_MOMENT:  # static: NaT compares as false
             return Failure(
                 f"no scene {request.scene_id} over {request.station_id} at {request.time}"
             )
         return chip_of(request, self._reader(request.source).on_grid(records, request))
+
+    def _records_of(self, request: ChipRequest) -> list[Record]:
+        """The items of a request's scene in their order; none where one of them does not exist."""
+        source = sources.get(request.source)
+        if source.is_static:
+            near = self._search(source, grid_points(request.grid), None)
+            return sorted(near, key=lambda r: r.item_id)
+        ids = item_ids(request.scene_id)
+        items = self._catalogue.fetch(self._served[source.name].collections, ids)
+        usable = self._usable(items, source)
+        return usable if len(usable) == len(ids) else []
 
     def _reader(self, source: str) -> Reader:
         of_collections = self._catalogue.collections.items()

@@ -5,6 +5,8 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,11 @@ RAISED_SINCE = np.datetime64("2022-01-25")  # when baseline 04.00 began, ESA (20
 LAST_BASELINE = 90.0  # 99.99 is of test products and users' own
 _BASELINE = re.compile(r"[A-Za-z]?(\d\d?)(?:\.?(\d\d?))?")  # 04.00, v05.11, N0400, 5.1
 _BASELINE_IN_NAME = re.compile(r"_(N\d\d\.?\d\d)(?!\d)")  # of products and data strips
-# What tells renderings from data, in keys and roles, in titles, in types and names of files.
+# Words of renderings: keys, roles, titles, types and files. JPEG 2000 is none.
 _PICTURE = re.compile(
-    r"\b(visual|overview|thumbnail|quick ?look|preview|browse|render(ed|ing)|tci|true ?colou?r)\b"
+    r"\b(visual|overview|thumbnail|quick ?look|preview|browse|rendered|rendering|tci"
+    r"|(true|natural|false) ?colou?r|jpe?g|png|webp|gif)\b"
 )
-_COLOURED = re.compile(r"\b((true|natural|false) ?colou?r|thumbnail|quick ?look|preview|browse)\b")
-_PICTURE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif")
-_PICTURE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 MOST_PIXELS_A_SIDE = 10  # of a source that a rendering's pixel may hold
 
 
@@ -125,44 +125,33 @@ def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple
 
 
 def _rank(asset: Mapping[str, Any]) -> tuple[bool, int, float]:
-    is_data = bool({"data", "reflectance"} & set(_texts(asset.get("roles"))))
+    is_data = re.search(r"\b(data|reflectance)\b", str(asset.get("roles")))
     return not is_data, len(bands_of(asset)), _pixel_m(asset)
 
 
 def _pixel_m(asset: Mapping[str, Any]) -> float:
-    of_bands = (one.get("spatial_resolution") for one in bands_of(asset))
-    sizes = (asset.get("gsd"), asset.get("raster:spatial_resolution"), *of_bands)
+    sizes = (asset.get("gsd"), *(one.get("spatial_resolution") for one in bands_of(asset)))
     return next((float(one) for one in sizes if isinstance(one, int | float)), 0.0)
 
 
 def is_rendering(key: str, asset: Mapping[str, Any], source: Source, band: Band) -> bool:
-    """Whether an asset is a picture to look at: by its words, its file, its type or its pixels."""
-    words = " ".join((key, *_texts(asset.get("roles"))))
-    if _PICTURE.search(_spaced(words)) or _COLOURED.search(_spaced(str(asset.get("title")))):
+    """Whether an asset is a picture to look at, by its words, type, file or pixels."""
+    suffix = PurePath(str(asset.get("href")).partition("?")[0]).suffix
+    words = (key, suffix, *(asset.get(name) for name in ("roles", "title", "type")))
+    if _PICTURE.search(re.sub(r"[^a-z0-9]+", " ", " ".join(map(str, words)).lower())):
         return True
-    kind, path = str(asset.get("type")).lower(), str(asset.get("href")).lower().partition("?")[0]
-    if kind.startswith(_PICTURE_TYPES) or path.endswith(_PICTURE_FILES):
-        return True
-    words_of_bands = [{**asset, **one} for one in bands_of(asset) or [{}]]
-    types = [str(one.get("data_type")) for one in words_of_bands if one.get("scale") in (None, 1)]
-    coarse = _is_imagery(source) and _pixel_m(asset) > MOST_PIXELS_A_SIDE * source.pixel_size_m
-    return coarse or any(cannot_hold(one, source, band) for one in types)
-
-
-def _spaced(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", text.lower())
-
-
-def _texts(some: Any) -> list[str]:
-    return [str(one).lower() for one in some] if isinstance(some, list) else []
+    of_bands = [{**asset, **one} for one in bands_of(asset) or [{}]]
+    types = {str(one.get("data_type")) for one in of_bands if one.get("scale") in (None, 1)}
+    is_coarse = _pixel_m(asset) > MOST_PIXELS_A_SIDE * source.pixel_size_m
+    return is_coarse and _is_imagery(source) or any(_too_narrow(t, source, band) for t in types)
 
 
 def _is_imagery(source: Source) -> bool:
     return source.resolution == "high" and not source.is_static
 
 
-def cannot_hold(data_type: str, source: Source, band: Band) -> bool:
-    """Whether a type is too small for a satellite's band: renderings have eight bits."""
+def _too_narrow(data_type: str, source: Source, band: Band) -> bool:
+    """Whether numbers of a satellite's band do not fit into a type, as that of renderings."""
     low, high = band.stored_range
     narrow = data_type == "uint8" and (low < 0 or high > 255)
     return narrow and band.continuous and _is_imagery(source)
@@ -209,10 +198,10 @@ class Layer:
     unit: str
 
     def stored(self, patch: rasters.Patch, n: int) -> tuple[np.ndarray, str]:
-        """Band ``n`` of a patch as stored values, backscatter as linear power; and what is wrong.
+        """Band ``n`` of a patch as stored values, backscatter as linear power.
 
         What the item calls no data becomes NaN, and so does all that lies outside the band's valid
-        range, such as the zeros of a radar image's border. The text says where that is all.
+        range, such as the zeros of a radar image's border; a text says so where nothing is left.
 
         Raises
         ------
@@ -227,26 +216,29 @@ class Layer:
         a, b = (1.0 if self.scale is None else self.scale), self.offset
         if self.scale is None and not is_bare:
             a, b = _to_stored(*tags, band=self.band)
+            b += 0.0 if tags[1] else self.offset  # of a baseline
         values = values * np.float32(a) + np.float32(b)
         if self.source.stac.raised:  # the harmonised collection has zeros where ground is dark
             is_dark = (values > self.source.stac.raised[1]) & (values < 0)
             values = np.where(is_dark, np.float32(0), values)
         if self.unit == POWER:
             values = self.finished(values)
-        valid, known, wrong = self.band.valid(values), values[np.isfinite(values)], ""
+        valid, known, reason = self.band.valid(values), values[np.isfinite(values)], ""
         if known.size and not np.isfinite(valid).any():
             low, high = self.band.stored_range
-            wrong = (
+            reason = (
                 f"{self.name}: all numbers lie outside the valid {low:g} to {high:g} of "
                 f"{self.band.name}, from {known.min():g} to {known.max():g} once scaled. State the "
                 "right scale, offset or unit, or name another asset by hand"
             )
-        return (_power(valid) if self.band.unit == DECIBEL else valid), wrong
+        if self.band.unit == DECIBEL:
+            valid = np.float32(10) ** (valid / np.float32(10))
+        return valid, reason
 
     def _foreign(self, values: np.ndarray, data_type: str) -> str:
         """Why numbers cannot be the source's; ``data_type`` is that of the file if unscaled."""
         known = values[np.isfinite(values)]
-        if cannot_hold(data_type, self.source, self.band):
+        if _too_narrow(data_type, self.source, self.band):
             return f"a rendering of eight bits, no {self.band.name}; name another asset by hand"
         if not known.size:
             return ""
@@ -268,10 +260,6 @@ class Layer:
         if self.band.unit != DECIBEL:
             return values
         return np.float32(10) * np.log10(np.where(values > 0, values, np.float32(np.nan)))
-
-
-def _power(decibel: np.ndarray) -> np.ndarray:
-    return np.float32(10) ** (decibel / np.float32(10))
 
 
 @dataclass(frozen=True)
@@ -307,57 +295,57 @@ class Reader:
         chips = {
             name: np.full((grid.height, grid.width), np.nan, np.float32) for name in request.bands
         }
-        wrong: dict[str, str] = {}
+        lost: dict[str, str] = {}
+        read = partial(rasters.cut, grid=grid)
         for record in records:
-            for layer, patch, reason in self._patches(
-                record, request.bands, lambda path, bands: rasters.cut(path, grid, bands=bands)
-            ):
+            for layer, patch in self._patches(record, request.bands, read, lost):
                 # classes, flags and pixels much larger than the chip are taken as they are
                 mixes = layer.band.continuous and source.resolution != "coarse"
                 how = request.resampling if mixes else "nearest"
                 values = layer.finished(patch.on_grid(grid, resampling=how)[0])
                 chip = chips[layer.band.name]
                 np.copyto(chip, values, where=np.isnan(chip))
-                if reason:
-                    wrong[layer.band.name] = reason
-        self._check(chips, wrong)
+        self._check(chips, lost)
         return np.stack(list(chips.values()))
 
     def at_points(self, record: Record, points: np.ndarray) -> np.ndarray:
         """The pixels of an item that hold some points, (band, point), stored values."""
-        names = [band.name for band in self.served.source.bands]
-        rows: dict[str, np.ndarray] = {}
-        wrong: dict[str, str] = {}
-        for layer, patch, reason in self._patches(
-            record, names, lambda path, bands: rasters.sample(path, points, bands=bands)
-        ):
-            rows[layer.band.name] = layer.finished(patch.values[0, :, 0])
-            wrong |= {layer.band.name: reason} if reason else {}
-        self._check(rows, wrong)
+        names, lost = [band.name for band in self.served.source.bands], dict[str, str]()
+        read = partial(rasters.sample, points=points)
+        rows = {
+            layer.band.name: layer.finished(patch.values[0, :, 0])
+            for layer, patch in self._patches(record, names, read, lost)
+        }
+        self._check(rows, lost)
         return np.stack([rows[name] for name in names])
 
-    def _check(self, values: Mapping[str, np.ndarray], wrong: Mapping[str, str]) -> None:
+    def _check(self, values: Mapping[str, np.ndarray], lost: Mapping[str, str]) -> None:
         """A composite may lack a band at a place, where a satellite's image lacks all or none."""
-        lost = [name for name in wrong if np.isnan(values[name]).all()]
-        if lost and (len(lost) == len(values) or _is_imagery(self.served.source)):
-            raise SceneNotFoundError("; ".join(wrong[name] for name in lost))
+        reasons = [why for name, why in lost.items() if np.isnan(values[name]).all()]
+        if reasons and (len(reasons) == len(values) or _is_imagery(self.served.source)):
+            raise SceneNotFoundError("; ".join(reasons))
 
     def _patches(
         self,
         record: Record,
         bands: Sequence[str],
-        read: Callable[[str, list[int]], rasters.Patch],
-    ) -> Iterator[tuple[Layer, rasters.Patch, str]]:
-        """What an item's files hold of each band, file by file, as ``Layer.stored`` gives it."""
+        read: Callable[..., rasters.Patch],
+        lost: dict[str, str],
+    ) -> Iterator[tuple[Layer, rasters.Patch]]:
+        """What an item's files hold of each band, file by file, as ``Layer.stored`` gives it.
+
+        ``lost`` gathers by band why nothing of it is left.
+        """
         files: dict[str, list[Layer]] = {}
         for name in bands:
             layer = self._layer(record, self.served.source.band(name))
             files.setdefault(layer.href, []).append(layer)
         for href, layers in files.items():
-            patch = read(self._signed(href), [one.number for one in layers])
+            patch = read(self._signed(href), bands=[one.number for one in layers])
             for n, layer in enumerate(layers):
-                values, wrong = layer.stored(patch, n)
-                yield layer, replace(patch, values=values[None]), wrong
+                values, reason = layer.stored(patch, n)
+                lost |= {layer.band.name: reason} if reason else {}
+                yield layer, replace(patch, values=values[None])
 
     def _layer(self, record: Record, band: Band) -> Layer:
         """Where a band of an item lies, by the item's words and its collection's defaults."""

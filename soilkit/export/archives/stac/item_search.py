@@ -54,6 +54,15 @@ def digest(words: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def write_json(path: Path, words: Any) -> None:
+    """Write words, whole or not at all; ``StoreError`` where the disk refuses."""
+    try:
+        write_text_whole(path, json.dumps(words, indent=1))
+    except OSError as error:
+        text = f"Cannot write {path}: {error}. Free some space, or choose another folder."
+        raise StoreError(text) from error
+
+
 def plain(name: str) -> str:
     """A name in lower case without punctuation: "Sentinel-2 L2A" and "sentinel_2_l2a" are one."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -71,17 +80,11 @@ class ItemCache:
         self._folder = folder
 
     def keep(self, items: Iterable[Item]) -> None:
-        """Keep items; ``StoreError`` where the folder refuses."""
+        """Keep items."""
         for item in items:
             key = (item["collection"], item["id"])
             if key not in self._items and self._folder:
-                try:
-                    write_text_whole(self._path(*key), json.dumps(item))
-                except OSError as error:
-                    raise StoreError(
-                        f"Cannot keep items in {self._folder}: {error}. Free some space, or "
-                        "choose another cache_dir."
-                    ) from error
+                write_json(self._path(*key), item)
             self._items[key] = item
 
     def fetch(self, collections: Sequence[str], ids: Sequence[str]) -> list[Item]:
@@ -92,8 +95,9 @@ class ItemCache:
     def _kept(self, collection: str, item_id: str) -> Item | None:
         key = (collection, item_id)
         if key not in self._items and self._folder:
-            with contextlib.suppress(OSError, ValueError):  # what is damaged is asked for anew
-                self._items[key] = json.loads(self._path(*key).read_text(encoding="utf-8"))
+            with contextlib.suppress(Exception):  # what is damaged is asked for anew
+                words = json.loads(self._path(*key).read_text(encoding="utf-8"))
+                self._items[key] = _checked(words, "")
         return self._items.get(key)
 
     def _path(self, collection: str, item_id: str) -> Path:
@@ -205,7 +209,6 @@ class StaticCatalogue(ItemCache):
     def _walk(self, root: str, *, network: bool) -> Iterator[Item]:
         """A catalogue, its collections and items, each once, in the order of their links.
 
-        Objects of older versions come as today's; items without a collection are the parent's.
         pystac's own walk would search all links of a catalogue for each of its items.
         """
         waiting, met = [("root", root, "")], set()
@@ -232,7 +235,10 @@ class StaticCatalogue(ItemCache):
 
 
 def _read(href: str, parent: str) -> tuple[Item, list[tuple[str, str]]]:
-    """A STAC object as of today's version, and the kind and place of each of its links."""
+    """A STAC object as of today's version, and the kind and place of each of its links.
+
+    An item without a collection is the parent's.
+    """
     if _is_remote(href):
         with urllib.request.urlopen(href, timeout=LINK_TIMEOUT_S) as answer:  # noqa: S310
             text = answer.read(MOST_BYTES + 1)
@@ -256,14 +262,7 @@ def _read(href: str, parent: str) -> tuple[Item, list[tuple[str, str]]]:
 
 
 class Service(ItemCache):
-    """A STAC API; what it was once asked for is not asked again.
-
-    Parameters
-    ----------
-    url : address of the API's root
-    headers : sent with every request, such as an API key
-    timeout_s : float, s, for one request
-    folder : where items are kept for other sessions
+    """A STAC API at the address of its root; what it was once asked for is not asked again.
 
     Raises
     ------

@@ -19,10 +19,9 @@ from soilkit import sources as catalogue
 from soilkit.contracts import Chip, ChipRequest, Grid
 from soilkit.errors import StoreError
 from soilkit.export import insitu, rasters
-from soilkit.export.archives.stac.item_search import ROOT
+from soilkit.export.archives.stac.item_search import ROOT, write_json
 from soilkit.export.archives.synthetic import SyntheticArchive
 from soilkit.export.chips.requests import chip_size
-from soilkit.files import write_text_whole
 from soilkit.sources import Source
 from soilkit.world.sensors.coarse import GLDAS_CELL_DEG
 
@@ -86,7 +85,7 @@ def export_world(
             f"{folder} holds an export of {other}; this one is of {settings}. Choose another "
             "folder, or delete the old export."
         )
-    _write_json(standing, settings)
+    write_json(standing, settings)
     for source in map(catalogue.get, sources):
         rows = _missing(archive, source, folder / source.name, places=places, period=period)
         if source.resolution == "coarse":
@@ -266,7 +265,7 @@ def _write(folder: Path, item: dict, *, values: np.ndarray, grid: Grid) -> None:
         names=[band["name"] for band in item["assets"]["data"]["bands"]],
         tags={"data": SYNTHETIC, "scene_id": item["properties"]["soilkit:scene_id"]},
     )
-    _write_json(folder / f"{item['id']}.json", item)
+    write_json(folder / f"{item['id']}.json", item)
 
 
 def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
@@ -291,7 +290,7 @@ def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
             "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [span]}},
             "links": [_link("root", f"../{ROOT}"), *(_link("item", one.name) for one in files)],
         }
-        _write_json(path / COLLECTION, collection | {"stac_version": STAC_VERSION})
+        write_json(path / COLLECTION, collection | {"stac_version": STAC_VERSION})
         children.append(_link("child", f"{path.name}/{COLLECTION}"))
     root = {
         "type": "Catalog",
@@ -301,7 +300,7 @@ def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
         "description": SYNTHETIC,
         "links": children,
     }
-    _write_json(folder / ROOT, root)
+    write_json(folder / ROOT, root)
     return folder / ROOT
 
 
@@ -314,15 +313,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it, and export again.") from error
-
-
-def _write_json(path: Path, words: dict[str, Any]) -> None:
-    try:
-        write_text_whole(path, json.dumps(words, indent=1))
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write {path}: {error}. Free some space, or choose another folder."
-        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
