@@ -12,6 +12,7 @@ from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.archives import all_scenes, open_archive
 from soilkit.export.archives.scenes import pass_numbers
 from soilkit.export.archives.stac.world_catalogue import export_world
+from soilkit.export.archives.synthetic import tile
 
 # An archive of each kind over the same two stations: the invented world, a stand-in of the service
 # over analytic rasters, and the world's own export as a static catalogue.
@@ -283,6 +284,10 @@ def test_smap_l3_misses_more_than_half_of_the_days(stations):
     days = table.groupby("station_id", observed=True).size() / 365
     assert ((days > 0.25) & (days < 0.5)).all()
     assert table.soil_moisture_am.between(0.02, 0.62).all()
+
+
+def test_a_place_lies_in_the_tile_of_sentinel_2_names():
+    assert tile(-98.8, latitude=30.3) == "T14RNU"
 
 
 def test_another_world_has_another_version():

@@ -259,10 +259,8 @@ def write_cog(
 
     Parameters
     ----------
-    path : file to write
     values : array (row, col) or (band, row, col); NaN is no data, and of a masked array the
         masked pixels, which are written as its ``fill_value``
-    grid : Grid
     names, units : one a band
     tags : dataset tags, such as the model, the data's hash, or that it is synthetic
 

@@ -26,11 +26,6 @@ def get(name: str) -> Source:
     ------
     UnknownNameError
         With the names that there are.
-
-    Examples
-    --------
-    >>> get("gldas").band("SoilMoi0_10cm_inst").unit
-    'kg m-2'
     """
     for source in CATALOGUE:
         if source.name == name:
@@ -42,11 +37,7 @@ def get(name: str) -> Source:
 
 
 def duration(text: str) -> np.timedelta64:
-    """A span of time from the catalogue's words: a whole number of m, h, D or Y (365.25 days).
-
-    Returns
-    -------
-    numpy.timedelta64, whole minutes
+    """A span of whole minutes from the catalogue's words: a number of m, h, D or Y (365.25 days).
 
     Examples
     --------

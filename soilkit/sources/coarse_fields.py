@@ -5,7 +5,6 @@ from functools import partial
 from soilkit.sources.row import GLOBAL, Band, Collection, EarthEngine, Linear, Source, Stac, alike
 
 KELVIN = (50, 350)  # of brightness and surface temperature
-
 FRACTION, CANOPY_KG_M2 = (0, 1), (0, 30)
 _tb = partial(alike, "K", KELVIN)
 SMAP_L3_BANDS = (

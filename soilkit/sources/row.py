@@ -107,11 +107,6 @@ class Band:
         """Stored values, NaN where they lie outside the valid range: fill values and class codes.
 
         To be applied before resampling, which would blend them into their neighbours.
-
-        Examples
-        --------
-        >>> Band("Lai", "m2 m-2", (0, 10), scale=0.1).valid(np.array([20, 250]))
-        array([20., nan])
         """
         low, high = self.stored_range
         slack = ROUNDED * (high - low)

@@ -29,11 +29,6 @@ def open_archive(name: str, **options: Any) -> Archive:
     ------
     UnknownNameError
         For a name that is no archive.
-
-    Examples
-    --------
-    >>> open_archive("synthetic", seed=0, n_stations=3).name
-    'synthetic'
     """
     if name not in ARCHIVES:
         raise UnknownNameError(

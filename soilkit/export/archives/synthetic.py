@@ -40,12 +40,6 @@ class SyntheticArchive:
         Keep one Sentinel-1 track a station, the one nearest to 38 degrees of incidence, with both
         satellites (6) or one, every 12 or so many days: a few dozen anchors a year. All tracks of
         both satellites by default.
-
-    Examples
-    --------
-    >>> archive = SyntheticArchive(seed=0, n_stations=2, revisit_days=12)
-    >>> archive.name
-    'synthetic'
     """
 
     name = "synthetic"
@@ -207,13 +201,7 @@ def _images(periods: Any) -> pd.DataFrame:
 
 
 def tile(longitude: float, *, latitude: float) -> str:
-    """The Military Grid tile of 100 km that holds a point, as in Sentinel-2 names.
-
-    Examples
-    --------
-    >>> tile(-98.8, latitude=30.3)
-    'T14RNU'
-    """
+    """The Military Grid tile of 100 km that holds a point, as in Sentinel-2 names."""
     zone = min(int((longitude + 180) // 6) + 1, 60)
     to_utm = grids.transformer("EPSG:4326", grids.utm_crs(latitude, longitude))
     x, y = to_utm.transform(longitude, latitude)

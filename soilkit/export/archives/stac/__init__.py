@@ -103,11 +103,8 @@ class StacArchive:
             )
         else:
             self._catalogue = StaticCatalogue(catalogue, network=network)
-        given: Any = {
-            "collections": collections or {},
-            "assets": assets or {},
-            "units": units or {},
-        }
+        named = {"collections": collections, "assets": assets, "units": units}
+        given: Any = {name: option or {} for name, option in named.items()}
         self._served = serve(list(self._catalogue.collections), **given)
         self.footprint_m, self.sign, self.workers = float(footprint_m), sign, int(workers)
         self._records: dict[tuple[str, str, str], Record | str] = {}  # or why an item is none
@@ -178,9 +175,7 @@ class StacArchive:
             rows = [row for some in pool.map(look, places.itertuples(index=False)) for row in some]
         reasons = self.left_out.query("source == @source.name").reason.tolist()
         if reasons:
-            log.warning(
-                "%s: %d items left out, the first: %s", source.name, len(reasons), reasons[0]
-            )
+            log.warning("%s: %d items left out: %s ...", source.name, len(reasons), reasons[0])
         return rows
 
     def _search(self, source: Source, points: np.ndarray, period: Period | None) -> list[Record]:

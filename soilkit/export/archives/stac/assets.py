@@ -64,11 +64,6 @@ def serve(
         When an option names a source, a band or a collection that does not exist.
     ContractError
         For a unit other than "power" and "dB".
-
-    Examples
-    --------
-    >>> serve(["sentinel-2-l2a", "nasadem"], collections={}, assets={}, units={})["dem"].collections
-    ('nasadem',)
     """
     for name in (*collections, *assets, *units):
         for band in assets.get(name, ()):
@@ -116,7 +111,11 @@ def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple
         return (key, int(number)) if key in assets else None
     wanted = served.source.band(band)
     names = {plain(name) for name in (band, *wanted.aliases)}
-    data = {k: one for k, one in assets.items() if not is_rendering(k, one, served.source, wanted)}
+    data = {
+        k: one
+        for k, one in assets.items()
+        if not is_rendering(k, one, source=served.source, band=wanted)
+    }
     for key in sorted(data, key=lambda key: plain(key) != plain(band)):
         if plain(key) in names:
             return key, _number(data[key], names) or 1
@@ -134,27 +133,28 @@ def _pixel_m(asset: Mapping[str, Any]) -> float:
     return next((float(one) for one in sizes if isinstance(one, int | float)), 0.0)
 
 
-def is_rendering(key: str, asset: Mapping[str, Any], source: Source, band: Band) -> bool:
+def is_rendering(key: str, asset: Mapping[str, Any], *, source: Source, band: Band) -> bool:
     """Whether an asset is a picture to look at, by its words, type, file or pixels."""
     suffix = PurePath(str(asset.get("href")).partition("?")[0]).suffix
     words = (key, suffix, *(asset.get(name) for name in ("roles", "title", "type")))
     if _PICTURE.search(re.sub(r"[^a-z0-9]+", " ", " ".join(map(str, words)).lower())):
         return True
+    if not _is_imagery(source):
+        return False
     of_bands = [{**asset, **one} for one in bands_of(asset) or [{}]]
     types = {str(one.get("data_type")) for one in of_bands if one.get("scale") in (None, 1)}
     is_coarse = _pixel_m(asset) > MOST_PIXELS_A_SIDE * source.pixel_size_m
-    return is_coarse and _is_imagery(source) or any(_too_narrow(t, source, band) for t in types)
+    return is_coarse or any(_is_too_small(one, band) for one in types)
 
 
 def _is_imagery(source: Source) -> bool:
     return source.resolution == "high" and not source.is_static
 
 
-def _too_narrow(data_type: str, source: Source, band: Band) -> bool:
-    """Whether numbers of a satellite's band do not fit into a type, as that of renderings."""
+def _is_too_small(data_type: str, band: Band) -> bool:
+    """Whether a band's numbers do not fit into a type, that of renderings."""
     low, high = band.stored_range
-    narrow = data_type == "uint8" and (low < 0 or high > 255)
-    return narrow and band.continuous and _is_imagery(source)
+    return data_type == "uint8" and band.continuous and (low < 0 or high > 255)
 
 
 def bands_of(asset: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -238,7 +238,7 @@ class Layer:
     def _foreign(self, values: np.ndarray, data_type: str) -> str:
         """Why numbers cannot be the source's; ``data_type`` is that of the file if unscaled."""
         known = values[np.isfinite(values)]
-        if _too_narrow(data_type, self.source, self.band):
+        if _is_imagery(self.source) and _is_too_small(data_type, self.band):
             return f"a rendering of eight bits, no {self.band.name}; name another asset by hand"
         if not known.size:
             return ""
@@ -298,7 +298,7 @@ class Reader:
         lost: dict[str, str] = {}
         read = partial(rasters.cut, grid=grid)
         for record in records:
-            for layer, patch in self._patches(record, request.bands, read, lost):
+            for layer, patch in self._patches(record, request.bands, read=read, lost=lost):
                 # classes, flags and pixels much larger than the chip are taken as they are
                 mixes = layer.band.continuous and source.resolution != "coarse"
                 how = request.resampling if mixes else "nearest"
@@ -314,7 +314,7 @@ class Reader:
         read = partial(rasters.sample, points=points)
         rows = {
             layer.band.name: layer.finished(patch.values[0, :, 0])
-            for layer, patch in self._patches(record, names, read, lost)
+            for layer, patch in self._patches(record, names, read=read, lost=lost)
         }
         self._check(rows, lost)
         return np.stack([rows[name] for name in names])
@@ -329,6 +329,7 @@ class Reader:
         self,
         record: Record,
         bands: Sequence[str],
+        *,
         read: Callable[..., rasters.Patch],
         lost: dict[str, str],
     ) -> Iterator[tuple[Layer, rasters.Patch]]:
@@ -354,7 +355,7 @@ class Reader:
         assets = {key: {**defaults.get(key, {}), **one} for key, one in of_item.items()}
         place = find_asset(assets, band.name, served=self.served)
         if place is None:
-            names = [f"{k} (a rendering)" if is_rendering(k, one, source, band) else k
+            names = [f"{k} (a rendering)" if is_rendering(k, one, source=source, band=band) else k
                      for k, one in assets.items()]  # fmt: skip
             raise SceneNotFoundError(
                 f"item {record.item_id} has no asset for {source.name} {band.name}; it has "
@@ -366,7 +367,7 @@ class Reader:
         # many files do not state what stands for no data, and some state another number
         fills = [words.get("nodata"), source.stac.nodata if band.continuous else None]
         try:
-            scale, offset = self._linear(words, record, band)
+            scale, offset = self._linear(words, record, band=band)
             nodata = tuple(float(one) for one in fills if one is not None)
         except (TypeError, ValueError) as error:
             raise SceneNotFoundError(
@@ -378,7 +379,7 @@ class Reader:
         return Layer(source, band, name, asset["href"], number, scale, offset, nodata, unit)
 
     def _linear(
-        self, words: Mapping[str, Any], record: Record, band: Band
+        self, words: Mapping[str, Any], record: Record, *, band: Band
     ) -> tuple[float | None, float]:
         """Scale and offset from a file's numbers to stored values; None leaves it to its tags.
 
@@ -392,13 +393,15 @@ class Reader:
         if raised and _is_lowered(record):
             offset = 0.0 if scale else None
         elif raised:
-            lowering = self._lowering(record, raised, offset)
+            lowering = self._lowering(record, offset, raised=raised)
         if scale is None and offset is None:
             return None, lowering
         a, b = _to_stored(scale or 1.0, offset or 0.0, band=band)
         return a, lowering if offset is None else b
 
-    def _lowering(self, record: Record, raised: tuple[float, float], offset: float | None) -> float:
+    def _lowering(
+        self, record: Record, offset: float | None, *, raised: tuple[float, float]
+    ) -> float:
         """What to add to digital numbers, unless the item states an offset; doubts are noted."""
         baseline, is_late = baseline_of(record.item), bool(record.start >= RAISED_SINCE)
         is_raised = baseline is not None and baseline >= raised[0]

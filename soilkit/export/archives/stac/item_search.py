@@ -512,13 +512,7 @@ def _utc(text: str) -> np.datetime64:
 
 
 def item_ids(scene_id: str) -> list[str]:
-    """The items of a scene, whose ids stand in the scene's own.
-
-    Examples
-    --------
-    >>> item_ids("a%3A1+b")
-    ['a:1', 'b']
-    """
+    """The items of a scene, whose ids stand in the scene's own."""
     return [unquote(part) for part in scene_id.split(JOIN)]
 
 
@@ -555,16 +549,9 @@ def scenes_of(records: Iterable[Record], source: Source, *, points: np.ndarray) 
 
 def _grouped(records: list[Record], source: Source) -> list[list[Record]]:
     """Records of one scene each: slices of a radar pass, tiles of a composite, static layers."""
-    table = pd.DataFrame(
-        {
-            "record": records,
-            "id": [one.item_id for one in records],
-            "start": [one.start for one in records],
-            "end": [one.end for one in records],
-            "platform": [one.says("platform") for one in records],
-            "orbit": [one.says("sat:orbit_state") for one in records],
-        }
-    )
+    said = [(one.says("platform"), one.says("sat:orbit_state")) for one in records]
+    rows = [(r, r.item_id, r.start, r.end, *more) for r, more in zip(records, said, strict=True)]
+    table = pd.DataFrame(rows, columns=["record", "id", "start", "end", "platform", "orbit"])
     key = ["start", "end"]
     if source.sliced:
         table = table.sort_values(["platform", "orbit", "start", "id"])

@@ -61,12 +61,8 @@ def export_world(
     Parameters
     ----------
     archive : SyntheticArchive, with the revisit that is wanted
-    folder : where the catalogue goes
-    stations : stations table
     period : (start, end) of the anchor scenes, UTC; other sources reach back by their bounds
-    sources : names of synthetic sources
     size_px : int, pixels of 10 m a side of the chips that will be cut
-    progress : whether to show a bar
 
     Returns
     -------
@@ -319,10 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """``python -m soilkit.export.archives.stac.world_catalogue FOLDER``: readings and catalogue."""
     reader = argparse.ArgumentParser(prog="world_catalogue", description=__doc__)
     reader.add_argument("folder", type=Path)
-    reader.add_argument("--stations", type=int, default=4)
-    reader.add_argument("--start", default="2019-05-01")
-    reader.add_argument("--end", default="2019-07-01")
-    reader.add_argument("--seed", type=int, default=0)
+    options = {"stations": 4, "start": "2019-05-01", "end": "2019-07-01", "seed": 0}
+    for name, default in options.items():
+        reader.add_argument(f"--{name}", type=type(default), default=default)
     given = reader.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
     period = given.start, given.end
