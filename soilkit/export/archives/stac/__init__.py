@@ -16,22 +16,9 @@ from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, SceneNotFoundError, StoreError, UnknownNameError
 from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_table
+from soilkit.export.archives.stac import item_search
 from soilkit.export.archives.stac.assets import Reader, serve
-from soilkit.export.archives.stac.item_search import (
-    Item,
-    Period,
-    Record,
-    Scene,
-    Service,
-    StaticCatalogue,
-    box_of,
-    digest,
-    explained,
-    grid_points,
-    item_ids,
-    record_of,
-    scenes_of,
-)
+from soilkit.export.archives.stac.item_search import Item, Period, Record, Scene, grid_points
 from soilkit.sources import Source
 
 log = logging.getLogger(__name__)
@@ -95,14 +82,14 @@ class StacArchive:
         network: bool = False,
         workers: int = 4,
     ) -> None:
-        self._catalogue: Service | StaticCatalogue
+        self._catalogue: item_search.Service | item_search.StaticCatalogue
         if str(catalogue).startswith(("http://", "https://")):
-            folder = Path(cache_dir) / digest(str(catalogue)) if cache_dir else None
-            self._catalogue = Service(
+            folder = Path(cache_dir) / item_search.digest(str(catalogue)) if cache_dir else None
+            self._catalogue = item_search.Service(
                 str(catalogue), headers=headers, timeout_s=timeout_s, folder=folder
             )
         else:
-            self._catalogue = StaticCatalogue(catalogue, network=network)
+            self._catalogue = item_search.StaticCatalogue(catalogue, network=network)
         named = {"collections": collections, "assets": assets, "units": units}
         given: Any = {name: option or {} for name, option in named.items()}
         self._served = serve(list(self._catalogue.collections), **given)
@@ -110,7 +97,7 @@ class StacArchive:
         self._records: dict[tuple[str, str, str], Record | str] = {}  # or why an item is none
         self._doubts: dict[str, str] = {}
         # of what decides the data: items, times and options
-        hashed = digest([given, self._catalogue.fingerprint()])
+        hashed = item_search.digest([given, self._catalogue.fingerprint()])
         self.version = f"stac-{self._catalogue.catalogue_id}-{hashed}"
 
     @property
@@ -166,7 +153,7 @@ class StacArchive:
             points = grid_points(grids.chip_grid(*at, size_px=POINTS_A_SIDE, pixel_size_m=pixel_m))
             near = self._search(source, points, None if source.is_static else wider)
             near = [r for r in near if np.isnat(r.end) or wider[0] <= r.end < wider[1]]
-            scenes = scenes_of(near, source, points=points)
+            scenes = item_search.scenes_of(near, source, points=points)
             inside = [s for s in scenes if np.isnat(s.end) or start <= s.end < end]
             inside.sort(key=lambda s: (s.end, s.scene_id))
             return [(place.station_id, scene) for scene in inside]
@@ -183,7 +170,7 @@ class StacArchive:
             # a composite is found by its own date, which may lie as far back as it is long
             period = period[0] - 2 * sources.duration(source.cadence), period[1]
         names = self._served[source.name].collections
-        items = self._catalogue.search(names, box=box_of(points), period=period)
+        items = self._catalogue.search(names, box=item_search.box_of(points), period=period)
         return self._usable(items, source)
 
     def _usable(self, items: Iterable[Item], source: Source) -> list[Record]:
@@ -192,9 +179,9 @@ class StacArchive:
             key = source.name, item["collection"], item["id"]
             if key not in self._records:
                 try:
-                    self._records[key] = record_of(item, source)
+                    self._records[key] = item_search.record_of(item, source)
                 except Exception as error:  # words of another kind than STAC's cost one item
-                    self._records[key] = explained(error)
+                    self._records[key] = item_search.explained(error)
             records.append(self._records[key])
         return [one for one in records if isinstance(one, Record)]
 
@@ -223,10 +210,9 @@ class StacArchive:
             known = next((tile for tile in tiles if np.isfinite(tile).any()), None)
             if known is not None:
                 rows.append((station, scene.scene_id, scene.start, scene.end, *known))
-        kinds = {"station_id": "category", "scene_id": "category"}
-        kinds |= {"start": "datetime64[us]", "end": "datetime64[us]"} | dict.fromkeys(
-            bands, "float32"
-        )
+        kinds = dict.fromkeys(("station_id", "scene_id"), "category")
+        kinds |= dict.fromkeys(("start", "end"), "datetime64[us]")
+        kinds |= dict.fromkeys(bands, "float32")
         return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
     def _sampled(
@@ -276,19 +262,18 @@ class StacArchive:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _prepared(self, requests: Iterable[ChipRequest]) -> dict[str, str]:
+    def _prepared(self, asked: list[ChipRequest]) -> dict[str, str]:
         """Fetch the items of many scenes together; what went wrong, by source."""
-        wanted: dict[str, dict[str, None]] = {}
-        for request in requests:
-            if request.source in self._served and not sources.get(request.source).is_static:
-                ids = item_ids(request.scene_id)
-                wanted.setdefault(request.source, {}).update(dict.fromkeys(ids))
         errors = {}
-        for source, names in wanted.items():
+        for name in dict.fromkeys(r.source for r in asked if r.source in self._served):
+            ids = dict.fromkeys(
+                i for r in asked if r.source == name for i in item_search.item_ids(r.scene_id)
+            )
             try:
-                self._catalogue.fetch(self._served[source].collections, list(names))
+                if not sources.get(name).is_static:
+                    self._catalogue.fetch(self._served[name].collections, list(ids))
             except (CatalogueError, StoreError) as error:
-                errors[source] = str(error)
+                errors[name] = str(error)
         return errors
 
     def _answer(self, request: ChipRequest) -> tuple[ChipRequest, Chip | Failure]:
@@ -317,7 +302,7 @@ class StacArchive:
         if source.is_static:
             near = self._search(source, grid_points(request.grid), None)
             return sorted(near, key=lambda r: r.item_id)
-        ids = item_ids(request.scene_id)
+        ids = item_search.item_ids(request.scene_id)
         items = self._catalogue.fetch(self._served[source.name].collections, ids)
         usable = self._usable(items, source)
         return usable if len(usable) == len(ids) else []

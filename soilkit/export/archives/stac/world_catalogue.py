@@ -93,7 +93,13 @@ def export_world(
             if values is not None:
                 moments = (archive.world.start,) * 2 if source.is_static else (row.start, row.end)
                 item = _item(source, row, moments=moments, values=values, grid=grid)
-                _write(folder / source.name, item, values=values, grid=grid)
+                tags = {"data": SYNTHETIC, "scene_id": str(row.scene_id)}
+                place, names = folder / source.name, [band.name for band in source.bands]
+                rasters.write_cog(
+                    place / f"{row.item_id}.tif", values, grid=grid, names=names, tags=tags
+                )
+                # the item last: where it stands, all of it stands
+                write_json(place / f"{row.item_id}.json", item)
     return _write_catalogue(folder, f"soilkit-{archive.world.version}")
 
 
@@ -252,18 +258,6 @@ def _footprint(known: np.ndarray, grid: Grid) -> np.ndarray:
     return np.round([*ring, ring[0]], 7)
 
 
-def _write(folder: Path, item: dict, *, values: np.ndarray, grid: Grid) -> None:
-    """Write the file, then its item: where that stands, all of it stands."""
-    rasters.write_cog(
-        folder / item["assets"]["data"]["href"],
-        values,
-        grid=grid,
-        names=[band["name"] for band in item["assets"]["data"]["bands"]],
-        tags={"data": SYNTHETIC, "scene_id": item["properties"]["soilkit:scene_id"]},
-    )
-    write_json(folder / f"{item['id']}.json", item)
-
-
 def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
     """Write ``collection.json`` over the items of each folder, and ``catalog.json`` over these."""
     children = []
@@ -320,12 +314,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reader.add_argument(f"--{name}", type=type(default), default=default)
     given = reader.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    period = given.start, given.end
-    archive = SyntheticArchive(
-        seed=given.seed, n_stations=given.stations, start=given.start, end=given.end
-    )
+    start, end = given.start, given.end
+    archive = SyntheticArchive(seed=given.seed, n_stations=given.stations, start=start, end=end)
     readings = archive.world.write_ismn(given.folder / "ismn_synthetic.zip")
-    export_world(archive, given.folder, stations=insitu.read_stations(readings), period=period)
+    export_world(
+        archive, given.folder, stations=insitu.read_stations(readings), period=(start, end)
+    )
 
 
 if __name__ == "__main__":
