@@ -206,3 +206,12 @@ def test_a_dollar_in_a_name_is_a_dollar_in_the_picture():
     ticks = figure.axes[0].get_yticklabels()
     assert [text.get_text() for text in ticks] == list(names)
     assert not any(text.get_parse_math() for text in ticks if "$" in text.get_text())
+
+
+def test_any_name_has_its_place_in_the_legend():
+    """One that begins with an underscore too, which matplotlib would leave out."""
+    names = ["_ours", "SMAP"]
+    rows = pd.DataFrame({"model": names, "metric": "r", "value": 0.5, "lower": 0.4, "upper": 0.6})
+    figure = plots.interval_dots(rows.assign(split="test"), rows="split")
+    words = [text.get_text().lstrip("\u200b") for text in figure.legends[0].get_texts()]
+    assert words == names

@@ -2,6 +2,7 @@
 
 import html
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from textwrap import fill
@@ -35,6 +36,8 @@ FAINT = "0.6"  # of a class that is too small to judge
 GRID = "0.92"
 SMALL_NOTE = f"grey and * : fewer than {MIN_STATIONS} stations, too few to judge"
 LETTERS_AN_INCH, NAME_LETTERS, NAME_LINES = 12, 24, 3
+# A name may hold letters that the font lacks: it is drawn with boxes, and stands in the tables.
+warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
 
 
 def label(metric: str) -> str:
@@ -78,7 +81,7 @@ def wrapped(name: str, *, letters: int = NAME_LETTERS, lines: int = NAME_LINES) 
     >>> wrapped("forest of radar, optics and SMAP, third edition", letters=20, lines=1)
     'forest of ra…tion'
     """
-    text, most = str(name), int(0.85 * letters * lines)
+    text, most = re.sub("^_", "\u200b_", str(name)), int(0.85 * letters * lines)
     if len(text) > letters * lines:
         tail = most // 4
         text = f"{text[: most - tail - 1]}…{text[-tail:]}"
@@ -168,7 +171,8 @@ def dots(
     """
     at, small = np.asarray(at, float), np.broadcast_to(np.asarray(small, bool), len(rows))
     look = {"marker": "o", "markersize": 5, "capsize": 2.5, "linestyle": ""} | look
-    name = look.pop("label", None)
+    # A legend leaves out what begins with an underscore, unless something stands before it.
+    name = re.sub("^_", "\u200b_", str(look.pop("label", None) or "")) or None
     for pale in (False, True):
         part, place = rows[small == pale], at[small == pale]
         if len(part):
