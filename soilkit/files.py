@@ -8,11 +8,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from platformdirs import user_cache_path
+
+from soilkit.errors import StoreError
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> Path:
@@ -105,9 +107,45 @@ def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], 
     return write_whole(path, fill)
 
 
-def write_table(path: str | os.PathLike[str], table: Any) -> Path:
-    """Write a DataFrame as parquet, without its index, whole or not at all."""
-    return write_whole(path, lambda part: table.to_parquet(part, index=False))
+def write_table(path: str | os.PathLike[str], table: Any, *, index: bool = False) -> Path:
+    """Write a DataFrame as parquet with checksums of its pages, whole or not at all."""
+    how = {"index": index, "write_page_checksum": True}
+    return write_whole(path, lambda part: table.to_parquet(part, **how))
+
+
+def read_table(path: str | os.PathLike[str]) -> Any:
+    """The DataFrame that ``write_table`` wrote, or any parquet file holds.
+
+    Raises
+    ------
+    StoreError
+        As ``read_whole``.
+    """
+    import pandas as pd  # the words import none
+
+    return read_whole(path, partial(pd.read_parquet, page_checksum_verification=True))
+
+
+def read_whole(path: str | os.PathLike[str], read: Callable[[Any], Any]) -> Any:
+    """What ``read`` makes of a file.
+
+    Raises
+    ------
+    StoreError
+        When the file is absent, damaged, or cannot be read.
+    """
+    try:
+        return read(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"No file {path}. Mend the path, or make it again.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers raise whatever damage leads them to
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreError(
+            f"{path} is damaged, or cannot be read ({why}). Delete it and make it again, or fetch "
+            "a copy."
+        ) from error
 
 
 # A cell that a spreadsheet may run, quoted or not: no number.

@@ -25,7 +25,7 @@ from soilkit.errors import (
 )
 from soilkit.export import chips
 from soilkit.export.chips import FILL, Packing
-from soilkit.export.chips.store import Shards
+from soilkit.export.chips.store import Ledger, Shards, read_manifest, write_manifest
 from tests.helpers_archive import FakeArchive, analytic, broken, samples_table, stations_table
 
 STATIONS = stations_table(3)
@@ -331,17 +331,134 @@ def test_a_damaged_index_says_what_to_delete_and_is_rebuilt(tmp_path):
     assert chips.open_store(tmp_path / "c").data_hash == before
 
 
-def test_a_damaged_array_description_is_made_again_beside_its_chips(tmp_path):
+def manifest(edit):
+    """A damage of the manifest."""
+
+    def damage(store):
+        content = json.loads((store / "manifest.json").read_text())
+        edit(content)
+        (store / "manifest.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def index(edit):
+    """A damage of the radar's index."""
+
+    def damage(store):
+        path = store / "index_sentinel1.parquet"
+        edit(pd.read_parquet(path)).to_parquet(path)
+
+    return damage
+
+
+def text(name, words):
+    """Other words in a file."""
+    return lambda store: (store / name).write_text(words)
+
+
+def moved_place(store):
+    array = zarr.open_array(store / "sentinel1" / "epsg", mode="r+")
+    array[0] = 4326
+
+
+DAMAGES = {
+    "scale": manifest(lambda m: m["sources"]["sentinel1"].update(scale_factor=0.04)),
+    "band order": manifest(lambda m: m["sources"]["sentinel1"]["bands"].reverse()),
+    "no sources": manifest(lambda m: m.pop("sources")),
+    "no json": text("manifest.json", "{half"),
+    "a list": text("manifest.json", "[]"),
+    "left edge": index(lambda t: t.assign(left_m=t["left_m"] + 1000)),
+    "rows in another order": index(lambda t: t.assign(row=t["row"].to_numpy()[::-1])),
+    "all rows 0": index(lambda t: t.assign(row=0)),
+    "an unknown row": index(lambda t: t.assign(row=t["row"].astype("Int64").where(t["row"] > 0))),
+    "valid fraction": index(lambda t: t.assign(valid_fraction=0.1)),
+    "no checksum of pixels": index(lambda t: t.assign(data_sha256="")),
+    "group": text("sentinel1/zarr.json", "{"),
+    "root": text("zarr.json", '{"node_type": "array", "zarr_format": 3}'),
+    "array": text("sentinel1/values/zarr.json", "{half"),
+    "place for other readers": moved_place,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_a_store_says_of_its_chips_is_checked_and_mended(tmp_path, damage):
+    """Nothing is read otherwise than it was written, and a build makes the store as it was."""
     build(tmp_path / "c")
-    store = chips.open_store(tmp_path / "c")
-    (tmp_path / "c" / "dem" / "values" / "zarr.json").write_text("{half")
-    store.shards("dem").file(1).unlink()
-    with pytest.raises(StoreError, match=r"zarr\.json is damaged.*Delete that file"):
+    whole = chips.open_store(tmp_path / "c")
+    keys = [
+        (s, i.scene_id, i.station_id) for s in whole.sources for i in whole.index(s).itertuples()
+    ]
+    chip = {key: whole.read(*key) for key in keys}
+    files = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()}
+    DAMAGES[damage](tmp_path / "c")
+
+    def assert_equal(store):
+        for key in keys:
+            read = store.read(*key)
+            assert (read.grid, read.bands) == (chip[key].grid, chip[key].bands)
+            np.testing.assert_array_equal(read.values, chip[key].values)
+
+    try:
+        assert_equal(chips.open_store(tmp_path / "c"))
+    except StoreError as error:
+        assert "chips.build again" in str(error)
+    try:
+        assert len(chips.verify(tmp_path / "c")) or damage in ("group", "root")
+    except StoreError as error:
+        assert "manifest" in str(error)
+    build(tmp_path / "c")
+    again = chips.open_store(tmp_path / "c")
+    assert_equal(again)
+    assert again.data_hash == whole.data_hash and chips.verify(tmp_path / "c").empty
+    assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()} == files
+    with xr.open_zarr(tmp_path / "c", group="sentinel1", consolidated=False) as data:
+        assert len(data["values"]) == len(data["epsg"]) == 6
+
+
+def test_the_data_hash_knows_scale_and_place(tmp_path):
+    """The same integers mean something else with another step, or elsewhere."""
+    hashes = set()
+    for name, step in (("a", {}), ("b", {"scale_factor": 0.5}), ("c", {"bands": ["elevation2"]})):
+        build(tmp_path / name)
+        content = read_manifest(tmp_path / name)
+        content["sources"]["dem"].update(step)
+        write_manifest(tmp_path / name, content)
+        hashes.add(chips.open_store(tmp_path / name).data_hash)
+    ledger = Ledger(tmp_path / "a", "dem")
+    next(iter(ledger.entries.values())).top_m += 10
+    ledger.save()
+    hashes.add(chips.open_store(tmp_path / "a").data_hash)
+    assert len(hashes) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError(errno.ENOSPC, "full"), "disk is full while writing .*c. Every"),
+     (OSError(errno.EACCES, "denied"), "cannot be made or written"), (NotImplementedError(), ""),
+     (OSError(errno.EINVAL, "no locks"), ""), (OSError(errno.EIO, "no locks"), "")],
+    ids=str,
+)  # fmt: skip
+def test_a_file_system_without_locks_is_trusted_and_a_full_one_is_named(
+    tmp_path, monkeypatch, error, words
+):
+    def refuse(self):
+        raise error
+
+    monkeypatch.setattr("soilkit.export.chips.builder.FileLock.__enter__", refuse)
+    if not words:
+        assert len(build(tmp_path / "c")[0]) == len(SAMPLES)
+        return
+    with pytest.raises(StoreError, match=words):
         build(tmp_path / "c")
-    (tmp_path / "c" / "dem" / "values" / "zarr.json").unlink()
-    build(tmp_path / "c")
-    assert chips.verify(tmp_path / "c").empty
-    assert chips.open_store(tmp_path / "c").data_hash == store.data_hash
+
+
+def test_attributes_with_keys_that_are_no_text_are_kept(tmp_path):
+    samples = SAMPLES.copy()
+    samples.attrs = {("causal", 1): "end", 2: np.float64(0.5)}
+    build(tmp_path / "c", samples=samples)
+    join = chips.open_store(tmp_path / "c").manifest["join"]
+    assert join["('causal', 1)"] == "end" and float(join["2"]) == 0.5
 
 
 def test_a_station_without_coordinates_is_named_before_anything_is_written(tmp_path):

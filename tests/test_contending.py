@@ -9,7 +9,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import LinearRegression
 
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, StoreError
 from soilkit.export import ten_day_table
 from soilkit.metrics import splits
 from soilkit.models.tabular import systems, two_part
@@ -173,6 +173,39 @@ def test_scores_contrasts_and_their_means_are_written_and_kept(problem, tmp_path
         path.unlink()
     contending.write_tables(contest, out)
     assert (out / "study.csv").read_text() == text
+
+
+def test_another_table_is_refused_by_the_folders_of_a_contest(problem, tmp_path):
+    """Half of the stations would else stand in the csv beside procedures of all of them."""
+    options = {"work": tmp_path / "work", "names": [LINE], "rows": ["all"], "seeds": [0]}
+    contest = Contest(problem, **options)
+    contest.run()
+    contending.write_tables(contest, tmp_path / "out")
+    half = Contest(contending.problem_of(made_up(6)), **options)
+    with pytest.raises(StoreError, match="work holds results of other data.*another folder"):
+        half.run()
+    half.work = tmp_path / "other"
+    half.run()
+    with pytest.raises(StoreError, match="out holds results of other data"):
+        contending.write_tables(half, tmp_path / "out")
+
+
+def test_damaged_results_are_named(problem, tmp_path):
+    contest = Contest(problem, work=tmp_path, names=[LINE], rows=["all"], seeds=[0])
+    contest.run()
+    path, out = contest.path(LINE, "all", seed=0), tmp_path / "out"
+    whole = path.read_bytes()
+    for damaged in (whole[:-9], whole[:60] + b"\xff" * 9 + whole[69:]):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match=f"{path.name} is damaged.*Delete it"):
+            contending.write_tables(contest, out)
+    for text in (b"\xff\xfe", b"", b'procedure\n"'):
+        (out / "study.csv").write_bytes(text)
+        with pytest.raises(StoreError, match="study.csv is damaged"):
+            contending.kept_means(out)
+    (out / "data.json").write_text("{")
+    with pytest.raises(StoreError, match="data.json is damaged"):
+        contending.write_tables(contest, out)
 
 
 def test_an_interval_is_judged_by_blocks_though_most_rows_stand_in_one(problem):

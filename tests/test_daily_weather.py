@@ -162,5 +162,13 @@ def test_every_day_is_predicted_by_models_that_never_saw_its_station():
     assert same[own].all()
     assert not same[~own].all()
 
+    first = folds["fold"].eq(0)  # what no other fold knows, no model of that fold can use
+    more = data.features.assign(extra=data.features["rain_mm"].where(first))
+    wider, _ = daily_weather.predict_days(data._replace(features=more), folds, **options)
+    trees = found["model"].isin([daily_weather.BOOSTED, daily_weather.FOREST])
+    same = wider["predicted_m3_m3"] == found["predicted_m3_m3"]
+    own = found["sample_id"].isin(data.samples.loc[first, "sample_id"])
+    assert same[trees & own].all() and not same[trees & ~own].all()
+
     with pytest.raises(LeakageError, match="two folds"):
         daily_weather.predict_days(data, folds.assign(fold=np.arange(len(folds)) % 2))

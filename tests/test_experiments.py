@@ -221,6 +221,10 @@ def test_a_damaged_row_is_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(StoreError, match="x.json"):
         Rows(tmp_path).read("x")
+    for text in ("[]", '{"format_version": 1}'):
+        Rows(tmp_path).path("x").write_text(text)
+        with pytest.raises(StoreError, match="x.json is damaged.*Delete it"):
+            Rows(tmp_path).read("x")
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):

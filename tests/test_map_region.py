@@ -200,6 +200,8 @@ def test_too_few_blocks_give_no_interval():
     gain = ubrmse_difference(truth(9), truth(9, 1), truth=truth(9, 2), cell_size_m=320)
     assert gain["n_blocks"] == 1
     assert np.isnan(gain["lower"])
+    nothing = ubrmse_difference(np.full((9, 9), np.nan), truth(9), truth=truth(9), cell_size_m=320)
+    assert nothing["n_blocks"] == 0 and np.isnan(nothing["difference"])
     finer = ubrmse_difference(
         truth(9), truth(9, 1), truth=truth(9, 2), cell_size_m=320, block_m=960, seed=1
     )

@@ -209,6 +209,19 @@ def test_bytes_are_kept_as_they_are_stored(serve, tmp_path):
     assert fetch(server, tmp_path)[0].read_bytes() == SHARD
 
 
+def test_what_is_larger_than_any_shard_is_not_kept(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "MAX_FILE_BYTES", len(SHARD) - 1)
+    with pytest.raises(DownloadError, match="sends more than .* no published shard"):
+        fetch(serve(), tmp_path)
+    assert not sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(serve, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(DownloadError, match="mine cannot be written.*another folder"):
+        fetch(serve(), tmp_path / "mine")
+
+
 def test_a_missing_file_is_not_asked_for_twice(serve, tmp_path):
     server = serve(faults=[404] * 9)
     with pytest.raises(DownloadError, match="answered 404 Not Found.*base_url="):

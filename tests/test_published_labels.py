@@ -191,6 +191,12 @@ def test_readings_in_any_order_give_the_same_labels():
     assert found["soil_moisture_m3_m3"].tolist() == pytest.approx([k / 100 for k in range(9)])
 
 
+def test_no_records_have_no_labels_and_all_columns():
+    found = Labels(stations(ONE), readings(ONE_ID, (0, 0.2, "G")))
+    none = found.merge(record("NET__A__P").iloc[:0])
+    assert none.empty and none.columns.equals(found.merge(record("NET__A__P")).columns)
+
+
 def test_records_without_a_place_are_refused():
     with pytest.raises(ContractError, match="lacks latitude"):
         Labels(stations(ONE), readings(ONE_ID, (0, 0.2, "G"))).merge(

@@ -5,6 +5,8 @@ import gzip
 import importlib.util
 import itertools
 import logging
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -628,14 +630,58 @@ def test_another_schema_names_what_it_lacks(tmp_path):
     assert error.record == 0 and "record 0 (counted from 0)" in str(error)
 
 
-def test_times_and_places_that_are_no_numbers_are_another_schema(tmp_path):
-    message = to_protobuf(
-        {"sensor_id": ("bytes", [b"A"]), "timestamp": ("bytes", [b"noon"]),
-         "center_lat": ("float", [1.0]), "center_long": ("float", [1.0])}, packed=True,
-    )  # fmt: skip
-    write_record(tmp_path / "a.gz", message)
-    with pytest.raises(ShardError, match="timestamp should be one number, is 'noon'"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timestamp", b"noon"), ("sm_0_5", b"wet"), ("smap_sm", b""), ("smap_time_millis_diff", b"-")],
+)
+def test_times_places_and_moisture_that_are_no_numbers_are_another_schema(tmp_path, name, value):
+    known = dict.fromkeys(("timestamp", "center_lat", "center_long"), ("float", [1.0]))
+    features = {"sensor_id": ("bytes", [b"A"]), **known, name: ("bytes", [value])}
+    write_record(tmp_path / "a.gz", to_protobuf(features, packed=True))
+    with pytest.raises(ShardError, match=f"record 0 .*{name} should be one number, is '"):
         list(read_shard(tmp_path / "a.gz", features=[]))
+
+
+def lists(kind, body):
+    """An Example with one feature of a list of that kind."""
+    return wrapped(bytes([kind << 3 | 2]) + wire._length(len(body)) + body)
+
+
+BOMBS = {
+    "one long integer and zeros": (
+        lists(3, wire._field(1, b"\xac\x02" + bytes(2**22))),
+        "bytes that",
+    ),
+    "empty texts": (lists(1, b"\x0a\x00" * 2**20), "feature 'a'.* more than 256 fields"),
+    "single floats": (lists(2, (b"\x0d" + bytes(4)) * 2**18), "more than 256 fields"),
+    "integers and unknown fields": (lists(3, b"\x08\x01\x10\x01" * 2**18), "more than 256 fields"),
+    "features": (wire._field(1, b"\x0a\x00" * 2**20), "more than 1024 fields"),
+    "messages": (b"\x0a\x00" * 2**20, "more than 16 fields"),
+    "kinds": (wrapped(b"\x1a\x00" * 2**20), "more than 16 fields"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_record_takes_little_whatever_it_claims(tmp_path, bomb):
+    """Kilobytes of gzip that would be gigabytes of numbers, texts or messages."""
+    content, words = BOMBS[bomb]
+    write_record(tmp_path / "a.gz", content)
+    start, error = time.process_time(), read_until_broken(tmp_path / "a.gz")[1]
+    assert re.search(words, str(error)) and error.record == 0
+    assert time.process_time() - start < 5
+
+
+def test_a_shard_that_inflates_without_end_is_left(shard, monkeypatch):
+    monkeypatch.setattr(wire, "MAX_SHARD_BYTES", 45_000_000)
+    seen, error = read_until_broken(shard)
+    assert seen == [0, 1] and "record 2 (counted from 0) ends beyond 45000000" in str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.gz")
+    with pytest.raises(ShardError, match="cannot be opened"):
+        next(read_shard(tmp_path / "a.gz"))
 
 
 # ---- from an archive -----------------------------------------------------------------------------

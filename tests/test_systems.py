@@ -10,7 +10,7 @@ import xarray as xr
 
 from soilkit import contracts
 from soilkit.contracts import Chip, Grid
-from soilkit.errors import CheckpointError, ContractError
+from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export import chips
 from soilkit.metrics import splits
 from soilkit.models import xception_fusion
@@ -144,7 +144,7 @@ def test_a_loaded_model_says_the_same(case, tmp_path):
     again = chosen.load(tmp_path / "kept" / "model.pt")
     assert again.name == trained.name
     ours, theirs = (t.predict(data).drop(columns="split") for t in (again, trained))
-    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-12)
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
 
 def test_a_map_has_moisture_with_its_unit_on_the_cubes_ground(case):
@@ -178,3 +178,5 @@ def test_a_fusion_model_rounded_for_speed_draws_nearly_the_same_map(folder):
         for precision in ("float32", "bfloat16")
     )
     np.testing.assert_allclose(rounded, exact, atol=0.02)
+    with pytest.raises(UnknownNameError, match="No precision 'float16'"):
+        trained.map(images(folder), precision="float16")

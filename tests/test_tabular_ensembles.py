@@ -193,7 +193,7 @@ def test_a_texture_forest_averages_classes_whatever_their_rows():
     mean, spread = model.predict(X, return_std=True)
     np.testing.assert_allclose(mean, 0.2)
     np.testing.assert_allclose(spread, 0.1)
-    assert model.predict_members(X).iloc[0].tolist() == pytest.approx([0.1, 0.3])
+    assert model.predict_members(X.tolist()).iloc[0].tolist() == pytest.approx([0.1, 0.3])
 
 
 def test_a_texture_with_one_site_joins_the_nearest_class():

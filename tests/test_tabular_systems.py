@@ -1,6 +1,7 @@
 """Systems of tables: what they refuse, folds, and maps; tests/test_systems.py holds the rest."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ import pytest
 import torch
 import xarray as xr
 
-from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.errors import CheckpointError, ContractError, LeakageError, UnknownNameError
 from soilkit.models.tabular import SYSTEMS, Problem, load_trained
+from soilkit.models.training.checkpoint import write_atomic
 from tests.test_contending import made_up
 
 QUICK = {"forest: all": {"n_trees": 5}, "texture forest": {"n_trees": 5}}
@@ -34,25 +36,50 @@ def test_no_file_runs_code_unasked(problem, tmp_path):
     with pytest.raises(CheckpointError, match="allow_pickle=True"):
         load_trained(path)
     path.write_bytes(pickle.dumps(print))
-    with pytest.raises(CheckpointError, match="no saved model"):
+    with pytest.raises(CheckpointError, match="no soilkit table"):
         load_trained(path)
 
 
 def test_files_of_other_kinds_and_versions_are_refused(problem, tmp_path):
     path = tmp_path / "file"
-    with pytest.raises(CheckpointError, match="No model at"):
+    with pytest.raises(CheckpointError, match="No soilkit table at"):
         load_trained(path)
     torch.save({"format_version": 1, "trained": {}}, path)
-    with pytest.raises(CheckpointError, match="no saved model"):
+    with pytest.raises(CheckpointError, match="no soilkit table"):
         load_trained(path)
     trained(problem, "SMAP line").save(path)
-    path.write_bytes(path.read_bytes().replace(b"table 2", b"table 99", 1))
-    with pytest.raises(CheckpointError, match="format version 2: it begins with .*table 99"):
+    path.write_bytes(path.read_bytes().replace(b"table 3", b"table 99", 1))
+    with pytest.raises(CheckpointError, match="format version 3: it begins with .*table 99"):
+        load_trained(path)
+    write_atomic(path, {"weights": 1}, kind="soilkit table", version=3)
+    with pytest.raises(CheckpointError, match="holds a dict, no trained system"):
         load_trained(path)
     trained(problem, "forest: all").save(path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(CheckpointError, match="damaged"):
         load_trained(path, allow_pickle=True)
+
+
+@pytest.mark.parametrize("name", ["dense ensemble", "forest: all"])
+def test_no_flipped_bit_of_a_saved_system_loads_as_another(problem, tmp_path, name):
+    """Nor is a damaged pickle ever handed to its reader, trusted or not."""
+    path, draw = tmp_path / "model", np.random.default_rng(0)
+    trained(problem, name).save(path)
+    whole = path.read_bytes()
+    for bit in draw.integers(0, 8 * len(whole), 50):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_trained(path, allow_pickle=True)
+
+
+def test_folds_that_part_a_station_want_a_leaky_system(problem):
+    dealt = problem.random_folds("all")
+    with pytest.raises(LeakageError, match="6 of 6 stations stand in two folds or more"):
+        SYSTEMS["SMAP line"].train(problem, dealt)
+    leaky = replace(SYSTEMS["SMAP line"], kind="leaky").train(problem, dealt)
+    assert np.isfinite(leaky.predict(problem)["predicted_m3_m3"]).all()
 
 
 def test_samples_of_folds_are_predicted_by_models_that_never_saw_them(problem):

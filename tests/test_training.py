@@ -8,7 +8,13 @@ import torch
 from torch.nn.functional import huber_loss, mse_loss
 from torch.utils.data import DataLoader, Dataset
 
-from soilkit.errors import CheckpointError, ContractError, DivergedError, StoreError
+from soilkit.errors import (
+    CheckpointError,
+    ContractError,
+    DivergedError,
+    ParameterError,
+    StoreError,
+)
 from soilkit.models import datasets
 from soilkit.models.training import (
     Checkpoint,
@@ -250,23 +256,57 @@ class Runs:
 
 
 def test_a_checkpoint_that_holds_code_is_refused_unrun(tmp_path, capsys):
-    torch.save({"format_version": 1, "weights": Runs()}, tmp_path / "bad.pt")
-    with pytest.raises(CheckpointError, match="never\nloaded|never loaded|damaged"):
+    checkpoint.write_atomic(tmp_path / "bad.pt", {"weights": Runs()})
+    with pytest.raises(CheckpointError, match="may run code and is never loaded unasked"):
         load_checkpoint(tmp_path / "bad.pt")
     assert "executed" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
-def test_a_damaged_checkpoint_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 of version 1", b"soilkit checkpoint 99 aa\nPK"]
+)
+def test_a_damaged_checkpoint_and_another_format_version_are_refused_by_name(tmp_path, content):
     (tmp_path / "bad.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged"):
+    words = "is damaged, or no soilkit checkpoint of format version 2: it begins with b"
+    with pytest.raises(CheckpointError, match=words):
         load_checkpoint(tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path)
 
 
-def test_another_format_version_is_refused_by_name(tmp_path):
-    torch.save({"format_version": 99}, tmp_path / "new.pt")
-    with pytest.raises(CheckpointError, match="format version 99; this soilkit reads 1"):
-        load_checkpoint(tmp_path / "new.pt")
+def test_no_flipped_bit_of_a_checkpoint_loads_as_another_model(tmp_path):
+    path, draw = tmp_path / "a.pt", np.random.default_rng(0)
+    save_checkpoint(path, Checkpoint({}, PROVENANCE, {"w": torch.randn(50, 20)}, 1, 0.1))
+    whole = path.read_bytes()
+    for bit in draw.integers(0, 8 * len(whole), 200):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"a\.pt .*train"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "strange", [{"weights": {"w": 1}}, {"normalisation": None}, {"step": "3"}, {"inputs": {}}]
+)
+def test_a_whole_file_with_strange_content_is_no_checkpoint(tmp_path, strange):
+    save_checkpoint(tmp_path / "a.pt", Checkpoint({}, PROVENANCE, {}, 1, 0.1))
+    content = checkpoint.read_plain(tmp_path / "a.pt")
+    checkpoint.write_atomic(tmp_path / "a.pt", content | strange)
+    with pytest.raises(CheckpointError, match="lacks .*: it is no model checkpoint"):
+        load_checkpoint(tmp_path / "a.pt")
+    checkpoint.write_atomic(tmp_path / "a.pt", [1])
+    with pytest.raises(CheckpointError, match="no model checkpoint"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "configuration", [{"coarse": "two"}, {"coarse": -2}, {"preset": None, "coarse": 2}, {"a": 1}]
+)
+def test_a_strange_configuration_builds_no_model(configuration):
+    strange = Checkpoint(configuration, PROVENANCE, {}, 1, 0.1)
+    with pytest.raises(CheckpointError, match="no XceptionFusion"):
+        XceptionFusion.from_checkpoint(strange)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
@@ -295,6 +335,8 @@ def test_unknown_choices_are_refused_with_the_ones_there_are():
         Settings(precision="float8")
     with pytest.raises(ContractError, match="choose one of sgd, adam"):
         Settings(optimizer="rmsprop")
+    with pytest.raises(ParameterError, match="True or False; found 'no'"):
+        Settings(compile="no")
 
 
 def test_adam_resumes_exactly_too(tmp_path):

@@ -1,13 +1,15 @@
 """Several processes learn what one learns, from the same batches, and one of them writes."""
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, DistributedSampler
 
 from soilkit.errors import ContractError
-from soilkit.models.training import load_checkpoint
-from soilkit.models.training.parallel import Team
+from soilkit.models.training import Settings, load_checkpoint
+from soilkit.models.training.loop import _batches
+from soilkit.models.training.parallel import Parts, Team
 from soilkit.models.xception_fusion import XceptionFusion
 from tests.helpers_training import Chips, loaders, member, train
 
@@ -102,6 +104,20 @@ def test_batches_that_are_no_torch_loader_are_cut():
     parts = [list(one_of(2, r).share(batches, every_step=True))[0] for r in range(2)]
     assert [p["target"].tolist() for p in parts] == [[0, 2, 4], [1, 3]]
     assert [len(p["tiles"]) for p in parts] == [3, 2]
+
+
+def test_lists_of_indices_of_any_kind_are_cut_and_the_loader_keeps_its_settings():
+    """Tuples, arrays and mappings with lists for values; timeout, prefetching and generator."""
+    cut = Parts([(4, 5, 6), np.arange(3), {"a": [7, 8]}], one_of(2, 1), every_step=True)
+    assert [list(np.ravel(part)) for part in list(cut)[:2]] == [[5], [1]]
+    assert list(cut)[2] == {"a": [8]}
+    whole = DataLoader(Chips(8), 4, shuffle=True, num_workers=1, timeout=7, prefetch_factor=3)
+    share = one_of(2, 0).share(whole, every_step=True)
+    assert (share.timeout, share.prefetch_factor) == (7, 3)
+    share = one_of(2, 0).share(DataLoader(Chips(8), 4, shuffle=True), every_step=True)
+    plain = DataLoader(Chips(8), 4, shuffle=True)
+    next(_batches(share, Settings(steps=1, seed=5), start=0, whole=plain))
+    assert share.generator is plain.generator is not None
 
 
 def test_a_batch_too_small_for_all_processes_is_refused():

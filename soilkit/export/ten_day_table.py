@@ -11,6 +11,7 @@ from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, check
 from soilkit.errors import ContractError, UnitError
 from soilkit.export import features
 from soilkit.export.insitu.ismn import plain
+from soilkit.files import read_table
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 OPTICAL_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -68,7 +69,7 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
     UnitError
         If the label cannot be m3 m-3.
     """
-    table = pd.read_parquet(path)
+    table = read_table(path)
     lacking = [name for name in PLACE_COLUMNS if name not in table.columns]
     if lacking:
         raise ContractError(
@@ -158,7 +159,7 @@ def read_dataset(folder: str | Path) -> TabularDataset:
             f"{folder} lacks {', '.join(lacking)}. Build the dataset there first, "
             "or name a ten-day table."
         )
-    stations, samples, predictors = (pd.read_parquet(path) for path in paths)
+    stations, samples, predictors = map(read_table, paths)
     check(predictors, FEATURES)
     lost = ~samples["sample_id"].isin(predictors["sample_id"])
     if lost.any():

@@ -22,6 +22,7 @@ from soilkit.models import datasets, inference, training
 from soilkit.models.datasets import Augment, image_sides, turning_px
 from soilkit.models.encoders import BATCH_NORM_EPSILON, ENCODERS, POOLING
 from soilkit.models.inputs import Inputs, distinct_sources, stored_statistics
+from soilkit.models.training.loop import PRECISIONS
 
 # Of the encoders and batch norms; "small" is for a laptop and some hundred steps.
 PRESETS = {
@@ -301,7 +302,7 @@ class XceptionFusion(nn.Module):
         try:
             model = cls(replace(FusionConfig(), **checkpoint.configuration))
             model.load_state_dict(checkpoint.weights)
-        except (TypeError, RuntimeError) as error:
+        except Exception as error:  # a strange number or word fails wherever torch meets it
             raise CheckpointError(
                 f"The checkpoint is no XceptionFusion (configuration {checkpoint.configuration}): "
                 f"{error} Build the model of the system that wrote it."
@@ -593,9 +594,12 @@ class TrainedFusion:
         ------
         ContractError
             When the region lacks a source or is smaller than a window.
+        UnknownNameError
+            For another precision.
         """
         from soilkit.models import maps
 
+        _chosen(PRECISIONS, precision, "precision")
         if not isinstance(cube, maps.Scene):
             cube = maps.scene_of(cube, inputs=self.inputs, statistics=self.statistics)
         model = inference.for_inference(self.model) if precision == "bfloat16" else self.model

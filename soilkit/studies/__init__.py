@@ -20,7 +20,7 @@ from typing import Any
 
 from soilkit.constants import OK
 from soilkit.errors import StoreError
-from soilkit.files import write_text_whole
+from soilkit.files import read_whole, write_text_whole
 
 FORMAT_VERSION = 1  # raised when the same definition would give other numbers
 POLL_S = 0.2
@@ -55,6 +55,33 @@ class Job:
     cost: float = 1.0
 
 
+def _read_row(path: Path) -> dict[str, Any]:
+    row = json.loads(path.read_text("utf-8"))
+    return {"status": row["status"], **row}
+
+
+def claim(folder: Path, *tables: Any) -> None:
+    """Mark a folder as that of some tables, by their hash, so that no other's results mix in.
+
+    Raises
+    ------
+    StoreError
+        When it is another's.
+    """
+    digest = hashlib.sha256()
+    for table in tables:
+        digest.update(table.to_csv(index=False, float_format="%.9g").encode())
+    path, ours = folder / "data.json", {"tables_sha256": digest.hexdigest()}
+    if not path.exists():
+        write_text_whole(path, json.dumps(ours))
+    theirs = read_whole(path, lambda path: json.loads(path.read_text("utf-8")))
+    if theirs != ours:
+        raise StoreError(
+            f"{folder} holds results of other data ({theirs}); these are {ours}. Name another "
+            "folder, or the table that it was made of."
+        )
+
+
 class Rows:
     """A folder of rows, one JSON file a trial, each written whole or not at all."""
 
@@ -76,12 +103,7 @@ class Rows:
         path = self.path(key)
         if not path.exists():
             return None
-        try:
-            row = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise StoreError(
-                f"{path} is damaged ({error}). Delete it: its trial runs again."
-            ) from error
+        row = read_whole(path, _read_row)
         return row if row.get("format_version") == FORMAT_VERSION else None
 
     def write(self, job: Job, *, status: str = OK, **result: Any) -> None:

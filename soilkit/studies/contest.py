@@ -21,7 +21,7 @@ from soilkit import metrics
 from soilkit.constants import OK
 from soilkit.errors import ContractError
 from soilkit.export import insitu, ten_day_table
-from soilkit.files import write_whole
+from soilkit.files import read_table, read_whole, write_table, write_whole
 from soilkit.models.tabular import systems
 from soilkit.models.tabular.problem import ALL, COMPLETE, Problem
 from soilkit.models.tabular.systems import (
@@ -33,7 +33,7 @@ from soilkit.models.tabular.systems import (
     TabularSystem,
     TrainedTable,
 )
-from soilkit.studies import Job, Rows, carry_out, command_line, run, understood
+from soilkit.studies import Job, Rows, carry_out, claim, command_line, run, understood
 
 FOREST, UNSEEN = "forest: all", "unseen blocks"
 MIN_WINDOWS = 20  # scored windows that give a station a score
@@ -67,7 +67,7 @@ def _extra_trees(_, *, preset, seed):
 
 
 def _small_forest(_, *, preset, seed):
-    return systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3)
+    return systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3, n_jobs=1)
 
 
 PROCEDURES = {
@@ -237,7 +237,8 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
 def kept_means(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a contest kept: means over deals of each procedure, and its R less the forest's."""
     keys = ["rows", "procedure", "kind"]
-    tables = [pd.read_csv(Path(folder) / f"{name}.csv") for name in ("study", "contrasts")]
+    paths = [Path(folder) / f"{name}.csv" for name in ("study", "contrasts")]
+    tables = [read_whole(path, pd.read_csv) for path in paths]
     scores, pairs = (table.query("fold_seed == 'mean'").set_index(keys) for table in tables)
     pairs = pairs[pairs["metric"] == "r"]
     wanted = [*MEASURES[:3], "block_coverage_of_90", "n_seeds"]
@@ -256,7 +257,7 @@ DIGITS = 5
 def run_trial(problem: Problem, name: str, *, rows: str, seed: int, path: Path) -> dict[str, Any]:
     """Train a procedure on one deal of the blocks and keep its predictions at ``path``."""
     table = predict_unseen(problem, PROCEDURES[name], rows=rows, fold_seed=seed)
-    write_whole(path, table.to_parquet)
+    write_table(path, table, index=True)
     return {"n_rows": len(table)}
 
 
@@ -289,6 +290,10 @@ class Contest:
         able = [k for k, system in PROCEDURES.items() if has_strata or not system.balances]
         self.names = list(self.names or able)
 
+    def claim(self, folder: Path) -> None:
+        """Mark a folder as this problem's, as ``studies.claim`` does."""
+        claim(folder, self.problem.samples, self.problem.features, self.problem.stations)
+
     @property
     def store(self) -> Rows:
         """The rows of all trials."""
@@ -315,7 +320,14 @@ class Contest:
         return jobs
 
     def run(self) -> int:
-        """Run what is due; returns how many were run."""
+        """Run what is due; returns how many were run.
+
+        Raises
+        ------
+        StoreError
+            When ``work`` is another problem's.
+        """
+        self.claim(self.work)
         jobs = self.due()
         run(jobs, self.store, workers=self.workers)
         return len(jobs)
@@ -323,7 +335,7 @@ class Contest:
     def results(self) -> dict[tuple[str, str, int], pd.DataFrame]:
         """Predictions by procedure, rows and fold seed, of all that was run."""
         return {
-            (name, rows, int(path.stem.rpartition("__")[2])): pd.read_parquet(path)
+            (name, rows, int(path.stem.rpartition("__")[2])): read_table(path)
             for name, rows in product(PROCEDURES, ROWS)
             for path in sorted(self.work.glob(self.path(name, rows, seed="*").name))
         }
@@ -397,7 +409,14 @@ def with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def write_tables(contest: Contest, out: Path) -> None:
-    """``study.csv`` and ``contrasts.csv`` in ``out``, from every file of predictions there is."""
+    """``study.csv`` and ``contrasts.csv`` in ``out``, from every file of predictions there is.
+
+    Raises
+    ------
+    StoreError
+        When ``out`` is another problem's.
+    """
+    contest.claim(out)
     problem, results = contest.problem, contest.results()
     scored, pairs = [], []
     for (name, rows, seed), table in results.items():
@@ -421,7 +440,8 @@ def _kept(path: Path, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     table = table.round(DIGITS)
     if not path.exists():
         return table
-    old = pd.read_csv(path, dtype={"fold_seed": str}).drop(columns="n_seeds", errors="ignore")
+    old = read_whole(path, partial(pd.read_csv, dtype={"fold_seed": str}))
+    old = old.drop(columns="n_seeds", errors="ignore")
     if list(old.columns) != list(table.columns):
         return table
     old = old[old["procedure"].isin(PROCEDURES)].fillna({"chosen": ""})

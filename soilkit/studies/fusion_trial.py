@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError
 from soilkit.export import archives, chips, features, insitu, join, ten_day_table
 from soilkit.export.chips import ChipStore
-from soilkit.files import write_whole
+from soilkit.files import read_table, write_table
 from soilkit.metrics import splits
 from soilkit.models import inference, xception_fusion
 from soilkit.models.inputs import Inputs, coarse_values
@@ -129,7 +129,7 @@ def prepare(recipe: Recipe, work: str | os.PathLike[str]) -> Path:
     log.info("building the dataset %s: %d stations", place.name, recipe.n_stations)
     place.mkdir(parents=True, exist_ok=True)
     for name, table in _made(recipe, place).items():
-        write_whole(place / f"{name}.parquet", partial(table.to_parquet, index=False))
+        write_table(place / f"{name}.parquet", table)
     return place
 
 
@@ -183,7 +183,7 @@ class Data:
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder)
         self.stations, self.features, self.samples = (
-            pd.read_parquet(self.folder / f"{name}.parquet")
+            read_table(self.folder / f"{name}.parquet")
             for name in ("stations", "features", "samples")
         )
 
@@ -260,7 +260,7 @@ def run_trial(
                 )
             tables.append(table.assign(model=key, withheld="+".join(withheld)))
         everything = pd.concat(tables, ignore_index=True)
-        write_whole(prediction_path(work, key, part=part), everything.to_parquet)
+        write_table(prediction_path(work, key, part=part), everything, index=True)
         evaluations += [_evaluation(table) for table in tables]
     return result | {"evaluations": evaluations, "looked_at_test": look_at_test}
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from soilkit import strata
 from soilkit.constants import MIN_CLUSTERS, OK
-from soilkit.files import csv_text, write_text_whole
+from soilkit.files import csv_text, read_table, read_whole, write_text_whole
 from soilkit.metrics import intervals, splits
 from soilkit.metrics.evaluation import literature
 from soilkit.studies.fusion_study import FULL, RECIPES, Experiment, Line, Profile, Study, chosen
@@ -47,8 +47,8 @@ def mean_with_interval(values: np.ndarray, blocks: np.ndarray) -> dict[str, Any]
 
     Examples
     --------
-    >>> found = mean_with_interval(np.full((3, 10), 0.1), np.arange(10))
-    >>> [round(float(found[name]), 3) for name in ("value", "lower", "upper")]
+    >>> mean = mean_with_interval(np.full((3, 10), 0.1), np.arange(10))
+    >>> [round(float(mean[name]), 3) for name in ("value", "lower", "upper")]
     [0.1, 0.1, 0.1]
     """
     values = np.atleast_2d(np.asarray(values, float))
@@ -163,7 +163,7 @@ class Results:
 
     Parameters
     ----------
-    lines, sensors, places : tables from ``collecting``
+    lines, sensors, places : of ``lines_table``, ``sensors_table`` and ``places_of``
     """
 
     def __init__(self, lines: pd.DataFrame, sensors: pd.DataFrame, places: pd.DataFrame):
@@ -192,8 +192,8 @@ def paper_beside_ours(
     """A table of the paper, named or given as its experiment, with our scores beside its own.
 
     A *step* is a line's score minus the reference line's. Ours is paired: on identical samples,
-    sensors and seeds; its interval knows of places and of seeds (``contrasts``). The paper's has
-    no interval. ``difference`` is our score minus the paper's: other data, no claim.
+    sensors and seeds; its interval knows of places and of seeds (``mean_with_interval``). The
+    paper's has no interval. ``difference`` is our score minus the paper's: other data, no claim.
 
     Returns
     -------
@@ -390,7 +390,7 @@ def _series(study: Study, results: Results) -> pd.DataFrame:
     chosen = [r.index[i] for i in (np.linspace(0.25, 1, N_SERIES) * (len(r) - 1)).astype(int)]
     mine = [n for n in study.lines if (n.experiment, n.variant) == SHOWN]
     paths = [prediction_path(study.work, line.key, part="validation") for line in mine]
-    parts = [pd.read_parquet(path) for path in paths if path.exists()]
+    parts = [read_table(path) for path in paths if path.exists()]
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts)
@@ -408,7 +408,7 @@ def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
     {}
     """
     paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
-    found = {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
+    found = {name: read_whole(path, pd.read_csv) for name, path in paths.items() if path.is_file()}
     if {"sensors", "places"} <= found.keys():
         names = found["places"].set_index("place")["sensor_id"]
         found["sensors"]["sensor_id"] = found["sensors"].pop("place").map(names)

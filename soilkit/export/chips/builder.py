@@ -26,12 +26,14 @@ from soilkit.errors import ContractError, ParameterError, StoreError
 from soilkit.export.chips.requests import Planner, chip_size, chip_sources, settle
 from soilkit.export.chips.store import (
     MANIFEST,
+    DamagedError,
     Entry,
     Ledger,
     Shards,
     create_group,
     open_store,
     packing_of,
+    places_stand,
     read_manifest,
     sha256,
     write_manifest,
@@ -44,7 +46,8 @@ LOCK = ".build.lock"  # what it holds means nothing: only a lock on it does
 SAVE_EVERY_S = 5.0
 DAMAGED = "damaged on disk"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # such a file system is trusted
+# What a file system without locks answers: it is trusted.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO)
 
 
 def build(
@@ -112,7 +115,7 @@ def build(
         "size_px": size_px,
         "sources": described,
         "networks": {name: (citations or {}).get(name, "") for name in networks},
-        "join": json.loads(json.dumps(samples.attrs, default=str)),
+        "join": json.loads(json.dumps({str(k): v for k, v in samples.attrs.items()}, default=str)),
     }
     with sole_builder(path):
         writer = Writer(path, prepare(path, content)["sources"])
@@ -202,33 +205,40 @@ def add(
 
 
 def verify(store: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
-    """Read every chip, compare it with its SHA-256, and mark what differs to be fetched again.
+    """Compare all that a store holds with its checksums, and mark what differs.
 
     Returns
     -------
-    DataFrame with source, scene_id, station_id and reason of each damaged chip; the next
-    ``build`` rebuilds them.
+    DataFrame with source, scene_id, station_id and reason of each damaged chip or index entry, or
+    without a scene where the description or the places of an array are damaged; the next ``build``
+    mends all of them.
 
     Raises
     ------
     StoreError
-        When there is no store, or one of another format version, or a build is at work on a
-        damaged one.
+        When there is no store, or one of another format version, its manifest is damaged, or a
+        build is at work on a damaged one.
     """
     chips, rows = open_store(store), []
-    for name in chips.sources:
-        kept = [e for e in Ledger(chips.path, name).entries.values() if e.data_sha256]
+    for name, d in chips.manifest["sources"].items():
+        ledger, shards = Ledger(chips.path, name, mends=True), chips.shards(name)
+        kept = [e for e in ledger.entries.values() if e.data_sha256]
         damaged = []
         for entry in tqdm(kept, disable=not progress, desc=name, unit="chip"):
             with contextlib.suppress(StoreError):
-                if sha256(chips.shards(name).read(entry.row)) == entry.data_sha256:
+                if sha256(shards.read(entry.row)) == entry.data_sha256:
                     continue
             damaged.append(entry.key)
         rows += [(name, *key, DAMAGED) for key in damaged]
-        if damaged:  # a store without damage is only read, not held
+        rows += [(name, *key, "index entry damaged") for key in ledger.damaged]
+        if not shards.is_described(**_description(name, d)):
+            rows.append((name, "", "", "description of the array damaged"))
+        if not places_stand(chips.path / name, ledger.table()):
+            rows.append((name, "", "", "places of the chips damaged"))
+        if damaged or ledger.damaged:  # a store without damage is only read, not held
             log.warning("%s: %d damaged chips of %s", chips.path, len(damaged), name)
             with sole_builder(chips.path):
-                ledger = Ledger(chips.path, name)
+                ledger = Ledger(chips.path, name, mends=True)
                 for key in damaged:
                     entry = ledger.entries[key]
                     entry.data_sha256, entry.reason, entry.permanent = "", DAMAGED, False
@@ -240,27 +250,31 @@ def verify(store: str | os.PathLike[str], *, progress: bool = False) -> pd.DataF
 def sole_builder(path: Path) -> Iterator[None]:
     """Make the folder of a store and hold it alone: two builds would give one row to two chips.
 
-    The system lets go of the lock when its holder ends, however it ends.
+    The system lets go of the lock when its holder ends, however it ends. A file system that knows
+    no locks is trusted.
 
     Raises
     ------
     StoreError
         When another build or ``verify`` works on the store, its folder cannot be made, or the
-        disk is full.
+        disk is full, be it while locking.
     """
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path / LOCK, timeout=0))
+            with contextlib.suppress(NotImplementedError):
+                stack.enter_context(FileLock(path / LOCK, timeout=0))
         except Timeout as error:
             raise StoreError(
                 f"Another build, or chips.verify, is at work on {path}. Wait until it ends, or "
                 "build into another folder."
             ) from error
         except OSError as error:
-            if error.errno not in (*_NO_LOCKS, *_DISK_FULL):
+            if error.errno in _DISK_FULL:
+                raise _full(path) from error
+            if error.errno not in _NO_LOCKS:
                 raise StoreError(
-                    f"The folder {path} of the store cannot be made or written ({error}). Name a "
+                    f"The folder {path} cannot be made or written ({error}). Name a "
                     "folder in a place that you may write to."
                 ) from error
         try:
@@ -268,10 +282,14 @@ def sole_builder(path: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
-            raise StoreError(
-                f"The disk is full while writing {path}. Every chip in its index is whole; free "
-                "some space and call chips.build again: it goes on where it stopped."
-            ) from error
+            raise _full(path) from error
+
+
+def _full(path: Path) -> StoreError:
+    return StoreError(
+        f"The disk is full while writing {path}. Every chip in its index is whole; free some "
+        "space and call chips.build again: it goes on where it stopped."
+    )
 
 
 # ---- what the manifest says ----------------------------------------------------------------------
@@ -312,19 +330,28 @@ def describe(name: str, bands: Sequence[str] | None, *, size_px: int) -> dict[st
 
 def prepare(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Make the store, or check that the one there is of the same kind and add the new sources."""
+    for left_over in path.rglob("*.partial"):  # of a build that was killed
+        left_over.unlink(missing_ok=True)
     create_group(path, {})
     if (path / MANIFEST).exists():
-        content = _merged(path, read_manifest(path), content)
+        try:
+            content = _merged(path, read_manifest(path), content)
+        except DamagedError as error:
+            log.warning("%s", error)
     for name, d in content["sources"].items():
         shards = Shards(path / name / "values", len(d["bands"]), d["size_px"])
         create_group(path / name, {"bands": d["bands"], "resolution": d["resolution"]})
-        for left_over in shards.path.glob("*.partial"):  # of a build that was killed
-            left_over.unlink()
-        if not (shards.path / "zarr.json").exists():
-            kept = {"bands": d["bands"], "units": d["units"]}
-            shards.create(packing=packing_of(catalogue.get(name)), attributes=kept)
+        if not shards.is_described(**_description(name, d)):
+            (shards.path / "zarr.json").unlink(missing_ok=True)  # the chips beside it stay
+            shards.create(**_description(name, d))
     write_manifest(path, content)
     return content
+
+
+def _description(name: str, described: dict[str, Any]) -> dict[str, Any]:
+    """What the array of a source says of itself."""
+    attributes = {key: described[key] for key in ("bands", "units")}
+    return {"packing": packing_of(catalogue.get(name)), "attributes": attributes}
 
 
 def _merged(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -354,7 +381,7 @@ class Writer:
 
     def __init__(self, path: Path, described: dict[str, Any]):
         self.path = path
-        self.ledgers = {name: Ledger(path, name) for name in described}
+        self.ledgers = {name: Ledger(path, name, mends=True) for name in described}
         self.shards = {
             name: Shards(path / name / "values", len(d["bands"]), d["size_px"])
             for name, d in described.items()
@@ -475,14 +502,10 @@ class Writer:
             self._save_at = done + max(SAVE_EVERY_S, 20 * (done - start))
 
     def _save(self) -> None:
-        for name in self.arrays:
-            self.ledgers[name].save()
-            table = self.ledgers[name].table()
-            epsg = table["crs"].str.extract(r"^EPSG:(\d+)$", expand=False).fillna("0").astype(int)
-            size, zero = table["pixel_size_m"], np.zeros(len(table))
-            affine = [size, zero, table["left_m"], zero, -size, table["top_m"]]
-            transforms = np.column_stack([np.asarray(v, dtype=float) for v in affine])  # (scene, 6)
-            write_places(self.path / name, epsg=epsg.to_numpy(), transforms=transforms)
+        for name, ledger in self.ledgers.items():
+            self._make_room(name)
+            ledger.save()
+            write_places(self.path / name, ledger.table())
 
 
 def _kind(reason: str, request: ChipRequest) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,14 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec
 from zarr.registry import get_numcodec
+from zarr.storage import MemoryStore
 
-from soilkit.contracts import FORMAT_VERSION, Chip, Grid
+from soilkit.contracts import Chip, Grid
 from soilkit.errors import ContractError, SceneNotFoundError, StoreError, UnknownNameError
 from soilkit.files import write_text_whole, write_whole
 from soilkit.sources import Source
 
+FORMAT_VERSION = 2
 FILL = -32768  # no data
 _LARGEST = 32767
 
@@ -114,12 +117,12 @@ class Shards:
         """The shard of a scene."""
         return self.path / f"c.{row}.0.0.0"
 
-    def create(self, *, packing: Packing, attributes: dict) -> None:
-        """Make an empty array that knows its CF packing."""
+    def create(self, *, packing: Packing, attributes: dict, store: Any = None) -> zarr.Array:
+        """Make an empty array that knows its CF packing, at ``path`` or in a ``store`` of zarr."""
         side, inner = self.size_px, inner_px(self.size_px)
         cf = {"scale_factor": packing.scale, "add_offset": packing.offset, "_FillValue": FILL}
-        zarr.create_array(
-            self.path,
+        return zarr.create_array(
+            self.path if store is None else store,
             shape=(0, self.bands, side, side),
             shards=(1, self.bands, side, side),
             chunks=(1, self.bands, inner, inner),
@@ -131,15 +134,19 @@ class Shards:
             attributes={**cf, **attributes},
         )
 
+    def is_described(self, *, packing: Packing, attributes: dict) -> bool:
+        """Whether ``zarr.json`` says what ``create`` writes, but for the number of scenes."""
+        wanted = self.create(packing=packing, attributes=attributes, store=MemoryStore())
+        try:
+            kept = zarr.open_array(self.path, mode="r")
+            first, second = ({**a.metadata.to_dict(), "shape": a.shape[1:]} for a in (kept, wanted))
+        except Exception:  # zarr raises whatever a damaged text leads it to
+            return False
+        return first == second
+
     def grow(self, scenes: int) -> zarr.Array:
         """The array, writable, with room for ``scenes``."""
-        try:
-            array = zarr.open_array(self.path, mode="r+")
-        except (ValueError, KeyError) as error:
-            raise StoreError(
-                f"{self.path / 'zarr.json'} is damaged ({error}). Delete that file and call "
-                "chips.build again: the chips beside it stay."
-            ) from error
+        array = zarr.open_array(self.path, mode="r+")
         if array.shape[0] < scenes:
             array.resize((scenes, *array.shape[1:]))
         return array
@@ -196,22 +203,61 @@ def _overlap(start: int, length: int, first: int, crop: int) -> tuple[slice, sli
     return slice(low - start, high - start), slice(low - first, high - first)
 
 
-def create_group(path: str | os.PathLike[str], attributes: dict) -> None:
-    """Make a zarr group that tools find; an existing one keeps what it holds."""
-    zarr.open_group(path, mode="a", attributes=attributes, zarr_format=3)
+def create_group(path: Path, attributes: dict) -> None:
+    """Make a zarr group that tools find; an existing one keeps what it holds, unless damaged."""
+    try:
+        group = zarr.open_group(path, mode="a", attributes=attributes, zarr_format=3)
+    except OSError:
+        raise
+    except Exception:  # zarr raises whatever a damaged text leads it to
+        (path / "zarr.json").unlink(missing_ok=True)
+        group = zarr.open_group(path, mode="a", attributes=attributes, zarr_format=3)
+    if any(group.attrs.get(name) != value for name, value in attributes.items()):
+        group.attrs.update(attributes)
 
 
-def write_places(path: Path, *, epsg: np.ndarray, transforms: np.ndarray) -> None:
-    """Write each scene's CRS (scene,) and affine coefficients (scene, 6) beside the values."""
+def _places(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Each scene's EPSG code (scene,) and affine coefficients (scene, 6); 0 and NaN: unknown."""
+    table = table.set_index("row")
+    table = table.reindex(range(int(table.index.max()) + 1 if len(table) else 0))
+    epsg = table["crs"].astype(str).str.extract(r"^EPSG:(\d+)$", expand=False).fillna("0")
+    size, zero = table["pixel_size_m"], np.zeros(len(table))
+    affine = [size, zero, table["left_m"], zero, -size, table["top_m"]]
+    transforms = np.column_stack([np.asarray(v, dtype=float) for v in affine])
+    return {"epsg": epsg.astype("int32").to_numpy(), "transform": transforms}
+
+
+def places_stand(path: Path, table: pd.DataFrame) -> bool:
+    """Whether the places beside a source's values are those of its index."""
+    try:
+        group: Any = zarr.open_group(path, mode="r")
+        wanted = _places(table).items()
+        return all(np.array_equal(group[k][:], v, equal_nan=True) for k, v in wanted)
+    except Exception:  # zarr raises whatever a damaged text leads it to
+        return not len(table)
+
+
+def write_places(path: Path, table: pd.DataFrame) -> None:
+    """Write the places of an index beside the values, for other readers, unless they stand."""
+    if places_stand(path, table):
+        return
     group = zarr.open_group(path, mode="r+")
     names = {"epsg": ("scene",), "transform": ("scene", "coefficient")}
-    for name, data in (("epsg", epsg.astype("int32")), ("transform", transforms)):
-        group.create_array(name, data=data, dimension_names=names[name], overwrite=True)
+    for name, data in _places(table).items():
+        shutil.rmtree(path / name, ignore_errors=True)  # zarr would read what is damaged
+        group.create_array(name, data=data, dimension_names=names[name])
 
 
 # The store's own account: ``manifest.json`` for the whole, one parquet table a source.
 
 MANIFEST = "manifest.json"
+_WRITTEN_ANEW = "Call chips.build again with all sources: it is written anew, and the chips stay."
+# What of a source's description its values hang on.
+_DECISIVE = ("bands", "units", "size_px", "pixel_size_m", "scale_factor", "add_offset")
+
+
+class DamagedError(StoreError):
+    """A manifest is damaged: what it said can be told anew by the next build."""
 
 
 @dataclass
@@ -245,18 +291,33 @@ class Entry:
 
 
 class Ledger:
-    """One source's entries by (scene_id, station_id), and the file where they rest."""
+    """One source's entries by (scene_id, station_id), and the file where they rest.
 
-    def __init__(self, store: Path, source: str):
+    An entry that does not match its checksum is an error, or forgotten with ``mends``, and its row
+    free; ``damaged`` tells the keys of those.
+    """
+
+    def __init__(self, store: Path, source: str, *, mends: bool = False):
         self.path = store / f"index_{source}.parquet"
-        self.entries: dict[tuple[str, str], Entry] = {}
-        if self.path.exists():
-            self.entries = {e.key: e for e in _entries(self.path)}
+        entries = _entries(self.path) if self.path.exists() else []
+        self.entries = {e.key: e for e, is_whole in entries if is_whole}
+        self.damaged = [e.key for e, is_whole in entries if not is_whole]
+        if self.damaged and not mends:
+            raise StoreError(
+                f"{self.path}: {len(self.damaged)} of {len(entries)} entries do not match their "
+                f"checksum, such as {self.damaged[0]}. Run chips.verify on the store, then "
+                "chips.build again: it fetches what is damaged."
+            )
+        used = {e.row for e in self.entries.values()}
+        self._free = sorted(set(range(max(used, default=-1))) - used, reverse=True)
 
     def entry(self, scene_id: str, station_id: str) -> Entry:
         """The entry of that chip; a new one takes the next row."""
         key = (scene_id, station_id)
-        return self.entries.setdefault(key, Entry(*key, row=len(self.entries)))
+        if key not in self.entries:
+            row = self._free.pop() if self._free else len(self.entries)
+            self.entries[key] = Entry(*key, row=row)
+        return self.entries[key]
 
     def table(self) -> pd.DataFrame:
         """All entries, one a row of the array and in its order."""
@@ -265,14 +326,19 @@ class Ledger:
         return pd.DataFrame(shape).iloc[: len(rows)]
 
     def save(self) -> None:
-        """Write the table whole or not at all."""
-        write_whole(self.path, self.table().to_parquet)
+        """Write the table, and a checksum of each entry, whole or not at all."""
+        table = self.table()
+        table["checksum"] = [_sha256(row) for row in table.to_dict("records")]
+        write_whole(self.path, table.to_parquet)
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path) -> list[tuple[Entry, bool]]:
+    """The entries of a file, and whether each matches its checksum."""
     try:
-        return [Entry(**row) for row in pd.read_parquet(path).to_dict("records")]
-    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
+        rows = pd.read_parquet(path).to_dict("records")
+        sums = [row.pop("checksum") for row in rows]
+        return [(Entry(**r), kept == _sha256(r)) for r, kept in zip(rows, sums, strict=True)]
+    except (OSError, ValueError, TypeError, KeyError) as error:  # pyarrow's are ValueErrors
         raise StoreError(
             f"{path} is damaged ({error}). Delete that file and call chips.build again: it fetches "
             f"the chips that only this file knew, those of {path.stem.removeprefix('index_')}."
@@ -280,8 +346,9 @@ def _entries(path: Path) -> list[Entry]:
 
 
 def write_manifest(store: Path, content: dict[str, Any]) -> None:
-    """Write ``manifest.json``; equal content gives equal bytes."""
-    text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, sort_keys=True)
+    """Write ``manifest.json`` with its own SHA-256; equal content gives equal bytes."""
+    content = {"format_version": FORMAT_VERSION, **content}
+    text = json.dumps(content | {"sha256": _sha256(content)}, indent=1, sort_keys=True)
     write_text_whole(store / MANIFEST, text)
 
 
@@ -291,26 +358,37 @@ def read_manifest(store: Path) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        When there is none, it is no manifest, or it is of another format version.
+        When there is none, or it is of another format version.
+    DamagedError
+        When it is no manifest, or does not match its SHA-256.
     """
     try:
         content = json.loads((store / MANIFEST).read_text(encoding="utf-8"))
         version = content["format_version"]
+        is_whole = content.pop("sha256", "") == _sha256(content)
     except FileNotFoundError as error:
         raise StoreError(
             f"No chip store at {store}: {MANIFEST} is missing. Build one with chips.build, or mend "
             "the path."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{store / MANIFEST} is damaged ({error}). Build the store again in a new folder."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{store / MANIFEST} is damaged ({error}). {_WRITTEN_ANEW}") from error
+    except OSError as error:
+        raise StoreError(f"{store / MANIFEST} cannot be read ({error}). Mend the path.") from error
     if version != FORMAT_VERSION:
         raise StoreError(
             f"{store} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
             "Install the soilkit that wrote it, or build the store again."
         )
+    if not is_whole:
+        raise DamagedError(f"{store / MANIFEST} does not match its SHA-256. {_WRITTEN_ANEW}")
     return content
+
+
+def _sha256(plain: Any) -> str:
+    """SHA-256 of plain values in one spelling, hex."""
+    text = json.dumps(plain, sort_keys=True, default=np.generic.item)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256(packed: np.ndarray) -> str:
@@ -362,14 +440,14 @@ class ChipStore:
 
     @cached_property
     def data_hash(self) -> str:
-        """SHA-256 over what all chips hold, hex: equal for equal content in any order."""
-        digest = hashlib.sha256()
+        """SHA-256 over chips, places, bands and packing, hex: equal for equal content."""
+        parts: list[Any] = []
         for source in sorted(self.sources):
-            entries = self._ledger(source).entries
-            for key in sorted(entries):
-                entry = entries[key]
-                digest.update("\n".join((source, *key, entry.data_sha256, "")).encode())
-        return digest.hexdigest()
+            described = self._described(source)
+            parts.append([source, *(described[name] for name in _DECISIVE)])
+            for key, e in sorted(self._ledger(source).entries.items()):
+                parts.append([*key, e.data_sha256, e.crs, e.left_m, e.top_m, e.pixel_size_m])
+        return _sha256(parts)
 
     def read(self, source: str, scene_id: str, station_id: str) -> Chip:
         """The chip of a scene at a station, in the source's stored values.

@@ -18,6 +18,7 @@ from soilkit import contracts, sources
 from soilkit.contracts import FORMAT_VERSION, Chip, ChipRequest
 from soilkit.errors import ShardError, StoreError
 from soilkit.export import chips, insitu
+from soilkit.export.chips.builder import sole_builder
 from soilkit.export.chips.requests import settle
 from soilkit.export.chips.store import Entry, Ledger
 from soilkit.export.published import examples as images
@@ -34,7 +35,7 @@ from soilkit.export.published.examples import (
 )
 from soilkit.export.published.labels import Labels
 from soilkit.export.published.shards import read_shard
-from soilkit.files import write_table
+from soilkit.files import read_table, write_table
 
 log = logging.getLogger(__name__)
 Ledgers = Mapping[str, Mapping[tuple[str, str], Entry]]
@@ -111,16 +112,17 @@ def to_dataset(
         As ``chips.build``, and when ``out_dir`` cannot be written.
     """
     paths, out = shard_paths(shards), Path(out_dir)
-    try:
-        (out / "shards").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"The folder {out / 'shards'} cannot be made ({error}). Name an out_dir in a place "
-            "that you may write to."
-        ) from error
-    job = _Job(out, labels, size_px, progress)
+    with sole_builder(out):
+        return _converted(paths, _Job(out, labels, size_px, progress), min_valid_fraction)
+
+
+def _converted(paths: list[Path], job: "_Job", min_valid_fraction: float) -> Dataset:
+    """The dataset of some shards, each read unless that was done before."""
+    for folder in (job.out, job.out / "shards"):
+        for left_over in folder.glob("*.partial"):  # of a conversion that was killed
+            left_over.unlink(missing_ok=True)
     parts, broken = [], []
-    for path in tqdm(paths, disable=not progress, desc="shards", unit="shard"):
+    for path in tqdm(paths, disable=not job.progress, desc="shards", unit="shard"):
         try:
             parts.append(job.table(path))
         except ShardError as error:
@@ -133,12 +135,12 @@ def to_dataset(
         ) from broken[0]
     dataset = _assemble(
         pd.concat(parts, ignore_index=True),
-        stations=None if labels is None else labels.stations,
+        stations=None if job.labels is None else job.labels.stations,
         ledgers=job.add(()),
         min_valid_fraction=min_valid_fraction,
     )
     for name in TABLES:  # samples last: where they stand, the dataset is whole
-        write_table(out / f"{name}.parquet", getattr(dataset, name))
+        write_table(job.out / f"{name}.parquet", getattr(dataset, name))
     return dataset
 
 
@@ -176,7 +178,7 @@ class _Job:
     progress: bool
 
     def __post_init__(self) -> None:
-        self._before = {name: Ledger(self.out / STORE, name).entries for name in BANDS}
+        self._before = {name: Ledger(self.out / STORE, name, mends=True).entries for name in BANDS}
         fingerprint = self.labels and self.labels.fingerprint
         self._settings = json.dumps([FORMAT_VERSION, self.size_px, fingerprint])
 
@@ -194,8 +196,9 @@ class _Job:
     def table(self, path: Path) -> pd.DataFrame:
         """The records of a shard, one row each, read from the shard unless that was done before."""
         kept = self.out / "shards" / f"{path.name.split('.')[0]}-{self._key(path)}.parquet"
-        if kept.exists() and self._all_stand(table := pd.read_parquet(kept)):
-            return table
+        with contextlib.suppress(StoreError, KeyError):  # absent or damaged: made anew
+            if self._all_stand(table := read_table(kept)[list(EMPTY)]):
+                return table
         rows: list[dict[str, Any]] = []
         with contextlib.closing(self._chips(path, rows)) as pairs:
             self.add(pairs)  # the chips are on disk before their table is

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ class Labels:
             else self.find(row.sensor_id, row.time, latitude=row.latitude, longitude=row.longitude)
             for row in records.itertuples(index=False)
         ]
-        return pd.DataFrame([vars(label) for label in labels])
+        return pd.DataFrame(labels, columns=[f.name for f in fields(Label)])
 
     def find(
         self, sensor_id: str, time: np.datetime64, *, latitude: float, longitude: float

@@ -35,6 +35,10 @@ _MS_PER_HOUR = 3_600_000
 _STEP_HOURS = 132 / 3600  # two stamps of 131 s steps: their difference is known to one step
 _MAX_MS = 1e14  # in the year 5138; beyond it no number is a time
 _IMAGE_NAMES = frozenset(schema.IMAGES)
+_NUMBERS = frozenset(
+    (*REQUIRED[1:], *LABELS, "smap_sm", "gldas_sm")
+    + tuple(f"{p}_{what}" for p in schema.DATED for what in ("timestamp", "time_millis_diff"))
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,7 @@ class Sample:
     def coarse(self) -> dict[str, float]:
         """SMAP [mm] and GLDAS [kg m-2] at the sensor, NaN = no data."""
         return {
-            source: float(schema.decode(name, np.int64(self.scalars.get(name, 0))))
+            source: float(schema.decode(name, float(self.scalars.get(name, 0))))
             for source, name in (("smap", "smap_sm"), ("gldas", "gldas_sm"))
         }
 
@@ -219,7 +223,7 @@ def _sample(found: Mapping[str, Values], images: tuple[str, ...]) -> Sample:
             "leave images that it has not out of features=."
         )
     scalars = {n: _scalar(v) for n, v in full.items() if n not in _IMAGE_NAMES}
-    for name in REQUIRED[1:]:
+    for name in _NUMBERS & scalars.keys():
         if not isinstance(scalars[name], int | float):
             raise ShardError(f"another schema: {name} should be one number, is {scalars[name]!r}.")
     return Sample(scalars, {name: _square(name, full[name]) for name in images})
@@ -306,6 +310,7 @@ BASE_URL = "https://storage.googleapis.com/eoscience-public/soil_moisture_retrie
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 TIMEOUT_S = (10, 60)  # to connect, and between two pieces
 CHUNK_BYTES = 2**16  # what a cut connection can lose
+MAX_FILE_BYTES = 8 * 2**30  # a published shard has less than 2 GB
 _RETRIED = {408, 429, 500, 502, 503, 504}
 
 
@@ -342,7 +347,8 @@ def download(
     Raises
     ------
     DownloadError
-        When a file is not there, the network stays away, or what came is damaged each time.
+        When a file is not there, the network stays away, what came is damaged each time or larger
+        than any shard, or the folder cannot be written.
     UnknownNameError
         For a shard number that does not exist.
     """
@@ -351,15 +357,23 @@ def download(
         raise UnknownNameError(
             f"There is no shard {wrong[0]}: they are numbered 0 to {N_SHARDS - 1}."
         )
-    Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / SHARD_NAME.format(n) for n in numbers]
-    with requests.Session() as session:
-        # Bytes as they are stored; the files are gzip, and are not to be unpacked on the way.
-        session.headers["Accept-Encoding"] = "gzip"
-        for path in paths:
-            if not path.exists():
-                url = f"{base_url.rstrip('/')}/{path.name}"
-                _fetch(session, url, path=path, attempts=attempts, progress=progress)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with requests.Session() as session:
+            # Bytes as they are stored; the files are gzip, and are not to be unpacked on the way.
+            session.headers["Accept-Encoding"] = "gzip"
+            for path in paths:
+                if not path.exists():
+                    url = f"{base_url.rstrip('/')}/{path.name}"
+                    _fetch(session, url, path=path, attempts=attempts, progress=progress)
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise DownloadError(
+            f"{folder} cannot be written ({error}). Free some space, or name another folder; what "
+            "came is kept."
+        ) from error
     return paths
 
 
@@ -434,14 +448,21 @@ def _transfer(
 
 def _append(answer: requests.Response, part: Path, *, start: int, progress: bool) -> None:
     answer.raw.headers.pop("Content-Encoding", None)  # or requests would unpack the gzip
+    promised = _promised_size(answer.headers)
     bar = tqdm(
-        total=_promised_size(answer.headers), initial=start, unit="B", unit_scale=True,
-        desc=part.stem, disable=not progress,
+        total=promised, initial=start, unit="B", unit_scale=True, desc=part.stem,
+        disable=not progress,
     )  # fmt: skip
     with part.open("r+b" if part.exists() else "w+b") as file, bar:
         file.seek(start)
         file.truncate()
         for piece in answer.iter_content(CHUNK_BYTES):
+            if max(promised or 0, file.tell() + len(piece)) > MAX_FILE_BYTES:
+                file.truncate(0)
+                raise DownloadError(
+                    f"{answer.url} sends more than {MAX_FILE_BYTES} bytes, which is no published "
+                    "shard. Name the folder of the shards as base_url=."
+                )
             file.write(piece)
             bar.update(len(piece))
 

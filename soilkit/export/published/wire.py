@@ -1,5 +1,6 @@
 """Gzip, TFRecord framing and the protobuf wire format, as far as the shards need them."""
 
+import errno
 import gzip
 import logging
 import os
@@ -26,9 +27,13 @@ _MAX_VARINT_BYTES = 10
 _TWO_BYTES = 128  # integers from here on take two bytes or more
 
 log = logging.getLogger(__name__)
-# A published record holds 17 million numbers of one or two bytes, 24 MB; two of them are in memory
-# at a time. Ten bytes a number, the most that the format can take, would make 173 MB.
-MAX_RECORD_BYTES = 192 * 2**20
+# A published record holds 17 million numbers of one or two bytes, 24 MB, and one in a hundred
+# features; two records are in memory at a time. What a hostile one may take is limited here, for a
+# kilobyte of gzip holds a megabyte of zeros.
+MAX_RECORD_BYTES = 64 * 2**20
+MAX_SHARD_BYTES = 16 * 2**30  # a published one has 2 GB
+MAX_LIST_BYTES = 11 * 512**2  # of an image's numbers, each with a tag of its own
+MAX_FEATURES, MAX_PIECES, MAX_VALUES = 1024, 16, 256  # of messages that are read field by field
 PIECE_BYTES = 2**18
 WRITE_LEVEL = 1
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
@@ -70,8 +75,8 @@ def decode_example(
         When the bytes are no Example.
     """
     found: dict[str, list[memoryview]] = {}
-    for features in _parts(data.data, 1):
-        for entry in _parts(features, 1):
+    for features in _parts(data.data, 1, MAX_PIECES):
+        for entry in _parts(features, 1, MAX_FEATURES):
             name, pieces = _map_entry(entry, wanted)
             if wanted(name):
                 found[name] = pieces
@@ -80,7 +85,7 @@ def decode_example(
 
 def _map_entry(entry: memoryview, wanted: Callable[[str], bool]) -> tuple[str, list[memoryview]]:
     name, pieces = "", []
-    for number, wire, value in _fields(entry):
+    for number, wire, value in _fields(entry, MAX_PIECES):
         if wire == LENGTH and number == 1:
             try:
                 name = bytes(value).decode()
@@ -96,17 +101,19 @@ def _feature(pieces: Iterable[memoryview], name: str) -> Values:
     kind = ""
     lists: list[memoryview] = []
     for piece in pieces:
-        for number, wire, value in _fields(piece):
+        for number, wire, value in _fields(piece, MAX_PIECES):
             if wire == LENGTH and number in KINDS:
                 if KINDS[number] != kind:
                     kind, lists = KINDS[number], []
                 lists.append(value)
     try:
+        if sum(map(len, lists)) > MAX_LIST_BYTES:
+            raise WireError(f"more than the {MAX_LIST_BYTES} bytes that an image can take")
         if kind == "int":
             return Values(kind, _joined([int_list(v) for v in lists]))
         if kind == "float":
             return Values(kind, _joined([float_list(v) for v in lists]))
-        return Values(kind, [bytes(v) for one in lists for v in _parts(one, 1)])
+        return Values(kind, [bytes(v) for one in lists for v in _parts(one, 1, MAX_VALUES)])
     except WireError as error:
         raise WireError(f"feature {name!r}: {error}") from error
 
@@ -126,7 +133,8 @@ def int_list(view: memoryview) -> np.ndarray:
         both = packed_ints(view)
         if both.size % 2 == 0 and (both[::2] == (VARINT | 1 << 3)).all():
             return both[1::2]
-    pieces = [_ints(wire, value) for number, wire, value in _fields(view) if number == 1]
+    fields = _fields(view, MAX_VALUES)
+    pieces = [_ints(wire, value) for number, wire, value in fields if number == 1]
     return _joined(pieces) if pieces else np.empty(0, np.int64)
 
 
@@ -187,7 +195,7 @@ def _long_varints(data: np.ndarray, more: np.ndarray) -> np.ndarray:
 def float_list(view: memoryview) -> np.ndarray:
     """A FloatList's values, packed or not: float32 (value,)."""
     pieces = []
-    for number, wire, value in _fields(view):
+    for number, wire, value in _fields(view, MAX_VALUES):
         if number == 1 and wire in (LENGTH, FIXED32):
             if len(value) % 4:
                 raise WireError(f"a list of floats of {len(value)} bytes; wanted a multiple of 4")
@@ -195,15 +203,18 @@ def float_list(view: memoryview) -> np.ndarray:
     return _joined(pieces).astype(np.float32) if pieces else np.empty(0, np.float32)
 
 
-def _parts(view: memoryview, wanted: int) -> Iterator[memoryview]:
+def _parts(view: memoryview, wanted: int, most: int) -> Iterator[memoryview]:
     """The messages or bytes of one field number."""
-    return (v for number, wire, v in _fields(view) if number == wanted and wire == LENGTH)
+    return (v for number, wire, v in _fields(view, most) if number == wanted and wire == LENGTH)
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, int, Any]]:
+def _fields(view: memoryview, most: int) -> Iterator[tuple[int, int, Any]]:
     """Field number, wire type and value of each field: an int for varints, else its bytes."""
-    at = 0
+    at = n = 0
     while at < len(view):
+        n += 1
+        if n > most:
+            raise WireError(f"a message of more than {most} fields")
         tag, at = _varint(view, at)
         number, wire = tag >> 3, tag & 7
         if wire == VARINT:
@@ -357,9 +368,12 @@ class RecordStream:
                 yield record
 
     def _records(self, stream: BinaryIO) -> Generator[tuple[int, np.ndarray]]:
-        number = 0
+        number = total = 0
         while (header := self._read(stream, np.empty(_HEADER.size, np.uint8), number=number)).size:
             length = self._length(header.tobytes(), number=number)
+            total += length
+            if total > MAX_SHARD_BYTES:
+                raise self._error(number, f"ends beyond {MAX_SHARD_BYTES} bytes: no shard has more")
             if self._memory[0].size < length:
                 self._memory[0] = np.empty(length, np.uint8)
             data = self._read(stream, self._memory[0][:length], number=number, whole=True)
@@ -409,6 +423,8 @@ class RecordStream:
         except inflater()[2] as error:
             words = f"lies where the gzip stream is damaged ({error}). {_AGAIN}"
             raise self._error(number, words) from error
+        except OSError as error:
+            raise self._error(number, f"cannot be read ({error}). Mend the disk.") from error
         if done < out.size and (whole or done):
             raise self._error(number, f"is truncated: the TFRecord framing ends. {_AGAIN}")
         return out[:done]
@@ -419,6 +435,8 @@ class RecordStream:
 
 def _check_head(path: Path) -> None:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError(errno.ENOENT, "no file")
         with path.open("rb") as file:
             head = file.read(2)
     except OSError as error:

@@ -442,7 +442,7 @@ def ubrmse_difference(
     """ubRMSE of one map minus another's at one moment, with an interval over blocks of ground.
 
     Windows of neighbouring cells overlap and moisture is smooth, so blocks of about one window are
-    resampled, not cells. Below five blocks the interval is NaN.
+    resampled, not cells. Below five blocks the interval is NaN, without a common cell all of it.
 
     Parameters
     ----------
@@ -462,6 +462,8 @@ def ubrmse_difference(
     """
     errors = np.stack([np.subtract(*_pair(one, truth)) for one in (first, second)])
     known = np.isfinite(errors).all(axis=0)  # (row, col)
+    if not known.any():
+        return dict.fromkeys(("difference", "lower", "upper"), np.nan) | {"n_blocks": 0}
     block, d = _blocks(known.shape, cell_size_m, block_m=block_m)[known], errors[:, known]
     sums = intervals.cluster_sums(np.stack([np.ones(len(block)), *d, *d**2], axis=1), block)
     k, lower, upper = len(sums), np.nan, np.nan

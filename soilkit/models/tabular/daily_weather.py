@@ -1,5 +1,7 @@
 """Systems for daily moisture from weather alone, and every day predicted out of fold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -41,7 +43,7 @@ def _indices(problem: Problem) -> list[str]:
 
 
 def _known(problem: Problem) -> list[str]:
-    """Predictors with a value somewhere: a tree cannot split on what nobody knows."""
+    """Predictors with a value in some training row: a tree cannot split on what nobody knows."""
     return [c for c in predictors(problem.features) if problem.features[c].notna().any()]
 
 
@@ -96,26 +98,31 @@ def predict_days(
     LeakageError
         If a station stands in two folds.
     """
-    problem, fold = Problem.of(data), folds["fold"].rename(SPLIT)
+    problem, fold = Problem.of(data), folds["fold"]
     refuse_parted(data.samples["station_id"].astype(str), fold)
     of_days = thinned(data.samples, every_days)
-    tables, models = {CLIMATOLOGY: pd.DataFrame()}, {}
-    for system in SYSTEMS:
-        options = {"n_trees": n_trees} if system.name == FOREST else {}
-        trained = system.train(problem, fold, seed=seed, rows=of_days, **options)
-        tables[system.name] = trained.predict(problem)
-        models[system.name] = trained.models
-    one, lines = tables[API].copy(), []
-    for number, line in models[API].items():
-        test, train = (fold == number).to_numpy(), (fold != number).to_numpy() & of_days
+    parts: dict[str, list] = {name: [] for name in (CLIMATOLOGY, *(s.name for s in SYSTEMS))}
+    lines = []
+    for number in np.unique(fold):
+        test, decay = (fold == number).to_numpy(), np.nan
+        train = ~test & of_days
+        split = pd.Series(np.where(test, "test", "train"))
+        seen = replace(problem, features=problem.features[train])
+        for system in SYSTEMS:
+            options = {"n_trees": n_trees} if system.name == FOREST else {}
+            options["columns"] = system.see(seen)
+            trained = system.train(problem, split, seed=seed, rows=of_days, **options)
+            parts[system.name].append(trained.predict(problem, rows=test))
+            if system.name == API:
+                decay = int(trained.models["train"].column_.removeprefix("api_")) / 100
         asked = data.samples[test].assign(observed_m3_m3=np.nan, model="")
         season = metrics.training_climatology(asked, data.samples[train], model=CLIMATOLOGY)
-        one.loc[test, "predicted_m3_m3"] = season["predicted_m3_m3"].to_numpy()
+        season = season["predicted_m3_m3"].to_numpy()
+        parts[CLIMATOLOGY].append(parts[API][-1].assign(predicted_m3_m3=season, model=CLIMATOLOGY))
         counts = (data.samples.loc[rows, "station_id"].nunique() for rows in (train, test))
-        decay = int(line.column_.removeprefix("api_")) / 100
         lines.append((number, train.sum(), test.sum(), *counts, decay))
+    tables = {k: pd.concat(part).sort_index().assign(split=SPLIT) for k, part in parts.items()}
     mean = np.mean([tables[k]["predicted_m3_m3"] for k in (BOOSTED, FOREST, TWO_PARTS)], axis=0)
-    tables[CLIMATOLOGY] = one.assign(model=CLIMATOLOGY)
-    tables[BLEND] = one.assign(predicted_m3_m3=mean, model=BLEND)
+    tables[BLEND] = tables[API].assign(predicted_m3_m3=mean, model=BLEND)
     columns = ["fold", "train_rows", "test_rows", "train_stations", "test_stations", "decay"]
     return pd.concat(tables, ignore_index=True), pd.DataFrame(lines, columns=columns)

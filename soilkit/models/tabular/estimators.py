@@ -385,7 +385,7 @@ class TextureForest(NanTolerant):
         rows = self._new_rows(X)
         members = zip(self.member_names_, self.members_, strict=True)
         moisture = {name: trees.predict(rows) for name, trees in members}
-        return pd.DataFrame(moisture, index=getattr(X, "index", None))
+        return pd.DataFrame(moisture, index=X.index if isinstance(X, pd.DataFrame) else None)
 
 
 def _merges(classes: pd.Series, sites: pd.Series, *, inputs: np.ndarray) -> dict[str, str]:

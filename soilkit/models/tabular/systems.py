@@ -1,8 +1,6 @@
 """Systems of tables: what a model sees and trains on, its predictions, maps and files."""
 
-import io
 import os
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,9 +13,8 @@ import torch
 import xarray as xr
 from sklearn.ensemble import ExtraTreesRegressor
 
-from soilkit.errors import CheckpointError, ContractError, StoreError, UnknownNameError
+from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export import antecedents, ten_day_table
-from soilkit.files import write_bytes_whole
 from soilkit.models.tabular import ensembles, two_part
 from soilkit.models.tabular.estimators import (
     ApiLinear,
@@ -26,9 +23,11 @@ from soilkit.models.tabular.estimators import (
     TextureForest,
     fit_rows,
     forest,
+    refuse_parted,
     rows_for,
 )
 from soilkit.models.tabular.problem import Problem, problem_of_cube
+from soilkit.models.training.checkpoint import read_plain, write_atomic
 
 GIVEN, NOWCAST, RETROSPECTIVE = antecedents.GIVEN, antecedents.NOWCAST, antecedents.RETROSPECTIVE
 NETWORK, LEAKY = "network", "leaky"
@@ -87,6 +86,8 @@ class TabularSystem:
         ------
         ContractError
             If strata are needed and missing, or no row trains.
+        LeakageError
+            If folds part a station, but for a system of kind "leaky".
         """
         problem = Problem.of(data)
         if preset not in ("paper", "small"):
@@ -103,12 +104,16 @@ class TabularSystem:
             trains = trains & rows
         model = self.make(problem, preset=preset, seed=seed, **{**self.options, **options})
         by_fold, models = "train" not in labels, {}
+        if by_fold and self.kind != LEAKY:
+            refuse_parted(problem.samples["station_id"][dealt], values[dealt])
         for fold in sorted(set(values[dealt])) if by_fold else ["train"]:
             use = dealt & (values != fold) if by_fold else values == fold
             use = np.flatnonzero(use & trains)
             if not len(use):
                 raise ContractError(f"No labelled sample is left to train {self.name} on.")
-            models[fold] = fit_rows(model, X, y=y, rows=use, tables=problem.tables())
+            models[fold] = fitted = fit_rows(model, X, y=y, rows=use, tables=problem.tables())
+            if "n_jobs" in fitted.get_params():  # threads would add up trees in any order
+                fitted.set_params(n_jobs=1)
         name = str(getattr(split, "name", None) or "folds") if by_fold else ""
         of_sample = dict(zip(problem.samples["sample_id"].astype(str), labels, strict=True))
         trained = TrainedTable(self.name, self.kind, columns, models, of_sample, name, self.n_std)
@@ -229,18 +234,7 @@ class TrainedTable:
         StoreError
             When the disk refuses; what stood at ``path`` still stands.
         """
-
-        def write(file):
-            file.write(MARK)
-            torch.save(self, file)
-
-        try:
-            write_bytes_whole(Path(path), write)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            raise StoreError(
-                f"Cannot write the model {path}: the disk is full or refuses it ({error}). "
-                "What stood there before is untouched."
-            ) from error
+        write_atomic(path, self, kind=KIND, version=FORMAT_VERSION)
 
     def _parts(self, problem, rows):
         """Predictors, positions of rows, and the model that answers for them."""
@@ -371,10 +365,9 @@ SYSTEMS = {
 }
 
 
-# Trained systems on disk: one line with the format version, and a file of torch.
+# Trained systems on disk, as checkpoints are.
 
-FORMAT_VERSION = 2
-MARK = b"soilkit table %d\n" % FORMAT_VERSION
+KIND, FORMAT_VERSION = "soilkit table", 3
 # What a file may hold without running code: our own models, arrays and numbers.
 SAFE: list[Any] = [
     TrainedTable, ensembles.DenseEnsemble, ensembles.ProbEnsemble, ensembles.WideDeepEnsemble,
@@ -397,24 +390,11 @@ def load_trained(path: str | os.PathLike[str], *, allow_pickle: bool = False) ->
     CheckpointError
         When the file is absent, damaged, of another format version, or holds what is not allowed.
     """
-    path = Path(path)
-    try:
-        mark, end, content = path.read_bytes().partition(b"\n")
-        if mark + end != MARK:
-            raise CheckpointError(
-                f"{path} is no saved model of format version {FORMAT_VERSION}: it begins with "
-                f"{mark[:20]!r}. Name a file of TrainedTable.save, or train again."
-            )
-        with torch.serialization.safe_globals(SAFE):
-            held = io.BytesIO(content)
-            return torch.load(held, map_location="cpu", weights_only=not allow_pickle)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"No model at {path}. Save one first, or mend the path.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, pickle.UnpicklingError) and not allow_pickle:
-            raise CheckpointError(
-                f"{path} holds trees, a pickle that runs code when it is read. "
-                "If you trust it, say allow_pickle=True."
-            ) from error
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged ({why}). Save it again.") from error
+    with torch.serialization.safe_globals(SAFE):
+        trained = read_plain(path, kind=KIND, version=FORMAT_VERSION, allow_pickle=allow_pickle)
+    if not isinstance(trained, TrainedTable):
+        raise CheckpointError(
+            f"{path} holds a {type(trained).__name__}, no trained system of tables. Name a file of "
+            "TrainedTable.save."
+        )
+    return trained

@@ -1,18 +1,23 @@
 """Checkpoints: weights with all that is needed to use them rightly, read without running code."""
 
+import hashlib
+import io
 import os
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 
 from soilkit.errors import CheckpointError, StoreError
 from soilkit.files import write_bytes_whole
 
-FORMAT_VERSION = 1
+KIND, FORMAT_VERSION = "soilkit checkpoint", 2
+FIELDS: dict[str, Any] = {
+    "configuration": dict, "inputs": list, "normalisation": dict, "data_hash": str,
+    "weights": dict, "step": int, "score": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,6 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     step: int
     score: float
-    format_version: int = FORMAT_VERSION
 
     def require(self, *, inputs: Sequence[str], data_hash: str | None = None) -> None:
         """Refuse other inputs, and other data where they are named.
@@ -87,46 +91,88 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         When the file is absent, damaged, holds code, or has another format version.
     """
     content = read_plain(path)
-    missing = {"configuration", "inputs", "weights"} - content.keys()
-    if missing:
+    content = content if isinstance(content, dict) else {}
+    wrong = [k for k, kind in FIELDS.items() if not isinstance(content.get(k), kind)]
+    if wrong or not all(isinstance(w, torch.Tensor) for w in content["weights"].values()):
         raise CheckpointError(
-            f"{path} lacks {', '.join(sorted(missing))}: it is no model checkpoint. "
+            f"{path} lacks {', '.join(wrong) or 'tensors for weights'}: it is no model checkpoint. "
             "Name the file that training wrote, not the one beside it that resumes a run."
         )
-    origin = (tuple(content.pop("inputs")), content.pop("normalisation"), content.pop("data_hash"))
-    return Checkpoint(provenance=Provenance(*origin), **content)
+    values = {name: content[name] for name in FIELDS}
+    origin = (tuple(values.pop("inputs")), values.pop("normalisation"), values.pop("data_hash"))
+    return Checkpoint(provenance=Provenance(*origin), **values)
 
 
-def write_atomic(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Save plain values and tensors through a temporary file and a rename."""
+def write_atomic(
+    path: str | os.PathLike[str], content: Any, *, kind: str = KIND, version: int = FORMAT_VERSION
+) -> None:
+    """Save plain values and tensors whole or not at all, behind a line with their SHA-256.
+
+    Raises
+    ------
+    StoreError
+        When the disk refuses; what stood at ``path`` still stands.
+    """
+
+    def write(file: BinaryIO) -> None:
+        held = io.BytesIO()
+        torch.save(content, held)
+        digest = hashlib.sha256(held.getbuffer()).hexdigest()
+        file.write(f"{kind} {version} {digest}\n".encode())
+        file.write(held.getbuffer())
+
     try:
-        write_bytes_whole(path, partial(torch.save, content))
+        write_bytes_whole(path, write)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise StoreError(
-            f"Cannot write the checkpoint {path}: the disk is full or refuses it ({error}). What "
-            "stood there before is untouched; free some space, or choose another folder."
+            f"Cannot write {path}: the disk is full or refuses it ({error}). What stood there "
+            "before is untouched; free some space, or choose another folder."
         ) from error
 
 
-def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what ``write_atomic`` wrote, refusing code and other format versions."""
+def read_plain(
+    path: str | os.PathLike[str],
+    *,
+    kind: str = KIND,
+    version: int = FORMAT_VERSION,
+    allow_pickle: bool = False,
+) -> Any:
+    """Read what ``write_atomic`` wrote: not a bit of it differs, and no code runs unasked.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is absent, damaged, of another kind or format version, or holds code.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        head, _, body = Path(path).read_bytes().partition(b"\n")
     except FileNotFoundError as error:
-        raise CheckpointError(f"No checkpoint at {path}. Train first, or mend the path.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"No {kind} at {path}. Train first, or mend the path.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Mend the path.") from error
+    mark, _, digest = head.rpartition(b" ")
+    if mark != f"{kind} {version}".encode():
         raise CheckpointError(
-            f"{path} is damaged, or holds more than plain values and tensors, which is never "
-            f"loaded ({why}). Fetch or train it again."
-        ) from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {version}; this soilkit reads {FORMAT_VERSION}. "
-            "Install the soilkit that wrote it, or train again."
+            f"{path} is damaged, or no {kind} of format version {version}: it begins with "
+            f"{head[:24]!r}. Install the soilkit that wrote it, or train again."
         )
-    return content
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise CheckpointError(
+            f"{path} is damaged: its content does not match its SHA-256. Fetch or train it again."
+        )
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=not allow_pickle)
+    except Exception as error:  # a pickle may raise whatever its classes do
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        if not allow_pickle and "Unsupported global" in str(error):
+            raise CheckpointError(
+                f"{path} holds more than plain values and tensors, which may run code and is never "
+                "loaded unasked. Trees of a file that you trust: load_trained(allow_pickle=True)."
+            ) from error
+        raise CheckpointError(
+            f"{path} cannot be read here ({why}). Install the versions of torch and scikit-learn "
+            "that wrote it, or train again."
+        ) from error
 
 
 def plain(value: Any) -> Any:

@@ -14,9 +14,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from soilkit.errors import CheckpointError, ContractError, DivergedError
+from soilkit.errors import CheckpointError, ContractError, DivergedError, ParameterError
 from soilkit.models.training.checkpoint import (
-    FORMAT_VERSION,
     Checkpoint,
     Provenance,
     load_checkpoint,
@@ -46,8 +45,8 @@ class Settings:
     Every ``validate_every`` steps the model is scored and the run's state saved.
 
     Speed: ``precision`` is "float32" or "bfloat16" (mixed); ``compile`` fuses what stands between
-    convolutions by ``torch.compile``. Both change the last digits, so a run resumes only under the
-    same ones.
+    convolutions by ``torch.compile``, which needs a C++ compiler on the machine. Both change the
+    last digits, so a run resumes only under the same ones.
 
     Labels vary by less than 0.1 m3 m-3, so gradients are small and SGD takes very many steps; for
     some hundred steps choose ``optimizer="adam"`` [3]_ (``momentum`` is then its beta 1) and a
@@ -84,6 +83,8 @@ class Settings:
                 raise ContractError(
                     f"No {name} {getattr(self, name)!r}: choose one of {', '.join(choices)}."
                 )
+        if not isinstance(self.compile, bool):
+            raise ParameterError(f"compile is True or False; found {self.compile!r}.")
         if self.steps < 1 or self.validate_every < 1:
             raise ContractError(
                 f"steps {self.steps} and validate_every {self.validate_every} must be at least 1."
@@ -192,7 +193,7 @@ class Run:
         if self.resume_path is not None and self.team.leads:
             state = {"optimizer": self.optimizer.state_dict(), "step": self.step}
             state |= {"weights": weights, "history": self.history, "identity": self.identity}
-            write_atomic(self.resume_path, {"format_version": FORMAT_VERSION, **state})
+            write_atomic(self.resume_path, state)
 
     def restore(self) -> None:
         """Go on from the state beside ``path``, if there is one.
@@ -440,6 +441,8 @@ def _batches(loader, settings: Settings, *, start: int, whole) -> Iterator[tuple
         return
     for epoch in range(start // len(loader), -(-settings.steps // len(loader))):
         _order(whole, settings.seed, epoch)
+        if loader is not whole:  # its workers' random numbers too hang on seed and epoch
+            loader.generator = getattr(whole, "generator", None)
         batches = iter(loader)
         first = epoch * len(loader)
         for step in range(first, min(first + len(loader), settings.steps)):

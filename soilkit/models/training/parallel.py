@@ -156,8 +156,10 @@ class Team:
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
             worker_init_fn=loader.worker_init_fn,
             multiprocessing_context=loader.multiprocessing_context,
+            prefetch_factor=loader.prefetch_factor,
             persistent_workers=loader.persistent_workers,
         )
 
@@ -174,7 +176,7 @@ class Parts:
     def __iter__(self) -> Iterator[Any]:
         rank, size = self.team.rank, self.team.size
         for batch in self.whole:
-            n = len(batch) if isinstance(batch, list) else batch_size(batch)
+            n = batch_size(batch) if isinstance(batch, Mapping) else len(batch)
             if self.every_step and n < size:
                 raise ContractError(
                     f"A training batch of {n} samples cannot be shared by {size} processes. "
@@ -182,7 +184,7 @@ class Parts:
                 )
             if n <= rank:
                 continue
-            if isinstance(batch, list):
-                yield batch[rank::size]
-            else:
+            if isinstance(batch, Mapping):
                 yield {name: part[rank::size] for name, part in batch.items()}
+            else:
+                yield batch[rank::size]
