@@ -144,9 +144,7 @@ def _converted(paths: list[Path], job: "_Job", min_valid_fraction: float) -> Dat
     return dataset
 
 
-def shard_paths(
-    shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-) -> list[Path]:
+def shard_paths(shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The shards of a folder, sorted, or the paths given.
 
     Raises
@@ -268,10 +266,7 @@ def _assemble(
     rows = labelled[~repeats & ~late].reset_index(drop=True)
     ids = rows["sensor_id"].astype("str") + rows["time"].dt.strftime("@%Y%m%dT%H%M%S")
     samples, chip_drops = settle(
-        _samples(rows, ids),
-        ledgers,
-        names=BANDS,
-        min_valid_fraction=min_valid_fraction,
+        _samples(rows, ids), ledgers, names=BANDS, min_valid_fraction=min_valid_fraction
     )
     unlabelled = records[~has_label]
     drops = [
