@@ -188,11 +188,10 @@ def test_options_that_do_not_exist_are_refused_with_those_that_do():
         XceptionFusion.for_inputs(Inputs(), preset="small", source_dropout=1.0)
 
 
-def test_a_checkpoint_without_options_is_as_it_always_was():
-    """Four plain fields; what was written before there were options loads, and the other way."""
+def test_a_checkpoint_may_leave_options_at_their_defaults():
     model = fusion_model()
     plain = {"high_channels": 10, "low_channels": 4, "coarse": 2, "preset": "small"}
-    assert model.configuration == plain
+    assert model.configuration.items() >= plain.items()
     again = XceptionFusion.from_checkpoint(
         Checkpoint(plain, Provenance(), model.state_dict(), 1, 0.1)
     )

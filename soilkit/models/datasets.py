@@ -256,10 +256,8 @@ class Augment:
 
     Parameters
     ----------
-    crops : {image of the batch: side of its crop, pixels}
-        All over the same ground; what else a batch holds stays as it is.
-    rotate, flip, shear : float
-        Probabilities.
+    crops : {image of the batch: side of its crop, pixels}, all over the same ground
+    rotate, flip, shear : float, probabilities
     max_rotation_deg, max_shear_deg : float, degrees
 
     References

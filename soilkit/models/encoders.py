@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -62,23 +63,16 @@ def scaled(channels: int, multiplier: float) -> int:
 
 
 def conv_norm(
-    channels: int,
-    depth: int,
-    *,
-    momentum: float,
-    kernel: int = 1,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
+    channels: int, depth: int, *, momentum: float, kernel: int = 1, dilation: int = 1, **more: int
 ) -> list[nn.Module]:
     """A convolution that keeps the size but for its stride, and its batch norm."""
-    padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(channels, depth, kernel, stride, padding, dilation, groups, bias=False)
+    around: dict[str, Any] = {"padding": dilation * (kernel // 2), "dilation": dilation, **more}
+    conv = nn.Conv2d(channels, depth, kernel, bias=False, **around)
     return [conv, nn.BatchNorm2d(depth, eps=BATCH_NORM_EPSILON, momentum=momentum)]
 
 
 def plan(
-    strides: Iterable[int], *, reached: int, output_stride: int, drop_path_keep: float
+    strides: Iterable[int], *, reached: int, output_stride: int = 32, drop_path_keep: float
 ) -> Iterator[tuple[int, int, float]]:
     """Stride, dilation and keep of each block: strides past the output stride become dilation.
 
@@ -159,9 +153,8 @@ class SeparableConv(nn.Module):
     def __init__(self, channels, depth, *, stride, dilation, inner_activation, momentum):
         super().__init__()
         around = {"kernel": 3, "stride": stride, "dilation": dilation, "groups": channels}
-        self.depthwise, self.depthwise_norm = conv_norm(
-            channels, channels, momentum=momentum, **around
-        )
+        first = conv_norm(channels, channels, momentum=momentum, **around)
+        self.depthwise, self.depthwise_norm = first
         self.pointwise, self.pointwise_norm = conv_norm(channels, depth, momentum=momentum)
         self.inner_activation = inner_activation
 
@@ -177,18 +170,12 @@ class SeparableConv(nn.Module):
 
 
 def xception(
-    channels: int,
-    *,
-    stem: Iterable[tuple[int, int, int]],
-    blocks: Iterable[Block],
-    output_stride: int,
-    depth_multiplier: float = 1.0,
-    drop_path_keep: float,
-    momentum: float,
+    channels: int, *, stem, blocks, depth_multiplier: float = 1.0, momentum: float, **strides: Any
 ) -> Encoder:
     """Chollet's Xception [1]_ as modified by DeepLab v3+ [2]_.
 
     Strided separable convolutions instead of pooling, a batch norm after every depthwise one.
+    ``strides`` are ``output_stride`` and ``drop_path_keep`` of ``plan``, here and below.
 
     References
     ----------
@@ -202,23 +189,13 @@ def xception(
         layers.append(nn.ReLU())
         channels = depth
     rows = [row for row in blocks for _ in range(row.repeat)]
-    steps = plan(
-        [row.stride for row in rows],
-        reached=math.prod(stride for _, _, stride in stem),
-        output_stride=output_stride,
-        drop_path_keep=drop_path_keep,
-    )
+    reached = math.prod(stride for _, _, stride in stem)
+    steps = plan([row.stride for row in rows], reached=reached, **strides)
     for row, (stride, dilation, keep) in zip(rows, steps, strict=True):
         widths = (channels, *(scaled(depth, depth_multiplier) for depth in row.depths))
+        how = {"inner_activation": row.inner_activation, "momentum": momentum, "dilation": dilation}
         branch = [
-            SeparableConv(
-                widths[i],
-                widths[i + 1],
-                stride=stride if i == 2 else 1,
-                dilation=dilation,
-                inner_activation=row.inner_activation,
-                momentum=momentum,
-            )
+            SeparableConv(widths[i], widths[i + 1], stride=stride if i == 2 else 1, **how)
             for i in range(3)
         ]
         skip: nn.Module | None = nn.Identity() if row.skip == "sum" else None
@@ -237,15 +214,9 @@ BOTTLENECK = 4  # a bottleneck block ends in four times the channels of its 3x3 
 
 
 def resnet(
-    channels: int,
-    *,
-    stages: Iterable[tuple[int, int]],
-    bottleneck: bool,
-    output_stride: int = 32,
-    depth_multiplier: float = 1.0,
-    drop_path_keep: float,
-    momentum: float,
-) -> Encoder:
+    channels: int, *, stages, bottleneck: bool, depth_multiplier: float = 1.0, momentum: float,
+    **strides: Any,
+) -> Encoder:  # fmt: skip
     """A 7x7 convolution and a maximum, both strided, then stages of residual blocks [1]_.
 
     Every stage after the first is strided by 2, on the (first) 3x3 convolution; the skip is a 1x1
@@ -261,12 +232,7 @@ def resnet(
     rows = [
         (depth, 2 if i and not k else 1) for i, (depth, n) in enumerate(stages) for k in range(n)
     ]
-    steps = plan(
-        [stride for _, stride in rows],
-        reached=4,
-        output_stride=output_stride,
-        drop_path_keep=drop_path_keep,
-    )
+    steps = plan([stride for _, stride in rows], reached=4, **strides)
     for (depth, _), (stride, dilation, keep) in zip(rows, steps, strict=True):
         depth = scaled(depth, depth_multiplier)
         out = depth * (BOTTLENECK if bottleneck else 1)
@@ -291,23 +257,13 @@ def resnet(
 # MobileNet-V2: inverted residuals, the cheapest alternative.
 
 MOBILENET_V2 = (  # (expansion, depth, repeats, stride)
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
-)
+)  # fmt: skip
 
 
 def mobilenet(
-    channels: int,
-    *,
-    output_stride: int = 32,
-    depth_multiplier: float = 1.0,
-    drop_path_keep: float,
-    momentum: float,
+    channels: int, *, depth_multiplier: float = 1.0, momentum: float, **strides: Any
 ) -> Encoder:
     """Inverted residuals: widen by 1x1, filter each channel by 3x3, narrow without activation [1]_.
 
@@ -326,12 +282,7 @@ def mobilenet(
         for expansion, depth, repeats, stride in MOBILENET_V2
         for k in range(repeats)
     ]
-    steps = plan(
-        [stride for _, _, stride in rows],
-        reached=2,
-        output_stride=output_stride,
-        drop_path_keep=drop_path_keep,
-    )
+    steps = plan([stride for _, _, stride in rows], reached=2, **strides)
     for (expansion, depth, _), (stride, dilation, keep) in zip(rows, steps, strict=True):
         depth, wide = scaled(depth, depth_multiplier), width * expansion
         branch = [*norm(width, wide), nn.ReLU6()] if expansion > 1 else []

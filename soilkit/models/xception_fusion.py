@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -311,11 +311,8 @@ class XceptionFusion(nn.Module):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """Plain values for a checkpoint; options at their default are left out."""
-        always = ("high_channels", "low_channels", "coarse", "preset")
-        default = {f.name: f.default for f in fields(self.config) if f.name not in always}
-        values = asdict(self.config)
-        return {k: v for k, v in values.items() if k not in default or v != default[k]}
+        """Plain values for a checkpoint."""
+        return asdict(self.config)
 
     def forward(
         self,
@@ -451,13 +448,8 @@ def train(
             "the samples of this dataset."
         )
     has_images = bool(inputs.high or inputs.low)
-    make = partial(
-        _chip_dataset,
-        tables,
-        store,
-        inputs=inputs,
-        allow_missing=options.get("source_dropout") is not None,
-    )
+    allow_missing = options.get("source_dropout") is not None
+    make = partial(_chip_dataset, tables, store, inputs=inputs, allow_missing=allow_missing)
     room_px = _room_px(store, inputs, crop_px) if has_images else crop_px
     learnt = make(labels == "train", crop_px=room_px)
     chosen = make(labels == "validation", crop_px=crop_px, statistics=learnt.statistics)
@@ -478,16 +470,11 @@ def train(
     provenance = training.Provenance(inputs.names, learnt.normalisation, store.data_hash)
     file_name = f"{name or _slug(inputs)}.pt"
     history = training.fit(
-        model,
-        loaders,
-        step_by(_chosen(LOSSES, loss, "loss")),
-        look,
-        settings=training.Settings(**schedule | options),
+        model, loaders, step_by(_chosen(LOSSES, loss, "loss")), look, provenance=provenance,
+        settings=training.Settings(**schedule | options), progress=progress,
         path=None if out_dir is None else Path(out_dir) / "checkpoints" / file_name,
-        provenance=provenance,
         augment=Augment(image_sides(crop_px)) if has_images else None,
-        progress=progress,
-    )
+    )  # fmt: skip
     best = history.loc[history["score"].idxmin()]
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     checkpoint = training.Checkpoint(
@@ -563,15 +550,9 @@ class TrainedFusion:
         labels = np.asarray(split, dtype=str)
         rows = np.ones(len(labels), bool) if part is None else labels == part
         dataset = _chip_dataset(
-            tables,
-            store,
-            rows,
-            inputs=self.inputs,
-            crop_px=crop_px,
-            statistics=self.statistics,
-            allow_missing=self.model.config.source_dropout is not None,
-            withhold=withhold,
-        )
+            tables, store, rows, inputs=self.inputs, crop_px=crop_px, statistics=self.statistics,
+            allow_missing=self.model.config.source_dropout is not None, withhold=withhold,
+        )  # fmt: skip
         return ten_day_table.predictions_table(
             tables.samples[rows].astype({"soil_moisture_m3_m3": float}),
             tables.stations,

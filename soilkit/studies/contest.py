@@ -342,16 +342,11 @@ class Contest:
 
 
 def score(predictions: pd.DataFrame, blocks: pd.Series) -> dict[str, float]:
-    """Means over stations of R, ubRMSE, RMSE and bias, and what the 90 % intervals hold.
+    """The ``means`` of predictions, and what their 90 % intervals hold.
 
-    A station has twenty scored windows or more; R of a constant prediction counts as 0. Intervals
-    promise 90 % of a new block's rows: ``block_coverage_of_90`` is the mean of blocks, and
-    ``coverage_of_90`` the share of rows, most of which stand in few dense blocks.
-
-    Parameters
-    ----------
-    predictions : of ``predict_unseen``
-    blocks : Series by the predictions' index
+    Intervals promise 90 % of a new block's rows: ``block_coverage_of_90`` is the mean of blocks
+    (a Series by the predictions' index), and ``coverage_of_90`` the share of rows, most of which
+    stand in few dense blocks.
     """
     scores = means(predictions)
     held = coverage_of_90(predictions, blocks[predictions.index])

@@ -60,7 +60,7 @@ PROFILES = {
             precision="bfloat16",
         ),
         {name: replace(r, size_px=max(r.size_px, 384)) for name, r in RECIPES.items()},
-    ),
+    ),  # fmt: skip
 }
 
 
@@ -127,13 +127,9 @@ LADDER: dict[str, dict[str, Any]] = {
     FULL: {},
 }
 TABLE_9 = Experiment(
-    "table9",
-    "Which sources, one after the other",
-    COARSE_NN,
-    _lines(PRODUCTS | LADDER),
-    table=9,
-    n_seeds=5,
-)
+    "table9", "Which sources, one after the other", COARSE_NN, _lines(PRODUCTS | LADDER),
+    table=9, n_seeds=5,
+)  # fmt: skip
 BASELINE = "None (Baseline)"
 LEFT_OUT: dict[str, dict[str, Any]] = {
     "DEM": {"high": ("sentinel1", "sentinel2")},
@@ -145,13 +141,9 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
     "SMAP + GLDAS": {"coarse": ()},
 }
 TABLE_16 = Experiment(
-    "table16",
-    "Leave one source out",
-    BASELINE,
-    _lines({BASELINE: {}, **LEFT_OUT}),
-    table=16,
-    n_seeds=5,
-)
+    "table16", "Leave one source out", BASELINE, _lines({BASELINE: {}, **LEFT_OUT}),
+    table=16, n_seeds=5,
+)  # fmt: skip
 ON_WIDE = {"recipe": "sentinel1_wide", "high": RADAR_OPTICS, "low": (), "coarse": ()}
 SIZES = {
     f"{px}x{px}": Variant(ON_WIDE | {"crop_px": px}, is_size=True) for px in (64, 128, 256, 512)
@@ -225,14 +217,10 @@ CHOICES = tuple(
     for argument, (title, names) in DESIGN.items()
 )
 SOURCE_NAMES = {
-    "DEM": ("dem",),
-    "Sentinel-1": ("sentinel1",),
-    "Sentinel-2": ("sentinel2",),
-    "SoilGrids": ("soilgrids",),
-    "SMAP": ("smap",),
-    "GLDAS": ("gldas",),
+    "DEM": ("dem",), "Sentinel-1": ("sentinel1",), "Sentinel-2": ("sentinel2",),
+    "SoilGrids": ("soilgrids",), "SMAP": ("smap",), "GLDAS": ("gldas",),
     "SMAP + GLDAS": ("smap", "gldas"),
-}
+}  # fmt: skip
 DROPOUT = {"source_dropout": 0.3, "withheld": tuple(SOURCE_NAMES.values())}
 ALL_PRESENT = "trained with all"
 ABSENCE = Experiment(
@@ -357,14 +345,8 @@ class Study:
             return None
         data = self.data_of(trial.recipe)
         told: dict[str, Any] = row if is_trained else {}
-        work = partial(
-            run_trial,
-            trial,
-            data.folder,
-            work=self.work,
-            row=told,
-            look_at_test=self.look_at_test,
-        )
+        how: dict[str, Any] = {"work": self.work, "row": told, "look_at_test": self.look_at_test}
+        work = partial(run_trial, trial, data.folder, **how)
         about = {"definition": trial.definition, "data": data.content_hash, "looked_at_test": False}
         return Job(key, f"{key} seed {trial.seed}", work, about | told, cost(trial))
 

@@ -111,13 +111,7 @@ class Recipe:
 
 
 def prepare(recipe: Recipe, work: str | os.PathLike[str]) -> Path:
-    """The recipe's folder, built when it is not whole; an interrupted build goes on.
-
-    Raises
-    ------
-    ContractError
-        When a recipe names a folder that holds no dataset.
-    """
+    """The recipe's folder, built when it is not whole; an interrupted build goes on."""
     place = recipe.place(Path(work))
     if (place / "samples.parquet").exists():
         return place
@@ -149,24 +143,17 @@ def _made(recipe: Recipe, out: Path) -> dict[str, pd.DataFrame]:
     scenes = archives.all_scenes(world, stations, sources=recipe.sources, **span)
     bounds = sources.bounds(recipe.anchor, recipe.sources)
     joined = join.anchored_join(
-        readings,
-        scenes,
-        stations,
+        readings, scenes, stations, anchor=recipe.anchor,
         bounds={name: pd.Timedelta(age) for name, age in bounds.items()},
-        anchor=recipe.anchor,
         max_cloud_fraction=CLEAR if "sentinel2" in recipe.sources else None,
-    )
+    )  # fmt: skip
     coarse = [s for s in recipe.sources if sources.get(s).resolution == "coarse"]
     imagery = [s for s in recipe.sources if s not in coarse]
     samples, lost = chips.build(
-        joined.samples,
-        world,
-        out / "chips.zarr",
-        stations=stations,
-        sources=imagery,
+        joined.samples, world, out / "chips.zarr", stations=stations, sources=imagery,
         bands={s: sources.get(s).fed for s in imagery if sources.get(s).fed},
         size_px=recipe.size_px,
-    )
+    )  # fmt: skip
     series = {s: world.series(stations, s, span["start"], span["end"]) for s in coarse}
     scalars = [features.from_series(samples, table, s) for s, table in series.items()]
     return {
@@ -228,11 +215,6 @@ def run_trial(
     Returns
     -------
     dict of plain values: ``n_weights, flops, best_step, history, evaluations, looked_at_test``
-
-    Raises
-    ------
-    ContractError
-        When the dataset lacks a source that the trial needs.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # the other cores are for the other trials
     torch.set_num_threads(1)
@@ -297,13 +279,9 @@ def _product_table(product: str, data: Data, split, *, part: str) -> pd.DataFram
     """What a coarse product says as it comes."""
     samples = data.samples[split == part]
     scalars = data.features.set_index("sample_id").loc[samples["sample_id"].astype(str)]
-    return ten_day_table.predictions_table(
-        samples.astype({"soil_moisture_m3_m3": float}),
-        data.stations,
-        predicted=coarse_values(scalars, Inputs((), (), (product,)))[:, 0],
-        model=product,
-        split=part,
-    )
+    predicted = coarse_values(scalars, Inputs((), (), (product,)))[:, 0]
+    samples, how = samples.astype({"soil_moisture_m3_m3": float}), {"model": product, "split": part}
+    return ten_day_table.predictions_table(samples, data.stations, predicted=predicted, **how)
 
 
 def _evaluation(table: pd.DataFrame) -> dict:

@@ -81,10 +81,8 @@ def build(
     bands : bands by source; all of them where it says nothing
     min_valid_fraction : float, 0-1, below which a sample is dropped
     citations : how to cite each network, kept in the manifest
-    limit : int, optional
-        Ask for so many chips at most, those of samples from all over the table: a trial before a
-        long export. Samples whose chips were not asked for are dropped as "not fetched"; the next
-        build without a limit asks for the rest.
+    limit : int or None, how many chips to ask for at most, those of samples from all over the
+        table: a trial before a long export; other samples are dropped as "not fetched"
     progress : whether to show a bar
 
     Returns
@@ -140,15 +138,8 @@ def plan(
 
     Parameters
     ----------
-    samples, archive, stations, sources, size_px, bands
-        As in ``build``.
-    store : folder, optional
-        Leave out what stands there, and what is known never to come.
-
-    Raises
-    ------
-    ContractError
-        When a table does not hold what it promises.
+    samples, archive, stations, sources, size_px, bands : as in ``build``
+    store : folder or None; what stands there, or is known never to come, is left out
     """
     described = _described(samples, sources, bands=bands, size_px=size_px)
     planner = Planner(samples, stations, size_px=size_px, version=archive.version)
@@ -175,20 +166,13 @@ def add(
     Parameters
     ----------
     pairs : requests with their chips or failures, read once and never held
-    store : folder of the zarr store, made when absent
     origin : name and version of where the chips come from, as an archive would give them
     bands : bands by source; these sources are in the store, and no others come
-    size_px : int, pixels of 10 m a side; low-resolution sources cover the same ground at 160 m
-    citations : how to cite each network, kept in the manifest
+    store, size_px, citations : as in ``build``, and so its errors
 
     Returns
     -------
     What the store knows of each chip by source, and by scene and station
-
-    Raises
-    ------
-    StoreError
-        As ``build``.
     """
     content = {
         "archive": {"name": origin[0], "version": origin[1]},

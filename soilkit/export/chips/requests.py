@@ -120,9 +120,9 @@ class Planner:
                 time=time,
                 bands=tuple(bands),
                 grid=self.grid(station, source),
-                resampling="bilinear" if continuous else "nearest",
                 version=self.version,
-            )
+                resampling="bilinear" if continuous else "nearest",
+            )  # fmt: skip
             for scene, station, time in zip(
                 chips["scene"], chips["station"], chips["time"].to_numpy(), strict=True
             )

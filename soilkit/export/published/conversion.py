@@ -91,10 +91,8 @@ def to_dataset(
     ----------
     shards : a folder of ``*.tfrecord.gz``, or paths
     out_dir : folder of the tables and of ``chips.zarr``, made when absent
-    labels : Labels, optional
-        Readings of an in-situ archive; without it only labels that the shards hold are used.
-    size_px : int
-        Pixels of 10 m a side that are kept, a multiple of 32: 256 is what models see, 512 all.
+    labels : Labels, readings of an in-situ archive; None uses labels that the shards hold alone
+    size_px : int, pixels of 10 m a side that are kept, a multiple of 32: models see 256, 512 is all
     min_valid_fraction : float, 0-1, of a chip's pixels, below which a sample is dropped
     progress : whether to show a bar
 

@@ -311,14 +311,11 @@ def write_archive_shard(
     samples : table SAMPLES with ``<source>_scene`` and ``<source>_age_hours``
     archive : where chips and series come from
     stations : table STATIONS
-    labelled : names of networks
-        Those whose readings go into the shard, as only some may be passed on; the others' labels
-        are absent.
+    labelled : names of networks whose readings go into the shard; only some may be passed on
 
     Returns
     -------
-    int
-        How many samples were written.
+    int, how many samples were written
     """
     contracts.check(samples, contracts.SAMPLES)
     contracts.check(stations, contracts.STATIONS)

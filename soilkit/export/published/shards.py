@@ -131,10 +131,7 @@ def _moment(milliseconds: Any) -> np.datetime64:
 class ShardReader:
     """Iterates over a shard's samples; made by ``read_shard``.
 
-    Attributes
-    ----------
-    damaged : list of int
-        Numbers of the records left out so far, with ``damaged="skip"``.
+    ``damaged`` are the numbers of the records left out so far, with ``damaged="skip"``.
     """
 
     def __init__(self, stream: RecordStream, images: tuple[str, ...]):
@@ -176,19 +173,14 @@ def read_shard(
     Parameters
     ----------
     path : path of a ``data-00000-of-00500.tfrecord.gz``
-    features : names of images, optional
-        Which images to decode (``schema.IMAGES``, ``schema.images_of``); the 17 that the published
-        model eats by default. Scalars always come.
-    checksums : bool
-        Compare the CRC32C of each record's data.
-    damaged : "raise" or "skip"
-        What to do with a record that fails its checksum. Those skipped are counted in the
-        ``damaged`` of what is returned.
+    features : names of the images to decode (``schema.IMAGES``, ``schema.images_of``); None takes
+        the 17 that the published model eats. Scalars always come
+    checksums : bool, whether to compare the CRC32C of each record's data
+    damaged : "raise" or "skip", what to do with a record that fails it
 
     Returns
     -------
-    ShardReader
-        An iterator of ``Sample``.
+    ShardReader, an iterator of ``Sample``
 
     Raises
     ------
@@ -265,8 +257,7 @@ def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> int:
 
     Returns
     -------
-    int
-        How many were written.
+    int, how many were written
 
     Raises
     ------
@@ -331,14 +322,10 @@ def download(
     Parameters
     ----------
     folder : where to put them; made if it is not there
-    shards : int or numbers
-        How many, from the first one; or which, from 0 to 499.
-    base_url : str
-        The folder that serves ``data-00000-of-00500.tfrecord.gz`` and so on.
-    attempts : int
-        How often to try each file before giving up, with growing pauses.
-    progress : bool
-        Show a bar for each file.
+    shards : int, how many, from the first one; or which, from 0 to 499
+    base_url : str, the folder that serves ``data-00000-of-00500.tfrecord.gz`` and so on
+    attempts : int, how often to try each file before giving up, with growing pauses
+    progress : bool, whether to show a bar for each file
 
     Returns
     -------

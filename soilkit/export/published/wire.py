@@ -337,11 +337,9 @@ class RecordStream:
     Parameters
     ----------
     path : path of a ``.tfrecord.gz`` file
-    checksums : bool
-        Compare the CRC32C of every record's data. That of its length is always compared: a wrong
-        length would be believed for gigabytes.
-    skip_damaged : bool
-        Pass over records whose data fail their CRC32C, and note their numbers in ``damaged``.
+    checksums : bool, whether to compare the CRC32C of every record's data; that of its length
+        always is, for a wrong length would be believed for gigabytes
+    skip_damaged : bool, whether to pass over records whose data fail it, noted in ``damaged``
 
     Raises
     ------

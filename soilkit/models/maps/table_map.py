@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,8 @@ def predict_table_map(
 
     Returns
     -------
-    Dataset
-        ``soil_moisture`` (y, x) float32 m3 m-3, ``soil_moisture_std`` where the model tells one,
-        and ``known_fraction`` of the predictors, with CF metadata.
+    Dataset of ``soil_moisture`` (y, x) float32 m3 m-3, ``soil_moisture_std`` where the model tells
+    one, and ``known_fraction`` of the predictors, with CF metadata
 
     Raises
     ------
@@ -114,12 +114,9 @@ def predict_table_map(
 
 
 def _tiles(grid: Grid) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, grid.height, TILE_PX):
-        for left in range(0, grid.width, TILE_PX):
-            yield (
-                slice(top, min(top + TILE_PX, grid.height)),
-                slice(left, min(left + TILE_PX, grid.width)),
-            )
+    sides = (grid.height, grid.width)
+    rows, cols = ([slice(k, min(k + TILE_PX, n)) for k in range(0, n, TILE_PX)] for n in sides)
+    return product(rows, cols)
 
 
 class _Points:

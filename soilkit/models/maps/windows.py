@@ -30,15 +30,11 @@ class Scene:
 
     Parameters
     ----------
-    grid : Grid
-        Of the finest layers (10 m); also needed where there are none.
-    images : {input: array (band, row, col)}
-        On the grid, or of coarser pixels from the same north-west corner.
-    scalars : {input: array (scalar,) or (scalar, row, col)}
-        One value for the region, or a raster of any pixel size over the grid's bounds, read at each
-        window's centre.
-    ratios : {input: int}
-        How many of the grid's pixels make a side of one of an image's; 1 where not named.
+    grid : Grid of the finest layers (10 m); also needed where there are none
+    images : {input: array (band, row, col)} on the grid, or coarser from the same NW corner
+    scalars : {input: array (scalar,) or (scalar, row, col)}, one value for the region, or a raster
+        of any pixel size over the grid's bounds, read at each window's centre
+    ratios : {input: int}, how many of the grid's pixels make a side of one of an image's, else 1
 
     Raises
     ------
@@ -76,9 +72,8 @@ def scene_of(
 
     Parameters
     ----------
-    region : {source: layer}
-        A ``Chip`` of stored values with all bands of the catalogue, in its order, as
-        ``region_chips`` cut it; or for a coarse source one number, or an array (row, col).
+    region : {source: layer}, a ``Chip`` of stored values with all bands of the catalogue in its
+        order, as ``region_chips`` cut it; or for a coarse source a number, or array (row, col)
     inputs : Inputs, those of the training
     statistics : {coarse channel: (mean, std)}, those of the training
 
@@ -158,8 +153,6 @@ def region_chips(
     Parameters
     ----------
     sample : samples table of one row, joined with this archive
-    archive : Archive
-    stations : stations table
     inputs : Inputs, whose high and low sources are cut
     size_px : int, pixels of 10 m a side; low-resolution layers cover the same ground at 160 m
 
@@ -217,16 +210,14 @@ def predict_map(
     model : module
     scene : Scene
     look : (model, batch) -> (predicted, ...), (B,) m3 m-3, of a batch named as the scene's layers
-    stride_m : float, m
-        A whole number of pixels of every image.
+    stride_m : float, m, a whole number of pixels of every image
     batch_size : int, windows at a time
     progress : bool
 
     Returns
     -------
-    Dataset
-        ``soil_moisture`` (y, x) float32 m3 m-3 and ``valid_fraction`` (y, x), with CF metadata;
-        x and y are the cells' centres.
+    Dataset of ``soil_moisture`` (y, x) float32 m3 m-3 and ``valid_fraction`` (y, x), with CF
+    metadata; x and y are the cells' centres
 
     Raises
     ------
@@ -287,14 +278,8 @@ def to_cog(
 
     ``tags`` are those of the file, such as the model, the data's hash, or that it is synthetic.
     """
-    rasters.write_cog(
-        path,
-        dataset["soil_moisture"].values,
-        grid=map_grid(dataset),
-        names=["soil_moisture"],
-        units=["m3 m-3"],
-        tags=tags,
-    )
+    how: dict[str, Any] = {"names": ["soil_moisture"], "units": ["m3 m-3"], "tags": tags}
+    rasters.write_cog(path, dataset["soil_moisture"].values, grid=map_grid(dataset), **how)
 
 
 def _step_px(scene: Scene, stride_m: float) -> int:
@@ -369,28 +354,17 @@ def map_dataset(
 
     ``map_grid`` and ``to_cog`` read it; "soil_moisture" has attributes of its own.
     """
-    moisture = {
-        "units": "m3 m-3",
-        "standard_name": STANDARD_NAME,
-        "long_name": "surface soil moisture, about 0-5 cm",
-    }
-    contents: dict[str, Any] = {
-        name: (
-            ("y", "x"),
-            values,
-            {**(moisture if name == "soil_moisture" else {}), **attrs, "grid_mapping": "crs"},
-        )
-        for name, (values, attrs) in variables.items()
-    }
+    moisture = {"units": "m3 m-3", "standard_name": STANDARD_NAME}
+    moisture["long_name"] = "surface soil moisture, about 0-5 cm"
+    contents: dict[str, Any] = {}
+    for name, (values, attrs) in variables.items():
+        attrs = {**(moisture if name == "soil_moisture" else {}), **attrs, "grid_mapping": "crs"}
+        contents[name] = (("y", "x"), values, attrs)
     contents["crs"] = ((), np.int32(0), pyproj.CRS(grid.crs).to_cf() | {"code": grid.crs})
-    axes = {
-        n: (
-            n,
-            values,
-            {"units": "m", "axis": n.upper(), "standard_name": f"projection_{n}_coordinate"},
-        )
-        for n, values in (("x", grid.x_m), ("y", grid.y_m))
-    }
+    axes = {}
+    for n, values in (("x", grid.x_m), ("y", grid.y_m)):
+        of_axis = {"units": "m", "axis": n.upper(), "standard_name": f"projection_{n}_coordinate"}
+        axes[n] = (n, values, of_axis)
     about = {"Conventions": "CF-1.11", "cell_size_m": grid.pixel_size_m}
     return xr.Dataset(contents, axes, about | attributes)
 

@@ -138,16 +138,9 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal for a saved state to be this run's."""
-        settings = asdict(self.settings)
-        if not settings["compile"]:
-            del settings["compile"]  # states from before there was this
-        return plain(
-            {
-                "settings": settings,
-                "configuration": getattr(self.model, "configuration", {}),
-                "provenance": asdict(self.provenance),
-            }
-        )
+        configuration = getattr(self.model, "configuration", {})
+        told = {"settings": asdict(self.settings), "configuration": configuration}
+        return plain(told | {"provenance": asdict(self.provenance)})
 
     def learn(self, error: torch.Tensor, step: int, *, n_samples: int = 1) -> None:
         """One step down the gradient of the samples' mean error, at the step's rate.
