@@ -99,7 +99,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             "Name the file that training wrote, not the one beside it that resumes a run."
         )
     values = {name: content[name] for name in FIELDS}
-    origin = (tuple(values.pop("inputs")), values.pop("normalisation"), values.pop("data_hash"))
+    inputs = tuple(map(str, values.pop("inputs")))
+    origin = (inputs, values.pop("normalisation"), values.pop("data_hash"))
     return Checkpoint(provenance=Provenance(*origin), **values)
 
 
