@@ -189,15 +189,11 @@ def make_loader(
     """
     is_shuffled = shuffle_seed is not None
     return DataLoader(
-        dataset,
-        batch_size=batch_size,
+        dataset, batch_size, num_workers=workers, persistent_workers=workers > 0, collate_fn=_as_is,
         sampler=None if shuffle_seed is None else EpochOrder(len(dataset), seed=shuffle_seed),
         drop_last=is_shuffled and len(dataset) >= batch_size,
-        num_workers=workers,
-        collate_fn=_as_is,
-        persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(shuffle_seed or 0),
-    )
+    )  # fmt: skip
 
 
 def _as_is(batch: Any) -> Any:

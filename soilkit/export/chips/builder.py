@@ -110,11 +110,10 @@ def build(
     requests = planner.requests({name: d["bands"] for name, d in described.items()})
     content = {
         "archive": {"name": archive.name, "version": archive.version},
-        "size_px": size_px,
-        "sources": described,
+        "size_px": size_px, "sources": described,
         "networks": {name: (citations or {}).get(name, "") for name in networks},
         "join": json.loads(json.dumps({str(k): v for k, v in samples.attrs.items()}, default=str)),
-    }
+    }  # fmt: skip
     with sole_builder(path):
         writer = Writer(path, prepare(path, content)["sources"])
         missing = [r for r in requests if not writer.stands(r)]
@@ -178,9 +177,8 @@ def add(
         "archive": {"name": origin[0], "version": origin[1]},
         "size_px": size_px,
         "sources": {name: describe(name, b, size_px=size_px) for name, b in bands.items()},
-        "networks": dict(citations or {}),
-        "join": {},
-    }
+        "networks": dict(citations or {}), "join": {},
+    }  # fmt: skip
     path = Path(store)
     with sole_builder(path):
         writer = Writer(path, prepare(path, content)["sources"])

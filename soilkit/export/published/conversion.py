@@ -180,14 +180,9 @@ class _Job:
 
     def add(self, pairs: Iterable[tuple[ChipRequest, Chip]]) -> Ledgers:
         """Put chips into the store; what it knows of all."""
-        return chips.add(
-            pairs,
-            self.out / STORE,
-            origin=images.ORIGIN,
-            bands=images.BANDS,
-            size_px=self.size_px,
-            citations={} if self.labels is None else insitu.citations(self.labels.stations),
-        )
+        cited = {} if self.labels is None else insitu.citations(self.labels.stations)
+        how: dict[str, Any] = {"origin": images.ORIGIN, "bands": images.BANDS, "citations": cited}
+        return chips.add(pairs, self.out / STORE, size_px=self.size_px, **how)
 
     def table(self, path: Path) -> pd.DataFrame:
         """The records of a shard, one row each, read from the shard unless that was done before."""

@@ -152,15 +152,10 @@ def chips_of(
         time = _NO_TIME if source.is_static else sample.scene_times.get(PREFIX[name], _NO_TIME)
         when = "static" if source.is_static else compact(time)
         request = ChipRequest(
-            source=name,
-            scene_id=f"{when}_{_digest(raw.values(), place)}",
-            station_id=station_id,
-            time=time,
-            bands=BANDS[name],
-            grid=place,
+            source=name, scene_id=f"{when}_{_digest(raw.values(), place)}", time=time,
+            station_id=station_id, bands=BANDS[name], grid=place, version=ORIGIN[1],
             resampling="as published" if pixel_m == grid.pixel_size_m else "mean of known pixels",
-            version=ORIGIN[1],
-        )
+        )  # fmt: skip
         values = _means(np.stack([schema.decode(f, image) for f, image in raw.items()]), size)
         # Bytes of bright optical pixels are saturated: 251 and more stand for any number upwards.
         values = np.clip(values, *chips.packing_of(source).limits)
@@ -409,14 +404,9 @@ def _images(
     if np.isfinite(age_hours):
         seen = row["time"] - pd.Timedelta(round(age_hours * _US_PER_HOUR), unit="us")
     request = ChipRequest(
-        source=name,
-        scene_id=scene,
-        station_id=str(row["station_id"]),
-        time=seen.to_datetime64().astype("datetime64[us]"),
-        bands=bands,
-        grid=grid,
-        version=archive.version,
-    )
+        source=name, scene_id=scene, station_id=str(row["station_id"]), bands=bands, grid=grid,
+        time=seen.to_datetime64().astype("datetime64[us]"), version=archive.version,
+    )  # fmt: skip
     ((_, chip),) = archive.chips([request])
     if not isinstance(chip, Chip):
         return {}

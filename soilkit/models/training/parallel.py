@@ -51,6 +51,13 @@ def batch_size(batch: Batch) -> int:
     return len(next(iter(batch.values()), ()))
 
 
+# Settings of a loader that its part in a process has too.
+KEPT = (
+    "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn",
+    "multiprocessing_context", "prefetch_factor", "persistent_workers",
+)  # fmt: skip
+
+
 class Team:
     """The processes of ``torch.distributed``, or this one alone when it is not initialised."""
 
@@ -150,18 +157,9 @@ class Team:
         is_indexed = isinstance(loader, DataLoader) and loader.batch_sampler is not None
         if not is_indexed or isinstance(loader.dataset, IterableDataset):
             return Parts(loader, self, every_step=every_step)
-        return DataLoader(
-            loader.dataset,
-            batch_sampler=Parts(loader.batch_sampler, self, every_step=every_step),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
-        )
+        kept = {name: getattr(loader, name) for name in KEPT}
+        parts = Parts(loader.batch_sampler, self, every_step=every_step)
+        return DataLoader(loader.dataset, batch_sampler=parts, **kept)
 
 
 class Parts:
