@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from soilkit.errors import CheckpointError, ContractError
-from soilkit.models.training import Settings, checkpoint, predict
+from soilkit.models.training import Settings, predict
 from soilkit.models.xception_fusion import XceptionFusion, look
 from tests.helpers_training import fit
 
@@ -83,11 +83,8 @@ def test_a_compiled_model_learns_the_same():
     assert predict(ours, [BATCH], look) == pytest.approx(predict(theirs, [BATCH], look), rel=1e-2)
 
 
-def test_a_state_from_before_there_were_options_still_resumes(tmp_path):
-    """Settings that are not chosen are not written, so older states equal newer ones."""
+def test_a_run_resumes_under_the_same_options_only(tmp_path):
     run(path=tmp_path / "a.pt", steps=4)
-    settings = checkpoint.read_plain(tmp_path / "a.resume.pt")["identity"]["settings"]
-    assert "compile" not in settings
     with pytest.raises(CheckpointError, match="settings"):
         run(path=tmp_path / "a.pt", steps=4, precision="bfloat16")
 
