@@ -320,13 +320,7 @@ class Contest:
         return jobs
 
     def run(self) -> int:
-        """Run what is due; returns how many were run.
-
-        Raises
-        ------
-        StoreError
-            When ``work`` is another problem's.
-        """
+        """Run what is due, unless ``work`` is another problem's; returns how many were run."""
         self.claim(self.work)
         jobs = self.due()
         run(jobs, self.store, workers=self.workers)
@@ -406,10 +400,7 @@ def with_means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def write_tables(contest: Contest, out: Path) -> None:
     """``study.csv`` and ``contrasts.csv`` in ``out``, from every file of predictions there is.
 
-    Raises
-    ------
-    StoreError
-        When ``out`` is another problem's.
+    An ``out`` of another problem is refused.
     """
     contest.claim(out)
     problem, results = contest.problem, contest.results()

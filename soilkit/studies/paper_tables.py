@@ -10,7 +10,7 @@ import pandas as pd
 
 from soilkit import strata
 from soilkit.constants import MIN_CLUSTERS, OK
-from soilkit.files import csv_text, read_table, read_whole, write_text_whole
+from soilkit.files import csv_text, read_csv, read_table, read_whole, write_text_whole
 from soilkit.metrics import intervals, splits
 from soilkit.metrics.evaluation import literature
 from soilkit.studies.fusion_study import FULL, RECIPES, Experiment, Line, Profile, Study, chosen
@@ -408,7 +408,7 @@ def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
     {}
     """
     paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
-    found = {name: read_whole(path, pd.read_csv) for name, path in paths.items() if path.is_file()}
+    found = {name: read_whole(path, read_csv) for name, path in paths.items() if path.is_file()}
     if {"sensors", "places"} <= found.keys():
         names = found["places"].set_index("place")["sensor_id"]
         found["sensors"]["sensor_id"] = found["sensors"].pop("place").map(names)

@@ -116,9 +116,6 @@ def to_dataset(
 
 def _converted(paths: list[Path], job: "_Job", min_valid_fraction: float) -> Dataset:
     """The dataset of some shards, each read unless that was done before."""
-    for folder in (job.out, job.out / "shards"):
-        for left_over in folder.glob("*.partial"):  # of a conversion that was killed
-            left_over.unlink(missing_ok=True)
     parts, broken = [], []
     for path in tqdm(paths, disable=not job.progress, desc="shards", unit="shard"):
         try:

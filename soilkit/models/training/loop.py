@@ -1,6 +1,5 @@
 """The training loop, read once from top to bottom, its state, and prediction."""
 
-import glob
 import logging
 import math
 import os
@@ -209,9 +208,6 @@ class Run:
         """This run's state and best checkpoint on disk, if there are any."""
         if self.path is None or self.resume_path is None:
             return None
-        for path in (self.path, self.resume_path):
-            for half_written in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-                half_written.unlink(missing_ok=True)  # by a process that was killed
         if not self.resume_path.exists():
             return None
         state = read_plain(self.resume_path)
