@@ -137,7 +137,8 @@ def test_a_layer_is_read_from_the_image_that_holds_it(
 ):
     """One image a property, a year, a depth: the catalogue's traps."""
     held = stand_in.earth.assets.get(image)
-    layer = smooth(image, there, "float", 1 / 1000, 5, 4)
+    low, high = sources.get(source).band(band).stored_range
+    layer = smooth(image, there, "float", 1 / 1000, (low + high) / 2, (high - low) / 3)
     stand_in.earth.assets[image] = Single(image, "EPSG:4326", (layer,))
     try:
         request = ask(archive, source, bands=(band,))
@@ -171,6 +172,29 @@ def test_backscatter_averaged_in_db_would_be_seen(archive):
     wanted = expected_chip(request)
     in_db = expected_mosaic("COPERNICUS/S1_GRD", [request.scene_id], "VV", grid=request.grid)
     assert (wanted - in_db).max() > 50 * TIGHT["atol"]
+
+
+def test_class_codes_are_missing_and_blend_into_no_neighbour(archive, stand_in):
+    """MODIS keeps 250 and the like where no leaf area is; here in every fourth column of pixels."""
+    lai = stand_in.earth.assets["MODIS/061/MCD15A3H"]
+    fraction, leaves = lai.bands
+
+    def coded(scene, x, y):
+        return np.where(np.floor(x / leaves.step) % 4 == 0, 250, leaves.value(scene, x, y))
+
+    bands = fraction, dataclasses.replace(leaves, value=coded)
+    stand_in.earth.assets["MODIS/061/MCD15A3H"] = dataclasses.replace(lai, bands=bands)
+    try:
+        request = ask(archive, "modis_lai", size_px=64)
+        values = only(archive, request).values
+        places = [(36.4, longitude) for longitude in np.linspace(-99.2, -99.1, 20)]
+        series = archive.series(stations_table(*places), "modis_lai", "2019-06-01", "2019-06-06")
+    finally:
+        stand_in.earth.assets["MODIS/061/MCD15A3H"] = lai
+    there = np.isfinite(values)
+    assert 0.3 < there.mean() < 0.7  # of four columns one is missing, and blends into two halves
+    np.testing.assert_allclose(values[there], expected_chip(request)[there], **TIGHT)
+    assert 0 < series.station_id.nunique() < 20 and series.Lai.max() <= 100
 
 
 def test_slices_of_a_pass_are_laid_together(archive):
@@ -367,7 +391,7 @@ def test_closing_an_export_leaves_nothing_running(archive, stand_in):
 
 def test_the_version_names_the_assets(archive):
     assert archive.version == open_archive("earthengine").version
-    assert archive.version.startswith("earthengine-1-")
+    assert archive.version.startswith("earthengine-2-")
 
 
 def test_the_doctor_looks_before_the_first_chip(archive, stand_in):

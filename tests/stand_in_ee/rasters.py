@@ -134,8 +134,9 @@ def _plain(source) -> list:
     made = []
     for band in source.bands:
         asset = source.asset.format(band=band.name)
-        step = source.pixel_size_m / 111_320
-        made.append((asset, smooth(asset, band.name, "float", step, 20, 15)))
+        step, (low, high) = source.pixel_size_m / 111_320, band.stored_range
+        mean, amplitude = (low + high) / 2, (high - low) / 3
+        made.append((asset, smooth(asset, band.name, "float", step, mean, amplitude)))
     found = []
     for asset in dict.fromkeys(name for name, _ in made):
         bands = tuple(band for name, band in made if name == asset)

@@ -25,7 +25,7 @@ from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_e
 from soilkit.sources.row import GLOBAL, PASSES
 
 log = logging.getLogger(__name__)
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SAME_SCENE = np.timedelta64(1, "h")  # between the time in a scene's name and its end
 
 
@@ -218,7 +218,10 @@ def _settled(request: ChipRequest, answer: np.ndarray | Fault) -> Chip | Failure
 
 def _version() -> str:
     """The catalogue's assets and how they are read: another one gives other chips."""
-    rows = [(s.name, s.asset, repr(s.earth_engine)) for s in sources.CATALOGUE]
+    rows = [
+        (s.name, s.asset, repr(s.earth_engine), [band.stored_range for band in s.bands])
+        for s in sources.CATALOGUE
+    ]
     text = json.dumps([FORMAT_VERSION, rows])
     return f"earthengine-{FORMAT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

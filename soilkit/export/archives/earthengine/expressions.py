@@ -191,14 +191,20 @@ def chip(request: ChipRequest) -> Any:
 def _picture(
     request: ChipRequest, asset: str, *, bands: list[str], smooth: bool, power: bool
 ) -> Any:
-    """One image of some bands, dB averaged as power; several are laid over each other."""
-    how = layer(request.source)
+    """One image of some bands, dB averaged as power; several are laid over each other.
+
+    What lies outside a band's valid range is missing before it is blended into its neighbours.
+    """
+    how, source = layer(request.source), sources.get(request.source)
     there = [how.band.format(band=name) for name in bands]
+    ranges = zip(*(source.band(name).stored_range for name in bands), strict=True)
+    lowest, highest = (ee.Image.constant(list(limits)) for limits in ranges)
 
     def resampled(image: Any) -> Any:
         # The image stands left of every constant: the result keeps its projection, in which to
         # interpolate; a constant's would be a degree wide.
         image = image.select(there if all(there) else [0], bands)
+        image = image.updateMask(image.gte(lowest).And(image.lte(highest)))
         image = image.multiply(PER_DB).exp() if power else image
         return image.resample("bilinear") if smooth else image
 

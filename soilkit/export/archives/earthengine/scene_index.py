@@ -163,7 +163,8 @@ class SceneIndex:
         table = pd.concat(images, ignore_index=True)
         keep = _ends_within(table, period)
         cube = np.concatenate(values)[keep].reshape(keep.sum(), n_places, len(bands))
-        return series_table(table[keep], cube.swapaxes(0, 1), places=places, bands=bands)
+        layers = [band.valid(cube[:, :, k].T) for k, band in enumerate(row.bands)]
+        return series_table(table[keep], np.stack(layers, 2), places=places, bands=bands)
 
     def _collect(
         self, pieces: Iterable[Piece], job: "IndexJob | SeriesJob"
