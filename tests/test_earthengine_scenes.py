@@ -4,6 +4,7 @@ import errno
 import threading
 from pathlib import Path
 
+import ee
 import numpy as np
 import pandas as pd
 import pytest
@@ -329,13 +330,40 @@ def test_what_is_on_disk_needs_no_login(earth_engine, stand_in, tmp_path, monkey
         offline.scenes(stations_table((37.0, -99.0)), "sentinel1", *JUNE)
 
 
-def test_a_damaged_piece_is_asked_for_again(earth_engine, stand_in, tmp_path):
+def flipped(raw):
+    """One bit of a page of scene ids."""
+    return raw[:60] + bytes([raw[60] ^ 1]) + raw[61:]
+
+
+@pytest.mark.parametrize("damaged", [lambda raw: raw[:100], flipped])
+def test_a_damaged_piece_is_asked_for_again(earth_engine, stand_in, tmp_path, damaged):
     archive = open_archive("earthengine", cache_dir=tmp_path, policy=QUICK)
     table = archive.scenes(stations_table(PLACE), "smap", *JUNE)
     [kept] = tmp_path.rglob("*.parquet")
-    kept.write_bytes(kept.read_bytes()[:100])
+    kept.write_bytes(damaged(kept.read_bytes()))
     pd.testing.assert_frame_equal(archive.scenes(stations_table(PLACE), "smap", *JUNE), table)
     assert asked_tables(stand_in) == 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"begin_ms": 1.5e12},
+        {"scene_id": "a", "begin_ms": None},
+        {"scene_id": "a", "begin_ms": 1e300},
+        {"scene_id": "a", "begin_ms": "June"},
+        {"scene_id": "a", "begin_ms": 1.5e12, "valid": [1]},
+        5,
+    ],
+)
+def test_an_answer_without_a_name_or_a_time_is_no_scene(archive, monkeypatch, row):
+    """It is asked again, and named when it stays so."""
+    asked = []
+    answer = {"features": [{"properties": row}]}
+    monkeypatch.setattr(ee.data, "_execute_cloud_call", lambda call: asked.append(1) or answer)
+    with pytest.raises(ServiceError, match=r"damaged: .*\(no answer that the client can read"):
+        archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
+    assert len(asked) == QUICK.attempts
 
 
 def test_another_footprint_is_another_index(earth_engine, stand_in, tmp_path):

@@ -34,6 +34,7 @@ from soilkit.export.archives.earthengine.executor import (
 
 log = logging.getLogger(__name__)
 _LOGIN = threading.Lock()
+LATEST_MS = 1e13  # since 1970, in the year 2286
 _CLOCK = threading.local()  # until when the request that this thread has sent may take
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL)
 
@@ -77,10 +78,18 @@ _ADVICE = (
 def features(expression: Any, columns: list[str]) -> pd.DataFrame:
     """Properties of every feature of an ee.FeatureCollection, or of mapped images: a row each.
 
-    A property that is absent or null is NaN. Raises ``ServiceError``.
+    All but ids and orbits are numbers; one that is absent or null is NaN. Raises ``ServiceError``.
     """
-    asked = {"expression": expression, "fileFormat": "PANDAS_DATAFRAME"}
-    return call(ee.data.computeFeatures, asked).reindex(columns=columns)
+    numbers = dict.fromkeys((name for name in columns if name not in ("scene_id", "orbit")), float)
+
+    def ask(asked: dict[str, Any]) -> pd.DataFrame:
+        table = ee.data.computeFeatures(asked).reindex(columns=columns).astype(numbers)
+        nameless = table.filter(["scene_id", "begin_ms"]).isna().any(axis=None)
+        if nameless or (table.filter(like="_ms").abs() > LATEST_MS).any(axis=None):
+            raise ValueError("an image without a name or a time")
+        return table
+
+    return call(ask, {"expression": expression, "fileFormat": "PANDAS_DATAFRAME"})
 
 
 def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class ScenesCache:
         if path is None or not path.exists():
             return None
         try:
-            return pd.read_parquet(path)
+            return pd.read_parquet(path, page_checksum_verification=True)
         except Exception:  # the reader's own errors have no common base
             log.warning("%s is damaged; its scenes are asked for again.", path)
             return None
@@ -78,7 +79,7 @@ class ScenesCache:
         """Keep a table, whole or not at all."""
         if path is not None:
             with self._named_errors():
-                write_whole(path, table.to_parquet)
+                write_whole(path, partial(table.to_parquet, write_page_checksum=True))
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -231,7 +232,7 @@ class IndexJob(PieceJob):
         table = dated(row, answer)
         if not item.places:
             return table
-        valid = answer["valid"].astype(float)
+        valid = answer["valid"]
         cloud = cloud_fraction(answer["cloud"], answer["known"], valid=valid)
         table["orbit"] = answer["orbit"].astype("str").fillna("").str.lower()
         table["valid_fraction"], table["cloud_fraction"] = valid, cloud
@@ -249,8 +250,8 @@ class IndexJob(PieceJob):
         if shared.any():
             scenes = merged.loc[shared, "scene_id"].tolist()
             expression = expressions.unions(item, scenes, footprint_m=self.footprint_m)
-            answer = features(expression, ["valid"])
-            merged.loc[shared, "valid_fraction"] = answer["valid"].astype(float).to_numpy()
+            answer = features(expression, ["scene_id", "valid"]).set_index("scene_id")
+            merged.loc[shared, "valid_fraction"] = answer["valid"].reindex(scenes).to_numpy()
         return merged
 
     def _from_scores(self, item: Piece, table: pd.DataFrame) -> np.ndarray:
@@ -294,8 +295,7 @@ def cloud_fraction(cloud: pd.Series, known: pd.Series, *, valid: pd.Series) -> p
     >>> cloud_fraction(pd.Series([0.2, 0.0, 0.0]), known, valid=one).tolist()
     [0.2, nan, nan]
     """
-    known = known.astype(float)
-    return cloud.astype(float).where((known > 0) & (known >= KNOWN_SHARE * valid))
+    return cloud.where((known > 0) & (known >= KNOWN_SHARE * valid))
 
 
 def dated(source: Source, stamps: pd.DataFrame) -> pd.DataFrame:
@@ -319,7 +319,7 @@ def dated(source: Source, stamps: pd.DataFrame) -> pd.DataFrame:
     ['2020-01-01']
     """
     begin, end = (
-        pd.to_datetime(stamps[name].astype(float).round(), unit="ms").to_numpy().astype(US)
+        pd.to_datetime(stamps[name].round(), unit="ms").to_numpy().astype(US)
         for name in ("begin_ms", "end_ms")
     )
     start, stamped = begin, np.fmax(begin, end)
