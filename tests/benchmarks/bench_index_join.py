@@ -140,7 +140,7 @@ def main() -> None:
             observations, scenes, stations, bounds=bounds, max_cloud_fraction={"sentinel2": 0.3}
         )
         own = time.perf_counter() - begun
-        size_mb = sum(f.stat().st_size for f in Path(folder).rglob("*.parquet")) / 1e6
+        size_mb = sum(f.stat().st_size for f in Path(folder).rglob("*.table")) / 1e6
     resident_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     assert len(observations) == len(result.samples) + result.drops["count"].sum()
     begun = time.perf_counter()

@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from soilkit.sources import Source
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
+DIGEST_BYTES = 32
 GROWING = np.timedelta64(90, "D")  # archives still receive scenes of the last weeks
 DAY = np.timedelta64(1, "D")
 HOUR = np.timedelta64(3_600_000_000, "us")
@@ -45,7 +46,10 @@ FLIGHT = ["station_id", "orbit"]
 
 
 class ScenesCache:
-    """Tables on disk, each under the hash of everything that decides it; none without a folder."""
+    """Tables on disk, each under the hash of everything that decides it; none without a folder.
+
+    A file is parquet behind its SHA-256: flipped bits of parquet alone may read as other times.
+    """
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
         self.folder = None if folder is None else Path(folder)
@@ -63,14 +67,18 @@ class ScenesCache:
             return None
         asset = sources.get(source).asset
         text = json.dumps([FORMAT_VERSION, repr(layer(source)), asset, *words])
-        return self.folder / source / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
+        return self.folder / source / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.table"
 
     def read(self, path: Path | None) -> pd.DataFrame | None:
         """What is kept there; a damaged file counts as none."""
         if path is None or not path.exists():
             return None
         try:
-            return pd.read_parquet(path, page_checksum_verification=True)
+            kept = path.read_bytes()
+            digest, body = kept[:DIGEST_BYTES], kept[DIGEST_BYTES:]
+            if hashlib.sha256(body).digest() != digest:
+                raise ValueError("another SHA-256")
+            return pd.read_parquet(io.BytesIO(body))
         except Exception:  # the reader's own errors have no common base
             log.warning("%s is damaged; its scenes are asked for again.", path)
             return None
@@ -79,7 +87,9 @@ class ScenesCache:
         """Keep a table, whole or not at all."""
         if path is not None:
             with self._named_errors():
-                write_whole(path, partial(table.to_parquet, write_page_checksum=True))
+                body = table.to_parquet()
+                kept = hashlib.sha256(body).digest() + body
+                write_whole(path, lambda part: part.write_bytes(kept))
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
