@@ -104,13 +104,10 @@ class EarthEngineArchive:
         return _explained(table, source, period=(start, end))
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
-        """A global product at the stations: one row a station and scene with a value.
+        """A coarse or MODIS product at the stations: one row a station and scene with a value.
 
-        Parameters
-        ----------
-        stations : stations table
-        source : a coarse or MODIS source
-        start, end : datetime64 or text, UTC; scenes whose end lies in [start, end)
+        Scenes are those whose end lies in [start, end), UTC; values outside the valid range are
+        missing.
 
         Returns
         -------

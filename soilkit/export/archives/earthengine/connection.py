@@ -93,16 +93,10 @@ def features(expression: Any, columns: list[str]) -> pd.DataFrame:
 
 
 def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:
-    """The pixels of an ee.Image of floating bands on a grid.
+    """The pixels of an ee.Image of floating bands on a grid: (band, row, col), float32.
 
-    Returns
-    -------
-    array (band, row, col), float32; masked pixels read 0, so ``unmask`` first
-
-    Raises
-    ------
-    ServiceError
-        Of kind "damaged" where the body is not an array of these bands and the grid's shape.
+    Masked pixels read 0, so ``unmask`` first. Raises ``ServiceError``, of kind "damaged" where the
+    body is not an array of these bands and the grid's shape.
     """
     names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
     affine = dict(zip(names, grid.transform, strict=True))
@@ -206,7 +200,8 @@ def connect(
     login.
 
     The client's own retries are turned off, since they hide why a call failed; each call gets a
-    deadline, and the connections suffice for the calls in flight.
+    deadline, and the connections suffice for the calls in flight. Returns the project in use;
+    raises ``ConnectError``, which says in one sentence what to do.
 
     Parameters
     ----------
@@ -216,16 +211,6 @@ def connect(
     credentials : google.auth.credentials.Credentials, optional
     policy : Policy, optional
         Its deadline and concurrency.
-
-    Returns
-    -------
-    str
-        The project in use.
-
-    Raises
-    ------
-    ConnectError
-        Says in one sentence what to do.
     """
     policy = policy or Policy()
     with _LOGIN:

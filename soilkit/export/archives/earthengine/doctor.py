@@ -55,17 +55,10 @@ def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, lis
 
 
 def refresh(names: Iterable[str] | None = None) -> Facts:
-    """Facts read anew from the service; what it does not tell stays as it was, and is named.
+    """Facts of sources (of all by default) read anew from the service.
 
-    Parameters
-    ----------
-    names : iterable of str, optional
-        Sources; all that Earth Engine has by default.
-
-    Returns
-    -------
-    Facts
-        An asset that is missing has ``exists`` false; one that could not be read is as it was.
+    What it does not tell stays as it was, and is named; an asset that is missing has ``exists``
+    false.
     """
     facts = load_facts()
     wanted = [s.name for s in sources.CATALOGUE if s.asset] if names is None else names

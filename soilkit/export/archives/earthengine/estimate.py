@@ -100,11 +100,7 @@ def estimate_cost(
     """What fetching these chips will cost.
 
     The policy's concurrency decides the minutes; a trial's measured times and compute stand instead
-    of assumptions. Quotas are those of the service's pages [1]_.
-
-    References
-    ----------
-    .. [1] developers.google.com/earth-engine/guides: usage, noncommercial_tiers, cost_controls
+    of assumptions.
 
     Examples
     --------

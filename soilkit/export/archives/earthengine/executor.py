@@ -97,7 +97,6 @@ def fault_of_status(
 
     Parameters
     ----------
-    status, message
     name : the ``status`` of Google's JSON error object, empty for an answer without one
     retry_after_s : s, optional
 
@@ -269,11 +268,9 @@ def run(
     ------
     ServiceError
         For a refused login and a spent quota: were the fault yielded, an expired token would mark
-        a night's items as refused for good.
+        a night's items as refused for good. Whatever else a job raises is a bug, and ends the run.
     DependencyError
         For a client without the package ``distributed``.
-    Exception
-        Whatever else the job raises: a bug. All of them end the run.
     """
     policy = policy or Policy()
     pool: _Threads | _Cluster

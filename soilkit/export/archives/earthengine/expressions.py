@@ -27,11 +27,8 @@ SMALLEST_PX = 16  # a chip is not cut below this many pixels a side
 def layer(name: str) -> EarthEngine:
     """How Earth Engine holds a source of the catalogue.
 
-    Raises
-    ------
-    UnknownNameError
-        For a name that the catalogue lacks, or a source that Earth Engine lacks: it then says
-        where that one lives.
+    Raises ``UnknownNameError`` for a name that the catalogue lacks, or a source that Earth Engine
+    lacks: it then says where that one lives.
     """
     source = sources.get(name)
     if source.earth_engine is None:

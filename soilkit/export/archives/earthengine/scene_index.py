@@ -371,12 +371,7 @@ def years(source: str, *, period: tuple[Any, Any]) -> list[tuple[np.datetime64, 
 def moments(period: tuple[Any, Any]) -> tuple[np.datetime64, np.datetime64]:
     """Start and end of a period, UTC.
 
-    Raises
-    ------
-    BoundError
-        For what is no moment.
-    TimeZoneError
-        For a time with a zone.
+    Raises ``BoundError`` for what is no moment, ``TimeZoneError`` for a time with a zone.
     """
     times = []
     for name, given in zip(("start", "end"), period, strict=True):
@@ -428,11 +423,7 @@ def fullest_of_pass(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a pass: of the overlapping tiles of one pass the one that holds most of a footprint.
 
     They show the same pixels, but are stamped seconds apart: the join would take the later one,
-    though it may hold no more than a sliver.
-
-    Parameters
-    ----------
-    rows : as in ``merge_slices``
+    though it may hold no more than a sliver. ``rows`` are as in ``merge_slices``.
     """
     rows = rows.sort_values(["station_id", "start", "scene_id"], ignore_index=True)
     ranked = rows.assign(number=pass_numbers(rows, flight=FLIGHT)).sort_values(
