@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 
 from soilkit.show import plots
 from soilkit.show.plots.style import live
@@ -89,3 +90,13 @@ def test_a_live_view_carries_its_own_scripts_and_data():
     assert not external_loads(inner)
     assert "Bokeh" in inner and "ubrmse" in inner
     assert len(page) < 3e6
+
+
+def test_a_model_keeps_its_colour_in_the_legend_where_one_stratum_is_all_small():
+    """Grey of classes too small to judge tells no models apart."""
+    rows = [("all", "", 9, 0.6), ("network", "N", 2, 0.5), ("texture", "loam", 7, 0.7)]
+    rows = [(m, "r_mean", *row, row[-1] - 0.1, row[-1] + 0.1) for m in "AB" for row in rows]
+    heads = ["model", "metric", "stratum", "class", "n", "value", "lower", "upper"]
+    figure = plots.strata_panels(pd.DataFrame(rows, columns=heads))
+    bars = [lines.get_color()[0] for lines in figure.legends[0].legend_handles]
+    assert [to_hex(colour).upper() for colour in bars] == plots.style.colours(2)

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from soilkit.show.plots import style
 from soilkit.strata import MIN_STATIONS, mark_small
 
-WIDTH_INCHES = 10.0
-
 
 def interval_dots(
     table: pd.DataFrame, *, rows: str = "model", zero: bool = False, title: str = ""
@@ -28,9 +26,7 @@ def interval_dots(
         list(dict.fromkeys(table[c].astype("str"))) for c in ("metric", rows, "model")
     )
     n, models = max(len(metrics), 1), [""] if rows == "model" else models
-    figure, axes = style.panels(
-        n, columns=n, size=(WIDTH_INCHES / n, 0.7 + 0.34 * len(names)), sharey=True
-    )
+    figure, axes = style.panels(n, columns=n, size=(10 / n, 0.7 + 0.34 * len(names)), sharey=True)
     shifts = np.linspace(-0.14, 0.14, len(models)) if len(models) > 1 else [0.0]
     for axis, metric in zip(axes, metrics, strict=False):
         part = table[table["metric"] == metric]

@@ -127,7 +127,10 @@ def finish(figure: Figure, title: str, *, note: str = "", legend: str = "") -> F
     handles: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
+            known = handles.get(name)
+            line = known[0] if isinstance(known, tuple) else known  # of an error bar its dots
+            if known is None or getattr(line, "get_color", str)() == FAINT:  # grey gives way
+                handles[name] = handle
     if handles:
         figure.legend(
             list(handles.values()), list(handles), loc="outside right center", fontsize="small",
