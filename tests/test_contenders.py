@@ -6,6 +6,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from soilkit.errors import ContractError, UnitError
+from soilkit.metrics import splits
 from soilkit.models.tabular.two_part import Chosen, GapRidge, Neighbours, TwoPart, block_weights
 
 
@@ -110,7 +111,7 @@ def test_a_regional_residual_improves_a_new_station():
 
 
 def test_the_choice_never_sees_a_test_row():
-    """Whatever the rows outside training hold, choice, fit and intervals stay to the last bit."""
+    """Whatever the rows outside training hold, choice and fit stay to the last bit."""
     X, y, at = made_up()
     train = at["block"].to_numpy() < 12
     stages = (("penalty", (1.0, 1e4)),)
@@ -120,7 +121,6 @@ def test_the_choice_never_sees_a_test_row():
     y2[~train] = 0.5
     two = Chosen(PARTS, stages).fit(X2[train], y2[train], at=at[train])
     np.testing.assert_array_equal(one.predict(X, at=at), two.predict(X, at=at))
-    assert one.width_ == two.width_
     assert one.model_.penalty == 1.0  # a penalty of ten thousand rows flattens 360
 
 
@@ -128,13 +128,14 @@ def test_inner_folds_hold_whole_blocks(monkeypatch):
     from soilkit.models.tabular import two_part
 
     seen = []
-    real = two_part.out_of_fold
+    real = two_part.cross_predict
 
     def spy(model, X, **rest):
-        seen.append((rest["at"]["block"].to_numpy(), rest["folds"]))
+        folds = splits.folds(rest["groups"], seed=rest["seed"])
+        seen.append((rest["at"]["block"].to_numpy(), folds))
         return real(model, X, **rest)
 
-    monkeypatch.setattr(two_part, "out_of_fold", spy)
+    monkeypatch.setattr(two_part, "cross_predict", spy)
     X, y, at = made_up()
     two_part.Chosen(PARTS, (("penalty", (1.0,)),)).fit(X, y, at=at.assign(block=at["block"] // 2))
     ((block, folds),) = seen
@@ -142,16 +143,16 @@ def test_inner_folds_hold_whole_blocks(monkeypatch):
     assert len(set(folds)) == 5
 
 
-def test_held_out_errors_tell_the_intervals_of_new_stations():
-    """90 % of rows of stations never seen lie within ``width_`` predicted standard errors."""
-    inside = []
-    for seed in range(2):
-        X, y, at = made_up(n_stations=40, n_windows=15, seed=seed)
-        train = at["block"].to_numpy() < 24
-        fitted = Chosen(PARTS, (("penalty", (1.0,)),)).fit(X[train], y[train], at=at[train])
-        mean, std = fitted.predict(X[~train], return_std=True, at=at[~train])
-        inside.append(np.mean(np.abs(mean - y[~train]) <= fitted.width_ * std))
-    assert 0.85 < np.mean(inside) <= 0.99
+def test_between_two_times_the_regional_residual_is_interpolated():
+    """Windows that start three days later than the network's keep seven tenths of its news."""
+    X, _, at = made_up(n_stations=4)
+    at["time"] = pd.Timestamp("2020-01-01") + 10 * (at["time"] - pd.Timestamp("2020-01-01"))
+    model = Neighbours(reach_km=500.0).fit(at, np.where(at["time"] == at["time"][3], 1.0, 0.0))
+    new = at.iloc[[3, 3, 3]].assign(latitude=31.0)
+    new["time"] += pd.to_timedelta([0, 3, 11], unit="D")
+    on_the_day, later, too_late = model.predict(new)
+    assert later == pytest.approx(0.7 * on_the_day)
+    assert on_the_day > 0.2 and too_late == 0.0
 
 
 def test_wrong_input_is_refused_by_name():

@@ -125,3 +125,55 @@ def test_a_strange_preset_and_missing_strata_are_refused(problem):
     bare = Problem(problem.stations, problem.samples, problem.features)
     with pytest.raises(ContractError, match="--ismn"):
         trained(bare, "texture forest")
+
+
+@pytest.mark.filterwarnings("ignore:the .*:UserWarning")
+def test_intervals_widen_where_a_table_knows_less():
+    """Few windows, missing predictors, another land: wider each, inside 0 and 1, and counted."""
+    data = made_up(n_stations=24, n_windows=20)
+    everything = Problem(*data)
+    trains = everything.samples["station_id"].str[6:].astype(int) < 18
+    split = pd.Series(np.where(trains, "train", "test"))
+    one = SYSTEMS["two parts: retrospective"].train(everything, split, preset="small")
+
+    def asked(samples, features):
+        new = samples.assign(sample_id="new " + samples["sample_id"])
+        problem = Problem(everything.stations, new, features.assign(sample_id=new["sample_id"]))
+        with pytest.warns(UserWarning, match="rows asked") as caught:
+            made = one.predict(problem)
+        assert made[["lower_m3_m3", "predicted_m3_m3", "upper_m3_m3"]].stack().between(0, 1).all()
+        return made["predicted_std_m3_m3"].mean(), str(caught[0].message)
+
+    samples, features = (t[~trains].reset_index(drop=True) for t in data[1:])
+    first = np.arange(len(samples)) % 20 < 6
+    whole, words = asked(samples, features)
+    few, few_words = asked(*(t[first].reset_index(drop=True) for t in (samples, features)))
+    gaps, _ = asked(samples, features.assign(sentinel1_VV=np.nan))
+    strange, strange_words = asked(samples, features.assign(soil_field_capacity_pct=300.0))
+    assert min(few, gaps, strange) > whole
+    assert "24 lacking a predictor" in words
+    assert "36 at a station with 15 windows or fewer" in few_words
+    assert "120 unlike every training station" in strange_words
+
+
+def test_predictors_of_another_table_at_the_same_station_give_context(problem):
+    """Half of a series asked beside the other half is predicted as in the whole series."""
+    one = trained(problem, "two parts: retrospective")
+    late = problem.samples["time"] > problem.samples["time"].median()
+    half, rest = (
+        Problem(problem.stations, *(t[m].reset_index(drop=True) for t in
+                                    (problem.samples, problem.features)))
+        for m in (late, ~late)
+    )  # fmt: skip
+    whole = one.predict(problem)[late.to_numpy()]["predicted_m3_m3"].to_numpy()
+    beside = one.predict(replace(half, context=rest))["predicted_m3_m3"].to_numpy()
+    np.testing.assert_allclose(beside, whole)
+    assert np.abs(one.predict(half)["predicted_m3_m3"].to_numpy() - whole).max() > 1e-3
+
+
+def test_networks_state_no_negative_moisture(problem):
+    """Far below every training value of SMAP there is dry soil, not less than none."""
+    one = trained(problem, "dense ensemble", epochs=20)
+    dry = problem.features.assign(smap_ssm=-80.0)
+    made = one.predict(Problem(problem.stations, problem.samples, dry))
+    assert made["predicted_m3_m3"].min() == 0.0

@@ -205,7 +205,7 @@ def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
 def coverage(trained: TrainedTable, problem: Problem, *, predictions: pd.DataFrame) -> pd.Series:
     """Means over rows of what folds chose, and what the 90 % intervals hold."""
     fold = predictions["sample_id"].map(trained.labels)
-    chosen = trained.choices()[["penalty", "reach_km", "width"]].astype(float)
+    chosen = trained.choices()[["penalty", "reach_km"]].astype(float)
     held = coverage_of_90(predictions, problem.at["block"][predictions.index])
     names = ("coverage, mean of blocks", "coverage of rows")
     return pd.concat([chosen.loc[fold].mean(), pd.Series(held[::-1], names)])

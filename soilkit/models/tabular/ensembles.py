@@ -234,6 +234,8 @@ class NetworkEnsemble(NanTolerant):
         """
         moisture, variance = self._outputs(X, strata)
         mean = moisture.mean(axis=0)
+        if self.target_max is not None:  # moisture: a network knows no bounds
+            mean = np.clip(mean, 0.0, self.target_max)
         if not return_std:
             return mean
         return mean, np.sqrt(moisture.var(axis=0) + variance.mean(axis=0))

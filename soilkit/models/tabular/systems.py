@@ -2,8 +2,10 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,19 @@ from soilkit.models.tabular.estimators import (
     refuse_parted,
     rows_for,
 )
-from soilkit.models.tabular.problem import Problem, problem_of_cube
+from soilkit.models.tabular.problem import (
+    NORMAL_90,
+    Calibration,
+    Problem,
+    problem_of_cube,
+    thin_support,
+)
 from soilkit.models.training.checkpoint import read_plain, write_atomic
+from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 GIVEN, NOWCAST, RETROSPECTIVE = antecedents.GIVEN, antecedents.NOWCAST, antecedents.RETROSPECTIVE
 NETWORK, LEAKY = "network", "leaky"
 SCORED, LABELLED = "scored", "labelled"
-NORMAL_90 = 1.645  # standard deviations that hold 90 % of a normal distribution
 NO_FOLD = (-1, "")
 
 
@@ -63,6 +71,7 @@ class TabularSystem:
     trains_on: str = LABELLED
     balances: bool = False
     n_std: float = np.nan
+    calibrated: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def train(
@@ -103,7 +112,7 @@ class TabularSystem:
         if self.trains_on == SCORED and rows is not None:
             trains = trains & rows
         model = self.make(problem, preset=preset, seed=seed, **{**self.options, **options})
-        by_fold, models = "train" not in labels, {}
+        by_fold, models, calibrations = "train" not in labels, {}, {}
         if by_fold and self.kind != LEAKY:
             refuse_parted(problem.samples["station_id"][dealt], values[dealt])
         for fold in sorted(set(values[dealt])) if by_fold else ["train"]:
@@ -114,9 +123,16 @@ class TabularSystem:
             models[fold] = fitted = fit_rows(model, X, y=y, rows=use, tables=problem.tables())
             if "n_jobs" in fitted.get_params():  # threads would add up trees in any order
                 fitted.set_params(n_jobs=1)
+            if self.calibrated:
+                see = partial(_inputs, kind=self.kind, columns=columns)
+                calibrations[fold] = Calibration.of(
+                    fitted, problem, inputs=see, use=use, kind=self.kind
+                )
         name = str(getattr(split, "name", None) or "folds") if by_fold else ""
         of_sample = dict(zip(problem.samples["sample_id"].astype(str), labels, strict=True))
-        trained = TrainedTable(self.name, self.kind, columns, models, of_sample, name, self.n_std)
+        trained = TrainedTable(
+            self.name, self.kind, columns, models, of_sample, name, self.n_std, calibrations
+        )
         if out_dir is not None:
             slug = re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
             trained.save(Path(out_dir) / f"{slug}.pt")
@@ -146,6 +162,7 @@ class TrainedTable:
     labels: dict[str, Any]
     split_name: str = ""
     n_std: float = np.nan
+    calibrations: dict[Any, Any] = field(default_factory=dict)
 
     def predict(self, data, *, rows=None) -> pd.DataFrame:
         """A predictions table of the samples, those of folds by models that never saw theirs.
@@ -169,20 +186,22 @@ class TrainedTable:
         ).sort_index()
         samples = problem.samples.assign(soil_moisture_m3_m3=problem.moisture).loc[answers.index]
         labels = samples["sample_id"].map(self.labels).astype(object).fillna("unknown")
+        if "windows" in answers and (words := thin_support(answers[labels == "unknown"])):
+            warnings.warn(f"{self.name}: {words}", stacklevel=2)
         table = ten_day_table.predictions_table(
             samples, problem.stations, predicted=answers["mean"], model=self.name,
             split=self.split_name or labels.astype(str),
             std=answers["std"] if answers["std"].notna().any() else None,
         )  # fmt: skip
-        if answers["half"].notna().all():
-            table["lower_m3_m3"] = (answers["mean"] - answers["half"]).clip(lower=0.0)
-            table["upper_m3_m3"] = answers["mean"] + answers["half"]
+        if answers["upper"].notna().all():
+            ends = answers[["lower", "upper"]].clip(0.0, MAX_SOIL_MOISTURE_M3_M3)
+            table[["lower_m3_m3", "upper_m3_m3"]] = ends.to_numpy()
         return table
 
     def predict_members(self, data, *, rows=None) -> pd.DataFrame:
         """What each member of an ensemble says of the samples (row, member), m3 m-3."""
         problem, parts = Problem.of(data), []
-        for X, asked, fitted in self._parts(problem, rows):
+        for X, asked, fitted, _ in self._parts(problem, rows):
             told = rows_for(fitted.predict_members, problem.tables(), rows=asked)
             parts.append(fitted.predict_members(X.iloc[asked], **told))
         return pd.concat(parts).sort_index()
@@ -191,7 +210,7 @@ class TrainedTable:
         """What was chosen inside training, one row a fold: ``chosen`` in words, and the numbers."""
         lines = {}
         for fold, fitted in self.models.items():
-            line = {"chosen": chosen(fitted), "width": getattr(fitted, "width_", np.nan)}
+            line = {"chosen": chosen(fitted)}
             if isinstance(fitted, two_part.Chosen):
                 line |= {k: getattr(fitted.model_, k) for k in ("penalty", "reach_km")}
             lines[fold] = line
@@ -243,7 +262,7 @@ class TrainedTable:
         X, parts = _inputs(problem, self.kind, self.columns), []
         for fold, fitted in self.models.items():
             part = np.flatnonzero(asked & (labels == fold) if self.split_name else asked)
-            parts += [(X, part, fitted)] if len(part) else []
+            parts += [(X, part, fitted, self.calibrations.get(fold))] if len(part) else []
         if not parts:
             raise ContractError(
                 f"{self.name} was trained once a fold and no sample asked stands in one: "
@@ -251,16 +270,20 @@ class TrainedTable:
             )
         return parts
 
-    def _answer(self, problem, X, asked, fitted) -> pd.DataFrame:
+    def _answer(self, problem, X, asked, fitted, calibration) -> pd.DataFrame:
         """Mean, standard error and half of the 90 % interval (row,) of some rows."""
         X = X.iloc[asked]
         told = rows_for(fitted.predict, problem.tables(), rows=asked)
-        n_std, std = getattr(fitted, "width_", self.n_std), np.nan
-        if hasattr(fitted, "width_") or np.isfinite(n_std):
+        std = np.nan
+        if np.isfinite(self.n_std):
             mean, std = fitted.predict(X, return_std=True, **told)
         else:
             mean = fitted.predict(X, **told)
-        return pd.DataFrame({"mean": mean, "std": std, "half": n_std * std}, index=asked)
+        if calibration is not None:
+            return calibration.answer(mean, problem, asked)
+        half = NORMAL_90 * std
+        ends = {"lower": mean - half, "upper": mean + half}
+        return pd.DataFrame({"mean": mean, "std": std, **ends}, index=asked)
 
 
 def _inputs(problem: Problem, kind: str, columns: list[str]) -> pd.DataFrame:
@@ -346,21 +369,35 @@ SYSTEMS = {
             "SMAP line", lambda _, preset, seed: SmapLinear(), _first_of_smap, trains_on=SCORED
         ),
         TabularSystem("forest: all", _forest, trains_on=SCORED),
-        TabularSystem("dense ensemble", _network(ensembles.DenseEnsemble)),
+        TabularSystem("dense ensemble", _network(ensembles.DenseEnsemble), calibrated=True),
         TabularSystem("prob ensemble", _network(ensembles.ProbEnsemble), n_std=NORMAL_90),
         TabularSystem(
             "wide and deep ensemble", _network(ensembles.WideDeepEnsemble), balances=True
         ),
         TabularSystem("texture forest", _texture_forest, balances=True),
-        TabularSystem("two parts: nowcast", _two_parts(NOWCAST), _every_column, NOWCAST),
         TabularSystem(
-            "two parts: retrospective", _two_parts(RETROSPECTIVE), _every_column, RETROSPECTIVE
+            "two parts: nowcast", _two_parts(NOWCAST), _every_column, NOWCAST, calibrated=True
         ),
         TabularSystem(
-            "two parts: network", _two_parts(RETROSPECTIVE, network=True), _every_column, NETWORK
+            "two parts: retrospective",
+            _two_parts(RETROSPECTIVE),
+            _every_column,
+            RETROSPECTIVE,
+            calibrated=True,
         ),
-        TabularSystem("blend: retrospective", _blend(), _every_column, RETROSPECTIVE),
-        TabularSystem("blend: network", _blend(network=True), _every_column, NETWORK),
+        TabularSystem(
+            "two parts: network",
+            _two_parts(RETROSPECTIVE, network=True),
+            _every_column,
+            NETWORK,
+            calibrated=True,
+        ),
+        TabularSystem(
+            "blend: retrospective", _blend(), _every_column, RETROSPECTIVE, calibrated=True
+        ),
+        TabularSystem(
+            "blend: network", _blend(network=True), _every_column, NETWORK, calibrated=True
+        ),
     )
 }
 
@@ -370,7 +407,8 @@ SYSTEMS = {
 KIND, FORMAT_VERSION = "soilkit table", 3
 # What a file may hold without running code: our own models, arrays and numbers.
 SAFE: list[Any] = [
-    TrainedTable, ensembles.DenseEnsemble, ensembles.ProbEnsemble, ensembles.WideDeepEnsemble,
+    TrainedTable, Calibration, ensembles.DenseEnsemble, ensembles.ProbEnsemble,
+    ensembles.WideDeepEnsemble,
     ApiLinear, Scaling, SmapLinear, two_part.GapRidge, two_part.Neighbours, two_part.TwoPart,
     two_part.Chosen, np.ndarray, np.dtype, np.array(0).__reduce__()[0], np.int64(0).__reduce__()[0],
     *(type(np.dtype(kind)) for kind in (bool, int, float, object)),

@@ -105,14 +105,14 @@ class Neighbours(BaseEstimator):
     def predict(self, at: pd.DataFrame) -> np.ndarray:
         """Expected residual (row,) at places (row; time, latitude, longitude)."""
         place_km, expected = _chord_places(at), np.zeros(len(at))
-        known = np.array(list(self.known_))
+        known = np.array(sorted(self.known_))
         for when, rows in _by_time(at):
-            weights = 1 - np.abs(known - when) / WITHIN_MICROSECONDS
-            near = weights > 0
-            for known_at, weight in zip(
-                known[near], weights[near] / max(weights[near].sum(), 1), strict=True
-            ):
-                near_km, weighted = self.known_[int(known_at)]
+            after = int(np.searchsorted(known, when))
+            exact = when in self.known_
+            around = [when] if exact else known[max(after - 1, 0) : after + 1].tolist()
+            weights = np.clip(1 - np.abs(np.array(around) - when) / WITHIN_MICROSECONDS, 0, None)
+            for known_at, weight in zip(around, weights / max(weights.sum(), 1), strict=True):
+                near_km, weighted = self.known_[known_at]
                 expected[rows] += weight * (self._covariance(place_km[rows], near_km) @ weighted)
         return expected
 
