@@ -122,6 +122,13 @@ def test_a_product_read_at_other_times_keeps_its_lines_and_says_why(pair):
     assert status["common samples"] == "not done", "no other model is there"
 
 
+def test_the_first_models_of_a_table_of_categories(found):
+    """Of two categories one is asked for: the other's name is no fault."""
+    table = found.unseen.astype({"model": "category"})
+    assert found.first(table, 1)["model"].unique().tolist() == ["ours"]
+    assert found.first(table[::-1])["model"].unique().tolist() == ["ours", "SMAP"]
+
+
 def test_a_broken_table_is_refused(pair):
     predictions, stations = pair
     with pytest.raises(ContractError, match="lacks observed_m3_m3"):

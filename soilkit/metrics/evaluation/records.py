@@ -254,7 +254,8 @@ class Evaluation(Case):
             return table
         names = self.models[:n]
         rows = table[table["model"].isin(names)]
-        return rows.sort_values("model", key=lambda m: m.map(names.index), kind="stable")
+        place = {name: number for number, name in enumerate(names)}  # categories have others too
+        return rows.sort_values("model", key=lambda m: m.map(place).astype(int), kind="stable")
 
     @property
     def claim(self) -> str:

@@ -475,7 +475,8 @@ def literature(case: Case) -> pd.DataFrame:
 def triple(case: Case) -> pd.DataFrame:
     """Triple collocation of the main model, SMAP and the stations, or why it is refused."""
     by_name = dict(list(case.unseen.groupby(case.unseen["model"].astype("str"))))
-    rivals = [name for name in by_name if name != case.main and role_of(name) != "model"]
+    told = {name for name in by_name if role_of(name) != "model"} | set(case.background.sources)
+    rivals = [name for name in by_name if name != case.main and name in told]
     rivals.sort(key=lambda name: role_of(name) != "smap")
     if not rivals:
         raise ContractError("no third product (SMAP, GLDAS) beside the model and the stations")

@@ -184,9 +184,7 @@ def target_diagram(
     table = table.assign(signed=np.where(wider, 1, -1) * table["ubrmse_m3_m3"])
     reach = 1.08 * max(float(table["rmse_m3_m3"].quantile(FAR)), 0.02)
     names = list(dict.fromkeys(table["name"]))
-    figure, axes = style.panels(
-        len(names), columns=3, size=(3.3, 3.3), sharex=True, sharey=True, layout="compressed"
-    )
+    figure, axes = style.panels(len(names), columns=3, size=(3.3, 3.6), sharex=True, sharey=True)
     for axis, (name, look) in zip(axes, style.looks(names).items(), strict=True):
         _target(axis, table[table["name"] == name], reach=reach, look=look)
     figure.supxlabel(

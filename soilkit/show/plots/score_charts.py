@@ -26,7 +26,7 @@ def interval_dots(
         list(dict.fromkeys(table[c].astype("str"))) for c in ("metric", rows, "model")
     )
     n, models = max(len(metrics), 1), [""] if rows == "model" else models
-    figure, axes = style.panels(n, columns=n, size=(10 / n, 0.7 + 0.34 * len(names)), sharey=True)
+    figure, axes = style.panels(n, columns=n, size=(10 / n, 0.8 + 0.4 * len(names)), sharey=True)
     shifts = np.linspace(-0.14, 0.14, len(models)) if len(models) > 1 else [0.0]
     for axis, metric in zip(axes, metrics, strict=False):
         part = table[table["metric"] == metric]
@@ -40,7 +40,7 @@ def interval_dots(
         axis.set_xlabel(words if n == 1 else style.wrapped(words, letters=30))
         axis.locator_params(axis="x", nbins=5)
         style.quiet_grid(axis, "x")
-    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_yticks(range(len(names)), [style.wrapped(name) for name in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return style.finish(figure, title)
 

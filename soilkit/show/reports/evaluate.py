@@ -1,6 +1,6 @@
 """``python -m soilkit.show.reports.evaluate table.csv --units "m3 m-3" --out reports/mine``.
 
-Anybody's predictions table as the evaluation report of notebook 31."""
+Anybody's predictions table as the evaluation report of notebook 31, and its first screen."""
 
 import argparse
 import logging
@@ -9,10 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
 from papermill import PapermillExecutionError
 
 from soilkit import errors
 from soilkit.errors import ParameterError, SoilkitError
+from soilkit.metrics.evaluation import Evaluation, grades
+from soilkit.show.plots.style import GRADES, MOISTURE, escape
 from soilkit.show.reports.runner import evaluate_table
 
 PAIRS: dict[str, Any] = {
@@ -42,6 +47,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--main": {"help": "the model in the foreground; by default the first"},
     "--folds": PARQUET | {"help": "split, sample_id, fold: on what the model trained"},
     "--features": PARQUET | {"help": "sample_id and what the model eats"},
+    "--made-of": PAIRS | {
+        "metavar": "MODEL=SOURCE,SOURCE",
+        "help": "what went into a model, for triple collocation: smap=SMAP ours=sentinel1,ERA5",
+    },
+    "--provenance": PAIRS | {
+        "metavar": "ITEM=TEXT",
+        "help": "for the protocol and the checklist: flags='G only' version=R19 grid='9 km'",
+    },
     "--seed": {"type": int, "default": 0, "help": "of the resampling"},
     "--min-samples": {"type": int, "help": "a sensor with fewer has no score"},
     "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
@@ -87,13 +100,17 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "columns": pairs(options.columns, option="--columns"),
         "station_columns": pairs(options.station_columns, option="--station-columns"),
     }
-    parameters = {name: given[name] for name in PARAMETERS if name in given}
+    made_of = pairs(options.made_of, option="--made-of", last=True)
+    parameters = {name: given[name] for name in PARAMETERS if name in given} | {
+        "made_of": {name: words.split(",") for name, words in made_of.items()},
+        "provenance": pairs(options.provenance, option="--provenance"),
+    }
     beside = {"stations": options.stations, "notebook": options.notebook}
     return {"reading": reading, "parameters": parameters, **beside}
 
 
-def pairs(texts: Sequence[str], *, option: str) -> dict[str, str]:
-    """``{"observed": "sm_obs"}`` of ``["observed=sm_obs"]``; only the first "=" parts.
+def pairs(texts: Sequence[str], *, option: str, last: bool = False) -> dict[str, str]:
+    """``{"observed": "sm_obs"}`` of ``["observed=sm_obs"]``; the first "=" parts, or the ``last``.
 
     Raises
     ------
@@ -108,10 +125,76 @@ def pairs(texts: Sequence[str], *, option: str) -> dict[str, str]:
     bare = [text for text in texts if "=" not in text]
     if bare:
         raise ParameterError(f"{option} takes pairs such as observed=sm_obs, found {bare[0]!r}.")
-    quantities = dict(text.split("=", 1) for text in texts)
+    quantities = dict(text.rsplit("=", 1) if last else text.split("=", 1) for text in texts)
     if len(quantities) < len(texts):
         raise ParameterError(f"{option} names a quantity twice: {' '.join(texts)}.")
     return quantities
+
+
+# The first screen of an evaluation.
+
+SCREEN = """<style>
+.first-screen { font: 15px/1.45 system-ui, sans-serif; color: #222; }
+.first-screen h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 0.4rem;
+  overflow-wrap: anywhere; }
+.first-screen p { margin: 0.3rem 0; font-size: 1.05rem; }
+.first-screen .grade { color: white; border-radius: 0.3rem; padding: 0.1rem 0.6rem; }
+.first-screen .figures { display: flex; gap: 0.8rem; margin: 0.7rem 0; }
+.first-screen .figures div { flex: 1; border: 1px solid #ddd; border-radius: 0.4rem;
+  padding: 0.35rem 0.8rem; }
+.first-screen .figures b { font-size: 1.6rem; }
+.first-screen table { font-size: 0.9rem; margin: 0; border: none; }
+.first-screen th { color: #666; font-weight: normal; white-space: nowrap; }
+.first-screen tr th, .first-screen tr td { text-align: left !important; background: none;
+  padding: 0.1rem 1rem 0.1rem 0; overflow-wrap: anywhere; }
+</style>
+"""
+FIGURES = {"r": "R", "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]", "rmse_m3_m3": f"RMSE [{MOISTURE}]",
+           "bias_m3_m3": f"bias [{MOISTURE}]"}  # fmt: skip
+FACTS = {"beside it": "compared with", "window": "period", "depth": "depth", "places": "stations",
+         "may be called": "may be called", "versions": "made with"}  # fmt: skip
+
+
+def first_screen(evaluation: Evaluation, verdict: pd.DataFrame, *, protocol: pd.DataFrame) -> HTML:
+    """The verdict with its figures, the model, the data, the period and the stations.
+
+    Parameters
+    ----------
+    verdict, protocol : from ``evaluation.verdict`` and ``evaluation.protocol``
+    """
+    name = f"{evaluation.main} on {evaluation.label}"
+    words = verdict.attrs["sentence"].removeprefix(f"{name}: ")
+    grade, facts = verdict.attrs["grade"], protocol.set_index("item")["value"]
+    boxes = [_box(evaluation, metric) for metric in FIGURES]
+    lines = [f"<tr><th>{word}<td>{escape(facts[item])}" for item, word in FACTS.items()]
+    colour = f"background: {GRADES[grade]}"
+    return HTML(
+        f"{SCREEN}<div class='first-screen'><h1>{escape(name)}</h1>"
+        f"<p><b class='grade' style='{colour}'>{grade}</b> {escape(words[:1].upper())}"
+        f"{escape(words[1:])} <b>{escape(figures(evaluation))}</b></p>"
+        f"<div class='figures'>{''.join(boxes)}</div><table>{''.join(lines)}</table></div>"
+    )
+
+
+def figures(evaluation: Evaluation) -> str:
+    """The mean R in a sentence: where, at how many stations, and with which interval, if any."""
+    n, row = grades.sizes(evaluation), grades.main_of(evaluation, "r")
+    where = f"at {n['stations']} stations"
+    if row is None or np.isnan(row["mean"]):
+        return f"No R {where}: {grades.statuses(evaluation)}."
+    if np.isnan(row["mean_lower"]):
+        return f"R {row['mean']:.2f} {where}; too few for an interval over {evaluation.unit}s."
+    return f"R {grades.estimate(row, 'mean')} {where}."
+
+
+def _box(evaluation: Evaluation, metric: str) -> str:
+    """One figure of the first screen: the mean over sensors and its interval."""
+    row, places = grades.main_of(evaluation, metric), 2 if metric == "r" else 3
+    if row is None or np.isnan(row["mean"]):
+        return f"<div><b>–</b><br>{FIGURES[metric]}</div>"
+    ends = grades.between(row["mean_lower"], row["mean_upper"], places=places)
+    ends = ends if np.isnan(row["mean_lower"]) else f"95 %: {ends}"
+    return f"<div><b>{row['mean']:.{places}f}</b><br>{FIGURES[metric]}<br>{ends}</div>"
 
 
 if __name__ == "__main__":

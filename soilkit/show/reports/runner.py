@@ -154,11 +154,12 @@ def _is_transient(output: dict) -> bool:
     return output.get("name") == "stderr" and "%|" in "".join(output.get("text", ""))
 
 
-def to_html(notebook: Any, title: str) -> str:
+def to_html(notebook: Any, title: str, *, for_lab: bool = True) -> str:
     """One self-contained HTML page of an executed notebook, code folded.
 
     Widgets and progress bars, which mean something only beside a running kernel, are left out:
-    notebooks set a static picture beside each interactive view.
+    notebooks set a static picture beside each interactive view. Without ``for_lab`` so are code,
+    what was logged, and cells tagged "lab" (what teaches, and what asks for a hand).
 
     Raises
     ------
@@ -175,8 +176,14 @@ def to_html(notebook: Any, title: str) -> str:
     for cell in page.cells:
         if cell.cell_type == "code":
             cell["outputs"] = [o for o in cell["outputs"] if not _is_transient(o)]
+    if not for_lab:
+        page.cells = [c for c in page.cells if "lab" not in c.metadata.get("tags", [])]
+        for cell in (c for c in page.cells if c.cell_type == "code"):
+            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
+        page.cells = [c for c in page.cells if c.get("outputs") != []]
     name = "offline.html.j2"
     exporter = HTMLExporter(extra_loaders=[DictLoader({name: TEMPLATE})], template_file=name)
+    exporter.exclude_input = not for_lab
     html, _ = exporter.from_notebook_node(page)
     if loads := external_loads(html):
         raise ValueError(
@@ -291,7 +298,9 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> dic
     return plain
 
 
-def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -> Path:
+def run(
+    notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path, *, for_lab: bool = True
+) -> Path:
     """Run a notebook with papermill and write its report; returns the path of the page.
 
     ``out_dir`` receives ``<notebook>.html``, which opens with no network, and a folder
@@ -324,7 +333,8 @@ def run(notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path) -
     page = nbformat.read(executed, as_version=4)
     shorten = _shortener([out_dir, notebook.parent], defaults | parameters)
     _hide_places(page, shorten)
-    html = to_html(page, heading(notebook)[0])
+    title = heading(notebook)[0] if for_lab else f"Evaluation: {parameters.get('archive', '')}"
+    html = to_html(page, title, for_lab=for_lab)
     results = Path(str(parameters.get("out_dir", ""))) / "results" / notebook.stem
     if results.is_dir():
         shutil.copytree(results, folder, dirs_exist_ok=True)
@@ -412,7 +422,7 @@ def evaluate_table(
     write_whole(paths["predictions"], table.to_parquet)
     write_whole(paths["stations"], places.to_parquet)
     write_text_whole(paths["notes"], csv_text(notes))
-    return run(page, given, out_dir)
+    return run(page, given, out_dir, for_lab=False)
 
 
 def _read(predictions, stations, reading):
@@ -439,6 +449,9 @@ def _refuse_too_few(table, given):
     models = list(table["model"].cat.categories)
     if main and main not in models:
         raise ContractError(f"main is {main!r}, and the models are {', '.join(models)}.")
+    if strange := set(given.get("made_of") or {}) - set(models):
+        words = f"made_of names {', '.join(sorted(strange))}, and the models are"
+        raise ContractError(f"{words} {', '.join(models)}.")
     pair = np.isfinite(table["observed_m3_m3"]) & np.isfinite(table["predicted_m3_m3"])
     rows = table[pair & (table["model"] == main if main else True)]
     n = rows.groupby(["model", "split", "sensor_id"], observed=True).size()
