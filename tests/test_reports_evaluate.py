@@ -106,7 +106,7 @@ def test_places_come_from_the_table_itself_under_its_own_names(tmp_path):
         ({"percent": True}, (), "look like percent"),
         ({}, ("--columns", "observed"), "--columns takes pairs such as observed=sm_obs"),
         ({}, ("--columns", "observed=a", "observed=b"), "names a quantity twice"),
-        ({}, ("--main", "ours"), "main is 'ours', and the models are smap"),
+        ({}, ("--main", "ours"), "No model 'ours' .* there are smap"),
         ({}, ("--folds", "none.parquet"), "No table of folds at"),
         ({}, ("--stations", "none.csv"), "No table at none.csv"),
         ({"n_days": 4}, (), "No sensor has 13 pairs .* the best of 2 has 4"),

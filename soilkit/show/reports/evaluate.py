@@ -17,7 +17,8 @@ from papermill import PapermillExecutionError
 from soilkit import errors
 from soilkit.errors import ParameterError, SoilkitError
 from soilkit.metrics.evaluation import Evaluation, grades
-from soilkit.show.plots.style import GRADES, MOISTURE, escape
+from soilkit.metrics.points import METRICS
+from soilkit.show.plots.style import GRADES, escape, readable
 from soilkit.show.reports.runner import evaluate_table
 
 PAIRS: dict[str, Any] = {
@@ -60,7 +61,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
 }  # fmt: skip
 READING = ("timezone", "duplicates", "decimal")
-PARAMETERS = ("archive", "main", "seed", "min_samples", "folds", "features")
+PARAMETERS = (
+    "archive", "main", "seed", "min_samples", "folds", "features", "made_of", "provenance",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,10 +104,9 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "station_columns": pairs(options.station_columns, option="--station-columns"),
     }
     made_of = pairs(options.made_of, option="--made-of", last=True)
-    parameters = {name: given[name] for name in PARAMETERS if name in given} | {
-        "made_of": {name: words.split(",") for name, words in made_of.items()},
-        "provenance": pairs(options.provenance, option="--provenance"),
-    }
+    given["made_of"] = {name: words.split(",") for name, words in made_of.items()}
+    given["provenance"] = pairs(options.provenance, option="--provenance")
+    parameters = {name: given[name] for name in PARAMETERS if given.get(name) not in (None, {})}
     beside = {"stations": options.stations, "notebook": options.notebook}
     return {"reading": reading, "parameters": parameters, **beside}
 
@@ -133,68 +135,48 @@ def pairs(texts: Sequence[str], *, option: str, last: bool = False) -> dict[str,
 
 # The first screen of an evaluation.
 
-SCREEN = """<style>
-.first-screen { font: 15px/1.45 system-ui, sans-serif; color: #222; }
-.first-screen h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 0.4rem;
-  overflow-wrap: anywhere; }
-.first-screen p { margin: 0.3rem 0; font-size: 1.05rem; }
+STYLE = """<style>
+.first-screen h1 { font-size: 1.7rem; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
+.first-screen p { font-size: 1.05rem; line-height: 1.45; margin: 0.4rem 0; }
 .first-screen .grade { color: white; border-radius: 0.3rem; padding: 0.1rem 0.6rem; }
-.first-screen .figures { display: flex; gap: 0.8rem; margin: 0.7rem 0; }
-.first-screen .figures div { flex: 1; border: 1px solid #ddd; border-radius: 0.4rem;
-  padding: 0.35rem 0.8rem; }
-.first-screen .figures b { font-size: 1.6rem; }
-.first-screen table { font-size: 0.9rem; margin: 0; border: none; }
-.first-screen th { color: #666; font-weight: normal; white-space: nowrap; }
-.first-screen tr th, .first-screen tr td { text-align: left !important; background: none;
-  padding: 0.1rem 1rem 0.1rem 0; overflow-wrap: anywhere; }
-</style>
-"""
-FIGURES = {"r": "R", "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]", "rmse_m3_m3": f"RMSE [{MOISTURE}]",
-           "bias_m3_m3": f"bias [{MOISTURE}]"}  # fmt: skip
-FACTS = {"beside it": "compared with", "window": "period", "depth": "depth", "places": "stations",
-         "may be called": "may be called", "versions": "made with"}  # fmt: skip
+.first-screen .figures { display: flex; gap: 0.8rem; margin: 0.7rem 0; font-size: 0.95rem; }
+.first-screen .figures div { flex: 1; border: 1px solid #ddd; padding: 0.4rem 0.8rem; }
+.first-screen .figures b { font-size: 1.6rem; line-height: 1.3; }
+.first-screen .facts { font-size: 0.95rem; overflow-wrap: anywhere; }
+</style>"""
+FACTS = {"model": "model", "data": "data", "window": "period", "places": "stations",
+         "depth": "depth", "beside it": "compared with", "may be called": "split"}  # fmt: skip
 
 
 def first_screen(evaluation: Evaluation, verdict: pd.DataFrame, *, protocol: pd.DataFrame) -> HTML:
-    """The verdict with its figures, the model, the data, the period and the stations.
-
-    Parameters
-    ----------
-    verdict, protocol : from ``evaluation.verdict`` and ``evaluation.protocol``
-    """
-    name = f"{evaluation.main} on {evaluation.label}"
+    """The ``verdict`` with its figures; model, data, period, stations of the ``protocol``."""
+    name, grade = f"{evaluation.main} on {evaluation.label}", verdict.attrs["grade"]
     words = verdict.attrs["sentence"].removeprefix(f"{name}: ")
-    grade, facts = verdict.attrs["grade"], protocol.set_index("item")["value"]
-    boxes = [_box(evaluation, metric) for metric in FIGURES]
-    lines = [f"<tr><th>{word}<td>{escape(facts[item])}" for item, word in FACTS.items()]
-    colour = f"background: {GRADES[grade]}"
+    rows = [row for row in (grades.main_of(evaluation, m) for m in METRICS) if row is not None]
+    boxes = readable(pd.DataFrame(rows).reset_index(drop=True), ["metric", "mean"], intervals=True)
+    values = [value.rstrip(")").partition(" (") for value in boxes.iloc[:, 1]]
+    divs = [
+        f"<div><b>{value}</b><br>{metric}<br>{f'95 %: {ends}' if ends else 'no interval'}</div>"
+        for metric, (value, _, ends) in zip(boxes.iloc[:, 0], values, strict=True)
+    ]
+    facts = protocol.set_index("item")["value"]
+    lines = [f"<b>{word}:</b> {escape(facts[item])}" for item, word in FACTS.items()]
     return HTML(
-        f"{SCREEN}<div class='first-screen'><h1>{escape(name)}</h1>"
-        f"<p><b class='grade' style='{colour}'>{grade}</b> {escape(words[:1].upper())}"
-        f"{escape(words[1:])} <b>{escape(figures(evaluation))}</b></p>"
-        f"<div class='figures'>{''.join(boxes)}</div><table>{''.join(lines)}</table></div>"
+        f"{STYLE}<div class='first-screen'><h1>{escape(name)}</h1>"
+        f"<p><b class='grade' style='background: {GRADES[grade]}'>{grade}</b> "
+        f"{escape(words[:1].upper() + words[1:])} <b>{escape(figures(evaluation))}</b></p>"
+        f"<div class='figures'>{''.join(divs)}</div><p class='facts'>{'<br>'.join(lines)}</p></div>"
     )
 
 
 def figures(evaluation: Evaluation) -> str:
     """The mean R in a sentence: where, at how many stations, and with which interval, if any."""
-    n, row = grades.sizes(evaluation), grades.main_of(evaluation, "r")
-    where = f"at {n['stations']} stations"
+    row, where = grades.main_of(evaluation, "r"), f"at {grades.sizes(evaluation)['stations']}"
     if row is None or np.isnan(row["mean"]):
-        return f"No R {where}: {grades.statuses(evaluation)}."
+        return f"No R {where} stations: {grades.statuses(evaluation)}."
     if np.isnan(row["mean_lower"]):
-        return f"R {row['mean']:.2f} {where}; too few for an interval over {evaluation.unit}s."
-    return f"R {grades.estimate(row, 'mean')} {where}."
-
-
-def _box(evaluation: Evaluation, metric: str) -> str:
-    """One figure of the first screen: the mean over sensors and its interval."""
-    row, places = grades.main_of(evaluation, metric), 2 if metric == "r" else 3
-    if row is None or np.isnan(row["mean"]):
-        return f"<div><b>–</b><br>{FIGURES[metric]}</div>"
-    ends = grades.between(row["mean_lower"], row["mean_upper"], places=places)
-    ends = ends if np.isnan(row["mean_lower"]) else f"95 %: {ends}"
-    return f"<div><b>{row['mean']:.{places}f}</b><br>{FIGURES[metric]}<br>{ends}</div>"
+        return f"R {row['mean']:.2f} {where} stations; too few for an interval over blocks."
+    return f"R {grades.estimate(row, 'mean')} {where} stations."
 
 
 if __name__ == "__main__":

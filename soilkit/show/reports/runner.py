@@ -26,6 +26,7 @@ from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
 from soilkit.files import csv_text, write_text_whole, write_whole
+from soilkit.metrics.evaluation.score_tables import main_model
 
 LOG = logging.getLogger(__name__)
 PACKAGES = ("numpy", "pandas", "xarray", "scikit-learn", "torch", "zarr", "ismn", "papermill")
@@ -446,12 +447,8 @@ def _read(predictions, stations, reading):
 def _refuse_too_few(table, given):
     """A table in which nothing can be scored has no report."""
     main, wanted = given.get("main") or "", given.get("min_samples", MIN_SAMPLES)
-    models = list(table["model"].cat.categories)
-    if main and main not in models:
-        raise ContractError(f"main is {main!r}, and the models are {', '.join(models)}.")
-    if strange := set(given.get("made_of") or {}) - set(models):
-        words = f"made_of names {', '.join(sorted(strange))}, and the models are"
-        raise ContractError(f"{words} {', '.join(models)}.")
+    for name in (main or None, *given.get("made_of", ())):
+        main_model(table, name)
     pair = np.isfinite(table["observed_m3_m3"]) & np.isfinite(table["predicted_m3_m3"])
     rows = table[pair & (table["model"] == main if main else True)]
     n = rows.groupby(["model", "split", "sensor_id"], observed=True).size()
