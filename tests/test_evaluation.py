@@ -360,7 +360,7 @@ def test_triple_collocation_is_refused_where_sources_are_shared(pair):
         for given in (sources, {})
     )
     assert is_missing(refused) and "needs independent errors" in refused["status"].iloc[0]
-    assert "nobody said what went into ours, and" in unnamed["status"].iloc[0]
+    assert "Series ours names no source: say what went" in unnamed["status"].iloc[0]
 
 
 @pytest.mark.slow

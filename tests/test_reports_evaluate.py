@@ -1,6 +1,7 @@
 """One command from anybody's table to a page: what it writes, and how it refuses."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,15 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from soilkit import contracts
 from soilkit.errors import ContractError, ParameterError
+from soilkit.metrics import evaluation
 from soilkit.show import reports
 from soilkit.show.reports import evaluate
 from soilkit.show.reports.runner import EVALUATION, declared
+from tests.test_evaluation import world
 from tests.test_foreign_predictions import rows
 
 PARAMETERS = """archive = ""
@@ -167,10 +171,76 @@ def test_without_its_repository_the_notebook_must_be_named(tmp_path):
         )  # fmt: skip
 
 
+def test_what_went_into_a_model_is_told_by_argument(tmp_path):
+    """Names with "=" and words with commas; a model that the table lacks ends with code 2."""
+    common = ["t.csv", "--out", str(tmp_path), "--units", "%"]
+    options = evaluate.parser().parse_args([
+        *common, "--made-of", "smap=SMAP", "forest, k=3=sentinel1,ERA5", "--provenance",
+        "flags=G only", "grid=EASE-Grid 2.0, 9 km",
+    ])  # fmt: skip
+    assert evaluate._arguments(options)["parameters"] == {
+        "seed": 0, "made_of": {"smap": ["SMAP"], "forest, k=3": ["sentinel1", "ERA5"]},
+        "provenance": {"flags": "G only", "grid": "EASE-Grid 2.0, 9 km"},
+    }  # fmt: skip
+    assert "made_of" not in evaluate._arguments(evaluate.parser().parse_args(common))["parameters"]
+    with pytest.raises(ContractError, match="No model 'SMOS' .* there are foreign"):
+        reports.evaluate_table(
+            rows(),
+            tmp_path,
+            reading={"units": "m3 m-3"},
+            parameters={"made_of": {"SMOS": ["smos"]}},
+        )
+
+
+NAMES = ("<script>alert('M')</script>", "[x](javascript:alert(1)) `a` | $b$")
+
+
+@pytest.mark.parametrize(
+    ("n_stations", "words"),
+    [(12, r"R [\d.]+ \(95 %: .*\) at 12 stations."),
+     (4, r"R [\d.]+ at 4 stations; too few for an interval over blocks.")],
+)  # fmt: skip
+def test_the_first_screen_says_in_numbers_what_is_known(n_stations, words):
+    """Verdict, figures, period and stations, few of them too; names are text, not tags."""
+    table, places = world(n_stations=n_stations, n=60, noise={NAMES[0]: 0.02})
+    ev = evaluation.evaluate(table, places, label=NAMES[1])
+    verdict, protocol = evaluation.verdict(ev), evaluation.protocol(ev)
+    page = BeautifulSoup(evaluate.first_screen(ev, verdict, protocol=protocol).data, "html.parser")
+    assert page.h1.get_text() == f"{NAMES[0]} on {NAMES[1]}"
+    assert not page.find_all(["script", "a", "img"])
+    assert re.fullmatch(words, evaluate.figures(ev))
+    text = page.get_text(" ")
+    assert evaluate.figures(ev) in text and verdict.attrs["grade"] in text
+    assert (
+        f"{n_stations} stations, {n_stations} sensors" in text and "2019-01-01 to 2020-08" in text
+    )
+    assert len(page.select(".figures div")) == 4
+
+
+def test_a_page_is_no_lesson(tmp_path):
+    """Cells tagged "lab", code, silent cells and what was logged stay in the notebook."""
+    book = nbformat.v4.new_notebook()
+    lesson = nbformat.v4.new_markdown_cell("Guess first", metadata={"tags": ["lab"]})
+    said = [nbformat.v4.new_output("stream", name=name, text=f"{name} text")
+            for name in ("stdout", "stderr")]  # fmt: skip
+    code = [nbformat.v4.new_code_cell("a_line_of_code()", outputs=said),
+            nbformat.v4.new_code_cell("silent()")]  # fmt: skip
+    book.cells = [lesson, nbformat.v4.new_markdown_cell("What it shows"), *code]
+    page, lab = (
+        BeautifulSoup(reports.to_html(book, "x", for_lab=is_lab), "html.parser").body.get_text()
+        for is_lab in (False, True)
+    )
+    assert page.split() == ["What", "it", "shows", "stdout", "text"]
+    assert "Guess first" in lab and "a_line_of_code" in lab and "stderr text" in lab
+
+
 def test_notebook_31_takes_what_the_command_hands_over():
     """A renamed parameter would break every report of a foreign table."""
     wanted = {"predictions", "stations", "notes", "archive", "out_dir", "seed", "min_samples"}
-    assert wanted | {"folds", "features", "main"} <= declared(EVALUATION).keys()
+    assert (
+        wanted | {"folds", "features", "main", "made_of", "provenance"}
+        <= declared(EVALUATION).keys()
+    )
 
 
 @pytest.mark.slow

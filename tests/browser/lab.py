@@ -90,6 +90,7 @@ def chromium(width=1400, height=1000):
     for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars"):
         options.add_argument(f"--{word}")
     options.add_argument(f"--window-size={width},{height}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     window = webdriver.Chrome(options=options, service=Service(driver))
     window.set_script_timeout(60)
     try:

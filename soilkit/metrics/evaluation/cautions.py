@@ -125,7 +125,7 @@ def _classes(evaluation: Evaluation) -> Sentences:
     table = grades.class_scores(evaluation, "rmse_m3_m3")
     few = (table["n_stations"] < MIN_STATIONS) & (table["class"].astype("str") != "unknown")
     rows = table.loc[few, ["class", "characteristic", "n_stations"]].itertuples(index=False)
-    small = [f"{name} ({by}, {n})" for name, by, n in rows]
+    small = [f"{name} ({BY[by]}, {n})" for name, by, n in rows]
     names = ", ".join(small[:6]) + (f" and {len(small) - 6} more" if len(small) > 6 else "")
     return {
         f"Nothing about {names}: fewer than {MIN_STATIONS} stations are anecdotes "
@@ -136,12 +136,12 @@ def _classes(evaluation: Evaluation) -> Sentences:
 def _networks_of(evaluation: Evaluation) -> Sentences:
     """Classes that are one network's, where there are several."""
     used, sentences = evaluation.used_stations.drop_duplicates("station_id"), {}
-    for by in BY[1:] if used["network"].nunique() > 1 else ():
+    for by in tuple(BY)[1:] if used["network"].nunique() > 1 else ():
         known = used[used[by].astype("str").str.strip() != ""]
         for name, part in known.groupby(known[by].astype("str")):
             shares = part["network"].astype("str").value_counts(normalize=True)
             share, network = shares.iloc[0], shares.index[0]
-            words = f"Not that {name} ({by}) is what makes the difference: {share:.0%} of its "
+            words = f"Not that {name} ({BY[by]}) is what makes the difference: {share:.0%} of its "
             words += f"{len(part)} stations are {network}'s, with its own probes, depth and "
             words += "terrain."
             sentences[words] = len(part) >= MIN_STATIONS and share >= DOMINATES
@@ -373,9 +373,10 @@ def _numbers(evaluation: Evaluation) -> Met:
 def _strata(evaluation: Evaluation) -> Met:
     """Stratify by land cover, soil, climate and network."""
     known, share = grades.strata_known(evaluation), grades.judged_share(evaluation)
-    lacking = [by for by in BY if by not in known]
-    words = f"By {', '.join(known) or 'nothing'}; {grades.n_judged_classes(evaluation)} of "
-    words += f"{grades.n_classes(evaluation)} classes have an interval."
+    lacking = [words for by, words in BY.items() if by not in known]
+    words = f"By {', '.join(BY[by] for by in known) or 'nothing'}; "
+    words += f"{grades.n_judged_classes(evaluation)} of {grades.n_classes(evaluation)} classes "
+    words += "have an interval."
     words += f" Not known: {', '.join(lacking)}." if lacking else ""
     words += f" {share:.0%} of the stations stand in a class that can be judged."
     return _degree(known and not lacking and share >= 0.5, known), words

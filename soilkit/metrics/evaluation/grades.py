@@ -17,7 +17,7 @@ from soilkit.metrics.evaluation.records import (
     NotAudited,
     is_missing,
 )
-from soilkit.metrics.evaluation.score_tables import CONSTANT_ACROSS, WINDOW_STATE, role_of
+from soilkit.metrics.evaluation.score_tables import BY, CONSTANT_ACROSS, WINDOW_STATE, role_of
 from soilkit.metrics.scores import CONSTANT_PREDICTION
 from soilkit.metrics.splits.checks import Claim
 
@@ -431,7 +431,7 @@ def regions(evaluation: Evaluation) -> Answer:
     n_judged, share = n_judged_classes(evaluation), judged_share(evaluation)
     bad = classes_apart(evaluation)
     names = bad.drop_duplicates(["characteristic", "class"])
-    words = ", ".join(f"{row[1]} ({row[0]})" for row in names.itertuples(index=False))
+    words = ", ".join(f"{row[1]} ({BY[row[0]]})" for row in names.itertuples(index=False))
     largest = names.groupby("characteristic")["n_stations"].sum().max()
     half = sizes(evaluation)["stations"] / 2
     evidence = f"{n_judged} of {n_classes(evaluation)} classes have an interval, and "

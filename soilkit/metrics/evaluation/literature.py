@@ -97,8 +97,10 @@ def beside_literature(scores: pd.DataFrame) -> pd.DataFrame:
     )
     works = pd.concat([literature_table(metric) for metric in METRICS], ignore_index=True)
     works = works[works["value"].notna()].rename(columns={"value": "literature_value"})
-    works = _with_key(works).drop(columns="network")
-    table = _with_key(ours.reset_index()).merge(works, how="left", on=["key", "metric"])
+    for names in (ours := ours.reset_index(), works):  # whatever their case and punctuation
+        plain = names["network"].astype("str").str.lower()
+        names["key"] = plain.str.replace(r"[^a-z0-9]", "", regex=True)
+    table = ours.merge(works.drop(columns="network"), how="left", on=["key", "metric"])
     table["is_small"] = table["n_stations"] < strata.MIN_STATIONS
     table["value"] = np.where(table["statistic"] == "median", table["median"], table["mean"])
     table["difference"] = table["value"] - table["literature_value"]
@@ -108,12 +110,6 @@ def beside_literature(scores: pd.DataFrame) -> pd.DataFrame:
     table[words] = table[words].astype(object).fillna("")
     counts = ["value", "n_sensors", "n_stations", "is_small"]
     return table[[*keys, "metric", *counts, *words, "literature_value", "difference", "status"]]
-
-
-def _with_key(table: pd.DataFrame) -> pd.DataFrame:
-    """Networks without case and punctuation in the column ``key``."""
-    names = table["network"].astype("str").str.lower()
-    return table.assign(key=names.str.replace(r"[^a-z0-9]", "", regex=True))
 
 
 def paper_table(number: int) -> pd.DataFrame:

@@ -252,10 +252,8 @@ class Evaluation(Case):
         """The table's rows of the first ``n`` models (None: all), the judged one on top."""
         if is_missing(table):
             return table
-        names = self.models[:n]
-        rows = table[table["model"].isin(names)]
-        place = {name: number for number, name in enumerate(names)}  # categories have others too
-        return rows.sort_values("model", key=lambda m: m.map(place).astype(int), kind="stable")
+        rows, place = table[table["model"].isin(self.models[:n])], pd.Index(self.models).get_indexer
+        return rows.sort_values("model", key=lambda m: place(m.astype("str")), kind="stable")
 
     @property
     def claim(self) -> str:

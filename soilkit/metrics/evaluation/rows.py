@@ -49,8 +49,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
     if not len(predictions):
         raise ContractError("The predictions table has no rows: there is nothing to evaluate.")
     for name in ("model", "split", "sensor_id", "station_id", "time"):
-        n = int(predictions[name].isna().sum())
-        if n:
+        if n := int(predictions[name].isna().sum()):
             raise ContractError(f"{n} predictions have no {name}; fill it in, or drop those rows.")
 
 

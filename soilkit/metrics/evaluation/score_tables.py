@@ -44,7 +44,8 @@ from soilkit.metrics.spatial import (
     without_each,
 )
 
-BY = ("network", "land_cover", "texture", "koeppen")  # columns of the stations that make strata
+# Columns of the stations that make strata, in words.
+BY = {"network": "network", "land_cover": "land cover", "texture": "texture", "koeppen": "climate"}
 EXTRA_METRICS = ("spearman", "kge")
 N_WORST = 10  # stations to list
 CONSTANT_ACROSS = "constant across stations"  # the status of a map that shows all places alike
@@ -128,7 +129,7 @@ def strata(case: Case) -> dict[str, pd.DataFrame]:
 @part
 def _stratum(case: Case, by: str) -> pd.DataFrame:
     if by != "season" and not case.known([by]):
-        raise ContractError(f"no {by} is known of any station")
+        raise ContractError(f"no {BY[by]} is known of any station")
     scores = case.scores
     if by == "season":
         scores = metrics.season_scores(case.rows, case.stations, min_samples=case.min_samples)
@@ -464,12 +465,6 @@ def _trait_space(case: Case, traits: list[str]) -> applicability.TraitSpace:
 
 
 @part
-def literature(case: Case) -> pd.DataFrame:
-    """The main model's networks beside what eleven works report there."""
-    return beside_literature(case.main_scores)
-
-
-@part
 def triple(case: Case) -> pd.DataFrame:
     """Triple collocation of the main model, SMAP and the stations, or why it is refused."""
     by_name = dict(list(case.unseen.groupby(case.unseen["model"].astype("str"))))
@@ -491,6 +486,7 @@ def triple(case: Case) -> pd.DataFrame:
 TABLES: dict[str, Callable[[Case], pd.DataFrame]] = {
     "by_block": by_block, "errors": errors, "comparison": comparison,
     "wins_by_class": wins_by_class, "anomaly": anomaly, "rescaled": rescaled, "spatial": spatial,
-    "spatial_mean": spatial_mean, "spatial_parts": spatial_parts, "literature": literature,
-    "triple": triple, "shared_pixels": shared_pixels,
+    "spatial_mean": spatial_mean, "spatial_parts": spatial_parts, "triple": triple,
+    "literature": part(lambda case: beside_literature(case.main_scores)),
+    "shared_pixels": shared_pixels,
 }  # fmt: skip

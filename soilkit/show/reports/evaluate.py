@@ -48,22 +48,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--main": {"help": "the model in the foreground; by default the first"},
     "--folds": PARQUET | {"help": "split, sample_id, fold: on what the model trained"},
     "--features": PARQUET | {"help": "sample_id and what the model eats"},
-    "--made-of": PAIRS | {
-        "metavar": "MODEL=SOURCE,SOURCE",
-        "help": "what went into a model, for triple collocation: smap=SMAP ours=sentinel1,ERA5",
-    },
-    "--provenance": PAIRS | {
-        "metavar": "ITEM=TEXT",
-        "help": "for the protocol and the checklist: flags='G only' version=R19 grid='9 km'",
-    },
+    "--made-of": PAIRS | {"help": "ours=sentinel1,ERA5 theirs=SMAP, for triple collocation"},
+    "--provenance": PAIRS | {"help": "flags='G only' grid='9 km' version=R19, for the checklist"},
     "--seed": {"type": int, "default": 0, "help": "of the resampling"},
     "--min-samples": {"type": int, "help": "a sensor with fewer has no score"},
     "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
 }  # fmt: skip
-READING = ("timezone", "duplicates", "decimal")
-PARAMETERS = (
-    "archive", "main", "seed", "min_samples", "folds", "features", "made_of", "provenance",
-)  # fmt: skip
+PARAMETERS = ("archive", "main", "seed", "min_samples", "folds", "features", "made_of",
+              "provenance")  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name, value in vars(options).items() if value is not None}
     by_column = any("=" in text for text in options.units)
-    reading = {name: given[name] for name in READING if name in given} | {
+    reading = {n: given[n] for n in ("timezone", "duplicates", "decimal") if n in given} | {
         "units": pairs(options.units, option="--units") if by_column else " ".join(options.units),
         "columns": pairs(options.columns, option="--columns"),
         "station_columns": pairs(options.station_columns, option="--station-columns"),
@@ -106,8 +98,8 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     made_of = pairs(options.made_of, option="--made-of", last=True)
     given["made_of"] = {name: words.split(",") for name, words in made_of.items()}
     given["provenance"] = pairs(options.provenance, option="--provenance")
-    parameters = {name: given[name] for name in PARAMETERS if given.get(name) not in (None, {})}
-    beside = {"stations": options.stations, "notebook": options.notebook}
+    parameters = {name: given[name] for name in PARAMETERS if given.get(name, {}) != {}}
+    beside = {name: given.get(name) for name in ("stations", "notebook")}
     return {"reading": reading, "parameters": parameters, **beside}
 
 
@@ -144,8 +136,7 @@ STYLE = """<style>
 .first-screen .figures b { font-size: 1.6rem; line-height: 1.3; }
 .first-screen .facts { font-size: 0.95rem; overflow-wrap: anywhere; }
 </style>"""
-FACTS = {"model": "model", "data": "data", "window": "period", "places": "stations",
-         "depth": "depth", "beside it": "compared with", "may be called": "split"}  # fmt: skip
+FACTS = {"window": "period", "places": "stations", "beside it": "beside", "may be called": "split"}
 
 
 def first_screen(evaluation: Evaluation, verdict: pd.DataFrame, *, protocol: pd.DataFrame) -> HTML:
