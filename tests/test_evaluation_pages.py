@@ -184,7 +184,7 @@ def test_a_class_that_fails_is_named(tables):
     )
     ev = evaluation.evaluate(table, stations, label="x", background=known(table))
     answer = grades.regions(ev)
-    assert answer.grade == NO and "Agriculture (land_cover)" in answer.answer
+    assert answer.grade == NO and "Agriculture (land cover)" in answer.answer
     assert "Shrubs" not in answer.answer
 
 

@@ -47,7 +47,6 @@ from soilkit.metrics.spatial import (
 # Columns of the stations that make strata, in words.
 BY = {"network": "network", "land_cover": "land cover", "texture": "texture", "koeppen": "climate"}
 EXTRA_METRICS = ("spearman", "kge")
-N_WORST = 10  # stations to list
 CONSTANT_ACROSS = "constant across stations"  # the status of a map that shows all places alike
 WINDOW_STATE = f"anomaly: {WINDOW_DAYS:g}-day window"
 TINY = 1e-6  # a ratio of errors that is as good as none
@@ -449,7 +448,7 @@ def _class_differences(case: Case) -> pd.DataFrame:
 
 @part
 def _worst_stations(case: Case, traits: list[str]) -> pd.DataFrame:
-    return metrics.worst_stations(case.main_scores, case.stations, traits=traits, n=N_WORST)
+    return metrics.worst_stations(case.main_scores, case.stations, traits=traits, n=10)
 
 
 def _trait_space(case: Case, traits: list[str]) -> applicability.TraitSpace:
