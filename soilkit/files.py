@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and the folder of what can be made again."""
 
+import errno
 import os
 import platform
 import re
@@ -45,6 +46,13 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"The disk is full while writing {path}: what stood there still stands. Free some "
+            "space, or name another folder."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

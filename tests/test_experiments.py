@@ -1,7 +1,9 @@
 """A study ends with the same rows however it was interrupted, and tells what broke."""
 
 import dataclasses
+import errno
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from soilkit.errors import ContractError, StoreError, UnknownNameError
-from soilkit.export import chips
+from soilkit.export import chips, ten_day_table
 from soilkit.models import training
 from soilkit.studies import Job, Rows, fusion_study, fusion_trial, paper_tables, run
 from soilkit.studies.__main__ import main
@@ -225,6 +227,29 @@ def test_a_damaged_row_is_named(tmp_path):
         Rows(tmp_path).path("x").write_text(text)
         with pytest.raises(StoreError, match="x.json is damaged.*Delete it"):
             Rows(tmp_path).read("x")
+
+
+def test_a_full_disk_is_named_and_leaves_what_stood(tmp_path, monkeypatch):
+    rows = Rows(tmp_path)
+    rows.write(Job("x", "x", dict))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StoreError, match="disk is full while writing .*x.json.*Free some space"):
+        rows.write(Job("x", "x", dict), status="worse")
+    assert rows.read("x")["status"] == "ok" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_damaged_dataset_is_named(tmp_path):
+    for name in ("stations", "features", "samples"):
+        pd.DataFrame({"sample_id": ["a"]}).to_parquet(tmp_path / f"{name}.parquet")
+    (tmp_path / "features.parquet").write_bytes(b"PAR1 half")
+    with pytest.raises(StoreError, match="features.parquet is damaged"):
+        fusion_trial.Data(tmp_path)
+    with pytest.raises(StoreError, match="features.parquet is damaged"):
+        ten_day_table.read_dataset(tmp_path)
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):

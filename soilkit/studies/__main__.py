@@ -40,14 +40,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--look-at-test", action="store_true", help="score the test split, once")
     options = understood(parser, words)
     study = Study(
-        chosen(options.only),
-        profile_of(options),
-        work=options.work,
-        workers=options.workers,
-        seeds=options.seeds,
-        look_at_test=options.look_at_test,
-        again=options.again,
-    )
+        chosen(options.only), profile_of(options), work=options.work, workers=options.workers,
+        seeds=options.seeds, look_at_test=options.look_at_test, again=options.again,
+    )  # fmt: skip
     study.plan()
     carry_out(study, options, write=write_study)
 

@@ -158,19 +158,14 @@ TABLE_18 = Experiment(
     "table18", "One more vegetation layer", BASELINE, _lines({BASELINE: {}, **ADDED}), table=18
 )
 ACTIVE_PASSIVE = "Sentinel-1 + DEM + SMAP (Active-passive)"
+TOGETHER: dict[str, dict[str, Any]] = {
+    "SMAP": PRODUCTS["SMAP"],
+    S1_DEM: LADDER[S1_DEM],
+    ACTIVE_PASSIVE: {"high": RADAR, "low": (), "coarse": ("smap",)},
+    "Full model (For comparison)": {},
+}
 TABLE_19 = Experiment(
-    "table19",
-    "Active and passive radar together",
-    ACTIVE_PASSIVE,
-    _lines(
-        {
-            "SMAP": PRODUCTS["SMAP"],
-            S1_DEM: LADDER[S1_DEM],
-            ACTIVE_PASSIVE: {"high": RADAR, "low": (), "coarse": ("smap",)},
-            "Full model (For comparison)": {},
-        }
-    ),
-    table=19,
+    "table19", "Active and passive radar together", ACTIVE_PASSIVE, _lines(TOGETHER), table=19
 )
 
 

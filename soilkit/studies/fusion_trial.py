@@ -253,15 +253,10 @@ def prediction_path(work: Path, key: str, *, part: str) -> Path:
 
 
 def _trained(trial: Trial, folder: Path, split, **place) -> xception_fusion.TrainedFusion:
-    return xception_fusion.train(
-        folder,
-        split,
-        sources=(*trial.high, *trial.low, *trial.coarse),
-        validate_every=max(1, -(-trial.steps // trial.validations)),
-        progress=False,
-        **{name: getattr(trial, name) for name in SETTINGS},
-        **place,
-    )
+    settings = {name: getattr(trial, name) for name in SETTINGS}
+    settings["validate_every"] = max(1, -(-trial.steps // trial.validations))
+    fed = (*trial.high, *trial.low, *trial.coarse)
+    return xception_fusion.train(folder, split, sources=fed, progress=False, **settings, **place)
 
 
 def _about(trained: xception_fusion.TrainedFusion, trial: Trial) -> dict[str, Any]:

@@ -123,16 +123,12 @@ class Shards:
         cf = {"scale_factor": packing.scale, "add_offset": packing.offset, "_FillValue": FILL}
         return zarr.create_array(
             self.path if store is None else store,
-            shape=(0, self.bands, side, side),
-            shards=(1, self.bands, side, side),
-            chunks=(1, self.bands, inner, inner),
-            dtype="int16",
-            fill_value=FILL,
+            shape=(0, self.bands, side, side), shards=(1, self.bands, side, side),
+            chunks=(1, self.bands, inner, inner), dtype="int16", fill_value=FILL,
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")],
             chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=("scene", "band", "y", "x"),
-            attributes={**cf, **attributes},
-        )
+            dimension_names=("scene", "band", "y", "x"), attributes={**cf, **attributes},
+        )  # fmt: skip
 
     def is_described(self, *, packing: Packing, attributes: dict) -> bool:
         """Whether ``zarr.json`` says what ``create`` writes, but for the number of scenes."""

@@ -6,14 +6,6 @@ from soilkit.export.published.labels import Labels
 from soilkit.export.published.shards import Sample, ShardReader, download, read_shard, write_shard
 
 __all__ = [
-    "Dataset",
-    "Labels",
-    "Sample",
-    "ShardReader",
-    "download",
-    "read_shard",
-    "shard_paths",
-    "to_dataset",
-    "write_archive_shard",
-    "write_shard",
-]
+    "Dataset", "Labels", "Sample", "ShardReader", "download", "read_shard", "shard_paths",
+    "to_dataset", "write_archive_shard", "write_shard",
+]  # fmt: skip

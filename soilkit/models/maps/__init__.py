@@ -13,15 +13,6 @@ from soilkit.models.maps.windows import (
 )
 
 __all__ = [
-    "Layer",
-    "Scene",
-    "daily_layers",
-    "map_grid",
-    "predict_map",
-    "predict_table_map",
-    "region_chips",
-    "scene_of",
-    "spatial_scores",
-    "to_cog",
-    "ubrmse_difference",
-]
+    "Layer", "Scene", "daily_layers", "map_grid", "predict_map", "predict_table_map",
+    "region_chips", "scene_of", "spatial_scores", "to_cog", "ubrmse_difference",
+]  # fmt: skip

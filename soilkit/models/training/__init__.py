@@ -9,15 +9,6 @@ from soilkit.models.training.checkpoint import (
 from soilkit.models.training.loop import Loaders, Look, Settings, Step, fit, predict, rmse
 
 __all__ = [
-    "Checkpoint",
-    "Loaders",
-    "Look",
-    "Provenance",
-    "Settings",
-    "Step",
-    "fit",
-    "load_checkpoint",
-    "predict",
-    "rmse",
-    "save_checkpoint",
-]
+    "Checkpoint", "Loaders", "Look", "Provenance", "Settings", "Step", "fit", "load_checkpoint",
+    "predict", "rmse", "save_checkpoint",
+]  # fmt: skip
