@@ -100,12 +100,32 @@ def test_reprojection_to_another_zone_and_back_returns_smooth_values():
     np.testing.assert_allclose(inner, plane[4:-4, 4:-4], atol=0.002)  # 2 m
 
 
+@pytest.mark.parametrize("west", [0.0, -180.0])
+@pytest.mark.parametrize("longitude", [-105.4, 10.0, 0.001, -0.001, 179.999, -179.999])
+def test_a_map_of_the_earth_may_begin_at_any_meridian(tmp_path, west, longitude):
+    """Pixels hold the cosine of their longitude, east of Greenwich or of the date line."""
+    degrees = (west + np.arange(720) * 0.5 + 0.25) % 360
+    values = np.tile(np.cos(np.radians(degrees)), (360, 1)).astype("float32")
+    rasters.write_cog(tmp_path / "e.tif", values, grid=Grid("EPSG:4326", west, 90, 0.5, 360, 720))
+    grid = grids.chip_grid(40.0, longitude, size_px=16, pixel_size_m=8000)
+    wanted = np.cos(np.radians(grids.lonlat(grid)[0]))
+    np.testing.assert_allclose(rasters.read(tmp_path / "e.tif", grid)[0], wanted, atol=1e-4)
+    point = rasters.sample(tmp_path / "e.tif", np.array([[longitude, 40.0]])).values
+    np.testing.assert_allclose(point.squeeze(), np.cos(np.radians(longitude)), atol=5e-3)
+
+
 def test_bad_rasters_are_named(tmp_path):
     with pytest.raises(StoreError, match="absent"):
         rasters.read(tmp_path / "absent.tif", GRID)
     (tmp_path / "text.tif").write_text("no raster")
     with pytest.raises(StoreError, match="text.tif"):
         rasters.grid_of(tmp_path / "text.tif")
+    rasters.write_cog(tmp_path / "a.tif", eastings_km(GRID), grid=GRID)
+    (tmp_path / "half.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-9000])
+    with pytest.raises(StoreError, match="half.tif cannot be read"):
+        rasters.read(tmp_path / "half.tif", GRID)
+    with pytest.raises(StoreError, match="cannot be moved to EPSG:99999"):
+        rasters.reproject(np.zeros((64, 48)), GRID, target=Grid("EPSG:99999", 0, 0, 1, 4, 4))
     with pytest.raises(ContractError, match="64 rows"):
         rasters.write_cog(tmp_path / "x.tif", np.zeros((3, 3)), grid=GRID)
     with pytest.raises(UnknownNameError, match="bilinear"):

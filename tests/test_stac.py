@@ -1,10 +1,13 @@
 """Any STAC catalogue answers as the other archives do."""
 
+import dataclasses
 import json
 import logging
 import os
+import re
 import shutil
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -308,6 +311,79 @@ def test_a_band_is_found_by_key_name_or_common_name(tmp_path, key, told):
     assert (chip.values == 900).all()
 
 
+def coloured(*names):
+    return [{"name": name} for name in names]
+
+
+RENDERINGS = {
+    "by its role": ("a", {"roles": ["overview"], "bands": coloured("B04")}),
+    "by its key": ("tci-10m", {"roles": ["data"], "eo:bands": coloured("B04", "B03", "B02")}),
+    "by its title": ("a", {"title": "True colour image", "bands": coloured("B04")}),
+    "by its media type": ("a", {"type": "image/png", "bands": coloured("B04")}),
+    "by its data type": ("a", {"bands": [{"name": "B04", "data_type": "uint8"}]}),
+    "by its pixels": ("a", {"gsd": 320, "bands": coloured("B04")}),
+    "by a usual key": ("B04", {"roles": ["thumbnail"]}),
+    "by its file alone": ("a", {"bands": coloured("B04", "B03", "B02")}),
+}
+
+
+@pytest.mark.parametrize("how", RENDERINGS)
+def test_a_rendering_is_never_taken_for_a_band(tmp_path, how):
+    """It stands first; alone it fails by name. Reflectance 0.0207 is no grey value of 93."""
+    key, told = RENDERINGS[how]
+    grey = image(tmp_path, "grey", np.stack([flat(v, dtype="uint8") for v in (93, 92, 91)]))
+    told = {"href": grey, **told}
+    data = {"href": image(tmp_path, "data", flat(207, dtype="uint16")), "bands": coloured("B04")}
+    both, alone = (tmp_path / name for name in ("both", "alone"))
+    both = optical(both, {key: told, "sr_4": data})
+    assert (ask(both, "sentinel2", bands=("B4",)).values == 207).all()
+    failure = ask(optical(alone, {key: told}), "sentinel2", bands=("B4",))
+    assert failure.permanent and "rendering" in failure.reason and key in failure.reason
+
+
+@pytest.mark.parametrize(
+    "source, platform, item_id, kept",
+    [
+        ("landsat8", "landsat-8", "x", True),
+        ("landsat8", "LANDSAT_8", "x", True),
+        ("landsat8", "", "LC08_L2SP_028035_20200603", True),
+        ("landsat8", "landsat-9", "LC08_L2SP_028035_20200603", False),
+        ("landsat8", "", "LE07_L2SP_028035_20200603", False),
+        ("landsat8", "", "x", False),
+        ("landsat9", "", "LC09_L2SP_028035_20200603", True),
+        ("landsat9", "landsat-8", "x", False),
+    ],
+)
+def test_landsat_8_and_9_are_told_apart_in_their_common_collection(
+    tmp_path, source, platform, item_id, kept
+):
+    """Blue is band 2 of OLI, and band 1 of the sensors before it."""
+    told = {"raster:bands": [{"scale": 2.75e-5, "offset": -0.2}]}
+    assets = {"blue": {"href": image(tmp_path, "b", flat(8111, dtype="uint16")), **told}}
+    words = {"platform": platform} if platform else {}
+    one = make.item(item_id, "landsat-c2-l2", geometry=make.around(*HERE),
+                    time="2020-06-03T17:00:00Z", assets=assets, **words)  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, [one]))
+    table = archive.scenes(one_station(), source, *PERIOD)
+    assert table.scene_id.tolist() == [item_id] * kept
+    assert len(archive.left_out) == (not kept)
+    if kept:
+        np.testing.assert_allclose(ask(archive, source, bands=("SR_B2",)).values, 8111, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a b.tif", "a#1.tif", "50%.tif", "a?x.tif", "%41.tif"])
+def test_files_are_found_whatever_their_names_hold(tmp_path, name):
+    """As they are, escaped, or as an address of a file."""
+    path = image(tmp_path, "v", flat(-9.0)).rename(tmp_path / name)
+    for n, href in enumerate((str(path), f"../{quote(name)}", path.as_uri())):
+        items = [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": href})]
+        folder = tmp_path / f"c{n}"
+        (folder / "sentinel-1").mkdir(parents=True)
+        if href.startswith(".."):
+            items[0]["assets"]["vv"]["href"] = f"../{href}"
+        assert (ask(radar(folder, items), "sentinel1", bands=("VV",)).values == -9).all()
+
+
 def test_collections_and_assets_can_be_named_by_hand(tmp_path):
     values = np.stack([flat(100, dtype="uint16"), flat(900, dtype="uint16")])
     items = [
@@ -340,6 +416,9 @@ def test_defaults_of_a_collections_assets_hold_for_its_items(tmp_path):
 # ---- values --------------------------------------------------------------------------------------
 
 
+IDENTITY = {"raster:bands": [{"data_type": "uint16", "scale": 1.0, "offset": 0.0}]}
+
+
 @pytest.mark.parametrize(
     "told, properties, wanted",
     [
@@ -351,6 +430,21 @@ def test_defaults_of_a_collections_assets_hold_for_its_items(tmp_path):
         ({}, {"s2:processing_baseline": "03.01"}, 3000),
         ({"raster:bands": [{"scale": 1e-4, "offset": -0.1}]},
          {"earthsearch:boa_offset_applied": True, "s2:processing_baseline": "05.00"}, 3000),
+        # an identity and a scale alone say nothing of the offset; one of numbers is understood
+        (IDENTITY, {}, 3000),
+        (IDENTITY, {"s2:processing_baseline": "05.10"}, 2000),
+        ({"raster:bands": [{"scale": 1e-4}]}, {"s2:processing_baseline": "05.10"}, 2000),
+        ({"raster:bands": [{"scale": 1e-4, "offset": -1000}]}, {}, 2000),
+        ({"raster:bands": [{"scale": 1, "offset": -1000}]}, {}, 2000),
+        ({}, {"s2:processing_baseline": "N0400"}, 2000),
+        ({}, {"s2:processing_baseline": 5.1}, 2000),
+        ({}, {"sentinel:processing_baseline": "0509", "sentinel:boa_offset_applied": False}, 2000),
+        ({}, {"sentinel:processing_baseline": "0509", "sentinel:boa_offset_applied": "true"}, 3000),
+        ({}, {"sentinel2:processingBaseline": "04.01"}, 2000),
+        ({}, {"processing:version": "v05.11"}, 2000),
+        ({}, {"s2:product_uri": "S2A_MSIL2A_20200603T170901_N0500_R112_T14SNH_2023.SAFE"}, 2000),
+        ({}, {"s2:datastrip_id": "S2A_OPER_MSI_L2A_DS_ESRI_20200603T_S2020_N02.14"}, 3000),
+        ({}, {"s2:processing_baseline": "99.99"}, 3000),  # of users' own products: unknown
     ],
 )  # fmt: skip
 def test_optical_numbers_become_those_of_the_harmonised_collection(
@@ -359,6 +453,104 @@ def test_optical_numbers_become_those_of_the_harmonised_collection(
     asset = {"href": image(tmp_path, "i", flat(3000, dtype="uint16")), **told}
     chip = ask(optical(tmp_path, {"B04": asset}, properties=properties), "sentinel2", bands=("B4",))
     np.testing.assert_allclose(chip.values, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "told, said",
+    [
+        ({}, "states no processing baseline"),
+        ({"s2:processing_baseline": "02.14"}, "states no processing baseline of its time"),
+        ({"s2:processing_baseline": "05.10", "stated": 0}, "offset of 0 beside .* baseline 05.1"),
+        ({"s2:processing_baseline": "05.10"}, ""),
+        ({"earthsearch:boa_offset_applied": True}, ""),
+    ],
+)
+def test_an_offset_that_nobody_knows_is_noted_once(tmp_path, caplog, told, said):
+    """Since 2022-01-25 numbers are raised; taken as they are, they may be 0.1 too bright."""
+    asset = {"href": image(tmp_path, "i", flat(3000, dtype="uint16"))}
+    if "stated" in told:
+        asset["raster:bands"] = [{"scale": 1e-4, "offset": told.pop("stated")}]
+    archive = optical(tmp_path, {"B04": asset}, properties={"datetime": "2022-06-03T17:00Z"} | told)
+    row = archive.scenes(one_station(), "sentinel2", "2022-06-01", "2022-07-01").iloc[0]
+    for _ in range(2):
+        ask(archive, "sentinel2", bands=("B4",), row=row)
+    notes = [one.message for one in caplog.records if "may be raised" in one.message]
+    assert len(notes) == bool(said) and all(re.search(said, one) for one in notes)
+    assert ("may be raised" in archive.served.set_index("source").note["sentinel2"]) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "source, band, value, dtype",
+    [
+        ("sentinel2", "B4", 0.31, "float32"),  # a reflectance, and no scale
+        ("sentinel1", "VV", 0.05, "float32"),  # linear power taken for decibels
+        ("sentinel1", "VV", 180, "uint8"),
+        ("dem", "elevation", -32768, "int16"),  # nothing but an unmarked fill value
+    ],
+)
+def test_numbers_that_cannot_be_the_sources_fail_by_name(tmp_path, source, band, value, dtype):
+    values = flat(value, dtype=dtype)
+    values[::2] += dtype == "float32"  # 0.05 and 1.05
+    items = [make.item("x", source, geometry=make.around(*HERE), time="2020-06-03T17:00:00Z",
+                       assets={band: image(tmp_path, "i", values)})]  # fmt: skip
+    failure = ask(StacArchive(make.write_catalogue(tmp_path, items)), source, bands=(band,))
+    assert failure.permanent and f"asset {band} of item x" in failure.reason
+
+
+BANDS = [(source.name, band.name) for source in sources.CATALOGUE for band in source.bands]
+
+
+@pytest.mark.parametrize("name, band_name", BANDS)
+def test_what_lies_outside_a_bands_range_is_missing_before_it_is_averaged(
+    tmp_path, name, band_name
+):
+    """A value in the range on every pixel but some below, above, and of usual fills."""
+    source = sources.get(name)
+    band = source.band(band_name)
+    low, high = band.stored_range
+    good = np.float32(round(low + 0.3 * (high - low)) if high - low > 9 else 0.7 * low + 0.3 * high)
+    span = high - low
+    fills = [low - 0.5 * span - 1, high + 0.5 * span + 1, -9999.0, -32768.0, 65535.0 * 2, np.nan]
+    values = np.full((64, 64), good, "float32")
+    for n, fill in enumerate(fills):
+        if not low <= fill <= high:
+            values[4 + 9 * n : 7 + 9 * n, ::7] = fill
+    platform = {"platform": source.stac.platform} if source.stac.platform else {}
+    if source.resolution == "coarse":
+        place, grid = HERE, grids.Grid("EPSG:4326", -99.52, 36.72, 0.01, 64, 64)
+    else:
+        place, grid = HERE, make.grid_at(*HERE)
+    paths = {b.name: image(tmp_path, "i", values, grid=grid) for b in source.bands}
+    items = [make.item("x", name, geometry=make.around(*place), assets=paths,
+                       time="2020-06-03T00:00:00Z", **platform)]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    row = archive.scenes(one_station(), name, "2020-01-01", "2023-01-01").iloc[0]
+    shifted = make.grid_at(*HERE, size_px=60 if source.resolution != "coarse" else 4)
+    shifted = dataclasses.replace(shifted, left_m=shifted.left_m + 3, top_m=shifted.top_m - 3)
+    found = ask(archive, name, bands=(band_name,), grid=shifted, row=row).values
+    assert np.isfinite(found).mean() > 0.3
+    np.testing.assert_allclose(found[np.isfinite(found)], good, rtol=2e-5)
+
+
+def test_class_codes_are_no_leaf_area_and_dark_ground_is_zero(tmp_path):
+    """MCD15A3H's 249 to 254 are classes; numbers of 1 to 1,000 lie below zero if lowered."""
+    leaves = flat(31, dtype="uint8")
+    for n, code in enumerate(range(249, 255)):
+        leaves[8 * n : 8 * n + 3] = code
+    items = [make.item("x", "modis-15A3H-061", geometry=make.around(*HERE), assets={
+        "Lai_500m": {"href": image(tmp_path, "l", leaves), "raster:bands": [{"scale": 0.1}]}},
+        time="2020-06-03T00:00:00Z")]  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    shifted = grids.Grid("EPSG:32614", make.grid_at(*HERE).left_m + 3,
+                         make.grid_at(*HERE).top_m - 3, 10.0, 60, 60)  # fmt: skip
+    found = ask(archive, "modis_lai", grid=shifted).values
+    np.testing.assert_allclose(found[np.isfinite(found)], 31, rtol=1e-6)
+    dark = flat(960, dtype="uint16")
+    dark[:32] = 0  # no data
+    asset = {"B04": image(tmp_path, "d", dark)}
+    dark = optical(tmp_path / "s2", asset, properties={"s2:processing_baseline": "04.00"})
+    values = ask(dark, "sentinel2", bands=("B4",), grid=make.grid_at(*HERE)).values
+    assert np.isnan(values[0, :32]).all() and (values[0, 32:] == 0).all()
 
 
 def test_a_files_own_scale_is_applied_where_the_item_says_nothing(tmp_path):
@@ -697,6 +889,34 @@ def test_another_time_or_date_of_an_item_makes_another_version(tmp_path):
     assert version("b", "2020-06-03T00:10:00Z") == first
     assert version("c", "2020-06-03T00:10:01Z") != first
     assert version("d", "2020-06-03T00:10:00Z", units={"sentinel1": "power"}) != first
+
+
+def test_chips_come_as_they_complete_and_not_as_they_were_asked(tmp_path, monkeypatch):
+    """The first file waits until the second chip was handed out."""
+    from threading import Event
+
+    path, second_came = image(tmp_path, "v", flat(-9.0)), Event()
+    items = [radar_item(n, f"2020-06-0{k}T00:10:00Z", assets={"vv": path})
+             for k, n in ((3, "slow"), (4, "fast"))]  # fmt: skip
+    archive = radar(tmp_path, items)
+    cut = StacArchive._chip
+
+    def waits(self, request):
+        assert request.scene_id == "fast" or second_came.wait(20)
+        return cut(self, request)
+
+    monkeypatch.setattr(StacArchive, "_chip", waits)
+    asked = [
+        ChipRequest("sentinel1", r.scene_id, "A__1", r.end.to_datetime64(), ("VV",),
+                    make.grid_at(*HERE))
+        for r in archive.scenes(one_station(), "sentinel1", *PERIOD).itertuples()
+    ]  # fmt: skip
+    came = []
+    for request, chip in archive.chips(asked):
+        came.append(request.scene_id)
+        second_came.set()
+        assert isinstance(chip, Chip)
+    assert came == ["fast", "slow"]
 
 
 def test_closing_the_generator_early_leaves_no_thread_behind(tmp_path):

@@ -410,11 +410,12 @@ class Reader:
             words = "states no processing baseline of its time"
         elif offset == 0 and is_raised:
             words = f"states an offset of 0 beside processing baseline {baseline:05.2f}"
-        if words:
-            name = self.served.source.name
-            text = f"item {record.item_id} {words}; its numbers, taken as they are, may be raised"
-            if self.doubts.setdefault(name, text) == text:
-                log.warning("%s: %s", name, text)
+        name = self.served.source.name
+        if words and name not in self.doubts:
+            self.doubts[name] = (
+                f"item {record.item_id} {words}; its numbers, taken as they are, may be raised"
+            )
+            log.warning("%s: %s", name, self.doubts[name])
         return raised[1] if is_raised else 0.0
 
     def _signed(self, href: str) -> str:
