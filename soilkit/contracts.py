@@ -16,16 +16,19 @@ import numpy as np
 from soilkit.errors import ContractError
 
 FORMAT_VERSION = 1
+FIRST_DAY, LAST_DAY = np.datetime64("1900-01-01"), np.datetime64("2100-01-01")  # else a fill value
+SAME_PLACE_DEG = 0.01  # about a kilometre: two rows of a station may round differently
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: ``kind`` is "string", "float", "int", "bool" or "time"."""
+    """A column of ``kind`` "string", "float", "int", "bool" or "time", ``within`` two values."""
 
     name: str
     kind: str
     unit: str = ""
     required: bool = True
+    within: tuple[Any, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,16 @@ class Table:
     key: tuple[str, ...] = ()
 
 
-def _columns(kind: str, *names: str, unit: str = "", required: bool = True) -> tuple[Column, ...]:
-    return tuple(Column(name, kind, unit, required) for name in names)
+def _columns(kind: str, *names: str, **details: Any) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, **details) for name in names)
 
 
+_TIME = _columns("time", "time", unit="UTC", within=(FIRST_DAY, LAST_DAY))
 STATIONS = Table(
     "stations",
     _columns("string", "sensor_id", "station_id", "network", "station")
-    + _columns("float", "latitude", "longitude", unit="degrees")
+    + _columns("float", "latitude", unit="degrees", within=(-90, 90))
+    + _columns("float", "longitude", unit="degrees", within=(-180, 180))
     + _columns("float", "elevation_m", "depth_from_m", "depth_to_m", unit="m")
     + _columns("string", "land_cover", "koeppen", "texture"),
     key=("sensor_id",),
@@ -52,7 +57,7 @@ STATIONS = Table(
 OBSERVATIONS = Table(
     "observations",
     _columns("string", "sensor_id")
-    + _columns("time", "time", unit="UTC")
+    + _TIME
     + _columns("float", "soil_moisture_m3_m3", unit="m3 m-3")
     + _columns("string", "flag"),
     key=("sensor_id", "time"),
@@ -69,7 +74,7 @@ SCENES = Table(
 SAMPLES = Table(
     "samples",
     _columns("string", "sample_id", "sensor_id", "station_id")
-    + _columns("time", "time", unit="UTC")
+    + _TIME
     + _columns("float", "soil_moisture_m3_m3", unit="m3 m-3"),
     key=("sample_id",),
 )
@@ -80,7 +85,7 @@ FEATURES = Table("features", _columns("string", "sample_id"), key=("sample_id",)
 PREDICTIONS = Table(
     "predictions",
     _columns("string", "sample_id", "sensor_id", "station_id", "network")
-    + _columns("time", "time", unit="UTC")
+    + _TIME
     + _columns("float", "observed_m3_m3", "predicted_m3_m3", unit="m3 m-3")
     + _columns("float", "predicted_std_m3_m3", unit="m3 m-3", required=False)
     + _columns("string", "model", "split"),
@@ -105,6 +110,7 @@ def check(table: Any, schema: Table) -> None:
     """Raise ``ContractError`` unless ``table`` has the columns, kinds and unique key of ``schema``.
 
     A time must be naive ``datetime64``; an int stands for a float. More columns are welcome.
+    Places are on Earth, times between 1900 and 2100, or missing.
     """
     missing = [c.name for c in schema.columns if c.required and c.name not in table.columns]
     if missing:
@@ -136,6 +142,22 @@ def _check_column(values: Any, column: Column, table_name: str) -> None:
             f"{table_name}.{column.name} should be {column.kind}"
             f"{f' [{column.unit}]' if column.unit else ''}, found {dtype}."
         )
+    if column.within is not None:
+        low, high = column.within
+        outside = (values < low) | (values > high)
+        if bool(outside.any()):
+            raise ContractError(
+                f"{table_name}.{column.name} should lie between {low} and {high} [{column.unit}], "
+                f"found {values[outside].iloc[0]} in {int(outside.sum())} rows. Mend these rows."
+            )
+
+
+def apart(stations: Any) -> list[str]:
+    """The names of stations that stand at several places, sorted; unknown places are none."""
+    places = stations.groupby("station_id", observed=True)[["latitude", "longitude"]]
+    spans = places.max() - places.min()
+    spans["longitude"] = np.minimum(spans["longitude"], 360 - spans["longitude"])
+    return sorted(map(str, spans.index[(spans > SAME_PLACE_DEG).any(axis=1)]))
 
 
 @dataclass(frozen=True)

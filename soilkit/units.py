@@ -69,8 +69,15 @@ def volumetric_from_water_depth(water_mm, *, layer_mm):
 
 
 def normalised_difference(first, second):
-    """(first - second) / (first + second), NaN where the sum is not positive; of infrared and red
-    it is the NDVI [1]_.
+    """(first - second) / (first + second); of infrared and red it is the NDVI [1]_.
+
+    Parameters
+    ----------
+    first, second : arrays of one shape, such as reflectances
+
+    Returns
+    -------
+    array, dimensionless; NaN where the sum is not positive
 
     References
     ----------

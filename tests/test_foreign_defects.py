@@ -29,7 +29,7 @@ def test_millimetres_need_the_thickness_of_their_layer():
 def test_a_layer_too_thin_for_its_water_is_refused():
     """12 mm do not fit in a layer of 10 mm, nor 0.2 in any: the unit is another."""
     table = rows().assign(predicted=12.0 + np.tile([0.0, 1.0], 20))
-    with pytest.raises(UnitError, match="more than half of its values exceed 10 "):
+    with pytest.raises(UnitError, match="more than half of its values exceed 10, "):
         read(table, units={"observed": "m3 m-3", "predicted": "mm in 10 mm"})
     with pytest.raises(UnitError, match="said to be in mm in 50 mm, but 99 %"):
         read(rows(), units="mm in 50 mm")
@@ -153,8 +153,8 @@ def test_a_spreadsheets_unicode_text_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", r"is empty \(0 bytes\)"),
-        (b"\xef\xbb\xbf\r\n", r"is empty \(5 bytes\)"),
+        (b"", r"0 bytes.*it is empty"),
+        (b"\xef\xbb\xbf\r\n", r"5 bytes.*it is empty"),
         (b"PK\x03\x04" + bytes(30), "spreadsheet .xlsx.: save the sheet as 'CSV UTF-8'"),
         (b"\x89HDF\r\n" + bytes(30), "NetCDF or HDF5 file: read it with xarray"),
         ("station,time\nKöln,2020".encode("cp1252"), "no UTF-8 text.*encoding='cp1252'"),
@@ -173,7 +173,7 @@ def test_lines_above_the_header_are_shown(tmp_path):
     """The first line is taken for the header; the message shows it."""
     path = tmp_path / "smap.csv"
     path.write_text("# made by a logger\n" + rows().to_csv(index=False))
-    with pytest.raises(ContractError, match="lacks 4 of the 4.*the table has # made by a logger"):
+    with pytest.raises(ContractError, match=r"more fields than the header.*# made by a logger"):
         read(path)
 
 

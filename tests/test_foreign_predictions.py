@@ -84,10 +84,10 @@ def test_a_sensor_id_tells_station_and_network():
 
 
 def test_identifiers_stay_text(tmp_path):
-    """Station 007 is no 7, and a network may be called NA."""
+    """Station 007 is no 7, and a network may be called NA, and is part of the name."""
     path = written(tmp_path, rows(stations=("007", "7")).assign(network="NA"))
     found, _ = read(path)
-    assert sorted(found["station_id"].unique()) == ["007", "7"]
+    assert sorted(found["station_id"].unique()) == ["NA__007", "NA__7"]
     assert found["network"].unique().tolist() == ["NA"]
 
 
@@ -116,7 +116,7 @@ def test_three_missing_columns_are_named_with_what_is_there():
 
 def test_a_wrong_mapping_is_refused():
     """Unknown quantities, absent columns, constants for what must vary, two candidates."""
-    with pytest.raises(ContractError, match="unknown quantities: depth"):
+    with pytest.raises(ContractError, match="no quantity or no place of one: depth: 'd'"):
         read(rows(), columns={"depth": "d"})
     with pytest.raises(ContractError, match="absent columns: sm;.*the table has station, time"):
         read(rows(), columns={"predicted": "sm"})
@@ -353,7 +353,7 @@ def test_unreadable_and_missing_times():
 
 def test_what_is_no_table_says_so(tmp_path):
     """No file, bytes of another kind, ragged rows, no rows."""
-    with pytest.raises(ArchiveReadError, match="No table at"):
+    with pytest.raises(ArchiveReadError, match="No file to read at"):
         read(tmp_path / "none.csv")
     junk = tmp_path / "junk.csv"
     junk.write_bytes(b"PAR1 half a file")

@@ -128,7 +128,7 @@ def test_impossible_places_are_refused():
         read(listed(lat=[35.5, 139.7], lon=[-97.0, 35.7]), predictions())
     with pytest.raises(ContractError, match="metres of a projection"):
         read(listed(lat=[4.2e6, 4.3e6], lon=[5e5, 6e5]), predictions())
-    with pytest.raises(ContractError, match="a latitude .* and no longitude"):
+    with pytest.raises(ContractError, match="lacks 1 of the 3 columns.*: longitude"):
         read(listed().drop(columns="lon"), predictions())
     stations, notes = read(listed(lat=[0.0, -9999], lon=[0.0, -9999]), predictions())
     assert stations["longitude"].isna().all()
@@ -150,7 +150,7 @@ def test_decimal_commas_and_other_names(tmp_path):
     assert stations["longitude"].tolist() == [-97.25, 11.0]
     with pytest.raises(ContractError, match="lacks 1 of the 1 columns.*station"):
         read(path, predictions(), decimal=",")
-    with pytest.raises(ArchiveReadError, match="No table at"):
+    with pytest.raises(ArchiveReadError, match="No file to read at"):
         read(tmp_path / "none.csv", predictions())
 
 

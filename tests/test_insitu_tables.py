@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts
-from soilkit.errors import ArchiveReadError, ContractError, TimeZoneError, UnitError
+from soilkit.errors import (
+    ArchiveReadError,
+    ContractError,
+    ParameterError,
+    TimeZoneError,
+    UnitError,
+    UnknownNameError,
+)
 from soilkit.export import tables
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
@@ -144,14 +152,15 @@ def test_half_hourly_repeated_and_impossible_rows_are_counted():
     assert notes["n_rows"].iloc[0] == 6 == len(observations) + notes["n_dropped"].sum()
     assert notes[notes["n_dropped"] > 0].set_index("status")["n_dropped"].to_dict() == {
         "missing value": 1,
-        "repeated time": 1,
         "later reading of an hour": 1,
-        "impossible value": 1,
+        "impossible value": 1,  # and no repeated time: what no soil holds wins no hour
     }
 
 
 def test_a_wrong_mapping_says_what_the_table_has():
-    with pytest.raises(ContractError, match=r"unknown quantities: lat;.*table has site, when"):
+    with pytest.raises(
+        ContractError, match=r"no quantity or no place of one: lat: 'lat';.*table has site, when"
+    ):
         columns = {"lat" if k == "latitude" else k: v for k, v in LONG.items()}
         tables.read_readings(mesonet(), columns=columns, units="m3 m-3", timezone="UTC")
     with pytest.raises(ContractError, match=r"absent columns: KENASTER;.*has site.*'=KENASTER'"):
@@ -177,7 +186,7 @@ def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(tmp_path):
     whole = gzip.compress(mesonet().to_csv(index=False).encode())
     for bad in (b"PAR1 and then nothing", b"", whole[:60], whole[:40] + b"????" + whole[44:]):
         (tmp_path / "bad").write_bytes(bad)
-        with pytest.raises(ArchiveReadError, match="fetch it again"):
+        with pytest.raises(ArchiveReadError, match="Fetch it again"):
             tables.read_readings(tmp_path / "bad", **options)
 
 
@@ -259,7 +268,166 @@ def test_a_year_that_no_probe_has_seen_is_no_time():
 
 
 def test_a_station_that_moved_is_refused():
-    with pytest.raises(ContractError, match="1 stations stand at several places.*KENASTER__A"):
+    with pytest.raises(ArchiveReadError, match="1 stations stand at several places.*KENASTER__A"):
         tables.read_readings(
             mesonet(lat=[51.4, 52.4, 51.5]), columns=LONG, units="m3 m-3", timezone="UTC"
         )
+
+
+UTC = {"units": "m3 m-3", "timezone": "UTC"}
+
+
+def hourly(station, values, **changes):
+    """A station's hours from midnight, all at one place."""
+    when = pd.date_range("2020-07-01", periods=len(values), freq="h").astype(str)
+    place = {"lat": 50.0 + len(station), "lon": -100.0}
+    return pd.DataFrame({"site": station, "when": when, "sm": values} | place | changes)
+
+
+def test_one_station_in_percent_is_named_and_one_bad_reading_condemns_nobody():
+    """Gaps at other stations do not shift whose value is judged; 14 of 20 stay below 1."""
+    gaps = hourly("A", [np.nan] * 14 + [0.2] * 14)
+    table = pd.concat([gaps, hourly("BB", [20.0 + k for k in range(14)]), hourly("C", [0.3] * 60)])
+    with pytest.raises(UnitError, match=r"at 1 of 3 stations \(BB\)"):
+        tables.read_readings(table, columns=LONG, **UTC)
+    table = pd.concat([gaps, hourly("BB", [1.3])])
+    _, observations, notes = tables.read_readings(table, columns=LONG, **UTC)
+    assert len(observations) == 14
+    assert notes.set_index("status").loc["impossible value", "stations"].startswith("KENASTER__BB")
+
+
+@pytest.mark.parametrize("fill", [-99, -99.0, -999, -9999.0, "-99.9", None])
+def test_a_depth_may_be_missing(fill):
+    stations, _, _ = tables.read_readings(
+        mesonet(z=[0.05, 0.05, fill]), columns=LONG | {"depth_from_m": "z"}, **UTC
+    )
+    assert stations["depth_from_m"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.int64(1), np.float64(0.25)])
+def test_a_number_of_any_kind_stands_for_itself(number):
+    columns = LONG | {"depth_to_m": number, "depth_from_m": 0}
+    stations, _, _ = tables.read_readings(mesonet(), columns=columns, **UTC)
+    assert (stations["depth_to_m"] == float(number)).all()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"network": None}, {"depth_from_m": True}, {"station": ["site"]}, {"time": {"when": 0.05}},
+        {"soil_moisture": {"sm": None}}, {"soil_moisture": {"sm": "0-5 cm"}},
+        {"soil_moisture": {"sm": (0, 0.05, 0.1)}}, {"depth_to": 0.05, "depth_to_m": 0.1}, {5: "sm"},
+    ],
+)  # fmt: skip
+def test_what_no_mapping_can_mean_is_refused_in_words(columns):
+    with pytest.raises(ContractError, match="columns holds what is no quantity"):
+        tables.read_readings(mesonet(), columns=LONG | columns, **UTC)
+
+
+def test_a_probe_is_no_station_and_a_decimal_is_a_point_or_a_comma():
+    columns = {k: v for k, v in LONG.items() if k != "station"} | {"sensor": "site"}
+    with pytest.raises(ContractError, match="lacks 1 of the 5 columns.*station"):
+        tables.read_readings(mesonet(), columns=columns, **UTC)
+    with pytest.raises(ParameterError, match="decimal is '.' or ',', found ';'"):
+        tables.read_readings(mesonet(), columns=LONG, decimal=";", **UTC)
+
+
+# One set of guards: every kind of column is read right, or refused in words.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.convert_dtypes(dtype_backend="pyarrow"),
+        lambda t: t.assign(when=t["when"].dt.tz_localize("UTC")).convert_dtypes(
+            dtype_backend="pyarrow"
+        ),
+        lambda t: t.convert_dtypes(),
+        lambda t: t.astype({"site": "category", "sm": "string"}),
+        lambda t: t.assign(sm=[Decimal(str(v)) for v in t["sm"]]),
+        lambda t: t.assign(
+            sm=t["sm"].astype(str).str.encode("ascii"), site=t["site"].str.encode("ascii")
+        ),
+        lambda t: t.assign(when=t["when"].astype("datetime64[ns]").astype(object)),
+        lambda t: t.assign(when=t["when"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        lambda t: t.set_index(["site", "when"]),
+        lambda t: t.assign(sm=t["sm"].astype(pd.SparseDtype(float))),
+    ],
+)
+def test_a_frame_of_any_kind_is_the_same_table(change):
+    table = mesonet(when=pd.to_datetime(mesonet()["when"]))
+    want = tables.read_readings(table, columns=LONG, **UTC)[1]
+    pd.testing.assert_frame_equal(tables.read_readings(change(table), columns=LONG, **UTC)[1], want)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"z": ["0-5 cm"] * 3}, "depth_from: column 'z' holds text in 3 rows: '0-5 cm' in row 1"),
+        ({"lat": "51.4N"}, "latitude: column 'lat' holds text"),
+        ({"sm": [True, False, True]}, "holds text in 3 rows: 'True'"),
+        ({"sm": [0.2 + 1j] * 3}, "holds text"),
+        ({"sm": ["0x1", "0.2", "0_2"]}, "holds text in 2 rows: '0x1' in row 1, '0_2' in row 3"),
+        ({"sm": ["\uff10.2", "0.2", "0.2"]}, "holds text in 1 rows"),
+        ({"sm": ["0,21", "0,22", "0,23"]}, "with ';' between columns: pass decimal=','"),
+        ({"site": ["A", "A", "B\n7"]}, "line break.*quotation mark"),
+        ({"when": pd.PeriodIndex(["2020-07"] * 3, freq="M")}, "found periods"),
+        ({"when": ["2020", "2021", "2022"]}, "found '2020' in row 1"),
+        ({"when": ["2020-07-01", "now", "today"]}, "found 'now' in row 2"),
+        ({"when": ["2020-07-01", "43832", "43833"]}, "found '43832' in row 2.*days of a spread"),
+        ({"lat": [95.0, 95.0, 51.5]}, "no place on Earth, first 'A'"),
+        ({"lon": [-190.0, -190.0, 10.0]}, "no place on Earth"),
+        ({"lon": 361.0}, "no place on Earth"),
+        ({"lat": np.inf}, "2 stations have no coordinates"),
+        ({"lat": [51.4, -9999, 51.5], "lon": [np.nan, -9999, 11.0]}, "1 stations have no coord"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_in_words(changes, words):
+    columns = LONG | ({"depth_from_m": "z"} if "z" in changes else {})
+    with pytest.raises((ContractError, ArchiveReadError), match=words):
+        tables.read_readings(mesonet(**changes), columns=columns, **UTC)
+
+
+@pytest.mark.parametrize("zone", ["", "5", 5, "America", "../UTC", "CEST", 5.0, ["UTC"]])
+def test_only_zones_of_the_database_are_zones(zone):
+    with pytest.raises(TimeZoneError, match="No time zone is called"):
+        tables.read_readings(mesonet(), columns=LONG, units="m3 m-3", timezone=zone)
+
+
+def test_one_place_has_one_longitude():
+    """360 degrees of longitude are zero, and 180 is -180: blocks of two degrees end there."""
+    places = {"A": 180.0, "B": -180.0, "C": 359.5, "D": 190.0}
+    table = pd.concat([hourly(name, [0.2], lon=lon) for name, lon in places.items()])
+    stations, _, _ = tables.read_readings(table, columns=LONG, **UTC)
+    assert stations["longitude"].tolist() == [-180.0, -180.0, -0.5, -170.0]
+    moved = pd.concat([hourly("A", [0.2, 0.2]).assign(lon=[179.999, -179.999])])
+    assert len(tables.read_readings(moved, columns=LONG, **UTC)[0]) == 1
+
+
+def test_blanks_around_a_name_mean_nothing():
+    stations, observations, _ = tables.read_readings(
+        mesonet(site=["A ", "A", "\u00a0B"]), columns=LONG, **UTC
+    )
+    assert stations["station"].tolist() == ["A", "B"] and len(observations) == 3
+
+
+@pytest.mark.parametrize("kind", [int, float, str, "Int64"])
+def test_flags_of_another_kind_must_be_told(kind):
+    """0 is good and 1 is bad at NEON, 1 is good elsewhere; the bad one wins no hour."""
+    flag = pd.Series([1, 0, 0, 1]).astype(kind).where([True, True, True, False])
+    when = [f"2020-07-01 {hour}" for hour in ("06:00", "06:30", "07:00", "08:00")]
+    table = hourly("A", [0.9, 0.2, 0.21, 0.5], qc=flag, when=when)
+    columns = LONG | {"flag": "qc"}
+    with pytest.raises(UnknownNameError, match=r"unknown flags '', '0', '1'.*flags=\(...\)"):
+        tables.read_readings(table, columns=columns, **UTC)
+    _, observations, notes = tables.read_readings(table, columns=columns, flags=("0",), **UTC)
+    assert observations["soil_moisture_m3_m3"].tolist() == pytest.approx([0.2, 0.21])
+    assert observations["flag"].tolist() == ["G", "G"]
+    assert notes[notes["status"] == "flag"]["n_dropped"].tolist() == [1, 1]
+    assert notes["n_rows"].iloc[0] == len(observations) + notes["n_dropped"].sum()
+
+
+def test_known_flags_that_are_not_good_win_no_hour():
+    table = hourly("A", [0.9, 0.2], qc=["D06", "G"], when=["2020-07-01 06:00", "2020-07-01 06:30"])
+    _, observations, _ = tables.read_readings(table, columns=LONG | {"flag": "qc"}, **UTC)
+    assert observations["soil_moisture_m3_m3"].tolist() == pytest.approx([0.2])

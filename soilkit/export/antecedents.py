@@ -17,11 +17,8 @@ LEAST_WEIGHT = 1e-3  # a mean of known values with less weight than this is unkn
 FEW = 5.0  # windows that halve trust in a deviation from a short past
 # Normalised differences (first - second) / (first + second) of Sentinel-2 bands.
 INDICES = {
-    "NDVI": ("B8", "B4"),
-    "NDMI": ("B8A", "B11"),
-    "NBR": ("B8A", "B12"),
-    "MNDWI": ("B3", "B11"),
-}
+    "NDVI": ("B8", "B4"), "NDMI": ("B8A", "B11"), "NBR": ("B8A", "B12"), "MNDWI": ("B3", "B11"),
+}  # fmt: skip
 # The series that get context, where a table has them, and their units.
 SERIES = (
     {"smap_ssm": "mm", "sentinel1_VV": "dB", "sentinel1_VH": "dB", "sentinel1_ratio": "dB"}

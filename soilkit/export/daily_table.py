@@ -24,7 +24,7 @@ _MAKERS = {"ndvi": (composites.ndvi, 500.0), "lst_c": (composites.lst_c, 1000.0)
 SOIL_PX, SOIL_PIXEL_M = 4, 250  # SoilGrids at 1 km, as in the paper
 DEM_PX, DEM_PIXEL_M = 3, 30  # averaged to MERIT's 90 m
 FROST_C, MOST_M3_M3 = 3.0, 0.7  # section 2.5
-MIN_HOURS, MAX_DEPTH_M = 12, 0.055
+MAX_DEPTH_M = 0.055
 WETLAND = "Wetland"
 SOURCES = (
     ("smap_m3_m3", "SMAP L3, AM and PM averaged", "SMAP L3, AM", "the world has no evening pass"),
@@ -201,10 +201,11 @@ def _pruned(rows, stations, *, unflagged, every_days, wild):
     number = rows["station_id"].map({s: k for k, s in enumerate(stations["station_id"])})
     day = (rows["time"] - rows["time"].min()).dt.days
     wetland = set(stations.loc[stations["land_cover"] == WETLAND, "station_id"])
+    few = f"fewer than {ten_day_table.HOURS_A_DAY_NEEDS} accepted hours"
     cold = rows["network"].isin(unflagged) & (rows["lst_c"] < FROST_C)
     steps = (
         ("wetland sites", rows["station_id"].isin(wetland)),
-        (f"fewer than {MIN_HOURS} accepted hours", rows["soil_moisture_m3_m3"].isna()),
+        (few, rows["soil_moisture_m3_m3"].isna()),
         (f"LST below {FROST_C:g} degC, unflagged networks", cold),
         ("no SMAP retrieval that day", rows["smap_m3_m3"].isna()),
         ("another predictor missing", rows[list(PREDICTORS)].isna().any(axis=1)),
@@ -307,15 +308,12 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     readings = pd.read_parquet(paths[0])
     table = pd.read_csv(paths[1], sep=";", encoding="utf-8-sig")
     number = table["Name"].str.extract(r"\((\d+)\)\s*$")[0]
-    return readings, pd.DataFrame(
-        {
-            "number": number.astype(int),
-            "station": table["Name"].str.replace(r"\s*\(\d+\)\s*$", "", regex=True),
-            "latitude": table["Lat"].astype(float),
-            "longitude": table["Long"].astype(float),
-            "elevation_m": table["Elv"].astype(float) * METRES_PER_FOOT,
-        }
-    )
+    return readings, pd.DataFrame({
+        "number": number.astype(int),
+        "station": table["Name"].str.replace(r"\s*\(\d+\)\s*$", "", regex=True),
+        "latitude": table["Lat"].astype(float), "longitude": table["Long"].astype(float),
+        "elevation_m": table["Elv"].astype(float) * METRES_PER_FOOT,
+    })  # fmt: skip
 
 
 def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:

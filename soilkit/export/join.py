@@ -1,6 +1,7 @@
 """The anchored join: which past scene of every source goes with which in-situ reading."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,17 +23,15 @@ CHUNK_ROWS = 1 << 18
 NOT_CLOSEST = "another reading is closer to the scene"
 
 # The columns that are read. Keys are checked along with the order: pandas' own check would copy a
-# table of readings, and hash millions of scenes.
+# table of readings, and hash millions of scenes. Times are judged at the ends of sorted slices.
 _READ = ("sensor_id", "station_id", "time", "soil_moisture_m3_m3")
-OBSERVATIONS, STATIONS = (
+ENDS, STATIONS = (
     replace(table, columns=tuple(c for c in table.columns if c.name in _READ))
     for table in (replace(contracts.OBSERVATIONS, key=()), contracts.STATIONS)
 )
-SCENES = replace(
-    contracts.SCENES,
-    columns=tuple(c for c in contracts.SCENES.columns if c.name != "orbit"),
-    key=(),
-)
+OBSERVATIONS = replace(ENDS, columns=tuple(replace(c, within=None) for c in ENDS.columns))
+_SCENE_COLUMNS = tuple(c for c in contracts.SCENES.columns if c.name != "orbit")
+SCENES = replace(contracts.SCENES, columns=_SCENE_COLUMNS, key=())
 
 
 def to_us(times: pd.Series) -> np.ndarray:
@@ -69,16 +68,7 @@ class Readings:
 def slice_readings(
     observations: pd.DataFrame, stations: pd.DataFrame, *, station_ids: pd.Index
 ) -> Readings:
-    """Observations cut into slices of one sensor; unsorted ones are sorted, which costs a copy.
-
-    Raises
-    ------
-    ContractError
-        A column is missing or of another kind, a sensor or time is missing, or a sensor holds two
-        readings of one time.
-    UnknownNameError
-        A sensor that the stations table does not have.
-    """
+    """Observations cut into slices of one sensor; unsorted ones are sorted, which costs a copy."""
     contracts.check(observations, OBSERVATIONS)
     starts, is_sorted = _slices(observations)
     if not is_sorted:
@@ -87,7 +77,10 @@ def slice_readings(
     codes, ticks = as_categorical(observations["sensor_id"]), to_us(observations["time"])
     sensors = codes.codes[starts[:-1]]
     if (sensors < 0).any() or (ticks[starts[:-1]] == MISSING).any():
-        raise _missing()
+        raise ContractError(
+            "The observations table has rows without a sensor_id or a time. Drop these rows first."
+        )
+    contracts.check(observations.iloc[np.concatenate((starts[:-1], starts[1:] - 1))], ENDS)
     return Readings(
         table=observations,
         ticks=ticks,
@@ -120,24 +113,16 @@ def _sorted(observations: pd.DataFrame) -> pd.DataFrame:
     """A copy sorted by sensor and time; ``ContractError`` where a key is missing or repeats."""
     logger.info("observations are not sorted by sensor and time: sorting a copy")
     keys = ["sensor_id", "time"]
-    if bool(observations[keys].isna().any(axis=None)):
-        raise _missing()
-    ordered = observations.sort_values(keys, ignore_index=True)
-    repeated = ordered.duplicated(keys)
-    if bool(repeated.any()):
-        first = ordered[repeated].iloc[0]
+    ordered = observations.sort_values(keys, ignore_index=True, na_position="first")
+    known = ordered.dropna(subset=keys)
+    repeated = known[known.duplicated(keys)]
+    if len(repeated):
+        first = repeated.iloc[0]
         raise ContractError(
-            f"The observations table repeats {int(repeated.sum())} of its keys, the first at "
-            f"{first.sensor_id}, {first.time}: which of two readings of one time is meant cannot "
-            "be told. Drop the duplicates."
+            f"The observations table repeats {len(repeated)} of its keys, the first at "
+            f"{first.sensor_id}, {first.time}: which one is meant cannot be told. Drop the others."
         )
     return ordered
-
-
-def _missing() -> ContractError:
-    return ContractError(
-        "The observations table has rows without a sensor_id or a time. Drop these rows first."
-    )
 
 
 def _stations_of(sensors: pd.Index, stations: pd.DataFrame, *, station_ids: pd.Index) -> np.ndarray:
@@ -219,9 +204,8 @@ class SceneTable:
         undated = mine & (self.times == MISSING)
         if undated.any() and not (undated == mine).all():
             raise ContractError(
-                f"{int(undated.sum())} of {int(mine.sum())} {source!r} scenes have no time: a "
-                "source is either static (no scene has a time) or dated (all have). Fill in or "
-                "remove these rows."
+                f"{int(undated.sum())} of {int(mine.sum())} {source!r} scenes have no time: all of "
+                "a static source have none, all of a dated one have. Fill in or remove these rows."
             )
         mine &= self.stations >= 0
         if max_cloud_fraction is not None:  # unknown, NaN, compares as false
@@ -250,13 +234,7 @@ class SceneTable:
 
 
 def index_scenes(scenes: pd.DataFrame, *, station_ids: pd.Index, causal: str) -> SceneTable:
-    """A table of kind SCENES, checked further, as codes and microseconds.
-
-    Raises
-    ------
-    ContractError
-        A key repeats or is missing, or a scene ends before it starts.
-    """
+    """A table of kind SCENES, its keys and times checked, as codes and microseconds."""
     contracts.check(scenes, SCENES)
     source, place, scene = (
         as_categorical(scenes[name]) for name in ("source", "station_id", "scene_id")
@@ -266,9 +244,8 @@ def index_scenes(scenes: pd.DataFrame, *, station_ids: pd.Index, causal: str) ->
     wrong = (start > end) | ((start == MISSING) != (end == MISSING))
     if wrong.any():
         raise ContractError(
-            f"{int(wrong.sum())} scenes end before they start or have one of the two times only, "
-            f"for instance {scenes['scene_id'].iloc[int(wrong.argmax())]}. A static layer has "
-            "neither time, an instantaneous scene has equal ones."
+            f"{int(wrong.sum())} scenes end before they start or have one time only, such as "
+            f"{scenes['scene_id'].iloc[int(wrong.argmax())]}. Give both, equal ones, or neither."
         )
     positions = station_ids.get_indexer(place.categories.astype(str)).astype(np.int32)
     times = end if causal == "end" else start
@@ -290,8 +267,7 @@ def _check_keys(scenes: pd.DataFrame, columns: tuple[pd.Categorical, ...]) -> No
         first = repeated.iloc[0]
         raise ContractError(
             f"The scenes table repeats {len(repeated)} of its keys (source, scene_id, station_id), "
-            f"the first {first.source} {first.scene_id} at {first.station_id}. Remove the "
-            "duplicates."
+            f"the first {first.source} {first.scene_id} at {first.station_id}. Drop the others."
         )
 
 
@@ -381,12 +357,10 @@ def anchored_join(
 
     Raises
     ------
-    BoundError
-        A bound that is zero, negative or no length of time.
+    BoundError, UnitError
+        A bound that is zero, negative or no length of time; a cloud fraction outside 0-1.
     ContractError
         A table differs from its contract, repeats a key, or the anchor is static.
-    UnitError
-        A cloud fraction outside 0-1.
     UnknownNameError
         An anchor or cloud limit without a bound, a source without scenes, a sensor without a
         station, a ``causal`` that is neither "end" nor "start".
@@ -458,6 +432,7 @@ def _checked(
 
 def _bound_us(source: str, bound: Any) -> int:
     is_length = isinstance(bound, str | timedelta | np.timedelta64)
+    is_length &= re.search("[a-z:]", str(bound)) is not None  # a number alone would be nanoseconds
     try:
         length = pd.Timedelta(bound) if is_length else pd.NaT
     except ValueError:  # text that is no length, or one too long

@@ -1,6 +1,6 @@
 """Anybody's csv or parquet as readings, stations or predictions, with every doubt noted."""
 
-import logging
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,35 +15,29 @@ from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import columns as fields
 from soilkit.export import insitu
-from soilkit.export.columns import Columns
 from soilkit.export.insitu import ismn, rules
-from soilkit.export.insitu.rules import Notes
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
-LOG = logging.getLogger(__name__)
 DUPLICATES = ("refuse", "first", "last", "mean")
-MOISTURE = {
-    "observed": "observed_m3_m3", "predicted": "predicted_m3_m3", "std": "predicted_std_m3_m3",
-}  # fmt: skip
-PLACE, CLASSES = ["latitude", "longitude"], ["land_cover", "koeppen", "texture"]
-NUMBERS = [*PLACE, "elevation_m", "depth_from_m", "depth_to_m"]
-SAME_PLACE_DEG = 0.01  # about a kilometre: two rows of a station may round differently
+MOISTURE = {name: fields.SPELLINGS[name][0] for name in ("observed", "predicted", "std")}
+SITES = [column.name for column in contracts.STATIONS.columns]
+SENSOR, PLACE, NUMBERS, CLASSES = SITES[:4], SITES[4:6], SITES[4:9], SITES[9:]
 DEPTH_M = 0.05  # of readings whose depth nobody tells
-SENSOR = ["sensor_id", "station_id", "network", "station"]
+NO_NETWORK = "?__"  # before the bare name of a list that names no network
 TEXTS = ["sensor_id", "station_id", "network", "model", "split"]
-IDS = {name: f"{name}_id" for name in ("station", "sensor", "sample")} | {
-    name: name for name in ("network", "model", "split")
-}
+TOLD = ("station", "sensor", "sample", "network", "model", "split")
+IDS = {name: fields.SPELLINGS.get(name, (name,))[0] for name in TOLD}
 USCRN_DEPTHS_M = {5: 0.05, 10: 0.1, 20: 0.2, 50: 0.5, 100: 1.0}
 
 
 def read_readings(
-    path: str | Path | pd.DataFrame,
+    path: fields.Source,
     *,
     columns: Mapping[str, Any],
     units: str,
     timezone: str | None = None,
     decimal: str = ".",
+    flags: tuple[str, ...] | None = rules.DEFAULT_FLAGS,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Read anybody's readings of probes, long or wide, through a mapping of its columns.
 
@@ -53,12 +47,14 @@ def read_readings(
     flag (default "G"), elevation_m, land_cover, koeppen, texture. A number stands for itself, and a
     text after "=" too (``"network": "=KENASTER"``). A wide table has several columns of soil
     moisture, each with its depth in m or its (from, to): ``{"soil_moisture": {"sm_2in": 0.0508,
-    "sm_8in": 0.2032}}``. Per sensor, the first reading of each clock hour stays.
+    "sm_8in": 0.2032}}``. Per sensor, the first good reading of each clock hour stays.
 
     Parameters
     ----------
     path, units, timezone, decimal : as in ``read_predictions``; one unit
     columns : mapping, as above
+    flags : flags of good readings; others are left out, counted. ISMN's are known; of another kind,
+        name the good ones, ``flags=("0",)``: they become "G". None: all are good.
 
     Returns
     -------
@@ -67,27 +63,27 @@ def read_readings(
 
     Raises
     ------
-    ContractError, UnitError, TimeZoneError, ArchiveReadError
-        As ``read_predictions``; and for a station that stands at several places, or at none.
+    ContractError, UnitError, TimeZoneError, ArchiveReadError, UnknownNameError
+        As ``read_predictions``; and for a station that stands at several places, or at none, and
+        for flags that ISMN does not know, unless ``flags`` says which are good.
     """
-    notes = Notes()
+    notes = rules.Notes()
     table = fields.load(path, columns, of=fields.READINGS, decimal=decimal, notes=notes)
     moisture = table.places["soil_moisture"]
     depths = moisture if isinstance(moisture, Mapping) else {moisture: None}
     time = table.utc(timezone=timezone)
     parts = [_at_depth(table, *place, units).assign(time=time) for place in depths.items()]
-    readings = rules.checked(pd.concat(parts, ignore_index=True), notes)
+    readings = _good(rules.checked(pd.concat(parts, ignore_index=True), notes), flags, notes)
     stations = _sensors(readings, notes)
     return stations, _observations(readings, stations["sensor_id"].tolist(), notes), notes.table()
 
 
-def _at_depth(table: Columns, column: str, depth, units) -> pd.DataFrame:
+def _at_depth(table: fields.Columns, column: str, depth, units) -> pd.DataFrame:
     """The readings of one column of soil moisture, each with its names and its site."""
     places = {"network": "=table", "sensor": "=probe", "flag": "=G", "depth_from": f"={DEPTH_M}"}
     places |= table.places | {"soil_moisture": column}
     if depth is not None:
-        start, end = depth if isinstance(depth, tuple) else (depth, depth)
-        places |= {"depth_from": f"={start}", "depth_to": f"={end}"}
+        places |= {"depth_from": f"={depth[0]}", "depth_to": f"={depth[1]}"}
     places.setdefault("depth_to", places["depth_from"])
     table = replace(table, places=places)
     names = {name: table.text(name) for name in ("network", "station", "sensor", "flag")}
@@ -96,9 +92,7 @@ def _at_depth(table: Columns, column: str, depth, units) -> pd.DataFrame:
     part["station_id"] = _each(part[["network", "station"]], ismn.station_id)
     part["sensor_id"] = _each(
         part[["network", "station", "sensor", "depth_from_m", "depth_to_m"]],
-        lambda network, station, probe, *depth_m: ismn.sensor_id(
-            network, station, instrument=probe, depth_m=depth_m
-        ),
+        lambda *row: ismn.sensor_id(*row[:2], instrument=row[2], depth_m=row[3:]),
     )
     return part.assign(station_id=part["station_id"].where(part["station"] != "", ""))
 
@@ -110,41 +104,46 @@ def _each(table: pd.DataFrame, function) -> np.ndarray:
     return np.array([function(*row) for row in rows.itertuples(index=False)], object)[codes]
 
 
-def _sensors(readings: pd.DataFrame, notes: Notes) -> pd.DataFrame:
+def _good(readings: pd.DataFrame, flags, notes: rules.Notes) -> pd.DataFrame:
+    """The readings of good flags that a soil can hold; the others win no hour."""
+    flag = readings["flag"].map({f: rules.canonical_flag(f) for f in readings["flag"].unique()})
+    unknown = "raise" if flags == rules.DEFAULT_FLAGS else "drop"
+    accepted = rules.accepted_flags(flags, flag.unique(), unknown_flags=unknown)
+    good, value, sensors = (
+        flag.isin(accepted),
+        readings["soil_moisture_m3_m3"],
+        readings["sensor_id"],
+    )
+    for name in sorted(flag[~good].unique()):
+        detail = f"{name or 'none'}: not among the good ones, left out"
+        notes.mark("flag", detail, rows=flag == name, stations=sensors, dropped=True)
+    outside = good & ((value < 0) | (value > MAX_SOIL_MOISTURE_M3_M3))
+    status, detail = "impossible value", "outside 0-1 m3 m-3: left out"
+    notes.mark(status, detail, rows=outside, stations=sensors, dropped=True)
+    named = flag.map({name: name if rules.is_known(name) else "G" for name in accepted})
+    return readings.assign(flag=named)[good & ~outside].reset_index(drop=True)
+
+
+def _sensors(readings: pd.DataFrame, notes: rules.Notes) -> pd.DataFrame:
     """The stations table of readings; a station that stands at two places is refused."""
     sites = readings[[*SENSOR, *NUMBERS, *CLASSES]].drop_duplicates()
-    places = sites.groupby("station_id")[PLACE]
-    spans = places.max() - places.min()
-    apart = spans.index[(spans > SAME_PLACE_DEG).any(axis=1)]
-    if len(apart):
-        raise ContractError(
-            f"{len(apart)} stations stand at several places, more than {SAME_PLACE_DEG} degrees "
-            f"apart: {', '.join(apart[:10])}. Give each place a station of its own: scenes and "
-            "neighbours are looked up where a station stands."
-        )
+    rules.placed(sites.dropna(subset=PLACE), without_coordinates="raise")
     rows = _one_row_each(sites.rename(columns={"sensor_id": "key"}), notes)
     stations = sites[SENSOR].drop_duplicates().join(rows, on="sensor_id")
-    stations = stations[[column.name for column in contracts.STATIONS.columns]]
+    stations = stations[SITES]
     contracts.check(stations, contracts.STATIONS)
     return rules.placed(stations.sort_values("sensor_id"), without_coordinates="raise")
 
 
-def _observations(readings: pd.DataFrame, sensors: list[str], notes: Notes) -> pd.DataFrame:
-    """The first reading of each hour and sensor, without what no soil can hold."""
+def _observations(readings: pd.DataFrame, sensors: list[str], notes: rules.Notes) -> pd.DataFrame:
+    """The first reading of each hour and sensor."""
     readings = readings[["sensor_id", "time", "soil_moisture_m3_m3", "flag"]]
     readings = readings.assign(sensor_id=pd.Categorical(readings["sensor_id"], sensors))
-    tidy, lost = rules.tidy(readings, by="sensor_id")
+    kept, lost = rules.tidy(readings, by="sensor_id")
     for reason, n in lost.items():
         if n:
             notes.add(rules.LOST[reason], "left out", rows=n, dropped=n)
-    outside = ~tidy["soil_moisture_m3_m3"].between(0, MAX_SOIL_MOISTURE_M3_M3)
-    notes.mark(
-        "impossible value", "outside 0-1 m3 m-3: left out", rows=outside,
-        stations=tidy["sensor_id"], column="soil_moisture", dropped=True,
-    )  # fmt: skip
-    kept = tidy[~outside].reset_index(drop=True)
     kept["sensor_id"] = kept["sensor_id"].cat.remove_unused_categories()
-    LOG.info("%d readings of %d kept", len(kept), len(readings))
     return kept.astype({"flag": "category", "soil_moisture_m3_m3": "float32"})
 
 
@@ -165,22 +164,21 @@ def read_uscrn_daily(
     -------
     stations, observations, notes : as ``read_readings``
     """
-    columns: dict[str, Any] = {"station": "wban", "time": "lst_date"}
-    columns["soil_moisture"] = {
-        f"soil_moisture_{cm}_daily": depth for cm, depth in USCRN_DEPTHS_M.items()
-        if depth <= max_depth_m
-    }  # fmt: skip
-    whole = fields.load(path, columns, of=fields.READINGS, decimal=".", notes=Notes())
-    offset = pd.to_timedelta((whole.table["longitude"] / 15).round().fillna(0), unit="h")
-    noon = pd.to_datetime(whole.table["lst_date"]) + pd.Timedelta("12h")
+    depths = {
+        f"soil_moisture_{cm}_daily": m for cm, m in USCRN_DEPTHS_M.items() if m <= max_depth_m
+    }
+    columns = {"station": "wban", "time": "lst_date", "soil_moisture": depths}
+    whole = fields.load(path, columns, of=fields.READINGS, decimal=".", notes=rules.Notes())
+    east = (pd.Series(whole.numbers("longitude")) + 180) % 360 - 180
+    offset = pd.to_timedelta((east / 15).round().fillna(0), unit="h")
+    noon = whole.utc(timezone="UTC") + pd.Timedelta("12h") - offset
     columns |= {"network": "=USCRN", "sensor": "=daily-mean"}
-    return read_readings(
-        whole.table.assign(lst_date=noon - offset), columns=columns, units="m3 m-3", timezone="UTC"
-    )
+    table = whole.table.assign(lst_date=noon)
+    return read_readings(table, columns=columns, units="m3 m-3", timezone="UTC")
 
 
 def read_predictions(
-    path: str | Path | pd.DataFrame,
+    path: fields.Source,
     *,
     units: str | Mapping[str, str],
     timezone: str | None = None,
@@ -216,29 +214,20 @@ def read_predictions(
 
     Raises
     ------
-    ContractError
-        Columns missing or ambiguous, text among numbers, decimal commas, duplicates, no rows.
-    UnitError
-        Values that look like the other unit.
-    TimeZoneError
-        Naive times of unknown zone, or zones in some rows only.
-    ArchiveReadError
-        No file, or none that is a table.
+    ContractError, UnitError, TimeZoneError, ArchiveReadError
+        Columns missing or ambiguous, text among numbers, duplicates, no rows; values that look like
+        another unit; naive times of unknown zone; no file, or none that is a table.
     """
-    if duplicates not in DUPLICATES or decimal not in (".", ","):
-        raise ParameterError(
-            f"duplicates is one of {', '.join(DUPLICATES)} and decimal '.' or ',', found "
-            f"{duplicates!r} and {decimal!r}."
-        )
-    notes = Notes()
+    if duplicates not in DUPLICATES:
+        raise ParameterError(f"duplicates is one of {', '.join(DUPLICATES)}, found {duplicates!r}.")
+    notes = rules.Notes()
     source = fields.load(path, columns, of=fields.PREDICTIONS, decimal=decimal, notes=notes)
     name = "foreign" if isinstance(path, pd.DataFrame) else Path(path).name.split(".")[0]
     table = _named(source, stations, model=name)
     for quantity, column in MOISTURE.items():
         if quantity in source.places:
-            unit = (
-                units if isinstance(units, str) else units.get(quantity.replace("std", "predicted"))
-            )
+            key = quantity.replace("std", "predicted")
+            unit = units.get(key) if isinstance(units, Mapping) else units
             table[column] = _scored(source, quantity, unit, table["station_id"])
     table = rules.checked(table.assign(time=source.utc(timezone=timezone)), notes)
     table = _distinct(table, duplicates, has_sensor="sensor" in source.places, notes=notes)
@@ -250,11 +239,10 @@ def read_predictions(
     table = table.astype(dict.fromkeys(TEXTS, "category"))
     contracts.check(table, contracts.PREDICTIONS)
     _note_series(table, notes)
-    LOG.info("%s: %d rows of %d kept", name, len(table), len(source.table))
     return table, notes.table()
 
 
-def _named(source: Columns, stations: pd.DataFrame | None, *, model: str) -> pd.DataFrame:
+def _named(source: fields.Columns, stations: pd.DataFrame | None, *, model: str) -> pd.DataFrame:
     """Text columns, those that lack derived from the others."""
     table = pd.DataFrame(index=source.table.index)
     for quantity, column in IDS.items():
@@ -270,9 +258,15 @@ def _named(source: Columns, stations: pd.DataFrame | None, *, model: str) -> pd.
         ids = table["sensor_id"].str.split("__").str[:2].str.join("__")
         derive("station_id", ids, detail="NETWORK__STATION of sensor_id")
     if "network" in table:
-        _set_apart(table, source.notes)
+        names = table["station_id"]
+        table["station_id"] = _each(table[["station_id", "network"]], _whole_name)
+        changed, detail = names != table["station_id"], "NETWORK__ is set before a station's name"
+        source.notes.mark("network", detail, rows=changed, stations=names, column="station_id")
     if stations is not None:
         table["station_id"] = _listed_ids(table["station_id"], stations, source.notes)
+    if "sensor_id" in table:  # a probe's name that several stations have is no id
+        shared = table.groupby("sensor_id")["station_id"].transform("nunique") > 1
+        table.loc[shared, "sensor_id"] = table["station_id"] + "__" + table["sensor_id"]
     derive("sensor_id", table["station_id"], detail="one sensor a station: station_id")
     if table["station_id"].str.contains("__", regex=False).all():
         network = table["station_id"].str.split("__").str[0]
@@ -283,17 +277,14 @@ def _named(source: Columns, stations: pd.DataFrame | None, *, model: str) -> pd.
     return table
 
 
-def _set_apart(table: pd.DataFrame, notes: Notes) -> None:
-    """Give bare names that several networks use their network, in place."""
-    for column in table.columns.intersection(["station_id", "sensor_id"]):
-        bare = ~table[column].str.contains("__", regex=False) & (table["network"] != "")
-        shared = bare & (table.groupby(column)["network"].transform("nunique") > 1)
-        detail = "a name of several networks: NETWORK__ is set before it"
-        notes.mark("same name", detail, rows=shared, stations=table[column], column=column)
-        table.loc[shared, column] = table["network"] + "__" + table[column]
+def _whole_name(name: str, network: str) -> str:
+    """NETWORK__STATION, unless the network is unknown or stands in the name, by "__" or by "/"."""
+    known = network not in ("", "unknown") and name != ""
+    stands = "__" in name or re.match(rf"{re.escape(network)}[^0-9A-Za-z]", name)
+    return ismn.station_id(network, name) if known and not stands else name
 
 
-def _listed_ids(names: pd.Series, stations: pd.DataFrame, notes: Notes) -> pd.Series:
+def _listed_ids(names: pd.Series, stations: pd.DataFrame, notes: rules.Notes) -> pd.Series:
     """The ``station_id`` of bare names that one station of the table has; others stay."""
     known = stations[["station_id", "station"]].astype("str").drop_duplicates("station_id")
     single = known[~known["station"].duplicated(keep=False)].set_index("station")["station_id"]
@@ -303,7 +294,7 @@ def _listed_ids(names: pd.Series, stations: pd.DataFrame, notes: Notes) -> pd.Se
     return ids.fillna(names)
 
 
-def _scored(source: Columns, quantity: str, unit, stations) -> np.ndarray:
+def _scored(source: fields.Columns, quantity: str, unit, stations) -> np.ndarray:
     """m3 m-3: outside 0-1 an observation becomes missing and a prediction stays, noted."""
     values = source.moisture(quantity, units=unit, stations=stations)
     if quantity == "std":
@@ -312,10 +303,8 @@ def _scored(source: Columns, quantity: str, unit, stations) -> np.ndarray:
         return values
     outside = (values < 0) | (values > MAX_SOIL_MOISTURE_M3_M3)
     fate = "taken as missing" if quantity == "observed" else "scored as it stands"
-    source.notes.mark(
-        "impossible value", f"outside 0-1 m3 m-3, {fate}", rows=outside, stations=stations,
-        column=quantity,
-    )  # fmt: skip
+    status, detail = "impossible value", f"outside 0-1 m3 m-3, {fate}"
+    source.notes.mark(status, detail, rows=outside, stations=stations, column=quantity)
     return np.where(outside & (quantity == "observed"), np.nan, values)
 
 
@@ -334,7 +323,7 @@ def _distinct(table, duplicates, *, has_sensor, notes):
         raise ContractError(
             f"{n} rows repeat a sensor and time, {n_apart} of them with other values (first: "
             f"{first['sensor_id']} at {first['time']}).{several} Else say which row counts: "
-            "duplicates='first', 'last' or 'mean'."
+            f"duplicates={DUPLICATES[1:]}."
         )
     detail = f"{n_apart} with other values; kept: {duplicates}"
     notes.mark("duplicate", detail, rows=again, stations=table["station_id"], dropped=True)
@@ -354,13 +343,11 @@ def _note_series(table, notes):
         series = table[column].where(pair).groupby(key)
         flat = (series.transform("max") == series.transform("min")) & pair
         flat &= series.transform("count") > 1
-        notes.mark(
-            "constant series", "no correlation exists", rows=flat, stations=stations, column=column
-        )
+        detail = "no correlation exists"
+        notes.mark("constant series", detail, rows=flat, stations=stations, column=column)
     few = pair.astype(int).groupby(key).transform("sum") < MIN_SAMPLES
-    notes.mark(
-        "few samples", f"fewer than {MIN_SAMPLES} pairs: no score", rows=few, stations=stations
-    )
+    detail = f"fewer than {MIN_SAMPLES} pairs: no score"
+    notes.mark("few samples", detail, rows=few, stations=stations)
     ids = pd.Series(stations.cat.categories)
     bare = ids.str.casefold().str.replace(r"[\W_]+", "", regex=True)
     alike = stations.isin(ids[bare.duplicated(keep=False) & (bare != "")])
@@ -380,8 +367,9 @@ def read_stations(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The stations table of a predictions table; what nobody says stays unknown, and is noted.
 
-    A row is found by sensor_id, else station_id, else NETWORK__STATION; names are compared as they
-    stand, never nearly. Unknown numbers are NaN, unknown classes empty.
+    A row is found by sensor_id, else station_id, else NETWORK__STATION, else by the bare name where
+    one station has it and the list names no network; names are compared as they stand, never
+    nearly. Unknown numbers are NaN, unknown classes empty.
 
     Parameters
     ----------
@@ -400,21 +388,24 @@ def read_stations(
 
     Raises
     ------
-    ContractError
-        Columns missing or ambiguous, text among numbers, coordinates that are none.
-    ArchiveReadError
-        No file, or none that is a table.
+    ContractError, ArchiveReadError
+        As ``read_predictions``; and for coordinates that are none.
     """
-    notes = Notes()
+    notes = rules.Notes()
     stations = predictions[["sensor_id", "station_id", "network"]].astype("str")
     stations = stations.drop_duplicates("sensor_id").sort_values("sensor_id", ignore_index=True)
     stations["station"] = stations["station_id"].str.split("__").str[-1]
     listed = pd.DataFrame(columns=["key", *NUMBERS, *CLASSES])
     if path is not None:
         listed = _listed(path, columns, decimal)
-    known = set(listed["key"])
+    known, bare = set(listed["key"]), stations["station"]
+    single = stations.groupby("station")["station_id"].transform("nunique") == 1
     key = stations["sensor_id"].where(stations["sensor_id"].isin(known))
-    for name in (stations["station_id"], stations["network"] + "__" + stations["station_id"]):
+    for name in (
+        stations["station_id"],
+        stations["network"] + "__" + stations["station_id"],
+        (NO_NETWORK + bare).where(single),
+    ):
         key = key.fillna(name.where(name.isin(known)))
     rows = _one_row_each(listed[listed["key"].isin(key)], notes).reindex(key)
     stations[NUMBERS] = rows[NUMBERS].to_numpy(float)
@@ -433,18 +424,26 @@ def read_stations(
 
 def _listed(path, columns, decimal):
     """Each row of a list under each of its names (``key``), with what it says."""
-    is_file = not isinstance(path, pd.DataFrame)
-    if is_file and (Path(path).is_dir() or zipfile.is_zipfile(path)):
+    if isinstance(path, str | Path) and (
+        Path(path).is_dir() or (Path(path).is_file() and zipfile.is_zipfile(path))
+    ):
         sites = insitu.read_stations(path, without_coordinates="drop", progress=False)
-        names = [sites["sensor_id"], sites["station_id"]]
+        names = [sites["sensor_id"], sites["station_id"], sites["station"]]
     else:
-        table = fields.load(path, columns, of=fields.STATIONS, decimal=decimal, notes=Notes())
-        text = {q: table.text(q) for q in ("sensor", "station", "network") if q in table.places}
-        names = [text[q] for q in ("sensor", "station") if q in text]
-        sites = rules.checked(table.sites().assign(station=names[0]), Notes())
-        if "network" in text and "station" in text:
-            whole = (text["network"] != "") & ~text["station"].str.contains("__", regex=False)
-            names.append((text["network"] + "__" + text["station"]).where(whole, ""))
+        table = fields.load(path, columns, of=fields.STATIONS, decimal=decimal, notes=rules.Notes())
+        sites = (
+            table.sites()
+            .assign(**{name: table.text(name) for name in fields.NAMES})
+            .drop_duplicates()
+        )
+        station, sensor, network = (sites[name] for name in fields.NAMES)
+        whole = pd.Series(_each(sites[["station", "network"]], _whole_name), sites.index)
+        bare = (network == "") & (station != "") & ~station.str.contains("__", regex=False)
+        names = [sensor, station, whole, (NO_NETWORK + station).where(bare, "")]
+        names += [(name + "__" + sensor).where(sensor != "", "") for name in (station, whole)]
+        known_by = station.where(station != "", sensor)
+        sites = rules.checked(sites.assign(station=known_by), rules.Notes())
+    sites = sites[[*NUMBERS, *CLASSES]]
     listed = pd.concat([sites.assign(key=name) for name in names], ignore_index=True)
     return listed[listed["key"] != ""].drop_duplicates()
 
@@ -454,11 +453,12 @@ def _one_row_each(listed, notes):
     values = listed[["key", *NUMBERS, *CLASSES]].replace(dict.fromkeys(CLASSES, {"": None}))
     groups = values.groupby("key", sort=False)
     rows = groups.first()  # the first that is not missing
-    spans = groups[PLACE].max() - groups[PLACE].min()
     apart = groups.nunique() > 1
-    apart["latitude"] = apart["longitude"] = (spans > SAME_PLACE_DEG).any(axis=1)
+    moved = contracts.apart(values.rename(columns={"key": "station_id"}))
+    apart["latitude"] = apart["longitude"] = apart.index.isin(moved)
     for column in apart.columns[apart.any()]:
         detail = "rows of the list disagree: taken as unknown"
-        notes.add("several values", detail, column=column, stations=apart.index[apart[column]])
+        names = [name.removeprefix(NO_NETWORK) for name in apart.index[apart[column]]]
+        notes.add("several values", detail, column=column, stations=names)
     rows = rows.mask(apart).fillna(dict.fromkeys(CLASSES, ""))
     return rows.astype(dict.fromkeys(CLASSES, "str"))

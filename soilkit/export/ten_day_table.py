@@ -29,13 +29,10 @@ PLACE_COLUMNS = ("key", "network", "station", "lat", "lon", "start")
 LABEL_DEPTH_M = 0.0508  # sensors at two inches or less make the label
 # Predictor groups by the first words of a feature's name.
 GROUPS = {
-    "smap": ("smap_",),
-    "sentinel1": ("sentinel1_",),
-    "sentinel2": ("sentinel2_",),
-    "static": ("dem_", "soil_", "soilgrids_"),
-    "season": ("season_",),
+    "smap": ("smap_",), "sentinel1": ("sentinel1_",), "sentinel2": ("sentinel2_",),
+    "static": ("dem_", "soil_", "soilgrids_"), "season": ("season_",),
     "other": ("gldas_", "modis_"),
-}
+}  # fmt: skip
 
 
 class TabularDataset(NamedTuple):
@@ -96,16 +93,11 @@ def _samples(table: pd.DataFrame) -> pd.DataFrame:
     label = moisture.to_frame("sm_insitu")
     moisture = _known(label, label < 0, "negative")["sm_insitu"]
     key, time = table["key"].astype(str), table["start"].astype("datetime64[us]")
-    return pd.DataFrame(
-        {
-            "sample_id": key + "_" + time.dt.strftime("%Y-%m-%d"),
-            "sensor_id": key,
-            "station_id": key,
-            "time": time,
-            "soil_moisture_m3_m3": moisture,
-            "label_days": table.get("sm_days", none).astype(float),
-        }
-    )
+    return pd.DataFrame({
+        "sample_id": key + "_" + time.dt.strftime("%Y-%m-%d"),
+        "sensor_id": key, "station_id": key, "time": time, "soil_moisture_m3_m3": moisture,
+        "label_days": table.get("sm_days", none).astype(float),
+    })  # fmt: skip
 
 
 def _features(table: pd.DataFrame, sample_id: pd.Series) -> pd.DataFrame:
@@ -195,7 +187,7 @@ def predictions_table(
     stations: pd.DataFrame | None = None,
     *,
     predicted,
-    model: str,
+    model,
     split,
     std=None,
 ) -> pd.DataFrame:
@@ -233,6 +225,7 @@ def fill_statics(stations: pd.DataFrame, archive_stations: pd.DataFrame) -> pd.D
     sand are percent by weight, NaN where unknown; an unknown class is "". The archive tells no pH.
     """
     statics = archive_stations.rename(columns={"clay_percent": "clay", "sand_percent": "sand"})
+    statics = statics.reindex(columns=[*CLASSES, "clay", "sand"])  # a table may lack the two
     statics = statics.astype(dict.fromkeys(CLASSES, "str")).groupby(station_keys(archive_stations))
     known = statics.agg(dict.fromkeys(CLASSES, "first") | {"clay": "mean", "sand": "mean"})
     known = known.reindex(stations["station_id"].astype(str)).fillna(dict.fromkeys(CLASSES, ""))
@@ -328,7 +321,7 @@ def daily_means(observations: pd.DataFrame) -> pd.DataFrame:
     """
     by_day = [observations["sensor_id"], observations["time"].dt.floor("D")]
     values = observations.groupby(by_day, observed=True)["soil_moisture_m3_m3"]
-    days = values.agg(soil_moisture_m3_m3="mean", n_hours="size").reset_index()
+    days = values.agg(soil_moisture_m3_m3="mean", n_hours="count").reset_index()
     return days[days["n_hours"] >= HOURS_A_DAY_NEEDS]
 
 

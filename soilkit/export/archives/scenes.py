@@ -22,7 +22,7 @@ def places_of(stations: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ContractError
-        Where the table lacks a column, or a station its coordinates.
+        Where the table lacks a column, a station its coordinates, or where one has several.
     """
     columns = ["station_id", "longitude", "latitude"]
     lacking = set(columns) - set(getattr(stations, "columns", ()))
@@ -33,10 +33,11 @@ def places_of(stations: pd.DataFrame) -> pd.DataFrame:
         )
     places = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
     lost = places.station_id[~np.isfinite(places[columns[1:]].to_numpy(float)).all(axis=1)]
-    if len(lost):
+    lost = [*lost, *contracts.apart(stations)]
+    if lost:
         raise ContractError(
-            f"{len(lost)} stations have no coordinates, {lost.iloc[0]} the first: "
-            "give them, or leave these stations out."
+            f"{len(lost)} stations have no coordinates, or stand at several places, {lost[0]} the "
+            "first: give each place a station of its own, or leave these stations out."
         )
     return places.astype({"station_id": str, "longitude": float, "latitude": float})
 

@@ -25,7 +25,7 @@ from soilkit.errors import ArchiveReadError, StoreError
 from soilkit.files import cache_folder, temporary_folder
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SENSORS_AT_A_TIME = 64  # of row groups in memory while some are read
 TABLES = ("sensors", "tallies", "unreadable")
 SCHEMA = pa.schema(
@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         pa.field("flag", pa.dictionary(pa.int16(), pa.string()), nullable=False),
     ]
 )
+CHECKED: Any = {"page_checksum_verification": True}
 LOSSES = ("lines", "malformed", "missing", "duplicate", "sub_hourly")
 
 
@@ -88,6 +89,7 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
         compression="lz4",
         use_dictionary=["flag"],
         column_encoding={"time": "DELTA_BINARY_PACKED", "soil_moisture_m3_m3": "PLAIN"},
+        write_page_checksum=True,
     ) as writer:
         for sensor in sensors:
             readings, group = sensor.readings, -1
@@ -109,7 +111,7 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
         pd.DataFrame(unreadable, columns=["file", "reason"], dtype="str"),
     )
     for name, table in zip(TABLES, tables, strict=True):
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+        table.to_parquet(folder / f"{name}.parquet", index=False, write_page_checksum=True)
 
 
 def _tally(readings: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +126,7 @@ def _tally(readings: pd.DataFrame) -> pd.DataFrame:
 def _readable(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except Exception as error:  # whatever the parquet reader met in damaged bytes
         raise StoreError(
             f"The cache {folder} is damaged ({error}). Delete that folder; it is made again."
         ) from error
@@ -134,7 +136,7 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     """The small tables of a cache: sensors, tallies, unreadable files."""
     with _readable(folder):
         sensors, tallies, unreadable = (
-            pq.read_table(folder / f"{name}.parquet", use_threads=False).to_pandas()
+            pq.read_table(folder / f"{name}.parquet", use_threads=False, **CHECKED).to_pandas()
             for name in TABLES
         )
     return sensors, tallies, unreadable
@@ -160,7 +162,7 @@ def read_observations(
     columns = [np.empty(total, dtype) for dtype in dtypes]
     with (
         _readable(folder),
-        pq.ParquetFile(folder / "observations.parquet", memory_map=True) as file,
+        pq.ParquetFile(folder / "observations.parquet", memory_map=True, **CHECKED) as file,
     ):
         for first in range(0, len(groups), SENSORS_AT_A_TIME):
             part = file.read_row_groups(groups[first : first + SENSORS_AT_A_TIME])

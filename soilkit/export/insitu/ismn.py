@@ -12,18 +12,21 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import error as ZlibError
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from soilkit import contracts
 from soilkit.errors import ArchiveReadError
 from soilkit.export.insitu import rules
 from soilkit.strata import texture_class
 
 if TYPE_CHECKING:  # ismn is slow to load, and what lacks it reads everything else
     from ismn.meta import MetaData
+
+
+MOST_BYTES = 2**26  # of a member: forty years of hours in CEOP's long lines are 38 MB
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,20 @@ class Files:
     zip: zipfile.ZipFile | None
 
     def read(self, member: str) -> bytes:
-        """The bytes of one member; a damaged one raises ``ArchiveReadError``."""
+        """The bytes of one member; a damaged or too large one raises ``ArchiveReadError``."""
+        size = self.fingerprints[member][0]
         try:
+            if size > MOST_BYTES:
+                raise ValueError(f"{size:,} bytes, more than the {MOST_BYTES:,} of any sensor")
             if self.zip is not None:
+                if self.zip.namelist().count(member) > 1:
+                    raise ValueError("its name stands there twice")
                 return self.zip.read(member)
+            if not (self.path / member).is_file():
+                raise OSError("it is no regular file")
             return (self.path / member).read_bytes()
-        except (zipfile.BadZipFile, ZlibError, EOFError, OSError, RuntimeError) as error:
-            raise ArchiveReadError(  # RuntimeError: encrypted, or compressed in an unknown way
+        except Exception as error:  # zip files raise what their compressors do; encrypted, unknown
+            raise ArchiveReadError(
                 f"{self.path.name}: the member {member} is damaged or cannot be read ({error}). "
                 "Download the archive again, or unpack it and give the folder."
             ) from error
@@ -63,29 +73,30 @@ def open_files(path: str | Path) -> Iterator[Files]:
         If nothing is there, or an empty, truncated or corrupt zip, or no ``.stm`` file in it.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.is_dir() and not path.is_file():
         raise ArchiveReadError(f"No archive at {path}. Give an ISMN zip or its unpacked folder.")
     with ExitStack() as stack:
         archive = None
         if path.is_dir():
-            stats = {p: p.stat() for p in path.rglob("*") if p.suffix in (".stm", ".csv")}
+            stats = {p: p.lstat() for p in path.rglob("*") if p.suffix.lower() in (".stm", ".csv")}
+            stats |= {p: p.stat() for p in stats if p.is_file()}  # not of links to nothing
             members = {
                 p.relative_to(path).as_posix(): (s.st_size, s.st_mtime_ns) for p, s in stats.items()
             }
         else:
             try:
                 archive = stack.enter_context(zipfile.ZipFile(path))
-            except (zipfile.BadZipFile, OSError) as error:
+                infos = [info for info in archive.infolist() if not info.is_dir()]
+            except Exception as error:  # also what a damaged directory of members makes of it
                 raise ArchiveReadError(
                     f"{path.name} is no readable zip ({path.stat().st_size:,} bytes: {error}). It "
                     "may be half downloaded: fetch it again, or give the unpacked folder."
                 ) from error
-            infos = [info for info in archive.infolist() if not info.is_dir()]
             members = {info.filename: (info.file_size, info.CRC) for info in infos}
-        if not any(name.endswith(".stm") for name in members):
+        if not any(name.lower().endswith(".stm") for name in members):
             raise ArchiveReadError(
                 f"{path.name} holds no .stm file ({len(members)} files in all). Give an ISMN "
-                "archive of 'header+values' or 'CEOP' format, zip or folder."
+                "archive of 'header+values' or 'CEOP' format, zip or folder (or a sheet as CSV)."
             )
         yield Files(path, members, archive)
 
@@ -94,7 +105,7 @@ def open_files(path: str | Path) -> Iterator[Files]:
 
 FILE_NAME = re.compile(
     r"^(?P<cse>[^_]+)_(?P<network>.+)_(?P<station>[^_]+)_(?P<variable>[a-z]+)_"
-    r"(?P<depth_from>-?\d+\.\d+)_(?P<depth_to>-?\d+\.\d+)_(?P<instrument>.+)_\d{8}_\d{8}\.stm$"
+    r"(?P<depth_from>-?\d+\.\d+)_(?P<depth_to>-?\d+\.\d+)_(?P<instrument>.+)_\d{8}_\d{8}\.(?i:stm)$"
 )
 
 
@@ -111,13 +122,7 @@ class FileName(NamedTuple):
 
 
 def station_id(network: str, station: str) -> str:
-    """``NETWORK__STATION``, safe as a part of a file name.
-
-    Examples
-    --------
-    >>> station_id("SCAN", "AdamsRanch#1")
-    'SCAN__AdamsRanch#1'
-    """
+    """``NETWORK__STATION``, safe as a part of a file name."""
     return _safe(f"{network}__{station}")
 
 
@@ -147,7 +152,7 @@ def parse(member: str) -> FileName | None:
     """
     *folders, name = PurePosixPath(member).parts
     match = FILE_NAME.match(name)
-    if match is None:
+    if match is None or not member.isprintable():  # a name that is no UTF-8 is not printable
         return None
     _, network, station, variable, depth_from, depth_to, instrument = match.groups()
     network = next((f for f in folders if plain(f) == plain(network)), network)
@@ -173,13 +178,7 @@ def unique_sensor_ids(names: Iterable[FileName]) -> dict[str, str]:
 
 
 def plain(name: str) -> str:
-    """Lower-case letters and digits only: the spelling in which two archives agree.
-
-    Examples
-    --------
-    >>> plain("Tucson-11-W")
-    'tucson11w'
-    """
+    """Lower-case letters and digits only, the spelling in which two archives agree."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -199,11 +198,7 @@ CEOP_ROW = re.compile(
 )
 HEADER_WORDS = 8
 # ismn's names of static variables, and ours.
-SOIL_PARTS = {
-    "sand_fraction": "sand_percent",
-    "silt_fraction": "silt_percent",
-    "clay_fraction": "clay_percent",
-}
+SOIL_PARTS = {f"{part}_fraction": f"{part}_percent" for part in ("sand", "silt", "clay")}
 NO_WORD = ("", "unknown", "nan", "masked")  # "masked": the climate map has no land there
 LAND_COVER = ("lc_2010", "lc_2005", "lc_2000")  # ESA CCI codes, the newest first
 KOEPPEN = ("climate_KG", "climate_insitu")
@@ -229,8 +224,9 @@ def stream(
     """
 
     def skip(member, reason):
-        rules.LOG.warning("%s is skipped: %s", member, reason)
-        unreadable.append({"file": member, "reason": str(reason)})
+        name = member.encode(errors="backslashreplace").decode()
+        rules.LOG.warning("%s is skipped: %s", name, reason)
+        unreadable.append({"file": name, "reason": str(reason)})
 
     names: list[FileName] = []
     statics: dict[PurePosixPath, list[str]] = defaultdict(list)
@@ -238,7 +234,7 @@ def stream(
         described = parse(member)
         if member.endswith("_static_variables.csv"):
             statics[PurePosixPath(member).parent].append(member)
-        elif member.endswith(".stm") and described is None:
+        elif member.lower().endswith(".stm") and described is None:
             skip(member, "its name is not ISMN's 'separate files' pattern")
         elif described is not None and described.variable == "sm":
             names.append(described)
@@ -254,11 +250,13 @@ def stream(
         same = [table for table in tables if f"_{first.station}_static" in table]
         static = _static_variables(files, same[0]) if same else None
         for name in stations[key]:
-            raw = files.read(name.member)
             try:
-                yield _sensor(raw, name, sensor_id=ids[name.member], static=static)
-            except ValueError as error:
+                raw = files.read(name.member)
+                sensor = _sensor(raw, name, sensor_id=ids[name.member], static=static)
+            except (ValueError, ArithmeticError, LookupError) as error:
                 skip(name.member, error)
+            else:
+                yield sensor
 
 
 def _static_variables(files: Files, member: str) -> "MetaData | None":
@@ -266,9 +264,12 @@ def _static_variables(files: Files, member: str) -> "MetaData | None":
     from ismn.filehandlers import StaticMetaFile
 
     with tempfile.TemporaryDirectory(prefix="soilkit-") as folder:
-        (Path(folder) / "static_variables.csv").write_bytes(files.read(member))
+        table = Path(folder) / "static_variables.csv"
         try:
-            return StaticMetaFile(folder, "static_variables.csv").metadata
+            table.write_bytes(files.read(member))
+            return StaticMetaFile(folder, table.name).metadata
+        except OSError:  # a full disk is no fault of the archive's
+            raise
         except Exception as error:  # ismn passes on whatever pandas met in a damaged table
             rules.LOG.warning("%s: static variables are not readable (%r)", member, error)
             return None
@@ -276,7 +277,7 @@ def _static_variables(files: Files, member: str) -> "MetaData | None":
 
 def _sensor(raw: bytes, name: FileName, *, sensor_id: str, static: "MetaData | None") -> Sensor:
     """The sensor of a file's text; ValueError says why there is none."""
-    lines = [line for line in raw.replace(b"\r", b"\n").split(b"\n") if line.strip()]
+    lines = [line for line in re.split(rb"[\r\n]+", raw) if line.strip()]
     first = lines[0].split() if lines else []
     if lines and CEOP_ROW.match(lines[0]):
         row, place = CEOP_ROW, first[7:10]
@@ -289,10 +290,10 @@ def _sensor(raw: bytes, name: FileName, *, sensor_id: str, static: "MetaData | N
     if not len(readings):
         raise ValueError(f"none of its {len(lines)} lines is well formed")
     if n_malformed:
-        malformed = (line for line in lines if not len(_readings(row.findall(line))))
+        first_one = next((line[:80] for line in lines if not row.match(line)), b"no such day")
         rules.LOG.warning(
-            "%s: %d of %d lines are malformed and skipped, the first: %r",
-            name.member, n_malformed, len(lines), next(malformed).decode("ascii", "replace")[:80],
+            "%s: %d of %d lines are malformed and skipped, such as %r",
+            name.member, n_malformed, len(lines), first_one.decode("ascii", "replace"),
         )  # fmt: skip
     attributes = {"sensor_id": sensor_id, **_identity(name, place), **_surroundings(name, static)}
     readings, lost = rules.tidy(readings)
@@ -300,7 +301,7 @@ def _sensor(raw: bytes, name: FileName, *, sensor_id: str, static: "MetaData | N
 
 
 def _readings(rows: list[tuple[bytes, bytes]]) -> pd.DataFrame:
-    """Time, value and flag of matched rows, without days that no calendar has (2019/02/30)."""
+    """Time, value and flag of matched rows, without days of no calendar (2019/02/30) or age."""
     if not rows:
         return pd.DataFrame()
     text = b"\n".join(time + b" " + rest for time, rest in rows).replace(b"/", b"-")
@@ -313,23 +314,22 @@ def _readings(rows: list[tuple[bytes, bytes]]) -> pd.DataFrame:
         "soil_moisture_m3_m3": table["soil_moisture_m3_m3"].astype("float32"),
         "flag": table["flag"].map(flags),
     })  # fmt: skip
-    return readings[time.notna()]
+    possible = (time >= contracts.FIRST_DAY) & (time < contracts.LAST_DAY)
+    return readings[possible]
 
 
 def _identity(name: FileName, place: list[bytes]) -> dict[str, Any]:
     """Who and where; depths come from the file's name, which has more digits than its header."""
     latitude, longitude, elevation = (_number(word) for word in place)
-    known = abs(latitude) <= 90 and abs(longitude) <= 360
+    known = abs(latitude) <= 90 and -180 <= longitude <= 360
     return {
         "station_id": station_id(name.network, name.station),
-        "network": name.network,
-        "station": name.station,
+        "network": name.network, "station": name.station,
         "latitude": latitude if known else np.nan,
-        "longitude": longitude - 360 * (longitude > 180) if known else np.nan,
+        "longitude": longitude - 360 * (longitude >= 180) if known else np.nan,
         "elevation_m": elevation if elevation > NO_ELEVATION else np.nan,
-        "depth_from_m": name.depth_from_m,
-        "depth_to_m": name.depth_to_m,
-    }
+        "depth_from_m": name.depth_from_m, "depth_to_m": name.depth_to_m,
+    }  # fmt: skip
 
 
 def _surroundings(name: FileName, static: "MetaData | None") -> dict[str, Any]:
@@ -374,11 +374,6 @@ def citations(stations: pd.DataFrame) -> dict[str, str]:
     Returns
     -------
     {network: reference}, sorted by name; "" where ``ismn`` lists none
-
-    Examples
-    --------
-    >>> citations(pd.DataFrame({"network": ["USCRN", "OWN"]}))["USCRN"][:12]
-    'Bell, J. E.,'
     """
     from ismn.const import CITATIONS  # ismn is slow to load
 

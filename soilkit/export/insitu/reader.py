@@ -1,21 +1,19 @@
 """ISMN archives to stations and observations through a cache, and what became of every line."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from soilkit import strata
-from soilkit.errors import ParameterError, UnitError
+from soilkit import contracts, strata
+from soilkit.constants import MIN_SAMPLES
+from soilkit.errors import ParameterError, StoreError, UnitError
 from soilkit.export.insitu import cache, ismn, rules
 
-STATION_COLUMNS = [
-    "sensor_id", "station_id", "network", "station", "latitude", "longitude", "elevation_m",
-    "depth_from_m", "depth_to_m", "land_cover", "koeppen", "texture",
-    "sand_percent", "silt_percent", "clay_percent",
-]  # fmt: skip
+STATION_COLUMNS = [c.name for c in contracts.STATIONS.columns] + [*ismn.SOIL_PARTS.values()]
 
 
 class Selection(NamedTuple):
@@ -26,10 +24,11 @@ class Selection(NamedTuple):
     used: pd.DataFrame  # tallies of accepted flags, with n_outside
     refused: pd.DataFrame  # tallies of the others
     unreadable: pd.DataFrame
+    accepted: tuple[str, ...]  # flags, in one spelling
 
     @classmethod
     def of(cls, folder: Path, *, flags, max_depth_m: float, unknown_flags: str = "drop"):
-        """What these rules choose of a cache, and the flags in one spelling."""
+        """What these rules choose of a cache."""
         sensors, tallies, unreadable = cache.read_tables(folder)
         present = tallies["flag"].unique()
         accepted = rules.accepted_flags(flags, present, unknown_flags=unknown_flags)
@@ -39,7 +38,7 @@ class Selection(NamedTuple):
         tallies["n_outside"] = tallies["n_below_0"] + tallies["n_above_1"]
         tallies = tallies[is_near[tallies["sensor"]]]
         is_used = tallies["flag"].isin(accepted)
-        return cls(sensors, is_near, tallies[is_used], tallies[~is_used], unreadable), accepted
+        return cls(sensors, is_near, tallies[is_used], tallies[~is_used], unreadable, accepted)
 
     def wanted(self) -> pd.DataFrame:
         """The sensors within the depth rule, by id, with ``n_accepted`` readings.
@@ -47,20 +46,21 @@ class Selection(NamedTuple):
         Raises
         ------
         UnitError
-            For a network most of whose accepted values exceed 1 m3 m-3: it shares one unit. One
-            such sensor alone is broken; its name goes to the log.
+            For a network most of whose accepted values, 13 or more, exceed 1 m3 m-3: it shares one
+            unit. One such sensor alone is broken; its name goes to the log.
         """
         sums = self.used.groupby("sensor")[["n", "n_above_1", "n_outside"]].sum()
         table = self.sensors.join(sums)[self.is_near].fillna(dict.fromkeys(sums, 0))
         share = table["n_above_1"] / table["n"].clip(lower=1)
         for network, rows in table.groupby("network"):
-            above = rows["n_above_1"].sum() / max(rows["n"].sum(), 1)
-            if above > 0.5:
+            n = rows["n"].sum()
+            above = rows["n_above_1"].sum() / max(n, 1)
+            if above > 0.5 and n >= MIN_SAMPLES:
                 worst = rows.loc[share[rows.index].idxmax(), "sensor_id"]
                 raise UnitError(
-                    f"The network {network} (such as sensor {worst}) should hold m3 m-3 (0-1), but "
-                    f"{above:.0%} of its values exceed 1: they look like percent. Divide by 100, "
-                    "or read a table with tables.read_readings(..., units='percent')."
+                    f"{network} (sensor {worst}) should hold m3 m-3 (0-1), but {above:.0%} of its "
+                    "values exceed 1: they look like percent. Divide by 100, or read a table with "
+                    "tables.read_readings(..., units='percent')."
                 )
         for name in table.loc[share > 0.5, "sensor_id"]:
             rules.LOG.warning("%s: most values exceed 1; they are left out and counted", name)
@@ -84,9 +84,11 @@ class Selection(NamedTuple):
         ]
         rows = [(step, what, (n > 0).sum(), n.sum()) for step, what, n in fates]
         nowhere = near["latitude"].isna() | near["longitude"].isna()
+        moved = near["station_id"].isin(contracts.apart(near))
         rows += [
             ("note", "no static variables", (~near["has_static_variables"]).sum(), 0),
             ("note", "no coordinates", nowhere.sum(), near.loc[nowhere, "n_rows"].sum()),
+            ("note", "stations at several places", moved.sum(), near.loc[moved, "n_rows"].sum()),
             ("note", "no reading at all", (near["n_rows"] == 0).sum(), 0),
             ("note", "unreadable files", len(self.unreadable), 0),
         ]
@@ -137,12 +139,15 @@ def read_ismn(
     """
     if unknown_flags not in ("raise", "drop"):
         raise ParameterError(f"unknown_flags is 'raise' or 'drop', found {unknown_flags!r}.")
-    folder = _cached(path, cache_dir=cache_dir, progress=progress)
-    selection, accepted = Selection.of(
-        folder, flags=flags, max_depth_m=max_depth_m, unknown_flags=unknown_flags
-    )
-    observations = cache.read_observations(folder, selection.wanted(), flags=accepted)
-    counts = selection.counts()
+
+    def select(folder):
+        chosen = Selection.of(
+            folder, flags=flags, max_depth_m=max_depth_m, unknown_flags=unknown_flags
+        )
+        kept = cache.read_observations(folder, chosen.wanted(), flags=chosen.accepted)
+        return kept, chosen.counts()
+
+    observations, counts = _from_cache(path, select, cache_dir=cache_dir, progress=progress)
     numbers = counts["rows"].where(counts["step"] != "note", counts["sensors"])
     names = counts["step"] + ": " + counts["what"]
     observations.attrs["counts"] = dict(zip(names, numbers.tolist(), strict=True))
@@ -186,10 +191,9 @@ def read_stations(
     Raises
     ------
     ArchiveReadError
-        As ``read_ismn``, and for stations without coordinates, by name.
+        As ``read_ismn``, and for stations without coordinates or at several places, by name.
     """
-    folder = _cached(path, cache_dir=cache_dir, progress=progress)
-    sensors, _, _ = cache.read_tables(folder)
+    sensors, _, _ = _from_cache(path, cache.read_tables, cache_dir=cache_dir, progress=progress)
     near = rules.depth_accepted(
         sensors["depth_from_m"], sensors["depth_to_m"], max_depth_m=max_depth_m
     )
@@ -225,15 +229,23 @@ def read_counts(
     counts : DataFrame, ``step`` ("input", "lost", "kept", "note"), ``what``, ``sensors``, ``rows``;
         rows of input = rows lost + rows kept
     """
-    folder = _cached(path, cache_dir=cache_dir, progress=progress)
-    return Selection.of(folder, flags=flags, max_depth_m=max_depth_m)[0].counts()
+
+    def count(folder):
+        return Selection.of(folder, flags=flags, max_depth_m=max_depth_m).counts()
+
+    return _from_cache(path, count, cache_dir=cache_dir, progress=progress)
 
 
-def _cached(path: str | Path, *, cache_dir: str | Path | None, progress: bool) -> Path:
-    """The cache folder of an archive, built if it is not there."""
+def _from_cache(path, use, *, cache_dir, progress):
+    """What ``use`` makes of the archive's cache folder, which is built if absent or damaged."""
     with ismn.open_files(path) as files:
         folder = cache.folder_of(files.content_hash, cache_dir=cache_dir)
-        if not folder.exists():
-            unreadable: list[dict[str, str]] = []
-            cache.build(folder, ismn.stream(files, unreadable, progress=progress), unreadable)
-    return folder
+        if folder.exists():
+            try:
+                return use(folder)
+            except StoreError as error:
+                rules.LOG.warning("%s", error)
+                shutil.rmtree(folder, ignore_errors=True)
+        unreadable: list[dict[str, str]] = []
+        cache.build(folder, ismn.stream(files, unreadable, progress=progress), unreadable)
+    return use(folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from soilkit import contracts
 from soilkit.errors import ArchiveReadError, ContractError, ParameterError, UnknownNameError
 
 LOG = logging.getLogger("soilkit.export.insitu")
@@ -14,41 +15,24 @@ DEFAULT_MAX_DEPTH_M = 0.055  # two inches are 0.0508 m; nominal depths differ in
 # https://ismn.earth/en/data/flag-overview/ (Dorigo et al., 2013, doi:10.2136/vzj2012.0097); "U" is
 # the mark of archives older than the quality control.
 KNOWN_FLAGS = {
-    "G": "good",
-    "M": "value missing",
-    "U": "not checked (old archives)",
-    "C01": "soil moisture below 0",
-    "C02": "soil moisture above 0.60 m3 m-3",
-    "C03": "soil moisture above saturation",
-    "D01": "in-situ soil temperature below 0 degC",
-    "D02": "in-situ air temperature below 0 degC",
-    "D03": "GLDAS soil temperature below 0 degC",
-    "D04": "rises without in-situ rain",
-    "D05": "rises without GLDAS rain",
-    "D06": "spike",
-    "D07": "negative break",
-    "D08": "positive break",
-    "D09": "constant low values",
-    "D10": "saturated plateau",
-}
+    "G": "good", "M": "value missing", "U": "not checked (old archives)",
+    "C01": "soil moisture below 0", "C02": "soil moisture above 0.60 m3 m-3",
+    "C03": "soil moisture above saturation", "D01": "in-situ soil temperature below 0 degC",
+    "D02": "in-situ air temperature below 0 degC", "D03": "GLDAS soil temperature below 0 degC",
+    "D04": "rises without in-situ rain", "D05": "rises without GLDAS rain",
+    "D06": "spike", "D07": "negative break", "D08": "positive break",
+    "D09": "constant low values", "D10": "saturated plateau",
+}  # fmt: skip
 MISSING_BELOW = -99.0  # -9999, -999 and -99.9 all stand for "no value"
 LOST = {
-    "malformed": "malformed line",
-    "missing": "missing value",
-    "duplicate": "repeated time",
+    "malformed": "malformed line", "missing": "missing value", "duplicate": "repeated time",
     "sub_hourly": "later reading of an hour",
-}
+}  # fmt: skip
 
 
 def canonical_flag(flag: str) -> str:
-    """One spelling for a combination of flags.
-
-    Examples
-    --------
-    >>> canonical_flag("C03,C02")
-    'C02,C03'
-    """
-    return ",".join(sorted({part.strip() for part in flag.split(",")}))
+    """One spelling for a combination of flags, "C02,C03" for "C03,C02" and "1" for "1.0"."""
+    return ",".join(sorted({part.strip().removesuffix(".0") for part in flag.split(",")}))
 
 
 def is_known(flag: str) -> bool:
@@ -71,24 +55,20 @@ def accepted_flags(
     if flags is None:
         return tuple(sorted(present))
     if isinstance(flags, str):
-        raise ParameterError(
-            f"flags should be a tuple such as ({flags!r},), found the text {flags!r}."
-        )
+        raise ParameterError(f"flags should be a tuple such as ({flags!r},), found {flags!r}.")
     wanted = tuple(dict.fromkeys(canonical_flag(flag) for flag in flags))
     words = ", ".join(f"{flag} ({meaning})" for flag, meaning in KNOWN_FLAGS.items())
     words = f"Known are {words}, and their combinations such as 'C02,C03'."
     unknown = [flag for flag in wanted if not is_known(flag) and flag not in present]
     if unknown:
         raise UnknownNameError(
-            f"Unknown flags {', '.join(unknown)}. {words} "
-            f"This archive holds {', '.join(sorted(present))}."
+            f"Unknown flags {', '.join(unknown)}. {words} Here are {', '.join(sorted(present))}."
         )
     unknown = sorted(flag for flag in present - set(wanted) if not is_known(flag))
     if unknown and unknown_flags != "drop":
         raise UnknownNameError(
-            f"The archive holds readings with the unknown flags {', '.join(unknown)}. {words} Name "
-            "them in flags=(...) to use those readings, or pass unknown_flags='drop' to leave them "
-            "out, counted."
+            f"There are unknown flags {', '.join(map(repr, unknown))}. {words} Name good ones in "
+            "flags=(...); a table's others are then left out, an archive's by unknown_flags='drop'."
         )
     return wanted
 
@@ -109,8 +89,6 @@ def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
     --------
     >>> depth_accepted(np.array([0, 0.05, 0.02]), np.array([0.05, 0.0508, 0.05]), max_depth_m=0.055)
     array([ True, False, False])
-    >>> depth_accepted(np.array([0.0508]), np.array([0.0508]), max_depth_m=0.055)
-    array([ True])
     """
     start, end = np.asarray(depth_from_m, float), np.asarray(depth_to_m, float)
     return ((start == 0) | (start == end)) & (start >= 0) & (end <= max_depth_m)
@@ -139,21 +117,18 @@ def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame
     distinct = present[~present.duplicated([*sensor, "time"])]
     hours = distinct[sensor].assign(hour=distinct["time"].dt.floor("h"))
     hourly = distinct[~hours.duplicated()]
-    lost = {
-        "missing": len(readings) - len(present),
-        "duplicate": len(present) - len(distinct),
-        "sub_hourly": len(distinct) - len(hourly),
-    }
+    counts = -np.diff([len(part) for part in (readings, present, distinct, hourly)])
+    lost = dict(zip(("missing", "duplicate", "sub_hourly"), counts.tolist(), strict=True))
     return hourly.reset_index(drop=True), lost
 
 
 def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
-    """The stations that have coordinates; "raise" names the others, "drop" leaves them out.
+    """The stations with one place each; "raise" names the others, "drop" leaves them out.
 
     Raises
     ------
     ArchiveReadError
-        For stations without coordinates, by name.
+        For stations without coordinates, and for those that stand at several places, by name.
     """
     if without_coordinates not in ("raise", "drop"):
         raise ParameterError(
@@ -161,20 +136,20 @@ def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
         )
     known = stations["latitude"].notna() & stations["longitude"].notna()
     nowhere = sorted(stations.loc[~known, "station_id"].unique())
-    if nowhere and without_coordinates == "raise":
-        raise ArchiveReadError(
-            f"{len(nowhere)} stations have no coordinates: {', '.join(nowhere[:10])}. Fill them in "
-            "at the source, or leave these stations out: read_stations(..., "
-            "without_coordinates='drop') for an ISMN archive, the rows of a table before."
-        )
-    if nowhere:
-        LOG.warning("%d stations without coordinates are left out", len(nowhere))
-    return stations[known].reset_index(drop=True)
+    moved = contracts.apart(stations)
+    for names, fault in ((nowhere, "have no coordinates"), (moved, "stand at several places")):
+        if names and without_coordinates == "raise":
+            raise ArchiveReadError(
+                f"{len(names)} stations {fault}: {', '.join(names[:10])}. Mend that at the source, "
+                "or leave them out: their rows of a table, or without_coordinates='drop'."
+            )
+        if names:
+            LOG.warning("left out: %d stations that %s (%s)", len(names), fault, ", ".join(names))
+    return stations[known & ~stations["station_id"].isin(moved)].reset_index(drop=True)
 
 
 # What every reader's rows must pass, and the notes of what was found on the way.
 
-FIRST_DAY, LAST_DAY = pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01")  # else a fill value
 DEEPEST_M, SHALLOWEST_M = 10.0, 2.0  # a table of none but deeper sensors is one in centimetres
 N_NAMES = 5
 
@@ -194,12 +169,12 @@ class Notes:
             "n_stations": len(names), "stations": shown, "detail": detail,
         })  # fmt: skip
 
-    def mark(self, status, detail, *, rows, stations, column="", dropped=False):
+    def mark(self, status, detail, *, rows, stations=None, column="", dropped=False):
         """Note the rows of a mask, if there are any, with their stations."""
         n = int(rows.sum())
         if n:
-            self.add(status, detail, column=column, rows=n, dropped=n * dropped,
-                     stations=stations[rows].dropna().unique())  # fmt: skip
+            names = () if stations is None else stations[rows].dropna().unique()
+            self.add(status, detail, column=column, rows=n, dropped=n * dropped, stations=names)
 
     def table(self) -> pd.DataFrame:
         """``status, column, n_rows, n_dropped, n_stations, stations`` (five names), ``detail``."""
@@ -208,7 +183,7 @@ class Notes:
 
 
 def checked(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
-    """The rows of any reader through every check of ``CHECKS`` whose columns they have.
+    """The rows of any reader: readings, predictions, lists of stations, ISMN's stations.
 
     Raises
     ------
@@ -216,19 +191,13 @@ def checked(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
         For a place that is not on Earth, depths below zero or in centimetres, and a table of which
         no row has a station and a time.
     """
-    for columns, check in CHECKS:
-        if table.columns.isin(columns).sum() == len(columns):
-            table = check(table, notes)
+    if "time" in table:
+        table = _rows_with_station_and_time(table, notes)
+    if "latitude" in table:
+        table = _places_on_earth(table)
+    if "depth_from_m" in table:
+        _refuse_other_depths(table)
     return table
-
-
-def _possible_times(table, notes):
-    possible = (table["time"] >= FIRST_DAY) & (table["time"] < LAST_DAY)
-    never = int((table["time"].notna() & ~possible).sum())
-    if never:
-        detail = "before 1900 or after 2099: taken as missing"
-        notes.add("impossible time", detail, column="time", rows=never)
-    return table.assign(time=table["time"].where(possible))
 
 
 def _rows_with_station_and_time(table, notes):
@@ -242,28 +211,23 @@ def _rows_with_station_and_time(table, notes):
     return kept.reset_index(drop=True)
 
 
-def _known_places(table, _notes):
-    """Longitudes from -180 to 180; half a place, and 0, 0 in the sea, is none."""
-    east = table["longitude"].where(table["longitude"] <= 180, table["longitude"] - 360)
-    table = table.assign(longitude=east)
-    places = table[["latitude", "longitude"]]
-    nowhere = (places == 0).all(axis=1) | places.isna().any(axis=1)
-    return table.assign(**places.mask(nowhere))
-
-
-def _places_on_earth(table, _notes):
-    bad = (table["latitude"].abs() > 90) | (table["longitude"].abs() > 180)
+def _places_on_earth(table):
+    """Longitudes from -180 up to 180, so that a place has one; half a place, and 0, 0, is none."""
+    east = table["longitude"]
+    bad = (table["latitude"].abs() > 90) | (east < -180) | (east > 360)
     if bad.any():
         first = table[bad].iloc[0]
         raise ContractError(
             f"{bad.sum()} rows have no place on Earth, first {first['station']!r}: latitude "
-            f"{first['latitude']:g}, longitude {first['longitude']:g}. WGS84 degrees are wanted; "
-            "perhaps the two are exchanged, or metres of a projection."
+            f"{first['latitude']:g}, longitude {first['longitude']:g}. Give WGS84 degrees; perhaps "
+            "the two are exchanged, or metres of a projection."
         )
-    return table
+    places = table[["latitude"]].assign(longitude=east.where(east < 180, east - 360))
+    nowhere = (places == 0).all(axis=1) | places.isna().any(axis=1)
+    return table.assign(**places.mask(nowhere))
 
 
-def _depths_in_metres(table, _notes):
+def _refuse_other_depths(table):
     depths = table[["depth_from_m", "depth_to_m"]]
     bad = (depths < 0).any(axis=1) | (depths["depth_from_m"] > depths["depth_to_m"])
     if bad.any() or depths.max(axis=None) > DEEPEST_M or depths.min(axis=None) > SHALLOWEST_M:
@@ -273,15 +237,3 @@ def _depths_in_metres(table, _notes):
             f"{first['depth_from_m']:g} to {first['depth_to_m']:g} at {first['station']!r}. Change "
             "their sign, or divide centimetres by 100."
         )
-    return table
-
-
-# A check works on the columns that it names; readings, predictions, lists of stations and ISMN's
-# stations pass those that concern them, in this order.
-CHECKS = (
-    (("time",), _possible_times),
-    (("station_id", "time"), _rows_with_station_and_time),
-    (("latitude", "longitude"), _known_places),
-    (("station", "latitude", "longitude"), _places_on_earth),
-    (("station", "depth_from_m", "depth_to_m"), _depths_in_metres),
-)
