@@ -187,11 +187,8 @@ def _nowcast(x: np.ndarray, days: np.ndarray) -> dict[str, np.ndarray]:
     return out | {
         "previous": _mean(strict * _decay(age, 3), x),
         "change": x - _mean(strict * _decay(age, 10), x),
-        "mean_so_far": mean,
-        "std_so_far": spread,
-        "above": x - mean,
-        "rank": rank * n / (n + FEW),
-    }
+        "mean_so_far": mean, "std_so_far": spread, "above": x - mean, "rank": rank * n / (n + FEW),
+    }  # fmt: skip
 
 
 def _retrospective(x: np.ndarray, days: np.ndarray) -> dict[str, np.ndarray]:

@@ -59,16 +59,14 @@ PREDICTIONS = Quantities(
     varying=("time", "observed", "predicted", "std"),
 )
 STATIONS = Quantities(
-    needed=("station",),
+    needed=("station",), varying=("station", "latitude", "longitude"),
     may=("sensor", "network", "latitude", "longitude", *OF_SITES),
-    varying=("station", "latitude", "longitude"),
-)
+)  # fmt: skip
 READINGS = Quantities(
     needed=("station", "time", "soil_moisture", "latitude", "longitude"),
-    may=("network",),
-    varying=("time", "soil_moisture"),
+    may=("network",), varying=("time", "soil_moisture"),
     told=("sensor", "flag", *OF_SITES),  # they decide which readings are used
-)
+)  # fmt: skip
 Source: TypeAlias = str | Path | pd.DataFrame
 MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-")
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"

@@ -1,6 +1,5 @@
 """Daily tables: the nine predictors of seed 004, and weather alone, with their drops."""
 
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ from soilkit.errors import ContractError, UnitError, UnknownNameError
 from soilkit.export import antecedents, ten_day_table
 from soilkit.world.sensors import composites
 
-log = logging.getLogger(__name__)
 # In the paper's order (section 2); units in the names.
 STATIC = ("sand_percent", "clay_percent", "ph", "elevation_m")
 PREDICTORS = ("smap_m3_m3", "ndvi", "lst_c", "precipitation_mm", "sand_percent", "clay_percent",
@@ -98,7 +96,6 @@ def build(
         raise UnknownNameError(f"causal is 'end' or 'start', found {causal!r}.")
     world: Any = archive.world
     stations = _stations(world)
-    log.info("daily table of %d stations", len(stations))
     days = np.arange(world.start.astype("datetime64[D]"), world.end.astype("datetime64[D]"))
     labels, wild = _labels(world, stations, unflagged=unflagged)
     rows = _grid_of_days(stations, days).merge(labels, on=["station_id", "time"], how="left")
@@ -167,11 +164,10 @@ def _moving(archive, stations, *, days, causal):
     cells = composites.pixels_at(*where, size_m=grids.EASE2_PIXEL_SIZE_M[9])
     rain_days, rain = composites.rain_mm(world, cells)
     out["precipitation_mm"] = rain[:, np.isin(rain_days, days)].ravel()
-    for name, length in COMPOSITE_DAYS.items():
+    for name in COMPOSITE_DAYS:
         pixels = composites.pixels_at(*where, size_m=_MAKERS[name][1])
         values, age = composite_on(world, name, pixels=pixels, days=days, causal=causal)
         out[name], out[f"{name}_age_days"] = values.ravel(), np.tile(age, len(stations))
-        log.info("%s: %d-day composites", name, length)
     return out
 
 

@@ -1,6 +1,5 @@
 """The anchored join: which past scene of every source goes with which in-situ reading."""
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +11,6 @@ import pandas as pd
 
 from soilkit import contracts
 from soilkit.errors import BoundError, ContractError, UnitError, UnknownNameError
-
-logger = logging.getLogger(__name__)
 
 MISSING = np.iinfo(np.int64).min  # how numpy stores NaT
 NEVER = np.iinfo(np.int64).max
@@ -111,7 +108,6 @@ def _slices(table: pd.DataFrame) -> tuple[np.ndarray, bool]:
 
 def _sorted(observations: pd.DataFrame) -> pd.DataFrame:
     """A copy sorted by sensor and time; ``ContractError`` where a key is missing or repeats."""
-    logger.info("observations are not sorted by sensor and time: sorting a copy")
     keys = ["sensor_id", "time"]
     ordered = observations.sort_values(keys, ignore_index=True, na_position="first")
     known = ordered.dropna(subset=keys)
@@ -400,12 +396,10 @@ def anchored_join(
         chosen = chosen.assign(**{f"{source}_scene": position})[position >= 0]
     samples = _samples(readings, chosen, lines=lines, table=table, station_ids=station_ids)
     samples.attrs["join"] = {
-        "anchor": anchor,
-        "causal": causal,
-        "reads_the_future": causal == "start",
+        "anchor": anchor, "causal": causal, "reads_the_future": causal == "start",
         "bounds": {source: in_words(length) for source, length in bounds_us.items()},
         "max_cloud_fraction": limits,
-    }
+    }  # fmt: skip
     return JoinResult(samples, _drops(readings, lost))
 
 

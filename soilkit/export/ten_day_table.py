@@ -147,10 +147,7 @@ def read_dataset(folder: str | Path) -> TabularDataset:
     paths = [Path(folder) / f"{name}.parquet" for name in TabularDataset._fields]
     lacking = [path.name for path in paths if not path.is_file()]
     if lacking:
-        raise ContractError(
-            f"{folder} lacks {', '.join(lacking)}. Build the dataset there first, "
-            "or name a ten-day table."
-        )
+        raise ContractError(f"{folder} lacks {', '.join(lacking)}. Build the dataset there first.")
     stations, samples, predictors = map(read_table, paths)
     check(predictors, FEATURES)
     lost = ~samples["sample_id"].isin(predictors["sample_id"])

@@ -84,13 +84,10 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
     tallies: list[pd.DataFrame] = []
     n_groups = 0
     with pq.ParquetWriter(
-        folder / "observations.parquet",
-        SCHEMA,
-        compression="lz4",
-        use_dictionary=["flag"],
+        folder / "observations.parquet", SCHEMA, compression="lz4", use_dictionary=["flag"],
         column_encoding={"time": "DELTA_BINARY_PACKED", "soil_moisture_m3_m3": "PLAIN"},
         write_page_checksum=True,
-    ) as writer:
+    ) as writer:  # fmt: skip
         for sensor in sensors:
             readings, group = sensor.readings, -1
             if len(readings):
@@ -105,11 +102,8 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
     if not rows:
         reasons = "; ".join(f"{u['file']}: {u['reason']}" for u in unreadable[:3])
         raise ArchiveReadError(f"The archive holds no readable soil moisture sensor. {reasons}")
-    tables = (
-        pd.DataFrame(rows),
-        pd.concat(tallies, ignore_index=True),
-        pd.DataFrame(unreadable, columns=["file", "reason"], dtype="str"),
-    )
+    lost_files = pd.DataFrame(unreadable, columns=["file", "reason"], dtype="str")
+    tables = pd.DataFrame(rows), pd.concat(tallies, ignore_index=True), lost_files
     for name, table in zip(TABLES, tables, strict=True):
         table.to_parquet(folder / f"{name}.parquet", index=False, write_page_checksum=True)
 
@@ -171,17 +165,13 @@ def read_observations(
             for column, values in zip(columns, parts, strict=True):
                 column[start:stop] = values
     codes = np.arange(len(sensors), dtype=np.min_scalar_type(-max(len(sensors), 1)))
-    return pd.DataFrame(
-        {
-            "sensor_id": pd.Categorical.from_codes(
-                np.repeat(codes, sensors["n_accepted"]), categories=sensors["sensor_id"].tolist()
-            ),
-            "time": columns[0],
-            "soil_moisture_m3_m3": columns[1],
-            "flag": pd.Categorical.from_codes(columns[2], categories=list(flags)),
-        },
-        copy=False,
-    )
+    codes = np.repeat(codes, sensors["n_accepted"])
+    table = {
+        "sensor_id": pd.Categorical.from_codes(codes, categories=sensors["sensor_id"].tolist()),
+        "time": columns[0], "soil_moisture_m3_m3": columns[1],
+        "flag": pd.Categorical.from_codes(columns[2], categories=list(flags)),
+    }  # fmt: skip
+    return pd.DataFrame(table, copy=False)
 
 
 def _accepted(table: pa.Table, flags: tuple[str, ...]) -> tuple[np.ndarray, ...]:
