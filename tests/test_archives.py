@@ -11,8 +11,8 @@ from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.archives import all_scenes, open_archive
 from soilkit.export.archives.scenes import pass_numbers
-from soilkit.export.archives.stac.world_catalogue import export_world
 from soilkit.export.archives.synthetic import tile
+from tests.world_catalogue import export_world
 
 # An archive of each kind over the same two stations: the invented world, a stand-in of the service
 # over analytic rasters, and the world's own export as a static catalogue.

@@ -9,9 +9,9 @@ import pytest
 from soilkit import contracts
 from soilkit.export import chips, insitu
 from soilkit.export.archives import open_archive
-from soilkit.export.archives.stac.world_catalogue import export_world
 from soilkit.show import reports
 from tests.stand_in_ee.fixtures import PROJECT, stand_in_environment
+from tests.world_catalogue import export_world
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "10_build_dataset.ipynb"
 SPAN = {"start": "2019-05-01", "end": "2019-06-15"}

@@ -16,9 +16,10 @@ from soilkit.contracts import Chip, ChipRequest
 from soilkit.errors import StoreError
 from soilkit.export import chips, features, insitu, join, rasters
 from soilkit.export.archives import SyntheticArchive
-from soilkit.export.archives.stac import StacArchive, world_catalogue
-from soilkit.export.archives.stac.world_catalogue import export_world
+from soilkit.export.archives.stac import StacArchive
 from soilkit.export.chips import packing_of
+from tests import world_catalogue
+from tests.world_catalogue import export_world
 
 NAMES = ["sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas"]
 IMAGES = NAMES[:4]

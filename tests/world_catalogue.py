@@ -306,7 +306,7 @@ def _read_json(path: Path) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m soilkit.export.archives.stac.world_catalogue FOLDER``: readings and catalogue."""
+    """``python -m tests.world_catalogue FOLDER``: readings and catalogue."""
     reader = argparse.ArgumentParser(prog="world_catalogue", description=__doc__)
     reader.add_argument("folder", type=Path)
     options = {"stations": 4, "start": "2019-05-01", "end": "2019-07-01", "seed": 0}
