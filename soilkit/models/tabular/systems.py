@@ -280,7 +280,7 @@ class TrainedTable:
         else:
             mean = fitted.predict(X, **told)
         if calibration is not None:
-            return calibration.answer(mean, problem, asked)
+            return calibration.answer(mean, problem, rows=asked)
         half = NORMAL_90 * std
         ends = {"lower": mean - half, "upper": mean + half}
         return pd.DataFrame({"mean": mean, "std": std, **ends}, index=asked)
