@@ -1,5 +1,7 @@
 """Strata: USDA texture, the paper's land-cover names, Koeppen classes, and which are too small."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -25,9 +27,9 @@ LAND_COVER_NAMES = {
 # (ESA 2017, Land Cover CCI Product User Guide 2.0, table 3-1).
 CCI_NAMES = {
     **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
-    **dict.fromkeys((50, 60, 70, 80, 90, 100), "Forest, closed to open"),
     **dict.fromkeys((61, 71, 81), "Closed forest"),
-    **dict.fromkeys((62, 72, 82), "Open forest"),
+    # "Closed to open (> 15 %)" promises no more than the paper's open forest.
+    **dict.fromkeys((50, 60, 62, 70, 72, 80, 82, 90, 100), "Open forest"),
     **dict.fromkeys((40, 110, 130), "Vegetation"),
     **dict.fromkeys((120, 121, 122), "Shrubs"),
     **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
@@ -36,6 +38,18 @@ CCI_NAMES = {
     **dict.fromkeys((140, 210, 220), "Other"),
 }
 LEGENDS = {"copernicus": LAND_COVER_NAMES, "cci": CCI_NAMES}
+# The same again for that legend's words: the first pattern that fits their beginning counts.
+CCI_WORDS = {
+    "cropland|mosaic cropland": "Agriculture",
+    "(tree|shrub) .*flooded": "Wetland",
+    r"tree cover.* closed \(": "Closed forest",
+    "tree cover|mosaic tree|forest, closed to open": "Open forest",
+    "mosaic natural|mosaic herb|grassland": "Vegetation",
+    "shrubland": "Shrubs",
+    "sparse|(un)?consolidated|bare": "Bareground",
+    "urban": "Built-up",
+    "lichens|water|permanent": "Other",
+}
 
 # Triangle of the USDA Soil Survey Manual (2017), chapter 3; the first rule that holds names the
 # class, so that a boundary belongs to one class only. s, i, c: sand, silt, clay in percent.
@@ -93,7 +107,8 @@ def land_cover_class(codes, *, legend="copernicus"):
 
     Parameters
     ----------
-    codes : array of int, float or str; unknown and missing codes are allowed, names stay
+    codes : array of int, float or str; unknown and missing codes are allowed, names stay, and the
+        words of the CCI legend, as ISMN writes them, are read
     legend : "copernicus" (Copernicus 100 m) or "cci" (ESA CCI, in ISMN's static variables)
 
     Returns
@@ -119,8 +134,13 @@ def land_cover_class(codes, *, legend="copernicus"):
     names = LEGENDS[legend]
     text = pd.Series(np.asarray(codes, dtype=object).ravel(), dtype=object)
     numbers = pd.to_numeric(text, errors="coerce")
-    known = set(names.values())
-    found = [t if t in known else names.get(n, UNKNOWN) for t, n in zip(text, numbers, strict=True)]
+    known = {name: name for name in LAND_COVER_NAMES.values()}
+
+    def of_word(word):
+        fits = (c for p, c in CCI_WORDS.items() if re.match(p, str(word).strip().lower()))
+        return known.get(word) or next(fits, UNKNOWN)
+
+    found = [names.get(n) or of_word(t) for t, n in zip(text, numbers, strict=True)]
     return np.array(found, dtype=object).astype(str)
 
 
@@ -189,63 +209,34 @@ def koeppen(temperature_c, precipitation_mm):
     )
     if t.shape[-1:] != (12,):
         raise ContractError(f"A climatology has 12 months on its last axis, found shape {t.shape}.")
-    climate = _Climate(t, p)
-    arid, cold_only = climate.is_arid, t.max(axis=-1) < 10
-    tropical, temperate = t.min(axis=-1) >= 18, t.min(axis=-1) > 0
-    polar = np.where(t.max(axis=-1) > 0, "ET", "EF")
-    c_or_d = np.where(temperate, "C", "D").astype(object) + climate.season + climate.heat(temperate)
-    rest = np.where(tropical, climate.tropical, c_or_d)
+    t, p = _summer_first(t, p)
+    annual, mean, warmest, coldest = p.sum(-1), t.mean(-1), t.max(-1), t.min(-1)
+    summer, winter = p[..., 3:9], p[..., [9, 10, 11, 0, 1, 2]]
+    rain_in = [half.sum(axis=-1) >= 0.7 * annual for half in (winter, summer)]
+    threshold_mm = 10 * (2 * mean + np.select(rain_in, [0, 28], 14))
+    desert = np.where(annual < 0.5 * threshold_mm, "BW", "BS").astype(object)
+    arid = desert + np.where(mean >= 18, "h", "k")
+    driest = p.min(axis=-1)
+    tropical = np.select([driest >= 60, driest >= 100 - annual / 25], ["Af", "Am"], "Aw")
+    # The dry season: s, w or f; where both hold, the half with less rain is the dry one.
+    s = (summer.min(-1) < 40) & (summer.min(-1) < winter.max(-1) / 3)
+    w = winter.min(-1) < summer.max(-1) / 10
+    drier_summer = summer.sum(-1) <= winter.sum(-1)
+    season = np.select([s & (~w | drier_summer), w & (~s | ~drier_summer)], ["s", "w"], "f")
+    heat = [warmest >= 22, (t >= 10).sum(-1) >= 4, (coldest < -38) & (coldest <= 0)]
+    rest = np.where(coldest > 0, "C", "D").astype(object) + season.astype(object)
+    rest = rest + np.select(heat, ["a", "b", "d"], "c")
+    polar = np.where(warmest > 0, "ET", "EF")
     known = np.isfinite(t).all(axis=-1) & np.isfinite(p).all(axis=-1)
-    named = np.where(cold_only, polar, np.where(arid, climate.arid, rest))
-    return np.where(known, named, UNKNOWN).astype(str)
+    classes = np.select(
+        [~known, warmest < 10, annual < threshold_mm, coldest >= 18],
+        [np.asarray(c, object) for c in (np.full(polar.shape, UNKNOWN), polar, arid, tropical)],
+        rest,
+    )
+    return classes.astype(str)
 
 
-class _Climate:
-    """The quantities of Peel et al.'s Table 1 for arrays (..., 12)."""
-
-    def __init__(self, t, p):
-        warm_is_april = t[..., 3:9].mean(axis=-1) >= t[..., [9, 10, 11, 0, 1, 2]].mean(axis=-1)
-        # Southern years start half a year later, so that summer is always months 3-8.
-        april_first, shift = warm_is_april[..., None], 6
-        self.t = np.where(april_first, t, np.roll(t, shift, axis=-1))
-        self.p = np.where(april_first, p, np.roll(p, shift, axis=-1))
-        self.summer, self.winter = self.p[..., 3:9], self.p[..., [9, 10, 11, 0, 1, 2]]
-        self.annual = self.p.sum(axis=-1)
-        mean = self.t.mean(axis=-1)
-        in_summer = self.summer.sum(axis=-1) >= 0.7 * self.annual
-        in_winter = self.winter.sum(axis=-1) >= 0.7 * self.annual
-        offset = np.where(in_winter, 0, np.where(in_summer, 28, 14))
-        self.threshold_mm = 10 * (2 * mean + offset)
-        self.is_arid = self.annual < self.threshold_mm
-        self.mean = mean
-
-    @property
-    def arid(self):
-        """BW or BS with h (mean of 18 degrees C and more) or k."""
-        first = np.where(self.annual < 0.5 * self.threshold_mm, "BW", "BS").astype(object)
-        return first + np.where(self.mean >= 18, "h", "k")
-
-    @property
-    def tropical(self):
-        """Af, Am or Aw from the driest month."""
-        driest = self.p.min(axis=-1)
-        dry = np.where(driest >= 100 - self.annual / 25, "Am", "Aw")
-        return np.where(driest >= 60, "Af", dry)
-
-    @property
-    def season(self):
-        """The dry season: s, w or f; where both hold, the half with less rain is the dry one."""
-        summer, winter = self.summer, self.winter
-        s = (summer.min(axis=-1) < 40) & (summer.min(axis=-1) < winter.max(axis=-1) / 3)
-        w = winter.min(axis=-1) < summer.max(axis=-1) / 10
-        drier_summer = summer.sum(axis=-1) <= winter.sum(axis=-1)
-        is_s, is_w = s & (~w | drier_summer), w & (~s | ~drier_summer)
-        return np.where(is_s, "s", np.where(is_w, "w", "f")).astype(object)
-
-    def heat(self, temperate):
-        """The third letter: a, b, c, or d where D's coldest month falls below -38 degrees C."""
-        hot = self.t.max(axis=-1) >= 22
-        mild_months = (self.t >= 10).sum(axis=-1) >= 4
-        extreme = (self.t.min(axis=-1) < -38) & ~temperate
-        cool = np.where(extreme, "d", "c")
-        return np.where(hot, "a", np.where(mild_months, "b", cool)).astype(object)
+def _summer_first(t, p):
+    """Both with summer in months 3-8: a southern year starts half a year later."""
+    is_north = t[..., 3:9].mean(axis=-1) >= t[..., [9, 10, 11, 0, 1, 2]].mean(axis=-1)
+    return (np.where(is_north[..., None], v, np.roll(v, 6, axis=-1)) for v in (t, p))

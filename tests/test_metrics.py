@@ -201,7 +201,8 @@ def test_models_and_splits_are_scored_apart():
         "ubrmse_m3_m3", "ubrmse_m3_m3_lower", "ubrmse_m3_m3_upper",
         "rmse_m3_m3", "rmse_m3_m3_lower", "rmse_m3_m3_upper",
         "bias_m3_m3", "bias_m3_m3_lower", "bias_m3_m3_upper",
-        "n", "n_effective", "status",
+        "n", "n_effective", "ubrmse_m3_m3_n_effective", "rmse_m3_m3_n_effective",
+        "bias_m3_m3_n_effective", "status",
     ]  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
+from scipy.optimize import curve_fit
 
 from soilkit import metrics
 from soilkit.errors import ContractError
@@ -12,7 +14,7 @@ from soilkit.metrics.points import group
 from soilkit.metrics.scores import correlation_size, error_sizes, lines
 from tests.benchmarks import coverage
 
-N_SHORT = 300
+N_SHORT, DAY_END = 300, pd.Timedelta("23h59min")
 
 
 def rates(kind, *, n, rho, r=0.7, method="product", n_series=N_SHORT):
@@ -116,20 +118,81 @@ def test_errors_that_forget_faster_than_soil_count_more():
     assert found == pytest.approx(739, rel=0.08)
 
 
-def test_gruber_s_form_is_the_wider_one():
-    """n (1 - rho) / (1 + rho) at the geometric mean of both lag-1 correlations."""
+def published_n_corr(table):
+    """The authors' recipe in pandas and scipy: daily last values, 90 lags, a bounded fit."""
+    frame = table.set_index("time")[["observed_m3_m3", "predicted_m3_m3"]]
+    daily, tau = frame.resample("1D").last(), []
+    for column in daily:
+        lags = [daily[column].corr(daily[column].shift(lag)) for lag in range(90)]
+        lags = pd.Series(lags).dropna()
+        fit = curve_fit(lambda t, a: np.exp(a * t), lags.index, lags, bounds=[-1, -1 / 90])
+        tau.append(-1 / fit[0][0])
+    spacing = np.median((frame.index[1:] - frame.index[:-1]).days)
+    rho = np.sqrt(np.prod(np.exp(-spacing / np.array(tau))))
+    return int(round(len(frame) * (1 - rho) / (1 + rho)))
+
+
+@pytest.mark.parametrize(("rho", "every"), [(0.6, 1), (0.95, 1), (0.995, 1), (0.9, 3)])
+def test_gruber_s_form_is_the_published_one(rho, every):
+    """Gaps, two readings a day and memories beyond 90 days: the same whole number, its interval."""
     rng = np.random.default_rng(4)
-    x, y, _ = coverage.pairs("autoregressive", rng, shape=(100, 1000), rho=0.8, r=0.5)
-    table = coverage.predictions(x, y)
-    product, gruber = (metrics.station_scores(table, r_interval=k) for k in coverage.METHODS[:2])
-    # 1000 x 0.2 / 1.8 = 111 pairs, against 1000 x 0.36 / 1.64 = 220.
-    assert gruber["n_effective"].median() == pytest.approx(111, rel=0.05)
-    assert product["n_effective"].median() == pytest.approx(220, rel=0.05)
-    width = [(s["r_upper"] - s["r_lower"]).median() for s in (product, gruber)]
-    assert width[1] / width[0] == pytest.approx(np.sqrt(220 / 111), rel=0.1)
-    pd.testing.assert_series_equal(product["bias_m3_m3_lower"], gruber["bias_m3_m3_lower"])
+    x, y, _ = coverage.pairs("seasonal", rng, shape=(1, 1200), rho=rho, r=0.5)
+    table = coverage.predictions(x, y)[::every]
+    table = table[rng.random(len(table)) > 0.2]
+    table = table.assign(time=table["time"] + pd.to_timedelta(rng.integers(0, 23, len(table)), "h"))
+    second = table[:20].assign(
+        sample_id="b" + table["sample_id"][:20], time=table["time"][:20].dt.floor("D") + DAY_END
+    )
+    table = pd.concat([table, second]).sort_values("time", kind="stable")
+    row = metrics.station_scores(table, r_interval="gruber").iloc[0]
+    n = published_n_corr(table)
+    assert row["n_effective"] == n
+    ends = np.tanh(np.arctanh(row["r"]) + np.array([-1, 1]) * 1.959964 / np.sqrt(n - 3))
+    np.testing.assert_allclose(row[["r_lower", "r_upper"]].to_numpy(float), ends, rtol=1e-6)
+
+
+def test_a_published_size_needs_daily_lags_and_says_so():
+    """A ten-day table has nine of the ninety lags: no fit, hence no interval of R."""
+    rng = np.random.default_rng(4)
+    x, y, _ = coverage.pairs("seasonal", rng, shape=(1, 1200), rho=0.8, r=0.5)
+    row = metrics.station_scores(coverage.predictions(x, y)[::10], r_interval="gruber").iloc[0]
+    assert np.isnan(row["r_lower"]) and "21 daily lags" in row["status"]
     with pytest.raises(ContractError, match="product, gruber"):
-        metrics.station_scores(table, r_interval="fisher")
+        metrics.station_scores(coverage.predictions(x, y), r_interval="fisher")
+
+
+@pytest.mark.parametrize(("n", "least"), [(1000, 0.8), (3000, 0.88)])
+def test_a_relation_that_changes_by_year_widens_the_interval_of_r(n, least):
+    """Memory alone covers a third; slopes, levels and spreads of three to eight years tell."""
+    rng = np.random.default_rng(1)
+    x, y, truth = coverage.changing_years(rng, shape=(N_SHORT, n), rho=0.8, r=0.8)
+    table = coverage.predictions(x, y)
+    scores = metrics.station_scores(table)
+    (row,) = coverage.coverages(scores, truth)
+    assert least < row["coverage"] < 0.99
+    _, groups = group(table)
+    steps = Steps.of(groups)
+    alone = correlation_size(lines(groups, steps=steps), groups=groups, steps=steps)
+    miss = np.abs(np.arctanh(scores["r"]) - np.arctanh(truth["r"]))
+    assert np.mean(miss <= 1.96 / np.sqrt(alone)) < 0.6
+
+
+def test_an_interval_is_made_with_the_size_beside_it_and_never_spans_all():
+    """By hand from each metric's own n_effective; five are needed, so none reaches from -1 to 1."""
+    rng = np.random.default_rng(8)
+    x, y, _ = coverage.pairs("autoregressive", rng, shape=(400, 100), rho=0.9, r=0.3)
+    table = metrics.station_scores(coverage.predictions(x, y))
+    span = table["r_upper"] - table["r_lower"]
+    assert 0 < span.notna().sum() < 400 and span.max() < 1.9
+    assert table.loc[span.isna(), "status"].str.startswith("too few effective samples").all()
+    n = table["bias_m3_m3_n_effective"]
+    half = special.stdtrit(n - 1, 0.975) * table["ubrmse_m3_m3"] / np.sqrt(n - 1)
+    stands = table["bias_m3_m3_lower"].notna()
+    np.testing.assert_allclose(
+        (table["bias_m3_m3_upper"] - table["bias_m3_m3"])[stands], half[stands], rtol=1e-9
+    )
+    long = metrics.to_scores_table(table).set_index(["metric", "sensor_id"])["n_effective"]
+    assert long["bias_m3_m3"].tolist() == n.tolist() != long["r"].tolist()
 
 
 def test_a_perfect_copy_has_an_interval_without_width():

@@ -201,11 +201,20 @@ def test_a_window_takes_time_and_not_rows():
     np.testing.assert_allclose(found["observed_m3_m3"][:10], np.arange(10) - 4.5, atol=1e-12)
 
 
-def test_ten_day_means_have_no_35_day_anomaly():
-    """Four of them fit into a window; the sensor's row then says that nothing was left to score."""
-    found = metrics.window_anomalies(predictions([0.1] * 50, [0.2] * 50, days=np.arange(50) * 10))
-    assert (found["status"] != "ok").all()
-    assert metrics.station_scores(found)["status"][0] == "too few samples: 0 < 13"
+def test_ten_day_means_have_anomalies_from_70_days_and_from_their_other_years():
+    """Seven of them fit into a window and five are needed; 35 days would hold four."""
+    x = np.arange(110.0)
+    x[50] += 7
+    table = predictions(x, x, days=np.arange(110) * 10)
+    found = metrics.window_anomalies(table)
+    assert found["state"].unique().tolist() == ["anomaly: 70-day window"]
+    assert (found["status"] != "ok").tolist() == [True] + [False] * 108 + [True]
+    # A ramp less its centred mean is zero; the peak of 7 raises seven means by one.
+    anomaly = found["observed_m3_m3"].to_numpy()
+    np.testing.assert_allclose(anomaly[46:55], [0, -1, -1, -1, 6, -1, -1, -1, 0], atol=1e-9)
+    assert (metrics.climatology_anomalies(table)["status"] == "ok").mean() > 0.9
+    sparse = metrics.window_anomalies(predictions(x, x, days=np.arange(110) * 40))
+    assert sparse["state"][0] == "anomaly: 280-day window"
 
 
 def test_both_means_run_over_the_same_pairs():
@@ -375,6 +384,20 @@ def test_a_year_without_a_fit_says_why():
     assert set(falling) == {"no rising line in other years"}
     with pytest.raises(ContractError, match="cdf"):
         metrics.rescale(predictions(x, y), method="beta")
+
+
+def test_a_map_fitted_in_sample_is_labelled_and_needs_one_year():
+    """It gives the very mean and standard deviation of the observations that it is scored on."""
+    x, y = seasonal(np.random.default_rng(15), n_sensors=1, n_days=300)
+    assert (metrics.rescale(predictions(x, y))["status"] == "no other year").all()
+    found = metrics.rescale(predictions(x, y), in_sample=True)
+    assert found["state"].unique().tolist() == [
+        "rescaled: mean_std in sample (fitted to what it scores)"
+    ]
+    scaled = found["predicted_m3_m3"]
+    assert scaled.mean() == pytest.approx(x.mean()) and scaled.std(ddof=0) == pytest.approx(x.std())
+    flat = metrics.rescale(predictions(x, np.full_like(x, 0.2)), in_sample=True)
+    assert flat["status"].unique().tolist() == ["constant prediction in sample"]
 
 
 def test_tied_percentiles_have_one_image():

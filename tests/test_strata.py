@@ -1,5 +1,6 @@
 """Strata carry the names of the papers' tables."""
 
+import ismn.const
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +55,7 @@ def test_one_code_means_different_things_in_two_legends():
     assert strata.land_cover_class([20, 130, "Shrubs"]).tolist() == ["Shrubs", "", "Shrubs"]
     found = strata.land_cover_class(["20", 130, "Shrubs", ""], legend="cci")
     assert found.tolist() == ["Agriculture", "Vegetation", "Shrubs", ""]
+    assert strata.land_cover_class(["Forest, closed to open"]).tolist() == ["Open forest"]
     with pytest.raises(UnknownNameError, match="copernicus, cci"):
         strata.land_cover_class([20], legend="modis")
 
@@ -113,4 +115,20 @@ def test_two_letters_group_similar_climates():
     """As the paper does for its Table 12."""
     assert strata.koeppen_pair(["Dfb", "Dfa", "BSk", "ET", ""]).tolist() == [
         "Df", "Df", "BS", "ET", "",
+    ]  # fmt: skip
+
+
+def test_every_word_and_code_of_the_legend_in_ismn_is_one_of_the_papers_classes():
+    """ISMN's stations carry ESA CCI's land cover as words or codes: both say the same class."""
+    legend = {151: "Sparse trees (<15%)", 220: "Permanent snow and ice"}
+    legend |= {code: word for word, code in ismn.const.LANDCOVER.items()}
+    codes, words = zip(*legend.items(), strict=True)
+    assert len(legend) == 37
+    classes = strata.land_cover_class(words)
+    assert set(classes) == set(strata.LAND_COVER_NAMES.values())
+    assert classes.tolist() == strata.land_cover_class(codes, legend="cci").tolist()
+    assert strata.land_cover_class([w.upper() for w in words]).tolist() == classes.tolist()
+    by_code = dict(zip(codes, classes, strict=True))
+    assert [by_code[c] for c in (50, 61, 62, 100, 180)] == [
+        "Open forest", "Closed forest", "Open forest", "Open forest", "Wetland",
     ]  # fmt: skip

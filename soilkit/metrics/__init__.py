@@ -1,4 +1,8 @@
-"""Scores of every sensor first, then of strata and pairs of models, each with its interval."""
+"""Scores of every sensor first, then of strata and pairs of models, each with its interval.
+
+A table of predictions that breaks its contract raises ``ContractError``; ``stations`` is the table
+of that contract, for places and classes, and ``seed`` makes draws anew, the same every time.
+"""
 
 from soilkit.metrics.anomalies import climatology as climatology
 from soilkit.metrics.anomalies import climatology_anomalies as climatology_anomalies

@@ -11,10 +11,11 @@ from soilkit.metrics import points
 from soilkit.metrics.points import check_predictions, group, of_stations
 from soilkit.metrics.scores import station_scores
 
-WINDOW_DAYS = 35
-MIN_VALUES = 10
-MS_PER_HOUR = 3_600_000
-YEAR_MS = round(365.2425 * 24 * MS_PER_HOUR)
+WINDOW_DAYS, MIN_VALUES = 35, 10
+WINDOW_STEPS, MIN_STEPS = 7, 5  # of a table too sparse for ten values in 35 days
+WINDOW_STATE = "-day window"  # how the state of anomalies from a moving window ends
+DAY_MS = 24 * 3_600_000
+YEAR_MS = round(365.2425 * DAY_MS)
 ORACLE = "climatology of its own other years (oracle)"
 
 
@@ -22,53 +23,37 @@ def window_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
     """Observation and prediction less their means in 35 days about each sample [1]_.
 
     The window is centred in time, not in rows, and closed: |dt| <= 17.5 days, the sample itself
-    included. Both means run over the same samples, those with a finite pair; ten are needed.
-
-    Parameters
-    ----------
-    predictions : table of that contract
+    included. Both means run over the same samples, those with a finite pair; ten are needed. A
+    table whose median step is so long that 35 days do not hold ten has windows of at least seven
+    steps, 70 days of ten-day means, and needs five values; ``state`` names the days.
 
     Returns
     -------
     DataFrame as the predictions, values being anomalies [m3 m-3]; ``state`` names them and
     ``status`` says "ok", or why a row has none and is NaN in both series
 
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract.
-
     References
     ----------
     .. [1] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806
     """
     windows = _Windows(predictions)
-    return windows.less(windows.means([0]), state=f"anomaly: {WINDOW_DAYS}-day window")
+    return windows.less(windows.means([0]), state=f"anomaly: {windows.days}{WINDOW_STATE}")
 
 
 def climatology_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
     """Observation and prediction less their means at the same time of *other* years.
 
-    The climatology of a sample is the mean of its sensor's values within 17.5 days of the same
-    time in every other year (365.2425 days on or back, and so on): the sample's own season
-    never enters, and New Year parts nothing; ten values are needed. It is made of the sensor's own
-    observations, so at a station that the model never saw it is an oracle, and ``state`` says so.
-
-    Parameters
-    ----------
-    predictions : table of that contract
+    The climatology of a sample is the mean of its sensor's values within the half of such a window
+    of the same time in every other year (365.2425 days on or back, and so on): the sample's own
+    season never enters, and New Year parts nothing. It is made of the sensor's own observations, so
+    at a station that the model never saw it is an oracle, and ``state`` says so.
 
     Returns
     -------
     DataFrame as from ``window_anomalies``
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract.
     """
     windows = _Windows(predictions)
-    return windows.less(windows.other_years(), state=f"anomaly: {WINDOW_DAYS}-day {ORACLE}")
+    return windows.less(windows.other_years(), state=f"anomaly: {windows.days}-day {ORACLE}")
 
 
 def climatology(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -109,9 +94,15 @@ class _Windows:
         check_predictions(predictions, one_state=True)
         self.table = predictions
         _, self.groups = group(predictions)
-        self.half = WINDOW_DAYS * 24 * MS_PER_HOUR // 2
         times = predictions["time"].to_numpy()[self.groups.rows]
         ms = times.astype("datetime64[ms]").astype(np.int64)
+        steps = np.diff(ms)
+        steps[self.groups.starts[1:] - 1] = 0
+        step_days = np.median(steps[steps > 0]) / DAY_MS if (steps > 0).any() else 0
+        is_sparse = step_days > WINDOW_DAYS / MIN_VALUES
+        self.days = max(WINDOW_DAYS, round(WINDOW_STEPS * step_days)) if is_sparse else WINDOW_DAYS
+        self.least = MIN_STEPS if is_sparse else MIN_VALUES
+        self.half = self.days * DAY_MS // 2
         self.ms = ms - (ms.min() if len(ms) else 0) + 1
         self.length = int(self.ms.max(initial=0)) + 2  # of a group's time axis, ends included
 
@@ -138,9 +129,9 @@ class _Windows:
             high = np.searchsorted(axis, last, side="right")
             n += high - low
             sums += runs[:, high] - runs[:, low]
-        few = f"fewer than {MIN_VALUES} values in " + ("the window", "other years")[any(years)]
+        few = f"fewer than {self.least} values in " + ("the window", "other years")[any(years)]
         none = "no other year" if any(years) else few
-        words = np.select([n == 0, n < MIN_VALUES], [none, few], default=OK)
+        words = np.select([n == 0, n < self.least], [none, few], default=OK)
         with np.errstate(invalid="ignore", divide="ignore"):
             observed, predicted = sums / n
         return _Means(observed, predicted, words)
@@ -164,20 +155,23 @@ PAIRS_PER_BIN, MAX_BINS = 20, 100
 MIN_PAIRS, MIN_PAIRS_OF_CDF = 20, 2 * PAIRS_PER_BIN
 
 
-def rescale(predictions: pd.DataFrame, *, method: str = "mean_std") -> pd.DataFrame:
+def rescale(
+    predictions: pd.DataFrame, *, method: str = "mean_std", in_sample: bool = False
+) -> pd.DataFrame:
     """Each sensor's predictions mapped to its observations, every year by a fit to its other years.
 
     "mean_std" gives the predictions the observations' mean and standard deviation; "linear" is the
     least-squares line of the observations on them; "cdf" joins equal percentiles of both by
     straight lines, one bin for every 20 pairs up to 100 of them [1]_ [2]_, and goes on along the
     end pieces outside. Years are calendar years, of which the others must hold 20 pairs ("cdf":
-    40). A map needs the sensor's own observations, so at a
-    station that the model never saw it is an oracle, and ``state`` says so.
+    40). A map needs the sensor's own observations, so at a station that the model never saw it
+    is an oracle; one fitted ``in_sample`` has seen the very values that it is scored on, as is
+    usual in the literature. ``state`` says which.
 
     Parameters
     ----------
-    predictions : table of that contract
     method : "mean_std", "linear" or "cdf"
+    in_sample : bool, one fit to all years of the sensor, the mapped one too
 
     Returns
     -------
@@ -203,12 +197,16 @@ def rescale(predictions: pd.DataFrame, *, method: str = "mean_std") -> pd.DataFr
     for start, n in zip(groups.starts, groups.counts, strict=True):
         part = slice(start, start + n)
         x, y = groups.predicted[part], groups.observed[part]
-        for year in np.unique(years[part]):
-            others = years[part] != year
-            where = start + np.flatnonzero(~others)
-            scaled[where], words[where] = _mapped(x[~others], x[others], y[others], method=method)
+        for year in [None] if in_sample else np.unique(years[part]):
+            mapped = np.full(n, True) if year is None else years[part] == year
+            fitted = ~mapped | in_sample
+            where = start + np.flatnonzero(mapped)
+            scaled[where], words[where] = _mapped(x[mapped], x[fitted], y[fitted], method=method)
     values = (groups.observed, scaled)
-    state = f"rescaled: {method} of its own other years (oracle)"
+    if in_sample:
+        words[:] = [word.replace("in other years", "in sample") for word in words]
+    fits = ("of its own other years (oracle)", "in sample (fitted to what it scores)")
+    state = f"rescaled: {method} {fits[in_sample]}"
     return points.changed(predictions, groups.rows, values=values, words=words, state=state)
 
 
@@ -286,7 +284,6 @@ def season_scores(
 
     Parameters
     ----------
-    predictions : table of that contract
     stations : stations table, for latitudes
     **options : those of ``station_scores``
 
@@ -294,11 +291,6 @@ def season_scores(
     -------
     DataFrame as from ``station_scores``, one row a model, split, sensor and season, with
     ``season, months, hemisphere`` in front; ``summarize(..., by="season")`` makes the table
-
-    Raises
-    ------
-    ContractError
-        When a table breaks its contract.
     """
     latitude = of_stations(predictions, stations, column="latitude").astype(float)
     seasons = season_of(predictions["time"], latitude)

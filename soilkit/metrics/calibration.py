@@ -97,8 +97,6 @@ def reliability(
     ----------
     rows : from ``forecast_rows``
     levels : nominal levels, 0-1
-    stations : stations table, for places
-    seed : int
 
     Returns
     -------

@@ -164,7 +164,6 @@ def triple_collocation(
         for a part of which the user states that it shares nothing
     allow_shared : bool, go on with series that share a source or hold an unknown one, and label
         every row
-    seed : int
 
     Returns
     -------

@@ -38,10 +38,8 @@ def paired_difference(
     Parameters
     ----------
     predictions_a, predictions_b : predictions tables of one model each
-    stations : stations table, for places
     metric : one of "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3"
     min_samples : int, common samples that a sensor needs
-    seed : int
 
     Returns
     -------
@@ -205,9 +203,7 @@ def compare(
     ----------
     a : predictions table of one model
     others : predictions tables, or one table, of the other models
-    stations : stations table, for places
     metrics : of "r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3"
-    seed : int
 
     Returns
     -------

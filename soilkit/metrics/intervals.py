@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import special
+from scipy import optimize, special
 
 from soilkit.constants import CONFIDENCE, MIN_CLUSTERS, MIN_SAMPLES, OK
 from soilkit.errors import ContractError
@@ -17,6 +17,7 @@ from soilkit.metrics.points import (
     Runs,
     check_predictions,
     correlation,
+    correlation_of_sums,
     group,
     of_stations,
     points,
@@ -135,6 +136,54 @@ def effective_size(rate_per_hour: np.ndarray, steps: Steps) -> np.ndarray:
     return (steps.counts + 1) * steps.sum(gained) / steps.counts
 
 
+N_LAGS, MIN_LAGS = 90, 21  # days
+
+
+def gruber_size(groups: Groups, days: np.ndarray) -> np.ndarray:
+    """The published number of independent pairs n_corr, (group,), whole [1]_.
+
+    n (1 - rho) / (1 + rho), rho = exp(-dt (1 / tau_x + 1 / tau_y) / 2) at the median whole days dt
+    between pairs; each tau, of 1 to 90 days, is the least-squares fit of exp(-lag / tau) to the
+    autocorrelations of a day's last values at lags of 0 to 89 days. ``days`` are (row,), since any
+    day. NaN where fewer than 21 lags have an autocorrelation.
+
+    References
+    ----------
+    .. [1] Gruber et al. (2020), doi:10.1016/j.rse.2020.111806, section 3.4, and the authors'
+       validation_good_practice, ``metrics.correct_n``
+    """
+    n_corr = np.full(len(groups.counts), np.nan)
+    for i, (start, n) in enumerate(zip(groups.starts, groups.counts, strict=True)):
+        rows = slice(start, start + n)
+        rates = [_daily_rate(v[rows], days[rows]) for v in (groups.observed, groups.predicted)]
+        rho = np.exp(-np.median(np.diff(groups.hours[rows]) // 24) * np.mean(rates))
+        n_corr[i] = np.round(n * (1 - rho) / (1 + rho))
+    return n_corr
+
+
+def _daily_rate(values, days):
+    """1 / tau [d-1] of one series (row,) that runs in time."""
+    series = np.full(days[-1] - days[0] + N_LAGS, np.nan)
+    series[days - days[0]] = values - values[0]  # of a day's values the last one stays
+    known, filled = np.isfinite(series), np.nan_to_num(series)
+    sums = np.zeros((6, N_LAGS))
+    for lag in range(N_LAGS):
+        both = known[lag:] & known[: len(known) - lag]
+        a, b = filled[lag:][both], filled[: len(known) - lag][both]
+        sums[:, lag] = len(a), a.sum(), b.sum(), a @ a, b @ b, a @ b
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = correlation_of_sums(sums)
+    lags = np.flatnonzero(np.isfinite(rho))
+    if len(lags) < MIN_LAGS:
+        return np.nan
+
+    def error(rate):
+        return ((rho[lags] - np.exp(-rate * lags)) ** 2).sum()
+
+    bounds, options = (1 / N_LAGS, 1), {"xatol": 1e-9}
+    return optimize.minimize_scalar(error, bounds=bounds, method="bounded", options=options).x
+
+
 # Student's interval, on the scale where a score is nearly normal.
 
 # "r" is Fisher's scale; a "spread" is a standard deviation or another root of squares.
@@ -183,16 +232,12 @@ def student_interval(value, error, *, freedom, scale="mean", confidence=CONFIDEN
         return back(middle - half), back(middle + half)
 
 
-def of_r(r, n_effective, *, confidence, variance=1.0):
-    """Fisher's interval tanh(arctanh(r) +- z sqrt(variance / (n_effective - 3))) [1]_.
+def fisher_error(n):
+    """Standard error of arctanh R over n independent pairs, 1 / sqrt(n - 3); NaN from three down.
 
-    References
-    ----------
-    .. [1] Fisher (1921), Metron 1, 3-32
+    Fisher (1921), Metron 1, 3-32.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(variance / (n_effective - 3))
-    return student_interval(r, error, freedom=np.inf, scale="r", confidence=confidence)
+    return 1 / np.sqrt(np.where(n > 3, n - 3, np.nan))
 
 
 # Whole clusters of stations drawn anew: 2-degree blocks or networks, never single stations.
@@ -443,7 +488,6 @@ def block_bootstrap(predictions: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame
 
     Parameters
     ----------
-    predictions : table of that contract
     seed : int; every sensor draws from its own child of it, so its interval does not depend on
         which others are in the table
 
@@ -453,11 +497,6 @@ def block_bootstrap(predictions: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame
     the four scores each with ``_lower`` and ``_upper``, ``n``, ``n_effective`` (the smaller of R's
     and the errors'), ``block_rows`` and ``status``: "ok", or why there is no interval; below fifty
     effective pairs it is refused
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract.
 
     References
     ----------

@@ -429,7 +429,6 @@ def point_scores(predictions: pd.DataFrame, *, metrics: Iterable[str] = ()) -> p
 
     Parameters
     ----------
-    predictions : table of that contract
     metrics : further scores: "spearman", "kge" (Kling-Gupta of 2012) or "kge_2009"
 
     Returns

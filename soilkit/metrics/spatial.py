@@ -53,7 +53,6 @@ def spatial_scores(
     Parameters
     ----------
     predictions : table of that contract; rows without a finite pair are left out
-    stations : stations table, for places
     part : "all", "static" or "dynamic"
     every : length of a date, as pandas writes it: "1D", "10D"; counted from 1970-01-01
 
@@ -185,7 +184,6 @@ def spatial_parts(
     Parameters
     ----------
     predictions : table of that contract; rows without a finite pair are left out
-    stations : stations table, for places
     every : length of a date, as pandas writes it: "1D", "10D"; counted from 1970-01-01
 
     Returns
@@ -304,7 +302,6 @@ def class_differences(
     stations : stations table with the columns ``by``, and places
     metric : a score's name
     by : columns of ``stations``; unknown classes are left out of every class, not of the rest
-    seed : int
 
     Returns
     -------

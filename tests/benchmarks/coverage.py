@@ -1,15 +1,17 @@
-"""How often the intervals hold the truth, on synthetic series whose truth is given.
+"""How often the intervals hold the truth, on series whose truth is given, and on real halves.
 
 Writes ``reports/coverage/coverage.csv``, one row a kind of series, method, length, lag-1
 correlation, true R and metric::
 
     python -m tests.benchmarks.coverage                 # the full study, some minutes
-    python -m tests.benchmarks.coverage --n-series 200 --out /tmp/coverage.csv
+    python -m tests.benchmarks.coverage --n-series 200 --out coverage.csv
 
-Nothing here is a measurement of soil: column ``data`` says "synthetic" in every row.
+Column ``data`` says "synthetic" where no soil was measured. Rows of "SCAN" stand on daily stations
+of $SOILKIT_TEST_DATA; of those every second one chose the intervals' rule, the others stand here.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from soilkit.metrics import intervals
 START, DAY = np.datetime64("2018-01-01", "us"), np.timedelta64(1, "D")
 SCALE, OFFSET = 0.06, 0.03  # m3 m-3
 KINDS = ("autoregressive", "seasonal", "dry-down", "two-speed errors", "drifting errors")
+CHANGING, CHANGING_LENGTHS = "relation changes by year", (1000, 2000, 3000)
 METHODS = ("product", "gruber", "i.i.d.", "moving block")
 LAG_ONES, LENGTHS, TRUE_RS = (0.0, 0.5, 0.8, 0.9, 0.95), (100, 365, 1000), (0.3, 0.8)
 WHITE_LAG_ONE, SOIL_LAG_ONE = 0.3, 0.8  # of fast errors, and of soil under errors that drift
@@ -92,6 +95,23 @@ def pairs(kind, rng, *, shape, rho, r):
     return _scaled(x + season, y + 0.8 * season, r=true_r, scatter=scatter, shift=shift)
 
 
+def changing_years(rng, *, shape, rho, r):
+    """Series (series, day) whose slope, level and variance are drawn anew each year, and their R.
+
+    Slopes are lognormal (0.5), the observations' spreads too (0.3), levels normal (0.56): with the
+    moments E s = exp(0.125), E s^2 = exp(0.5) and E v = exp(0.18), R is that of an endless series.
+    """
+    x, noise = (autoregressive(rng, shape=shape, rho=k) for k in (rho, min(rho, SOIL_LAG_ONE)))
+    years = rng.standard_normal((3, shape[0], shape[1] // 365 + 1))
+    slope, spread, level = np.repeat(years, 365, axis=2)[:, :, : shape[1]]
+    x = x * np.exp(0.3 * spread)
+    y = r * np.exp(0.5 * slope) * x + np.sqrt(1 - r**2) * noise + 0.56 * level
+    variance_x = np.exp(0.18)
+    variance_y = r**2 * np.exp(0.5) * variance_x + 1 - r**2 + 0.56**2
+    true_r = r * np.exp(0.125) * np.sqrt(variance_x / variance_y)
+    return 0.25 + SCALE * x, 0.25 + SCALE * y, {"r": true_r}
+
+
 def _scaled(x, y, *, r, scatter, shift=0.0):
     bias = OFFSET + SCALE * shift
     truth = {
@@ -159,23 +179,86 @@ def coverages(scores, truth):
     return rows
 
 
-def study(*, n_series, methods=METHODS, kinds=KINDS, lengths=LENGTHS, lag_ones=LAG_ONES):
+def study(*, n_series, methods=METHODS, kinds=(*KINDS, CHANGING), lag_ones=LAG_ONES):
     """The rows of single stations' intervals."""
     rows = []
-    for kind in kinds:
-        for n in lengths:
+    for number, kind in enumerate(kinds):
+        for n in CHANGING_LENGTHS if kind == CHANGING else LENGTHS:
             for rho in lag_ones:
                 if rho == 0 and kind in ("dry-down", "drifting errors"):
                     continue  # rain that is gone the same day is no dry-down
                 for r in TRUE_RS:
-                    rng = np.random.default_rng([KINDS.index(kind), n, round(100 * rho)])
-                    x, y, truth = pairs(kind, rng, shape=(n_series, n), rho=rho, r=r)
+                    rng = np.random.default_rng([number, n, round(100 * rho)])
+                    made = {"shape": (n_series, n), "rho": rho, "r": r}
+                    of_years = kind == CHANGING
+                    x, y, truth = (
+                        changing_years(rng, **made) if of_years else pairs(kind, rng, **made)
+                    )
                     table = predictions(x, y)
                     names = {"kind": kind, "n": n, "lag_1": rho, "true_r": r}
                     for method in methods:
                         found = coverages(scored(table, method), truth)
                         rows += [{**names, "method": method, **row} for row in found]
     return rows
+
+
+# Both halves of real daily series: the difference of their R lies within both intervals together.
+
+SCAN = Path("scan_snotel_daily") / "scan_daily_2in.parquet"
+MIN_DAYS = 1000
+BESIDE = {"rain of the past": "rain", "8 inches": "sm_8in", "20 inches": "sm_20in",
+          "air temperature": "tair_c"}  # fmt: skip
+
+
+def halves_study(folder, *, remainder=1):
+    """The rows of R on both halves of SCAN stations at two inches, each beside another series.
+
+    Of stations in the order of their numbers every second one is taken. Where two intervals are
+    right, |z_1 - z_2| of z = arctanh R is within sqrt(h_1^2 + h_2^2) of their half widths in 95 %;
+    "other half" counts how often one interval holds the other half's R: 83 % are due.
+    """
+    table = pd.read_parquet(folder / SCAN).sort_values(["Station Id", "Date"])
+    ids = table["Station Id"].unique()[remainder::2]
+    table = table[table["Station Id"].isin(ids)].assign(
+        rain=lambda t: t.groupby("Station Id")["precip_mm"].transform(
+            lambda mm: lfilter([1], [1, -0.92], mm.clip(0, 200).fillna(0))
+        )
+    )  # fmt: skip
+    rows = []
+    for beside, column in BESIDE.items():
+        known = table[np.isfinite(table["sm_2in"]) & np.isfinite(table[column])]
+        n = known.groupby("Station Id")["Date"].transform("size")
+        half = 2 * known.groupby("Station Id").cumcount() >= n
+        known, half = known[n >= MIN_DAYS], half[n >= MIN_DAYS]
+        name = known["Station Id"].astype(str)
+        pairs = pd.DataFrame(
+            {"sample_id": np.arange(len(known)).astype(str), "sensor_id": name, "station_id": name,
+             "network": "SCAN", "time": known["Date"], "observed_m3_m3": known["sm_2in"] / 100,
+             "predicted_m3_m3": known[column].astype(float) / 100, "model": beside,
+             "split": half.map({False: "first", True: "second"})}
+        )  # fmt: skip
+        for method in METHODS[:2]:
+            scores = metrics.station_scores(pairs, r_interval=method)
+            rows += _of_halves(scores, {"kind": f"halves, {beside}", "method": method})
+    return rows
+
+
+def _of_halves(scores, names):
+    columns = ["r", "r_lower", "r_upper", "n", "n_effective"]
+    wide = scores.pivot(index="sensor_id", columns="split", values=columns)
+    given = wide["r_lower"].notna().all(axis=1)
+    z = np.arctanh(wide[given][["r", "r_lower", "r_upper"]])
+    half = (z["r_upper"] - z["r_lower"]) / 2
+    apart = (z["r"]["first"] - z["r"]["second"]).abs()
+    both = apart <= np.hypot(half["first"], half["second"])
+    other = half.ge(apart, axis=0).mean(axis=1)
+    sizes = wide[given][["n", "n_effective"]].stack(future_stack=True).median()
+    return [
+        {**names, "method": f"{names['method']}{words}", "metric": "r", "coverage": held.mean(),
+         "standard_error": np.sqrt(held.mean() * (1 - held.mean()) / len(held)), **sizes,
+         "share_given": given.mean(), "n_series": len(wide), "data": "SCAN"}
+        for words, held in (("", both), (", other half", other))
+    ]  # fmt: skip
 
 
 def clustered_scores(rng, *, n_clusters, sizes):
@@ -297,7 +380,9 @@ def main():
     options = parser.parse_args()
     rows = study(n_series=options.n_series) + cluster_study(n_tables=options.n_series)
     rows += paired_study(n_tables=options.n_series)
-    table = pd.DataFrame(rows).assign(data="synthetic", confidence=0.95)[COLUMNS]
+    if folder := os.environ.get("SOILKIT_TEST_DATA"):
+        rows += halves_study(Path(folder))
+    table = pd.DataFrame(rows).assign(confidence=0.95).fillna({"data": "synthetic"})[COLUMNS]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.round(4).to_csv(options.out, index=False, lineterminator="\n")
     # n_effective of R's product form; the requirement is made from ten on.

@@ -8,7 +8,7 @@ import pandas as pd
 
 from soilkit.constants import OK
 from soilkit.metrics import splits
-from soilkit.metrics.anomalies import season_of
+from soilkit.metrics.anomalies import ORACLE, WINDOW_STATE, season_of
 from soilkit.metrics.evaluation.records import (
     GIVEN,
     Evaluation,
@@ -17,7 +17,7 @@ from soilkit.metrics.evaluation.records import (
     NotAudited,
     is_missing,
 )
-from soilkit.metrics.evaluation.score_tables import BY, CONSTANT_ACROSS, WINDOW_STATE, role_of
+from soilkit.metrics.evaluation.score_tables import BY, CONSTANT_ACROSS, role_of
 from soilkit.metrics.scores import CONSTANT_PREDICTION
 from soilkit.metrics.splits.checks import Claim
 
@@ -346,6 +346,7 @@ def error_size(evaluation: Evaluation) -> Answer:
 def when(evaluation: Evaluation) -> Answer:
     """Yes: mean R surely above 0.5, and anomalies' above zero or R above a climatology's.
 
+    Anomalies are from the station's own season (its other years), or else from a moving window.
     No: R surely below 0.5, and not above zero. Unknown: the interval leaves both open.
     """
     line, scores = main_of(evaluation, "r"), evaluation.main_scores
@@ -365,14 +366,11 @@ def when(evaluation: Evaluation) -> Answer:
             (known and sure == known, PARTLY, "at these places, yes"),
             (True, UNKNOWN, "too few places for an interval"),
         )
-    keys = {"state": WINDOW_STATE, "model": evaluation.main, "metric": "r"}
-    beside = row_of(evaluation.anomaly, **keys)  # R of anomalies against a moving window
-    beside = None if beside is None or np.isnan(beside["mean_lower"]) else beside
-    ends = "not scored" if beside is None else estimate(beside, "mean")
+    beside, ends = _anomalies(evaluation)
     unproved = beside is None and not beats_season_in_time(evaluation)
     seasonal = beside is not None and beside["mean_lower"] <= 0
     return _first(
-        f"{evidence}; R of anomalies: {ends}",
+        f"{evidence}; R of anomalies {ends}",
         (lower <= 0 and upper < GOOD_R, NO, "R is not above zero", REFUTED),
         (lower <= 0, UNKNOWN, "R's interval holds zero", UNDECIDED),
         (seasonal, PARTLY, "the season, but not what departs from it"),
@@ -380,6 +378,18 @@ def when(evaluation: Evaluation) -> Answer:
         (unproved, PARTLY, f"R is surely above {GOOD_R}, but may be the season's alone"),
         (True, YES, f"R is surely above {GOOD_R}"),
     )
+
+
+def _anomalies(evaluation: Evaluation) -> tuple[pd.Series | None, str]:
+    """R of anomalies from the station's own season, else from a moving window, and its words."""
+    table = evaluation.anomaly
+    for ending, words in ((ORACLE, "from its own season"), (WINDOW_STATE, "from a window")):
+        states = table.reindex(columns=["state"])["state"].astype("str")
+        rows = table[states.str.endswith(ending)]
+        row = row_of(rows, model=evaluation.main, metric="r")
+        if row is not None and np.isfinite(row["mean_lower"]):
+            return row, f"{words} {estimate(row, 'mean')}"
+    return None, "not scored"
 
 
 ALWAYS = "which places are wet always, not which are today"

@@ -12,7 +12,7 @@ import pandas as pd
 from soilkit import metrics
 from soilkit.constants import OK
 from soilkit.errors import ContractError, SharedErrorsError, SoilkitError
-from soilkit.metrics.anomalies import ORACLE, WINDOW_DAYS
+from soilkit.metrics.anomalies import ORACLE
 from soilkit.metrics.comparison import COMPARISON, DIFFERENCES, with_better
 from soilkit.metrics.evaluation import applicability
 from soilkit.metrics.evaluation.literature import beside_literature
@@ -33,7 +33,7 @@ from soilkit.metrics.intervals import (
     mean_and_median,
     mean_of_means,
 )
-from soilkit.metrics.points import SERIES, correlation_of_sums
+from soilkit.metrics.points import METRICS, SERIES, correlation_of_sums
 from soilkit.metrics.spatial import (
     LOST,
     MIN_STATIONS,
@@ -48,7 +48,6 @@ from soilkit.metrics.spatial import (
 BY = {"network": "network", "land_cover": "land cover", "texture": "texture", "koeppen": "climate"}
 EXTRA_METRICS = ("spearman", "kge")
 CONSTANT_ACROSS = "constant across stations"  # the status of a map that shows all places alike
-WINDOW_STATE = f"anomaly: {WINDOW_DAYS:g}-day window"
 TINY = 1e-6  # a ratio of errors that is as good as none
 ROLES = {
     "oracle": re.compile(f"^{re.escape(ORACLE)}$"),
@@ -241,20 +240,20 @@ def wins_by_class(case: Case) -> pd.DataFrame:
 # Scores of changed values: anomalies and rescaled predictions, their state always named.
 
 COLUMNS = ("state", "model", "metric", "mean", "mean_lower", "mean_upper", "median", "q25", "q75",
-           "n_sensors", "n_stations", "n_values", "n_rows", "status")  # fmt: skip
+           "raw_mean", "n_sensors", "n_stations", "n_values", "n_rows", "status")  # fmt: skip
 
 
 @part
 def anomaly(case: Case) -> pd.DataFrame:
-    """Skill beside the season: by a 35-day window, and by the sensor's other years (an oracle)."""
+    """Skill beside the season: by a moving window, and by the sensor's other years (an oracle)."""
     changed = [metrics.window_anomalies(case.rows), metrics.climatology_anomalies(case.rows)]
     return _stacked(case, changed)
 
 
 @part
 def rescaled(case: Case) -> pd.DataFrame:
-    """Skill on the observations' scale, every year by a fit to the sensor's other years."""
-    return _stacked(case, [metrics.rescale(case.rows, method="mean_std")])
+    """Skill on the observations' scale, by a fit to the sensor's other years, and in sample."""
+    return _stacked(case, [metrics.rescale(case.rows, in_sample=fit) for fit in (False, True)])
 
 
 def _stacked(case: Case, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -263,7 +262,10 @@ def _stacked(case: Case, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _state(case: Case, table: pd.DataFrame) -> pd.DataFrame:
-    """One state's means over sensors; a single row with a status where no sensor has a score."""
+    """One state's means over sensors; a single row with a status where no sensor has a score.
+
+    ``raw_mean`` is that of the raw score of the same sensors on the same samples.
+    """
     has = table["status"] == OK
     counts = {"state": table["state"].iloc[0], "n_values": int(has.sum()), "n_rows": len(table)}
     why = table.loc[~has, "status"].value_counts()
@@ -275,7 +277,10 @@ def _state(case: Case, table: pd.DataFrame) -> pd.DataFrame:
         words = f"no sensor has {case.min_samples} values{reason}"
         return pd.DataFrame([{**counts, "status": words}])
     means = metrics.summarize(scores, case.stations, clusters=case.unit, seed=case.seed)
-    return means.assign(**counts)
+    keys, raw = ["model", "sensor_id"], metrics.point_scores(case.rows[has.to_numpy()])
+    raw = scores[keys].merge(raw, on=keys, how="left")[list(METRICS)].where(scores.notna())
+    raw = raw.groupby(scores["model"]).mean().stack(future_stack=True).rename("raw_mean")
+    return means.join(raw.rename_axis(["model", "metric"]), on=["model", "metric"]).assign(**counts)
 
 
 # Is the map right: skill across stations at fixed dates, its parts, and its mean over dates.

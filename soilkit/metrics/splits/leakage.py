@@ -166,7 +166,8 @@ class Rules:
         count model selection as training, give ``train=("train", "validation")``
     kind : "spatial", or "temporal" for splits in time, where closeness in time is a fault
     chip_side_m : side of a chip's footprint
-    ease2_km : pixel sizes of the EASE-Grid 2.0 products that the model or its rivals eat, 9 or 36
+    ease2_km : pixel sizes of the EASE-Grid 2.0 products that the model or its rivals eat: SMAP's
+        radiometer sees 36 km, whatever grid its product is posted on
     degree_grids : products on grids of degrees counted on from 0 N, 0 E, and their pixel sizes
     coarse_columns : feature columns that hold a coarse product: stations with one series share
         its pixel, whatever its grid
@@ -176,7 +177,7 @@ class Rules:
     held_out: tuple[str, ...] = ("test",)
     kind: str = "spatial"
     chip_side_m: float = CHIP_SIDE_M
-    ease2_km: tuple[int, ...] = (9,)
+    ease2_km: tuple[int, ...] = (9, 36)
     degree_grids: Mapping[str, float] = field(
         default_factory=lambda: {"SMAP10KM": 0.1, "GLDAS": 0.25}
     )
