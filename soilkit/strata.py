@@ -209,14 +209,15 @@ def koeppen(temperature_c, precipitation_mm):
     )
     if t.shape[-1:] != (12,):
         raise ContractError(f"A climatology has 12 months on its last axis, found shape {t.shape}.")
-    t, p = _summer_first(t, p)
+    # Summer in months 3-8: a southern year starts half a year later.
+    is_north = t[..., 3:9].mean(axis=-1) >= t[..., [9, 10, 11, 0, 1, 2]].mean(axis=-1)
+    t, p = (np.where(is_north[..., None], v, np.roll(v, 6, axis=-1)) for v in (t, p))
     annual, mean, warmest, coldest = p.sum(-1), t.mean(-1), t.max(-1), t.min(-1)
     summer, winter = p[..., 3:9], p[..., [9, 10, 11, 0, 1, 2]]
     rain_in = [half.sum(axis=-1) >= 0.7 * annual for half in (winter, summer)]
     threshold_mm = 10 * (2 * mean + np.select(rain_in, [0, 28], 14))
-    desert = np.where(annual < 0.5 * threshold_mm, "BW", "BS").astype(object)
-    arid = desert + np.where(mean >= 18, "h", "k")
-    driest = p.min(axis=-1)
+    arid = np.where(annual < 0.5 * threshold_mm, "BW", "BS").astype(object)
+    arid, driest = arid + np.where(mean >= 18, "h", "k"), p.min(axis=-1)
     tropical = np.select([driest >= 60, driest >= 100 - annual / 25], ["Af", "Am"], "Aw")
     # The dry season: s, w or f; where both hold, the half with less rain is the dry one.
     s = (summer.min(-1) < 40) & (summer.min(-1) < winter.max(-1) / 3)
@@ -226,17 +227,11 @@ def koeppen(temperature_c, precipitation_mm):
     heat = [warmest >= 22, (t >= 10).sum(-1) >= 4, (coldest < -38) & (coldest <= 0)]
     rest = np.where(coldest > 0, "C", "D").astype(object) + season.astype(object)
     rest = rest + np.select(heat, ["a", "b", "d"], "c")
-    polar = np.where(warmest > 0, "ET", "EF")
+    named = (UNKNOWN, np.where(warmest > 0, "ET", "EF"), arid, tropical)
     known = np.isfinite(t).all(axis=-1) & np.isfinite(p).all(axis=-1)
     classes = np.select(
         [~known, warmest < 10, annual < threshold_mm, coldest >= 18],
-        [np.asarray(c, object) for c in (np.full(polar.shape, UNKNOWN), polar, arid, tropical)],
+        [np.asarray(names, object) for names in named],
         rest,
     )
     return classes.astype(str)
-
-
-def _summer_first(t, p):
-    """Both with summer in months 3-8: a southern year starts half a year later."""
-    is_north = t[..., 3:9].mean(axis=-1) >= t[..., [9, 10, 11, 0, 1, 2]].mean(axis=-1)
-    return (np.where(is_north[..., None], v, np.roll(v, 6, axis=-1)) for v in (t, p))

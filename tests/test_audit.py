@@ -122,7 +122,8 @@ def test_one_coarse_pixel_on_both_sides_is_no_unseen_place():
 def test_the_ease_grid_is_looked_at_where_asked():
     """Rows of cells part at 34.23 N for 9 km, and at 34.14 N and 34.48 N for 36 km."""
     samples, stations = tables(station("S0", 34.20, -99.1), station("S2", 34.27, -99.1), FAR[1])
-    rules = splits.Rules(ease2_km=(9, 36), degree_grids={})
+    samples["smap_l3"] = np.random.default_rng(0).uniform(0, 0.5, len(samples))
+    rules = splits.Rules(coarse_columns=("smap_l3",), degree_grids={})
     found = status(splits.audit(samples, held(samples, "S2"), stations=stations, rules=rules))
     assert found["same SMAP pixel (EASE-Grid 2.0, 9 km)"] == "pass"
     assert found["same SMAP pixel (EASE-Grid 2.0, 36 km)"] == "fail"

@@ -162,13 +162,18 @@ def test_the_training_season_knows_nothing_of_the_station_that_it_predicts(pair)
     assert np.allclose(change[there], 0) and np.allclose(change[~there], 0.5 / 7)
 
 
-def test_ten_day_windows_have_no_anomalies_and_say_so(found):
-    assert found.anomaly["state"].tolist() == [
-        "anomaly: 35-day window",
-        "anomaly: 35-day climatology of its own other years (oracle)",
-    ]
-    assert found.anomaly["n_values"].tolist() == [0, 0]
-    assert found.anomaly["status"].str.startswith("no value: fewer than 10 values").all()
+def test_ten_day_windows_have_anomalies_and_the_raw_score_of_the_same_sensors(found):
+    for table in (found.anomaly, found.rescaled):
+        line = table[(table["model"] == "ours") & (table["metric"] == "r")].iloc[0]
+        assert np.isfinite(line["mean"]) == np.isfinite(line["raw_mean"])
+    line = found.anomaly[found.anomaly["metric"] == "r"].set_index("model").loc["ours"]
+    line = line.iloc[0] if isinstance(line, pd.DataFrame) else line
+    assert line["state"] == "anomaly: 70-day window"
+    scored = found.main_scores
+    raw = scored["r"].mean()
+    assert line["n_sensors"] == len(scored) and line["raw_mean"] == pytest.approx(raw, abs=0.02)
+    states = found.rescaled["state"].dropna().unique()
+    assert any("in sample" in state for state in states)
 
 
 def test_daily_values_have_anomalies_and_the_oracle_says_its_name():

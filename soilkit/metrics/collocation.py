@@ -131,8 +131,7 @@ MADE_OF = {
     "ascat|metop|hsaf": (ASCAT,),
     "era5|merra|gldas|nldas|geos5|chirps|imerg|gridmet|precipitation|rain": (RAIN,),
     "insitu|ismn|probe|station": ("in_situ",),
-    "modis": ("MODIS",),
-    "landsat": ("Landsat",),
+    **{name.lower(): (name,) for name in ("MODIS", "Landsat")},
     **{re.sub("[^a-z0-9]", "", s.name): (s.name,) for s in CATALOGUE},
 }
 INDEPENDENT = "independent:"  # a user's word for a part that shares nothing

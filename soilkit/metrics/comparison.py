@@ -13,9 +13,8 @@ from soilkit.metrics import intervals
 from soilkit.metrics.points import METRICS, class_names, of_stations, point_scores, require_columns
 
 SAME_OBSERVATION_M3_M3 = 1e-6
-# What a difference of biases is called: that of their sizes.
-ABS_BIAS = "abs_bias_m3_m3"
-DIFFERENCES = (*METRICS[:3], ABS_BIAS)
+# A difference of biases is one of their sizes, and is called so.
+DIFFERENCES = {name: name.replace("bias", "abs_bias") for name in METRICS}
 
 
 def paired_difference(
@@ -63,7 +62,7 @@ def paired_difference(
     (lower, upper), _ = intervals.mean_and_median(difference, cluster, rng=rng)
     few = of_blocks["n_blocks"] < MIN_CLUSTERS
     line = {
-        "metric": _of_difference(metric), "model_a": names[0], "model_b": names[1],
+        "metric": DIFFERENCES[metric], "model_a": names[0], "model_b": names[1],
         "mean_a": pair["a"].mean(), "mean_b": pair["b"].mean(),
         "difference": difference.mean() if len(pair) else np.nan,
         "lower": lower, "upper": upper,
@@ -82,10 +81,6 @@ def _pair(scores_a, scores_b, metric, *, min_samples=MIN_SAMPLES):
     if metric == "bias_m3_m3":
         pair = pair.assign(a=pair["a"].abs(), b=pair["b"].abs())
     return pair[(pair["n"] >= min_samples) & pair["a"].notna() & pair["b"].notna()]
-
-
-def _of_difference(metric):
-    return ABS_BIAS if metric == "bias_m3_m3" else metric
 
 
 def _counts(pair):
@@ -239,7 +234,7 @@ def compare(
     few = f"no sensor has this score in both with {MIN_SAMPLES} common samples"
     few += f"; they share {len(common[0]):,} of {min(map(len, tables.values())):,}"
     rows = [
-        {"metric": _of_difference(metric), "model_a": first, "model_b": other}
+        {"metric": DIFFERENCES[metric], "model_a": first, "model_b": other}
         | _line(_pair(scores[first], scores[other], metric), stations, seed, few=few)
         for metric in metrics
         for other in names

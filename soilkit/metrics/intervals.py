@@ -176,12 +176,10 @@ def _daily_rate(values, days):
     lags = np.flatnonzero(np.isfinite(rho))
     if len(lags) < MIN_LAGS:
         return np.nan
-
-    def error(rate):
-        return ((rho[lags] - np.exp(-rate * lags)) ** 2).sum()
-
-    bounds, options = (1 / N_LAGS, 1), {"xatol": 1e-9}
-    return optimize.minimize_scalar(error, bounds=bounds, method="bounded", options=options).x
+    return optimize.minimize_scalar(
+        lambda rate: ((rho[lags] - np.exp(-rate * lags)) ** 2).sum(),
+        bounds=(1 / N_LAGS, 1), method="bounded", options={"xatol": 1e-9},
+    ).x  # fmt: skip
 
 
 # Student's interval, on the scale where a score is nearly normal.

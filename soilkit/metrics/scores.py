@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -140,22 +141,19 @@ def _scores(
         error, freedom = intervals.fisher_error(n_r), np.full(len(n_r), np.inf)
     n_error, n_mean, n_square = error_sizes(groups, steps=steps, both=both)
     n_effective = np.where(np.isnan(r), n_error, n_r)
+    interval = partial(student_interval, confidence=confidence)
     n_rmse = rmse_size(rmse, bias, n_mean=n_mean, n_square=n_square)
     limits = {
-        "r": student_interval(r, error, freedom=freedom, scale="r", confidence=confidence),
+        "r": interval(r, error, freedom=freedom, scale="r"),
         "ubrmse_m3_m3": of_ubrmse(ubrmse, n_mean=n_mean, n_square=n_square, confidence=confidence),
         "rmse_m3_m3": _root_of_chi_square(rmse**2, n_rmse, confidence),
-        "bias_m3_m3": student_interval(
-            bias, ubrmse / np.sqrt(n_mean - 1), freedom=n_mean - 1, confidence=confidence
-        ),
+        "bias_m3_m3": interval(bias, ubrmse / np.sqrt(n_mean - 1), freedom=n_mean - 1),
     }
     if "spearman" in found:
         rho = found["spearman"]
         # Widened for ranks: Bonett and Wright (2000), doi:10.1007/BF02294183
         of_ranks = intervals.fisher_error(n_r) * np.sqrt(1 + rho**2 / 2)
-        limits["spearman"] = student_interval(
-            rho, of_ranks, freedom=np.inf, scale="r", confidence=confidence
-        )
+        limits["spearman"] = interval(rho, of_ranks, freedom=np.inf, scale="r")
     enough_pairs = n_effective >= MIN_EFFECTIVE
     enough_errors = enough_pairs & (n_error >= MIN_EFFECTIVE)
     for metric, ends in limits.items():
@@ -279,8 +277,7 @@ def r_error(both: list[Line], *, groups: Groups, steps: Steps) -> tuple[np.ndarr
         r = groups.spread(groups.sum(x * y) / groups.counts)
         influence = (x * y - r * (x * x + y * y) / 2) / (1 - r * r)
     years = steps.sum(steps.hours) / YEAR_HOURS
-    k = np.clip(np.round(years), MIN_STRETCHES, None).astype(int)
-    k = np.minimum(k, groups.counts)
+    k = np.clip(np.round(years), MIN_STRETCHES, groups.counts).astype(int)
     means = _batches(np.where(np.isfinite(influence), influence, 0), groups, counts=k)
     of_stretches = means.sum(means.centred(means.observed) ** 2) / (k * (k - 1))
     is_larger = of_stretches > 1 / n

@@ -330,11 +330,9 @@ def _same_samples(evaluation: Evaluation) -> Met:
         is_alone = len(evaluation.models) == 1
         return Fulfilment.NOT_APPLICABLE if is_alone else NOT_DONE, _why(table)
     n = table.groupby(table["model_b"].astype("str"), sort=False)["n_samples"].max()
-    some = n[n > 0]
-    words = f"{some.min():,} to {some.max():,} samples in common with {', '.join(some.index)}."
-    words = words if len(some) else "No pair of products shares enough."
-    for row in table.drop_duplicates("model_b").itertuples():
-        words += "" if n[row.model_b] else f" {row.model_b}: {row.status}."
+    words = f"{n.min():,} to {n.max():,} samples in common with {', '.join(n.index)}."
+    lost = table[table["model_b"].map(n) == 0].drop_duplicates("model_b")
+    words += "".join(f" {row.model_b}: {row.status}." for row in lost.itertuples())
     return _degree(n.min(), n.max()), words
 
 

@@ -382,10 +382,9 @@ def when(evaluation: Evaluation) -> Answer:
 
 def _anomalies(evaluation: Evaluation) -> tuple[pd.Series | None, str]:
     """R of anomalies from the station's own season, else from a moving window, and its words."""
-    table = evaluation.anomaly
+    states = evaluation.anomaly.reindex(columns=["state"])["state"].astype("str")
     for ending, words in ((ORACLE, "from its own season"), (WINDOW_STATE, "from a window")):
-        states = table.reindex(columns=["state"])["state"].astype("str")
-        rows = table[states.str.endswith(ending)]
+        rows = evaluation.anomaly[states.str.endswith(ending)]
         row = row_of(rows, model=evaluation.main, metric="r")
         if row is not None and np.isfinite(row["mean_lower"]):
             return row, f"{words} {estimate(row, 'mean')}"

@@ -197,11 +197,11 @@ def comparison(case: Case) -> pd.DataFrame:
     lost = [m for m in case.scores["model"].unique() if m != case.main and m not in by_name]
     if not others and not lost:
         raise ContractError("no other model, and no climatology could be made")
-    why = f"no sensor has {case.min_samples} pairs of it"
-    pairs = [_without(case.main, name, why) for name in lost]
+    few = f"no sensor has {case.min_samples} pairs of it"
+    pairs = [_without(case.main, name, few) for name in lost]
     pairs += [_pair(ours, other, case.located(), seed=case.seed) for other in others]
     lines = pd.concat(pairs, ignore_index=True)
-    order = {name: place for place, name in enumerate(DIFFERENCES)}
+    order = {name: place for place, name in enumerate(DIFFERENCES.values())}
     lines = lines.sort_values("metric", key=lambda m: m.map(order), kind="stable")
     lines = with_better(lines).reset_index(drop=True)
     return lines.assign(role=lines["model_b"].map(role_of))
@@ -218,9 +218,9 @@ def _pair(ours, other, stations, *, seed):
 def _without(ours, other, why):
     """The lines of a rival that cannot be compared."""
     counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)
-    names = {"model_a": ours, "model_b": other, "status": why}
-    lines = pd.DataFrame({"metric": list(DIFFERENCES), **names, **counts})
-    return lines.reindex(columns=COMPARISON)
+    line = {"model_a": ours, "model_b": other, "status": why, **counts}
+    metric = list(DIFFERENCES.values())
+    return pd.DataFrame({"metric": metric, **line}).reindex(columns=COMPARISON)
 
 
 @part

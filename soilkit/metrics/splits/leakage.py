@@ -166,8 +166,8 @@ class Rules:
         count model selection as training, give ``train=("train", "validation")``
     kind : "spatial", or "temporal" for splits in time, where closeness in time is a fault
     chip_side_m : side of a chip's footprint
-    ease2_km : pixel sizes of the EASE-Grid 2.0 products that the model or its rivals eat: SMAP's
-        radiometer sees 36 km, whatever grid its product is posted on
+    ease2_km : pixel sizes of the EASE-Grid 2.0 products that the model or its rivals eat, 9 or 36;
+        36 is added where a coarse column is SMAP's, whose radiometer sees no less
     degree_grids : products on grids of degrees counted on from 0 N, 0 E, and their pixel sizes
     coarse_columns : feature columns that hold a coarse product: stations with one series share
         its pixel, whatever its grid
@@ -177,7 +177,7 @@ class Rules:
     held_out: tuple[str, ...] = ("test",)
     kind: str = "spatial"
     chip_side_m: float = CHIP_SIDE_M
-    ease2_km: tuple[int, ...] = (9, 36)
+    ease2_km: tuple[int, ...] = (9,)
     degree_grids: Mapping[str, float] = field(
         default_factory=lambda: {"SMAP10KM": 0.1, "GLDAS": 0.25}
     )
@@ -221,6 +221,7 @@ def audit(
         When the tables do not belong together or one side is empty.
     """
     rules = rules or Rules()
+    seen_km = {*rules.ease2_km, *(36 for c in rules.coarse_columns if "smap" in c.lower())}
     sides = checks.take_sides(
         samples, split, stations=stations, train=rules.train, held_out=rules.held_out
     )
@@ -231,7 +232,7 @@ def audit(
         station,
         *checks.same_scene(sides),
         checks.overlapping(sides, side_m=rules.chip_side_m),
-        *checks.same_pixel(sides, ease2_km=rules.ease2_km, degrees=rules.degree_grids),
+        *checks.same_pixel(sides, ease2_km=sorted(seen_km), degrees=rules.degree_grids),
         *_coarse(sides, eaten, rules.coarse_columns),
         network,
         checks.same_time(sides, is_temporal=rules.kind == "temporal"),
