@@ -8,7 +8,7 @@ import pandas as pd
 
 from soilkit.constants import OK
 from soilkit.metrics import splits
-from soilkit.metrics.anomalies import ORACLE, WINDOW_STATE, season_of
+from soilkit.metrics.anomalies import ORACLE, WINDOW_DAYS, WINDOW_STATE, season_of
 from soilkit.metrics.evaluation.records import (
     GIVEN,
     Evaluation,
@@ -367,7 +367,9 @@ def when(evaluation: Evaluation) -> Answer:
             (True, UNKNOWN, "too few places for an interval"),
         )
     beside, ends = _anomalies(evaluation)
-    unproved = beside is None and not beats_season_in_time(evaluation)
+    # What is left of a season in windows longer than 35 days has a correlation of its own.
+    proved = beside is not None and f" {WINDOW_DAYS}-day" in beside["state"]
+    unproved = not proved and not beats_season_in_time(evaluation)
     seasonal = beside is not None and beside["mean_lower"] <= 0
     return _first(
         f"{evidence}; R of anomalies {ends}",
