@@ -106,7 +106,7 @@ def test_removing_what_refutes_it_does_not_raise_a_grade(good):
     own = grades.when(replace(good, anomaly=pd.DataFrame([line, season])))
     assert own.grade == YES and "from its own season 0.30" in own.evidence
     alone = good.comparison[good.comparison["role"] != "climatology"]
-    unscored = replace(good, comparison=alone)
+    unscored = replace(good, comparison=alone, anomaly=good.anomaly[:0])
     assert grades.when(refuted).grade == PARTLY and grades.when(unscored).grade == PARTLY
     assert "may be the season's alone" in grades.when(unscored).answer
     assert grades.when(good).grade == YES, "its R is surely above the season's"
