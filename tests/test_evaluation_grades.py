@@ -105,7 +105,7 @@ def test_removing_what_refutes_it_does_not_raise_a_grade(good):
                      "mean": 0.3, "mean_lower": 0.2, "mean_upper": 0.4}  # fmt: skip
     own = grades.when(replace(good, anomaly=pd.DataFrame([line, season])))
     assert own.grade == YES and "from its own season 0.30" in own.evidence
-    alone = good.comparison[good.comparison["role"] != "climatology"]
+    alone = good.comparison[~good.comparison["role"].isin(["climatology", "oracle"])]
     unscored = replace(good, comparison=alone, anomaly=good.anomaly[:0])
     assert grades.when(refuted).grade == PARTLY and grades.when(unscored).grade == PARTLY
     assert "may be the season's alone" in grades.when(unscored).answer

@@ -203,8 +203,7 @@ def rescale(
             where = start + np.flatnonzero(mapped)
             scaled[where], words[where] = _mapped(x[mapped], x[fitted], y[fitted], method=method)
     values = (groups.observed, scaled)
-    if in_sample:
-        words[:] = [word.replace("in other years", "in sample") for word in words]
+    words[:] = [w.replace("in other years", "in sample") if in_sample else w for w in words]
     fits = ("of its own other years (oracle)", "in sample (fitted to what it scores)")
     state = f"rescaled: {method} {fits[in_sample]}"
     return points.changed(predictions, groups.rows, values=values, words=words, state=state)

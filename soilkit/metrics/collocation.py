@@ -119,8 +119,8 @@ def _limits(part, length, rng):
 # What products are made of: those that stand on one root share errors. The analyses take
 # precipitation fields built from the same gauges and forecasts. The first pattern that fits the
 # beginning of a word, in small letters and figures only, tells its roots.
-SMAP_TB, RAIN, ASCAT = "SMAP brightness temperature", "precipitation analysis", "ASCAT backscatter"
-SMOS_TB, AMSR_TB = "SMOS brightness temperature", "AMSR brightness temperature"
+SMAP_TB, SMOS_TB, AMSR_TB = (f"{name} brightness temperature" for name in ("SMAP", "SMOS", "AMSR"))
+RAIN, ASCAT = "precipitation analysis", "ASCAT backscatter"
 MADE_OF = {
     "smapsentinel1|spl2smaps": (SMAP_TB, "sentinel1"),
     "smap(spl)?l?[123]|spl[123]|smap.*brightness|smaptb": (SMAP_TB,),

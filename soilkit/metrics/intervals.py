@@ -153,8 +153,8 @@ def gruber_size(groups: Groups, days: np.ndarray) -> np.ndarray:
        validation_good_practice, ``metrics.correct_n``
     """
     n_corr = np.full(len(groups.counts), np.nan)
-    for i, (start, n) in enumerate(zip(groups.starts, groups.counts, strict=True)):
-        rows = slice(start, start + n)
+    for i, n in enumerate(groups.counts):
+        rows = slice(groups.starts[i], groups.starts[i] + n)
         rates = [_daily_rate(v[rows], days[rows]) for v in (groups.observed, groups.predicted)]
         rho = np.exp(-np.median(np.diff(groups.hours[rows]) // 24) * np.mean(rates))
         n_corr[i] = np.round(n * (1 - rho) / (1 + rho))

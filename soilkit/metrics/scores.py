@@ -38,7 +38,7 @@ MIN_EFFECTIVE = 5.0
 CONSTANT_PREDICTION = "constant prediction"
 CONSTANTS = ("constant observation and prediction", "constant observation", CONSTANT_PREDICTION)
 R_INTERVALS = ("product", "gruber")
-WITH_INTERVAL = (*METRICS, "spearman")
+WITH_INTERVAL, ENDS = (*METRICS, "spearman"), ("", "_lower", "_upper")
 
 
 def station_scores(
@@ -100,14 +100,10 @@ def station_scores(
         raise ContractError(f"r_interval is one of {', '.join(R_INTERVALS)}, found {r_interval!r}.")
     names = extra_names(metrics, predictions)
     keys, parts = pieces(predictions, most_rows=ROWS_AT_ONCE)
-    columns = [
-        f"{name}{end}"
-        for name in (*METRICS, *names)
-        for end in (("", "_lower", "_upper") if name in WITH_INTERVAL else ("",))
-    ]
+    columns = [f"{m}{e}" for m in (*METRICS, *names) for e in ENDS if not e or m in WITH_INTERVAL]
     values = {name: np.full(len(keys), np.nan) for name in columns}
-    values |= {"n": np.zeros(len(keys), np.int64)}
     sizes = ["n_effective", *(f"{error}_n_effective" for error in METRICS[1:])]
+    values["n"] = np.zeros(len(keys), np.int64)
     values |= {name: np.full(len(keys), np.nan) for name in sizes}
     days = predictions["time"].to_numpy().astype("datetime64[D]").astype(int)
     values["status"] = np.full(len(keys), "", object)
@@ -163,9 +159,9 @@ def _scores(
     status = _status(groups, n_effective, n_error)
     for name in (name for name in names if name.startswith("kge")):
         status = np.where(np.isnan(found[name]) & (status == OK), f"no {name}: zero mean", status)
-    found |= {"n_effective": n_effective, "ubrmse_m3_m3_n_effective": n_square}
-    found |= {"rmse_m3_m3_n_effective": n_rmse, "bias_m3_m3_n_effective": n_mean}
-    return {**found, "status": status}
+    sizes = zip(METRICS[1:], (n_square, n_rmse, n_mean), strict=True)
+    found |= {f"{error}_n_effective": size for error, size in sizes}
+    return {**found, "n_effective": n_effective, "status": status}
 
 
 def _status(groups, n_effective, n_error):
@@ -276,8 +272,8 @@ def r_error(both: list[Line], *, groups: Groups, steps: Steps) -> tuple[np.ndarr
         )
         r = groups.spread(groups.sum(x * y) / groups.counts)
         influence = (x * y - r * (x * x + y * y) / 2) / (1 - r * r)
-    years = steps.sum(steps.hours) / YEAR_HOURS
-    k = np.clip(np.round(years), MIN_STRETCHES, groups.counts).astype(int)
+    years = np.round(steps.sum(steps.hours) / YEAR_HOURS).astype(int)
+    k = np.clip(years, MIN_STRETCHES, groups.counts)
     means = _batches(np.where(np.isfinite(influence), influence, 0), groups, counts=k)
     of_stretches = means.sum(means.centred(means.observed) ** 2) / (k * (k - 1))
     is_larger = of_stretches > 1 / n

@@ -332,8 +332,8 @@ def _same_samples(evaluation: Evaluation) -> Met:
     n = table.groupby(table["model_b"].astype("str"), sort=False)["n_samples"].max()
     words = f"{n.min():,} to {n.max():,} samples in common with {', '.join(n.index)}."
     lost = table[table["model_b"].map(n) == 0].drop_duplicates("model_b")
-    words += "".join(f" {row.model_b}: {row.status}." for row in lost.itertuples())
-    return _degree(n.min(), n.max()), words
+    why = "".join(f" {row.model_b}: {row.status}." for row in lost.itertuples())
+    return _degree(n.min(), n.max()), words + why
 
 
 def _metrics(evaluation: Evaluation) -> Met:
@@ -446,8 +446,8 @@ def _products(evaluation: Evaluation) -> Met:
     named = ", ".join(f"{row.model_b} ({row.role})" for row in scored.itertuples())
     lost = sorted(set(table["model_b"]) - set(scored["model_b"]))
     has_both = roles & {"smap", "gldas"} and roles & {"climatology", "oracle"}
-    words = f"Compared with {named}, p-values by Holm."
-    words += f" Not with {', '.join(lost)}." if lost else ""
+    words = f" Not with {', '.join(lost)}." if lost else ""
+    words = f"Compared with {named}, p-values by Holm.{words}"
     return _degree(has_both and not lost, True), words
 
 

@@ -368,8 +368,8 @@ def when(evaluation: Evaluation) -> Answer:
         )
     beside, ends = _anomalies(evaluation)
     # What is left of a season in windows longer than 35 days has a correlation of its own.
-    proved = beside is not None and f" {WINDOW_DAYS}-day" in beside["state"]
-    unproved = not proved and not beats_season_in_time(evaluation)
+    is_daily = beside is not None and f" {WINDOW_DAYS}-day" in beside["state"]
+    unproved = not (is_daily or beats_season_in_time(evaluation))
     seasonal = beside is not None and beside["mean_lower"] <= 0
     return _first(
         f"{evidence}; R of anomalies {ends}",
@@ -386,8 +386,8 @@ def _anomalies(evaluation: Evaluation) -> tuple[pd.Series | None, str]:
     """R of anomalies from the station's own season, else from a moving window, and its words."""
     states = evaluation.anomaly.reindex(columns=["state"])["state"].astype("str")
     for ending, words in ((ORACLE, "from its own season"), (WINDOW_STATE, "from a window")):
-        rows = evaluation.anomaly[states.str.endswith(ending)]
-        row = row_of(rows, model=evaluation.main, metric="r")
+        of_state = evaluation.anomaly[states.str.endswith(ending)]
+        row = row_of(of_state, model=evaluation.main, metric="r")
         if row is not None and np.isfinite(row["mean_lower"]):
             return row, f"{words} {estimate(row, 'mean')}"
     return None, "not scored"

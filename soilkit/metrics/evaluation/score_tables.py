@@ -197,8 +197,7 @@ def comparison(case: Case) -> pd.DataFrame:
     lost = [m for m in case.scores["model"].unique() if m != case.main and m not in by_name]
     if not others and not lost:
         raise ContractError("no other model, and no climatology could be made")
-    few = f"no sensor has {case.min_samples} pairs of it"
-    pairs = [_without(case.main, name, few) for name in lost]
+    pairs = [_without(case.main, m, f"no sensor has {case.min_samples} pairs of it") for m in lost]
     pairs += [_pair(ours, other, case.located(), seed=case.seed) for other in others]
     lines = pd.concat(pairs, ignore_index=True)
     order = {name: place for place, name in enumerate(DIFFERENCES.values())}
@@ -219,8 +218,8 @@ def _without(ours, other, why):
     """The lines of a rival that cannot be compared."""
     counts = dict.fromkeys(("n_samples", "n_sensors", "n_stations", "n_blocks"), 0)
     line = {"model_a": ours, "model_b": other, "status": why, **counts}
-    metric = list(DIFFERENCES.values())
-    return pd.DataFrame({"metric": metric, **line}).reindex(columns=COMPARISON)
+    lines = pd.DataFrame({"metric": list(DIFFERENCES.values()), **line})
+    return lines.reindex(columns=COMPARISON)
 
 
 @part

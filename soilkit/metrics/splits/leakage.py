@@ -110,8 +110,7 @@ class AuditReport:
         LeakageError
             With every check that forbids it, and what to do.
         """
-        blocking = self.blocking(claim, strict=strict)
-        if blocking:
+        if blocking := self.blocking(claim, strict=strict):
             lines = [
                 f"- {c.name}: {c.status}, {c.detail}"
                 + (f" (such as {c.examples[0]})" if c.examples else "")
@@ -126,8 +125,7 @@ class AuditReport:
     def _heading(self) -> list[str]:
         sizes = ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
         lines = [f"Leakage audit of {self.split}: {self.claim()}", sizes]
-        shares = self.distance_shares
-        if shares:
+        if shares := self.distance_shares:
             lines.append(
                 f"nearest training station: {shares['below 2.56 km']:.0%} of the held-out stations "
                 f"below 2.56 km, {shares['above 10 km']:.0%} above 10 km, least "
@@ -221,7 +219,7 @@ def audit(
         When the tables do not belong together or one side is empty.
     """
     rules = rules or Rules()
-    seen_km = {*rules.ease2_km, *(36 for c in rules.coarse_columns if "smap" in c.lower())}
+    footprints = [36 for c in rules.coarse_columns if "smap" in c.lower()]
     sides = checks.take_sides(
         samples, split, stations=stations, train=rules.train, held_out=rules.held_out
     )
@@ -232,7 +230,9 @@ def audit(
         station,
         *checks.same_scene(sides),
         checks.overlapping(sides, side_m=rules.chip_side_m),
-        *checks.same_pixel(sides, ease2_km=sorted(seen_km), degrees=rules.degree_grids),
+        *checks.same_pixel(
+            sides, ease2_km=sorted({*rules.ease2_km, *footprints}), degrees=rules.degree_grids
+        ),
         *_coarse(sides, eaten, rules.coarse_columns),
         network,
         checks.same_time(sides, is_temporal=rules.kind == "temporal"),
