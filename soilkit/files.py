@@ -187,7 +187,8 @@ def _each_text(table: Any, change: Callable[[str], str]) -> Any:
     changed = table.rename(columns=cell)
     for i, kind in enumerate(table.dtypes):
         if kind.kind == "O":
-            changed.isetitem(i, table.iloc[:, i].astype(object).map(cell))
+            column = table.iloc[:, i]  # Series.map would make floats of whole numbers and None
+            changed.isetitem(i, type(column)([*map(cell, column)], column.index, dtype=object))
     return changed
 
 

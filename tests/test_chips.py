@@ -97,6 +97,13 @@ def test_a_second_build_asks_for_nothing_and_a_larger_one_for_the_rest_only(tmp_
     assert {r.scene_id for r in more.asked} == {"S1_1"}
 
 
+def test_a_build_that_asks_for_nothing_leaves_every_index_as_it_is(tmp_path):
+    build(tmp_path / "c")
+    before = {path: path.stat().st_ino for path in (tmp_path / "c").glob("index_*")}
+    build(tmp_path / "c")
+    assert before and before == {path: path.stat().st_ino for path in before}
+
+
 def test_an_interrupted_build_resumes_and_ends_like_an_uninterrupted_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "broken", FakeArchive(stop_after=7))

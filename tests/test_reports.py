@@ -147,6 +147,7 @@ def test_a_name_is_no_formula_in_a_csv_and_comes_back_as_it_was(tmp_path):
         "-0.5",
     ]
     table = pd.DataFrame({"=head": names, "value": np.linspace(-1, 1, 9)})
+    table["number"] = pd.Series([1234567] * 8 + [None], dtype=object)
     path = reports.save_result(tmp_path, "a", scores=table.astype({"=head": "category"}))
     cells = [
         line.split(",")[0].strip('"') for line in (path / "scores.csv").read_text().split("\n")
@@ -155,6 +156,7 @@ def test_a_name_is_no_formula_in_a_csv_and_comes_back_as_it_was(tmp_path):
     assert [c for c in cells if c.startswith("-")] == ["-0.5"]
     again = files.read_csv(path / "scores.csv")
     assert again["=head"].tolist() == names and np.allclose(again["value"], table["value"])
+    assert again["number"].tolist()[:8] == [1234567] * 8
 
 
 def test_the_next_run_clears_what_a_killed_one_left(tmp_path):

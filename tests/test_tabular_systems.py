@@ -100,6 +100,28 @@ def test_samples_of_folds_are_predicted_by_models_that_never_saw_them(problem):
         line.train(problem, folds).predict(Problem(problem.stations, strange, problem.features))
 
 
+def test_an_answer_is_the_same_whatever_other_rows_are_asked():
+    """A mean is pulled by what all rows of its station say."""
+    problem = Problem(*made_up(n_stations=16, n_windows=12))
+    every = pd.Series(["train"] * len(problem.samples))
+    system = SYSTEMS["two parts: nowcast"].train(problem, every, preset="small")
+    assert system.calibrations["train"].pull > 0
+    rows = np.arange(len(every)) % 3 == 0
+    whole = system.predict(problem)
+    pd.testing.assert_frame_equal(system.predict(problem, rows=rows), whole[rows])
+
+
+def test_stations_alike_in_all_predictors_train_and_get_intervals():
+    stations, samples, features = made_up(n_stations=12, n_windows=8)
+    window = samples.groupby("station_id").cumcount()
+    columns = features.columns.drop("sample_id")
+    features[columns] = features[columns].groupby(window).transform("first")
+    problem, every = Problem(stations, samples, features), pd.Series(["train"] * len(samples))
+    system = SYSTEMS["two parts: nowcast"].train(problem, every, preset="small")
+    table = system.predict(problem)
+    assert np.isfinite(table[["predicted_m3_m3", "lower_m3_m3", "upper_m3_m3"]]).all(axis=None)
+
+
 @pytest.mark.parametrize("name", ["SMAP line", "forest: all", "two parts: nowcast"])
 def test_a_map_is_the_prediction_of_each_cell(problem, name):
     """Cells with the values of samples get the moisture of those samples."""

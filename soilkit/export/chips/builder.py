@@ -369,6 +369,11 @@ class Writer:
             for name, d in described.items()
         }
         self.arrays: dict[str, Any] = {}
+        self._saved = {
+            name: dict(one.entries)
+            for name, one in self.ledgers.items()
+            if one.path.exists() and not one.damaged
+        }
         self._save_at = time.monotonic() + SAVE_EVERY_S
 
     @property
@@ -486,7 +491,9 @@ class Writer:
     def _save(self) -> None:
         for name, ledger in self.ledgers.items():
             self._make_room(name)
-            ledger.save()
+            if ledger.entries != self._saved.get(name):
+                ledger.save()
+                self._saved[name] = dict(ledger.entries)
             write_places(self.path / name, ledger.table())
 
 

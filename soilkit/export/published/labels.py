@@ -40,9 +40,10 @@ DAMAGED = "record fails its checksum"
 AMBIGUOUS = (MANY_PROBES, MANY_STATIONS, MANY_READINGS)
 RECORDS = Table(
     "records",
-    (Column("sensor_id", "string"), Column("time", "time", "UTC"))
-    + tuple(Column(n, "float") for n in ("soil_moisture_m3_m3", "latitude", "longitude")),
-)
+    (Column("sensor_id", "string"), Column("time", "time", "UTC"),
+     Column("soil_moisture_m3_m3", "float", "m3 m-3"),
+     Column("latitude", "float", "degrees"), Column("longitude", "float", "degrees")),
+)  # fmt: skip
 
 # What the script published with the shards does in each case: it ignores flags and the probe's
 # name, and takes the first station and the first probe at 0.05 m that fit.

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.optimize import minimize
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial import KDTree
+from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 
 from soilkit import grids
@@ -218,6 +219,7 @@ def problem_of_cube(cube: xr.Dataset) -> tuple[Problem, tuple[str, ...]]:
 
 REACH_KM = 600.0  # of labels at the same time
 FEW_WINDOWS, FAR = 15, 1.0
+ALIKE = 1e-9  # standard deviations between training stations that only rounding tells apart
 LEAST_BLOCKS = 10  # below that no width is promised
 NORMAL_90 = 1.645  # standard deviations that hold 90 % of a normal distribution
 PULLS = (0.0, 0.5, 1.0)
@@ -268,10 +270,8 @@ class Calibration:
         views = [one.calibrating(inputs, use) for one in (problem, problem.poorer)]
         (X, given, tables), y = views[0], problem.moisture[use]
         model = fitted.settled() if hasattr(fitted, "settled") else fitted
-        made, blocks = (
-            cls.untold(given, tables["at"], y=y, kind=kind),
-            tables["at"]["block"].to_numpy(),
-        )
+        blocks = tables["at"]["block"].to_numpy()
+        made = cls.untold(given, tables["at"], y=y, kind=kind)
         if len(set(blocks)) < LEAST_BLOCKS:
             return None
         lines = []
@@ -279,6 +279,8 @@ class Calibration:
             (True, splits.folds(blocks, n_folds=3)),
             (False, made._alike(given, blocks)),
         ):
+            if len(set(folds)) == 1:  # all blocks are alike
+                continue
             for test, one in fitted_folds(model, X, y=y, held_out=folds, **tables):
                 rest = np.setdiff1d(np.arange(len(y)), test)
                 other = cls.untold(given.iloc[rest], tables["at"].iloc[rest], y=y[rest], kind=kind)
@@ -313,12 +315,13 @@ class Calibration:
         means, windows = self._means(standard, at)
         some = at.iloc[rows]
         gap = pd.DataFrame({"gap": self.line.predict(_coarse(given.iloc[rows])) - moisture})
-        apart = pdist(self.places).mean() if len(self.places) > 1 else 1.0
+        apart = pdist(self.places).mean() if len(self.places) > 1 else 0.0
+        apart = apart if apart > ALIKE else 1.0
         return pd.DataFrame(
             {
                 "windows": windows[rows],
                 "missing": given.iloc[rows].isna().mean(axis=1).to_numpy(),
-                "dissimilarity": cdist(means[rows], self.places).min(axis=1) / apart,
+                "dissimilarity": KDTree(self.places).query(means[rows])[0] / apart,
                 "labels": 1.0 if self.labels is None else self.labels.predict(some),
                 "moisture": moisture,
                 "gap": self._means(gap, some)[0][:, 0],
@@ -403,9 +406,5 @@ def thin_support(lines: pd.DataFrame) -> str:
         "lacking a predictor": lines["missing"] > 0,
         "unlike every training station": lines["dissimilarity"] > FAR,
     }
-    words = [f"{n} {name}" for name, rows in counts.items() if (n := int(rows.sum()))]
-    return (
-        f"Of {len(lines)} rows asked {', '.join(words)}: their intervals are wider."
-        if words
-        else ""
-    )
+    words = ", ".join(f"{n} {name}" for name, rows in counts.items() if (n := int(rows.sum())))
+    return f"Of {len(lines)} rows asked {words}: their intervals are wider." if words else ""

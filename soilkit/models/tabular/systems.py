@@ -271,16 +271,20 @@ class TrainedTable:
         return parts
 
     def _answer(self, problem, X, asked, fitted, calibration) -> pd.DataFrame:
-        """Mean, standard error and half of the 90 % interval (row,) of some rows."""
-        X = X.iloc[asked]
-        told = rows_for(fitted.predict, problem.tables(), rows=asked)
+        """Mean, standard error and 90 % interval (row,) of some rows, and their support."""
+        rows = asked
+        if calibration is not None:  # a station's mean is over all its rows, asked or not
+            sensor = problem.at["sensor_id"]
+            rows = np.flatnonzero(sensor.isin(sensor.iloc[asked]))
+        X = X.iloc[rows]
+        told = rows_for(fitted.predict, problem.tables(), rows=rows)
         std = np.nan
         if np.isfinite(self.n_std):
             mean, std = fitted.predict(X, return_std=True, **told)
         else:
             mean = fitted.predict(X, **told)
         if calibration is not None:
-            return calibration.answer(mean, problem, rows=asked)
+            return calibration.answer(mean, problem, rows=rows).loc[asked]
         half = NORMAL_90 * std
         ends = {"lower": mean - half, "upper": mean + half}
         return pd.DataFrame({"mean": mean, "std": std, **ends}, index=asked)
