@@ -95,6 +95,7 @@ def _is_left_over(path: Path, host: str, pid: str) -> bool:
             os.kill(int(pid), 0)  # asks only whether it runs
         except ProcessLookupError:
             return True
+        return False  # a sleeping machine's process goes on, however old its file is
     return time.time() - path.lstat().st_mtime > LONGEST_RUN_S
 
 

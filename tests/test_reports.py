@@ -168,7 +168,8 @@ def test_the_next_run_clears_what_a_killed_one_left(tmp_path):
     elsewhere = [tmp_path / f".b.{host}-1-{'1' * 32}.partial" for host in ("new", "old")]
     for path in (*made.values(), *elsewhere, tmp_path / ".mine.partial"):
         path.touch()
-    os.utime(elsewhere[1], (0, 0))
+    for old in (elsewhere[1], made[os.getppid()]):
+        os.utime(old, (0, 0))
     with files.temporary_folder(tmp_path / "a") as folder:
         assert folder.is_dir()
     left = {made[os.getppid()], elsewhere[0], tmp_path / ".mine.partial"}

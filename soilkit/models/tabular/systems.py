@@ -60,7 +60,8 @@ class TabularSystem:
         series of predictors), "network" (labels of other blocks at the same time too), or "leaky"
     trains_on : "scored", rows of the kind that is scored, or "labelled", every labelled row
     balances : whether it needs strata
-    n_std : standard errors that should hold 90 %, where the model does not tell by ``width_``
+    n_std : standard errors that should hold 90 %, of a model that tells them
+    calibrated : whether its intervals come of a ``Calibration``
     options : of the estimator, unless ``train`` is told others
     """
 
@@ -366,6 +367,7 @@ def _first_of_smap(problem: Problem) -> list[str]:
     return ten_day_table.predictor_sets(problem.features).get("SMAP", problem.given)[:1]
 
 
+_of_series = partial(TabularSystem, see=_every_column, calibrated=True)
 SYSTEMS = {
     system.name: system
     for system in (
@@ -379,29 +381,11 @@ SYSTEMS = {
             "wide and deep ensemble", _network(ensembles.WideDeepEnsemble), balances=True
         ),
         TabularSystem("texture forest", _texture_forest, balances=True),
-        TabularSystem(
-            "two parts: nowcast", _two_parts(NOWCAST), _every_column, NOWCAST, calibrated=True
-        ),
-        TabularSystem(
-            "two parts: retrospective",
-            _two_parts(RETROSPECTIVE),
-            _every_column,
-            RETROSPECTIVE,
-            calibrated=True,
-        ),
-        TabularSystem(
-            "two parts: network",
-            _two_parts(RETROSPECTIVE, network=True),
-            _every_column,
-            NETWORK,
-            calibrated=True,
-        ),
-        TabularSystem(
-            "blend: retrospective", _blend(), _every_column, RETROSPECTIVE, calibrated=True
-        ),
-        TabularSystem(
-            "blend: network", _blend(network=True), _every_column, NETWORK, calibrated=True
-        ),
+        _of_series("two parts: nowcast", _two_parts(NOWCAST), kind=NOWCAST),
+        _of_series("two parts: retrospective", _two_parts(RETROSPECTIVE), kind=RETROSPECTIVE),
+        _of_series("two parts: network", _two_parts(RETROSPECTIVE, network=True), kind=NETWORK),
+        _of_series("blend: retrospective", _blend(), kind=RETROSPECTIVE),
+        _of_series("blend: network", _blend(network=True), kind=NETWORK),
     )
 }
 
