@@ -158,12 +158,6 @@ class TwoPart(RegressorMixin, BaseEstimator):
     reach_km : float, e-folding distance of the residuals; 0 leaves the network out
     learner : unfitted regressor that learns dynamics instead of the ridge, such as trees; it takes
         NaN and ``sample_weight``
-
-    Attributes
-    ----------
-    level_error_, dynamic_error_ : what ``return_std`` is made of: the root mean square of a new
-        station's offset [m3 m-3] and of its standardised moisture. From training residuals, too
-        small for new stations, unless ``Chosen`` replaces them by held-out ones
     """
 
     def __init__(
@@ -375,6 +369,7 @@ class Blend(RegressorMixin, BaseEstimator):
     ----------
     members_ : list of (name, estimator fitted on all training rows)
     weights_ : dict of name to weight
+
     References
     ----------
     .. [1] Breiman (1996), doi:10.1007/BF00117832
