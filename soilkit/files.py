@@ -29,10 +29,6 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
     path : file to write; its folder is made
     write : is called with the temporary path
 
-    Returns
-    -------
-    Path
-
     Examples
     --------
     >>> import tempfile

@@ -76,7 +76,7 @@ def test_parameters_become_plain_values_before_the_run(tmp_path, value, plain):
     "value",
     [
         float("nan"), [np.float32("inf")], {1, 2}, b"a", {"a": [pd.NaT]}, {(1, 2): "a"}, "\udc80",
-        np.timedelta64(5, "m"), pd.Series([1]), object(),
+        {1: "a"}, np.timedelta64(5, "m"), pd.Series([1]), object(),
     ],
     ids=repr,
 )  # fmt: skip
@@ -96,6 +96,10 @@ def test_what_no_notebook_takes_is_refused_before_the_run(tmp_path, value):
         ("a, b = 1, 2", r"'\(a, b\)' is no plain literal"),
         ("seed: int", "'seed' is no plain literal"),
         ("x = {1, 2}", "'x' is no plain literal"),
+        ("x = {1: 2}", "'x' is no plain literal"),
+        ("x = 1\nx += 1", r"line 2 .*'x \+= 1', sets no name"),
+        ("x = [1]\nx.append(2)", "line 2 .* sets no name"),
+        ("x = '\0'", "null bytes"),
     ],
 )
 def test_a_parameters_cell_holds_names_and_plain_values(tmp_path, cell, words):
@@ -181,6 +185,14 @@ def test_a_default_must_be_a_plain_literal(tmp_path):
     notebook = notebook_at(tmp_path / "a.ipynb", parameters="seed = 1\ntwice = 2 * seed\n")
     with pytest.raises(ParameterError, match="'twice' is no plain literal"):
         reports.check_parameters(notebook, {})
+
+
+@pytest.mark.parametrize("text", [None, b"{", b"[]", b"\xff\xfe"], ids=repr)
+def test_what_is_no_notebook_is_named(tmp_path, text):
+    if text is not None:
+        (tmp_path / "a.ipynb").write_bytes(text)
+    with pytest.raises(ParameterError, match="a.ipynb cannot be read as a notebook"):
+        reports.check_parameters(tmp_path / "a.ipynb", {})
 
 
 def test_a_notebook_without_parameters_is_refused(tmp_path):

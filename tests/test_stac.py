@@ -445,6 +445,11 @@ IDENTITY = {"raster:bands": [{"data_type": "uint16", "scale": 1.0, "offset": 0.0
         ({}, {"s2:product_uri": "S2A_MSIL2A_20200603T170901_N0500_R112_T14SNH_2023.SAFE"}, 2000),
         ({}, {"s2:datastrip_id": "S2A_OPER_MSI_L2A_DS_ESRI_20200603T_S2020_N02.14"}, 3000),
         ({}, {"s2:processing_baseline": "99.99"}, 3000),  # of users' own products: unknown
+        ({}, {"s2:processing_baseline": 301}, 3000),
+        ({}, {"s2:processing_baseline": 510}, 2000),
+        # the default of a collection, stated of an item that was never raised
+        ({"raster:bands": [{"scale": 1e-4, "offset": -0.1}]},
+         {"s2:processing_baseline": "02.14"}, 3000),
     ],
 )  # fmt: skip
 def test_optical_numbers_become_those_of_the_harmonised_collection(
@@ -485,6 +490,9 @@ def test_an_offset_that_nobody_knows_is_noted_once(tmp_path, caplog, told, said)
         ("sentinel2", "B4", 0.31, "float32"),  # a reflectance, and no scale
         ("sentinel1", "VV", 0.05, "float32"),  # linear power taken for decibels
         ("sentinel1", "VV", 180, "uint8"),
+        ("modis_lai", "Lai", 2.5, "float32"),  # physical, where LAI x 10 is stored
+        ("modis_et", "ET", 25.25, "float32"),
+        ("soilgrids", "sand", 35.25, "float32"),
         ("dem", "elevation", -32768, "int16"),  # nothing but an unmarked fill value
     ],
 )
@@ -530,6 +538,48 @@ def test_what_lies_outside_a_bands_range_is_missing_before_it_is_averaged(
     found = ask(archive, name, bands=(band_name,), grid=shifted, row=row).values
     assert np.isfinite(found).mean() > 0.3
     np.testing.assert_allclose(found[np.isfinite(found)], good, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "source, band, good, other",
+    [("sentinel2", "B4", 0.25, 65535), ("modis_lai", "Lai", 2.5, 250)],
+)
+def test_physical_numbers_beside_codes_or_under_a_scale_fail_by_name(
+    tmp_path, source, band, good, other
+):
+    values = flat(good)
+    values[::2] = other
+    items = []
+    for n, (numbers, told) in enumerate([(values, {}), (flat(0.25), {"raster:scale": 1e-4})]):
+        asset = {"href": image(tmp_path, f"i{n}", numbers), **told}
+        name = source if n == 0 else "sentinel2"
+        items.append(make.item(f"x{n}", name, geometry=make.around(*HERE), assets={
+            band if n == 0 else "B4": asset}, time="2020-06-03T17:00:00Z"))  # fmt: skip
+    archive = StacArchive(make.write_catalogue(tmp_path, items))
+    for name, asked in ((source, band), ("sentinel2", "B4")):
+        rows = archive.scenes(one_station(), name, *PERIOD)
+        for _, row in rows.iterrows():
+            assert "look physical" in ask(archive, name, bands=(asked,), row=row).reason
+
+
+def test_zeros_beside_decibels_are_a_border(tmp_path):
+    values = flat(-12.0)
+    values[:32] = 0
+    items = [radar_item("x", "2020-06-03T00:10:00Z", assets={"VV": image(tmp_path, "v", values)})]
+    items[0]["properties"]["sar:polarizations"] = "VV+VH"  # a text, as some write it
+    chip = ask(radar(tmp_path, items), "sentinel1", bands=("VV",)).values
+    assert np.isnan(chip).any() and np.allclose(chip[np.isfinite(chip)], -12)
+
+
+def test_bands_that_are_counted_have_no_names(tmp_path):
+    """rio-stac writes b1, b2, ...: the second of a stack from B2 on is B3, not B2."""
+    stack = image(tmp_path, "s", np.stack([flat(n, dtype="uint16") for n in (200, 300, 400)]))
+    asset = {"href": stack, "eo:bands": [{"name": f"b{n}"} for n in (1, 2, 3)]}
+    archive = optical(tmp_path, {"asset": asset})
+    assert "no asset for sentinel2 B2" in ask(archive, "sentinel2", bands=("B2",)).reason
+    titled = optical(tmp_path, {"B02": {"href": image(tmp_path, "b", flat(200, dtype="uint16")),
+                                        "title": "JPEG 2000 of band 2"}})  # fmt: skip
+    assert (ask(titled, "sentinel2", bands=("B2",)).values == 200).all()
 
 
 def test_class_codes_are_no_leaf_area_and_dark_ground_is_zero(tmp_path):

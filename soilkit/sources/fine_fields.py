@@ -34,17 +34,11 @@ def _optical(name: str, log_mean: float, log_std: float, *aliases: str) -> Band:
 LANDSAT_BANDS = (
     *(
         Band(f"SR_B{n}", "1", (0, 1), scale=2.75e-5, offset=-0.2, aliases=(f"OLI_B{n}", *names))
-        for n, *names in (
-            (2, "blue"),
-            (3, "green"),
-            (4, "red"),
-            (5, "nir08", "nir"),
-            (6, "swir16"),
-            (7, "swir22"),
-        )
+        for n, *names in ((2, "blue"), (3, "green"), (4, "red"), (5, "nir08", "nir"),
+                          (6, "swir16"), (7, "swir22"))
     ),
     Band("QA_PIXEL", "bits", (2, 65_535), continuous=False, cloud_bits=(1, 2, 3)),  # 1 is fill
-)
+)  # fmt: skip
 SHARED = Collection("landsat-c2-l2", "of Landsat 4 to 9 in one collection, this platform's items")
 _ten_metres = partial(Source, pixel_size_m=10, resolution="high", dated_by="instant")
 _landsat = partial(
@@ -75,7 +69,7 @@ IMAGERY = (
         stac=Stac(
             (Collection("sentinel-1-rtc", FLATTENED, "power"),
              Collection("sentinel-1-grd", NOT_GRIDDED)),
-            mode="IW", polarisations=("VV", "VH"),
+            mode="IW", polarisations=("VV", "VH"), nodata=0.0,
         ),
         citation="Torres et al. (2012), doi:10.1016/j.rse.2011.05.028",
         trap="Filter instrumentMode IW and both polarisations; average in linear power; slices of "

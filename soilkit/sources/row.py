@@ -110,9 +110,8 @@ class Band:
         """
         low, high = self.stored_range
         slack = ROUNDED * (high - low)
-        return np.where(
-            (stored >= low - slack) & (stored <= high + slack), stored, np.float32("nan")
-        )
+        inside = (stored >= low - slack) & (stored <= high + slack)
+        return np.where(inside, stored, np.float32("nan"))
 
 
 def alike(
@@ -244,12 +243,10 @@ class Source:
                 f"The row of {self.name!r} lacks its cadence: how far are two scenes apart, or how "
                 "long is a composite?"
             )
-        if self.is_static or not self.max_age:
-            twice = (
-                STATIC_MAX_AGE
-                if self.is_static
-                else f"{2 * int(self.cadence[:-1])}{self.cadence[-1]}"
-            )
+        if self.is_static:
+            object.__setattr__(self, "max_age", STATIC_MAX_AGE)
+        elif not self.max_age:
+            twice = f"{2 * int(self.cadence[:-1])}{self.cadence[-1]}"
             object.__setattr__(self, "max_age", twice)
         if self.asset:
             part = self.earth_engine or EarthEngine(STATIC if self.is_static else GLOBAL)

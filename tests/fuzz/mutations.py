@@ -1,5 +1,6 @@
 """Seeded damage: to bytes, to text of rows and fields, to JSON, and to the members of a zip."""
 
+import copy
 import gzip
 import io
 import json
@@ -114,7 +115,7 @@ def damaged_json(text: bytes, rng: random.Random) -> bytes:
         if value is DELETED:
             del inner[last]
         else:
-            inner[last] = value
+            inner[last] = copy.deepcopy(value)
     return json.dumps(content).encode()
 
 

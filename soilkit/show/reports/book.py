@@ -214,30 +214,24 @@ US_10DAY = Book(
     "Real data: the us_10day table of Sentinel-1, Sentinel-2 and SMAP predictors with labels "
     "from the International Soil Moisture Network.",
     (
-        Section(
-            "24_tabular_baselines",
-            {
-                "train_table": "{data}/us_10day/matched_10day.parquet",
-                "ismn_archive": "{data}/ismn/ismn_us_header_2019_2021.zip",
-            },
-        ),
-        Section(
-            "31_evaluate_by_stratum",
-            {
-                "archive": "us_10day",
-                "main": "two parts: retrospective",
-                "min_samples": 20,
-                "leave_out": ["by block, all labelled rows"],
-                "predictions": "{work}/predictions.parquet",
-                "stations": "{work}/ten_day/stations.parquet",
-                "folds": "{work}/folds.parquet",
-                "features": "{work}/ten_day/features.parquet",
-                "provenance": PROVENANCE,
-            },
-        ),
+        Section("24_tabular_baselines", {
+            "train_table": "{data}/us_10day/matched_10day.parquet",
+            "ismn_archive": "{data}/ismn/ismn_us_header_2019_2021.zip",
+        }),
+        Section("31_evaluate_by_stratum", {
+            "archive": "us_10day",
+            "main": "two parts: retrospective",
+            "min_samples": 20,
+            "leave_out": ["by block, all labelled rows"],
+            "predictions": "{work}/predictions.parquet",
+            "stations": "{work}/ten_day/stations.parquet",
+            "folds": "{work}/folds.parquet",
+            "features": "{work}/ten_day/features.parquet",
+            "provenance": PROVENANCE,
+        }),
     ),
     needs="us_10day",
-)
+)  # fmt: skip
 
 DAILY = Book(
     "daily_scan_snotel",

@@ -200,7 +200,11 @@ def to_html(notebook: Any, title: str, *, for_lab: bool = True) -> str:
 def _cells(notebook: str | Path) -> list[Any]:
     import nbformat
 
-    return nbformat.read(notebook, as_version=4).cells
+    try:
+        return nbformat.read(notebook, as_version=4).cells
+    except Exception as error:  # the disk, json and nbformat raise whatever they like
+        text = f"{notebook} cannot be read as a notebook ({type(error).__name__}: {error})."
+        raise ParameterError(f"{text} Give the path of a whole .ipynb file.") from error
 
 
 def heading(notebook: str | Path) -> tuple[str, str]:
@@ -225,17 +229,26 @@ def declared(notebook: str | Path) -> dict[str, Any]:
         raise ParameterError(f"{file} has no cell tagged 'parameters'.")
     try:
         lines = ast.parse(tagged[0].source).body
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
+        line, text = getattr(error, "lineno", 1), getattr(error, "text", "") or str(error)
         raise ParameterError(
-            f"{file}: line {error.lineno} of the parameters cell is no Python "
-            f"({(error.text or '').strip()!r}). Move magics (%, !) to a cell below."
+            f"{file}: line {line} of the parameters cell is no Python ({text.strip()!r}). Move "
+            "magics (%, !) to a cell below."
         ) from error
     defaults: dict[str, Any] = {}
     for node in lines:
-        is_set = isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in getattr(node, "targets", [getattr(node, "target", None)]) if is_set else ():
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            raise ParameterError(
+                f"{file}: line {node.lineno} of the parameters cell, {ast.unparse(node)!r}, sets "
+                "no name to a plain literal. Move it to a cell below."
+            )
+        value: Any = node.value
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
             try:
-                defaults[target.id] = _plain(ast.literal_eval(node.value))
+                defaults[target.id] = _plain(ast.literal_eval(value))
             except (AttributeError, ValueError, TypeError) as error:
                 words = f"{file}: the default of {ast.unparse(target)!r} is no plain literal."
                 raise ParameterError(words) from error
@@ -244,6 +257,12 @@ def declared(notebook: str | Path) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON holds it, however deep; TypeError or ValueError where it holds none such."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):  # JSON would make texts of numbers
+            raise TypeError(value)
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(one) for one in value]
     text = json.dumps(value, default=_leaf, allow_nan=False, ensure_ascii=False)
     text.encode()  # refuses half characters
     return json.loads(text)
@@ -256,8 +275,6 @@ def _leaf(value: Any) -> Any:
         value = pd.Timestamp(value)
     if isinstance(value, date) and value is not pd.NaT:
         return value.isoformat()
-    if isinstance(value, np.ndarray):
-        return list(value)
     if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
         return value.item()
     raise TypeError(value)
@@ -275,19 +292,17 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> dic
         that is not plain, however deep: a set, bytes, NaN.
     """
     known, file, plain = declared(notebook), Path(notebook).name, {}
-    for name, value in parameters.items():
+    for name, value in dict(parameters or {}).items():
         if name not in known:
-            near = "".join(
-                f" Did you mean {n!r}?" for n in get_close_matches(str(name), known, n=1)
-            )
-            words = f"{file} has no parameter {name!r}; it has {', '.join(known)}.{near}"
-            raise ParameterError(words)
+            words = f"{file} has no parameter {name!r}; it has {', '.join(known)}."
+            near = [f" Did you mean {n!r}?" for n in get_close_matches(str(name), known, n=1)]
+            raise ParameterError("".join([words, *near]))
         try:
             plain[name] = _plain(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise ParameterError(
                 f"{file}: {name!r} is {value!r}, which no notebook takes. Give text, finite "
-                "numbers, True, False or None, or lists and dicts of them."
+                "numbers, True, False or None, or lists of them and dicts by text."
             ) from error
         wanted, given = type(known[name]), type(plain[name])
         allowed = (wanted, int) if wanted is float else (wanted,)

@@ -106,14 +106,10 @@ class StacArchive:
 
         Doubts of values arise as items are read: ask again after chips were made.
         """
-        rows = [
-            (
-                name,
-                ", ".join(one.collections),
-                "; ".join(filter(None, (one.note, self._doubts.get(name)))),
-            )
-            for name, one in self._served.items()
-        ]
+        rows = []
+        for name, one in self._served.items():
+            note = "; ".join(filter(None, (one.note, self._doubts.get(name))))
+            rows.append((name, ", ".join(one.collections), note))
         return pd.DataFrame(rows, columns=["source", "collections", "note"])
 
     @property
@@ -266,9 +262,8 @@ class StacArchive:
         """Fetch the items of many scenes together; what went wrong, by source."""
         errors = {}
         for name in dict.fromkeys(r.source for r in asked if r.source in self._served):
-            ids = dict.fromkeys(
-                i for r in asked if r.source == name for i in item_search.item_ids(r.scene_id)
-            )
+            scenes = dict.fromkeys(r.scene_id for r in asked if r.source == name)
+            ids = dict.fromkeys(i for scene in scenes for i in item_search.item_ids(scene))
             try:
                 if not sources.get(name).is_static:
                     self._catalogue.fetch(self._served[name].collections, list(ids))

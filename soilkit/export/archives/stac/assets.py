@@ -26,12 +26,12 @@ _NEAR_ONE = 1e-6
 FINE_SCALE = 1e-3  # stored numbers of a finer step are large
 RAISED_SINCE = np.datetime64("2022-01-25")  # when baseline 04.00 began, ESA (2022)
 LAST_BASELINE = 90.0  # 99.99 is of test products and users' own
-_BASELINE = re.compile(r"[A-Za-z]?(\d\d?)(?:\.?(\d\d?))?")  # 04.00, v05.11, N0400, 5.1
+_BASELINE = re.compile(r"[A-Za-z]?(\d\d?)(?:\.(\d\d?)|(\d\d))?")  # 04.00, v05.11, N0400, 301
 _BASELINE_IN_NAME = re.compile(r"_(N\d\d\.?\d\d)(?!\d)")  # of products and data strips
 # Words of renderings: keys, roles, titles, types and files. JPEG 2000 is none.
 _PICTURE = re.compile(
     r"\b(visual|overview|thumbnail|quick ?look|preview|browse|rendered|rendering|tci"
-    r"|(true|natural|false) ?colou?r|jpe?g|png|webp|gif)\b"
+    r"|(true|natural|false) ?colou?r|jpe?g(?! 2000)|png|webp|gif)\b"
 )
 MOST_PIXELS_A_SIDE = 10  # of a source that a rendering's pixel may hold
 
@@ -111,11 +111,8 @@ def find_asset(assets: Mapping[str, Any], band: str, *, served: Served) -> tuple
         return (key, int(number)) if key in assets else None
     wanted = served.source.band(band)
     names = {plain(name) for name in (band, *wanted.aliases)}
-    data = {
-        k: one
-        for k, one in assets.items()
-        if not is_rendering(k, one, source=served.source, band=wanted)
-    }
+    is_picture = partial(is_rendering, source=served.source, band=wanted)
+    data = {key: one for key, one in assets.items() if not is_picture(key, one)}
     for key in sorted(data, key=lambda key: plain(key) != plain(band)):
         if plain(key) in names:
             return key, _number(data[key], names) or 1
@@ -169,8 +166,10 @@ def bands_of(asset: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _number(asset: Mapping[str, Any], names: set[str]) -> int | None:
-    for key in ("name", "eo:common_name", "common_name"):
-        for n, band in enumerate(bands_of(asset), start=1):
+    bands = list(enumerate(bands_of(asset), start=1))
+    is_counted = all(band.get("name") == f"b{n}" for n, band in bands)  # as rio-stac writes
+    for key in ("name", "eo:common_name", "common_name")[is_counted:]:
+        for n, band in bands:
             if plain(str(band.get(key, ""))) in names:
                 return n
     return None
@@ -211,7 +210,7 @@ class Layer:
         values, tags = patch.values[n], (patch.scales[n], patch.offsets[n])
         values = np.where(np.isin(values, np.array(self.nodata, "f4")), np.float32(np.nan), values)
         is_bare = self.scale is None and tags == (1.0, 0.0)
-        if reason := self._foreign(values, patch.dtypes[n] if is_bare else ""):
+        if reason := self._foreign(values, patch.dtypes[n], is_bare=is_bare):
             raise SceneNotFoundError(f"{self.name}: {reason}")
         a, b = (1.0 if self.scale is None else self.scale), self.offset
         if self.scale is None and not is_bare:
@@ -235,23 +234,25 @@ class Layer:
             valid = np.float32(10) ** (valid / np.float32(10))
         return valid, reason
 
-    def _foreign(self, values: np.ndarray, data_type: str) -> str:
-        """Why numbers cannot be the source's; ``data_type`` is that of the file if unscaled."""
-        known = values[np.isfinite(values)]
-        if _is_imagery(self.source) and _is_too_small(data_type, self.band):
-            return f"a rendering of eight bits, no {self.band.name}; name another asset by hand"
-        if not known.size:
-            return ""
-        if self.band.unit == DECIBEL and self.unit != POWER and known.min() > 0:
+    def _foreign(self, values: np.ndarray, data_type: str, *, is_bare: bool) -> str:
+        """Why numbers cannot be the source's; bare are those for which nobody states a scale."""
+        known, band = values[np.isfinite(values)], self.band
+        if is_bare and _is_imagery(self.source) and _is_too_small(data_type, band):
+            return f"a rendering of eight bits, no {band.name}; name another asset by hand"
+        if known.size and band.unit == DECIBEL and self.unit != POWER and known.min() > 0:
             return (
                 "no number is below zero, as decibels of ground are. Where it is linear power, say "
                 f"so: units={{{self.source.name!r}: 'power'}}"
             )
-        is_fraction = known.max() <= self.band.valid_range[1] and (known % 1).any()
-        if data_type and self.band.scale < FINE_SCALE and is_fraction:
+        top = band.valid_range[1]
+        known = known[(known <= top) | np.isfinite(band.valid(known))]  # codes stand beside either
+        if not (known.size and known.max() <= top and (known % 1).any()):
+            return ""
+        if band.scale < FINE_SCALE or (is_bare and band.scale != 1):
             return (
-                f"values up to {known.max():g} look physical, and no scale is stated; wanted the "
-                f"numbers that {self.source.name} stores, or scale and offset in the item"
+                f"values up to {known.max():g} look physical; wanted the numbers that "
+                f"{self.source.name} stores, (value - {band.offset:g}) / {band.scale:g}. If they "
+                f"are such numbers, state their scale, {band.scale:g}, in the item"
             )
         return ""
 
@@ -292,9 +293,8 @@ class Reader:
             When a file is absent, damaged or without a CRS.
         """
         grid, source = request.grid, self.served.source
-        chips = {
-            name: np.full((grid.height, grid.width), np.nan, np.float32) for name in request.bands
-        }
+        empty = np.full((grid.height, grid.width), np.nan, np.float32)
+        chips = {name: empty.copy() for name in request.bands}
         lost: dict[str, str] = {}
         read = partial(rasters.cut, grid=grid)
         for record in records:
@@ -397,6 +397,9 @@ class Reader:
         if scale is None and offset is None:
             return None, lowering
         a, b = _to_stored(scale or 1.0, offset or 0.0, band=band)
+        if raised and b == raised[1] and record.start < RAISED_SINCE:
+            # a collection's default, true of its later items
+            b = 0.0 if (baseline_of(record.item) or raised[0]) < raised[0] else b
         return a, lowering if offset is None else b
 
     def _lowering(
@@ -458,8 +461,8 @@ def baseline_of(item: Mapping[str, Any]) -> float | None:
     named = _BASELINE_IN_NAME.findall(json.dumps([item["id"], said, hrefs]))
     for text in (*stated, said.get("processing:version"), *named):
         parts = _BASELINE.fullmatch(str(text).strip())
-        if parts and float(f"{parts[1]}.{parts[2] or 0}") < LAST_BASELINE:
-            return float(f"{parts[1]}.{parts[2] or 0}")
+        if parts and (number := float(f"{parts[1]}.{parts[2] or parts[3] or 0}")) < LAST_BASELINE:
+            return number
     return None
 
 

@@ -44,7 +44,7 @@ _NAT = np.datetime64("NaT", "us")
 LINK_TIMEOUT_S = 60
 MOST_BYTES = 2**28  # of one file of a catalogue: a million links are a third of it
 # What ids tell of the platform where items do not.
-PLATFORM_OF_ID = {r"L[A-Z]0?(\d)": r"landsat-\1", "MOD": "terra", "MYD": "aqua"}
+PLATFORM_OF_ID = {r"L[A-Z]0?(\d)": r"landsat-\1", r"MOD\d": "terra", r"MYD\d": "aqua"}
 _DATES = ("datetime", "start_datetime", "end_datetime", "updated")
 
 
@@ -254,8 +254,9 @@ def _read(href: str, parent: str) -> tuple[Item, list[tuple[str, str]]]:
     words = pystac.serialization.migrate_to_latest(words, about)
     if words["type"] == "Feature":
         return _checked({**words, "collection": words.get("collection") or parent}, href), []
-    links = [(one["rel"], one["href"]) for one in words["links"] if one["rel"] in ("item", "child")]
-    return {**words, "id": str(words["id"])}, [(rel, _absolute(to, href)) for rel, to in links]
+    links = [one for one in words["links"] if one["rel"] in ("item", "child")]
+    places = [(one["rel"], _absolute(str(one.get("href")), href)) for one in links]
+    return {**words, "id": str(words["id"])}, places
 
 
 # ---- an API, asked by place and time: all of pystac-client ---------------------------------------
@@ -453,9 +454,10 @@ def _unfit(item: Item, wanted: Stac) -> str:
     mode = properties.get("sar:instrument_mode") or properties.get("s1:instrument_mode")
     if wanted.mode and mode and str(mode).upper() != wanted.mode:
         return f"instrument mode {mode}, wanted {wanted.mode}"
-    beams, both = properties.get("sar:polarizations"), wanted.polarisations
-    if beams and not set(both) <= {str(beam).upper() for beam in beams}:
-        return f"polarisations {' '.join(map(str, beams))}, wanted {' and '.join(both)}"
+    said, both = properties.get("sar:polarizations"), wanted.polarisations
+    beams = re.findall("[HV]{2}", str(said).upper())  # of a list or a text
+    if said and not set(both) <= set(beams):
+        return f"polarisations {' '.join(beams) or said}, wanted {' and '.join(both)}"
     platform, usual = platform_of(item), {plain(one.id) for one in wanted.collections}
     if wanted.platform and platform and plain(platform) != plain(wanted.platform):
         return f"platform {platform}, wanted {wanted.platform}"
