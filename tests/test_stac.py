@@ -621,7 +621,7 @@ def checkerboard(low, high):
 
 def test_decibels_are_averaged_in_linear_power(tmp_path):
     """Half the ground at 0 dB and half at -20 dB is -2.97 dB, far from the mean of -10."""
-    path = image(tmp_path, "v", checkerboard(-20, 0))
+    path = image(tmp_path, "v", checkerboard(-20, -1e-3))
     archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z", assets={"vv": path})])
     coarse = make.grid_at(*HERE, size_px=4, pixel_size_m=160)
     chip = ask(archive, "sentinel1", bands=("VV",), grid=coarse)
