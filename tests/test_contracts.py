@@ -91,3 +91,35 @@ def test_a_pixel_is_valid_where_all_its_bands_are():
     values = np.ones((2, 2, 2), np.float32)
     values[0, 0, 0] = values[1, 0, 1] = np.nan
     assert contracts.Chip(values, ("a", "b"), request().grid).valid_fraction == 0.5
+
+
+KINDS = {"string": "a", "float": 0.5, "int": 1, "bool": True, "time": np.datetime64("2020-01-01")}
+SCHEMAS = [value for value in vars(contracts).values() if isinstance(value, contracts.Table)]
+BEYOND = {
+    "latitude": (95.0, -9999.0, np.inf), "longitude": (-180.5, 262.0, -np.inf),
+    "time": tuple(map(np.datetime64, ("-9999-01-01", "9999-12-31", "1666-01-01"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.name)
+def test_no_table_holds_a_place_off_earth_or_a_time_out_of_mind(schema):
+    """What is missing passes; what cannot be is refused by column, whatever the table."""
+    row = {column.name: [KINDS[column.kind]] for column in schema.columns}
+    table = pd.DataFrame(row)
+    contracts.check(table, schema)
+    for name in BEYOND.keys() & row.keys():
+        missing = np.datetime64("NaT", "us") if name == "time" else np.nan
+        contracts.check(table.assign(**{name: [missing]}), schema)
+        for value in BEYOND[name]:
+            bad = np.array([value], "datetime64[us]") if name == "time" else [value]
+            with pytest.raises(ContractError, match=rf"{schema.name}.{name} should lie between"):
+                contracts.check(table.assign(**{name: bad}), schema)
+
+
+def test_a_station_stands_at_one_place_on_either_side_of_the_date_line():
+    """0.002 degrees across 180 are one place; 111 km are two, whatever the sensors."""
+    table = pd.DataFrame({
+        "station_id": list("AABBC"), "latitude": [1.0, 1.0, 1.0, 2.0, np.nan],
+        "longitude": [179.999, -179.999, 5.0, 5.0, 5.0],
+    })  # fmt: skip
+    assert contracts.apart(table) == ["B"]

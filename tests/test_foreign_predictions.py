@@ -353,7 +353,7 @@ def test_unreadable_and_missing_times():
 
 def test_what_is_no_table_says_so(tmp_path):
     """No file, bytes of another kind, ragged rows, no rows."""
-    with pytest.raises(ArchiveReadError, match="No file to read at"):
+    with pytest.raises(ArchiveReadError, match="No table at"):
         read(tmp_path / "none.csv")
     junk = tmp_path / "junk.csv"
     junk.write_bytes(b"PAR1 half a file")

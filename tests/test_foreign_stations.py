@@ -150,7 +150,7 @@ def test_decimal_commas_and_other_names(tmp_path):
     assert stations["longitude"].tolist() == [-97.25, 11.0]
     with pytest.raises(ContractError, match="lacks 1 of the 1 columns.*station"):
         read(path, predictions(), decimal=",")
-    with pytest.raises(ArchiveReadError, match="No file to read at"):
+    with pytest.raises(ArchiveReadError, match="No table at"):
         read(tmp_path / "none.csv", predictions())
 
 
@@ -167,3 +167,31 @@ def test_an_ismn_archive_is_a_list_too(tmp_path):
     first = known[known["station_id"] == stations.index[0]].iloc[0]
     assert stations["latitude"].iloc[0] == first["latitude"]
     assert stations["koeppen"].iloc[0] == first["koeppen"] and notes.empty
+
+
+@pytest.mark.parametrize(
+    ("network", "places", "place"),
+    [
+        ("N1", {"station": ["12"]}, 35.5),
+        ("N1", {"station": ["12"], "network": ["N2"]}, np.nan),
+        ("N1", {"station": ["12", "12"], "network": ["N2", "N1"]}, 40.0),
+        ("", {"station": ["12", "12"], "network": ["N1", "N2"]}, np.nan),
+        ("", {"station": ["12"], "network": ["N2"]}, 35.5),
+    ],
+)
+def test_a_bare_name_finds_its_place_where_one_station_has_it(network, places, place):
+    """Another network's station of that name is another station."""
+    table = predictions(stations=("12",), network=network)
+    assert table["station_id"].iloc[0] == ("N1__12" if network else "12")
+    n = len(places["station"])
+    listed = pd.DataFrame(places | {"lat": [35.5, 40.0][:n], "lon": [5.0, 6.0][:n]})
+    stations, notes = read(listed, table)
+    np.testing.assert_equal(stations["latitude"].iloc[0], place)
+    assert ("unknown place" in notes.index) == np.isnan(place)
+
+
+def test_a_probes_name_at_two_stations_is_two_sensors():
+    """Without the station before it the two series would become one."""
+    table = rows().assign(probe="p1", time=lambda t: t["time"])
+    found, _ = read_predictions(table, units="m3 m-3", columns={"sensor": "probe"})
+    assert found["sensor_id"].unique().tolist() == ["A__p1", "B__p1"]

@@ -660,3 +660,65 @@ def test_the_comparison_tells_what_differs_and_what_only_one_side_has():
     assert found["windows compared"] == found["windows only published"] == 1
     assert found["mean absolute difference m3 m-3"] == pytest.approx(0.05)
     assert found["of those, with another number of days"] == 1
+
+
+def bomb(path):
+    """A member that says that it holds a gigabyte, another that is cut."""
+    info = zipfile.ZipInfo(file_name("Large"))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open(info, "w") as member:
+            for _ in range(65):
+                member.write(b"\n" * 2**20)
+        archive.writestr(file_name("Twice"), header_values(*ROWS))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(file_name("Twice"), header_values(ROWS[0].replace("0.2", "0.4")))
+
+
+def test_bad_members_are_named_and_the_rest_is_read(tmp_path, read, options):
+    """Too large, twice, older than any probe; capitals in a suffix mean nothing."""
+    archive = write_zip(
+        tmp_path / "a.zip",
+        {
+            file_name(): header_values(
+                *ROWS, "0001/01/01 00:00 0.3 G M", "9999/12/31 00:00 0.3 G M"
+            ),
+            file_name("Up").replace(".stm", ".STM"): header_values(*ROWS),
+        },
+    )
+    bomb(archive)
+    observations = read(archive)
+    assert observations["sensor_id"].nunique() == 2 and len(observations) == 6
+    assert observations.attrs["counts"]["lost: malformed line"] == 2
+    (folder,) = (tmp_path / "cache").iterdir()
+    reasons = pd.read_parquet(folder / "unreadable.parquet").set_index("file")["reason"]
+    assert "more than the 67,108,864 of any sensor" in reasons[file_name("Large")]
+    assert "twice" in reasons[file_name("Twice")]
+
+
+def test_pipes_and_links_to_nothing_are_named_and_not_waited_for(tmp_path, read):
+    folder = tmp_path / "unpacked"
+    for name in ("Byron", "Pipe", "Dead"):
+        (folder / file_name(name)).parent.mkdir(parents=True)
+    (folder / file_name()).write_text(header_values(*ROWS))
+    os.mkfifo(folder / file_name("Pipe"))
+    (folder / file_name("Dead")).symlink_to(tmp_path / "nowhere")
+    observations = read(folder)
+    assert len(observations) == 3 and observations.attrs["counts"]["note: unreadable files"] == 2
+    with pytest.raises(ArchiveReadError, match="No archive at"):
+        read(folder / file_name("Pipe"))
+
+
+def test_a_station_at_two_places_is_refused_or_left_out_by_name(tmp_path, options):
+    """Two probes of one station, 111 km apart: neither place is the station's."""
+    members = {
+        file_name(): header_values(*ROWS),
+        file_name("Far"): header_values(*ROWS),
+        file_name("Far", probe="B"): header_values(*ROWS, place="37.5 -97.5 322.0"),
+    }
+    archive = write_zip(tmp_path / "a.zip", members)
+    with pytest.raises(ArchiveReadError, match="1 stations stand at several places: ARM__Far"):
+        insitu.read_stations(archive, **options)
+    stations = insitu.read_stations(archive, without_coordinates="drop", **options)
+    assert stations["station_id"].tolist() == ["ARM__Byron"]
+    counts = insitu.read_counts(archive, **options).set_index("what")
+    assert counts.loc["stations at several places", "sensors"] == 2

@@ -431,3 +431,19 @@ def test_known_flags_that_are_not_good_win_no_hour():
     table = hourly("A", [0.9, 0.2], qc=["D06", "G"], when=["2020-07-01 06:00", "2020-07-01 06:30"])
     _, observations, _ = tables.read_readings(table, columns=LONG | {"flag": "qc"}, **UTC)
     assert observations["soil_moisture_m3_m3"].tolist() == pytest.approx([0.2])
+
+
+def test_files_that_no_table_is_in_are_refused_at_once(tmp_path):
+    """A folder, a pipe, a link to nothing, a bomb, a row of 5,000 fields, no text."""
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    text = mesonet().to_csv(index=False).encode()
+    (tmp_path / "bomb").write_bytes(gzip.compress(text + b"," * 2**28))
+    (tmp_path / "wide").write_bytes(text.replace(b"A,", b"," * 5000 + b"A,", 1))
+    (tmp_path / "nul").write_bytes(text.replace(b"A", b"A\0", 1))
+    (tmp_path / "header").write_bytes(text.split(b"\n")[0])
+    words = {"": "No table at", "link": "No table at", "pipe": "No table at", "bomb": "unpacks to",
+             "wide": "more than 1000 fields", "nul": "NUL", "header": "no rows"}  # fmt: skip
+    for name, match in words.items():
+        with pytest.raises((ArchiveReadError, ContractError), match=match):
+            tables.read_readings(tmp_path / name, columns=LONG, **UTC)

@@ -206,9 +206,23 @@ def test_whole_seconds_compare_exactly_with_microseconds():
 
 
 @pytest.mark.parametrize(
-    "bound", [pd.Timedelta(0), pd.Timedelta("-1h"), pd.NaT, 3600, 0, "0h", "soon", ""]
+    "bound",
+    [
+        pd.Timedelta(0),
+        pd.Timedelta("-1h"),
+        pd.NaT,
+        3600,
+        0,
+        "0h",
+        "soon",
+        "",
+        "5",
+        "3.5",
+        np.timedelta64(5),
+    ],
 )
 def test_a_bound_must_be_a_positive_length_of_time(bound):
+    """A number without a unit would be nanoseconds."""
     with pytest.raises(BoundError, match="sentinel1"):
         join(readings(NOON), scene("s", NOON), bounds={"sentinel1": bound})
 

@@ -250,6 +250,17 @@ def test_statics_come_from_the_station_of_the_same_letters(tmp_path):
     assert filled["koeppen"].tolist() == ["", "Cfa", ""]
     assert filled["texture"].tolist() == ["", "Loam", ""]
     assert filled.loc[1, ["clay", "sand"]].tolist() == [25.0, 40.0]
+    bare = archive.drop(columns=["clay_percent", "sand_percent"])
+    assert ten_day_table.fill_statics(stations, bare)["clay"].isna().all()
+
+
+def test_an_hour_without_a_value_is_no_hour_of_its_day():
+    times = pd.date_range("2020-01-01", periods=14, freq="h")
+    readings = pd.DataFrame({"sensor_id": "a", "time": times, "soil_moisture_m3_m3": 0.2})
+    readings.loc[:1, "soil_moisture_m3_m3"] = np.nan
+    assert ten_day_table.daily_means(readings)["n_hours"].tolist() == [12]
+    readings.loc[2, "soil_moisture_m3_m3"] = np.nan
+    assert ten_day_table.daily_means(readings).empty
 
 
 def test_features_follow_the_rows_of_their_samples(tmp_path):

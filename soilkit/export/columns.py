@@ -71,13 +71,12 @@ Source: TypeAlias = str | Path | pd.DataFrame
 MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-")
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
 UTF16_MAGICS = (b"\xff\xfe", b"\xfe\xff")  # what spreadsheets call "Unicode text"
-PACKED = "a packed file: unpack it"
 OTHER_KINDS = {
     b"PK\x03\x04": "a zip or a spreadsheet (xlsx): save the sheet as 'CSV UTF-8', or unpack it",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet (xls): save the sheet as 'CSV UTF-8'",
     b"\x89HDF": "a NetCDF or HDF5 file: read it with xarray and pass .to_dataframe()",
     b"CDF": "a NetCDF file: read it with xarray and pass .to_dataframe()",
-    **dict.fromkeys((GZIP_MAGIC, b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), PACKED),
+    **dict.fromkeys((GZIP_MAGIC, b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), "packed: unpack it"),
 }
 UNITS = {"m3 m-3": 1.0, "percent": 0.01, "%": 0.01}
 LAYER = re.compile(r"(?:mm|kg m-2) in ([0-9]+(?:\.[0-9]+)?) mm")
@@ -86,8 +85,7 @@ EPOCHS = {  # a time that is only a number: from, to, what it looks like
     (1e8, 4e9): ("seconds since 1970", "s", "1970-01-01"),
     (1e11, 4e12): ("milliseconds since 1970", "ms", "1970-01-01"),
 }
-ISO_DATE = r"[0-9]{4}-[0-9]{1,2}(?:-[0-9]{1,2})?|[0-9]{8}"
-ISO_TIME = rf"(?:{ISO_DATE})(?:[T ][0-9].*)?"
+ISO_TIME = r"(?:[0-9]{4}-[0-9]{1,2}(?:-[0-9]{1,2})?|[0-9]{8})(?:[T ][0-9].*)?"
 FILL_TIME = r"-[0-9]+(?:\.[0-9]*)?|9{4,}(?:\.0*)?"  # what loggers and programs write for "none"
 OFFSET = r"\d:\d\d.*(?:Z|z|[+-]\d\d(?::?\d\d)?)$"
 # -99.9 is a longitude, and -430 m the shore of the Dead Sea
@@ -95,6 +93,7 @@ FILL_BELOW = {"latitude": -99.0, "depth_from": -99.0, "depth_to": -99.0}
 # One bad reading of a probe does not make its station's unit another; a prediction is no reading.
 LEAST_TO_JUDGE = {"soil_moisture": MIN_SAMPLES}
 MOST_BYTES, MOST_EXPANSION = 2**27, 100  # of what a packed table holds; of its own size
+MOST_MORE = 1000  # fields of a row without a name, each of which costs the parser dearly
 MOST_ROWS, ROWS_A_BYTE = 10_000_000, 10  # of a parquet table, whose constants take no room
 
 
@@ -357,7 +356,9 @@ def _read(path: str | Path) -> pd.DataFrame:
     raw = b""
     try:
         if not Path(path).is_file():
-            raise ArchiveReadError(f"No file to read at {path}. Give a CSV, parquet or DataFrame.")
+            raise ArchiveReadError(
+                f"No table at {path}. Give a CSV or parquet file, or a DataFrame."
+            )
         raw = Path(path).read_bytes()
         return _parsed_bytes(raw)
     except (ArchiveReadError, ContractError):
@@ -410,15 +411,22 @@ def _csv(text: str) -> pd.DataFrame:
     form: dict[str, Any] = {"sep": separator, "dtype": str, "na_filter": False, "header": None}
     header = _tidy_names(pd.read_csv(StringIO(text), nrows=1, **form).iloc[0])
     form |= {"header": 0, "names": header}
+    if max(line.count(separator) for line in text.split("\n")) > MOST_MORE + len(header):
+        raise ContractError(
+            f"A row has more than {MOST_MORE} fields above the {len(header)} named."
+        )
     table = pd.read_csv(StringIO(text), **form)
     if isinstance(table.index, pd.RangeIndex):
         return table
-    last = table.iloc[:, -table.index.nlevels :]
-    if (last.fillna("") == "").all(axis=None):  # rows, not the header, end in a separator
-        form["names"] = [*header, *(f"after the last {i}" for i in range(last.shape[1]))]
-        return pd.read_csv(StringIO(text), **form)[header]
+    n_more = table.index.nlevels
+    last = table.iloc[:, -n_more:]
+    if n_more < len(header) and (last.fillna("") == "").all(
+        axis=None
+    ):  # rows, not the header, end in a separator
+        form["names"] = [*header, *(f"after the last {i}" for i in range(n_more))]
+        return pd.read_csv(StringIO(text), **form)[header].reset_index(drop=True)
     numbered = [[str(start + i) for i in range(len(table))] for start in (0, 1)]
-    if table.index.to_list() in numbered:  # row numbers without a name
+    if n_more == 1 and table.index.to_list() in numbered:  # row numbers without a name
         return table.reset_index(drop=True)
     raise ContractError(
         f"The rows have more fields than the header's {len(header)} ({', '.join(header[:8])}), "
@@ -459,13 +467,12 @@ def _told(columns, have, of: Quantities) -> dict[str, Any]:
     absent = [c for c in named if not str(c).startswith("=") and c not in have]
     constant = [q for q, place in told.items() if q in of.varying and str(place)[:1] == "="]
     if odd or absent or constant:
-        hint = f" A constant is written '={absent[0]}'." if absent else ""
         raise ContractError(
             f"columns holds what is no quantity or no place of one: {', '.join(odd) or 'nothing'}; "
             f"absent columns: {', '.join(map(str, absent)) or 'none'}; constants that cannot be: "
             f"{', '.join(constant) or 'none'}. Quantities: {', '.join(names)}; places: a column, a "
             "number, '=' and a constant, or of soil moisture {column: depth in m, or (from, to)}; "
-            f"the table has {', '.join(have)}.{hint}"
+            f"the table has {', '.join(have)}. A constant is written '={(absent or ['NAME'])[0]}'."
         )
     return told
 

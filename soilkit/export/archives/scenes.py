@@ -36,8 +36,8 @@ def places_of(stations: pd.DataFrame) -> pd.DataFrame:
     lost = [*lost, *contracts.apart(stations)]
     if lost:
         raise ContractError(
-            f"{len(lost)} stations have no coordinates, or stand at several places, {lost[0]} the "
-            "first: give each place a station of its own, or leave these stations out."
+            f"{len(lost)} stations have no coordinates, {lost[0]} the first, or stand at several "
+            "places: give each place a station of its own, or leave these stations out."
         )
     return places.astype({"station_id": str, "longitude": float, "latitude": float})
 

@@ -154,10 +154,8 @@ def read_observations(
     groups, total, stop = sensors["row_group"].tolist(), int(sensors["n_accepted"].sum()), 0
     dtypes = ("datetime64[us]", "float32", np.min_scalar_type(-max(len(flags), 1)))
     columns = [np.empty(total, dtype) for dtype in dtypes]
-    with (
-        _readable(folder),
-        pq.ParquetFile(folder / "observations.parquet", memory_map=True, **CHECKED) as file,
-    ):
+    path = folder / "observations.parquet"
+    with _readable(folder), pq.ParquetFile(path, memory_map=True, **CHECKED) as file:
         for first in range(0, len(groups), SENSORS_AT_A_TIME):
             part = file.read_row_groups(groups[first : first + SENSORS_AT_A_TIME])
             parts = _accepted(part.unify_dictionaries(), flags)
