@@ -26,7 +26,8 @@ METRIC_LABELS = {
     "kge_2009": "Kling-Gupta efficiency (2009) [1]",
     "ubrmse_m3_m3": f"ubRMSE [{MOISTURE}]", "rmse_m3_m3": f"RMSE [{MOISTURE}]",
     "bias_m3_m3": f"bias, predicted − observed [{MOISTURE}]",
-    "crps_m3_m3": f"CRPS [{MOISTURE}]", "spread_m3_m3": f"predicted spread [{MOISTURE}]",
+    "abs_bias_m3_m3": f"|bias| [{MOISTURE}]", "crps_m3_m3": f"CRPS [{MOISTURE}]",
+    "spread_m3_m3": f"predicted spread [{MOISTURE}]",
 }  # fmt: skip
 CLASS_NAMES = {"koeppen": "Köppen class", "land_cover": "land cover", "texture": "texture class"}
 # Okabe and Ito's palette, told apart with any colour vision and in grey.
