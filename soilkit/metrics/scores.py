@@ -253,7 +253,7 @@ def r_error(both: list[Line], *, groups: Groups, steps: Steps) -> tuple[np.ndarr
     """Standard error of arctanh R, and its degrees of freedom, (group,) each.
 
     Memory knows nothing of a relation that itself changes, from one wet or dry year to the next:
-    on halves of daily stations R then holds 86 to 88 % where 95 are promised. So the series is cut
+    on halves of daily stations R then holds 85 to 94 % where 95 are promised. So the series is cut
     into stretches of equal length, of about a year and four at least, and the mean of a pair's
     influence on arctanh R, (x y - r (x^2 + y^2) / 2) / (1 - r^2) of standardised values [1]_, is
     taken of each. Where these k means vary more than the error 1 / sqrt(n) of ``correlation_size``
