@@ -240,9 +240,8 @@ def audit(
         checks.label_in_features(sides, eaten),
         checks.fitted_on_training(sides, fitted_on, everything=samples),
     ]
-    name = str(getattr(split, "name", None) or "unnamed split")
-    n_held_out = int(sides.held_out.sum())
-    return AuditReport(name, tuple(made), _distances(sides), _sizes(sides), n_held_out)
+    name, n = str(getattr(split, "name", None) or "unnamed split"), int(sides.held_out.sum())
+    return AuditReport(name, tuple(made), _distances(sides), _sizes(sides), n)
 
 
 def _features(features, samples: pd.DataFrame, sides: Sides) -> pd.DataFrame | None:
