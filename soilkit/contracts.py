@@ -50,10 +50,12 @@ STATIONS = Table(
     _columns("string", "sensor_id", "station_id", "network", "station")
     + _columns("float", "latitude", unit="degrees", within=(-90, 90))
     + _columns("float", "longitude", unit="degrees", within=(-180, 180))
-    + _columns("float", "elevation_m", "depth_from_m", "depth_to_m", unit="m")
+    + _columns("float", "elevation_m", unit="m")
+    + _columns("float", "depth_from_m", "depth_to_m", unit="m", within=(0, 10))
     + _columns("string", "land_cover", "koeppen", "texture"),
     key=("sensor_id",),
 )
+PLACES = Table("stations", (STATIONS.columns[1], *STATIONS.columns[4:6]))
 OBSERVATIONS = Table(
     "observations",
     _columns("string", "sensor_id")

@@ -171,7 +171,11 @@ def read_csv(path: str | os.PathLike[str]) -> Any:
     """The table that ``csv_text`` wrote; only an empty cell is missing, not a name like "NA"."""
     import pandas as pd
 
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return unquoted(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+
+
+def unquoted(table: Any) -> Any:
+    """The table without the apostrophes that ``csv_text`` sets before what looks like a formula."""
     return _each_text(table, lambda text: text.removeprefix("'"))
 
 

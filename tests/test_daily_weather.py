@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit.errors import ContractError, LeakageError, UnitError
+from soilkit.errors import ContractError, LeakageError, SoilkitError, UnitError
 from soilkit.export import antecedents, daily_table
 from soilkit.models.tabular import daily_weather
 
@@ -46,6 +46,18 @@ def test_percent_becomes_volume_and_volume_is_refused():
 
     with pytest.raises(UnitError, match="percent"):
         daily_table.prepare(table.assign(sm_2in=table["sm_2in"] / 100), places(1))
+    mixed = pd.concat([table, table.assign(sm_2in=0.2, **{"Station Id": 1})], ignore_index=True)
+    with pytest.raises(UnitError, match=r"1 stations exceeds 1 \(1\)"):
+        daily_table.prepare(mixed, places(2))
+
+
+def test_a_damaged_folder_is_refused_in_words(tmp_path):
+    """A list without numbers, and a table that is none."""
+    (tmp_path / daily_table.READINGS).write_bytes(b"PAR1")
+    for name, words in (("A", "number"), ("A (1)", "damaged")):
+        (tmp_path / daily_table.PLACES).write_text(f"Name;Lat;Long;Elv\n{name};40;-100;300\n")
+        with pytest.raises(SoilkitError, match=words):
+            daily_table.read_folder(tmp_path)
 
 
 def test_the_rain_of_tomorrow_does_not_move_a_predictor_of_today():

@@ -224,8 +224,11 @@ def test_the_other_unit_is_found_at_single_stations_too():
         read(table)
     with pytest.raises(UnitError, match="said to be in %, but 99 %"):
         read(rows(), units="%")
-    _, notes = read(table, units="%")
-    assert notes.loc["perhaps another unit", "stations"].tolist() == ["A, B, C, E"] * 2
+    with pytest.raises(UnitError, match=r"4 stations exceeds 1 \(A, B, C, E\)"):
+        read(table, units="%")
+    few = pd.concat([table[table["station"] == "D"], table[table["station"] == "A"].head(3)])
+    _, notes = read(few, units="%")
+    assert notes.loc["perhaps another unit", "stations"].tolist() == ["A"] * 2
     with pytest.raises(UnitError, match="not guessed"):
         read(rows(), units="vol")
 

@@ -7,6 +7,7 @@ import pytest
 from soilkit import contracts
 from soilkit.errors import ArchiveReadError, ContractError
 from soilkit.export.tables import read_predictions, read_stations
+from soilkit.files import csv_text
 from tests.test_foreign_predictions import rows
 
 
@@ -195,3 +196,18 @@ def test_a_probes_name_at_two_stations_is_two_sensors():
     table = rows().assign(probe="p1", time=lambda t: t["time"])
     found, _ = read_predictions(table, units="m3 m-3", columns={"sensor": "probe"})
     assert found["sensor_id"].unique().tolist() == ["A__p1", "B__p1"]
+
+
+def test_our_own_csv_reads_back_and_a_station_has_one_place(tmp_path):
+    """A name like a formula keeps no apostrophe; two probes 111 km apart have no place."""
+    path = tmp_path / "p.csv"
+    table = pd.DataFrame({
+        "station": "=1+1", "sensor": ["a", "b"], "time": "2020-07-01", "observed": 0.2,
+        "predicted": 0.3, "latitude": [47.0, 48.0], "longitude": 11.0,
+    })  # fmt: skip
+    path.write_text(csv_text(table))
+    table, _ = read_predictions(path, units="m3 m-3", timezone="UTC")
+    assert set(table["station_id"]) == {"=1+1"}
+    stations, notes = read_stations(path, table)
+    assert stations["latitude"].isna().all()
+    assert "several values" in set(notes["status"])

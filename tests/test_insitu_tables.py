@@ -288,7 +288,7 @@ def test_one_station_in_percent_is_named_and_one_bad_reading_condemns_nobody():
     """Gaps at other stations do not shift whose value is judged; 14 of 20 stay below 1."""
     gaps = hourly("A", [np.nan] * 14 + [0.2] * 14)
     table = pd.concat([gaps, hourly("BB", [20.0 + k for k in range(14)]), hourly("C", [0.3] * 60)])
-    with pytest.raises(UnitError, match=r"at 1 of 3 stations \(BB\)"):
+    with pytest.raises(UnitError, match=r"at 1 of 3 stations \(KENASTER__BB__"):
         tables.read_readings(table, columns=LONG, **UTC)
     table = pd.concat([gaps, hourly("BB", [1.3])])
     _, observations, notes = tables.read_readings(table, columns=LONG, **UTC)
@@ -447,3 +447,20 @@ def test_files_that_no_table_is_in_are_refused_at_once(tmp_path):
     for name, match in words.items():
         with pytest.raises((ArchiveReadError, ContractError), match=match):
             tables.read_readings(tmp_path / name, columns=LONG, **UTC)
+
+
+def test_another_unit_depth_or_decimal_is_refused_and_a_gap_is_noted():
+    """A network's "A" in m3 m-3 among percent; depths of inf; constants in a table of commas."""
+    percent = hourly("A", [20.0 + k for k in range(14)], net="X")
+    mixed = pd.concat([percent, hourly("A", [0.2] * 14, net="Y", lat=60.0)])
+    columns = {k: LONG[k] for k in ("station", "time", "soil_moisture", "latitude", "longitude")}
+    with pytest.raises(UnitError, match=r"1 stations exceeds 1 \(Y__A__"):
+        tables.read_readings(mixed, columns=columns | {"network": "net"}, units="%", timezone="UTC")
+    some = hourly("A", [0.2] * 3, z=np.inf)
+    with pytest.raises(ContractError, match="inf to inf"):
+        tables.read_readings(some, columns=columns | {"depth_from_m": "z"}, **UTC)
+    gap = columns | {"depth_from_m": "z"}
+    _, _, notes = tables.read_readings(some.assign(z=np.nan), columns=gap, **UTC)
+    assert "unknown depth" in set(notes["status"])
+    stations, _, _ = tables.read_readings(some, columns=columns, **UTC, decimal=",")
+    assert stations["depth_from_m"].tolist() == [0.05]

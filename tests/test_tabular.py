@@ -212,6 +212,10 @@ def test_a_table_of_other_things_is_refused_by_what_it_lacks(tmp_path):
     bare = table[["key", "network", "station", "lat", "lon", "start"]]
     with pytest.raises(ContractError, match="No predictor"):
         ten_day_table.read_ten_day_table(written(bare, tmp_path))
+    days = pd.Series(["01/02/2019"] * len(table))
+    for change in ({"start": days}, {"lat": 40.0 + np.arange(len(table))}, {"sm_insitu": "0,2"}):
+        with pytest.raises(ContractError, match=r"ISO 8601|several places|holds text"):
+            ten_day_table.read_ten_day_table(written(table.assign(**change), tmp_path))
 
 
 def test_averaged_class_codes_are_no_predictor(tmp_path):

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from soilkit import contracts
+from soilkit import contracts, files
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ArchiveReadError, ContractError, ParameterError, TimeZoneError, UnitError
 from soilkit.export.insitu import rules
@@ -141,8 +141,8 @@ class Columns:
             return column.to_numpy(float, na_value=np.nan)
         text = _stripped(column)
         missing, plain = text.isin(MISSING_WORDS), text
-        if self.decimal == ",":  # 1.234 may be a thousand
-            dotted = text.str.contains(".", regex=False)
+        if self.decimal == ",":  # 1.234 may be a thousand, but not in a constant
+            dotted = text.str.contains(".", regex=False) & (self.places[quantity][0] != "=")
             plain = text.str.replace(",", ".", regex=False).mask(dotted, "dotted")
         number = pd.to_numeric(plain.where(~missing, "nan"), errors="coerce").astype(float)
         rows = text[number.isna() & ~missing]
@@ -189,9 +189,17 @@ class Columns:
                 f"{quantity} is said to be in {units}, but more than half of its values exceed "
                 f"{1 / scale:g}, which no soil holds. Look up its unit, or its layer's thickness."
             )
-        highest = pd.Series(values).groupby(stations.to_numpy()).transform("max")
-        low, status = highest.to_numpy() <= 1, "perhaps another unit"
-        detail = f"said to be in {units}, but no value of these stations exceeds 1"
+        station = pd.Series(values).groupby(stations.to_numpy())
+        low = (station.transform("max") <= 1).to_numpy()
+        wrong = stations[low & (station.transform("size") >= MIN_SAMPLES).to_numpy()].unique()
+        if len(wrong):
+            raise UnitError(
+                f"{quantity} is said to be in {units}, but no value of {len(wrong)} stations "
+                f"exceeds 1 ({', '.join(map(str, wrong[:10]))}): they look like m3 m-3. Multiply "
+                f"theirs by {1 / scale:g}; to keep truly dry ones, divide the whole column by it "
+                "and pass units='m3 m-3'."
+            )
+        status, detail = "perhaps another unit", "no value of these stations exceeds 1"
         self.notes.mark(status, detail, rows=low, stations=stations, column=quantity)
 
     def utc(self, *, timezone: str | None) -> pd.Series:
@@ -221,6 +229,7 @@ class Columns:
         for quantity in SITE_NUMBERS:
             number = self.numbers(quantity)
             present = np.isfinite(number) & (number > FILL_BELOW.get(quantity, -999.0))
+            present |= np.isinf(number) & quantity.startswith("depth")  # to be refused
             name = quantity if quantity.endswith("itude") else f"{quantity}_m"
             sites[name] = np.where(present, number, np.nan)
         for quantity in ("land_cover", "koeppen", "texture"):
@@ -271,7 +280,7 @@ def _parsed(times: pd.Series) -> pd.Series:
             f"Times should be instants, found periods ({times.dtype}). Say which instant of them "
             "is meant: table[...].dt.to_timestamp(how='start') or 'end'."
         )
-    if pd.api.types.is_datetime64_any_dtype(times):
+    if pd.api.types.is_datetime64_any_dtype(times) and not str(times.dtype).startswith("date32"):
         return times
     text = _stripped(times)
     fill, missing = text.str.fullmatch(FILL_TIME), text.isin(MISSING_WORDS)
@@ -393,7 +402,8 @@ def _parsed_bytes(raw: bytes) -> pd.DataFrame:
     text = raw.decode("utf-16" if raw.startswith(UTF16_MAGICS) else "utf-8-sig")
     if not text.strip() or "\0" in text:
         raise ValueError("it is empty" if not text.strip() else "it holds NUL characters")
-    return _csv(text)
+    table = _csv(text)
+    return _framed(files.unquoted(table)) if "'" in text else table
 
 
 def _framed(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from soilkit import grids, strata, units
+from soilkit import grids, strata
 from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
-from soilkit.errors import ContractError, UnitError, UnknownNameError
-from soilkit.export import antecedents, ten_day_table
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.export import antecedents, columns, ten_day_table
+from soilkit.export.insitu import rules
+from soilkit.files import read_table
 from soilkit.world.sensors import composites
 
 # In the paper's order (section 2); units in the names.
@@ -258,6 +260,7 @@ def split_by_texture(stations: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 # Daily soil moisture of unseen stations from weather alone: the table and its drops.
 
 READINGS, PLACES = "scan_daily_2in.parquet", "scan_stations.csv"
+SITE = ("latitude", "longitude", "elevation_m")
 NAME, NETWORK = "scan_snotel_daily", "SCAN/SNOTEL"
 DEPTH_M = 0.0508  # two inches
 METRES_PER_FOOT = 0.3048  # the list of stations gives feet
@@ -295,21 +298,22 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises
     ------
     ContractError
-        If a file or a column is missing.
+        If a file or a column is missing, or the list of stations is not one.
     """
     paths = [Path(folder) / name for name in (READINGS, PLACES)]
     lacking = [path.name for path in paths if not path.is_file()]
     if lacking:
         raise ContractError(f"{folder} lacks {', '.join(lacking)}. Name the folder that has both.")
-    readings = pd.read_parquet(paths[0])
-    table = pd.read_csv(paths[1], sep=";", encoding="utf-8-sig")
-    number = table["Name"].str.extract(r"\((\d+)\)\s*$")[0]
-    return readings, pd.DataFrame({
-        "number": number.astype(int),
-        "station": table["Name"].str.replace(r"\s*\(\d+\)\s*$", "", regex=True),
-        "latitude": table["Lat"].astype(float), "longitude": table["Long"].astype(float),
-        "elevation_m": table["Elv"].astype(float) * METRES_PER_FOOT,
-    })  # fmt: skip
+    heads = {"station": "Name", "latitude": "Lat", "longitude": "Long", "elevation": "Elv"}
+    table = columns.load(paths[1], heads, of=columns.STATIONS, decimal=".", notes=rules.Notes())
+    names = table.text("station").str.extract(r"^(?P<station>.*?)\s*\((?P<number>\d+)\)$")
+    if names["number"].isna().any() or names["number"].duplicated().any():
+        raise ContractError(f"{PLACES} should name stations 'Name (number)', each number once.")
+    names = names.assign(number=names["number"].astype(int), **table.sites()[list(SITE)])
+    names = rules.checked(names.assign(station_id=names["number"].astype(str)), rules.Notes())
+    names["elevation_m"] *= METRES_PER_FOOT
+    names = rules.placed(names, without_coordinates="raise").drop(columns="station_id")
+    return read_table(paths[0]), names
 
 
 def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -391,11 +395,13 @@ def _checked(readings, places):
     lacking = [name for name in NEEDED if name not in readings]
     if lacking:
         raise ContractError(f"Readings lack {', '.join(lacking)}; they have {list(readings)}.")
-    if readings["sm_2in"].max() <= units.MAX_SOIL_MOISTURE_M3_M3:
-        raise UnitError(
-            f"sm_2in reaches {readings['sm_2in'].max():.3g} only; wanted percent, which reaches "
-            "tens. If it is m3 m-3, multiply by 100 first."
-        )
+    places_of = {name: name for name in NEEDED} | {"time": "Date"}
+    source = columns.Columns(readings, places_of, ".", rules.Notes())
+    source.moisture("sm_2in", units="percent", stations=readings["Station Id"])  # or it is refused
+    numbers = {name: source.numbers(name) for name in ("sm_2in", *BOUNDS)}
+    readings = readings.assign(Date=source.utc(timezone="UTC"), **numbers)
+    if readings["Date"].isna().any():
+        raise ContractError(f"{readings['Date'].isna().sum()} rows have no possible Date.")
     strange = set(readings["Station Id"]) - set(places["number"])
     twice = int(readings.duplicated(["Station Id", "Date"]).sum())
     if strange or twice:

@@ -87,13 +87,14 @@ def _at_depth(table: fields.Columns, column: str, depth, units) -> pd.DataFrame:
     places.setdefault("depth_to", places["depth_from"])
     table = replace(table, places=places)
     names = {name: table.text(name) for name in ("network", "station", "sensor", "flag")}
-    moisture = table.moisture("soil_moisture", units=units, stations=names["station"])
-    part = table.sites().assign(**names, soil_moisture_m3_m3=moisture)
+    part = table.sites().assign(**names)
     part["station_id"] = _each(part[["network", "station"]], ismn.station_id)
     part["sensor_id"] = _each(
         part[["network", "station", "sensor", "depth_from_m", "depth_to_m"]],
         lambda *row: ismn.sensor_id(*row[:2], instrument=row[2], depth_m=row[3:]),
     )
+    sensors = part["sensor_id"]
+    part["soil_moisture_m3_m3"] = table.moisture("soil_moisture", units=units, stations=sensors)
     return part.assign(station_id=part["station_id"].where(part["station"] != "", ""))
 
 
@@ -109,11 +110,8 @@ def _good(readings: pd.DataFrame, flags, notes: rules.Notes) -> pd.DataFrame:
     flag = readings["flag"].map({f: rules.canonical_flag(f) for f in readings["flag"].unique()})
     unknown = "raise" if flags == rules.DEFAULT_FLAGS else "drop"
     accepted = rules.accepted_flags(flags, flag.unique(), unknown_flags=unknown)
-    good, value, sensors = (
-        flag.isin(accepted),
-        readings["soil_moisture_m3_m3"],
-        readings["sensor_id"],
-    )
+    good, sensors = flag.isin(accepted), readings["sensor_id"]
+    value = readings["soil_moisture_m3_m3"]
     for name in sorted(flag[~good].unique()):
         detail = f"{name or 'none'}: not among the good ones, left out"
         notes.mark("flag", detail, rows=flag == name, stations=sensors, dropped=True)
@@ -130,9 +128,8 @@ def _sensors(readings: pd.DataFrame, notes: rules.Notes) -> pd.DataFrame:
     rules.placed(sites.dropna(subset=PLACE), without_coordinates="raise")
     rows = _one_row_each(sites.rename(columns={"sensor_id": "key"}), notes)
     stations = sites[SENSOR].drop_duplicates().join(rows, on="sensor_id")
-    stations = stations[SITES]
-    contracts.check(stations, contracts.STATIONS)
-    return rules.placed(stations.sort_values("sensor_id"), without_coordinates="raise")
+    contracts.check(stations[SITES], contracts.STATIONS)
+    return rules.placed(stations[SITES].sort_values("sensor_id"), without_coordinates="raise")
 
 
 def _observations(readings: pd.DataFrame, sensors: list[str], notes: rules.Notes) -> pd.DataFrame:
@@ -171,7 +168,10 @@ def read_uscrn_daily(
     whole = fields.load(path, columns, of=fields.READINGS, decimal=".", notes=rules.Notes())
     east = (pd.Series(whole.numbers("longitude")) + 180) % 360 - 180
     offset = pd.to_timedelta((east / 15).round().fillna(0), unit="h")
-    noon = whole.utc(timezone="UTC") + pd.Timedelta("12h") - offset
+    days = whole.utc(timezone="UTC")
+    if (days != days.dt.floor("D"))[days.notna()].any():
+        raise ContractError("lst_date should hold days of local standard time, found hours.")
+    noon = days + pd.Timedelta("12h") - offset
     columns |= {"network": "=USCRN", "sensor": "=daily-mean"}
     table = whole.table.assign(lst_date=noon)
     return read_readings(table, columns=columns, units="m3 m-3", timezone="UTC")
@@ -410,7 +410,12 @@ def read_stations(
     rows = _one_row_each(listed[listed["key"].isin(key)], notes).reindex(key)
     stations[NUMBERS] = rows[NUMBERS].to_numpy(float)
     stations[CLASSES] = rows[CLASSES].fillna("").astype("str").to_numpy(object)
-    ids, unknown = stations["station_id"], stations["latitude"].isna()
+    ids = stations["station_id"]
+    moved = ids.isin(contracts.apart(stations))
+    detail = "its sensors stand apart: the place is taken as unknown"
+    notes.mark("several values", detail, rows=moved, stations=ids, column="latitude")
+    stations.loc[moved, PLACE] = np.nan
+    unknown = stations["latitude"].isna()
     if len(listed) and key.isna().any():
         some = ", ".join(listed["key"].drop_duplicates().head(3))
         detail = f"the list has {some}, ...: write the names alike"
@@ -431,11 +436,8 @@ def _listed(path, columns, decimal):
         names = [sites["sensor_id"], sites["station_id"], sites["station"]]
     else:
         table = fields.load(path, columns, of=fields.STATIONS, decimal=decimal, notes=rules.Notes())
-        sites = (
-            table.sites()
-            .assign(**{name: table.text(name) for name in fields.NAMES})
-            .drop_duplicates()
-        )
+        names_of = {name: table.text(name) for name in fields.NAMES}
+        sites = table.sites().assign(**names_of).drop_duplicates()
         station, sensor, network = (sites[name] for name in fields.NAMES)
         whole = pd.Series(_each(sites[["station", "network"]], _whole_name), sites.index)
         bare = (network == "") & (station != "") & ~station.str.contains("__", regex=False)

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, check
+from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, apart, check
 from soilkit.errors import ContractError, UnitError
-from soilkit.export import features
+from soilkit.export import columns, features
 from soilkit.export.insitu.ismn import plain
+from soilkit.export.insitu.rules import Notes
 from soilkit.files import read_table
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
@@ -26,6 +27,8 @@ FEATURE_NAMES = (
 CHARACTERISTICS = ("texture", "clay", "sand", "koeppen", "land_cover", "ph")  # of strata
 CLASSES = ("texture", "koeppen", "land_cover")
 PLACE_COLUMNS = ("key", "network", "station", "lat", "lon", "start")
+SITE_NAMES = {"key": "station_id", "lat": "latitude", "lon": "longitude"}
+FILL_VALUE = -9999.0
 LABEL_DEPTH_M = 0.0508  # sensors at two inches or less make the label
 # Predictor groups by the first words of a feature's name.
 GROUPS = {
@@ -48,8 +51,8 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
 
     ``station_id`` is ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples
     carry ``label_days``, the days with in-situ readings in the window; one without a label keeps
-    its row, moisture NaN. Negative moisture and infinite predictors are missing ones: a warning
-    counts both. A station's elevation, given with the label only, is filled in elsewhere.
+    its row, moisture NaN. Negative moisture, predictors of -9999 and infinite ones are missing: a
+    warning counts both. A station's elevation, given with the label only, is filled in elsewhere.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
     Raises
     ------
     ContractError
-        If a column that places a row is missing, no predictor is there, or a window stands twice.
+        If a column that places a row is missing or has gaps, no predictor is there, a window stands
+        twice or a station at several places.
     UnitError
         If the label cannot be m3 m-3.
     """
@@ -73,7 +77,7 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
             f"{Path(path).name} lacks {', '.join(lacking)}; it has {', '.join(table.columns)}. "
             "A ten-day table names its station (key, network, station, lat, lon) and start."
         )
-    table = table.reset_index(drop=True)
+    table = _typed(table.reset_index(drop=True))
     samples = _samples(table)
     predictors = _features(table, samples["sample_id"])
     stations = _stations(table)
@@ -82,9 +86,25 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
     return TabularDataset(stations, samples, predictors)
 
 
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with keys as text, numbers as floats and ``start`` in naive UTC, without gaps."""
+    source = columns.Columns(table, {c: c for c in table} | {"time": "start"}, ".", Notes())
+    numbers = [c for c in ("lat", "lon", "sm_insitu", "sm_days", *FEATURE_NAMES) if c in table]
+    typed = table.assign(**{name: source.numbers(name) for name in numbers})
+    typed = typed.assign(key=source.text("key"), start=source.utc(timezone="UTC"))
+    lost = typed["start"].isna() | (typed["key"] == "")
+    moved = apart(typed.rename(columns=SITE_NAMES))
+    if lost.any() or moved:
+        raise ContractError(
+            f"{lost.sum()} windows lack a key or a possible start, and {len(moved)} stations stand "
+            f"at several places ({', '.join(moved[:10])}). Mend these rows, or leave them out."
+        )
+    return typed
+
+
 def _samples(table: pd.DataFrame) -> pd.DataFrame:
     none = pd.Series(np.nan, index=table.index)
-    moisture = table.get("sm_insitu", none).astype(float)
+    moisture = table.get("sm_insitu", none)
     if moisture.max() > MAX_SOIL_MOISTURE_M3_M3:
         raise UnitError(
             f"sm_insitu reaches {moisture.max():.1f}; soil moisture in m3 m-3 stays below "
@@ -92,11 +112,11 @@ def _samples(table: pd.DataFrame) -> pd.DataFrame:
         )
     label = moisture.to_frame("sm_insitu")
     moisture = _known(label, label < 0, "negative")["sm_insitu"]
-    key, time = table["key"].astype(str), table["start"].astype("datetime64[us]")
+    key, time = table["key"], table["start"]
     return pd.DataFrame({
         "sample_id": key + "_" + time.dt.strftime("%Y-%m-%d"),
         "sensor_id": key, "station_id": key, "time": time, "soil_moisture_m3_m3": moisture,
-        "label_days": table.get("sm_days", none).astype(float),
+        "label_days": table.get("sm_days", none),
     })  # fmt: skip
 
 
@@ -107,10 +127,10 @@ def _features(table: pd.DataFrame, sample_id: pd.Series) -> pd.DataFrame:
             f"No predictor of a ten-day table among {', '.join(table.columns)}; "
             f"wanted some of {', '.join(FEATURE_NAMES)}."
         )
-    predictors = table[list(have)].astype(float)
-    predictors = _known(predictors, np.isinf(predictors), "infinite").rename(columns=have)
+    gone = np.isinf(table[list(have)]) | (table[list(have)] <= FILL_VALUE)
+    predictors = _known(table[list(have)], gone, "infinite").rename(columns=have)
     if "dem_elevation" in predictors:
-        known = predictors["dem_elevation"].groupby(table["key"].astype(str)).transform("first")
+        known = predictors["dem_elevation"].groupby(table["key"]).transform("first")
         predictors["dem_elevation"] = predictors["dem_elevation"].fillna(known)
     predictors.insert(0, "sample_id", sample_id)
     return predictors
@@ -127,8 +147,7 @@ def _known(table: pd.DataFrame, gone: pd.DataFrame, word: str) -> pd.DataFrame:
 
 
 def _stations(table: pd.DataFrame) -> pd.DataFrame:
-    names = {"key": "station_id", "lat": "latitude", "lon": "longitude"}
-    first = table.reindex(columns=[*PLACE_COLUMNS[:-1], "elevation_m"]).rename(columns=names)
+    first = table.reindex(columns=[*PLACE_COLUMNS[:-1], "elevation_m"]).rename(columns=SITE_NAMES)
     stations = first.groupby("station_id", sort=False).first().reset_index()
     stations.insert(0, "sensor_id", stations["station_id"])
     stations["depth_from_m"], stations["depth_to_m"] = 0.0, LABEL_DEPTH_M

@@ -22,15 +22,12 @@ def places_of(stations: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ContractError
-        Where the table lacks a column, a station its coordinates, or where one has several.
+        Where the table lacks a column, a station its coordinates on Earth, or one has several.
     """
     columns = ["station_id", "longitude", "latitude"]
-    lacking = set(columns) - set(getattr(stations, "columns", ()))
-    if lacking:
-        raise ContractError(
-            f"A stations table has the columns {', '.join(columns)}; this "
-            f"{type(stations).__name__} lacks {', '.join(sorted(lacking))}."
-        )
+    if not isinstance(stations, pd.DataFrame):
+        raise ContractError(f"Wanted a stations table, found {type(stations).__name__}.")
+    contracts.check(stations, contracts.PLACES)
     places = stations[columns].drop_duplicates("station_id").reset_index(drop=True)
     lost = places.station_id[~np.isfinite(places[columns[1:]].to_numpy(float)).all(axis=1)]
     lost = [*lost, *contracts.apart(stations)]

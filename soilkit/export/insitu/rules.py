@@ -150,7 +150,7 @@ def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
 
 # What every reader's rows must pass, and the notes of what was found on the way.
 
-DEEPEST_M, SHALLOWEST_M = 10.0, 2.0  # a table of none but deeper sensors is one in centimetres
+DEEPEST_M, SHALLOWEST_M = 10.0, 2.0  # a table of none but such depths is one in centimetres
 N_NAMES = 5
 
 
@@ -197,6 +197,9 @@ def checked(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
         table = _places_on_earth(table)
     if "depth_from_m" in table:
         _refuse_other_depths(table)
+        unknown = table[["depth_from_m", "depth_to_m"]].isna().any(axis=1)
+        detail = "kept, but chosen by no rule of depth"
+        notes.mark("unknown depth", detail, rows=unknown, stations=table["station"])
     return table
 
 
@@ -230,7 +233,7 @@ def _places_on_earth(table):
 def _refuse_other_depths(table):
     depths = table[["depth_from_m", "depth_to_m"]]
     bad = (depths < 0).any(axis=1) | (depths["depth_from_m"] > depths["depth_to_m"])
-    if bad.any() or depths.max(axis=None) > DEEPEST_M or depths.min(axis=None) > SHALLOWEST_M:
+    if bad.any() or depths.max(axis=None) > DEEPEST_M or depths.min(axis=None) >= SHALLOWEST_M:
         first = table.loc[bad.idxmax() if bad.any() else depths["depth_to_m"].idxmax()]
         raise ContractError(
             f"Depths should be metres below the surface, positive, the upper one first; found "
