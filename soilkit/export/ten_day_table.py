@@ -168,7 +168,8 @@ def read_dataset(folder: str | Path) -> TabularDataset:
     if lacking:
         raise ContractError(f"{folder} lacks {', '.join(lacking)}. Build the dataset there first.")
     stations, samples, predictors = map(read_table, paths)
-    check(predictors, FEATURES)
+    for part, schema in ((stations, STATIONS), (samples, SAMPLES), (predictors, FEATURES)):
+        check(part, schema)
     lost = ~samples["sample_id"].isin(predictors["sample_id"])
     if lost.any():
         raise ContractError(
