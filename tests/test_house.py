@@ -43,8 +43,8 @@ ONE_MODULE_EACH = [
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
     "modules": 130,
-    "lines": 37_120,
-    "lines of code": 23_500,
+    "lines": 37_150,
+    "lines of code": 23_560,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }

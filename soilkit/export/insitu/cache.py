@@ -7,8 +7,11 @@ A cache is a folder named by the archive's content and this format's version::
     tallies.parquet        one row a sensor (its row in the table above) and flag: readings, and
                            those below 0 and above 1
     unreadable.parquet     one row a file that gave no reading, and why
+    sha256.json            the SHA-256 of each of them, compared before it is read
 """
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,7 +28,8 @@ from soilkit.errors import ArchiveReadError, StoreError
 from soilkit.files import cache_folder, temporary_folder
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+DIGESTS = "sha256.json"
 SENSORS_AT_A_TIME = 64  # of row groups in memory while some are read
 TABLES = ("sensors", "tallies", "unreadable")
 SCHEMA = pa.schema(
@@ -35,7 +39,6 @@ SCHEMA = pa.schema(
         pa.field("flag", pa.dictionary(pa.int16(), pa.string()), nullable=False),
     ]
 )
-CHECKED: Any = {"page_checksum_verification": True}
 LOSSES = ("lines", "malformed", "missing", "duplicate", "sub_hourly")
 
 
@@ -86,7 +89,6 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
     with pq.ParquetWriter(
         folder / "observations.parquet", SCHEMA, compression="lz4", use_dictionary=["flag"],
         column_encoding={"time": "DELTA_BINARY_PACKED", "soil_moisture_m3_m3": "PLAIN"},
-        write_page_checksum=True,
     ) as writer:  # fmt: skip
         for sensor in sensors:
             readings, group = sensor.readings, -1
@@ -105,7 +107,14 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
     lost_files = pd.DataFrame(unreadable, columns=["file", "reason"], dtype="str")
     tables = pd.DataFrame(rows), pd.concat(tallies, ignore_index=True), lost_files
     for name, table in zip(TABLES, tables, strict=True):
-        table.to_parquet(folder / f"{name}.parquet", index=False, write_page_checksum=True)
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    digests = {path.name: _sha256(path) for path in folder.iterdir()}
+    (folder / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tally(readings: pd.DataFrame) -> pd.DataFrame:
@@ -117,10 +126,16 @@ def _tally(readings: pd.DataFrame) -> pd.DataFrame:
 
 
 @contextmanager
-def _readable(folder: Path) -> Iterator[None]:
+def _readable(folder: Path, *names: str) -> Iterator[list[Path]]:
+    """The paths of some tables, whose bytes are those that were written."""
     try:
-        yield
-    except Exception as error:  # whatever the parquet reader met in damaged bytes
+        digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        paths = [folder / f"{name}.parquet" for name in names]
+        for path in paths:
+            if _sha256(path) != digests[path.name]:
+                raise ValueError(f"{path.name} has changed since it was written")
+        yield paths
+    except Exception as error:  # whatever damaged bytes lead to
         raise StoreError(
             f"The cache {folder} is damaged ({error}). Delete that folder; it is made again."
         ) from error
@@ -128,10 +143,9 @@ def _readable(folder: Path) -> Iterator[None]:
 
 def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The small tables of a cache: sensors, tallies, unreadable files."""
-    with _readable(folder):
+    with _readable(folder, *TABLES) as paths:
         sensors, tallies, unreadable = (
-            pq.read_table(folder / f"{name}.parquet", use_threads=False, **CHECKED).to_pandas()
-            for name in TABLES
+            pq.read_table(path, use_threads=False).to_pandas() for path in paths
         )
     return sensors, tallies, unreadable
 
@@ -154,8 +168,10 @@ def read_observations(
     groups, total, stop = sensors["row_group"].tolist(), int(sensors["n_accepted"].sum()), 0
     dtypes = ("datetime64[us]", "float32", np.min_scalar_type(-max(len(flags), 1)))
     columns = [np.empty(total, dtype) for dtype in dtypes]
-    path = folder / "observations.parquet"
-    with _readable(folder), pq.ParquetFile(path, memory_map=True, **CHECKED) as file:
+    with (
+        _readable(folder, "observations") as paths,
+        pq.ParquetFile(*paths, memory_map=True) as file,
+    ):
         for first in range(0, len(groups), SENSORS_AT_A_TIME):
             part = file.read_row_groups(groups[first : first + SENSORS_AT_A_TIME])
             parts = _accepted(part.unify_dictionaries(), flags)
