@@ -242,6 +242,7 @@ HEADS = METRIC_LABELS | {
     "station_id": "station", "model_a": "model", "model_b": "against", "mean_a": "its mean",
     "mean_b": "mean of the other", "p_adjusted": "p (Holm)", "depth_from_m": "from depth [m]",
     "depth_to_m": "to depth [m]", "latitude": "latitude [°]", "longitude": "longitude [°]",
+    "raw_mean": "mean, raw",
 }  # fmt: skip
 UNITS = {
     "m3_m3": MOISTURE, "percent": "%", "fraction": "1", "hours": "h", "seconds": "s",
