@@ -76,7 +76,7 @@ def test_parameters_become_plain_values_before_the_run(tmp_path, value, plain):
     "value",
     [
         float("nan"), [np.float32("inf")], {1, 2}, b"a", {"a": [pd.NaT]}, {(1, 2): "a"}, "\udc80",
-        {1: "a"}, np.timedelta64(5, "m"), pd.Series([1]), object(),
+        {1: "a"}, np.timedelta64(5, "m"), pd.Series([1]), len,
     ],
     ids=repr,
 )  # fmt: skip

@@ -199,3 +199,11 @@ def test_networks_state_no_negative_moisture(problem):
     dry = problem.features.assign(smap_ssm=-80.0)
     made = one.predict(Problem(problem.stations, problem.samples, dry))
     assert made["predicted_m3_m3"].min() == 0.0
+
+
+def test_an_ensemble_that_balances_strata_is_calibrated_on_rows_from_anywhere(problem):
+    split = np.where(problem.samples["station_id"] > "SCAN/s1", "train", "test")
+    model = SYSTEMS["dense ensemble"].train(problem, pd.Series(split), preset="small")
+    predicted = model.predict(problem)
+    assert predicted["predicted_m3_m3"].between(0, 1).all()
+    assert (predicted["predicted_std_m3_m3"].dropna() > 0).all()

@@ -126,8 +126,9 @@ class Problem:
     def calibrating(self, inputs, use: np.ndarray):
         """What a model sees of some rows (positions), their predictors, and ``tables`` of them."""
         tables = {name: table for name, table in self.tables().items() if table is not None}
+        tables |= {"seen": inputs(self), "given": self.features[self.given]}
         tables = {name: t.iloc[use].reset_index(drop=True) for name, t in tables.items()}
-        return inputs(self).iloc[use], self.features[self.given].iloc[use], tables
+        return tables.pop("seen"), tables.pop("given"), tables
 
     def scored(self, rows: np.ndarray | str = COMPLETE) -> np.ndarray:
         """Which rows (row,) have a label and, if "complete", every predictor; a mask stays one."""
