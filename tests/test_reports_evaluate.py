@@ -112,7 +112,7 @@ def test_places_come_from_the_table_itself_under_its_own_names(tmp_path):
         ({}, ("--columns", "observed=a", "observed=b"), "names a quantity twice"),
         ({}, ("--main", "ours"), "No model 'ours' .* there are smap"),
         ({}, ("--folds", "none.parquet"), "No table of folds at"),
-        ({}, ("--stations", "none.csv"), "No file to read at none.csv"),
+        ({}, ("--stations", "none.csv"), "No table at none.csv"),
         ({"n_days": 4}, (), "No sensor has 13 pairs .* the best of 2 has 4"),
         ({"observed": np.nan}, (), "the best of 2 has 0"),
     ],

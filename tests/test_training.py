@@ -319,7 +319,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(StoreError, match="disk is full.*No space left"):
+    with pytest.raises(StoreError, match="disk is full"):
         save_checkpoint(path, Checkpoint({}, PROVENANCE, {"w": torch.zeros(2)}, 2, 0.05))
     assert load_checkpoint(path).step == 1
     assert [p.name for p in tmp_path.iterdir()] == ["fusion.pt"]
