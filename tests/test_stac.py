@@ -825,6 +825,17 @@ def test_links_that_go_round_and_items_linked_twice_count_once(tmp_path, linking
     assert len(archive.scenes(one_station(), "sentinel1", *PERIOD)) == 1
 
 
+def test_a_link_that_is_no_name_of_a_file_is_left_out(tmp_path):
+    path = make.write_catalogue(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
+    folder = tmp_path / "sentinel-1" / "collection.json"
+    words = json.loads(folder.read_text())
+    links = [*words["links"], {"rel": "item", "href": "\0.json"}]
+    folder.write_text(json.dumps(words | {"links": links}))
+    archive = StacArchive(path, collections={"sentinel1": "sentinel-1"})
+    assert len(archive.scenes(one_station(), "sentinel1", *PERIOD)) == 1
+    assert "null byte" in archive.left_out.reason[0]
+
+
 def test_an_unknown_source_is_refused_with_the_collections_that_there_are(tmp_path):
     archive = radar(tmp_path, [radar_item("x", "2020-06-03T00:10:00Z")])
     with pytest.raises(UnknownNameError, match="does not serve 'smap'.*collections are sentinel-1"):

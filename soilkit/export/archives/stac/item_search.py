@@ -215,7 +215,8 @@ class StaticCatalogue(ItemCache):
         while waiting:
             kind, href, parent = waiting.pop()
             is_closed = _is_remote(href) and not network
-            place = href if _is_remote(href) else os.path.realpath(href)
+            is_name = not _is_remote(href) and "\0" not in href
+            place = os.path.realpath(href) if is_name else href
             if place in met:
                 continue
             met.add(place)
