@@ -7,12 +7,13 @@ import numpy as np
 from soilkit.errors import BoundError, UnknownNameError
 from soilkit.sources.coarse_fields import MODIS, MOISTURE, WEATHER
 from soilkit.sources.fine_fields import GROUND, IMAGERY
-from soilkit.sources.row import Band, Collection, EarthEngine, Linear, LogSigmoid, Source, Stac
-
-__all__ = [
-    "CATALOGUE", "Band", "Collection", "EarthEngine", "Linear", "LogSigmoid", "Source", "Stac",
-    "bounds", "duration", "get",
-]  # fmt: skip
+from soilkit.sources.row import Band as Band
+from soilkit.sources.row import Collection as Collection
+from soilkit.sources.row import EarthEngine as EarthEngine
+from soilkit.sources.row import Linear as Linear
+from soilkit.sources.row import LogSigmoid as LogSigmoid
+from soilkit.sources.row import Source as Source
+from soilkit.sources.row import Stac as Stac
 
 CATALOGUE: tuple[Source, ...] = (*IMAGERY, *GROUND, *MOISTURE, *MODIS, *WEATHER)
 MINUTES = {"m": 1, "h": 60, "D": 1440, "Y": 525_960}  # a year has 365.25 days

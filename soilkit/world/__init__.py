@@ -11,7 +11,8 @@ from soilkit.errors import ContractError
 from soilkit.world import bucket, noise, parameters, stations, surface
 from soilkit.world.bucket import Cells, CellSeries
 from soilkit.world.stations import Network
-from soilkit.world.surface import Place, Surface
+from soilkit.world.surface import Place
+from soilkit.world.surface import Surface as Surface
 
 MAX_PLACES = 48  # about 8 MB each at 256 x 256
 MAX_KEPT_PIXELS = 600 * 600
@@ -245,6 +246,3 @@ def _averaged(fine, grid, factor, *, coarse):
     if coarse is not None:
         words["soil_moisture_m3_m3"], words["root_zone_m3_m3"] = coarse["surface"], coarse["root"]
     return Surface(grid=grid, time=fine.time, **words)
-
-
-__all__ = ["Surface", "World"]

@@ -5,10 +5,9 @@ from typing import Any
 
 from soilkit.contracts import Archive
 from soilkit.errors import UnknownNameError
-from soilkit.export.archives.scenes import all_scenes, confirm
-from soilkit.export.archives.synthetic import SyntheticArchive
-
-__all__ = ["SyntheticArchive", "all_scenes", "confirm", "open_archive"]
+from soilkit.export.archives.scenes import all_scenes as all_scenes
+from soilkit.export.archives.scenes import confirm as confirm
+from soilkit.export.archives.synthetic import SyntheticArchive as SyntheticArchive
 
 # Where each archive's class lives: its module is loaded when it is asked for, since the clients
 # behind some of them take seconds to import.

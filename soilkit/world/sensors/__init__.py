@@ -11,8 +11,6 @@ from soilkit.world import schedule
 from soilkit.world.sensors import coarse, composites, instruments, optics, radar
 from soilkit.world.sensors.radar import view
 
-__all__ = ["SOURCES", "constants", "rain_at", "render"]
-
 
 def render(world: Any, source: str, time: Any, grid: Grid) -> np.ndarray:
     """What a source saw of the world, (band, row, col) float32, bands in catalogue order.

@@ -8,9 +8,7 @@ the hundred thousand: single precision, many seeds at once, axis-aligned grids.
 import numpy as np
 from scipy.special import ndtri
 
-from soilkit.world.noise import key
-
-__all__ = ["key", "keys", "normals", "smooth", "smooth_points"]
+from soilkit.world.noise import key as key
 
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _ROW, _COL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)

@@ -15,10 +15,12 @@ import pandas as pd
 from soilkit import sources
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import UnknownNameError
-from soilkit.export.archives.earthengine.connection import connect
+from soilkit.export.archives.earthengine.connection import connect as connect
 from soilkit.export.archives.earthengine.doctor import examine, require
-from soilkit.export.archives.earthengine.estimate import Estimate, Trial, estimate_cost
-from soilkit.export.archives.earthengine.executor import Fault, Policy, run
+from soilkit.export.archives.earthengine.estimate import Estimate, estimate_cost
+from soilkit.export.archives.earthengine.estimate import Trial as Trial
+from soilkit.export.archives.earthengine.executor import Fault, run
+from soilkit.export.archives.earthengine.executor import Policy as Policy
 from soilkit.export.archives.earthengine.expressions import ChipJob, layer
 from soilkit.export.archives.earthengine.scene_index import SceneIndex, ScenesCache, moments
 from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_everywhere
@@ -221,6 +223,3 @@ def _version() -> str:
     ]
     text = json.dumps([FORMAT_VERSION, rows])
     return f"earthengine-{FORMAT_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-__all__ = ["EarthEngineArchive", "Policy", "Trial", "connect"]
