@@ -105,7 +105,7 @@ def test_an_answer_is_the_same_whatever_other_rows_are_asked():
     problem = Problem(*made_up(n_stations=16, n_windows=12))
     every = pd.Series(["train"] * len(problem.samples))
     system = SYSTEMS["two parts: nowcast"].train(problem, every, preset="small")
-    assert system.calibrations["train"].pull > 0
+    assert system.supports["train"].pull > 0
     rows = np.arange(len(every)) % 3 == 0
     whole = system.predict(problem)
     pd.testing.assert_frame_equal(system.predict(problem, rows=rows), whole[rows])
@@ -210,3 +210,10 @@ def test_an_ensemble_that_balances_strata_is_calibrated_on_rows_from_anywhere():
     model = SYSTEMS["dense ensemble"].train(problem, split, preset="small")
     asked = model.predict(problem)[of_four.to_numpy()].dropna(subset="predicted_m3_m3")
     assert len(asked) and (asked["lower_m3_m3"] < asked["upper_m3_m3"]).all()
+
+
+def test_an_interval_is_as_many_standard_errors_as_the_system_says(problem):
+    one = trained(problem, "prob ensemble")
+    made = replace(one, n_std=0.5).predict(problem)
+    half = made["upper_m3_m3"] - made["predicted_m3_m3"]
+    np.testing.assert_allclose(half, 0.5 * made["predicted_std_m3_m3"], rtol=1e-5)

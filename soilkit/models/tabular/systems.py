@@ -28,13 +28,8 @@ from soilkit.models.tabular.estimators import (
     refuse_parted,
     rows_for,
 )
-from soilkit.models.tabular.problem import (
-    NORMAL_90,
-    Calibration,
-    Problem,
-    problem_of_cube,
-    thin_support,
-)
+from soilkit.models.tabular.problem import Problem, problem_of_cube
+from soilkit.models.tabular.support import NORMAL_90, Support, thin_support
 from soilkit.models.training.checkpoint import read_plain, write_atomic
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
@@ -61,7 +56,7 @@ class TabularSystem:
     trains_on : "scored", rows of the kind that is scored, or "labelled", every labelled row
     balances : whether it needs strata
     n_std : standard errors that should hold 90 %, of a model that tells them
-    calibrated : whether its intervals come of a ``Calibration``
+    calibrated : whether its intervals come of their ``Support``
     options : of the estimator, unless ``train`` is told others
     """
 
@@ -113,7 +108,7 @@ class TabularSystem:
         if self.trains_on == SCORED and rows is not None:
             trains = trains & rows
         model = self.make(problem, preset=preset, seed=seed, **{**self.options, **options})
-        by_fold, models, calibrations = "train" not in labels, {}, {}
+        by_fold, models, supports = "train" not in labels, {}, {}
         if by_fold and self.kind != LEAKY:
             refuse_parted(problem.samples["station_id"][dealt], values[dealt])
         for fold in sorted(set(values[dealt])) if by_fold else ["train"]:
@@ -126,13 +121,11 @@ class TabularSystem:
                 fitted.set_params(n_jobs=1)
             if self.calibrated:
                 see = partial(_inputs, kind=self.kind, columns=columns)
-                calibrations[fold] = Calibration.of(
-                    fitted, problem, inputs=see, use=use, kind=self.kind
-                )
+                supports[fold] = Support.of(fitted, problem, inputs=see, use=use, kind=self.kind)
         name = str(getattr(split, "name", None) or "folds") if by_fold else ""
         of_sample = dict(zip(problem.samples["sample_id"].astype(str), labels, strict=True))
         trained = TrainedTable(
-            self.name, self.kind, columns, models, of_sample, name, self.n_std, calibrations
+            self.name, self.kind, columns, models, of_sample, name, self.n_std, supports
         )
         if out_dir is not None:
             slug = re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
@@ -163,7 +156,7 @@ class TrainedTable:
     labels: dict[str, Any]
     split_name: str = ""
     n_std: float = np.nan
-    calibrations: dict[Any, Any] = field(default_factory=dict)
+    supports: dict[Any, Any] = field(default_factory=dict)
 
     def predict(self, data, *, rows=None) -> pd.DataFrame:
         """A predictions table of the samples, those of folds by models that never saw theirs.
@@ -263,7 +256,7 @@ class TrainedTable:
         X, parts = _inputs(problem, self.kind, self.columns), []
         for fold, fitted in self.models.items():
             part = np.flatnonzero(asked & (labels == fold) if self.split_name else asked)
-            parts += [(X, part, fitted, self.calibrations.get(fold))] if len(part) else []
+            parts += [(X, part, fitted, self.supports.get(fold))] if len(part) else []
         if not parts:
             raise ContractError(
                 f"{self.name} was trained once a fold and no sample asked stands in one: "
@@ -271,10 +264,10 @@ class TrainedTable:
             )
         return parts
 
-    def _answer(self, problem, X, asked, fitted, calibration) -> pd.DataFrame:
+    def _answer(self, problem, X, asked, fitted, support) -> pd.DataFrame:
         """Mean, standard error and 90 % interval (row,) of some rows, and their support."""
         rows = asked
-        if calibration is not None:  # a station's mean is over all its rows, asked or not
+        if support is not None:  # a station's mean is over all its rows, asked or not
             sensor = problem.at["sensor_id"]
             rows = np.flatnonzero(sensor.isin(sensor.iloc[asked]))
         X = X.iloc[rows]
@@ -284,9 +277,9 @@ class TrainedTable:
             mean, std = fitted.predict(X, return_std=True, **told)
         else:
             mean = fitted.predict(X, **told)
-        if calibration is not None:
-            return calibration.answer(mean, problem, rows=rows).loc[asked]
-        half = NORMAL_90 * std
+        if support is not None:
+            return support.answer(mean, problem, rows=rows).loc[asked]
+        half = self.n_std * std
         ends = {"lower": mean - half, "upper": mean + half}
         return pd.DataFrame({"mean": mean, "std": std, **ends}, index=asked)
 
@@ -395,10 +388,10 @@ SYSTEMS = {
 KIND, FORMAT_VERSION = "soilkit table", 3
 # What a file may hold without running code: our own models, arrays and numbers.
 SAFE: list[Any] = [
-    TrainedTable, Calibration, ensembles.DenseEnsemble, ensembles.ProbEnsemble,
-    ensembles.WideDeepEnsemble,
-    ApiLinear, Scaling, SmapLinear, two_part.GapRidge, two_part.Neighbours, two_part.TwoPart,
-    two_part.Chosen, np.ndarray, np.dtype, np.array(0).__reduce__()[0], np.int64(0).__reduce__()[0],
+    TrainedTable, Support, ensembles.DenseEnsemble, ensembles.ProbEnsemble,
+    ensembles.WideDeepEnsemble, ApiLinear, Scaling, SmapLinear, two_part.GapRidge,
+    two_part.Neighbours, two_part.TwoPart, two_part.Chosen, np.ndarray, np.dtype,
+    np.array(0).__reduce__()[0], np.int64(0).__reduce__()[0],
     *(type(np.dtype(kind)) for kind in (bool, int, float, object)),
 ]  # fmt: skip
 

@@ -124,7 +124,7 @@ def write_atomic(
 
     try:
         write_bytes_whole(path, write)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except OSError as error:
         raise StoreError(
             f"Cannot write {path}: the disk is full or refuses it ({error}). What stood there "
             "before is untouched; free some space, or choose another folder."
