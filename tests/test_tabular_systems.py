@@ -166,6 +166,11 @@ def test_intervals_widen_where_a_table_knows_less():
         assert made[["lower_m3_m3", "predicted_m3_m3", "upper_m3_m3"]].stack().between(0, 1).all()
         return made["predicted_std_m3_m3"].mean(), str(caught[0].message)
 
+    new = one.predict(everything)[~trains]
+    lower, observed, upper = (new[f"{k}_m3_m3"] for k in ("lower", "observed", "upper"))
+    rmse = np.sqrt(((new["predicted_m3_m3"] - observed) ** 2).mean())
+    assert observed.between(lower, upper).mean() > 0.85
+    assert (upper - lower).mean() < 7 * rmse  # of a normal error 3.3 hold 90 %
     samples, features = (t[~trains].reset_index(drop=True) for t in data[1:])
     first = np.arange(len(samples)) % 20 < 6
     whole, words = asked(samples, features)

@@ -153,8 +153,8 @@ class SeparableConv(nn.Module):
     def __init__(self, channels, depth, *, stride, dilation, inner_activation, momentum):
         super().__init__()
         around = {"kernel": 3, "stride": stride, "dilation": dilation, "groups": channels}
-        first = conv_norm(channels, channels, momentum=momentum, **around)
-        self.depthwise, self.depthwise_norm = first
+        pair = conv_norm(channels, channels, momentum=momentum, **around)
+        self.depthwise, self.depthwise_norm = pair
         self.pointwise, self.pointwise_norm = conv_norm(channels, depth, momentum=momentum)
         self.inner_activation = inner_activation
 
@@ -170,8 +170,9 @@ class SeparableConv(nn.Module):
 
 
 def xception(
-    channels: int, *, stem, blocks, depth_multiplier: float = 1.0, momentum: float, **strides: Any
-) -> Encoder:
+    channels: int, *, stem: Iterable[tuple[int, int, int]], blocks: Iterable[Block],
+    depth_multiplier: float = 1.0, momentum: float, **strides: Any,
+) -> Encoder:  # fmt: skip
     """Chollet's Xception [1]_ as modified by DeepLab v3+ [2]_.
 
     Strided separable convolutions instead of pooling, a batch norm after every depthwise one.
@@ -193,9 +194,10 @@ def xception(
     steps = plan([row.stride for row in rows], reached=reached, **strides)
     for row, (stride, dilation, keep) in zip(rows, steps, strict=True):
         widths = (channels, *(scaled(depth, depth_multiplier) for depth in row.depths))
-        how = {"inner_activation": row.inner_activation, "momentum": momentum, "dilation": dilation}
+        options = {"momentum": momentum, "dilation": dilation}
+        options["inner_activation"] = row.inner_activation
         branch = [
-            SeparableConv(widths[i], widths[i + 1], stride=stride if i == 2 else 1, **how)
+            SeparableConv(widths[i], widths[i + 1], stride=stride if i == 2 else 1, **options)
             for i in range(3)
         ]
         skip: nn.Module | None = nn.Identity() if row.skip == "sum" else None
@@ -214,8 +216,8 @@ BOTTLENECK = 4  # a bottleneck block ends in four times the channels of its 3x3 
 
 
 def resnet(
-    channels: int, *, stages, bottleneck: bool, depth_multiplier: float = 1.0, momentum: float,
-    **strides: Any,
+    channels: int, *, stages: Iterable[tuple[int, int]], bottleneck: bool,
+    depth_multiplier: float = 1.0, momentum: float, **strides: Any,
 ) -> Encoder:  # fmt: skip
     """A 7x7 convolution and a maximum, both strided, then stages of residual blocks [1]_.
 

@@ -111,7 +111,13 @@ class Recipe:
 
 
 def prepare(recipe: Recipe, work: str | os.PathLike[str]) -> Path:
-    """The recipe's folder, built when it is not whole; an interrupted build goes on."""
+    """The recipe's folder, built when it is not whole; an interrupted build goes on.
+
+    Raises
+    ------
+    ContractError
+        When a recipe names a folder that holds no dataset.
+    """
     place = recipe.place(Path(work))
     if (place / "samples.parquet").exists():
         return place
@@ -275,8 +281,10 @@ def _product_table(product: str, data: Data, split, *, part: str) -> pd.DataFram
     samples = data.samples[split == part]
     scalars = data.features.set_index("sample_id").loc[samples["sample_id"].astype(str)]
     predicted = coarse_values(scalars, Inputs((), (), (product,)))[:, 0]
-    samples, how = samples.astype({"soil_moisture_m3_m3": float}), {"model": product, "split": part}
-    return ten_day_table.predictions_table(samples, data.stations, predicted=predicted, **how)
+    samples = samples.astype({"soil_moisture_m3_m3": float})
+    return ten_day_table.predictions_table(
+        samples, data.stations, predicted=predicted, model=product, split=part
+    )
 
 
 def _evaluation(table: pd.DataFrame) -> dict:

@@ -153,6 +153,7 @@ def region_chips(
     Parameters
     ----------
     sample : samples table of one row, joined with this archive
+    archive, stations : those of the join; stations as of their contract
     inputs : Inputs, whose high and low sources are cut
     size_px : int, pixels of 10 m a side; low-resolution layers cover the same ground at 160 m
 
@@ -278,8 +279,10 @@ def to_cog(
 
     ``tags`` are those of the file, such as the model, the data's hash, or that it is synthetic.
     """
-    how: dict[str, Any] = {"names": ["soil_moisture"], "units": ["m3 m-3"], "tags": tags}
-    rasters.write_cog(path, dataset["soil_moisture"].values, grid=map_grid(dataset), **how)
+    rasters.write_cog(
+        path, dataset["soil_moisture"].values, grid=map_grid(dataset), tags=tags,
+        names=["soil_moisture"], units=["m3 m-3"],
+    )  # fmt: skip
 
 
 def _step_px(scene: Scene, stride_m: float) -> int:

@@ -227,6 +227,8 @@ class NetworkEnsemble(NanTolerant):
     def predict(self, X, return_std: bool = False, *, strata=None):
         """Mean of the members (row,), m3 m-3; with ``return_std`` its uncertainty beside it.
 
+        A mean lies between 0 and ``target_max``, where there is one; members are left as they are.
+
         Parameters
         ----------
         X : (row, predictor), NaN where missing

@@ -217,7 +217,7 @@ class TwoPart(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X, *, at):
-        """Moisture (row,), m3 m-3."""
+        """Moisture (row,), m3 m-3, from 0 to 1."""
         check_is_fitted(self)
         at = check_place(at, len(X))
         moving = self.dynamics_.predict(_part(X, self.dynamic))
@@ -328,7 +328,7 @@ class Chosen(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X, *, at):
-        """Moisture (row,), m3 m-3."""
+        """Moisture (row,), m3 m-3, from 0 to 1."""
         check_is_fitted(self)
         return self.model_.predict(X, at=at)
 
@@ -398,7 +398,7 @@ class Blend(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X, *, at):
-        """Moisture (row,), m3 m-3."""
+        """Moisture (row,), m3 m-3, from 0 to 1."""
         check_is_fitted(self)
         tables, mixed = {"at": check_place(at, len(X))}, np.full(len(X), self.mean_)
         for name, one in self.members_:

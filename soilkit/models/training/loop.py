@@ -138,8 +138,10 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a saved state to be this run's."""
         configuration = getattr(self.model, "configuration", {})
-        told = {"settings": asdict(self.settings), "configuration": configuration}
-        return plain(told | {"provenance": asdict(self.provenance)})
+        settings, provenance = asdict(self.settings), asdict(self.provenance)
+        return plain(
+            {"settings": settings, "configuration": configuration, "provenance": provenance}
+        )
 
     def learn(self, error: torch.Tensor, step: int, *, n_samples: int = 1) -> None:
         """One step down the gradient of the samples' mean error, at the step's rate.
