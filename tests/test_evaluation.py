@@ -107,21 +107,6 @@ def test_whoever_is_no_baseline_is_judged(pair):
         evaluation.evaluate(predictions, stations, label="x", main="theirs")
 
 
-def test_a_product_read_at_other_times_keeps_its_lines_and_says_why(pair):
-    """SMAP stands a day later: no difference, but five lines of its own and no "done"."""
-    predictions, stations = pair
-    later = predictions["model"] == "SMAP"
-    moved = predictions["time"].where(~later, predictions["time"] + pd.Timedelta("1D"))
-    ids = predictions["sample_id"] + np.where(later, "+1D", "")
-    table = predictions.assign(time=moved, sample_id=ids)
-    ev = evaluation.evaluate(table, stations, label="x", main="ours")
-    lines = ev.comparison[ev.comparison["model_b"] == "SMAP"]
-    assert len(lines) and (lines["n_samples"] == 0).all() and lines["difference"].isna().all()
-    assert lines["status"].str.contains("they share 0 of").all()
-    status = evaluation.checklist(ev).set_index("part")["status"]
-    assert status["common samples"] == "partly", "only a climatology shares them"
-
-
 def test_the_first_models_of_a_table_of_categories(found):
     """Of two categories one is asked for: the other's name is no fault."""
     table = found.unseen.astype({"model": "category"})

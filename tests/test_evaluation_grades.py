@@ -99,7 +99,7 @@ def test_removing_what_refutes_it_does_not_raise_a_grade(good):
     line = {"state": "anomaly: 35-day window", "model": "ours", "metric": "r", "mean": 0.0,
             "mean_lower": -0.1, "mean_upper": 0.1}  # fmt: skip
     refuted = replace(good, anomaly=pd.DataFrame([line]))
-    after = line | {"state": "rescaled: mean_std > anomaly: 70-day window"}
+    after = line | {"state": "rescaled: line > anomaly: 70-day window"}
     assert grades.when(replace(good, anomaly=pd.DataFrame([after]))).grade == PARTLY
     season = line | {"state": "anomaly: 70-day climatology of its own other years (oracle)",
                      "mean": 0.3, "mean_lower": 0.2, "mean_upper": 0.4}  # fmt: skip

@@ -311,7 +311,7 @@ def test_anomalies_name_their_state_down_to_the_long_table():
 
 # Rescaling
 
-METHODS = ["mean_std", "linear", "cdf"]
+METHODS = {"mean_std": "mean and standard deviation", "linear": "line", "cdf": "percentiles"}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -323,7 +323,7 @@ def test_rescaling_undoes_a_straight_line(method):
     np.testing.assert_allclose(
         found["predicted_m3_m3"], found["observed_m3_m3"], rtol=0, atol=1e-12
     )
-    assert found["state"].unique().item().startswith(f"rescaled: {method}")
+    assert found["state"].unique().item().startswith(f"rescaled: {METHODS[method]}")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -392,7 +392,7 @@ def test_a_map_fitted_in_sample_is_labelled_and_needs_one_year():
     assert (metrics.rescale(predictions(x, y))["status"] == "no other year").all()
     found = metrics.rescale(predictions(x, y), in_sample=True)
     assert found["state"].unique().tolist() == [
-        "rescaled: mean_std in sample (fitted to what it scores)"
+        "rescaled: mean and standard deviation in sample (fitted to what it scores)"
     ]
     scaled = found["predicted_m3_m3"]
     assert scaled.mean() == pytest.approx(x.mean()) and scaled.std(ddof=0) == pytest.approx(x.std())
@@ -415,7 +415,8 @@ def test_states_follow_one_another():
     table = predictions(*seasonal(np.random.default_rng(19)))
     scaled = metrics.rescale(table)
     both = metrics.window_anomalies(scaled)["state"].unique().item()
-    assert both.startswith("rescaled: mean_std") and both.endswith("> anomaly: 35-day window")
+    assert both.startswith(f"rescaled: {METHODS['mean_std']}")
+    assert both.endswith("> anomaly: 35-day window")
     mixed = scaled.assign(state=np.where(np.arange(len(scaled)) % 2, "a", "b"))
     with pytest.raises(ContractError, match="One state"):
         metrics.window_anomalies(mixed)

@@ -150,7 +150,7 @@ class _Windows:
 
 # Predictions on the scale of the observations, by a map that never saw the year it maps.
 
-METHODS = ("mean_std", "linear", "cdf")
+METHODS = {"mean_std": "mean and standard deviation", "linear": "line", "cdf": "percentiles"}
 PAIRS_PER_BIN, MAX_BINS = 20, 100
 MIN_PAIRS, MIN_PAIRS_OF_CDF = 20, 2 * PAIRS_PER_BIN
 
@@ -192,32 +192,33 @@ def rescale(
         raise ContractError(f"Rescaling is one of {', '.join(METHODS)}, found {method!r}.")
     check_predictions(predictions, one_state=True)
     _, groups = group(predictions)
+    rows, fit = "other years", "of its own other years (oracle)"
     years = predictions["time"].to_numpy()[groups.rows].astype("datetime64[Y]").astype(np.int64)
+    if in_sample:
+        rows, fit, years = "sample", "in sample (fitted to what it scores)", np.zeros_like(years)
     scaled, words = np.full(len(years), np.nan), np.full(len(years), OK, object)
     for start, n in zip(groups.starts, groups.counts, strict=True):
         part = slice(start, start + n)
         x, y = groups.predicted[part], groups.observed[part]
-        for year in [None] if in_sample else np.unique(years[part]):
-            mapped = np.full(n, True) if year is None else years[part] == year
-            fitted = ~mapped | in_sample
-            where = start + np.flatnonzero(mapped)
-            scaled[where], words[where] = _mapped(x[mapped], x[fitted], y[fitted], method=method)
-    values = (groups.observed, scaled)
-    words[:] = [w.replace("in other years", "in sample") if in_sample else w for w in words]
-    fits = ("of its own other years (oracle)", "in sample (fitted to what it scores)")
-    state = f"rescaled: {method} {fits[in_sample]}"
+        for year in np.unique(years[part]):
+            mapped = years[part] == year
+            fitted, where = ~mapped | in_sample, start + np.flatnonzero(mapped)
+            scaled[where], words[where] = _mapped(
+                x[mapped], x[fitted], y[fitted], method=method, rows=rows
+            )
+    state, values = f"rescaled: {METHODS[method]} {fit}", (groups.observed, scaled)
     return points.changed(predictions, groups.rows, values=values, words=words, state=state)
 
 
-def _mapped(new, x, y, *, method):
-    """``new`` by the map of predictions x to observations y, (row,), and why there is none."""
+def _mapped(new, x, y, *, method, rows):
+    """``new`` by the map of x to observations y in some rows, (row,), and why there is none."""
     needed = MIN_PAIRS_OF_CDF if method == "cdf" else MIN_PAIRS
     if not len(x):
         return np.nan, "no other year"
     if len(x) < needed:
-        return np.nan, f"too few pairs in other years: {len(x)} < {needed}"
+        return np.nan, f"too few pairs in {rows}: {len(x)} < {needed}"
     if np.ptp(x) == 0:
-        return np.nan, "constant prediction in other years"
+        return np.nan, f"constant prediction in {rows}"
     if method == "cdf":
         percents = np.linspace(0, 100, min(len(x) // PAIRS_PER_BIN, MAX_BINS) + 1)
         at, to = (np.percentile(values, percents, method="hazen") for values in (x, y))
@@ -231,7 +232,7 @@ def _mapped(new, x, y, *, method):
     if method == "linear":
         slope = (deviations @ (y - y.mean())) / (deviations @ deviations)
         if slope <= 0:  # a falling line would turn skill around
-            return np.nan, "no rising line in other years"
+            return np.nan, f"no rising line in {rows}"
     return y.mean() + slope * (new - x.mean()), OK
 
 

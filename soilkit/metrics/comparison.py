@@ -190,9 +190,9 @@ def compare(
     Whole 2-degree blocks are drawn anew, and each draw's deviation from the difference is divided
     by its own error, robust to blocks [1]_: t* = (d* - d) / s*. The p-value is the share of |t*|
     that reach |d / s|, one added above and below; the 95 % interval is d -+ s times the 95 %
-    quantile of |t*|, so that the two agree. Such an interval is wider than
-    ``paired_difference``'s percentiles where blocks are few, and keeps
-    its rate there. Adjusted p-values have all lines for their family; intervals hold line by line.
+    quantile of |t*|, so that the two agree. Such an interval is wider than ``paired_difference``'s
+    percentiles where blocks are few, and keeps its rate there. Adjusted p-values have all lines for
+    their family; intervals hold line by line.
 
     Parameters
     ----------

@@ -603,7 +603,8 @@ def protocol(evaluation: Evaluation) -> pd.DataFrame:
         "rows scored": f"{len(evaluation.unseen):,}",
         "a sensor counts": f"from {evaluation.min_samples} pairs on",
         "sensors by status": grades.statuses(evaluation),
-        "intervals of a sensor": "95 %, effective sample size from lag-1 correlations in time",
+        "intervals of a sensor": "95 %, effective sample size from lag-1 correlations in time, R's "
+        "also from how its years differ",
         "intervals of a mean": f"95 %, whole {drawn} drawn anew",
         "comparisons": "paired on identical samples, studentised bootstrap over 2-degree blocks, "
         "p-values by Holm",

@@ -363,7 +363,7 @@ def _mean_r(values: np.ndarray, date: pd.Series, cluster: pd.Series) -> dict:
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 NOT_TRAITS = {"depth_from_m", "depth_to_m"}
-IN_SITU = "in_situ"
+IN_SITU = "in situ"
 
 
 def distance(case: Case) -> Applicability:
@@ -471,17 +471,17 @@ def _trait_space(case: Case, traits: list[str]) -> applicability.TraitSpace:
 def triple(case: Case) -> pd.DataFrame:
     """Triple collocation of the main model, SMAP and the stations, or why it is refused."""
     by_name = dict(list(case.unseen.groupby(case.unseen["model"].astype("str"))))
-    told = {name for name in by_name if role_of(name) != "model"} | set(case.background.sources)
-    rivals = [name for name in by_name if name != case.main and name in told]
+    products = {name for name in by_name if role_of(name) != "model"}
+    rivals = [n for n in by_name if n != case.main and n in products | {*case.background.sources}]
     rivals.sort(key=lambda name: role_of(name) != "smap")
     if not rivals:
         raise ContractError("no third product (SMAP, GLDAS) beside the model and the stations")
-    products = (case.main, rivals[0])
     # A product whose name is known needs nobody to say what it is made of.
     names = {name: (name,) for name in rivals if role_of(name) in ("smap", "gldas")}
     known = names | dict(case.background.sources)
-    sources = {name: tuple(known.get(name, ())) for name in products} | {IN_SITU: (IN_SITU,)}
-    triplets = metrics.triplets_of([by_name[name] for name in products], observed=IN_SITU)
+    pair = (case.main, rivals[0])
+    sources = {name: tuple(known.get(name, ())) for name in pair} | {IN_SITU: (IN_SITU,)}
+    triplets = metrics.triplets_of([by_name[name] for name in pair], observed=IN_SITU)
     triplets = triplets.drop_duplicates(["sensor_id", "time"])
     return metrics.triple_collocation(triplets, sources, seed=case.seed)
 

@@ -365,7 +365,6 @@ SUMMED = "numbers: stations won, ties shared; last rows: mean of the normalised 
 
 def win_matrices(counts: pd.DataFrame, *, title: str = "") -> Figure:
     """Of ``metrics.win_counts``: the share of stations that a row's model wins, a tie for half."""
-
     rows = counts[counts["n_stations"] > 0]
     if rows.empty:
         return style.nothing("no station has a score of two models", title=title)
