@@ -45,6 +45,7 @@ class Support:
     line : the straight line through SMAP; the training mean where there is none
     labels : weight of training labels at the same time; None where the model sees none
     causal : bool, only rows up to the time count
+    pull, weights : k and b
     """
 
     columns: list[str]
@@ -132,8 +133,9 @@ class Support:
         mean = self._pulled(lines, self.pull)
         std = np.exp(_design(lines, mean) @ self.weights)
         half = NORMAL_90 * std
-        table = lines.assign(mean=mean, std=std, lower=mean - half, upper=mean + half)
-        return table.set_index(rows)
+        return lines.assign(mean=mean, std=std, lower=mean - half, upper=mean + half).set_index(
+            rows
+        )
 
     def _means(self, values: pd.DataFrame, at: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Means (row, ...) of a station's rows, up to the time where only these count; how many."""
