@@ -55,7 +55,8 @@ STATIONS = Table(
     + _columns("string", "land_cover", "koeppen", "texture"),
     key=("sensor_id",),
 )
-PLACES = Table("stations", (STATIONS.columns[1], *STATIONS.columns[4:6]))
+_OF_PLACES = ("station_id", "latitude", "longitude")
+PLACES = Table("stations", tuple(c for c in STATIONS.columns if c.name in _OF_PLACES))
 OBSERVATIONS = Table(
     "observations",
     _columns("string", "sensor_id")

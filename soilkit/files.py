@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and the folder of what can be made again."""
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 
 from platformdirs import user_cache_path
 
-from soilkit.errors import StoreError
+from soilkit.errors import SoilkitError, StoreError
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> Path:
@@ -29,6 +30,11 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
     path : file to write; its folder is made
     write : is called with the temporary path
 
+    Raises
+    ------
+    StoreError
+        When the disk is full, or refuses the folder or the file.
+
     Examples
     --------
     >>> import tempfile
@@ -37,20 +43,23 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
     'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _partial(path)
     try:
-        write(temporary)
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _partial(path)
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, SoilkitError):  # of ``write``: it says what to do
             raise
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fault = "The disk is full while writing" if is_full else f"{error}: cannot write"
         raise StoreError(
-            f"The disk is full while writing {path}: what stood there still stands. Free some "
-            "space, or name another folder."
+            f"{fault} {path}: what stood there still stands. Free some space, or name another "
+            "folder."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -65,7 +74,8 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-HOST, PARTIAL = re.sub(r"\W", "_", platform.node()), r"\..+\.(?:(\w+)-(\d+)-)?[0-9a-f]{32}\.partial"
+HOST = re.sub(r"\W", "_", platform.node())
+PARTIAL = r"\..+\.(?:(\w+)-(\d{1,9})-)?[0-9a-f]{32}\.partial"
 LONGEST_RUN_S = 86_400  # after which what another machine has not touched is left over
 
 
@@ -151,6 +161,12 @@ def read_whole(path: str | os.PathLike[str], read: Callable[[Any], Any]) -> Any:
             f"{path} is damaged, or cannot be read ({why}). Delete it and make it again, or fetch "
             "a copy."
         ) from error
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # A cell that a spreadsheet may run, quoted or not: no number.

@@ -134,11 +134,12 @@ def land_cover_class(codes, *, legend="copernicus"):
     names = LEGENDS[legend]
     text = pd.Series(np.asarray(codes, dtype=object).ravel(), dtype=object)
     numbers = pd.to_numeric(text, errors="coerce")
-    known = {name: name for name in LAND_COVER_NAMES.values()}
 
     def of_word(word):
-        fits = (c for p, c in CCI_WORDS.items() if re.match(p, str(word).strip().lower()))
-        return known.get(word) or next(fits, UNKNOWN)
+        if word in LAND_COVER_NAMES.values():
+            return word
+        words = str(word).strip().lower()
+        return next((name for p, name in CCI_WORDS.items() if re.match(p, words)), UNKNOWN)
 
     found = [names.get(n) or of_word(t) for t, n in zip(text, numbers, strict=True)]
     return np.array(found, dtype=object).astype(str)
@@ -224,7 +225,7 @@ def koeppen(temperature_c, precipitation_mm):
     w = winter.min(-1) < summer.max(-1) / 10
     drier_summer = summer.sum(-1) <= winter.sum(-1)
     season = np.select([s & (~w | drier_summer), w & (~s | ~drier_summer)], ["s", "w"], "f")
-    heat = [warmest >= 22, (t >= 10).sum(-1) >= 4, (coldest < -38) & (coldest <= 0)]
+    heat = [warmest >= 22, (t >= 10).sum(-1) >= 4, coldest < -38]
     rest = np.where(coldest > 0, "C", "D").astype(object) + season.astype(object)
     rest = rest + np.select(heat, ["a", "b", "d"], "c")
     named = (UNKNOWN, np.where(warmest > 0, "ET", "EF"), arid, tropical)

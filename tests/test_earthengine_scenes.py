@@ -463,7 +463,7 @@ def test_a_disk_that_fills_leaves_the_index_whole(earth_engine, tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(StoreError, match="disk is full.*call again"):
+        with pytest.raises(StoreError, match="No space left.*call again"):
             archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     assert len(archive.scenes(stations_table(PLACE), "sentinel1", *JUNE)) > 5

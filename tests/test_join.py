@@ -227,6 +227,12 @@ def test_a_bound_must_be_a_positive_length_of_time(bound):
         join(readings(NOON), scene("s", NOON), bounds={"sentinel1": bound})
 
 
+@pytest.mark.parametrize("bound", ["2D", "2d", "48h", "P2D", "2 days", "48:00:00"])
+def test_a_bound_may_be_written_in_any_of_pandas_ways(bound):
+    result = join(readings(NOON), scene("s", NOON), bounds={"sentinel1": bound})
+    assert result.samples.attrs["join"]["bounds"] == {"sentinel1": "2 d"}
+
+
 def test_local_times_are_refused_and_never_taken_for_utc():
     local = readings(NOON)
     local["time"] = local["time"].dt.tz_localize("America/Chicago")

@@ -19,9 +19,10 @@ from soilkit import sources as catalogue
 from soilkit.contracts import Chip, ChipRequest, Grid
 from soilkit.errors import StoreError
 from soilkit.export import insitu, rasters
-from soilkit.export.archives.stac.item_search import ROOT, write_json
+from soilkit.export.archives.stac.item_search import ROOT
 from soilkit.export.archives.synthetic import SyntheticArchive
 from soilkit.export.chips.requests import chip_size
+from soilkit.files import write_text_whole
 from soilkit.sources import Source
 from soilkit.world.sensors.coarse import GLDAS_CELL_DEG
 
@@ -81,7 +82,7 @@ def export_world(
             f"{folder} holds an export of {other}; this one is of {settings}. Choose another "
             "folder, or delete the old export."
         )
-    write_json(standing, settings)
+    _write_json(standing, settings)
     for source in map(catalogue.get, sources):
         rows = _missing(archive, source, folder / source.name, places=places, period=period)
         if source.resolution == "coarse":
@@ -99,7 +100,7 @@ def export_world(
                     place / f"{row.item_id}.tif", values, grid=grid, names=names, tags=tags
                 )
                 # the item last: where it stands, all of it stands
-                write_json(place / f"{row.item_id}.json", item)
+                _write_json(place / f"{row.item_id}.json", item)
     return _write_catalogue(folder, f"soilkit-{archive.world.version}")
 
 
@@ -280,7 +281,7 @@ def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
             "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [span]}},
             "links": [_link("root", f"../{ROOT}"), *(_link("item", one.name) for one in files)],
         }
-        write_json(path / COLLECTION, collection | {"stac_version": STAC_VERSION})
+        _write_json(path / COLLECTION, collection | {"stac_version": STAC_VERSION})
         children.append(_link("child", f"{path.name}/{COLLECTION}"))
     root = {
         "type": "Catalog",
@@ -290,12 +291,16 @@ def _write_catalogue(folder: Path, catalogue_id: str) -> Path:
         "description": SYNTHETIC,
         "links": children,
     }
-    write_json(folder / ROOT, root)
+    _write_json(folder / ROOT, root)
     return folder / ROOT
 
 
 def _link(rel: str, href: str) -> dict[str, str]:
     return {"rel": rel, "href": f"./{href}", "type": "application/json"}
+
+
+def _write_json(path: Path, words: dict[str, Any]) -> None:
+    write_text_whole(path, json.dumps(words, indent=1))
 
 
 def _read_json(path: Path) -> Any:

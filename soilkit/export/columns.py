@@ -41,7 +41,7 @@ OF_SITES = (*SITE_NUMBERS[2:], "land_cover", "koeppen", "texture")
 
 @dataclass(frozen=True)
 class Quantities:
-    """What a table holds: ``needed``, what it may, and ``told`` what is never found by itself.
+    """What a table holds: ``needed``, what it may, and ``only_named``, by the caller alone.
 
     ``varying`` cannot be a constant. A sensor that is found by itself is an id, which stands for
     its station.
@@ -50,7 +50,7 @@ class Quantities:
     needed: tuple[str, ...]
     may: tuple[str, ...]
     varying: tuple[str, ...]
-    told: tuple[str, ...] = ()
+    only_named: tuple[str, ...] = ()
 
 
 PREDICTIONS = Quantities(
@@ -65,7 +65,7 @@ STATIONS = Quantities(
 READINGS = Quantities(
     needed=("station", "time", "soil_moisture", "latitude", "longitude"),
     may=("network",), varying=("time", "soil_moisture"),
-    told=("sensor", "flag", *OF_SITES),  # they decide which readings are used
+    only_named=("sensor", "flag", *OF_SITES),  # they decide which readings are used
 )  # fmt: skip
 Source: TypeAlias = str | Path | pd.DataFrame
 MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-")
@@ -347,15 +347,15 @@ def load(
     if decimal not in (".", ","):
         raise ParameterError(f"decimal is '.' or ',', found {decimal!r}.")
     table = _framed(path) if isinstance(path, pd.DataFrame) else _read(path)
-    told = _told({} if columns is None else columns, list(table.columns), of)
+    named = _named({} if columns is None else columns, list(table.columns), of)
     if not len(table):
         raise ContractError(f"The table has no rows; its columns are {', '.join(table.columns)}.")
-    places = _located(table.columns, told, of)
+    places = _located(table.columns, named, of)
     moisture = places.get("soil_moisture")
     n_rows = len(table) * (len(moisture) if isinstance(moisture, Mapping) else 1)
     notes.add("read", f"{len(table.columns)} columns", rows=n_rows)
     for quantity, column in places.items():
-        if quantity not in told:
+        if quantity not in named:
             notes.add("column", f"taken as {quantity}", column=column)
     return Columns(table, places, decimal, notes)
 
@@ -430,9 +430,8 @@ def _csv(text: str) -> pd.DataFrame:
         return table
     n_more = table.index.nlevels
     last = table.iloc[:, -n_more:]
-    if n_more < len(header) and (last.fillna("") == "").all(
-        axis=None
-    ):  # rows, not the header, end in a separator
+    # rows, not the header, end in a separator
+    if n_more < len(header) and (last.fillna("") == "").all(axis=None):
         form["names"] = [*header, *(f"after the last {i}" for i in range(n_more))]
         return pd.read_csv(StringIO(text), **form)[header].reset_index(drop=True)
     numbered = [[str(start + i) for i in range(len(table))] for start in (0, 1)]
@@ -456,10 +455,10 @@ def _tidy_names(names):
     return tidy
 
 
-def _told(columns, have, of: Quantities) -> dict[str, Any]:
-    """What was told in our words: a number stands for itself, "depth_to_m" for "depth_to"."""
-    told: dict[str, Any] = {}
-    odd, names = [], (*of.needed, *of.may, *of.told)
+def _named(columns, have, of: Quantities) -> dict[str, Any]:
+    """The caller's places in our words: numbers are constants, "depth_to_m" is "depth_to"."""
+    named: dict[str, Any] = {}
+    odd, names = [], (*of.needed, *of.may, *of.only_named)
     for quantity, place in columns.items() if isinstance(columns, Mapping) else [(columns, None)]:
         name, known = str(quantity).removesuffix("_m"), isinstance(place, str)
         if isinstance(place, Real) and not isinstance(place, bool | np.bool_):
@@ -468,14 +467,14 @@ def _told(columns, have, of: Quantities) -> dict[str, Any]:
             place = {c: d if isinstance(d, tuple | list) else (d, d) for c, d in place.items()}
             ends = [len(d) == 2 and all(isinstance(end, Real) for end in d) for d in place.values()]
             known = bool(ends) and all(ends)
-        if name in names and name not in told and known:
-            told[name] = place
+        if name in names and name not in named and known:
+            named[name] = place
         else:
             odd.append(f"{quantity}: {place!r}")
-    places = ([place] if isinstance(place, str) else place for place in told.values())
-    named = [column for place in places for column in place]
-    absent = [c for c in named if not str(c).startswith("=") and c not in have]
-    constant = [q for q, place in told.items() if q in of.varying and str(place)[:1] == "="]
+    places = ([place] if isinstance(place, str) else place for place in named.values())
+    stated = [column for place in places for column in place]
+    absent = [c for c in stated if not str(c).startswith("=") and c not in have]
+    constant = [q for q, place in named.items() if q in of.varying and str(place)[:1] == "="]
     if odd or absent or constant:
         raise ContractError(
             f"columns holds what is no quantity or no place of one: {', '.join(odd) or 'nothing'}; "
@@ -484,7 +483,7 @@ def _told(columns, have, of: Quantities) -> dict[str, Any]:
             "number, '=' and a constant, or of soil moisture {column: depth in m, or (from, to)}; "
             f"the table has {', '.join(have)}. A constant is written '={(absent or ['NAME'])[0]}'."
         )
-    return told
+    return named
 
 
 def _located(have, columns: Mapping[str, Any], of: Quantities) -> dict[str, Any]:

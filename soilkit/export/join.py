@@ -427,7 +427,7 @@ def _checked(
 def _bound_us(source: str, bound: Any) -> int:
     is_length = isinstance(bound, str | timedelta | np.timedelta64)
     # A number alone, numpy's "5 generic time units" too, would be nanoseconds.
-    is_length &= re.fullmatch("(?!.*generic).*[a-z:].*", str(bound)) is not None
+    is_length &= re.fullmatch("(?!.*generic).*[A-Za-z:].*", str(bound)) is not None
     try:
         length = pd.Timedelta(bound) if is_length else pd.NaT
     except ValueError:  # text that is no length, or one too long

@@ -25,8 +25,10 @@ SENSOR, PLACE, NUMBERS, CLASSES = SITES[:4], SITES[4:6], SITES[4:9], SITES[9:]
 DEPTH_M = 0.05  # of readings whose depth nobody tells
 NO_NETWORK = "?__"  # before the bare name of a list that names no network
 TEXTS = ["sensor_id", "station_id", "network", "model", "split"]
-TOLD = ("station", "sensor", "sample", "network", "model", "split")
-IDS = {name: fields.SPELLINGS.get(name, (name,))[0] for name in TOLD}
+IDS = {
+    name: fields.SPELLINGS.get(name, (name,))[0]
+    for name in ("station", "sensor", "sample", "network", "model", "split")
+}
 USCRN_DEPTHS_M = {5: 0.05, 10: 0.1, 20: 0.2, 50: 0.5, 100: 1.0}
 
 

@@ -101,7 +101,8 @@ IMAGERY = (
         stac=Stac(
             (Collection("sentinel-2-l1c", "Level-1C without QA60"),
              Collection("sentinel-2-c1-l2a", L2A), Collection("sentinel-2-l2a", L2A)),
-            nodata=0.0, raised=(4.0, -1000.0),  # by the product's specification
+            raised=(4.0, -1000.0),
+            nodata=0.0,  # by the product's specification
         ),
         citation="Drusch et al. (2012), doi:10.1016/j.rse.2011.11.026",
         trap="QA60 is masked from 2022-01-25 to 2024-02-28: masked means unknown, not clear; use "

@@ -3,7 +3,6 @@
 Procedures that predict the ten-day moisture of unseen blocks, over several deals of the blocks.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from soilkit import metrics
 from soilkit.constants import OK
 from soilkit.errors import ContractError
 from soilkit.export import insitu, ten_day_table
-from soilkit.files import read_table, read_whole, write_table, write_whole
+from soilkit.files import read_table, read_whole, sha256, write_table, write_whole
 from soilkit.models.tabular import systems
 from soilkit.models.tabular.problem import ALL, COMPLETE, Problem
 from soilkit.models.tabular.systems import (
@@ -446,7 +445,7 @@ def main(words: list[str] | None = None) -> None:
     by_number = {str(number): name for number, name in enumerate(PROCEDURES)}  # as of --list
     contest = Contest(
         problem_of(data, archive_stations=archive),
-        options.work / "contest" / hashlib.sha256(options.table.read_bytes()).hexdigest()[:12],
+        options.work / "contest" / sha256(options.table)[:12],
         names=options.only and [by_number.get(name, name) for name in options.only],
         rows=[rows for rows in options.rows.split(",") if rows],
         seeds=options.seeds or SEEDS,

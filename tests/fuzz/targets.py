@@ -233,7 +233,7 @@ def _read_ismn(path: Path, cache: Path, rng) -> None:
     try:
         observations = insitu.read_ismn(path, flags=flags, unknown_flags=refuse, **options)
     finally:
-        assert not list(cache.glob(".partial*")), "a half cache stays"
+        assert not list(cache.glob(".*.partial")), "a half cache stays"
     plausible(observations["soil_moisture_m3_m3"], observations["time"])
     on_earth(insitu.read_stations(path, without_coordinates=refuse, **options))
     insitu.read_counts(path, flags=None, **options)

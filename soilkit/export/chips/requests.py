@@ -120,9 +120,9 @@ class Planner:
                 time=time,
                 bands=tuple(bands),
                 grid=self.grid(station, source),
-                version=self.version,
                 resampling="bilinear" if continuous else "nearest",
-            )  # fmt: skip
+                version=self.version,
+            )
             for scene, station, time in zip(
                 chips["scene"], chips["station"], chips["time"].to_numpy(), strict=True
             )

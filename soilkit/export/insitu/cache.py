@@ -10,7 +10,6 @@ A cache is a folder named by the archive's content and this format's version::
     sha256.json            the SHA-256 of each of them, compared before it is read
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -25,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from soilkit.errors import ArchiveReadError, StoreError
-from soilkit.files import cache_folder, temporary_folder
+from soilkit.files import cache_folder, sha256, temporary_folder
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 
 FORMAT_VERSION = 5
@@ -108,13 +107,8 @@ def _write(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]
     tables = pd.DataFrame(rows), pd.concat(tallies, ignore_index=True), lost_files
     for name, table in zip(TABLES, tables, strict=True):
         table.to_parquet(folder / f"{name}.parquet", index=False)
-    digests = {path.name: _sha256(path) for path in folder.iterdir()}
+    digests = {path.name: sha256(path) for path in folder.iterdir()}
     (folder / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tally(readings: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +126,7 @@ def _readable(folder: Path, *names: str) -> Iterator[list[Path]]:
         digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
         paths = [folder / f"{name}.parquet" for name in names]
         for path in paths:
-            if _sha256(path) != digests[path.name]:
+            if sha256(path) != digests[path.name]:
                 raise ValueError(f"{path.name} has changed since it was written")
         yield paths
     except Exception as error:  # whatever damaged bytes lead to

@@ -196,6 +196,7 @@ HEADER_VALUES_ROW = re.compile(rb"^[ \t]*(" + TIME + rb")[ \t]+" + TAIL, re.MULT
 CEOP_ROW = re.compile(
     rb"^[ \t]*(" + TIME + rb")[ \t]+" + TIME + rb"[ \t]+(?:\S+[ \t]+){8}" + TAIL, re.MULTILINE
 )
+LINE = re.compile(rb"^[^\S\n]*\S.*", re.MULTILINE)  # that is not blank
 HEADER_WORDS = 8
 # ismn's names of static variables, and ours.
 SOIL_PARTS = {f"{part}_fraction": f"{part}_percent" for part in ("sand", "silt", "clay")}
@@ -277,27 +278,30 @@ def _static_variables(files: Files, member: str) -> "MetaData | None":
 
 def _sensor(raw: bytes, name: FileName, *, sensor_id: str, static: "MetaData | None") -> Sensor:
     """The sensor of a file's text; ValueError says why there is none."""
-    lines = [line for line in re.split(rb"[\r\n]+", raw) if line.strip()]
-    first = lines[0].split() if lines else []
-    if lines and CEOP_ROW.match(lines[0]):
+    text = raw.replace(b"\r", b"\n").lstrip()  # whole, for a list of short lines is much larger
+    head, _, rest = text.partition(b"\n")
+    first = head.split(maxsplit=HEADER_WORDS + 2)
+    if CEOP_ROW.match(head):
         row, place = CEOP_ROW, first[7:10]
     elif len(first) >= HEADER_WORDS and not re.match(rb"\d{4}/", first[0]):
-        row, place, lines = HEADER_VALUES_ROW, first[3:6], lines[1:]
+        row, place, text = HEADER_VALUES_ROW, first[3:6], rest
     else:
         raise ValueError("it is neither of CEOP nor of header+values format")
-    readings = _readings(row.findall(b"\n".join(lines)))
-    n_malformed = len(lines) - len(readings)
+    readings = _readings(row.findall(text))
+    n_lines = sum(1 for _ in LINE.finditer(text))
+    n_malformed = n_lines - len(readings)
     if not len(readings):
-        raise ValueError(f"none of its {len(lines)} lines is well formed")
+        raise ValueError(f"none of its {n_lines} lines is well formed")
     if n_malformed:
+        lines = (match[0] for match in LINE.finditer(text))
         first_one = next((line[:80] for line in lines if not row.match(line)), b"no such day")
         rules.LOG.warning(
             "%s: %d of %d lines are malformed and skipped, such as %r",
-            name.member, n_malformed, len(lines), first_one.decode("ascii", "replace"),
+            name.member, n_malformed, n_lines, first_one.decode("ascii", "replace"),
         )  # fmt: skip
     attributes = {"sensor_id": sensor_id, **_identity(name, place), **_surroundings(name, static)}
     readings, lost = rules.tidy(readings)
-    return Sensor(attributes, readings, {"lines": len(lines), "malformed": n_malformed} | lost)
+    return Sensor(attributes, readings, {"lines": n_lines, "malformed": n_malformed} | lost)
 
 
 def _readings(rows: list[tuple[bytes, bytes]]) -> pd.DataFrame:

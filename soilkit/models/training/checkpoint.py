@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from soilkit.errors import CheckpointError, StoreError
+from soilkit.errors import CheckpointError
 from soilkit.files import write_bytes_whole
 
 KIND, FORMAT_VERSION = "soilkit checkpoint", 2
@@ -122,13 +122,7 @@ def write_atomic(
         file.write(f"{kind} {version} {digest}\n".encode())
         file.write(held.getbuffer())
 
-    try:
-        write_bytes_whole(path, write)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write {path}: the disk is full or refuses it ({error}). What stood there "
-            "before is untouched; free some space, or choose another folder."
-        ) from error
+    write_bytes_whole(path, write)
 
 
 def read_plain(

@@ -1,7 +1,6 @@
 """One notebook, checked parameters, one stamped report that opens with no network."""
 
 import ast
-import hashlib
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from soilkit import __version__
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
-from soilkit.files import csv_text, write_text_whole, write_whole
+from soilkit.files import csv_text, sha256, write_text_whole, write_whole
 from soilkit.metrics.evaluation.score_tables import main_model
 
 LOG = logging.getLogger(__name__)
@@ -49,8 +48,7 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
 def _hash(item: str | Path) -> str:
     if not isinstance(item, Path) and (len(str(item)) > 255 or not Path(item).is_file()):
         return str(item)
-    with Path(item).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(item)
 
 
 def save_result(out_dir: str | Path, notebook: str, **results: Any) -> Path:

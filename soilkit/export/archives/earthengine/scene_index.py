@@ -96,8 +96,9 @@ class ScenesCache:
         try:
             yield
         except OSError as error:
+            fault = error.__cause__ or error
             raise StoreError(
-                f"The scene index cannot be kept in {self.folder} ({error}). What is there stays "
+                f"The scene index cannot be kept in {self.folder} ({fault}). What is there stays "
                 "good: free some space, or name another cache_dir, and call again."
             ) from error
 

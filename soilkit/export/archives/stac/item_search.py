@@ -24,7 +24,7 @@ import shapely.geometry
 from soilkit import grids, sources
 from soilkit.constants import STATIC_SCENE
 from soilkit.contracts import Grid
-from soilkit.errors import CatalogueError, StoreError
+from soilkit.errors import CatalogueError
 from soilkit.export.archives.scenes import pass_numbers
 from soilkit.files import write_text_whole
 from soilkit.sources import Source, Stac
@@ -54,15 +54,6 @@ def digest(words: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def write_json(path: Path, words: Any) -> None:
-    """Write words, whole or not at all; ``StoreError`` where the disk refuses."""
-    try:
-        write_text_whole(path, json.dumps(words, indent=1))
-    except OSError as error:
-        text = f"Cannot write {path}: {error}. Free some space, or choose another folder."
-        raise StoreError(text) from error
-
-
 def plain(name: str) -> str:
     """A name in lower case without punctuation: "Sentinel-2 L2A" and "sentinel_2_l2a" are one."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -84,7 +75,7 @@ class ItemCache:
         for item in items:
             key = (item["collection"], item["id"])
             if key not in self._items and self._folder:
-                write_json(self._path(*key), item)
+                write_text_whole(self._path(*key), json.dumps(item))
             self._items[key] = item
 
     def fetch(self, collections: Sequence[str], ids: Sequence[str]) -> list[Item]:
