@@ -84,8 +84,9 @@ class Problem:
     def poorer(self) -> "Problem":
         """The same rows with less to go by, as new tables have them.
 
-        A station's series falls into stretches of 5 to 40 windows, each a station of its own; of
-        each group of predictors one in four lacks all, half stand at times without labels of others.
+        A station's series falls into stretches of 5 to 40 windows, each a station of its own; one
+        in four lacks a whole group of predictors (each group anew), half stand at times without
+        labels of others.
         """
         rng = np.random.default_rng(0)
         names, codes = np.unique(self.samples["station_id"].astype(str), return_inverse=True)

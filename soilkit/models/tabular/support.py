@@ -1,6 +1,7 @@
 """What supports a row's answer, and the error that so much support leaves."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -74,11 +75,8 @@ class Support:
         (X, given, tables), y = views[0], problem.moisture[use]
         model = fitted.settled() if hasattr(fitted, "settled") else fitted
         made = cls.of_rows(given, tables["at"], y=y, kind=kind)
-        lines = []
-        for near, folds in (
-            (True, splits.folds(blocks, n_folds=3)),
-            (False, made._alike(given, blocks)),
-        ):
+        lines, alike = [], made._alike(given, blocks)
+        for near, folds in ((True, splits.folds(blocks, n_folds=3)), (False, alike)):
             if len(set(folds)) == 1:  # all blocks are alike
                 continue
             for test, one in fitted_folds(model, X, y=y, held_out=folds, **tables):
@@ -132,10 +130,8 @@ class Support:
         lines = self.measure(series.features, series.at, moisture=moisture, rows=rows)
         mean = self._pulled(lines, self.pull)
         std = np.exp(_design(lines, mean) @ self.weights)
-        half = NORMAL_90 * std
-        return lines.assign(mean=mean, std=std, lower=mean - half, upper=mean + half).set_index(
-            rows
-        )
+        ends = {"lower": mean - NORMAL_90 * std, "upper": mean + NORMAL_90 * std}
+        return lines.assign(mean=mean, std=std, **ends).set_index(rows)
 
     def _means(self, values: pd.DataFrame, at: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Means (row, ...) of a station's rows, up to the time where only these count; how many."""
@@ -172,10 +168,8 @@ class Support:
         ratio, near = error / np.exp(design @ self.weights), lines["near"].to_numpy()
         dry, wet = np.quantile(y, [0.2, 0.8])
         parts = ((near, HELD), (near & (y <= dry), HELD_FIFTHS), (near & (y >= wet), HELD_FIFTHS))
-        held = [
-            np.quantile(ratio[part], share, weights=rows[part], method="inverted_cdf")
-            for part, share in parts
-        ]
+        quantile = partial(np.quantile, method="inverted_cdf")
+        held = [quantile(ratio[part], share, weights=rows[part]) for part, share in parts]
         self.weights[0] += np.log(max(held) / NORMAL_90)
 
     def _alike(self, given: pd.DataFrame, blocks: np.ndarray) -> np.ndarray:
