@@ -169,6 +169,7 @@ def test_a_seed_repeats_the_intervals():
         ({"x": ["in_situ"], "y": ["smap_l3_005"], "z": ["smap"]}, "share SMAP brightness"),
         ({"x": ["in_situ"], "y": ["sentinel1", "in_situ"], "z": ["gldas"]}, "share in_situ"),
         ({"x": ["in_situ"], "y": ["smap_l3"], "z": ["SMAP L4"]}, "share SMAP brightness"),
+        ({"x": ["in_situ"], "y": ["SMAP10KM"], "z": ["gldas"]}, "share precipitation"),
         ({"x": ["in_situ"], "y": ["ESA CCI"], "z": ["ASCAT"]}, "share ASCAT"),
         ({"x": ["ISMN"], "y": ["ERA5-Land"], "z": ["MERRA-2"]}, "share precipitation"),
         ({"x": ["in_situ"], "y": ["radar"], "z": ["gldas"]}, "not known what radar .y. is made"),

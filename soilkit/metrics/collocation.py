@@ -123,7 +123,7 @@ SMAP_TB, SMOS_TB, AMSR_TB = (f"{name} brightness temperature" for name in ("SMAP
 RAIN, ASCAT = "precipitation analysis", "ASCAT backscatter"
 MADE_OF = {
     "smapsentinel1|spl2smaps": (SMAP_TB, "sentinel1"),
-    "smap(spl)?l?[123]|spl[123]|smap.*brightness|smaptb": (SMAP_TB,),
+    "smap(sp)?l[123]|spl[123]|smap.*brightness|smaptb": (SMAP_TB,),
     "smap|spl4": (SMAP_TB, RAIN),
     "esacci|ccisoil|c3s": (SMAP_TB, SMOS_TB, AMSR_TB, ASCAT, RAIN),
     "smos": (SMOS_TB,),

@@ -230,6 +230,7 @@ def trait_plane(space: TraitSpace, *, title: str = "") -> Figure:
     """The first two components of the static traits, failed stations marked among the others.
 
     Arrows are the columns that weigh most in the plane, eight at most, to a scale of their own.
+    ``space`` is from ``metrics.evaluation.applicability.trait_space``.
     """
     places = space.places
     if "pc1" not in places or not places["pc1"].notna().any():

@@ -92,7 +92,8 @@ def region_panel(
 ) -> Figure:
     """What the model looks at: the first band of every layer, optics in true colour; axes in km.
 
-    Radar is shown as 80 m means of linear power; axes count from ``place`` (longitude, latitude).
+    ``chips`` is {source: Chip} of one region, stored values. Radar is shown as 80 m means of linear
+    power; axes count from ``place`` (longitude, latitude), degrees.
     """
     shared: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "compressed"}
     figure, axes = style.panels(len(chips), columns=len(chips), size=(3, 3.4), **shared)
@@ -108,7 +109,10 @@ def region_panel(
 
 
 def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:
-    """The bands of one chip in physical units; optical chips in true colour first; axes in km."""
+    """The bands of one chip in physical units; optical chips in true colour first; axes in km.
+
+    ``source``, a name in the catalogue, knows units and scales of the chip's stored values.
+    """
     has_colour = set(TRUE_COLOUR) <= set(chip.bands)
     n = len(chip.bands) + has_colour
     figure, axes = style.panels(n, columns=4, size=(3.1, 2.7), sharex=True, sharey=True)
@@ -237,7 +241,8 @@ def imagery_series(
 def sample_gallery(samples: pd.DataFrame, store: Any, *, title: str = "") -> Figure:
     """Inputs and label of each sample, one column a sample: optics, VV, VH, soil.
 
-    Soil is a false colour of sand, silt and clay as red, green and blue.
+    Soil is a false colour of sand, silt and clay as red, green and blue. ``store`` is an open chip
+    store with sentinel1, sentinel2 and soilgrids.
     """
     n = len(samples)
     figure, axes = style.panels(4 * n, columns=n, size=(1.4, 1.5), aside=0.8)

@@ -396,7 +396,7 @@ def evaluate_table(
     stations: str | Path | pd.DataFrame | None = None, notebook: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> Path:  # fmt: skip
-    """Read a predictions table, and run the evaluation notebook on it into one offline page.
+    """Read a predictions table, run the evaluation notebook on it; the path of one offline page.
 
     ``out_dir/work`` receives ``predictions.parquet``, ``stations.parquet`` and ``notes.csv``.
 
