@@ -1,4 +1,4 @@
-"""Seeded damage: to bytes, to text of rows and fields, to JSON, and to the members of a zip."""
+"""Seeded damage: to bytes, to text of rows and fields, to JSON, and zips."""
 
 import copy
 import gzip
@@ -137,13 +137,3 @@ def zipped(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_STORED) -
         for name, content in members:
             archive.writestr(name, content)
     return file.getvalue()
-
-
-def damaged_member(data: bytes, rng: random.Random) -> bytes:
-    """A well-formed zip of which one member holds other bytes."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    chosen = rng.randrange(len(members))
-    name, content = members[chosen]
-    members[chosen] = name, damaged(content, rng)
-    return zipped(members)

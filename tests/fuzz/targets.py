@@ -448,8 +448,7 @@ def checkpoint(folder: Path):
     good = path.read_bytes()
 
     def attempt(rng):
-        damage = rng.choice((mutations.damaged, mutations.damaged_member))
-        path.write_bytes(damage(good, rng))
+        path.write_bytes(mutations.damaged(good, rng))
         read = load_checkpoint(path)
         read.require(inputs=("s1",), data_hash="hash")
         same = read.weights.keys() == weights.keys() and all(

@@ -369,11 +369,8 @@ class Writer:
             for name, d in described.items()
         }
         self.arrays: dict[str, Any] = {}
-        self._saved = {
-            name: dict(one.entries)
-            for name, one in self.ledgers.items()
-            if one.path.exists() and not one.damaged
-        }
+        whole = {n: one for n, one in self.ledgers.items() if one.path.exists() and not one.damaged}
+        self._saved = {name: dict(one.entries) for name, one in whole.items()}
         self._save_at = time.monotonic() + SAVE_EVERY_S
 
     @property

@@ -144,7 +144,7 @@ def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
                 "or leave them out: their rows of a table, or without_coordinates='drop'."
             )
         if names:
-            LOG.warning("left out: %d stations that %s (%s)", len(names), fault, ", ".join(names))
+            LOG.warning("left out: %d stations that %s: %s", len(names), fault, names[:10])
     return stations[known & ~stations["station_id"].isin(moved)].reset_index(drop=True)
 
 
