@@ -401,7 +401,9 @@ def _checked(readings, places):
     numbers = {name: source.numbers(name) for name in ("sm_2in", *BOUNDS)}
     readings = readings.assign(Date=source.utc(timezone="UTC"), **numbers)
     if readings["Date"].isna().any():
-        raise ContractError(f"{readings['Date'].isna().sum()} rows have no possible Date.")
+        raise ContractError(
+            f"{readings['Date'].isna().sum()} rows have no possible Date. Drop them."
+        )
     strange = set(readings["Station Id"]) - set(places["number"])
     twice = int(readings.duplicated(["Station Id", "Date"]).sum())
     if strange or twice:
