@@ -14,7 +14,6 @@ from soilkit.metrics.anomalies import window_anomalies as window_anomalies
 from soilkit.metrics.calibration import forecast_rows as forecast_rows
 from soilkit.metrics.calibration import reliability as reliability
 from soilkit.metrics.calibration import spread_skill as spread_skill
-from soilkit.metrics.collocation import shared_sources as shared_sources
 from soilkit.metrics.collocation import triple_collocation as triple_collocation
 from soilkit.metrics.collocation import triplets_of as triplets_of
 from soilkit.metrics.comparison import class_points as class_points

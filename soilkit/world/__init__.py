@@ -11,8 +11,7 @@ from soilkit.errors import ContractError
 from soilkit.world import bucket, noise, parameters, stations, surface
 from soilkit.world.bucket import Cells, CellSeries
 from soilkit.world.stations import Network
-from soilkit.world.surface import Place
-from soilkit.world.surface import Surface as Surface
+from soilkit.world.surface import Place, Surface
 
 MAX_PLACES = 48  # about 8 MB each at 256 x 256
 MAX_KEPT_PIXELS = 600 * 600

@@ -16,12 +16,8 @@ from soilkit.metrics.evaluation.grades import verdict as verdict
 from soilkit.metrics.evaluation.records import GIVEN, Case
 from soilkit.metrics.evaluation.records import Background as Background
 from soilkit.metrics.evaluation.records import Evaluation as Evaluation
-from soilkit.metrics.evaluation.records import Finding as Finding
-from soilkit.metrics.evaluation.records import Fulfilment as Fulfilment
-from soilkit.metrics.evaluation.records import Grade as Grade
 from soilkit.metrics.evaluation.records import NotAudited as NotAudited
 from soilkit.metrics.evaluation.records import is_missing as is_missing
-from soilkit.metrics.splits.checks import Claim as Claim
 
 
 def evaluate(

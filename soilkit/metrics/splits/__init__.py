@@ -4,8 +4,6 @@ The functions that split return a label per sample; ``audit`` says what a split 
 refuses to call a result "unseen" that is not.
 """
 
-from soilkit.metrics.splits.folds import BLOCK_SIZE_DEG as BLOCK_SIZE_DEG
-from soilkit.metrics.splits.folds import FRACTIONS as FRACTIONS
 from soilkit.metrics.splits.folds import LABELS as LABELS
 from soilkit.metrics.splits.folds import block_ids as block_ids
 from soilkit.metrics.splits.folds import by_block as by_block
