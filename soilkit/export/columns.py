@@ -423,7 +423,7 @@ def _csv(text: str) -> pd.DataFrame:
     form |= {"header": 0, "names": header}
     if max(line.count(separator) for line in text.split("\n")) > MOST_MORE + len(header):
         raise ContractError(
-            f"A row has more than {MOST_MORE} fields above the {len(header)} named. Mend its quotes."
+            f"A row has over {MOST_MORE} fields above the {len(header)} named. Mend its quotes."
         )
     table = pd.read_csv(StringIO(text), **form)
     if isinstance(table.index, pd.RangeIndex):

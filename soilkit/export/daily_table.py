@@ -400,10 +400,8 @@ def _checked(readings, places):
     source.moisture("sm_2in", units="percent", stations=readings["Station Id"])  # or it is refused
     numbers = {name: source.numbers(name) for name in ("sm_2in", *BOUNDS)}
     readings = readings.assign(Date=source.utc(timezone="UTC"), **numbers)
-    if readings["Date"].isna().any():
-        raise ContractError(
-            f"{readings['Date'].isna().sum()} rows have no possible Date. Drop them."
-        )
+    if n := readings["Date"].isna().sum():
+        raise ContractError(f"{n} rows have no possible Date: drop them.")
     strange = set(readings["Station Id"]) - set(places["number"])
     twice = int(readings.duplicated(["Station Id", "Date"]).sum())
     if strange or twice:
