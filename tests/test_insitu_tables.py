@@ -443,7 +443,7 @@ def test_files_that_no_table_is_in_are_refused_at_once(tmp_path):
     (tmp_path / "nul").write_bytes(text.replace(b"A", b"A\0", 1))
     (tmp_path / "header").write_bytes(text.split(b"\n")[0])
     words = {"": "No table at", "link": "No table at", "pipe": "No table at", "bomb": "unpacks to",
-             "wide": "more than 1000 fields", "nul": "NUL", "header": "no rows"}  # fmt: skip
+             "wide": "over 1000 fields", "nul": "NUL", "header": "no rows"}  # fmt: skip
     for name, match in words.items():
         with pytest.raises((ArchiveReadError, ContractError), match=match):
             tables.read_readings(tmp_path / name, columns=LONG, **UTC)
