@@ -95,6 +95,16 @@ def test_no_reading_is_lost_without_a_reason(built):
     assert (drops["reason"].astype(str) != "").all()
 
 
+def test_texture_is_the_stations_own_and_soilgrids_beside_it(built):
+    """The same stations stand in both: a user of the map has no laboratory."""
+    page = built("31_evaluate_by_stratum")
+    assert "by texture class, SoilGrids" in page.read_text(encoding="utf-8")
+    scores = pd.read_csv(built.data / "results" / page.stem / "scores.csv")
+    means = scores[(scores["metric"] == "r_mean") & (scores["model"] == "Xception fusion")]
+    n = means.groupby("stratum")["n"].sum()
+    assert n["texture"] == n["texture_soilgrids"] == n["all"] > 0
+
+
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 def test_a_notebook_is_stored_clean_and_short(path):
     """No outputs, no cell of code above 20 lines, a question, exercises and a takeaway."""

@@ -173,7 +173,12 @@ def test_a_class_of_few_stations_has_no_interval_beside_the_papers():
         ["Loam", "8", "0.700 (0.400 to 0.800)", "0.650"],
         ["Sand*", "2", "0.500", "–"],
     ]
-    assert list(shown) == ["texture class", "stations", "R (95 %) [1]", "the paper's R"]
+    assert list(shown) == [
+        "texture class, the stations' own",
+        "stations",
+        "R (95 %) [1]",
+        "the paper's R",
+    ]
 
 
 HOSTILE = '<script>boom()</script> **A** $x_1$ & "B" [c](javascript:d)'

@@ -73,7 +73,10 @@ def test_each_stratum_has_its_panel_with_unit_and_name():
     figure = plots.strata_panels(TABLE)
 
     shown = [a for a in figure.axes if a.get_visible()]
-    assert [a.get_title(loc="left") for a in shown] == ["texture class", "network"]
+    assert [a.get_title(loc="left") for a in shown] == [
+        "texture class, the stations' own",
+        "network",
+    ]
     assert {a.get_xlabel() for a in shown} == {"mean correlation R [1]"}
 
 

@@ -29,7 +29,10 @@ METRIC_LABELS = {
     "abs_bias_m3_m3": f"|bias| [{MOISTURE}]", "crps_m3_m3": f"CRPS [{MOISTURE}]",
     "spread_m3_m3": f"predicted spread [{MOISTURE}]",
 }  # fmt: skip
-CLASS_NAMES = {"koeppen": "Köppen class", "land_cover": "land cover", "texture": "texture class"}
+CLASS_NAMES = {
+    "koeppen": "Köppen class", "land_cover": "land cover",
+    "texture": "texture class, the stations' own", "texture_soilgrids": "texture class, SoilGrids'",
+}  # fmt: skip
 # Okabe and Ito's palette, told apart with any colour vision and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -48,7 +51,7 @@ def label(metric: str) -> str:
 
 def class_name(by: str) -> str:
     """A column of classes in words, short enough to stand before a class."""
-    return CLASS_NAMES.get(by, by).removesuffix(" class")
+    return CLASS_NAMES.get(by, by).split(" class")[0]
 
 
 def colours(n: int) -> list[str]:
