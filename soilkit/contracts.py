@@ -316,15 +316,9 @@ class System(Protocol):
     """
 
     def train(
-        self,
-        data: Any,
-        split: Any,
-        *,
-        preset: str,
-        seed: int,
-        out_dir: str | os.PathLike[str] | None,
-        **options: Any,
-    ) -> Trained:
+        self, data: Any, split: Any, *, preset: str, seed: int,
+        out_dir: str | os.PathLike[str] | None, **options: Any,
+    ) -> Trained:  # fmt: skip
         """Learn from the training samples, choose by the validation samples."""
         ...
 

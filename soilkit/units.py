@@ -3,6 +3,11 @@
 import numpy as np
 
 MAX_SOIL_MOISTURE_M3_M3 = 1.0  # organic soils reach 0.8 and more; nothing holds more than itself
+OF_ENDINGS = {  # of names: what a column called "rain_mm" is in
+    "m3_m3": "m³ m⁻³", "percent": "%", "pct": "%", "fraction": "1", "hours": "h", "seconds": "s",
+    "degrees": "°", "deg": "°", "db": "dB", "px": "pixels", "mib": "MiB", "gib": "GiB",
+    "mb": "MB", "c": "°C", "km": "km", "mm": "mm", "m2": "m²", "m": "m", "s": "s",
+}  # fmt: skip
 
 
 def db_from_linear(power):

@@ -305,7 +305,8 @@ def test_the_worst_stations_come_first_with_their_sensors_and_facts():
 
 @pytest.mark.parametrize(
     ("trait", "words"),
-    [("soilgrids_sand_mean_320m", "soilgrids sand within 320 m"), ("rain_mean_m", "rain mean 5 m"),
+    [("soilgrids_sand_mean_320m", "SoilGrids sand within 320 m 0.5 %"),
+     ("rain_mean_m", "rain mean 5 m"),
      ("ndvi_mean_2019", "ndvi mean 2019 5")],
 )  # fmt: skip
 def test_only_a_radius_in_metres_is_a_mean_around_the_place(trait, words):

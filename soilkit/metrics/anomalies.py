@@ -273,9 +273,7 @@ def season_of(time: pd.Series, latitude: pd.Series | float) -> pd.DataFrame:
 
 
 def season_scores(
-    predictions: pd.DataFrame,
-    stations: pd.DataFrame,
-    **options: Any,
+    predictions: pd.DataFrame, stations: pd.DataFrame, **options: Any
 ) -> pd.DataFrame:
     """``station_scores`` of every sensor in every season, all years of a season together.
 

@@ -290,11 +290,7 @@ def cluster_sums(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
 
 
 def ratio_draws(
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    *,
-    cluster: np.ndarray,
-    rng: np.random.Generator,
+    numerator: np.ndarray, denominator: np.ndarray, *, cluster: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Sum of numerators over sum of denominators in each draw of whole clusters, (draw, column).
 
@@ -314,10 +310,7 @@ def ratio_draws(
 
 
 def limits(
-    draws: np.ndarray,
-    *,
-    n_clusters: float,
-    method: Literal["linear", "inverted_cdf"] = "linear",
+    draws: np.ndarray, *, n_clusters: float, method: Literal["linear", "inverted_cdf"] = "linear"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expanded percentile limits over the draws (draw, ...) that have a value, two arrays (...).
 

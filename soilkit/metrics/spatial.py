@@ -1,6 +1,5 @@
 """Skill across stations, the parts of an error, and where a model fails."""
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -167,10 +166,7 @@ QUANTITIES = (
 
 
 def spatial_parts(
-    predictions: pd.DataFrame,
-    *,
-    stations: pd.DataFrame | None = None,
-    every: str = "1D",
+    predictions: pd.DataFrame, *, stations: pd.DataFrame | None = None, every: str = "1D"
 ) -> pd.DataFrame:
     """The error and R of all station-dates, its static part (places) apart from its dynamic (days).
 
@@ -439,7 +435,6 @@ def _status(row, reference):
 # The worst stations of a model: which series to look at, and what sets the places apart.
 
 N_FACTS = 3
-TRAIT_UNITS = {"m": " m", "mm": " mm", "percent": " %", "pct": " %"}
 COLUMNS = (
     "model", "split", "rank", "station_id", "network", "metric", "value", "sensor_ids",
     "sensor_id", "sensor_value", "lower", "upper", "n", "n_effective", "status",
@@ -523,16 +518,7 @@ def _facts(row, traits):
 
 
 def _in_words(trait, value):
-    """A trait with its unit: "soilgrids sand within 320 m 22.3 %"; a chip's mean is stored."""
-    stem, _, radius = trait.rpartition("_mean_")
-    stem = stem if re.fullmatch(r"\d+m", radius) else ""  # else a mean of something else
-    name, ending = stem or trait, "" if stem else trait.rpartition("_")[2]
-    unit = TRAIT_UNITS.get(ending, "")
-    name = name.removesuffix(f"_{ending}") if unit else name
-    for source in sources.CATALOGUE if stem else ():
-        unit = "°" if stem == f"{source.name}_slope" else unit
-        for band in source.bands:
-            if stem == f"{source.name}_{band.name}":
-                value, unit = band.physical(value), f" {band.unit}"
-    around = f" within {radius.removesuffix('m')} m" if stem else ""
-    return f"{name.replace('_', ' ')}{around} {float(f'{value:.3g}'):g}{unit}"
+    """A trait with its unit: "SoilGrids sand within 320 m 22.3 %"; a chip's mean is stored."""
+    words, unit, band = sources.described(trait)
+    value = value if band is None else band.physical(value)
+    return f"{words} {float(f'{value:.3g}'):g}{unit if unit == '°' else f' {unit}'}".rstrip()

@@ -1,5 +1,6 @@
 """The catalogue of input layers: a row says everything about one, and a new layer is a new row."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,10 +15,14 @@ from soilkit.sources.row import Linear as Linear
 from soilkit.sources.row import LogSigmoid as LogSigmoid
 from soilkit.sources.row import Source as Source
 from soilkit.sources.row import Stac as Stac
+from soilkit.units import OF_ENDINGS
 
 CATALOGUE: tuple[Source, ...] = (*IMAGERY, *GROUND, *MOISTURE, *MODIS, *WEATHER)
 MINUTES = {"m": 1, "h": 60, "D": 1440, "Y": 525_960}  # a year has 365.25 days
 ANCHOR_MAX_AGE = "1h"  # of an anchor's own scene
+AROUND = {"mean": " within {} m", "std": ", spread within {} m", "mode": ", commonest within {} m"}
+CHIP = re.compile(rf"(\w+)_({'|'.join(AROUND)})_(\d+)m")  # a statistic around a station
+DERIVED = {"NDVI": "1", "slope": "°"}  # layers that chips give beside their bands
 
 
 def get(name: str) -> Source:
@@ -35,6 +40,28 @@ def get(name: str) -> Source:
         f"No source is called {name!r}; the catalogue has "
         f"{', '.join(sorted(source.name for source in CATALOGUE))}."
     )
+
+
+def described(name: str) -> tuple[str, str, Band | None]:
+    """A column of numbers in words, its unit, and the band whose stored values it holds, if any.
+
+    Examples
+    --------
+    >>> described("dem_slope_mean_80m"), described("rain_7d_mm")
+    (('NASADEM slope within 80 m', '°', None), ('rain over 7 d', 'mm', None))
+    """
+    stem, kind, radius = m.groups() if (m := CHIP.fullmatch(name)) else (name, "", "")
+    around = AROUND.get(kind, "").format(radius)
+    for source in CATALOGUE:
+        units_of = {band.name: OF_ENDINGS.get(band.unit, band.unit) for band in source.bands}
+        layer = stem.removeprefix(f"{source.name}_")
+        if layer != stem and (layer in units_of | DERIVED or layer != layer.lower()):
+            words = f"{source.title.split()[0]} {layer.replace('_', ' ')}{around}"
+            band = source.band(layer) if layer in units_of else None
+            return words, (units_of | DERIVED).get(layer, ""), band
+    ending = next((e for e in OF_ENDINGS if stem.endswith(f"_{e}")), "")
+    words = re.sub(r"_(\d+)d(?=_)", r" over \1 d", stem).removesuffix(f"_{ending}")
+    return words.replace("_", " ") + around, OF_ENDINGS.get(ending, ""), None
 
 
 def duration(text: str) -> np.timedelta64:

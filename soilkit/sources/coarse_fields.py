@@ -22,7 +22,7 @@ _smap_orbits = partial(_instant, pixel_size_m=9_000, cadence="3D", begins="2015-
 
 MOISTURE = (
     _composite(
-        "smap", title="NASA-USDA enhanced SMAP surface soil moisture (SMAP10KM)",
+        "smap", title="SMAP surface soil moisture, enhanced by NASA and USDA (SMAP10KM)",
         asset="NASA_USDA/HSL/SMAP10KM_soil_moisture", pixel_size_m=10_000, cadence="3D",
         max_age="3D", begins="2015-04-02", ends="2022-08-02", successor="smap_l4",
         bands=(Band("ssm", "mm", (0, 25.39), layer_mm=50),),

@@ -45,11 +45,7 @@ class SyntheticArchive:
     name = "synthetic"
 
     def __init__(
-        self,
-        *,
-        world: World | None = None,
-        revisit_days: int | None = None,
-        **world_options: Any,
+        self, *, world: World | None = None, revisit_days: int | None = None, **world_options: Any
     ) -> None:
         if revisit_days not in (None, 6) and (revisit_days < 12 or revisit_days % 12):
             raise ContractError(

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from soilkit import sources
+from soilkit.export import antecedents
 from soilkit.metrics.evaluation import is_missing
 from soilkit.strata import MIN_STATIONS, mark_small
 
@@ -245,13 +247,15 @@ HEADS = METRIC_LABELS | {
     "station_id": "station", "model_a": "model", "model_b": "against", "mean_a": "its mean",
     "mean_b": "mean of the other", "p_adjusted": "p (Holm)", "depth_from_m": "from depth [m]",
     "depth_to_m": "to depth [m]", "latitude": "latitude [°]", "longitude": "longitude [°]",
-    "raw_mean": "mean, raw",
+    "raw_mean": "mean, raw", "tair_c": "air temperature [°C]", "st_2in": "soil at 2 inches [°C]",
+    "tmin_c": "coldest air [°C]", "tmax_c": "warmest air [°C]", "rh_pct": "humidity of air [%]",
+    "et_mm_8d": "evapotranspiration over 8 d [mm]",
+    "season_sin": "sine of the season [1]", "season_cos": "cosine of the season [1]",
+    **{f"bucket_{c:.0f}": f"bucket of {c:.0f} mm [1]" for c in antecedents.CAPACITIES_MM},
+    **{f"api_{100 * k:.0f}": f"rain index of decay {k:.2f} [mm]" for k in antecedents.RETENTIONS},
 }  # fmt: skip
-UNITS = {
-    "m3_m3": MOISTURE, "percent": "%", "fraction": "1", "hours": "h", "seconds": "s",
-    "degrees": "°", "deg": "°", "db": "dB", "px": "pixels", "mib": "MiB", "gib": "GiB",
-    "mb": "MB", "c": "°C", "km": "km", "mm": "mm", "m2": "m²", "m": "m", "s": "s",
-}  # fmt: skip
+LAYERS = tuple(f"{source.name}_" for source in sources.CATALOGUE)
+NAMING = ("metric", "characteristic", "layer", "column", "predictor")  # columns of raw names
 AROUND = {
     "_block_mean": "mean over blocks, {}", "_mean": "mean {}", "_median": "median {}",
     "_lower": "{}, from", "_upper": "{}, to",
@@ -266,7 +270,7 @@ def words(name: Any, heads: Mapping[str, str] = HEADS) -> Any:
     >>> [words(n) for n in ("ubrmse_m3_m3", "bias_m3_m3_lower", "n_stations", "max_age_hours")]
     ['ubRMSE [m³ m⁻³]', 'bias [m³ m⁻³], from', 'stations', 'max age [h]']
     """
-    if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
+    if not isinstance(name, str) or not name.isidentifier():
         return name
     if name in heads:
         return heads[name]
@@ -274,10 +278,10 @@ def words(name: Any, heads: Mapping[str, str] = HEADS) -> Any:
         stem = name.removesuffix(ending)
         if stem != name and words(stem, heads) != stem:
             return around.format(words(stem, heads))
-    for ending, unit in UNITS.items():
-        if name.endswith(f"_{ending}"):
-            return f"{name.removesuffix(f'_{ending}').replace('_', ' ')} [{unit}]"
-    return name.removeprefix("n_").replace("_", " ")
+    if name != name.lower() and not name.startswith(LAYERS):
+        return name
+    text, unit, _ = sources.described(name)
+    return f"{text} [{unit}]" if unit else text.removeprefix("n ")
 
 
 def readable(
@@ -329,7 +333,7 @@ def readable(
         shown = shown.rename_axis([words(n) for n in getattr(shown, axis).names], axis=axis)
     if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
         return shown.set_axis([""] * len(shown))
-    raw = [level for level in shown.index.names if level in (None, "metric")]
+    raw = [level for level in shown.index.names if level in (None, *NAMING)]
     return shown.rename(index=words, level=raw[0]) if raw else shown
 
 
@@ -385,10 +389,10 @@ def _texts(values: pd.Series, digits: int) -> list[str]:
     numbers = pd.to_numeric(values, errors="coerce") if values.dtype.kind in "fiu" else None
     if numbers is not None and (numbers.dropna() % 1 == 0).all():
         digits = 0
-    return [_text(value, digits, is_metric=values.name == "metric") for value in values]
+    return [_text(value, digits, is_name=values.name in NAMING) for value in values]
 
 
-def _text(value: Any, digits: int, *, is_metric: bool) -> str:
+def _text(value: Any, digits: int, *, is_name: bool) -> str:
     if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return MISSING
     if isinstance(value, bool | np.bool_):
@@ -402,7 +406,7 @@ def _text(value: Any, digits: int, *, is_metric: bool) -> str:
     if isinstance(value, pd.Timedelta):
         return f"{value / pd.Timedelta('1h'):g} h"
     text = value.name if isinstance(value, PurePath) else str(value)
-    return (str(words(text)) if is_metric else text) or MISSING
+    return (str(words(text)) if is_name else text) or MISSING
 
 
 # Interactive views that carry everything they need.

@@ -170,10 +170,7 @@ def examine(
 
 
 def require(
-    names: Iterable[str] | Mapping[str, Collection[str]],
-    *,
-    start: Any = None,
-    end: Any = None,
+    names: Iterable[str] | Mapping[str, Collection[str]], *, start: Any = None, end: Any = None
 ) -> None:
     """Examine before an export: raise for what blocks it, warn of the rest in the log.
 
