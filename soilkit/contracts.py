@@ -139,8 +139,8 @@ def _check_column(values: Any, column: Column, table_name: str) -> None:
             f"{table_name}.{column.name} carries the zone {dtype.tz}; tables hold naive UTC. "
             "Convert with .dt.tz_convert('UTC').dt.tz_localize(None)."
         )
-    found = _kind(dtype)
-    if found != column.kind and not (column.kind == "float" and found == "int"):
+    kind = _kind(dtype)
+    if kind != column.kind and not (column.kind == "float" and kind == "int"):
         raise ContractError(
             f"{table_name}.{column.name} should be {column.kind}"
             f"{f' [{column.unit}]' if column.unit else ''}, found {dtype}."

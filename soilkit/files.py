@@ -124,8 +124,8 @@ def write_bytes_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], 
 
 def write_table(path: str | os.PathLike[str], table: Any, *, index: bool = False) -> Path:
     """Write a DataFrame as parquet with checksums of its pages, whole or not at all."""
-    how = {"index": index, "write_page_checksum": True}
-    return write_whole(path, lambda part: table.to_parquet(part, **how))
+    options = {"index": index, "write_page_checksum": True}
+    return write_whole(path, lambda part: table.to_parquet(part, **options))
 
 
 def read_table(path: str | os.PathLike[str]) -> Any:

@@ -162,12 +162,12 @@ def _moving(archive, stations, *, days, causal):
     wide = series.pivot(index="station_id", columns="day", values="soil_moisture_am")
     wide = wide.reindex(index=stations["station_id"], columns=days.astype("datetime64[us]"))
     out = {"smap_m3_m3": wide.to_numpy(float).ravel()}
-    where = stations["longitude"], stations["latitude"]
-    cells = composites.pixels_at(*where, size_m=grids.EASE2_PIXEL_SIZE_M[9])
+    places = stations["longitude"], stations["latitude"]
+    cells = composites.pixels_at(*places, size_m=grids.EASE2_PIXEL_SIZE_M[9])
     rain_days, rain = composites.rain_mm(world, cells)
     out["precipitation_mm"] = rain[:, np.isin(rain_days, days)].ravel()
     for name in COMPOSITE_DAYS:
-        pixels = composites.pixels_at(*where, size_m=_MAKERS[name][1])
+        pixels = composites.pixels_at(*places, size_m=_MAKERS[name][1])
         values, age = composite_on(world, name, pixels=pixels, days=days, causal=causal)
         out[name], out[f"{name}_age_days"] = values.ravel(), np.tile(age, len(stations))
     return out
@@ -325,8 +325,8 @@ def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = build(archive)
     world: Any = archive.world  # type: ignore[attr-defined]
     sites = table.stations.rename_axis("number").reset_index()
-    where = sites["longitude"], sites["latitude"]
-    cells = composites.pixels_at(*where, size_m=grids.EASE2_PIXEL_SIZE_M[9])
+    places = sites["longitude"], sites["latitude"]
+    cells = composites.pixels_at(*places, size_m=grids.EASE2_PIXEL_SIZE_M[9])
     days, rain = composites.rain_mm(world, cells)
     air = np.asarray(world.cells(cells.rows, cells.cols).temperature_c).ravel()
     at = [sites["station_id"], days.astype("datetime64[us]")]
@@ -367,15 +367,15 @@ def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:
     day = readings["Date"].to_numpy().astype("datetime64[D]")
     days = np.arange(day.min(), day.max() + 1)
     order = pd.Index(stations["number"])
-    where = (day - days[0]).astype(int), order.get_indexer(readings["Station Id"])
+    cells = (day - days[0]).astype(int), order.get_indexer(readings["Station Id"])
     columns = ("precip_mm", "tair_c", "tmin_c", "tmax_c", "rh_pct")
     series = np.full((len(columns), len(days), len(order)), np.nan)
-    series[:, *where] = readings[list(columns)].to_numpy(float).T
+    series[:, *cells] = readings[list(columns)].to_numpy(float).T
     weather = antecedents.Weather(days, stations["latitude"].to_numpy(), *series)
     rain_known = pd.DataFrame(np.isfinite(weather.rain_mm).astype(float))
-    known = (rain_known.rolling(RAIN_DAYS, min_periods=1).sum() / RAIN_DAYS).to_numpy()[where]
-    kept, drops = _drops(readings, stations["sensor_id"].to_numpy(str)[where[1]], rain_known=known)
-    rows, at = readings[kept].reset_index(drop=True), (where[0][kept], where[1][kept])
+    known = (rain_known.rolling(RAIN_DAYS, min_periods=1).sum() / RAIN_DAYS).to_numpy()[cells]
+    kept, drops = _drops(readings, stations["sensor_id"].to_numpy(str)[cells[1]], rain_known=known)
+    rows, at = readings[kept].reset_index(drop=True), (cells[0][kept], cells[1][kept])
     ids, time = stations["station_id"].to_numpy(str)[at[1]], rows["Date"].astype("datetime64[us]")
     samples = pd.DataFrame({
         "sample_id": ids + "_" + time.dt.strftime("%Y-%m-%d"), "sensor_id": ids, "station_id": ids,

@@ -501,12 +501,12 @@ def _drops(readings: Readings, lost: list[tuple[str, str, np.ndarray]]) -> pd.Da
     """Table DROPS from (source, reason, readings of each slice): a row a count above zero."""
     names, reasons, counts = zip(*lost, strict=True)
     count = np.stack(counts, axis=1)  # (slice, reason)
-    where, which = np.nonzero(count)
+    at, which = np.nonzero(count)
     sources = pd.Index(dict.fromkeys(names))
     columns = {
-        "sensor_id": pd.Categorical.from_codes(readings.sensors[where], readings.sensor_ids),
+        "sensor_id": pd.Categorical.from_codes(readings.sensors[at], readings.sensor_ids),
         "source": pd.Categorical.from_codes(sources.get_indexer(names)[which], sources),
         "reason": pd.Categorical.from_codes(which, pd.Index(reasons)),
-        "count": count[where, which],
+        "count": count[at, which],
     }
     return pd.DataFrame(columns)

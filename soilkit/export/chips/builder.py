@@ -338,13 +338,13 @@ def _description(name: str, described: dict[str, Any]) -> dict[str, Any]:
 
 def _merged(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     common = old["sources"].keys() & new["sources"].keys()
-    for what in ("archive", "size_px", "sources"):
-        had, want = old[what], new[what]
-        if what == "sources":
+    for setting in ("archive", "size_px", "sources"):
+        had, want = old[setting], new[setting]
+        if setting == "sources":
             had, want = ({name: d[name] for name in sorted(common)} for d in (had, want))
         if had != want:
             raise StoreError(
-                f"{path} was built with {what} {had}; this build has {want}. "
+                f"{path} was built with {setting} {had}; this build has {want}. "
                 "Choose another folder for it, or build with what is there."
             )
     cited = {name: words for name, words in new["networks"].items() if words}

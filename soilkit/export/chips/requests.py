@@ -35,15 +35,15 @@ def chip_sources(samples, names: Iterable[str] | None = None) -> list[Source]:
     """The sources that come as chips: those named, else every ``<source>_scene`` of the samples."""
     columns = [c.removesuffix("_scene") for c in samples.columns if c.endswith("_scene")]
     wanted = [sources.get(name) for name in (columns if names is None else names)]
-    found = [source for source in wanted if source.resolution != "coarse"]
-    for source in found:
+    fine = [source for source in wanted if source.resolution != "coarse"]
+    for source in fine:
         if not source.is_static and source.name not in columns:
             raise ContractError(
                 f"The samples have no column {source.name}_scene, which says what to cut; they "
                 f"have {', '.join(f'{c}_scene' for c in columns) or 'none of the kind'}. Put "
                 f"{source.name!r} into the join's bounds, or leave it out of the sources."
             )
-    return found
+    return fine
 
 
 def scene_ids(samples, source: Source) -> pd.Series:

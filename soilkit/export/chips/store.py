@@ -479,7 +479,7 @@ class ChipStore:
             Naming the first chip that the store lacks.
         """
         entries = self._ledger(source).entries
-        found = []
+        numbers = []
         for key in zip(map(str, scene_ids), map(str, station_ids), strict=True):
             entry = entries.get(key)
             if entry is None or not entry.data_sha256:
@@ -488,14 +488,14 @@ class ChipStore:
                     f"{self.path} has no {source} chip of scene {key[0]} at {key[1]} ({why}). "
                     "Build it with chips.build, and use the samples that it returns."
                 )
-            found.append(entry.row)
-        return np.array(found, dtype=np.int64)
+            numbers.append(entry.row)
+        return np.array(numbers, dtype=np.int64)
 
     def shards(self, source: str) -> Shards:
         """The source's array, for packed crops by row."""
         described = self._described(source)
-        where = self.path / source / "values"
-        return Shards(where, len(described["bands"]), described["size_px"])
+        values = self.path / source / "values"
+        return Shards(values, len(described["bands"]), described["size_px"])
 
     def _described(self, source: str) -> dict[str, Any]:
         if source not in self.manifest["sources"]:

@@ -169,10 +169,10 @@ def unique_sensor_ids(names: Iterable[FileName]) -> dict[str, str]:
     twins: dict[str, int] = defaultdict(int)
     for name in sorted(names):
         *place, _, probe, start, end = name[1:]
-        own = sensor_id(*place, instrument=probe, depth_m=(start, end))
-        twins[own] += 1
-        if twins[own] > 1:
-            probe = f"{probe}~{twins[own]}"
+        first_id = sensor_id(*place, instrument=probe, depth_m=(start, end))
+        twins[first_id] += 1
+        if twins[first_id] > 1:
+            probe = f"{probe}~{twins[first_id]}"
         ids[name.member] = sensor_id(*place, instrument=probe, depth_m=(start, end))
     return ids
 

@@ -77,12 +77,12 @@ class Selection(NamedTuple):
         fates = [
             ("input", "lines of soil moisture files", self.sensors["lines"]),
             ("lost", "other depth", deep["lines"]),
-            *(("lost", what, near[column]) for column, what in rules.LOST.items()),
+            *(("lost", fate, near[column]) for column, fate in rules.LOST.items()),
             *(("lost", f"flag {flag}{words[flag]}", n) for flag, n in refused),
             ("lost", "value outside 0-1 m3 m-3", self.used["n_outside"]),
             *(("kept", f"flag {flag}", n) for flag, n in kept.groupby(self.used["flag"])),
         ]
-        rows = [(step, what, (n > 0).sum(), n.sum()) for step, what, n in fates]
+        rows = [(step, fate, (n > 0).sum(), n.sum()) for step, fate, n in fates]
         nowhere = near["latitude"].isna() | near["longitude"].isna()
         moved = near["station_id"].isin(contracts.apart(near))
         rows += [

@@ -154,9 +154,9 @@ def shard_paths(shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
         folder, paths = Path(), [Path(p) for p in shards]
     absent = [p for p in paths if not p.is_file()]
     if absent or not paths:
-        what = f"no file {absent[0]}" if absent else f"no {SHARD_GLOB} in {folder}"
+        absence = f"no file {absent[0]}" if absent else f"no {SHARD_GLOB} in {folder}"
         raise ShardError(
-            f"There is {what}. Fetch shards with soilkit.export.published.download first."
+            f"There is {absence}. Fetch shards with soilkit.export.published.download first."
         )
     return paths
 
@@ -178,8 +178,8 @@ class _Job:
     def add(self, pairs: Iterable[tuple[ChipRequest, Chip]]) -> Ledgers:
         """Put chips into the store; what it knows of all."""
         cited = {} if self.labels is None else insitu.citations(self.labels.stations)
-        how: dict[str, Any] = {"origin": images.ORIGIN, "bands": images.BANDS, "citations": cited}
-        return chips.add(pairs, self.out / STORE, size_px=self.size_px, **how)
+        facts: dict[str, Any] = {"origin": images.ORIGIN, "bands": images.BANDS, "citations": cited}
+        return chips.add(pairs, self.out / STORE, size_px=self.size_px, **facts)
 
     def table(self, path: Path) -> pd.DataFrame:
         """The records of a shard, one row each, read from the shard unless that was done before."""

@@ -143,9 +143,9 @@ class Labels:
         path, cache_dir, progress : as in ``insitu.read_ismn``
         flags : tuple of text, the flags accepted; None accepts all
         """
-        how: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
-        stations = insitu.read_stations(path, without_coordinates="drop", **how)
-        return cls(stations, insitu.read_ismn(path, flags=None, **how), flags=flags)
+        reading: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
+        stations = insitu.read_stations(path, without_coordinates="drop", **reading)
+        return cls(stations, insitu.read_ismn(path, flags=None, **reading), flags=flags)
 
     def _read(self, observations: pd.DataFrame, flags: tuple[str, ...] | None) -> None:
         """Keep the readings by sensor and time."""

@@ -154,11 +154,11 @@ def _read(stream: RecordStream, images: tuple[str, ...]) -> Generator[Sample]:
     names = frozenset(images)
     for number, data in stream:
         try:
-            found = decode_example(data, lambda n: n in names or n not in _IMAGE_NAMES)
-            yield _sample(found, images)
+            features = decode_example(data, lambda n: n in names or n not in _IMAGE_NAMES)
+            yield _sample(features, images)
         except (WireError, ShardError) as error:
-            where = f"{stream.path}: record {number} (counted from 0)"
-            raise ShardError(f"{where}: {error}", record=number) from error
+            place = f"{stream.path}: record {number} (counted from 0)"
+            raise ShardError(f"{place}: {error}", record=number) from error
 
 
 def read_shard(
@@ -204,8 +204,8 @@ def read_shard(
     return ShardReader(stream, images)
 
 
-def _sample(found: Mapping[str, Values], images: tuple[str, ...]) -> Sample:
-    full = {name: values for name, values in found.items() if len(values.values)}
+def _sample(features: Mapping[str, Values], images: tuple[str, ...]) -> Sample:
+    full = {name: values for name, values in features.items() if len(values.values)}
     missing = [name for name in (*REQUIRED, *images) if name not in full]
     if missing:
         some = ", ".join(sorted(full)[:8]) or "no feature"
@@ -483,9 +483,9 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _wrong_hash(path: Path, told: str) -> str:
+def _wrong_hash(path: Path, stated: str) -> str:
     """What differs from the server's CRC32C, or else its MD5; nothing where both are unknown."""
-    hashes = dict(one.split("=", 1) for one in told.replace(" ", "").split(",") if "=" in one)
+    hashes = dict(one.split("=", 1) for one in stated.replace(" ", "").split(",") if "=" in one)
     name = next((n for n in ("crc32c", "md5") if n in hashes), "")
     if not name:
         log.warning("%s: the server gives no checksum; only the size was compared", path.name)

@@ -74,13 +74,13 @@ def decode_example(
     WireError
         When the bytes are no Example.
     """
-    found: dict[str, list[memoryview]] = {}
+    pieces_of: dict[str, list[memoryview]] = {}
     for features in _parts(data.data, 1, MAX_PIECES):
         for entry in _parts(features, 1, MAX_FEATURES):
             name, pieces = _map_entry(entry, wanted)
             if wanted(name):
-                found[name] = pieces
-    return {name: _feature(pieces, name) for name, pieces in found.items()}
+                pieces_of[name] = pieces
+    return {name: _feature(pieces, name) for name, pieces in pieces_of.items()}
 
 
 def _map_entry(entry: memoryview, wanted: Callable[[str], bool]) -> tuple[str, list[memoryview]]:
@@ -444,9 +444,9 @@ def _check_head(path: Path) -> None:
             record=0,
         ) from error
     if head != _MAGIC:
-        what = f"no gzip file: it begins with {head!r}, not {_MAGIC!r}" if head else "empty"
+        content = f"no gzip file: it begins with {head!r}, not {_MAGIC!r}" if head else "empty"
         raise ShardError(
-            f"{path} is {what}. Published shards are gzipped TFRecords, "
+            f"{path} is {content}. Published shards are gzipped TFRecords, "
             f"data-00000-of-00500.tfrecord.gz and so on. {_AGAIN}",
             record=0,
         )

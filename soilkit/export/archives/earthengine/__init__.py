@@ -171,11 +171,11 @@ class EarthEngineArchive:
     def _refusal(self, request: ChipRequest) -> str:
         """Why a request cannot be met, as far as is known before asking; or nothing."""
         try:
-            how = layer(request.source)
+            held = layer(request.source)
         except UnknownNameError as error:
             return f"Earth Engine does not render {request.source!r}: {error}"
         reason = refusal(request, self.version)
-        if not reason and how.form == PASSES and _is_of_another_time(request):
+        if not reason and held.form == PASSES and _is_of_another_time(request):
             return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
         return reason
 
@@ -195,8 +195,8 @@ def _explained(table: pd.DataFrame, source: str, *, period: tuple[Any, Any]) -> 
     start, end = moments(period)
     if not len(table) and start < end:
         for row in examine([source], start=start, end=end).itertuples():
-            what = "nothing is known against it" if row.status == "ok" else row.what
-            log.warning("No %s from %s to %s: %s. %s", source, start, end, what, row.advice)
+            finding = "nothing is known against it" if row.status == "ok" else row.what
+            log.warning("No %s from %s to %s: %s. %s", source, start, end, finding, row.advice)
     return table
 
 

@@ -113,8 +113,8 @@ def pixels(expression: Any, grid: Grid, *, bands: Sequence[str]) -> np.ndarray:
             raise ValueError(f"shape {image.shape}, {image.dtype}")
     except Exception as error:  # numpy's reader of foreign bytes has no common base
         wanted = f"{grid.height} x {grid.width} floating values of {', '.join(bands)}"
-        found = f"{len(body)} bytes, {_words(error)}"
-        raise ServiceError(Fault("damaged", f"wanted {wanted}; found {found[:300]}")) from error
+        got = f"{len(body)} bytes, {_words(error)}"
+        raise ServiceError(Fault("damaged", f"wanted {wanted}; found {got[:300]}")) from error
     return np.stack([image[name] for name in bands]).astype(np.float32)
 
 
@@ -177,9 +177,9 @@ def advice(error: BaseException, project: str | None = None) -> str:
     """What to do about a failed login, with the error's own words behind."""
     said = _words(error)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
-    for words, what in _ADVICE:
+    for words, cure in _ADVICE:
         if re.search(words, f"{said} {kinds}", re.IGNORECASE | re.DOTALL):
-            return f"{what.format(project=project or 'in use')} ({said[:300]})"
+            return f"{cure.format(project=project or 'in use')} ({said[:300]})"
     return f"Earth Engine does not let us in; its own words say why: {said[:500]}"
 
 

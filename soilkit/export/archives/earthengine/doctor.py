@@ -45,12 +45,12 @@ def assets_of(name: str, wanted: Collection[str] | None = None) -> dict[str, lis
     >>> assets_of("sentinel1")
     {'COPERNICUS/S1_GRD': ['VV', 'VH', 'angle']}
     """
-    how, source = layer(name), sources.get(name)
+    held, source = layer(name), sources.get(name)
     assets: dict[str, list[str]] = {}
     for band in source.bands:
         if wanted is None or band.name in wanted:
-            bands = assets.setdefault(how.image.format(band=band.name), [])
-            bands += [how.band.format(band=band.name)] if how.band else []
+            bands = assets.setdefault(held.image.format(band=band.name), [])
+            bands += [held.band.format(band=band.name)] if held.band else []
     return assets
 
 
@@ -160,8 +160,8 @@ def examine(
     for name in [s.name for s in sources.CATALOGUE] if names is None else names:
         source = sources.get(name)
         if not source.asset:
-            what = "Earth Engine does not hold it"
-            rows.append((name, "", "not in earth engine", what, source.lives_at, True))
+            finding = "Earth Engine does not hold it"
+            rows.append((name, "", "not in earth engine", finding, source.lives_at, True))
             continue
         for asset, there in assets_of(name, bands.get(name)).items():
             findings = _of_asset(source, asset, bands=there, facts=facts, period=(first, last))
@@ -201,8 +201,8 @@ def _of_asset(
     findings = list(_faults(source, fact, bands=bands, period=period))
     doubt = f"; not verified: {', '.join(fact['uncertain'])}" if fact["uncertain"] else ""
     return [
-        (status, what + doubt, advice, blocks)
-        for status, what, advice, blocks in findings or [_ok(source, asset, facts=facts)]
+        (status, fault + doubt, advice, blocks)
+        for status, fault, advice, blocks in findings or [_ok(source, asset, facts=facts)]
     ]
 
 
@@ -221,9 +221,9 @@ def _faults(
         return
     lacking = [band for band in bands if fact["bands"] and band not in fact["bands"]]
     if lacking:
-        what = f"no band {', '.join(lacking)} among {', '.join(fact['bands'])}"
+        fault = f"no band {', '.join(lacking)} among {', '.join(fact['bands'])}"
         advice = f"See {fact['page']}; leave the band out, or correct the catalogue."
-        yield "band missing", what, advice, "bands" not in fact["uncertain"]
+        yield "band missing", fault, advice, "bands" not in fact["uncertain"]
     if fact["deprecated"]:
         yield "deprecated", "Earth Engine has superseded it", successor or REFRESH, False
     if not source.is_static:
@@ -235,13 +235,13 @@ def _faults_of_dates(fact: Mapping[str, Any], successor: str, period: Period) ->
     ends = np.datetime64(fact["ends"]) if fact["ends"] else None
     if ends is not None and (end is None or ends < end):
         nothing = bool(start is not None and ends <= start)
-        what = f"ended on {ends}" + (f", before {start}" if nothing else "")
-        yield "ended", what, successor or "Choose an earlier period.", nothing
+        fault = f"ended on {ends}" + (f", before {start}" if nothing else "")
+        yield "ended", fault, successor or "Choose an earlier period.", nothing
     begins = np.datetime64(fact["begins"]) if fact["begins"] else None
     if begins is not None and start is not None and begins > start:
         nothing = bool(end is not None and begins >= end)
-        what = f"begins on {begins}" + (f", not before {end}" if nothing else f", after {start}")
-        yield "begins later", what, "Choose a later period.", nothing
+        fault = f"begins on {begins}" + (f", not before {end}" if nothing else f", after {start}")
+        yield "begins later", fault, "Choose a later period.", nothing
 
 
 def _ok(source: Source, asset: str, *, facts: Facts) -> Finding:

@@ -48,14 +48,14 @@ class Piece:
 
 def index(piece: Piece, *, footprint_m: float) -> Any:
     """Features with ``STAMPS``; at a place also orbit and the footprint's mean masks."""
-    source, how = sources.get(piece.source), layer(piece.source)
+    source, held = sources.get(piece.source), layer(piece.source)
     images = _images(piece)
     if not piece.places:
         return images.map(lambda image: ee.Feature(None, _stamps(image)))
     grid = footprint(piece.places[0], footprint_m)
 
     def feature(image: Any) -> Any:
-        bands = {"valid": _known(image.select(how.valid_band or source.bands[0].name))}
+        bands = {"valid": _known(image.select(held.valid_band or source.bands[0].name))}
         if source.cloud_band:
             flags = image.select(source.cloud_band.name)
             mask = sum(1 << bit for bit in source.cloud_band.cloud_bits)
@@ -90,12 +90,12 @@ def clouds(piece: Piece, ids: list[str], *, footprint_m: float) -> Any:
 
 def unions(piece: Piece, scenes: list[str], *, footprint_m: float) -> Any:
     """Features with the footprint's mean mask under all images of each scene."""
-    source, how = sources.get(piece.source), layer(piece.source)
+    source, held = sources.get(piece.source), layer(piece.source)
     grid = footprint(piece.places[0], footprint_m)
 
     def feature(scene: str) -> Any:
         images = [ee.Image(f"{source.asset}/{one}") for one in scene.split(SLICES)]
-        bands = [image.select(how.valid_band or source.bands[0].name) for image in images]
+        bands = [image.select(held.valid_band or source.bands[0].name) for image in images]
         valid = _known(ee.ImageCollection.fromImages(bands).mosaic())
         return ee.Feature(None, {"scene_id": scene} | _means({"valid": valid}, grid))
 
@@ -127,12 +127,12 @@ def footprint(place: tuple[float, float], side_m: float) -> Grid:
 
 def _images(piece: Piece) -> Any:
     """The images of a source that start in the piece's span and are of the wanted kind."""
-    source, how = sources.get(piece.source), layer(piece.source)
+    source, held = sources.get(piece.source), layer(piece.source)
     span = (int(t.astype("datetime64[ms]").astype(np.int64)) for t in (piece.start, piece.end))
     images = ee.ImageCollection(source.asset).filterDate(*span)
-    for name, wanted in how.equal:
+    for name, wanted in held.equal:
         images = images.filter(ee.Filter.eq(name, wanted))
-    for name, member in how.contains:
+    for name, member in held.contains:
         images = images.filter(ee.Filter.listContains(name, member))
     return images
 
@@ -170,12 +170,12 @@ def chip(request: ChipRequest) -> Any:
     Bands that lie in one image and are resampled alike share the work. Coarse sources are never
     interpolated: a chip of theirs tells what their series tells.
     """
-    source, how = sources.get(request.source), layer(request.source)
+    source, held = sources.get(request.source), layer(request.source)
     bilinear = request.resampling == "bilinear" and source.resolution != "coarse"
     groups: dict[tuple[str, bool, bool], list[str]] = {}
     for name in request.bands:
         band = source.band(name)
-        key = how.image.format(band=name), bilinear and band.continuous, band.unit == "dB"
+        key = held.image.format(band=name), bilinear and band.continuous, band.unit == "dB"
         groups.setdefault(key, []).append(name)
     pictures = [
         _picture(request, asset, bands=bands, smooth=smooth, power=power)
@@ -192,8 +192,8 @@ def _picture(
 
     What lies outside a band's valid range is missing before it is blended into its neighbours.
     """
-    how, source = layer(request.source), sources.get(request.source)
-    there = [how.band.format(band=name) for name in bands]
+    held, source = layer(request.source), sources.get(request.source)
+    there = [held.band.format(band=name) for name in bands]
     ranges = zip(*(source.band(name).stored_range for name in bands), strict=True)
     lowest, highest = (ee.Image.constant(list(limits)) for limits in ranges)
 
@@ -205,12 +205,12 @@ def _picture(
         image = image.multiply(PER_DB).exp() if power else image
         return image.resample("bilinear") if smooth else image
 
-    if how.form == TILES:
+    if held.form == TILES:
         tiles = ee.ImageCollection(asset).filterBounds(_rectangle(request.grid))
         image = tiles.map(resampled).mosaic()
     else:
         scenes = request.scene_id.split(SLICES)
-        names = [asset] if how.form == STATIC else [f"{asset}/{scene}" for scene in scenes]
+        names = [asset] if held.form == STATIC else [f"{asset}/{scene}" for scene in scenes]
         images = [resampled(ee.Image(name)) for name in names]
         image = images[0] if len(images) == 1 else ee.ImageCollection.fromImages(images).mosaic()
     return image.log10().multiply(10) if power else image

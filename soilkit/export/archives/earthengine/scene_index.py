@@ -288,8 +288,8 @@ class SeriesJob(PieceJob):
         names = [f"v{k}_{j}" for k in range(len(item.places)) for j in range(len(self.bands))]
         answer = features(expressions.values(item, self.bands), [*STAMPS, *names])
         # The assets hold single precision; their digits beyond it are the service's own.
-        found = answer[names].astype(np.float32).astype(float)
-        return pd.concat([dated(sources.get(item.source), answer), found], axis=1)
+        pixels = answer[names].astype(np.float32).astype(float)
+        return pd.concat([dated(sources.get(item.source), answer), pixels], axis=1)
 
 
 def cloud_fraction(cloud: pd.Series, known: pd.Series, *, valid: pd.Series) -> pd.Series:

@@ -301,8 +301,8 @@ class Reader:
             for layer, patch in self._patches(record, request.bands, read=read, lost=lost):
                 # classes, flags and pixels much larger than the chip are taken as they are
                 mixes = layer.band.continuous and source.resolution != "coarse"
-                how = request.resampling if mixes else "nearest"
-                values = layer.finished(patch.on_grid(grid, resampling=how)[0])
+                method = request.resampling if mixes else "nearest"
+                values = layer.finished(patch.on_grid(grid, resampling=method)[0])
                 chip = chips[layer.band.name]
                 np.copyto(chip, values, where=np.isnan(chip))
         self._check(chips, lost)

@@ -305,9 +305,9 @@ class Service(ItemCache):
     def _ask(self, collections: Sequence[str], **words: Any) -> list[Item]:
         with self._answering(", ".join(collections)):
             search = self._client.search(limit=PAGE, collections=list(collections), **words)
-            found = list(search.items_as_dicts())
+            answers = list(search.items_as_dicts())
         items = []
-        for item in found:
+        for item in answers:
             try:
                 links = {one.get("rel"): one.get("href") for one in item.get("links") or ()}
                 items.append(_checked(item, links.get("self") or ""))
