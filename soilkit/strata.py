@@ -141,8 +141,8 @@ def land_cover_class(codes, *, legend="copernicus"):
         words = str(word).strip().lower()
         return next((name for p, name in CCI_WORDS.items() if re.match(p, words)), UNKNOWN)
 
-    found = [names.get(n) or of_word(t) for t, n in zip(text, numbers, strict=True)]
-    return np.array(found, dtype=object).astype(str)
+    classes = [names.get(n) or of_word(t) for t, n in zip(text, numbers, strict=True)]
+    return np.array(classes, dtype=object).astype(str)
 
 
 def koeppen_pair(classes):

@@ -159,7 +159,7 @@ class Columns:
 
     def moisture(self, quantity: str, *, units: str | None, stations) -> np.ndarray:
         """m3 m-3, NaN for what is infinite or a fill value; another unit's values are refused."""
-        scale, values = factor(units, what=quantity), self.numbers(quantity)
+        scale, values = factor(units, quantity=quantity), self.numbers(quantity)
         infinite, fill = np.isinf(values), np.isfinite(values) & (values <= rules.MISSING_BELOW)
         for status, rows in {"infinite": infinite, "fill value": fill}.items():
             detail = "infinite values, and those of -99 and below, mean missing"
@@ -168,7 +168,7 @@ class Columns:
         present = np.isfinite(values)
         some, places = values[present], stations[present]
         if scale == 1:
-            _refuse_percent(some, what=quantity, stations=places)
+            _refuse_percent(some, quantity=quantity, stations=places)
             return values
         if len(some) and quantity != "std":
             self._refuse_fractions(quantity, some, units=units, stations=places)
@@ -178,7 +178,7 @@ class Columns:
 
     def _refuse_fractions(self, quantity, values, *, units, stations):
         """Raise where percent or mm are m3 m-3, or more water than any soil holds."""
-        scale = factor(units, what=quantity)
+        scale = factor(units, quantity=quantity)
         if np.quantile(values, 0.99) <= 1:
             raise UnitError(
                 f"{quantity} is said to be in {units}, but 99 % of its values are 1 or less "
@@ -244,7 +244,7 @@ def _stripped(column: pd.Series) -> pd.Series:
     return pd.Series([word.strip() for word in text], index=column.index, dtype=object)
 
 
-def factor(units: str | None, *, what: str) -> float:
+def factor(units: str | None, *, quantity: str) -> float:
     """What turns a unit into m3 m-3: 0.02 of "mm in 50 mm", which need their layer's thickness."""
     layer = LAYER.fullmatch(units) if isinstance(units, str) else None
     if layer and 0 < float(layer[1]) < np.inf:
@@ -252,21 +252,21 @@ def factor(units: str | None, *, what: str) -> float:
     if not isinstance(units, str) or units not in UNITS:
         raise UnitError(
             f"units must be 'm3 m-3', '%' or water in a layer such as 'mm in 50 mm' or 'kg m-2 in "
-            f"100 mm', found {units!r} for {what}. Look it up: it is not guessed."
+            f"100 mm', found {units!r} for {quantity}. Look it up: it is not guessed."
         )
     return UNITS[units]
 
 
-def _refuse_percent(values, *, what, stations):
+def _refuse_percent(values, *, quantity, stations):
     """Raise where most values of the table, or of one station, exceed 1 m3 m-3."""
     above = pd.Series(values > MAX_SOIL_MOISTURE_M3_M3)
     shares = above.groupby(stations.to_numpy()).agg(["mean", "size"])
-    judged = shares["size"] >= LEAST_TO_JUDGE.get(what, 1)
+    judged = shares["size"] >= LEAST_TO_JUDGE.get(quantity, 1)
     wrong = sorted(map(str, shares.index[judged & (shares["mean"] > 0.5)]))
     if wrong or (len(above) and above.mean() > 0.5):
         names = ", ".join(wrong[:10]) or "no single one has enough to be judged"
         raise UnitError(
-            f"{what} should hold m3 m-3 (0-1), but more than half of the values exceed 1 at "
+            f"{quantity} should hold m3 m-3 (0-1), but more than half of the values exceed 1 at "
             f"{len(wrong)} of {len(shares)} stations ({names}): they look like percent, or like mm "
             "of water. Pass units='%' or 'mm in 50 mm' (the layer) if all are, units={'observed': "
             "..., 'predicted': ...} if one column is; repair single stations at the source."

@@ -202,8 +202,8 @@ def rescale(
         x, y = groups.predicted[part], groups.observed[part]
         for year in np.unique(years[part]):
             mapped = years[part] == year
-            fitted, where = ~mapped | in_sample, start + np.flatnonzero(mapped)
-            scaled[where], words[where] = _mapped(
+            fitted, rows_of = ~mapped | in_sample, start + np.flatnonzero(mapped)
+            scaled[rows_of], words[rows_of] = _mapped(
                 x[mapped], x[fitted], y[fitted], method=method, rows=rows
             )
     state, values = f"rescaled: {METHODS[method]} {fit}", (groups.observed, scaled)
@@ -222,8 +222,8 @@ def _mapped(new, x, y, *, method, rows):
     if method == "cdf":
         percents = np.linspace(0, 100, min(len(x) // PAIRS_PER_BIN, MAX_BINS) + 1)
         at, to = (np.percentile(values, percents, method="hazen") for values in (x, y))
-        at, where = np.unique(at, return_inverse=True)
-        to = np.bincount(where, to) / np.bincount(where)  # a tie goes to its percentiles' mean
+        at, bin_of = np.unique(at, return_inverse=True)
+        to = np.bincount(bin_of, to) / np.bincount(bin_of)  # a tie goes to its percentiles' mean
         left = np.clip(np.searchsorted(at, new, side="right") - 1, 0, len(at) - 2)
         slope = np.diff(to) / np.diff(at)
         return to[left] + slope[left] * (new - at[left]), OK

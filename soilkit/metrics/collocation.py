@@ -37,9 +37,9 @@ def solve(q: np.ndarray) -> np.ndarray:
     soluble = (q > 0).all(axis=-1, keepdims=True)
     q = np.where(soluble, q, np.nan)
     parts = []
-    for own, with_one, with_other, between in ROLES:
+    for variance, with_one, with_other, between in ROLES:
         signal = q[..., with_one] * q[..., with_other] / q[..., between]
-        parts.append(np.stack([q[..., own] - signal, signal / q[..., own]], axis=-1))
+        parts.append(np.stack([q[..., variance] - signal, signal / q[..., variance]], axis=-1))
     return np.stack(parts, axis=-2)
 
 
@@ -293,8 +293,8 @@ def _estimates(series, groups, names):
     """A row a sensor and series, without intervals; ``status`` says what is missing."""
     q, flat = _covariances(series, groups)  # (sensor, 6), (sensor, 3)
     enough = groups.counts >= MIN_TRIPLETS
-    found = solve(np.where(enough[:, None], q, np.nan))  # (sensor, 3, 2)
-    error, square = found[..., 0], found[..., 1]
+    parts = solve(np.where(enough[:, None], q, np.nan))  # (sensor, 3, 2)
+    error, square = parts[..., 0], parts[..., 1]
     values = estimates(error, np.where(square <= 1, square, np.nan))
     table = pd.DataFrame({"series": names * len(groups.counts)})
     table = table.assign(**{name: column.ravel() for name, column in values.items()})

@@ -334,10 +334,10 @@ def site_scores(
     if len(parts) < 2:
         raise ContractError(f"Wins need at least two models, found {', '.join(parts) or 'none'}.")
     scores = [point_scores(part) for part in common_samples(parts.values())]
-    found = [_sites(scores, list(parts), metric) for metric in metrics]
+    tables = [_sites(scores, list(parts), metric) for metric in metrics]
     n_stations = table["station_id"].nunique()
-    sites = pd.concat(found, ignore_index=True)
-    unscored = {m: n_stations - len(part) for m, part in zip(metrics, found, strict=True)}
+    sites = pd.concat(tables, ignore_index=True)
+    unscored = {m: n_stations - len(part) for m, part in zip(metrics, tables, strict=True)}
     sites.attrs = {"n_stations": n_stations, "unscored": unscored}
     return sites
 

@@ -403,7 +403,7 @@ def points(groups: Groups, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
     y -= x  # the centred difference
     y *= y
     scatter = groups.sum(y) / n
-    found = {
+    scores = {
         "r": correlation(xy, xx=xx, yy=yy),
         "ubrmse_m3_m3": np.sqrt(scatter),
         "rmse_m3_m3": np.sqrt(scatter + bias * bias),
@@ -414,14 +414,14 @@ def points(groups: Groups, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
             number = groups.spread(np.arange(len(n)))
             series = (pd.Series(groups.observed), pd.Series(groups.predicted))
             ranks = (values.groupby(number).rank().to_numpy() for values in series)
-            found[name] = _r(groups, *ranks)
+            scores[name] = _r(groups, *ranks)
         else:
             with np.errstate(invalid="ignore", divide="ignore"):
                 beta = groups.sum(groups.predicted) / groups.sum(groups.observed)
                 variability = np.sqrt(yy / xx) / (beta if name == KGE else 1)
-                parts = (found["r"] - 1) ** 2 + (variability - 1) ** 2 + (beta - 1) ** 2
-            found[name] = np.where(np.isfinite(parts), 1 - np.sqrt(parts), np.nan)
-    return found
+                parts = (scores["r"] - 1) ** 2 + (variability - 1) ** 2 + (beta - 1) ** 2
+            scores[name] = np.where(np.isfinite(parts), 1 - np.sqrt(parts), np.nan)
+    return scores
 
 
 def point_scores(predictions: pd.DataFrame, *, metrics: Iterable[str] = ()) -> pd.DataFrame:

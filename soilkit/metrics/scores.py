@@ -125,8 +125,8 @@ def _scores(
     groups: Groups, confidence: float, *, names: Iterable[str], days: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Scores of each group; ``days`` (row,) ask for R's interval in the published form."""
-    found = points(groups, names)
-    r, ubrmse, rmse, bias = (found[metric] for metric in METRICS)
+    scores = points(groups, names)
+    r, ubrmse, rmse, bias = (scores[metric] for metric in METRICS)
     steps = Steps.of(groups)
     both = lines(groups, steps=steps)
     if days is None:
@@ -145,8 +145,8 @@ def _scores(
         "rmse_m3_m3": _root_of_chi_square(rmse**2, n_rmse, confidence),
         "bias_m3_m3": interval(bias, ubrmse / np.sqrt(n_mean - 1), freedom=n_mean - 1),
     }
-    if "spearman" in found:
-        rho = found["spearman"]
+    if "spearman" in scores:
+        rho = scores["spearman"]
         # Widened for ranks: Bonett and Wright (2000), doi:10.1007/BF02294183
         of_ranks = intervals.fisher_error(n_r) * np.sqrt(1 + rho**2 / 2)
         limits["spearman"] = interval(rho, of_ranks, freedom=np.inf, scale="r")
@@ -155,13 +155,13 @@ def _scores(
     for metric, ends in limits.items():
         enough = enough_pairs if metric in ("r", "spearman") else enough_errors
         for end, values in zip(("lower", "upper"), ends, strict=True):
-            found[f"{metric}_{end}"] = np.where(enough, values, np.nan)
+            scores[f"{metric}_{end}"] = np.where(enough, values, np.nan)
     status = _status(groups, n_effective, n_error)
     for name in (name for name in names if name.startswith("kge")):
-        status = np.where(np.isnan(found[name]) & (status == OK), f"no {name}: zero mean", status)
+        status = np.where(np.isnan(scores[name]) & (status == OK), f"no {name}: zero mean", status)
     sizes = zip(METRICS[1:], (n_square, n_rmse, n_mean), strict=True)
-    found |= {f"{error}_n_effective": size for error, size in sizes}
-    return {**found, "n_effective": n_effective, "status": status}
+    scores |= {f"{error}_n_effective": size for error, size in sizes}
+    return {**scores, "n_effective": n_effective, "status": status}
 
 
 def _status(groups, n_effective, n_error):
@@ -235,15 +235,15 @@ def correlation_size(both: list[Line], *, groups: Groups, steps: Steps) -> np.nd
     .. [2] Steiger and Hakstian (1982), doi:10.1111/j.2044-8317.1982.tb00653.x
     .. [3] Bartlett (1935), doi:10.2307/2342284
     """
-    found = []
+    sizes = []
     with np.errstate(invalid="ignore", divide="ignore"):
         r2 = np.minimum(both[0].slope * both[1].slope, 1)
         for line in both:
             n_signal, n_error, n_product = line.sizes(steps)
             k_signal, k_error = ((_kurtosis(v, groups) - 1) / 2 for v in (line.signal, line.error))
             of_squares = k_signal / n_signal + k_error / n_error
-            found.append(1 / ((1 - r2) / n_product + r2 * of_squares / 2))
-        return np.minimum(*found)
+            sizes.append(1 / ((1 - r2) / n_product + r2 * of_squares / 2))
+        return np.minimum(*sizes)
 
 
 MIN_STRETCHES, YEAR_HOURS = 4, 8766.0

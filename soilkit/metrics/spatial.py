@@ -137,14 +137,14 @@ def _scores_of_dates(rows, part):
     x, y = {"all": values, "static": static, "dynamic": dynamic}[part].to_numpy(float).T
     number, scored = pd.factorize(kept["date"])
     groups = Groups.of(x, y, codes=number)
-    found = pd.DataFrame(points(groups), index=scored)
+    scores = pd.DataFrame(points(groups), index=scored)
     centred = np.column_stack([groups.centred(x), groups.centred(y)])
     sums = date_sums(centred, kept["date"], cluster=kept["cluster"])
-    found["r_lower"], found["r_upper"] = jackknife(
+    scores["r_lower"], scores["r_upper"] = jackknife(
         correlation_of_sums(sums.sum(axis=1)), correlation_of_sums(without_each(sums)),
         present=sums[0] > 0, scale="r",
     )  # fmt: skip
-    table = table.join(found)
+    table = table.join(scores)
     table.loc[table["r"].isna(), ["r_lower", "r_upper"]] = np.nan
     n, few = table["n_stations"], [few_clusters(k) for k in table["n_clusters"]]
     table["status"] = np.select(
@@ -203,9 +203,9 @@ def _parts_of_error(values):
     """One line a quantity, of one model's station-dates."""
     sums, offset = _sums(values)
     k = sums.shape[1]
-    found, left_out = (_quantities(s, offset) for s in (sums.sum(axis=1), without_each(sums)))
+    values_of, left_out = (_quantities(s, offset) for s in (sums.sum(axis=1), without_each(sums)))
     rows = []
-    for name, value, without in zip(QUANTITIES, found, left_out, strict=True):
+    for name, value, without in zip(QUANTITIES, values_of, left_out, strict=True):
         lower, upper = jackknife(value, without, scale=scale_of(name))
         status = "constant" if np.isnan(value) else few_clusters(k)
         status = LOST if status == OK and np.isnan(lower) else status

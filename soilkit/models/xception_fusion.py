@@ -49,9 +49,9 @@ CHOICES: dict[str, Mapping[str, Any]] = {
 OPTIONS = ("encoder", "pooling", "fusion", "source_dropout")
 
 
-def _chosen(known: Mapping[str, Any], name: str, what: str) -> Any:
+def _chosen(known: Mapping[str, Any], name: str, option: str) -> Any:
     if name not in known:
-        raise UnknownNameError(f"No {what} {name!r}; there are {', '.join(known)}. Name one.")
+        raise UnknownNameError(f"No {option} {name!r}; there are {', '.join(known)}. Name one.")
     return known[name]
 
 
@@ -91,8 +91,8 @@ class FusionConfig:
 
     def check(self) -> None:
         """Refuse what no model can be built of, as ``XceptionFusion`` says."""
-        for what, known in CHOICES.items():
-            _chosen(known, getattr(self, what), what)
+        for option, known in CHOICES.items():
+            _chosen(known, getattr(self, option), option)
         channels = self.high_channels + self.low_channels + self.coarse
         if not channels:
             raise ContractError(
@@ -241,21 +241,21 @@ class XceptionFusion(nn.Module):
     def __init__(self, config: FusionConfig, *, mean_label_m3_m3: float = 0.2):
         super().__init__()
         config.check()
-        how = PRESETS[config.preset]
+        widths = PRESETS[config.preset]
         self.config = config
         self.pool = POOLING[config.pooling]
         self.presence = self.high_encoder = self.low_encoder = self.head1 = self.head2 = None
         high, low = ENCODERS[config.encoder][config.preset]
-        embedded, momentum = 0, how["momentum"]
+        embedded, momentum = 0, widths["momentum"]
         if config.source_dropout is not None:
             self.presence = Presence(config.sources, rate=config.source_dropout)
         if config.high_channels:
             self.high_encoder = high(
-                config.high_channels + config.low_channels * config.is_early, **how
+                config.high_channels + config.low_channels * config.is_early, **widths
             )
             embedded += self.high_encoder.out_channels
         if config.low_channels and not config.is_early:
-            self.low_encoder = low(config.low_channels, **how)
+            self.low_encoder = low(config.low_channels, **widths)
             embedded += self.low_encoder.out_channels
         if embedded:
             entering = embedded + len(config.image_sources)

@@ -405,9 +405,9 @@ def write_tables(contest: Contest, out: Path) -> None:
     problem, results = contest.problem, contest.results()
     scored, pairs = [], []
     for (name, rows, seed), table in results.items():
-        own = PROCEDURES[name]
-        first = dict(zip(KEYS, (name, own.kind, rows, str(seed)), strict=True))
-        trained = {"trains_on": own.trains_on}
+        procedure = PROCEDURES[name]
+        first = dict(zip(KEYS, (name, procedure.kind, rows, str(seed)), strict=True))
+        trained = {"trains_on": procedure.trains_on}
         scored.append(first | trained | score(table, problem.at["block"]))
         pairs += contrast(problem, results, key=(name, rows, seed))
     for name, lines, keys in (

@@ -339,11 +339,11 @@ class Study:
         if is_trained and (row["looked_at_test"] or not self.look_at_test):
             return None
         data = self.data_of(trial.recipe)
-        told: dict[str, Any] = row if is_trained else {}
-        how: dict[str, Any] = {"work": self.work, "row": told, "look_at_test": self.look_at_test}
-        work = partial(run_trial, trial, data.folder, **how)
+        last: dict[str, Any] = row if is_trained else {}
+        given: dict[str, Any] = {"work": self.work, "row": last, "look_at_test": self.look_at_test}
+        work = partial(run_trial, trial, data.folder, **given)
         about = {"definition": trial.definition, "data": data.content_hash, "looked_at_test": False}
-        return Job(key, f"{key} seed {trial.seed}", work, about | told, cost(trial))
+        return Job(key, f"{key} seed {trial.seed}", work, about | last, cost(trial))
 
     @property
     def store(self) -> Rows:

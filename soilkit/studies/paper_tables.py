@@ -358,30 +358,30 @@ def write_study(study: Study, out: Path) -> None:
     """
     rows = study.rows()
     labels = {d.content_hash: study.profile.recipes[n].label for n, d in study.data.items()}
-    found = {
+    tables = {
         "lines": lines_table(study.lines),
         "trials": trials_table(rows, labels=labels),
         "sensors": sensors_table(rows),
         "curves": curves_table(rows),
         "places": places_of(study.data.values()),
     }
-    if len(found["sensors"]):
-        results = Results(found["lines"], found["sensors"], found["places"])
-        found["tables"] = render(results, study.experiments)
-        found["sizes"] = sizes(found["trials"], found["lines"])
+    if len(tables["sensors"]):
+        results = Results(tables["lines"], tables["sensors"], tables["places"])
+        tables["tables"] = render(results, study.experiments)
+        tables["sizes"] = sizes(tables["trials"], tables["lines"])
         if not results.scores(*SHOWN, split="validation", metric="r").empty:
-            found["strata"] = by_stratum(results, SHOWN[0], variant=SHOWN[1])
-            found["series"] = _series(study, results)
-    for name, table in _numbered(found).items():
+            tables["strata"] = by_stratum(results, SHOWN[0], variant=SHOWN[1])
+            tables["series"] = _series(study, results)
+    for name, table in _numbered(tables).items():
         write_text_whole(out / f"{name}.csv", csv_text(table))
 
 
-def _numbered(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def _numbered(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The tables with each sensor's long name in ``places`` alone, and its number elsewhere."""
-    places = found["places"].rename_axis("place").reset_index()
+    places = tables["places"].rename_axis("place").reset_index()
     number = places.set_index("sensor_id")["place"]
-    sensors = found["sensors"].assign(place=found["sensors"]["sensor_id"].map(number))
-    return found | {"places": places, "sensors": sensors.drop(columns="sensor_id")}
+    sensors = tables["sensors"].assign(place=tables["sensors"]["sensor_id"].map(number))
+    return tables | {"places": places, "sensors": sensors.drop(columns="sensor_id")}
 
 
 def _series(study: Study, results: Results) -> pd.DataFrame:
@@ -408,11 +408,11 @@ def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
     {}
     """
     paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
-    found = {name: read_whole(path, read_csv) for name, path in paths.items() if path.is_file()}
-    if {"sensors", "places"} <= found.keys():
-        names = found["places"].set_index("place")["sensor_id"]
-        found["sensors"]["sensor_id"] = found["sensors"].pop("place").map(names)
-    return found
+    tables = {name: read_whole(path, read_csv) for name, path in paths.items() if path.is_file()}
+    if {"sensors", "places"} <= tables.keys():
+        names = tables["places"].set_index("place")["sensor_id"]
+        tables["sensors"]["sensor_id"] = tables["sensors"].pop("place").map(names)
+    return tables
 
 
 def open_study(
@@ -421,7 +421,7 @@ def open_study(
     """The tables of a study that was run; else of a try: few steps on a dataset, one seed.
 
     A try shows the road, not a result: it trains ``steps`` steps on crops of 64 pixels, in
-    ``dataset/study``. ``found["trials"]`` says how many steps each trial had.
+    ``dataset/study``. ``["trials"]`` of them says how many steps each trial had.
 
     Parameters
     ----------
@@ -430,9 +430,9 @@ def open_study(
     dataset : folder of notebook 10
     steps, seed : of the try
     """
-    found = read_study(folder)
-    if "sensors" in found and set(only) <= set(found["lines"]["experiment"]):
-        return found
+    tables = read_study(folder)
+    if "sensors" in tables and set(only) <= set(tables["lines"]["experiment"]):
+        return tables
     base = Trial(crop_px=64, batch_size=8, validations=2, steps=steps)
     recipes = {
         name: Recipe(name, folder=str(dataset) if recipe.anchor == "sentinel1" else "no-dataset")
@@ -445,6 +445,6 @@ def open_study(
     return read_study(work / "tables")
 
 
-def results_of(found: dict[str, pd.DataFrame]) -> Results:
+def results_of(tables: dict[str, pd.DataFrame]) -> Results:
     """The tables of ``read_study``, indexed for questions."""
-    return Results(found["lines"], found["sensors"], found["places"])
+    return Results(tables["lines"], tables["sensors"], tables["places"])

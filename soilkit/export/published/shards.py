@@ -37,7 +37,7 @@ _MAX_MS = 1e14  # in the year 5138; beyond it no number is a time
 _IMAGE_NAMES = frozenset(schema.IMAGES)
 _NUMBERS = frozenset(
     (*REQUIRED[1:], *LABELS, "smap_sm", "gldas_sm")
-    + tuple(f"{p}_{what}" for p in schema.DATED for what in ("timestamp", "time_millis_diff"))
+    + tuple(f"{p}_{field}" for p in schema.DATED for field in ("timestamp", "time_millis_diff"))
 )
 
 

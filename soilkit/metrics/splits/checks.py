@@ -485,8 +485,8 @@ def label_in_features(sides: Sides, features: pd.DataFrame | None) -> Check:
     absolute value over at least 30 finite pairs.
     """
     if features is None or sides.label is None:
-        what = "features" if features is None else "readings"
-        return Check(LABEL_EATEN, "not checked", f"no {what} were given", CLAIMS)
+        lacking = "features" if features is None else "readings"
+        return Check(LABEL_EATEN, "not checked", f"no {lacking} were given", CLAIMS)
     label, same, thin = sides.label, [], []
     numeric = features.select_dtypes("number")
     for name, column in numeric.items():

@@ -123,8 +123,8 @@ def nearest_km(here: pd.DataFrame, there: pd.DataFrame) -> np.ndarray:
     if here.empty:
         return np.zeros(0)
     k = min(_NEIGHBOURS, len(there))
-    _, found = cKDTree(_xyz_m(there)).query(_xyz_m(here), k=np.arange(1, k + 1))  # (row, k)
-    from_here, to_there = here.iloc[np.repeat(np.arange(len(here)), k)], there.iloc[found.ravel()]
+    _, nearest = cKDTree(_xyz_m(there)).query(_xyz_m(here), k=np.arange(1, k + 1))  # (row, k)
+    from_here, to_there = here.iloc[np.repeat(np.arange(len(here)), k)], there.iloc[nearest.ravel()]
     _, _, metres = Geod(ellps="WGS84").inv(*_lonlat(from_here), *_lonlat(to_there))
     return np.reshape(metres, (len(here), k)).min(axis=1) / 1000
 
@@ -305,11 +305,11 @@ def _keep_together(labels, stations):
 
 
 def _per_sample(samples, column, labels, *, name):
-    found = samples[column].astype("str").map(labels)
-    if found.isna().any():
-        lost = sorted(set(samples.loc[found.isna(), column].astype("str")))
+    label = samples[column].astype("str").map(labels)
+    if label.isna().any():
+        lost = sorted(set(samples.loc[label.isna(), column].astype("str")))
         raise ContractError(
             f"{len(lost)} {column} of the samples stand in no row of the stations table "
             f"({', '.join(lost[:3])}). Give the stations table that the samples were joined with."
         )
-    return found.rename(name)
+    return label.rename(name)

@@ -271,16 +271,16 @@ def _distances(sides: Sides) -> pd.Series:
 
     A station held out in several folds counts once a fold. Stations of unknown place are left out.
     """
-    good, found = sides.located, []
+    good, distances = sides.located, []
     for out, trains in sides.parts():
         here, there = (np.unique(sides.station[rows]) for rows in (out, trains))
         here, there = here[good[here]], there[good[there]]
         if len(here) and len(there):
             places = sides.stations.iloc[here]
             km = nearest_km(places, sides.stations.iloc[there])
-            found.append(pd.Series(km, index=places.index))
+            distances.append(pd.Series(km, index=places.index))
     empty = pd.Series(dtype=float, index=pd.Index([], name="station_id"))
-    return pd.concat(found or [empty]).rename("distance_km")
+    return pd.concat(distances or [empty]).rename("distance_km")
 
 
 def _sizes(sides: Sides) -> dict[str, int]:

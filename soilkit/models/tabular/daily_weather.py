@@ -49,10 +49,10 @@ def _known(problem: Problem) -> list[str]:
 
 # The yardstick, a harder one, the water balance alone, and what learns.
 SYSTEMS = (
-    TabularSystem(API, lambda _, **how: ApiLinear(), _indices, trains_on=SCORED),
-    TabularSystem(API_SEASON, lambda _, **how: ApiLinear(season=True), _indices, trains_on=SCORED),
+    TabularSystem(API, lambda _, **rest: ApiLinear(), _indices, trains_on=SCORED),
+    TabularSystem(API_SEASON, lambda _, **rest: ApiLinear(season=True), _indices, trains_on=SCORED),
     TabularSystem(
-        BUCKET, lambda _, **how: ApiLinear(), lambda _: [f"bucket_{c:.0f}" for c in CAPACITIES_MM],
+        BUCKET, lambda _, **rest: ApiLinear(), lambda _: [f"bucket_{c:.0f}" for c in CAPACITIES_MM],
         trains_on=SCORED,
     ),
     TabularSystem(BOOSTED, _boosted, _known, trains_on=SCORED),

@@ -187,8 +187,8 @@ def problem_of_cube(cube: xr.Dataset) -> tuple[Problem, tuple[str, ...]]:
     if crs and "latitude" not in cube.coords:
         x, y = np.meshgrid(cube["x"].to_numpy(), cube["y"].to_numpy())
         longitude, latitude = grids.transformer(crs, "EPSG:4326").transform(x, y)
-        where = {"latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude)}
-        cube = cube.assign_coords(where)
+        places = {"latitude": (("y", "x"), latitude), "longitude": (("y", "x"), longitude)}
+        cube = cube.assign_coords(places)
     table = cube.drop_vars("crs", errors="ignore").to_dataframe(dim_order=list(dims)).reset_index()
     if "time" not in table:
         table["time"] = pd.Timestamp(0)

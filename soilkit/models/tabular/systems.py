@@ -196,8 +196,8 @@ class TrainedTable:
         """What each member of an ensemble says of the samples (row, member), m3 m-3."""
         problem, parts = Problem.of(data), []
         for X, asked, fitted, _ in self._parts(problem, rows):
-            told = rows_for(fitted.predict_members, problem.tables(), rows=asked)
-            parts.append(fitted.predict_members(X.iloc[asked], **told))
+            beside = rows_for(fitted.predict_members, problem.tables(), rows=asked)
+            parts.append(fitted.predict_members(X.iloc[asked], **beside))
         return pd.concat(parts).sort_index()
 
     def choices(self) -> pd.DataFrame:
@@ -271,12 +271,12 @@ class TrainedTable:
             sensor = problem.at["sensor_id"]
             rows = np.flatnonzero(sensor.isin(sensor.iloc[asked]))
         X = X.iloc[rows]
-        told = rows_for(fitted.predict, problem.tables(), rows=rows)
+        beside = rows_for(fitted.predict, problem.tables(), rows=rows)
         std = np.nan
         if np.isfinite(self.n_std):
-            mean, std = fitted.predict(X, return_std=True, **told)
+            mean, std = fitted.predict(X, return_std=True, **beside)
         else:
-            mean = fitted.predict(X, **told)
+            mean = fitted.predict(X, **beside)
         if support is not None:
             return support.answer(mean, problem, rows=rows).loc[asked]
         half = self.n_std * std

@@ -28,8 +28,8 @@ from soilkit.models.training.parallel import Batch, Team, batch_size, memory_adv
 log = logging.getLogger("soilkit.models.training")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": lambda weights, m, **how: torch.optim.SGD(weights, lr=0.0, momentum=m, **how),
-    "adam": lambda weights, m, **how: torch.optim.Adam(weights, lr=0.0, betas=(m, 0.999), **how),
+    "sgd": lambda weights, m, **rest: torch.optim.SGD(weights, lr=0.0, momentum=m, **rest),
+    "adam": lambda weights, m, **rest: torch.optim.Adam(weights, lr=0.0, betas=(m, 0.999), **rest),
 }
 STEPS_BETWEEN_CHECKS_ON_GPU = 10  # reading the loss makes the GPU wait, so it is read in bulk
 

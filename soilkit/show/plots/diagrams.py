@@ -296,8 +296,8 @@ def class_ratios(table: pd.DataFrame, *, title: str = "") -> Figure:
     """
     rows = table[table["ratio"].notna() & (table["ratio"] > 0)]
     if rows.empty:
-        found = "; ".join(dict.fromkeys(table["status"])) if len(table) else "no station is scored"
-        return style.nothing(f"no class has a ratio ({found})", title=title)
+        why = "; ".join(dict.fromkeys(table["status"])) if len(table) else "no station is scored"
+        return style.nothing(f"no class has a ratio ({why})", title=title)
     names = style.names_of(rows)
     models = list(dict.fromkeys(names))
     keys = ["characteristic", "class"]

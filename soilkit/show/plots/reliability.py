@@ -49,8 +49,8 @@ def reliability_lines(table: pd.DataFrame, *, kind: str = "interval", title: str
         ink = "black" if n >= MIN_STATIONS else style.FAINT
         axis.set_title(words, fontsize="medium", color=ink)
     figure.supxlabel(f"nominal: central {kind}s of the forecast [%]", fontsize="medium")
-    where = "inside the interval" if kind == "interval" else "below the quantile"
-    figure.supylabel(f"observations {where} [%]", fontsize="medium")
+    place = "inside the interval" if kind == "interval" else "below the quantile"
+    figure.supylabel(f"observations {place} [%]", fontsize="medium")
     return style.finish(figure, title)
 
 

@@ -267,7 +267,7 @@ def beside_works(table: pd.DataFrame, *, metric: str = "r", title: str = "") -> 
     rows = of_metric[of_metric["status"] == "ok"]
     if rows.empty:
         reasons = of_metric.groupby("status", sort=True)["network"].unique()
-        why = "; ".join(f"{why} ({', '.join(map(str, where))})" for why, where in reasons.items())
+        why = "; ".join(f"{why} ({', '.join(map(str, names))})" for why, names in reasons.items())
         return style.nothing(why or f"the table has no {metric}", title=title)
     lines = rows[[*LINE, "n_stations"]].drop_duplicates(LINE).sort_values("network", kind="stable")
     place = np.arange(len(lines)) + GAP * (pd.factorize(lines["network"])[0] + 1)

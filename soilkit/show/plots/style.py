@@ -351,7 +351,7 @@ GRADES = {
 
 def show(
     table: pd.DataFrame, columns: Sequence[str] | Mapping[str, str] | None = None, *,
-    title: str, draw: Callable[..., Figure] | None = None, graded: str = "", **how: Any,
+    title: str, draw: Callable[..., Figure] | None = None, graded: str = "", **options: Any,
 ) -> None:  # fmt: skip
     """Display a table for reading under its title, or the picture of it; a missing one in words.
 
@@ -366,10 +366,10 @@ def show(
         why = escape(str(table["status"].iloc[0]).rstrip("."), markdown=True)
         display(Markdown(f"*{escape(title, markdown=True)}: {why}.*"))
     elif draw is not None:
-        draw(table, title=title, **how)
+        draw(table, title=title, **options)
         plt.show()
     else:
-        shown = readable(table, columns, **how)
+        shown = readable(table, columns, **options)
         numbered = table.index.name is None and pd.api.types.is_numeric_dtype(table.index)
         shown = shown.reset_index(drop=True) if numbered else shown
         shown = shown.replace(r" to (?=[-.\d]+\))", "\u00a0to\u00a0", regex=True)  # never broken

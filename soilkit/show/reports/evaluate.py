@@ -162,12 +162,12 @@ def first_screen(evaluation: Evaluation, verdict: pd.DataFrame, *, protocol: pd.
 
 def figures(evaluation: Evaluation) -> str:
     """The mean R in a sentence: where, at how many stations, and with which interval, if any."""
-    row, where = grades.main_of(evaluation, "r"), f"at {grades.sizes(evaluation)['stations']}"
+    row, at = grades.main_of(evaluation, "r"), f"at {grades.sizes(evaluation)['stations']}"
     if row is None or np.isnan(row["mean"]):
-        return f"No R {where} stations: {grades.statuses(evaluation)}."
+        return f"No R {at} stations: {grades.statuses(evaluation)}."
     if np.isnan(row["mean_lower"]):
-        return f"R {row['mean']:.2f} {where} stations; too few for an interval over blocks."
-    return f"R {grades.estimate(row, 'mean')} {where} stations."
+        return f"R {row['mean']:.2f} {at} stations; too few for an interval over blocks."
+    return f"R {grades.estimate(row, 'mean')} {at} stations."
 
 
 if __name__ == "__main__":
