@@ -346,6 +346,8 @@ def test_a_rendering_is_never_taken_for_a_band(tmp_path, how):
     [
         ("landsat8", "landsat-8", "x", True),
         ("landsat8", "LANDSAT_8", "x", True),
+        ("landsat8", "LC08", "x", True),
+        ("landsat8", "LC09", "LC08_L2SP_028035_20200603", False),
         ("landsat8", "", "LC08_L2SP_028035_20200603", True),
         ("landsat8", "landsat-9", "LC08_L2SP_028035_20200603", False),
         ("landsat8", "", "LE07_L2SP_028035_20200603", False),
@@ -442,6 +444,7 @@ IDENTITY = {"raster:bands": [{"data_type": "uint16", "scale": 1.0, "offset": 0.0
         ({}, {"sentinel:processing_baseline": "0509", "sentinel:boa_offset_applied": "true"}, 3000),
         ({}, {"sentinel2:processingBaseline": "04.01"}, 2000),
         ({}, {"processing:version": "v05.11"}, 2000),
+        ({}, {"proc:baseline": "05.11"}, 2000),
         ({}, {"s2:product_uri": "S2A_MSIL2A_20200603T170901_N0500_R112_T14SNH_2023.SAFE"}, 2000),
         ({}, {"s2:datastrip_id": "S2A_OPER_MSI_L2A_DS_ESRI_20200603T_S2020_N02.14"}, 3000),
         ({}, {"s2:processing_baseline": "99.99"}, 3000),  # of users' own products: unknown

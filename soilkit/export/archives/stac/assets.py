@@ -27,6 +27,7 @@ FINE_SCALE = 1e-3  # stored numbers of a finer step are large
 RAISED_SINCE = np.datetime64("2022-01-25")  # when baseline 04.00 began, ESA (2022)
 LAST_BASELINE = 90.0  # 99.99 is of test products and users' own
 _BASELINE = re.compile(r"[A-Za-z]?(\d\d?)(?:\.(\d\d?)|(\d\d))?")  # 04.00, v05.11, N0400, 301
+_BASELINE_FIELDS = ("processingbaseline", "procbaseline")  # of any extension
 _BASELINE_IN_NAME = re.compile(r"_(N\d\d\.?\d\d)(?!\d)")  # of products and data strips
 # Words of renderings: keys, roles, titles, types and files. JPEG 2000 is none.
 _PICTURE = re.compile(
@@ -456,7 +457,7 @@ def baseline_of(item: Mapping[str, Any]) -> float | None:
     5.11
     """
     said = item["properties"]
-    stated = [value for key, value in said.items() if plain(key).endswith("processingbaseline")]
+    stated = [value for key, value in said.items() if plain(key).endswith(_BASELINE_FIELDS)]
     hrefs = [one["href"] for one in item["assets"].values()]
     named = _BASELINE_IN_NAME.findall(json.dumps([item["id"], said, hrefs]))
     for text in (*stated, said.get("processing:version"), *named):

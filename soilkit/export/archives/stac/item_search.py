@@ -43,7 +43,7 @@ _SAFE = "-_.~ "  # ":" and "/" may not stand in a scene's id, and "+" joins
 _NAT = np.datetime64("NaT", "us")
 LINK_TIMEOUT_S = 60
 MOST_BYTES = 2**28  # of one file of a catalogue: a million links are a third of it
-# What ids tell of the platform where items do not.
+# What ids tell of the platform where items do not, and what "LC08" as platform means.
 PLATFORM_OF_ID = {r"L[A-Z]0?(\d)": r"landsat-\1", r"MOD\d": "terra", r"MYD\d": "aqua"}
 _DATES = ("datetime", "start_datetime", "end_datetime", "updated")
 
@@ -460,10 +460,10 @@ def _unfit(item: Item, wanted: Stac) -> str:
 
 def platform_of(item: Item) -> str:
     """The platform that an item states, or else its id; empty where neither does."""
-    said = item["properties"].get("platform") or item["properties"].get("eo:platform")
-    known = (re.match(key, item["id"]) for key in PLATFORM_OF_ID)
+    said = str(item["properties"].get("platform") or item["properties"].get("eo:platform") or "")
+    known = (re.match(key, said or item["id"]) for key in PLATFORM_OF_ID)
     names = (one.expand(PLATFORM_OF_ID[one.re.pattern]) for one in known if one)
-    return str(said or next(names, ""))
+    return next(names, said)
 
 
 def interval(properties: Mapping[str, Any], source: Source) -> Period:
