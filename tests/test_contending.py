@@ -188,6 +188,12 @@ def test_another_table_is_refused_by_the_folders_of_a_contest(problem, tmp_path)
     half.run()
     with pytest.raises(StoreError, match="out holds results of other data"):
         contending.write_tables(half, tmp_path / "out")
+    for folder in ("work", "out"):  # whose results they are is not known any more
+        (tmp_path / folder / "data.json").unlink()
+    with pytest.raises(StoreError, match="work holds results of other data .data.json.*missing"):
+        contest.run()
+    with pytest.raises(StoreError, match="out holds results of other data"):
+        contending.write_tables(contest, tmp_path / "out")
 
 
 def test_damaged_results_are_named(problem, tmp_path):

@@ -24,6 +24,7 @@ from soilkit.files import read_whole, write_text_whole
 
 FORMAT_VERSION = 1  # raised when the same definition would give other numbers
 POLL_S = 0.2
+RESULTS = ("study.csv", "contrasts.csv", "*.parquet", "rows/*.json")  # of tables that claim them
 log = logging.getLogger("soilkit.studies")
 
 
@@ -72,9 +73,13 @@ def claim(folder: Path, *tables: Any) -> None:
     for table in tables:
         digest.update(table.to_csv(index=False, float_format="%.9g").encode())
     path, ours = folder / "data.json", {"tables_sha256": digest.hexdigest()}
-    if not path.exists():
+    if path.exists():
+        theirs = read_whole(path, lambda path: json.loads(path.read_text("utf-8")))
+    elif any(next(folder.glob(name), None) for name in RESULTS):
+        theirs = f"{path.name}, which says of which, is missing"
+    else:
+        theirs = ours
         write_text_whole(path, json.dumps(ours))
-    theirs = read_whole(path, lambda path: json.loads(path.read_text("utf-8")))
     if theirs != ours:
         raise StoreError(
             f"{folder} holds results of other data ({theirs}); these are {ours}. Name another "
