@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from soilkit import contracts
-from soilkit.errors import ArchiveReadError, StoreError, UnitError, UnknownNameError
+from soilkit.errors import ArchiveReadError, ParameterError, StoreError, UnitError, UnknownNameError
 from soilkit.export import insitu, ten_day_table
 from soilkit.export.insitu import cache, ismn
 
@@ -114,6 +114,9 @@ def test_other_flags_and_depths_reuse_the_same_cache(tmp_path, read, monkeypatch
     frozen = read(archive, flags=("D03",))
     assert values(frozen) == [0.21]
     assert read(archive, max_depth_m=0.2)["sensor_id"].nunique() == 2
+    for wrong in ("x", None, -0.05, np.nan):
+        with pytest.raises(ParameterError, match="max_depth_m should be metres"):
+            read(archive, max_depth_m=wrong)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\r", "\r\r\n"])
@@ -395,7 +398,7 @@ def test_a_full_scratch_folder_never_costs_a_sensor(tmp_path, read, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(StoreError, match=r"No space left.*Free some space there and in"):
+        with pytest.raises(StoreError, match=r"No space left.*Free some space there, or name"):
             read(archive)
     assert not list((tmp_path / "cache").iterdir())
     assert read(archive)["sensor_id"].nunique() == 2

@@ -206,6 +206,8 @@ def test_a_uscrn_day_is_dated_at_its_local_noon(tmp_path):
     assert stations["depth_to_m"].tolist() == [0.05]
     stations, _, _ = tables.read_uscrn_daily(tmp_path / "crn.parquet", max_depth_m=0.2)
     assert stations["depth_to_m"].tolist() == [0.05, 0.1, 0.2]
+    with pytest.raises(ParameterError, match="max_depth_m should be metres"):
+        tables.read_uscrn_daily(tmp_path / "crn.parquet", max_depth_m="x")
 
 
 @needs_data
@@ -388,7 +390,24 @@ def test_what_cannot_be_read_is_refused_in_words(changes, words):
         tables.read_readings(mesonet(**changes), columns=columns, **UTC)
 
 
-@pytest.mark.parametrize("zone", ["", "5", 5, "America", "../UTC", "CEST", 5.0, ["UTC"]])
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "",
+        "5",
+        5,
+        "America",
+        "../UTC",
+        "CEST",
+        5.0,
+        ["UTC"],
+        "posixrules",
+        "localtime",
+        "right/UTC",
+        "posix/UTC",
+        "Factory",
+    ],
+)
 def test_only_zones_of_the_database_are_zones(zone):
     with pytest.raises(TimeZoneError, match="No time zone is called"):
         tables.read_readings(mesonet(), columns=LONG, units="m3 m-3", timezone=zone)

@@ -36,6 +36,7 @@ SPELLINGS = {
 }  # fmt: skip
 NAMES = ("station", "sensor", "network")
 SITE_NUMBERS = ("latitude", "longitude", "elevation", "depth_from", "depth_to")
+NO_ZONES = ("posix", "right/", "localtime", "Factory")  # the machine's own, leap seconds, none
 OF_SITES = (*SITE_NUMBERS[2:], "land_cover", "koeppen", "texture")
 
 
@@ -321,6 +322,8 @@ def _localized(times: pd.Series, timezone: str | None) -> pd.Series:
             "is unknown. Pass timezone='UTC', or the local one: 'America/Chicago', 'Etc/GMT+6'."
         )
     try:
+        if str(timezone).startswith(NO_ZONES):
+            raise KeyError(timezone)
         zone = ZoneInfo(timezone)
     except (KeyError, ValueError, OSError, TypeError, AttributeError) as error:
         raise TimeZoneError(

@@ -163,9 +163,9 @@ def read_uscrn_daily(
     -------
     stations, observations, notes : as ``read_readings``
     """
-    depths = {
-        f"soil_moisture_{cm}_daily": m for cm, m in USCRN_DEPTHS_M.items() if m <= max_depth_m
-    }
+    names, metres = zip(*USCRN_DEPTHS_M.items(), strict=True)
+    kept = rules.depth_accepted(metres, metres, max_depth_m=max_depth_m)
+    depths = {f"soil_moisture_{names[i]}_daily": metres[i] for i in np.flatnonzero(kept)}
     columns = {"station": "wban", "time": "lst_date", "soil_moisture": depths}
     whole = fields.load(path, columns, of=fields.READINGS, decimal=".", notes=rules.Notes())
     east = (pd.Series(whole.numbers("longitude")) + 180) % 360 - 180

@@ -12,7 +12,6 @@ A cache is a folder named by the archive's content and this format's version::
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +74,8 @@ def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]
                     raise
     except OSError as error:
         raise StoreError(
-            f"The cache {folder} cannot be written ({error}). Free some space there and in "
-            f"{tempfile.gettempdir()}, or name another folder with cache_dir=... or the "
-            "environment variable SOILKIT_CACHE."
+            f"The cache {folder} cannot be written ({error}). Free some space there, or name "
+            "another folder with cache_dir=... or the environment variable SOILKIT_CACHE."
         ) from error
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 from soilkit import contracts
 from soilkit.errors import ArchiveReadError
 from soilkit.export.insitu import rules
+from soilkit.files import temporary_folder
 from soilkit.strata import texture_class
 
 if TYPE_CHECKING:  # ismn is slow to load, and what lacks it reads everything else
@@ -217,11 +217,12 @@ class Sensor:
 
 
 def stream(
-    files: Files, unreadable: list[dict[str, str]], *, progress: bool = True
+    files: Files, unreadable: list[dict[str, str]], *, beside: Path, progress: bool = True
 ) -> Iterator[Sensor]:
     """Every soil moisture sensor of the archive once, station by station.
 
     A file that gives no reading is appended to ``unreadable`` as its ``file`` and ``reason``.
+    What ismn must read from a disk is laid beside a path for a moment.
     """
 
     def skip(member, reason):
@@ -249,7 +250,7 @@ def stream(
         first = stations[key][0]
         tables = statics[PurePosixPath(first.member).parent]
         same = [table for table in tables if f"_{first.station}_static" in table]
-        static = _static_variables(files, same[0]) if same else None
+        static = _static_variables(files, same[0], beside) if same else None
         for name in stations[key]:
             try:
                 raw = files.read(name.member)
@@ -260,12 +261,12 @@ def stream(
                 yield sensor
 
 
-def _static_variables(files: Files, member: str) -> "MetaData | None":
+def _static_variables(files: Files, member: str, beside: Path) -> "MetaData | None":
     """A station's static variables as ismn reads them; None where it cannot."""
     from ismn.filehandlers import StaticMetaFile
 
-    with tempfile.TemporaryDirectory(prefix="soilkit-") as folder:
-        table = Path(folder) / "static_variables.csv"
+    with temporary_folder(beside) as folder:
+        table = folder / "static_variables.csv"
         try:
             table.write_bytes(files.read(member))
             return StaticMetaFile(folder, table.name).metadata

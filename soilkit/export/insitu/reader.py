@@ -247,5 +247,7 @@ def _from_cache(path, use, *, cache_dir, progress):
                 rules.LOG.warning("%s", error)
                 shutil.rmtree(folder, ignore_errors=True)
         unreadable: list[dict[str, str]] = []
-        cache.build(folder, ismn.stream(files, unreadable, progress=progress), unreadable)
+        cache.build(
+            folder, ismn.stream(files, unreadable, beside=folder, progress=progress), unreadable
+        )
     return use(folder)
