@@ -90,16 +90,10 @@ def _warped(values: np.ndarray, place: tuple, target: Grid, resampling: str) -> 
     method = _resampling(resampling)
     with _named(f"Pixels in {place[0]} cannot be moved to {target.crs}", "Check both places."):
         warp(
-            values,
-            out,
-            src_crs=place[0],
-            src_transform=place[1],
-            src_nodata=np.nan,
-            dst_crs=target.crs,
-            dst_transform=Affine(*target.transform),
-            dst_nodata=np.nan,
+            values, out, src_crs=place[0], src_transform=place[1], src_nodata=np.nan,
+            dst_crs=target.crs, dst_transform=Affine(*target.transform), dst_nodata=np.nan,
             resampling=method,
-        )
+        )  # fmt: skip
     return out
 
 

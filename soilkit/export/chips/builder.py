@@ -299,15 +299,10 @@ def describe(name: str, bands: Sequence[str] | None, *, size_px: int) -> dict[st
     size, pixel_m = chip_size(source, size_px)
     packing = packing_of(source)
     return {
-        "bands": [band.name for band in kept],
-        "units": [band.unit for band in kept],
-        "resolution": source.resolution,
-        "size_px": size,
-        "pixel_size_m": pixel_m,
-        "scale_factor": packing.scale,
-        "add_offset": packing.offset,
-        "citation": source.citation,
-    }
+        "bands": [band.name for band in kept], "units": [band.unit for band in kept],
+        "resolution": source.resolution, "size_px": size, "pixel_size_m": pixel_m,
+        "scale_factor": packing.scale, "add_offset": packing.offset, "citation": source.citation,
+    }  # fmt: skip
 
 
 def prepare(path: Path, content: dict[str, Any]) -> dict[str, Any]:

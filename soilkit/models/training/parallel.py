@@ -19,14 +19,9 @@ Answer = TypeVar("Answer")
 
 # How allocators, libraries and the loader's workers say it, where the type of the error does not.
 SHORTAGES = (
-    "out of memory",
-    "allocate memory",
-    "bad_alloc",
-    "ALLOC_FAILED",
-    "unable to mmap",
-    "Bus error",
+    "out of memory", "allocate memory", "bad_alloc", "ALLOC_FAILED", "unable to mmap", "Bus error",
     "is killed by signal: Killed",
-)
+)  # fmt: skip
 
 
 @contextlib.contextmanager
