@@ -136,16 +136,23 @@ def test_an_optical_chip_comes_in_true_colour_first():
     ("name", "words"),
     [("sentinel1_VV_mean_80m", "Sentinel-1 VV within 80 m [dB]"),
      ("sentinel2_NDVI_mean_1280m", "Sentinel-2 NDVI within 1280 m [1]"),
+     ("soilgrids_sand_mean_320m", "SoilGrids sand within 320 m [as stored]"),
      ("sentinel2_B8A", "Sentinel-2 B8A"), ("smap_ssm", "SMAP ssm [mm]"),
      ("api_90", "rain index of decay 0.90 [mm]"), ("humidity_7d_percent", "humidity over 7 d [%]"),
      ("soil_field_capacity_pct", "soil field capacity [%]"), ("SITE_M", "SITE_M")],
 )  # fmt: skip
 def test_a_predictor_is_named_in_words_wherever_it_is_shown(name, words):
     """As a head, as a cell of a column of names, and as an index; a station's name stays."""
-    shown = plots.readable(pd.DataFrame({name: [1.0], "column": [name]}))
-    assert list(shown) == [words, "column"] and shown["column"].tolist() == [words]
+    shown = plots.readable(pd.DataFrame({name: [1.0], "layer": [name]}))
+    assert list(shown) == [words, "layer"] and shown["layer"].tolist() == [words]
     weights = pd.DataFrame({"weight": [0.5]}, index=pd.Index([name], name="predictor"))
     assert plots.readable(weights).index.tolist() == [words]
+
+
+def test_a_column_of_a_users_file_keeps_its_name():
+    """Notes name it, and "swc_c" may be no temperature."""
+    notes = pd.DataFrame({"status": ["column"], "column": ["swc_c"]})
+    assert plots.readable(notes)["column"].tolist() == ["swc_c"]
 
 
 def test_a_table_for_reading_has_words_with_units_and_no_missing_number():

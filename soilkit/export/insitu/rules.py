@@ -90,7 +90,7 @@ def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
     >>> depth_accepted(np.array([0, 0.05, 0.02]), np.array([0.05, 0.0508, 0.05]), max_depth_m=0.055)
     array([ True, False, False])
     """
-    if not isinstance(max_depth_m, int | float | np.floating) or not max_depth_m >= 0:
+    if not isinstance(max_depth_m, int | float | np.number) or not max_depth_m >= 0:
         raise ParameterError(f"max_depth_m should be metres such as 0.05, found {max_depth_m!r}.")
     start, end = np.asarray(depth_from_m, float), np.asarray(depth_to_m, float)
     return ((start == 0) | (start == end)) & (start >= 0) & (end <= max_depth_m)

@@ -255,7 +255,7 @@ HEADS = METRIC_LABELS | {
     **{f"api_{100 * k:.0f}": f"rain index of decay {k:.2f} [mm]" for k in antecedents.RETENTIONS},
 }  # fmt: skip
 LAYERS = tuple(f"{source.name}_" for source in sources.CATALOGUE)
-NAMING = ("metric", "characteristic", "layer", "column", "predictor")  # columns of raw names
+NAMING = ("metric", "characteristic", "layer", "predictor")  # columns of our names, not a file's
 AROUND = {
     "_block_mean": "mean over blocks, {}", "_mean": "mean {}", "_median": "median {}",
     "_lower": "{}, from", "_upper": "{}, to",
@@ -280,7 +280,9 @@ def words(name: Any, heads: Mapping[str, str] = HEADS) -> Any:
             return around.format(words(stem, heads))
     if name != name.lower() and not name.startswith(LAYERS):
         return name
-    text, unit, _ = sources.described(name)
+    text, unit, band = sources.described(name)
+    if band is not None and (band.scale, band.offset) != (1, 0):
+        unit = "as stored"  # not what its values mean
     return f"{text} [{unit}]" if unit else text.removeprefix("n ")
 
 
