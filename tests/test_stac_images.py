@@ -144,7 +144,8 @@ def patches(tmp_path_factory):
     folder = tmp_path_factory.mktemp("patches")
     for packed in (FOLDER / "bigearthnet").glob("*.tar.bz2"):
         with tarfile.open(packed) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from 3.11.4 on
+            archive.extractall(folder)
     items = []
     for patch in sorted(folder.glob("*/S[12]*")):
         radar = "_IW_" in patch.name
