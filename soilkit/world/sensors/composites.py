@@ -8,8 +8,9 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.world import fields, surface
-from soilkit.world.sensors import coarse, lattice
+from soilkit.world.sensors import lattice
 from soilkit.world.sensors import instruments as c
+from soilkit.world.sensors.coarse.forcing import Forcing, observed_rain
 
 OVERPASS_HOUR_UTC = 17  # half past ten in the morning at 98 W
 POINTS_PER_SIDE = 3
@@ -126,10 +127,10 @@ def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
     series = world.cells(cells.rows, cells.cols)
     days = np.asarray(series.time).astype("datetime64[D]")
     u_m, v_m = (part[:, 0] for part in cells.points(1))
-    forcing = coarse.Forcing(
+    forcing = Forcing(
         days, v_m, u_m, series.precipitation_mm, series.pet_mm, series.temperature_c
     )
-    return days, coarse.observed_rain(forcing, seed=world.seed)
+    return days, observed_rain(forcing, seed=world.seed)
 
 
 def ph(world, pixels: Pixels) -> np.ndarray:
