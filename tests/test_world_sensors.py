@@ -13,7 +13,14 @@ from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.units import linear_from_db
 from soilkit.world import World, fields, schedule, sensors
-from soilkit.world.sensors import coarse, composites, instruments, lattice, optics, radar
+from soilkit.world.sensors import (
+    coarse,
+    instruments,
+    lattice,
+    optics,
+    radar,
+    soil_maps,
+)
 from soilkit.world.sensors.radar import view
 
 SUMMER = np.datetime64("2019-07-08T06:00:00", "us")
@@ -333,7 +340,7 @@ def test_soilgrids_explains_55_to_75_percent_of_true_texture():
         grid = grids.chip_grid(lat, lon, size_px=1, pixel_size_m=160)
         at = fields.ground(0, *grids.project(grid, grids.EASE2_CRS))
         true.append([at.sand_percent.item(), at.clay_percent.item()])
-        mapped.append(composites.soilgrids(0, grid)[[0, 2], 0, 0] / 10)
+        mapped.append(soil_maps.soilgrids(0, grid)[[0, 2], 0, 0] / 10)
     error = np.square(np.subtract(mapped, true)).mean(axis=0)
 
     r2 = 1 - error / np.var(true, axis=0)
@@ -342,7 +349,7 @@ def test_soilgrids_explains_55_to_75_percent_of_true_texture():
 
 
 def test_soilgrids_fractions_add_up_to_a_kilogram(chip):
-    sand, silt, clay, density = composites.soilgrids(0, chip)
+    sand, silt, clay, density = soil_maps.soilgrids(0, chip)
     np.testing.assert_allclose(sand + silt + clay, 1000, atol=0.01)
     assert 80 < density.mean() < 200  # cg cm-3
 

@@ -8,7 +8,7 @@ from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.world import schedule
-from soilkit.world.sensors import coarse, composites, instruments, optics, radar
+from soilkit.world.sensors import coarse, composites, instruments, optics, radar, soil_maps
 from soilkit.world.sensors.radar import view
 
 
@@ -96,9 +96,9 @@ def _coarse(source: str):
 SOURCES = {
     "sentinel1": _sentinel1,
     "sentinel2": _sentinel2,
-    "dem": lambda world, time, grid: composites.elevation(world.seed, grid),
-    "soilgrids": lambda world, time, grid: composites.soilgrids(world.seed, grid),
-    "land_cover": lambda world, time, grid: composites.land_cover(world.seed, grid),
+    "dem": lambda world, time, grid: soil_maps.elevation(world.seed, grid),
+    "soilgrids": lambda world, time, grid: soil_maps.soilgrids(world.seed, grid),
+    "land_cover": lambda world, time, grid: soil_maps.land_cover(world.seed, grid),
     "modis_lai": _modis_lai,
     "smap": _coarse("smap"),
     "gldas": _coarse("gldas"),
