@@ -12,7 +12,9 @@ from soilkit.errors import ContractError
 EASE2_CRS = "EPSG:6933"
 # The global 9 km grid's pixel size and origin: Brodzik et al. (2012), doi:10.3390/ijgi1010032,
 # with the 2014 correction of the exact cell size.
-EASE2_PIXEL_SIZE_M = {9: 9008.055210146, 36: 36032.220840584}
+EASE2_PIXEL_SIZE_M = {
+    1: 1000.895023350, 3: 3002.685070049, 9: 9008.055210146, 36: 36032.220840584,
+}  # fmt: skip
 EASE2_LEFT_M = -17367530.445161
 EASE2_TOP_M = 7314540.830638
 
@@ -47,6 +49,18 @@ def utm_crs(latitude: float, longitude: float) -> str:
 def transformer(source_crs: str, target_crs: str) -> pyproj.Transformer:
     """A cached pyproj transformer with x before y on both sides."""
     return pyproj.Transformer.from_crs(source_crs, target_crs, always_xy=True)
+
+
+@lru_cache(maxsize=512)
+def in_degrees(crs: str) -> bool:
+    """Whether a coordinate system counts degrees instead of metres.
+
+    Examples
+    --------
+    >>> in_degrees("EPSG:4326"), in_degrees("EPSG:32614")
+    (True, False)
+    """
+    return pyproj.CRS.from_user_input(crs).is_geographic
 
 
 def chip_grid(latitude: float, longitude: float, *, size_px: int, pixel_size_m: float) -> Grid:
@@ -118,7 +132,7 @@ def ease2_cell(longitude, latitude, *, pixel_size_km: int = 9) -> tuple[np.ndarr
     Parameters
     ----------
     longitude, latitude : array, WGS84 degrees
-    pixel_size_km : 9 or 36
+    pixel_size_km : 1, 3, 9 or 36
 
     Returns
     -------
@@ -138,3 +152,15 @@ def ease2_cell(longitude, latitude, *, pixel_size_km: int = 9) -> tuple[np.ndarr
     row = np.floor((EASE2_TOP_M - np.asarray(y)) / size).astype(int)
     col = np.floor((np.asarray(x) - EASE2_LEFT_M) / size).astype(int)
     return row, col
+
+
+def ease2_grid(row: int, col: int, *, height: int, width: int, pixel_size_km: int = 9) -> Grid:
+    """A part of the global EASE-Grid 2.0 as a grid, ``row`` and ``col`` being its upper left cell.
+
+    Examples
+    --------
+    >>> ease2_grid(402, 869, height=1, width=2).bounds_m[0] == EASE2_LEFT_M + 869 * 9008.055210146
+    True
+    """
+    size = EASE2_PIXEL_SIZE_M[pixel_size_km]
+    return Grid(EASE2_CRS, EASE2_LEFT_M + col * size, EASE2_TOP_M - row * size, size, height, width)

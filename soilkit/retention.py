@@ -90,6 +90,42 @@ def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_perc
     )
 
 
+def saturated_conductivity_cm_h(
+    sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0
+):
+    """Saturated hydraulic conductivity of a topsoil from its texture, by the HYPRES regression [1]_.
+
+    Parameters
+    ----------
+    sand_percent, clay_percent : array, %; silt is the rest
+    bulk_density_g_cm3 : array, g cm-3
+    organic_percent : float or array, % organic matter
+
+    Returns
+    -------
+    array, cm h-1
+
+    References
+    ----------
+    .. [1] Wosten et al. (1999), doi:10.1016/S0016-7061(98)00132-3, Table 5
+
+    Examples
+    --------
+    >>> bool(saturated_conductivity_cm_h(85.0, 5.0, bulk_density_g_cm3=1.5)
+    ...      > saturated_conductivity_cm_h(20.0, 45.0, bulk_density_g_cm3=1.5))
+    True
+    """
+    clay = np.clip(clay_percent, 1.0, 99.0)
+    silt = np.clip(100.0 - np.asarray(sand_percent) - clay_percent, 1.0, 99.0)
+    density, organic = bulk_density_g_cm3, organic_percent
+    log_cm_day = (
+        7.755 + 0.0352 * silt + 0.93 - 0.967 * density**2 - 0.000484 * clay**2
+        - 0.000322 * silt**2 + 0.001 / silt - 0.0748 / organic - 0.643 * np.log(silt)
+        - 0.01398 * density * clay - 0.1673 * density * organic + 0.02986 * clay - 0.03305 * silt
+    )  # fmt: skip
+    return np.exp(log_cm_day) / 24
+
+
 def _saturated(clay, silt, density, organic):
     return (
         0.7919 + 0.001691 * clay - 0.29619 * density - 0.000001491 * silt**2

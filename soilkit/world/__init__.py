@@ -1,6 +1,7 @@
 """``World``: the synthetic Earth as a function of time, grid and seed, with known soil moisture."""
 
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,61 +60,62 @@ class World:
     @property
     def version(self) -> str:
         """A name for this very world: code version, hash of its constants, seed."""
-        return f"synthetic-{__version__}-{parameters.HASH[:12]}-{self.seed}"
+        return f"synthetic-{__version__}-{parameters.constants_hash()[:12]}-{self.seed}"
 
     # ---- the ground --------------------------------------------------------------------------
 
-    def truth(self, time, grid: Grid, depth: str = "surface") -> np.ndarray:
+    def truth(self, time, grid: Grid, *, depth_m=(0.0, 0.05)) -> np.ndarray:
         """Soil moisture at a moment, averaged over each pixel.
 
         Parameters
         ----------
         time : datetime64 or str, UTC
         grid : Grid
-        depth : "surface" (0-5 cm) or "root" (0-100 cm)
+        depth_m : float or (float, float), m
+            A probe's depth, or a span of depths whose mean is wanted, within 0-1 m; by default
+            0-5 cm (``bucket.profile_weights``).
 
         Returns
         -------
-        array (row, col) float32, m3 m-3
+        array (row, col) float32, m3 m-3; of lakes, what their bed would hold if it were land
 
         Raises
         ------
         ContractError
-            Outside the world's period, or at a depth that it does not have.
+            Outside the world's period, at a depth that it does not have, on a grid of degrees.
         """
-        if depth not in ("surface", "root"):
-            raise ContractError(f"A world has the depths 'surface' and 'root', found {depth!r}.")
+        weights = bucket.profile_weights(depth_m)
+        _check_metres(grid)
         if grid.pixel_size_m >= surface.COARSE_FROM_M:
-            name = "surface" if depth == "surface" else "root"
-            return self._coarse(time, grid)[name]
+            return self._coarse(time, grid, [weights])[0]
         factor = _refinement(grid.pixel_size_m)
         out = np.empty((grid.height, grid.width), np.float32)
         for rows, cols, tile in _tiles(grid, max(TILE_POINTS // factor, 1)):
             place = self._place(_refined(tile, factor))
-            fine = surface.truth(
-                surface.coarse_states(self._cells, place, time=time), place, depth=depth
-            )
+            state = surface.coarse_states(self._cells, place, time=time)
+            fine = surface.truth(state, place, weights=weights)
             out[rows, cols] = _block_mean(fine, factor)
         return out
 
-    def truth_at(self, times, *, longitude, latitude, depth: str = "surface") -> np.ndarray:
+    def truth_at(self, times, *, longitude, latitude, depth_m=(0.0, 0.05)) -> np.ndarray:
         """Soil moisture at points, not averaged over any pixel.
 
         Parameters
         ----------
         times : datetime64 array (time,), UTC
         longitude, latitude : array (point,), WGS84 degrees
-        depth : "surface" (0-5 cm) or "root" (0-100 cm)
+        depth_m : float or (float, float), m, as in ``truth``
 
         Returns
         -------
         array (time, point), m3 m-3
         """
+        weights = bucket.profile_weights(depth_m)
         there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
         u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
         place = surface.place_at(self.seed, (u_m, v_m))
         state = surface.point_states(self._cells, place, times=times)
-        return surface.truth(state, place, depth=depth)
+        return surface.truth(state, place, weights=weights)
 
     def surface(self, time, grid: Grid) -> Surface:
         """The ground at a moment on a grid, averaged over each pixel (see ``Surface``).
@@ -121,24 +123,29 @@ class World:
         Raises
         ------
         ContractError
-            Outside the world's period.
+            Outside the world's period, on a grid of degrees.
         """
+        _check_metres(grid)
         factor = 4 if grid.pixel_size_m >= surface.COARSE_FROM_M else _refinement(grid.pixel_size_m)
         place = self._place(_refined(grid, factor))
         state = surface.coarse_states(self._cells, place, time=time)
         fine = surface.surface(state, place, grid=_refined(grid, factor), time=time)
         if factor == 1:
             return fine
-        coarse = self._coarse(time, grid) if grid.pixel_size_m >= surface.COARSE_FROM_M else None
-        return _averaged(fine, grid, factor, coarse=coarse)
+        averaged = _averaged(fine, grid, factor)
+        if grid.pixel_size_m < surface.COARSE_FROM_M:
+            return averaged
+        top, root = self._coarse(time, grid, [surface.SURFACE, bucket.ROOT_ZONE])
+        return replace(averaged, soil_moisture_m3_m3=top, root_zone_m3_m3=root)
 
-    def _coarse(self, time, grid):
+    def _coarse(self, time, grid, profiles):
+        """Means over cells for each of some profile weights: (profile, row, col)."""
         u_m, v_m = grids.project(grid, grids.EASE2_CRS)
         rows, cols, weights = surface.cell_weights(u_m, v_m)
         values = self._cells.states(time, rows=rows, cols=cols)[:, 0]
-        pixels = (weights @ values.T).astype(np.float32)
-        index = bucket.INDEX
-        return {k: pixels[:, index[k]].reshape(u_m.shape) for k in ("surface", "root")}
+        state = {name: weights @ values[k] for name, k in bucket.INDEX.items()}
+        means = [bucket.mean_of(state, one).reshape(u_m.shape) for one in profiles]
+        return np.stack(means).astype(np.float32)
 
     def _place(self, grid: Grid) -> Place:
         if grid in self._places:
@@ -199,6 +206,14 @@ class World:
         return stations.write(self, path)
 
 
+def _check_metres(grid):
+    if grids.in_degrees(grid.crs):
+        raise ContractError(
+            f"A world is seen on grids in metres; {grid.crs} counts degrees. Take a UTM zone "
+            "(grids.chip_grid) or an EASE-Grid (grids.ease2_grid)."
+        )
+
+
 def _refinement(pixel_size_m):
     points = next(n for size, n in surface.MAX_REFINEMENT.items() if pixel_size_m <= size)
     return int(np.clip(round(pixel_size_m / surface.FINEST_M), 1, points))
@@ -228,7 +243,7 @@ def _block_mean(values, factor):
     return blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
 
 
-def _averaged(fine, grid, factor, *, coarse):
+def _averaged(fine, grid, factor):
     words = {}
     for name, values in fine.__dict__.items():
         if not isinstance(values, np.ndarray):
@@ -242,6 +257,4 @@ def _averaged(fine, grid, factor, *, coarse):
             words[name] = _block_mean(values, factor) > 0.5
         else:
             words[name] = _block_mean(values, factor)
-    if coarse is not None:
-        words["soil_moisture_m3_m3"], words["root_zone_m3_m3"] = coarse["surface"], coarse["root"]
     return Surface(grid=grid, time=fine.time, **words)

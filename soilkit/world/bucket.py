@@ -1,4 +1,4 @@
-"""The moving half of the world: a two-layer bucket a 9 km cell, by the day and at a point."""
+"""The moving half of the world: a four-layer bucket a 9 km cell, by the day and at a point."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from soilkit import grids, retention
 from soilkit.errors import ContractError
 from soilkit.world import fields, noise
 from soilkit.world import parameters as c
-from soilkit.world.climate import Weather, koeppen, weather
+from soilkit.world.climate import Weather, koeppen_of, weather
 
 # What a block keeps a cell and day; the first ones jump with rain, the others run evenly.
+LAYERS = ("surface", "layer 2", "layer 3", "layer 4")  # 0-5, 5-15, 15-40 and 40-100 cm
 JUMPING = ("surface", "fast", *(f"storm {k}" for k in range(c.STORM_PATTERNS)))
-EVEN = ("root", "irrigation", "greenness", "temperature", "soil_temperature", "snow", "melt")
+EVEN = (*LAYERS[1:], "irrigation", "greenness", "temperature", "soil_temperature", "snow", "melt")
 STATIC = ("middle", "irrigated_fraction", "canopy")
 NAMES = JUMPING + EVEN + STATIC
 INDEX = {name: number for number, name in enumerate(NAMES)}
@@ -36,12 +37,14 @@ def soil(seed: int, means, *, u_m, v_m) -> Soil:
     Parameters
     ----------
     seed : int
-    means : dict of sand_percent, clay_percent, porosity, arrays (row, col)
+    means : dict of ``CELL_MEANS``, arrays (row, col)
     u_m, v_m : array (row, col), m
     """
     sand, clay, porosity = (means[k] for k in ("sand_percent", "clay_percent", "porosity"))
-    density = (1 - porosity) * c.PARTICLE_DENSITY_G_CM3
-    curve = retention.from_texture(sand, clay, bulk_density_g_cm3=density)
+    curve = retention.from_texture(
+        sand, clay,
+        bulk_density_g_cm3=means["bulk_density_g_cm3"], organic_percent=means["organic_percent"],
+    )  # fmt: skip
     rest = sum(
         weight * noise.smooth(noise.key(seed, "soil", scale), (u_m, v_m), scale_m=scale)
         for scale, weight in c.WETNESS_RESIDUAL_OCTAVES_M
@@ -58,35 +61,132 @@ def soil(seed: int, means, *, u_m, v_m) -> Soil:
     )
 
 
+def profile_weights(depth_m) -> np.ndarray:
+    """How much each layer counts at a depth, (layer,), adding to one.
+
+    A pair is a span whose mean is wanted. A number is a probe's depth: to 5 cm it reads the surface
+    alone, at 10, 27.5 and 70 cm the layer around, between them both neighbours, straight by depth.
+
+    Raises
+    ------
+    ContractError
+        For depths outside 0-1 m, and spans that do not run downwards.
+
+    Examples
+    --------
+    >>> profile_weights((0.0, 1.0)).tolist()
+    [0.05, 0.1, 0.25, 0.6]
+    >>> profile_weights(0.20).round(2).tolist()
+    [0.0, 0.43, 0.57, 0.0]
+    """
+    depth = np.asarray(depth_m, float)
+    ends = np.cumsum([0.0, *c.LAYER_MM]) / 1000
+    if not (depth.shape in ((), (2,)) and (depth >= 0).all() and (depth <= ends[-1]).all()):
+        raise ContractError(
+            f"A world's moisture is known from 0 to {ends[-1]:g} m: depth_m is one depth, or a pair "
+            f"(from, to), in metres; found {depth_m!r}."
+        )
+    if depth.shape == () or depth[0] == depth[1]:
+        probe = np.clip(depth.max(), c.LAYER_KNOTS_M[0], c.LAYER_KNOTS_M[-1])
+        each = np.eye(len(LAYERS))
+        return np.array([np.interp(probe, c.LAYER_KNOTS_M, one) for one in each])
+    if depth[0] > depth[1]:
+        raise ContractError(f"A span of depths runs downwards, found depth_m={depth_m!r}.")
+    inside = np.clip(np.minimum(ends[1:], depth[1]) - np.maximum(ends[:-1], depth[0]), 0, None)
+    return inside / inside.sum()
+
+
+ROOT_ZONE = profile_weights((0.0, 1.0))
+
+
+def mean_of(state, weights) -> np.ndarray:
+    """The layers of a state (name -> array) averaged by ``profile_weights``, m3 m-3."""
+    return sum(w * state[name] for w, name in zip(weights, LAYERS, strict=True) if w)
+
+
 def bucket(seed: int, weather: Weather, *, soil: Soil) -> dict[str, np.ndarray]:
     """Run the buckets day by day; each result (day, row, col) is the state at the day's start.
 
+    Water that enters leaves again by evaporation, by roots and at the bottom, to the last
+    millimetre: liquid water = evaporation + drainage + what the four layers gain.
+
     Returns
     -------
-    dict of "surface", "fast", "root" [m3 m-3] and "storm k" (unit variance where it rains often)
+    dict of ``LAYERS`` and "fast" [m3 m-3], "storm k" (unit variance where it rains often), and over
+    the day "evaporation" and "drainage" [mm], the latter with what runs off
     """
     shape = weather.liquid_mm.shape
-    state = {name: np.zeros(shape) for name in (*JUMPING, "root")}
-    surface = fast = (soil.dry + soil.field_capacity) / 2
-    root = (soil.wilting + soil.field_capacity) / 2
+    names = (*LAYERS, "fast", *JUMPING[2:], "evaporation", "drainage")
+    state = {name: np.zeros(shape) for name in names}
+    theta = [(low + soil.field_capacity) / 2 for low in (soil.dry, *[soil.wilting] * 3)]
+    fast = theta[0]
     storms = np.zeros((c.STORM_PATTERNS, *shape[1:]))
     kicks = noise.normal(noise.key(seed, "storms"), (weather.days[:, None], np.arange(len(storms))))
     rates = _drying_rates(weather, soil)
     for day in range(shape[0]):
-        state["surface"][day], state["fast"][day], state["root"][day] = surface, fast, root
+        for name, values in zip((*LAYERS, "fast"), (*theta, fast), strict=True):
+            state[name][day] = values
         for k, storm in enumerate(storms):
             state[f"storm {k}"][day] = storm
         wet = weather.liquid_mm[day]
-        full = np.clip((root - soil.wilting) / (soil.field_capacity - soil.wilting), 0, 1)
-        target = soil.dry + c.ROOT_WEIGHT * (soil.field_capacity - soil.dry) * full
-        filled, left = _fill(surface, wet, soil)
-        fast_filled, _ = _fill(fast, wet, soil)
-        surface = target + (filled - target) * np.exp(-rates[day])
-        fast = target + (fast_filled - target) * np.exp(-c.FAST_FACTOR * rates[day])
-        root = _root_step(root, left, weather.pet_mm[day], soil)
+        target = _target(theta, soil)
+        fast = _fill(fast, wet, c.LAYER_MM[0], soil)[0]
+        fast = fast - _drained(fast, 0, soil)
+        fast = target + (fast - target) * np.exp(-c.FAST_FACTOR * rates[day])
+        theta, out = _step(theta, wet, (target, rates[day], weather.pet_mm[day]), soil)
+        state["evaporation"][day], state["drainage"][day] = out
         strength = 1.86 * (1 - np.exp(-wet / 8.0))
         storms = storms * np.exp(-1 / c.STORM_DECAY_DAYS) + strength * kicks[day][:, None, None]
     return state
+
+
+def _target(theta, soil):
+    """Where the surface dries to: the drier, the drier the root zone is."""
+    root = sum(d * t for d, t in zip(c.LAYER_MM[1:], theta[1:], strict=True)) / sum(c.LAYER_MM[1:])
+    full = np.clip(_relative(root, soil), 0, 1)
+    return soil.dry + c.ROOT_WEIGHT * (soil.field_capacity - soil.dry) * full
+
+
+def _relative(theta, soil):
+    return (theta - soil.wilting) / (soil.field_capacity - soil.wilting)
+
+
+def _step(theta, wet_mm, demand, soil):
+    """A day: water goes down, the surface dries towards its target, roots drink, layers exchange.
+
+    Returns the layers and (evaporation, drainage), mm.
+    """
+    target, rate, pet_mm = demand
+    theta, depth, left = list(theta), c.LAYER_MM, wet_mm
+    for k in range(4):  # what one layer has no room for goes to the next
+        theta[k], left = _fill(theta[k], left, depth[k], soil)
+    for k in range(4):
+        drained = _drained(theta[k], k, soil)
+        if k < 3:
+            room = np.maximum(soil.porosity - theta[k + 1], 0) * depth[k + 1] / depth[k]
+            drained = np.minimum(drained, room)
+            theta[k + 1] = theta[k + 1] + drained * depth[k] / depth[k + 1]
+        else:
+            left = left + drained * depth[k]
+        theta[k] = theta[k] - drained
+    dried = (theta[0] - target) * (1 - np.exp(-rate))
+    spare = np.maximum(theta[1] - soil.wilting, 0) * depth[1] / depth[0]
+    risen = np.minimum(np.maximum(-dried, 0), spare)  # from below, where the target is wetter
+    lost_mm = np.maximum(dried, 0) * depth[0]
+    theta[0] = theta[0] - np.maximum(dried, 0) + risen
+    theta[1] = theta[1] - risen * depth[0] / depth[1]
+    wanted_mm = np.maximum(c.ROOT_UPTAKE * pet_mm - lost_mm, 0)
+    for k in (1, 2, 3):
+        stress = np.clip(_relative(theta[k], soil) / 0.6, 0, 1)
+        spare_mm = np.maximum(theta[k] - soil.wilting, 0) * depth[k]
+        drunk_mm = np.minimum(c.ROOT_FRACTION[k] * stress * wanted_mm, spare_mm)
+        theta[k] = theta[k] - drunk_mm / depth[k]
+        lost_mm = lost_mm + drunk_mm
+    for k, exchange_mm in zip((1, 2), c.EXCHANGE_MM, strict=True):
+        moved_mm = exchange_mm * (_relative(theta[k], soil) - _relative(theta[k + 1], soil))
+        theta[k] = theta[k] - moved_mm / depth[k]
+        theta[k + 1] = theta[k + 1] + moved_mm / depth[k + 1]
+    return theta, (lost_mm, left)
 
 
 def _drying_rates(weather, soil):
@@ -95,20 +195,16 @@ def _drying_rates(weather, soil):
     return np.where(weather.soil_temperature_c < 0, 0.1, 1.0) * demand / days
 
 
-def _fill(moisture, wet_mm, soil):
-    """Rain enters while there is room; what stands above field capacity drains in a day or so."""
-    room_mm = np.maximum(soil.porosity - moisture, 0.01) * c.SURFACE_DEPTH_MM
+def _fill(moisture, wet_mm, depth_mm, soil):
+    """Water enters while there is room: the moisture then, and what goes on, mm."""
+    room_mm = np.maximum(soil.porosity - moisture, 0.01) * depth_mm
     into_mm = room_mm * (1 - np.exp(-wet_mm / room_mm))
-    filled = moisture + into_mm / c.SURFACE_DEPTH_MM
-    drained = np.maximum(filled - soil.field_capacity, 0) * (1 - np.exp(-1 / c.SURFACE_DRAIN_DAYS))
-    return filled - drained, wet_mm - into_mm + drained * c.SURFACE_DEPTH_MM
+    return moisture + into_mm / depth_mm, wet_mm - into_mm
 
 
-def _root_step(root, left_mm, pet_mm, soil):
-    stress = np.clip((root - soil.wilting) / (0.6 * (soil.field_capacity - soil.wilting)), 0, 1)
-    root = root + (left_mm - c.ROOT_UPTAKE * pet_mm * stress) / c.ROOT_DEPTH_MM
-    drained = np.maximum(root - soil.field_capacity, 0) * (1 - np.exp(-1 / c.ROOT_DRAIN_DAYS))
-    return np.clip(root - drained, 0.5 * soil.wilting, soil.porosity)
+def _drained(moisture, layer, soil):
+    """What stands above field capacity and drains within a day."""
+    return np.maximum(moisture - soil.field_capacity, 0) * (1 - np.exp(-1 / c.DRAIN_DAYS[layer]))
 
 
 def irrigation(state, weather: Weather, *, soil: Soil) -> np.ndarray:
@@ -126,7 +222,7 @@ def irrigation(state, weather: Weather, *, soil: Soil) -> np.ndarray:
 def greenness(state, weather: Weather, *, soil: Soil) -> np.ndarray:
     """How green the canopy is, 0-1 (day, row, col): late on root-zone moisture and warmth."""
     span = soil.field_capacity - soil.wilting
-    moist = np.clip((state["root"] - soil.wilting) / (0.7 * span), 0, 1)
+    moist = np.clip((mean_of(state, ROOT_ZONE) - soil.wilting) / (0.7 * span), 0, 1)
     warm = (weather.temperature_c - c.GREEN_FROM_C) / (c.GREEN_FULL_C - c.GREEN_FROM_C)
     target = (0.25 + 0.75 * moist) * np.clip(warm, 0, 1)
     keep = np.exp(-1 / c.GREENING_DAYS)
@@ -151,7 +247,7 @@ def spread(mean_m3_m3):
     return c.PEAK_SD_M3_M3 * relative * np.exp(1 - relative)
 
 
-def fine(state, pattern: fields.Pattern, *, ground: fields.Ground, layer="surface"):
+def fine(state, pattern: fields.Pattern, *, ground: fields.Ground, weights):
     """Moisture at points from the coarse state between cell centres (the module's equation).
 
     Parameters
@@ -159,24 +255,24 @@ def fine(state, pattern: fields.Pattern, *, ground: fields.Ground, layer="surfac
     state : dict name -> array, coarse values at the points (``NAMES``)
     pattern : Pattern, broadcast against the state
     ground : Ground, broadcast against the state
-    layer : "surface" or "root"
+    weights : array (layer,), from ``profile_weights``
 
     Returns
     -------
     array, m3 m-3
     """
-    mean = state["surface"] if layer == "surface" else state["root"]
+    mean = mean_of(state, weights)
     shade = fields.CANOPY.astype(np.float32)[ground.vegetation] - state["canopy"]
     wet = mean + spread(mean) * (pattern.deviation + c.FINE_WEIGHTS["canopy"] * shade)
     water = state["irrigation"] * (ground.irrigated - state["irrigated_fraction"])
-    if layer == "surface":
-        wet = wet + pattern.gain * (mean - state["middle"])
-        wet = wet + pattern.fast * (state["fast"] - mean)
+    share = np.dot(weights, c.IRRIGATION_SHARE)
+    if top := weights[0]:  # the surface's own patterns
+        wet = wet + top * pattern.gain * (state["surface"] - state["middle"])
+        wet = wet + top * pattern.fast * (state["fast"] - state["surface"])
         for k in range(c.STORM_PATTERNS):
-            wet = wet + (c.STORM_SD * pattern.storms[k]) * state[f"storm {k}"]
-    else:
-        water = 0.5 * water
-    return np.clip(wet + water, c.LEAST_MOISTURE_M3_M3, c.MOST_FILLED * ground.porosity)
+            wet = wet + (top * c.STORM_SD * pattern.storms[k]) * state[f"storm {k}"]
+    wet = wet + share * water
+    return np.clip(wet, c.LEAST_MOISTURE_M3_M3, c.MOST_FILLED * ground.porosity)
 
 
 # The world at 9 km: daily series and states of EASE-Grid cells, computed in blocks and kept.
@@ -192,25 +288,43 @@ _DAY = np.timedelta64(1, "D")
 class CellSeries:
     """Daily series of cells: states at the day's start (00:00 UTC), fluxes over the day.
 
-    ``time`` (day,) datetime64[us]; daily arrays (cell, day); static arrays (cell,).
+    ``time`` (day,) datetime64[us]; daily arrays (cell, day); static arrays (cell,). Layers 2 to 4
+    are 5-15, 15-40 and 40-100 cm. Evaporation and drainage are those of the ground that nobody
+    irrigates, whose water is balanced. ``past`` arrays (cell, 365) are the weather before ``time``.
     """
 
     time: np.ndarray
+    past_precipitation_mm: np.ndarray
+    past_pet_mm: np.ndarray
+    past_temperature_c: np.ndarray
     precipitation_mm: np.ndarray
+    rain_hour: np.ndarray  # when the day's rain begins, UTC; NaN on dry days
+    evaporation_mm: np.ndarray
+    drainage_mm: np.ndarray
     pet_mm: np.ndarray
     temperature_c: np.ndarray
     soil_temperature_c: np.ndarray
     surface_m3_m3: np.ndarray
+    layer_2_m3_m3: np.ndarray
+    layer_3_m3_m3: np.ndarray
+    layer_4_m3_m3: np.ndarray
     root_zone_m3_m3: np.ndarray
     ndvi: np.ndarray
     lai: np.ndarray
     snow_mm: np.ndarray
     sand_percent: np.ndarray
     clay_percent: np.ndarray
+    bulk_density_g_cm3: np.ndarray
+    organic_percent: np.ndarray
     porosity: np.ndarray
     field_capacity: np.ndarray
+    wilting_point: np.ndarray
     elevation_m: np.ndarray
     irrigated_fraction: np.ndarray
+    water_fraction: np.ndarray
+    type_fraction: np.ndarray  # (cell, type) of fields.TYPES
+    normal_precipitation_mm: np.ndarray  # a year
+    normal_temperature_c: np.ndarray
     koeppen: np.ndarray
 
 
@@ -219,7 +333,6 @@ class Block:
     """A square of cells: ``values`` (name, day, cell); the rest as in ``CellSeries``."""
 
     values: np.ndarray
-    rain_hour: np.ndarray  # (day, cell), NaN on dry days
     daily: dict
     static: dict
 
@@ -276,9 +389,10 @@ class Cells:
         out: dict = {}
         for block, here, cell in self.parts(rows, cols):
             for name, values in block.daily.items():
-                out.setdefault(name, np.empty((n, len(days))))[here] = values[:, cell].T
+                out.setdefault(name, np.empty((n, len(values))))[here] = values[:, cell].T
             for name, values in block.static.items():
-                out.setdefault(name, np.empty(n, dtype=values.dtype))[here] = values[cell]
+                shape = (n, *values.shape[1:])
+                out.setdefault(name, np.empty(shape, dtype=values.dtype))[here] = values[cell]
         return CellSeries(time=days.astype("datetime64[D]").astype("datetime64[us]"), **out)
 
     def states(self, times, *, rows, cols) -> np.ndarray:
@@ -316,7 +430,7 @@ def _between(block, index, moment):
     part, cell = moment  # (time, 1), (cell,)
     days = block.values[:, :, cell]
     now, then = days[:, index], days[:, index + 1]
-    jump = np.clip((part * 24 - block.rain_hour[:, cell][index]) / 3, 0, 1)
+    jump = np.clip((part * 24 - block.daily["rain_hour"][:, cell][index]) / 3, 0, 1)
     weight = np.where(np.isnan(jump), part, jump)
     n = len(JUMPING)
     out = now + (then - now) * part
@@ -337,7 +451,8 @@ def _blocks(cells: Cells, numbers) -> list[Block]:
     columns = _columns(cells.seed, (sky, earth), static)
     flat = [_flat(np.broadcast_to(columns[name], sky.snow_mm.shape), cells) for name in NAMES]
     values = np.stack(flat)  # (name, day, cell)
-    whole = _pack(cells, values, (sky, earth, static, fractions))
+    static["type_fraction"] = fractions
+    whole = _pack(cells, values, (sky, earth, static, columns))
     size = n * n
     return [_cut(whole, slice(k * size, (k + 1) * size)) for k in range(len(numbers))]
 
@@ -348,7 +463,7 @@ def _columns(seed, world, static):
     state = bucket(seed, sky, soil=earth)
     watering = irrigation(state, sky, soil=earth)
     added = static["irrigated_fraction"] * watering
-    for name, share in (("surface", 1.0), ("fast", 1.0), ("root", 0.5)):
+    for name, share in zip((*LAYERS, "fast"), (*c.IRRIGATION_SHARE, 1.0), strict=True):
         state[name] = state[name] + share * added
     return {
         **state,
@@ -372,36 +487,53 @@ def _flat(values, cells):
 def _cut(block, part):
     return Block(
         block.values[:, :, part].copy(),
-        block.rain_hour[:, part].copy(),
         {name: values[:, part].copy() for name, values in block.daily.items()},
         {name: values[part].copy() for name, values in block.static.items()},
     )
 
 
 def _pack(cells, values, parts):
-    sky, earth, static, fractions = parts
+    sky, earth, static, columns = parts
     get = {name: values[k] for name, k in INDEX.items()}
     day = cells.days[cells.kept].astype("datetime64[D]")
     doy = (day - day.astype("datetime64[Y]")).astype(int) + 1
     by_type = fields.ndvi_by_type(get["greenness"], doy[:, None])  # (day, cell, type)
+    fractions = static["type_fraction"]
     rain = _flat(sky.precipitation_mm, cells)
+    melt = _flat(sky.melt_mm, cells)
     daily = {
         "precipitation_mm": rain,
+        "rain_hour": np.where(rain + melt > 0.2, _flat(sky.rain_hour, cells), np.nan),
         "pet_mm": _flat(sky.pet_mm, cells),
+        "evaporation_mm": _flat(columns["evaporation"], cells),
+        "drainage_mm": _flat(columns["drainage"], cells),
         "snow_mm": get["snow"],
         "temperature_c": get["temperature"],
         "soil_temperature_c": get["soil_temperature"],
-        "surface_m3_m3": get["surface"],
-        "root_zone_m3_m3": get["root"],
+        **{f"{name.replace(' ', '_')}_m3_m3": get[name] for name in LAYERS},
+        "root_zone_m3_m3": mean_of(get, ROOT_ZONE.astype(np.float32)),
         "ndvi": (by_type * fractions).sum(axis=-1).astype(np.float32),
         "lai": (fields.lai(by_type) * fractions).sum(axis=-1).astype(np.float32),
     }
-    names = ("sand_percent", "clay_percent", "porosity", "elevation_m", "irrigated_fraction")
-    fixed = {name: static[name].ravel() for name in names}
-    fixed["field_capacity"] = earth.field_capacity.ravel()
-    fixed["koeppen"] = koeppen(sky.temperature_c, sky.precipitation_mm, days=cells.days)
-    hour = np.where(rain + _flat(sky.melt_mm, cells) > 0.2, _flat(sky.rain_hour, cells), np.nan)
-    return Block(values, hour, daily, fixed)
+    for name in ("precipitation_mm", "pet_mm", "temperature_c"):
+        before = getattr(sky, name)[: cells.kept.start]
+        daily[f"past_{name}"] = before.reshape(len(before), -1).astype(np.float32)
+    fixed = {name: static[name].ravel() for name in CELL_MEANS}
+    fixed |= {name: static[name].ravel() for name in ("irrigated_fraction", "water_fraction")}
+    fixed["type_fraction"] = fractions
+    fixed["field_capacity"], fixed["wilting_point"] = (
+        earth.field_capacity.ravel(), earth.wilting.ravel(),
+    )  # fmt: skip
+    fixed["normal_precipitation_mm"] = sky.normals.precipitation_mm.ravel()
+    fixed["normal_temperature_c"] = sky.normals.temperature_c.ravel()
+    fixed["koeppen"] = koeppen_of(sky.normals).ravel().astype("U3")
+    return Block(values, daily, fixed)
+
+
+CELL_MEANS = (
+    "sand_percent", "clay_percent", "bulk_density_g_cm3", "organic_percent", "porosity",
+    "elevation_m",
+)  # fmt: skip
 
 
 def _cell_ground(seed, u_m, v_m):
@@ -414,8 +546,9 @@ def _cell_ground(seed, u_m, v_m):
     fractions = (ground.vegetation[:, :, None] == np.arange(len(fields.TYPES))).mean(axis=1)
     means = {
         name: getattr(ground, name).mean(axis=1).reshape(u_m.shape)
-        for name in ("sand_percent", "clay_percent", "porosity", "elevation_m")
+        for name in CELL_MEANS
     }
     means["irrigated_fraction"] = ground.irrigated.mean(axis=1).reshape(u_m.shape)
+    means["water_fraction"] = fractions[:, fields.TYPES.index("water")].reshape(u_m.shape)
     means["canopy"] = (fractions * fields.CANOPY).sum(axis=1).reshape(u_m.shape)
     return means, fractions

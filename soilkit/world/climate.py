@@ -6,6 +6,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import gamma, ndtr
 
+from soilkit import strata
 from soilkit.world import noise
 from soilkit.world import parameters as c
 
@@ -49,7 +50,7 @@ def climate(seed: int, place) -> Climate:
     )
 
 
-# Daily weather of EASE-Grid 9 km cells, and the climate class that it amounts to.
+# Daily weather of EASE-Grid 9 km cells, and the climate class of the normals.
 
 
 @dataclass(frozen=True)
@@ -184,50 +185,25 @@ def _snow(rain, warmth):
     return snow, melt, np.where(cold, 0.0, rain) + melt
 
 
-def koeppen(temperature_c, precipitation_mm, *, days) -> np.ndarray:
-    """Koeppen-Geiger classes from daily weather, by Kottek's rules [1]_.
+def koeppen_of(normals: Climate) -> np.ndarray:
+    """Koeppen-Geiger classes of the climate's normals (see ``strata.koeppen``).
 
     Parameters
     ----------
-    temperature_c, precipitation_mm : array (day, ...), C and mm
-    days : int array (day,), days since 1970-01-01
+    normals : Climate, arrays of one shape
 
     Returns
     -------
-    array (cell,) of str such as "Cfa", cells in flat order
-
-    References
-    ----------
-    .. [1] Kottek et al. (2006), doi:10.1127/0941-2948/2006/0130
+    array of str of that shape, such as "Cfa"
     """
-    month = np.asarray(days).astype("datetime64[D]").astype("datetime64[M]").astype(int) % 12
-    n_days = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-    warm = np.stack([temperature_c[month == m].mean(axis=0).ravel() for m in range(12)])
-    rain = np.stack([precipitation_mm[month == m].mean(axis=0).ravel() for m in range(12)])
-    rain = rain * n_days[:, None]  # (month, cell), mm
-    return np.array([_class(warm[:, k], rain[:, k]) for k in range(warm.shape[1])], "U3")
-
-
-def _class(warm, rain):
-    summer, winter = rain[3:9], np.append(rain[:3], rain[9:])  # northern half of the Earth
-    total, mean = rain.sum(), warm.mean()
-    late = 28 if summer.sum() >= total * 2 / 3 else 0 if winter.sum() >= total * 2 / 3 else 14
-    threshold = 2 * mean + late
-    if total < 10 * threshold:
-        return "B" + ("W" if total <= 5 * threshold else "S") + ("h" if mean >= 18 else "k")
-    return _humid(warm, summer, winter)
-
-
-def _humid(warm, summer, winter):
-    if warm.max() < 10:
-        return "ET"
-    if warm.min() >= 18:
-        return "Af" if min(summer.min(), winter.min()) >= 60 else "Aw"
-    main = "C" if warm.min() > -3 else "D"
-    dry = "f"
-    if summer.min() < winter.min() and winter.max() > 3 * summer.min() and summer.min() < 40:
-        dry = "s"
-    elif winter.min() < summer.min() and summer.max() > 10 * winter.min():
-        dry = "w"
-    heat = "a" if warm.max() >= 22 else "b" if (warm >= 10).sum() >= 4 else "c"
-    return main + dry + heat
+    length = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+    turn = 2 * np.pi / 365.25
+    phase = turn * (np.cumsum(length) - length / 2)  # of each month's middle
+    mean, amplitude, rain, season = (
+        np.asarray(getattr(normals, name))[..., None]
+        for name in ("temperature_c", "season_amplitude_c", "precipitation_mm", "wet_seasonality")
+    )
+    warm = mean + amplitude * np.cos(phase - turn * c.WARMEST_DAY)
+    wet = 1 + season * np.cos(phase - turn * c.WETTEST_DAY)
+    spells = np.exp(c.SPELL_SD**2 / 2)  # the mean of what wet and dry spells do to rain
+    return strata.koeppen(warm, rain * spells * wet * length / 365.25)

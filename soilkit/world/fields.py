@@ -1,20 +1,25 @@
 """What stays: terrain, texture, parcels, land cover, patterns of moisture, the canopy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from soilkit import retention
 from soilkit.world import noise
 from soilkit.world import parameters as c
 from soilkit.world.climate import climate
 
 # Vegetation types behind the Copernicus classes: a row each of lowest and highest NDVI, winter
 # floor (evergreen), stem water kg m-2.
-TYPES = ("bare", "grass", "shrub", "summer crop", "winter crop", "evergreen", "deciduous", "built")
-NDVI_LOW = np.array([0.10, 0.17, 0.15, 0.14, 0.15, 0.55, 0.30, 0.18])
-NDVI_SPAN = np.array([0.08, 0.50, 0.30, 0.72, 0.66, 0.30, 0.58, 0.25])
-STEM_WATER_KG_M2 = np.array([0.0, 0.0, 0.6, 0.0, 0.0, 7.0, 6.0, 0.5])
-CANOPY = np.array([-1.0, 0.2, -0.6, 0.0, 0.1, 0.9, 0.9, -0.8])  # shade and litter keep water
+TYPES = (
+    "bare", "grass", "shrub", "summer crop", "winter crop", "evergreen", "deciduous", "built",
+    "water",
+)  # fmt: skip
+LAKE = 80  # Copernicus code of permanent water
+NDVI_LOW = np.array([0.10, 0.17, 0.15, 0.14, 0.15, 0.55, 0.30, 0.18, 0.05])
+NDVI_SPAN = np.array([0.08, 0.50, 0.30, 0.72, 0.66, 0.30, 0.58, 0.25, 0.0])
+STEM_WATER_KG_M2 = np.array([0.0, 0.0, 0.6, 0.0, 0.0, 7.0, 6.0, 0.5, 0.0])
+CANOPY = np.array([-1.0, 0.2, -0.6, 0.0, 0.1, 0.9, 0.9, -0.8, 0.0])  # shade and litter keep water
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Ground:
     clay_percent: np.ndarray
     clay_deviation_percent: np.ndarray
     bulk_density_g_cm3: np.ndarray
-    porosity: np.ndarray
+    organic_percent: np.ndarray
+    porosity: np.ndarray  # the saturated water content of the retention curve
     elevation_m: np.ndarray
     slope_east: np.ndarray
     slope_north: np.ndarray
@@ -58,17 +64,73 @@ def ground(seed: int, *axes) -> Ground:
     )
     density = c.BULK_DENSITY_G_CM3 + c.BULK_DENSITY_PER_SAND * (sand - 40)
     density = density + c.BULK_DENSITY_SD * wobble
+    normals = climate(seed, place)
+    organic = _organic(seed, place, normals)
+    porosity = retention.from_texture(
+        sand, clay, bulk_density_g_cm3=density, organic_percent=organic
+    ).saturated
     parcel = _parcel(seed, place)
-    cover, vegetation, irrigated = _cover(seed, place, terrain, parcel)
+    cover, vegetation, irrigated = _cover(seed, place, normals, (terrain, parcel))
     rough = c.ROUGHNESS_CM["low"] + (c.ROUGHNESS_CM["high"] - c.ROUGHNESS_CM["low"]) * parcel
     height, east, north, wetness = terrain
     return Ground(
         sand_percent=sand, silt_percent=silt, clay_percent=clay,
         clay_deviation_percent=deviation, bulk_density_g_cm3=density,
-        porosity=1 - density / c.PARTICLE_DENSITY_G_CM3, elevation_m=height,
+        organic_percent=organic, porosity=porosity, elevation_m=height,
         slope_east=east, slope_north=north, wetness=wetness, land_cover=cover,
         vegetation=vegetation, parcel=parcel, roughness_cm=rough, irrigated=irrigated,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Hydraulics:
+    """Hydraulic properties at points: the retention curve, and conductivity in cm h-1."""
+
+    curve: retention.Retention
+    saturated_conductivity_cm_h: np.ndarray
+
+
+def hydraulics(seed: int, place, *, ground: Ground) -> Hydraulics:
+    """The ground's retention curve and conductivity: of its texture, and a residual beside it.
+
+    Parameters
+    ----------
+    seed : int
+    place : (u_m, v_m), arrays of one shape, m
+    ground : Ground at these points; its porosity is the curve's saturated water content
+    """
+    words = {
+        "bulk_density_g_cm3": ground.bulk_density_g_cm3,
+        "organic_percent": ground.organic_percent,
+    }
+    texture = ground.sand_percent, ground.clay_percent
+    curve = retention.from_texture(*texture, **words)
+
+    def rest(name):
+        return sum(
+            weight * noise.smooth(noise.key(seed, name, scale), place, scale_m=scale)
+            for scale, weight in c.HYDRAULIC_OCTAVES_M
+        )
+
+    return Hydraulics(
+        replace(
+            curve,
+            saturated=ground.porosity,
+            alpha_per_cm=curve.alpha_per_cm * np.exp(c.LOG_ALPHA_SD * rest("alpha")),
+            n=1 + (curve.n - 1) * np.exp(c.LOG_N_SD * rest("n")),
+        ),
+        retention.saturated_conductivity_cm_h(*texture, **words)
+        * np.exp(c.LOG_KSAT_SD * rest("ksat")),
+    )
+
+
+def _organic(seed, place, normals):
+    """Organic matter, %: more where more rain falls."""
+    wet = (normals.precipitation_mm - c.PRECIPITATION_MM) / c.PRECIPITATION_EAST_MM
+    rest = noise.smooth(noise.key(seed, "organic"), place, scale_m=c.ORGANIC_SCALE_M)
+    return np.clip(
+        c.ORGANIC_PERCENT * np.exp(c.ORGANIC_PER_RAIN * wet + c.ORGANIC_SD * rest), 0.4, 8.0
+    )
 
 
 def _terrain(seed, place):
@@ -150,9 +212,9 @@ def _parcel(seed, place):
     return noise.uniform(noise.key(seed, "parcel"), (2 * i + half_i, 2 * j + half_j))
 
 
-def _cover(seed, place, terrain, parcel):
+def _cover(seed, place, normals, ground):
     """Copernicus class, vegetation type and irrigation from climate, terrain and parcel."""
-    normals = climate(seed, place)
+    terrain, parcel = ground
     steep = np.hypot(terrain[1], terrain[2]) / 0.02
     patch = 0.8 * noise.smooth(noise.key(seed, "cover"), place, scale_m=5_000)
     patch = patch + 0.5 * noise.smooth(noise.key(seed, "cover fine"), place, scale_m=900)
@@ -167,7 +229,10 @@ def _cover(seed, place, terrain, parcel):
     cover = np.where((wet < -1.2) & (patch < -1.1), 60, cover)
     cover = np.where((terrain[3] > 1.9) & (wet > -0.2) & (forest < 0.8), 90, cover)
     cover = np.where(parcel > 0.992, 50, cover)
-    lookup = {20: 2, 30: 1, 40: 3, 50: 7, 60: 0, 90: 1, 111: 5, 121: 5, 114: 6, 124: 6}
+    basin = noise.smooth(noise.key(seed, "lake"), place, scale_m=c.LAKE_SCALE_M)
+    flat = np.hypot(terrain[1], terrain[2]) < c.LAKE_MAX_SLOPE
+    cover = np.where((basin > c.LAKE_ABOVE_SD) & flat & (wet > -1.2), LAKE, cover)
+    lookup = {20: 2, 30: 1, 40: 3, 50: 7, 60: 0, 80: 8, 90: 1, 111: 5, 121: 5, 114: 6, 124: 6}
     vegetation = np.select([cover == code for code in lookup], list(lookup.values()), 1)
     vegetation = np.where((cover == 40) & (parcel * 7 % 1 < 0.35), 4, vegetation)
     share = np.interp(wet, [-1.5, 1.0], [c.IRRIGATED_FRACTION_DRY, c.IRRIGATED_FRACTION_WET])

@@ -1,13 +1,19 @@
 """Every constant of the synthetic world's state, with its source, and a hash over them all.
 
 They are fixed from the literature and from what the acceptance table of the design asks for. They
-were frozen before any model was trained, and ``HASH`` is recorded in a test: whoever changes one
-makes another world, and says so.
+were frozen before any model was trained, and ``constants_hash`` is recorded in a test: whoever
+changes one makes another world, and says so.
 """
 
 import hashlib
+import importlib
 import json
+import pkgutil
+from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 # Where the world lies: longitudes and latitudes are carriers only, the world is invented.
 WEST, EAST, SOUTH, NORTH = -104.0, -92.0, 32.0, 44.0
@@ -46,6 +52,18 @@ TILLAGE_DECAY_DAYS = 60.0  # Zobeck and Onstad 1987, doi:10.1016/0167-1987(87)90
 IRRIGATED_FRACTION_DRY, IRRIGATED_FRACTION_WET = 0.35, 0.04
 SURFACE_IRRIGATION_TARGET = 0.85  # of field capacity; Lawston 2017, doi:10.1002/2017GL075733
 
+# Organic matter rises with rain: Jobbagy and Jackson 2000,
+# doi:10.1890/1051-0761(2000)010[0423:TVDOSO]2.0.CO;2.
+ORGANIC_PERCENT, ORGANIC_PER_RAIN, ORGANIC_SD, ORGANIC_SCALE_M = 2.0, 0.35, 0.25, 6_000
+# What texture does not tell of a retention curve and of conductivity: natural logarithms; Schaap
+# 2001, doi:10.1016/S0022-1694(01)00466-8, Table 3.
+LOG_ALPHA_SD, LOG_N_SD, LOG_KSAT_SD = 0.45, 0.20, 1.5
+HYDRAULIC_OCTAVES_M = ((20_000, 0.70), (1_500, 0.71))
+
+# Lakes lie in flat country that is not the driest: about a hundredth of the land, as in the Global
+# Lakes and Wetlands Database (Lehner and Doell 2004, doi:10.1016/j.jhydrol.2004.03.028).
+LAKE_SCALE_M, LAKE_ABOVE_SD, LAKE_MAX_SLOPE = 2_500, 2.15, 0.012
+
 # Climate: a Great-Plains-like gradient (Rubel 2017, doi:10.1127/metz/2016/0816).
 PRECIPITATION_MM, PRECIPITATION_EAST_MM, PRECIPITATION_SD_MM = 670.0, 420.0, 70.0
 WET_DAY_PROBABILITY, WET_DAY_EAST = 0.27, 0.05
@@ -64,15 +82,27 @@ DIURNAL_AMPLITUDE_C = 5.0
 SOIL_DAMPING, SOIL_MEMORY_DAYS = 0.85, 4.0
 SNOW_THRESHOLD_C, MELT_MM_PER_C_DAY = 0.5, 3.0  # Hock 2003, doi:10.1016/S0022-1694(03)00257-9
 SNOW_INSULATION_MM = 15.0
+SNOW_COVER_MM = 8.0  # covers 1 - 1/e of the ground: Zaitchik 2009, doi:10.1175/2008JHM1042.1
 
-# Two-layer bucket. Dry-down of 5-15 d: McColl 2017, doi:10.1002/2017GL074067; Shellito 2016.
-SURFACE_DEPTH_MM, ROOT_DEPTH_MM = 50.0, 1000.0
+# The skin of the ground under the sun, C above the air: bare and vegetated, wet and what dryness
+# adds; the corners of the trapezoid of Moran 1994, doi:10.1016/0034-4257(94)90020-5.
+SKIN_BARE_C, SKIN_BARE_DRY_C = 3.0, 20.0
+SKIN_GREEN_C, SKIN_GREEN_DRY_C = 1.0, 6.0
+SKIN_NIGHT_C = -2.0
+
+# Four-layer bucket. Dry-down of 5-15 d: McColl 2017, doi:10.1002/2017GL074067; Shellito 2016.
+LAYER_MM = (50.0, 100.0, 250.0, 600.0)
+LAYER_KNOTS_M = (0.05, 0.10, 0.275, 0.70)  # where a probe reads each layer alone
+ROOT_FRACTION = (0.0, 0.40, 0.38, 0.22)  # of grass and crops: Jackson 1996, doi:10.1007/BF00333714
 DRY_FRACTION_OF_WILTING = 0.25
 ROOT_WEIGHT, ROOT_UPTAKE = 0.95, 1.15  # uptake: FAO 56 crop coefficient at mid-season
 DRYDOWN_DAYS, DRYDOWN_CLAY_DAYS = 4.5, 0.10
 FAST_FACTOR = 2.2
 REFERENCE_PET_MM, LEAST_DRYING = 4.0, 0.30
-SURFACE_DRAIN_DAYS, ROOT_DRAIN_DAYS = 1.0, 25.0
+DRAIN_DAYS = (1.0, 2.0, 5.0, 25.0)
+# Water that the wetter of two neighbours gives the drier a day, mm at full against empty.
+EXCHANGE_MM = (2.0, 2.0)
+IRRIGATION_SHARE = (1.0, 0.8, 0.6, 0.4)  # of what the surface lacks, by layer
 # Of the coarse state: soil structure and organic matter that no texture tells.
 WETNESS_RESIDUAL_SD = 0.045
 WETNESS_RESIDUAL_OCTAVES_M = ((120_000, 0.70), (22_000, 0.71))
@@ -98,16 +128,37 @@ VIGOUR_SD = 0.08
 # Probes: offset and noise, Seyfried 2004, doi:10.2136/vzj2004.1129.
 PROBE_OFFSET_SD, REPLICATE_OFFSET_SD, PROBE_NOISE_SD = 0.03, 0.012, 0.005
 FROZEN_FRACTION_READ = 0.55  # of the water, left liquid for the probe
-BROKEN_EVERY, STUCK_EVERY, REPLICATE_EVERY, DEEP_EVERY = 23, 29, 6, 10
+BROKEN_EVERY, STUCK_EVERY, REPLICATE_EVERY, DEEP_EVERY = 23, 29, 6, 8
+DEEP_M = (0.10, 0.20, 0.25, 0.50)
 GAP_RATE_PER_YEAR, GAP_MEAN_DAYS = 2.5, 6.0
 
 SPIN_UP_DAYS, MARGIN_DAYS = 455, 90
 BLOCK_CELLS = 4
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
-def _everything() -> dict[str, Any]:
-    return {name: value for name, value in sorted(globals().items()) if name.isupper()}
+@lru_cache(maxsize=1)
+def constants_hash() -> str:
+    """SHA-256 of every constant of the world and its sensors, whichever module holds it."""
+    package = importlib.import_module("soilkit.world")
+    names = [m.name for m in pkgutil.walk_packages(package.__path__, "soilkit.world.")]
+    constants = {
+        f"{name}.{key}": value
+        for name in sorted(names)
+        for key, value in vars(importlib.import_module(name)).items()
+        if key.isupper() and not _has_code(value)
+    }
+    text = json.dumps(constants, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-HASH = hashlib.sha256(json.dumps(_everything(), sort_keys=True).encode()).hexdigest()
+def _has_code(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else (value,)
+    flat = [y for x in parts for y in (x if isinstance(x, tuple) else (x,))]
+    return any(callable(x) and not is_dataclass(x) for x in flat)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)

@@ -12,7 +12,7 @@ from soilkit import contracts, grids, strata
 from soilkit.errors import StoreError, UnknownNameError
 from soilkit.files import write_whole
 from soilkit.world import parameters as c
-from soilkit.world import surface
+from soilkit.world import bucket, fields, surface
 
 # Name, share of the stations, box in the domain as fractions (west, east, south, north), probe.
 # All names are invented.
@@ -24,7 +24,6 @@ NETWORKS = (
     ("SYN-DENSE", 0.18, (0.0, 0.0, 0.0, 0.0), "TDR-S4"),
 )
 DENSE_CENTRE = (-98.6, 36.3)  # longitude, latitude: its stations share one 36 km cell
-DEEP_M = 0.20
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,20 @@ def _sites(world) -> pd.DataFrame:
         site = {"network": name, "station": names, "probe": probe}
         frames.append(pd.DataFrame(site | {"longitude": lon, "latitude": lat}))
     sites = pd.concat(frames, ignore_index=True)
-    sites[["longitude", "latitude"]] = sites[["longitude", "latitude"]].round(5)
-    return sites
+    return _ashore(world.seed, sites)
+
+
+def _ashore(seed, sites):
+    """Sites that fell into a lake move east until they stand on land."""
+    while True:
+        sites[["longitude", "latitude"]] = sites[["longitude", "latitude"]].round(5)
+        place = grids.transformer("EPSG:4326", grids.EASE2_CRS).transform(
+            sites.longitude.to_numpy(), sites.latitude.to_numpy()
+        )
+        wet = fields.ground(seed, *place).land_cover == fields.LAKE
+        if not wet.any():
+            return sites
+        sites.loc[wet, "longitude"] += 0.01
 
 
 def _clustered(count, box, rng):
@@ -131,7 +142,9 @@ def _sensors(world, sites) -> pd.DataFrame:
             else:
                 rows.append((k, site, site.probe, other, twin, ""))
         if k % c.DEEP_EVERY == 4:
-            rows.append((k, site, site.probe, (DEEP_M, DEEP_M), offset, ""))
+            for depth in c.DEEP_M:
+                deeper = offset + c.REPLICATE_OFFSET_SD * rng.standard_normal()
+                rows.append((k, site, site.probe, (depth, depth), deeper, ""))
     return pd.DataFrame([_row(*row) for row in rows])
 
 
@@ -158,7 +171,7 @@ def hours(world) -> np.ndarray:
 def _coarse_and_truth(world, site, depth, times):
     place = world.network().place.at([site])
     state = surface.point_states(world._cells, place, times=times)
-    wet = surface.truth(state, place, depth=depth)
+    wet = surface.truth(state, place, weights=bucket.profile_weights(depth))
     return {name: values[:, 0] for name, values in state.items()}, wet[:, 0]
 
 
@@ -188,7 +201,7 @@ def readings(world, sensor_id: str) -> pd.DataFrame:
             "World.stations() lists them."
         )
     sensor, times = int(found[0]), hours(world)
-    depth = "root" if net.table.depth_to_m[sensor] > 0.06 else "surface"
+    depth = tuple(net.table.loc[sensor, ["depth_from_m", "depth_to_m"]].astype(float))
     state, wet = _coarse_and_truth(world, net.site[sensor], depth, times)
     rng = world.rng("readings", sensor_id)
     value, flag = _read(wet, state, (net.offset_m3_m3[sensor], _saturation(net, sensor)), rng)

@@ -29,7 +29,8 @@ class Surface:
     silt_percent: np.ndarray
     clay_percent: np.ndarray
     bulk_density_g_cm3: np.ndarray
-    porosity: np.ndarray  # m3 m-3
+    organic_percent: np.ndarray
+    porosity: np.ndarray  # m3 m-3, the retention curve's saturated water content
     elevation_m: np.ndarray
     slope_east: np.ndarray  # dz/dx, m m-1
     slope_north: np.ndarray  # dz/dy, m m-1
@@ -38,7 +39,11 @@ class Surface:
     vegetation_water_kg_m2: np.ndarray
     roughness_cm: np.ndarray  # root mean square height
     soil_temperature_c: np.ndarray
+    air_temperature_c: np.ndarray
+    skin_temperature_c: np.ndarray  # what a radiometer sees of ground and canopy
     frozen: np.ndarray  # bool
+    snow_mm: np.ndarray  # water equivalent
+    snow_cover: np.ndarray  # 0-1
     wet_snow: np.ndarray  # bool
     land_cover: np.ndarray  # int16
 
@@ -49,6 +54,7 @@ COARSE_FROM_M = 3000.0  # pixels this wide see the state between cell centres, a
 FINEST_M = 10.0
 MAX_REFINEMENT = {160.0: 16, COARSE_FROM_M: 8}  # up to this pixel size: points a side
 SOLAR_NOON_UTC = 18.5  # at 98 W
+SURFACE = bucket.profile_weights((0.0, 0.05))
 
 
 @dataclass(frozen=True)
@@ -151,10 +157,10 @@ def point_states(source: bucket.Cells, place: Place, *, times) -> dict[str, np.n
     return {name: points[k] for name, k in bucket.INDEX.items()}
 
 
-def truth(state, place: Place, *, depth: str) -> np.ndarray:
-    """Soil moisture at every pixel, m3 m-3 float32."""
-    layer = "surface" if depth == "surface" else "root"
-    return bucket.fine(state, place.pattern, ground=place.ground, layer=layer)
+def truth(state, place: Place, *, weights) -> np.ndarray:
+    """Soil moisture at every pixel, m3 m-3: layers counted by ``bucket.profile_weights``."""
+    weights = np.asarray(weights, np.float32)
+    return bucket.fine(state, place.pattern, ground=place.ground, weights=weights)
 
 
 def surface(state, place: Place, *, grid: Grid, time) -> Surface:
@@ -163,19 +169,69 @@ def surface(state, place: Place, *, grid: Grid, time) -> Surface:
     doy, hour = _clock(time)
     ndvi, lai, water = _canopy(state, place, doy)
     soil_c = state["soil_temperature"] + _diurnal(hour - 2) * 0.6 * np.exp(-0.4 * lai)
+    air_c = state["temperature"] + _diurnal(hour)
+    top, root = (truth(state, place, weights=w) for w in (SURFACE, bucket.ROOT_ZONE))
+    snow_cover = 1 - np.exp(-state["snow"] / np.float32(c.SNOW_COVER_MM))
+    skin_c = air_c + skin_excess_c(
+        sun_height(time, v_m=place.v_m), ndvi=ndvi, filled=(top / ground.porosity, root / ground.porosity)
+    )
     return Surface(
         grid=grid, time=np.datetime64(time, "us"), u_m=place.u_m, v_m=place.v_m,
-        soil_moisture_m3_m3=truth(state, place, depth="surface"),
-        root_zone_m3_m3=truth(state, place, depth="root"),
+        soil_moisture_m3_m3=top, root_zone_m3_m3=root,
         sand_percent=ground.sand_percent, silt_percent=ground.silt_percent,
         clay_percent=ground.clay_percent, bulk_density_g_cm3=ground.bulk_density_g_cm3,
-        porosity=ground.porosity, elevation_m=ground.elevation_m,
+        organic_percent=ground.organic_percent, porosity=ground.porosity,
+        elevation_m=ground.elevation_m,
         slope_east=ground.slope_east, slope_north=ground.slope_north,
         ndvi=ndvi, lai=lai, vegetation_water_kg_m2=water,
         roughness_cm=_roughness(ground, doy), soil_temperature_c=soil_c,
+        air_temperature_c=air_c,
+        skin_temperature_c=skin_c + snow_cover * np.minimum(-skin_c, 0),  # snow stays at 0 C
         frozen=soil_c < -0.3, land_cover=ground.land_cover,
-        wet_snow=(state["snow"] > 2) & (state["temperature"] + _diurnal(hour) > 0),
+        snow_mm=state["snow"], snow_cover=snow_cover, wet_snow=(state["snow"] > 2) & (air_c > 0),
     )  # fmt: skip
+
+
+def sun_height(time, *, v_m) -> np.ndarray:
+    """Sine of the sun's elevation over the world's middle longitude, 0 by night.
+
+    Declination by Cooper (1969), doi:10.1016/0038-092X(69)90047-4.
+
+    Parameters
+    ----------
+    time : datetime64, UTC
+    v_m : array, m, northings of the world's plane
+    """
+    doy, hour = _clock(time)
+    tilt = np.deg2rad(23.45) * np.sin(2 * np.pi * (284 + doy) / 365)
+    turn = 2 * np.pi * (hour - SOLAR_NOON_UTC) / 24
+    sine = np.clip(v_m * np.cos(np.pi / 6) / c.EARTH_RADIUS_M, -1, 1)  # of latitude
+    height = sine * np.sin(tilt) + np.sqrt(1 - sine**2) * np.cos(tilt) * np.cos(turn)
+    return np.maximum(height, 0).astype(np.float32)
+
+
+def skin_excess_c(sun, *, ndvi, filled) -> np.ndarray:
+    """How much warmer than the air the skin of ground and canopy is, C.
+
+    Bare and vegetated ground, wet and dry, are the corners of a trapezoid [1]_; the sun's height
+    spans it, and by night the skin is a little colder than the air.
+
+    Parameters
+    ----------
+    sun : array, sine of the sun's elevation, 0-1
+    ndvi : array
+    filled : (surface, root zone), arrays, water as a fraction of porosity
+
+    References
+    ----------
+    .. [1] Moran et al. (1994), doi:10.1016/0034-4257(94)90020-5
+    """
+    green = np.clip((ndvi - c.NDVI_SOIL) / (c.NDVI_FULL - c.NDVI_SOIL), 0, 1)
+    dry, deep_dry = (1 - np.clip(1.6 * f, 0, 1) for f in filled)
+    bare = c.SKIN_BARE_C + c.SKIN_BARE_DRY_C * dry
+    leaves = c.SKIN_GREEN_C + c.SKIN_GREEN_DRY_C * deep_dry
+    day = sun * ((1 - green) * bare + green * leaves)
+    return np.where(sun > 0, day, np.float32(c.SKIN_NIGHT_C))
 
 
 def _clock(time):
