@@ -141,9 +141,9 @@ def bucket(seed: int, weather: Weather, *, soil: Soil) -> dict[str, np.ndarray]:
 
 
 def _target(theta, soil):
-    """Where the surface dries to: the drier, the drier the root zone is."""
-    root = sum(d * t for d, t in zip(c.LAYER_MM[1:], theta[1:], strict=True)) / sum(c.LAYER_MM[1:])
-    full = np.clip(_relative(root, soil), 0, 1)
+    """Where the surface dries to: the drier, the drier the layers below are."""
+    below = sum(w * t for w, t in zip(c.TARGET_WEIGHTS, theta, strict=True))
+    full = np.clip(_relative(below, soil), 0, 1)
     return soil.dry + c.ROOT_WEIGHT * (soil.field_capacity - soil.dry) * full
 
 
@@ -182,7 +182,7 @@ def _step(theta, wet_mm, demand, soil):
         drunk_mm = np.minimum(c.ROOT_FRACTION[k] * stress * wanted_mm, spare_mm)
         theta[k] = theta[k] - drunk_mm / depth[k]
         lost_mm = lost_mm + drunk_mm
-    for k, exchange_mm in zip((1, 2), c.EXCHANGE_MM, strict=True):
+    for k, exchange_mm in enumerate(c.EXCHANGE_MM):
         moved_mm = exchange_mm * (_relative(theta[k], soil) - _relative(theta[k + 1], soil))
         theta[k] = theta[k] - moved_mm / depth[k]
         theta[k + 1] = theta[k + 1] + moved_mm / depth[k + 1]
@@ -266,7 +266,7 @@ def fine(state, pattern: fields.Pattern, *, ground: fields.Ground, weights):
     wet = mean + spread(mean) * (pattern.deviation + c.FINE_WEIGHTS["canopy"] * shade)
     water = state["irrigation"] * (ground.irrigated - state["irrigated_fraction"])
     share = np.dot(weights, c.IRRIGATION_SHARE)
-    if top := weights[0]:  # the surface's own patterns
+    if top := np.dot(weights, c.PATTERN_SHARE):  # what storms and drying leave, fading downwards
         wet = wet + top * pattern.gain * (state["surface"] - state["middle"])
         wet = wet + top * pattern.fast * (state["fast"] - state["surface"])
         for k in range(c.STORM_PATTERNS):
@@ -544,10 +544,7 @@ def _cell_ground(seed, u_m, v_m):
     points_v = v_m.reshape(-1, 1) + dv.ravel()
     ground = fields.ground(seed, points_u, points_v)
     fractions = (ground.vegetation[:, :, None] == np.arange(len(fields.TYPES))).mean(axis=1)
-    means = {
-        name: getattr(ground, name).mean(axis=1).reshape(u_m.shape)
-        for name in CELL_MEANS
-    }
+    means = {name: getattr(ground, name).mean(axis=1).reshape(u_m.shape) for name in CELL_MEANS}
     means["irrigated_fraction"] = ground.irrigated.mean(axis=1).reshape(u_m.shape)
     means["water_fraction"] = fractions[:, fields.TYPES.index("water")].reshape(u_m.shape)
     means["canopy"] = (fractions * fields.CANOPY).sum(axis=1).reshape(u_m.shape)

@@ -113,7 +113,8 @@ def _precipitation(seed, days, place, season):
     latent = (latent[1:] + c.RAIN_PERSISTENCE * latent[:-1]) / np.hypot(1, c.RAIN_PERSISTENCE)
     wettest = 2 * np.pi * c.WETTEST_DAY / 365.25
     chance = normals.wet_day_probability * (1 + normals.wet_seasonality * np.cos(phase - wettest))
-    chance = np.clip(chance * np.exp(c.SPELL_SD * _spells(seed, days, place)), 0.02, 0.65)
+    spell = c.SPELL_SD * _spells(seed, days, place)
+    chance = np.clip(chance * np.exp(spell - c.SPELL_SD**2 / 2), 0.02, 0.65)
     rank = (ndtr(latent) - (1 - chance)) / chance  # uniform on wet days
     mean_mm = normals.precipitation_mm / (365.25 * normals.wet_day_probability)
     amount = (-np.log1p(-np.clip(rank, 0, 1 - 1e-9))) ** c.RAIN_TAIL / gamma(1 + c.RAIN_TAIL)
@@ -205,5 +206,4 @@ def koeppen_of(normals: Climate) -> np.ndarray:
     )
     warm = mean + amplitude * np.cos(phase - turn * c.WARMEST_DAY)
     wet = 1 + season * np.cos(phase - turn * c.WETTEST_DAY)
-    spells = np.exp(c.SPELL_SD**2 / 2)  # the mean of what wet and dry spells do to rain
-    return strata.koeppen(warm, rain * spells * wet * length / 365.25)
+    return strata.koeppen(warm, rain * wet * length / 365.25)

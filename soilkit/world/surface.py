@@ -173,7 +173,9 @@ def surface(state, place: Place, *, grid: Grid, time) -> Surface:
     top, root = (truth(state, place, weights=w) for w in (SURFACE, bucket.ROOT_ZONE))
     snow_cover = 1 - np.exp(-state["snow"] / np.float32(c.SNOW_COVER_MM))
     skin_c = air_c + skin_excess_c(
-        sun_height(time, v_m=place.v_m), ndvi=ndvi, filled=(top / ground.porosity, root / ground.porosity)
+        sun_height(time, v_m=place.v_m),
+        ndvi=ndvi,
+        filled=(top / ground.porosity, root / ground.porosity),
     )
     return Surface(
         grid=grid, time=np.datetime64(time, "us"), u_m=place.u_m, v_m=place.v_m,
