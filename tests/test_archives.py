@@ -11,7 +11,7 @@ from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.archives import all_scenes, open_archive
 from soilkit.export.archives.scenes import pass_numbers
-from soilkit.export.archives.synthetic import tile
+from soilkit.world.schedule import tile
 from tests.world_catalogue import export_world
 
 # An archive of each kind over the same two stations: the invented world, a stand-in of the service

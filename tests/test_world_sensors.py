@@ -212,7 +212,7 @@ def test_rainy_days_are_cloudier(chip):
     days = np.arange("2019-01-01", "2020-01-01", dtype="datetime64[D]")
 
     dry, wet = (
-        optics.sky(chip, days, seed=0, rain_mm=np.full(365, mm)).fraction.mean() for mm in (0, 15)
+        optics.sky(chip, days, seed=0, rain_mm=np.full(365, mm)).fraction().mean() for mm in (0, 15)
     )
 
     assert 0.25 < dry < 0.55

@@ -1,10 +1,12 @@
 """Which scenes exist when: orbits of the radar and optical missions, calendars of products."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
+
+from soilkit import grids
 
 EARTH_RADIUS_M = 6_371_000.0
 EPOCH = np.datetime64("2019-01-01T00:00:00", "us")
@@ -18,12 +20,12 @@ class Mission:
     """A constellation on one repeat orbit; ``near_m`` and ``far_m`` bound its swath on the ground.
 
     Distances run to the right of the flight direction. ``satellites`` holds (name, days behind the
-    first, absolute orbit of relative orbit 1 at the epoch).
+    first, absolute orbit of relative orbit 1 at the epoch). All fly at all times of the world.
 
     References
     ----------
     Torres et al. (2012), doi:10.1016/j.rse.2011.05.028; Drusch et al. (2012),
-    doi:10.1016/j.rse.2011.11.026
+    doi:10.1016/j.rse.2011.11.026; USGS (2019), Landsat 8 data users handbook, LSDS-1574
     """
 
     name: str
@@ -52,6 +54,18 @@ SENTINEL2 = Mission(
     "sentinel2", 10, 143, 98.62, 22.5, 786_000, -145_000, 145_000,
     (("S2A", 0, 18_400), ("S2B", 5, 9_500)), ("descending",),
 )  # fmt: skip
+
+
+# 233 paths in 16 days, 185 km wide; the two satellites are eight days apart.
+LANDSAT8, LANDSAT9 = (
+    Mission(
+        name, 16, 233, 98.2, 22.18, 705_000, -92_500, 92_500,
+        ((satellite, behind, 0),), ("descending",),
+    )
+    for name, satellite, behind in (("landsat8", "LC08", 0), ("landsat9", "LC09", 8))
+)  # fmt: skip
+MISSIONS = {one.name: one for one in (SENTINEL1, SENTINEL2, LANDSAT8, LANDSAT9)}
+PATH_1_DEG, N_ROWS, ROW_OF_EQUATOR = -64.6, 248, 60  # of the second Worldwide Reference System
 
 
 @dataclass(frozen=True)
@@ -129,17 +143,59 @@ class Pass:
 
     @property
     def scene_id(self) -> str:
-        """An id in the manner of the mission's products (Sentinel-2 adds the tile)."""
-        start, end = _stamp(self.start), _stamp(self.end)
-        mission = self.track.mission
-        name, _, absolute = mission.satellites[self.satellite]
-        if mission is SENTINEL2:
-            return f"{start}_{end}"
-        absolute += self.track.orbit + self.cycle * mission.n_orbits
-        check = (absolute * 40_503) & 0xFFFF
-        return (
-            f"{name}_IW_GRDH_1SDV_{start}_{end}_{absolute:06d}_{absolute * 7 // 6:06X}_{check:04X}"
-        )
+        """An id in the manner of the mission's products, or its beginning (``place_id``)."""
+        return _SCENE_IDS[self.track.mission.name](self)
+
+    def place_id(self, *, longitude: float, latitude: float) -> str:
+        """What follows the id where a product is cut into places: a tile, a row and its date."""
+        naming = _PLACE_IDS.get(self.track.mission.name)
+        return naming(self, longitude, latitude) if naming else ""
+
+
+def _radar_id(one: Pass) -> str:
+    name, _, absolute = one.track.mission.satellites[one.satellite]
+    absolute += one.track.orbit + one.cycle * one.track.mission.n_orbits
+    return (
+        f"{name}_IW_GRDH_1SDV_{_stamp(one.start)}_{_stamp(one.end)}_{absolute:06d}"
+        f"_{absolute * 7 // 6:06X}_{(absolute * 40_503) & 0xFFFF:04X}"
+    )
+
+
+def _landsat_id(one: Pass) -> str:
+    node_deg = float(one.track.ground(0.0)[0])
+    path = round((PATH_1_DEG - node_deg) * one.track.mission.n_orbits / 360)
+    name = one.track.mission.satellites[one.satellite][0]
+    return f"{name}_{path % one.track.mission.n_orbits + 1:03d}"
+
+
+def _landsat_row(one: Pass, longitude: float, latitude: float) -> str:
+    sine = np.sin(np.deg2rad(latitude)) / np.sin(np.deg2rad(one.track.mission.inclination_deg))
+    row = ROW_OF_EQUATOR - round(float(np.rad2deg(np.arcsin(sine))) * N_ROWS / 360)
+    return f"{row:03d}_{_stamp(one.end)[:8]}"
+
+
+def tile(longitude: float, *, latitude: float) -> str:
+    """The Military Grid tile of 100 km that holds a point, as in Sentinel-2 names."""
+    zone = min(int((longitude + 180) // 6) + 1, 60)
+    to_utm = grids.transformer("EPSG:4326", grids.utm_crs(latitude, longitude))
+    x, y = to_utm.transform(longitude, latitude)
+    band = "CDEFGHJKLMNPQRSTUVWX"[min(int((latitude + 80) // 8), 19)]
+    column = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")[(zone - 1) % 3][int(x // 100_000) - 1]
+    row = "ABCDEFGHJKLMNPQRSTUV"[(int(y // 100_000) + (5 if zone % 2 == 0 else 0)) % 20]
+    return f"T{zone}{band}{column}{row}"
+
+
+_SCENE_IDS = {
+    "sentinel1": _radar_id,
+    "sentinel2": lambda one: f"{_stamp(one.start)}_{_stamp(one.end)}",
+    "landsat8": _landsat_id,
+    "landsat9": _landsat_id,
+}
+_PLACE_IDS = {
+    "sentinel2": lambda one, longitude, latitude: "_" + tile(longitude, latitude=latitude),
+    "landsat8": _landsat_row,
+    "landsat9": _landsat_row,
+}
 
 
 def _wrap(degrees):
@@ -206,8 +262,11 @@ def tracks_over(
     )
 
 
-def passes(track: Track, *, start, end, satellites: tuple[int, ...] = (0, 1)) -> Iterator[Pass]:
+def passes(
+    track: Track, *, start, end, satellites: tuple[int, ...] | None = None
+) -> Iterator[Pass]:
     """The passes of a track whose end lies in [start, end), in order of satellite and time."""
+    satellites = tuple(range(len(track.mission.satellites))) if satellites is None else satellites
     repeat = track.mission.repeat_days * DAY
     start, end = np.datetime64(start, "us"), np.datetime64(end, "us")
     for satellite in satellites:
@@ -292,22 +351,57 @@ def gldas(start, end) -> Periods:
     return Periods(names, at, at).ending_in(start, end)
 
 
-def modis_lai(start, end) -> Periods:
-    """Four-day composites that restart with every year and end in [start, end).
+def restarting_days(days: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Those days that begin a composite that restarts with the year, and the days after its last.
+
+    Parameters
+    ----------
+    days : datetime64[D] array (day,)
+    length : int, days of a composite
+    """
+    year = days.astype("datetime64[Y]")
+    first = days[(days - year.astype("datetime64[D]")).astype(int) % length == 0]
+    next_year = (first.astype("datetime64[Y]") + 1).astype("datetime64[D]")
+    return first, np.minimum(first + length, next_year)
+
+
+def modis(start, end, *, length: int, is_cut: bool = True) -> Periods:
+    """MODIS composites that restart with every year and end in [start, end).
+
+    Parameters
+    ----------
+    start, end : datetime64 or text
+    length : int, days
+    is_cut : bool
+        Whether the year's last composite ends with the year; a vegetation index reaches beyond.
 
     Examples
     --------
-    >>> modis_lai("2018-12-28", "2019-01-06").scene_id.tolist()
+    >>> modis("2018-12-28", "2019-01-06", length=4).scene_id.tolist()
     ['2018_12_27', '2018_12_31', '2019_01_01']
     """
-    days = _days(np.datetime64(start, "D") - MODIS_DAYS, end)
-    year = days.astype("datetime64[Y]")
-    first = days[(days - year.astype("datetime64[D]")).astype(int) % MODIS_DAYS == 0]
-    next_year = (first.astype("datetime64[Y]") + 1).astype("datetime64[D]")
-    last = np.minimum(first + MODIS_DAYS, next_year)
+    first, after = restarting_days(_days(np.datetime64(start, "D") - length, end), length=length)
+    after = after if is_cut else first + length
     us = "datetime64[us]"
     names = _words(first, new="_")
-    return Periods(names, first.astype(us), last.astype(us)).ending_in(start, end)
+    return Periods(names, first.astype(us), after.astype(us)).ending_in(start, end)
+
+
+modis_lai = partial(modis, length=MODIS_DAYS)
+
+
+def smap_hydroblocks(start, end) -> Periods:
+    """Six-hourly instants in [start, end).
+
+    Examples
+    --------
+    >>> smap_hydroblocks("2019-01-01", "2019-01-01T07").scene_id.tolist()
+    ['SMAP-HB_20190101T000000', 'SMAP-HB_20190101T060000']
+    """
+    at = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1, np.timedelta64(6, "h"))
+    names = np.array([f"SMAP-HB_{_stamp(time)}" for time in at])
+    at = at.astype("datetime64[us]")
+    return Periods(names, at, at).ending_in(start, end)
 
 
 def smap_l3(start, end) -> Periods:
@@ -324,4 +418,15 @@ def smap_l3(start, end) -> Periods:
     return Periods(names, at, at).ending_in(start, end)
 
 
-CALENDARS = {"smap": smap10km, "gldas": gldas, "modis_lai": modis_lai, "smap_l3": smap_l3}
+CALENDARS: dict[str, Callable[..., Periods]] = {
+    "smap": smap10km,
+    "gldas": gldas,
+    "smap_l3": smap_l3,
+    "smap_hydroblocks": smap_hydroblocks,
+    "modis_lai": modis_lai,
+    "modis_ndvi_500": partial(modis, length=16, is_cut=False),
+    "modis_ndvi_250": partial(modis, length=16, is_cut=False),
+    "modis_lst": partial(modis, length=8),
+    "modis_lst_daily": partial(modis, length=1),
+    "modis_et": partial(modis, length=8),
+}

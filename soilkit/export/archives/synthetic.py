@@ -23,7 +23,6 @@ from soilkit.world import World, schedule, sensors
 from soilkit.world.sensors import coarse, instruments, optics
 
 SKY_PX = 24  # points a side at which a footprint's clouds are counted
-MISSIONS = {"sentinel1": schedule.SENTINEL1, "sentinel2": schedule.SENTINEL2}
 PASS_COLUMNS = ["scene_id", "start", "end", "orbit", "valid_fraction"]
 Period = tuple[np.datetime64, np.datetime64]
 
@@ -74,11 +73,11 @@ class SyntheticArchive:
             raise UnknownNameError(
                 f"The synthetic archive has no {source!r}; it has {', '.join(sensors.SOURCES)}."
             )
-        if source in MISSIONS:
+        if source in schedule.MISSIONS:
             parts = [self._passes(source, place, period) for place in places.itertuples()]
             return scenes_table(source, pd.concat(parts, ignore_index=True) if parts else [])
         images = static_image()
-        if source in coarse.BANDS:
+        if source in schedule.CALENDARS:
             images = _images(schedule.CALENDARS[source](*period))
         return scenes_everywhere(source, images, places=places, valid_fraction=1.0)
 
@@ -87,9 +86,9 @@ class SyntheticArchive:
         every = self.revisit_days if source == "sentinel1" else None
         at = {"longitude": float(place.longitude), "latitude": float(place.latitude)}
         tracks = _tracks(source, **at)[: 1 if every else None]
-        satellites = (0, 1) if every in (None, 6) else (0,)
+        satellites = None if every in (None, 6) else (0,)
         rows = [
-            (one.scene_id, one.start, one.end, track.direction, cover)
+            (one.scene_id + one.place_id(**at), one.start, one.end, track.direction, cover)
             for track, cover in tracks
             for one in schedule.passes(track, start=period[0], end=period[1], satellites=satellites)
             if every in (None, 6) or one.cycle % (every // 12) == 0
@@ -97,18 +96,18 @@ class SyntheticArchive:
         table = pd.DataFrame(rows, columns=PASS_COLUMNS)
         table = table.sort_values(["end", "scene_id"], ignore_index=True)
         table = table.assign(station_id=place.station_id, cloud_fraction=np.nan)
-        if source == "sentinel2" and len(table):
-            table["cloud_fraction"] = self._cloud_fraction(table["end"], **at)
-            table["scene_id"] += "_" + tile(**at)
+        if source in optics.FLAG_REACH and len(table):
+            sky = self._sky(table["end"], **at)
+            table["cloud_fraction"] = sky.fraction(optics.FLAG_REACH[source])
         return table
 
-    def _cloud_fraction(self, times: pd.Series, *, longitude: float, latitude: float) -> np.ndarray:
-        """Fraction of the footprint under cloud or cirrus, as QA60 of the chip would flag it."""
+    def _sky(self, times: pd.Series, *, longitude: float, latitude: float) -> optics.Sky:
+        """Clouds over the footprint, as the flags of the chip would tell."""
         step_m = CHIP_SIDE_M / SKY_PX
         grid = grids.chip_grid(latitude, longitude, size_px=SKY_PX, pixel_size_m=step_m)
         days = times.to_numpy().astype("datetime64[D]")
         rain = sensors.rain_at(self.world, days, longitude=longitude, latitude=latitude)
-        return optics.sky(grid, days, seed=self.world.seed, rain_mm=rain).fraction
+        return optics.sky(grid, days, seed=self.world.seed, rain_mm=rain)
 
     def chips(
         self, requests: Iterable[ChipRequest]
@@ -125,7 +124,7 @@ class SyntheticArchive:
         if request.source not in sensors.SOURCES:
             return Failure(f"the synthetic world does not render {request.source!r}")
         reason = refusal(request, self.version)
-        if not reason and request.source in MISSIONS:
+        if not reason and request.source in schedule.MISSIONS:
             reason = _no_pass(request)
         if reason:
             return Failure(reason)
@@ -170,7 +169,7 @@ def _tracks(source: str, *, longitude: float, latitude: float) -> list[tuple[Any
     """
     tracks = []
     for track in schedule.tracks_over(
-        MISSIONS[source], longitude, latitude=latitude, side_m=CHIP_SIDE_M
+        schedule.MISSIONS[source], longitude, latitude=latitude, side_m=CHIP_SIDE_M
     ):
         distance_m = track.distance_m(longitude, latitude)
         cover = float(schedule.covered_fraction(track, distance_m, side_m=CHIP_SIDE_M))
@@ -184,7 +183,7 @@ def _no_pass(request: ChipRequest) -> str:
     grid, (longitude, latitude) = request.grid, sensors.middle(request.grid)
     side_m = max(grid.height, grid.width) * grid.pixel_size_m
     at = {"longitude": longitude, "latitude": latitude, "side_m": side_m}
-    one = schedule.pass_at(MISSIONS[request.source], request.time, **at)
+    one = schedule.pass_at(schedule.MISSIONS[request.source], request.time, **at)
     if one is None or not request.scene_id.startswith(one.scene_id):
         return f"no scene {request.scene_id} over {request.station_id} at {request.time}"
     return ""
@@ -194,14 +193,3 @@ def _images(periods: Any) -> pd.DataFrame:
     """A calendar's scenes."""
     names = {"scene_id": periods.scene_id, "start": periods.start, "end": periods.end}
     return pd.DataFrame(names)
-
-
-def tile(longitude: float, *, latitude: float) -> str:
-    """The Military Grid tile of 100 km that holds a point, as in Sentinel-2 names."""
-    zone = min(int((longitude + 180) // 6) + 1, 60)
-    to_utm = grids.transformer("EPSG:4326", grids.utm_crs(latitude, longitude))
-    x, y = to_utm.transform(longitude, latitude)
-    band = "CDEFGHJKLMNPQRSTUVWX"[min(int((latitude + 80) // 8), 19)]
-    column = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")[(zone - 1) % 3][int(x // 100_000) - 1]
-    row = "ABCDEFGHJKLMNPQRSTUV"[(int(y // 100_000) + (5 if zone % 2 == 0 else 0)) % 20]
-    return f"T{zone}{band}{column}{row}"

@@ -60,19 +60,29 @@ def _sentinel1(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
     return radar.render(world.surface(time, grid), seed=world.seed, view=seen)
 
 
-def _sentinel2(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
-    seen = view(schedule.SENTINEL2, grid, time=time, default_incidence_deg=0.0)
-    longitude, latitude = middle(grid)
-    rain = rain_at(world, np.array([time]), longitude=longitude, latitude=latitude)
-    image = optics.render(
-        world.surface(time, grid),
-        seed=world.seed,
-        scene=seen.scene,
-        rain_mm=float(rain[0]),
-        latitude_deg=latitude,
-    )
-    image[:, ~seen.covered] = np.nan
-    return image
+def _optical(make: Any, mission: schedule.Mission, native_m: float) -> Any:
+    """A renderer of an optical mission's scenes; grids of finer pixels show its native ones."""
+
+    def rendered(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
+        if grid.pixel_size_m < native_m:
+            native = soil_maps.native_grid(grid, pixel_size_m=native_m, margin_px=0)
+            fine = rendered(world, time, native)
+            return np.stack([soil_maps.resample(b, native, grid=grid, order=0) for b in fine])
+        seen = view(mission, grid, time=time, default_incidence_deg=0.0)
+        longitude, latitude = middle(grid)
+        rain = rain_at(world, np.array([time]), longitude=longitude, latitude=latitude)
+        scene = optics.scene(
+            world.surface(time, grid),
+            seed=world.seed,
+            name=seen.scene,
+            rain_mm=float(rain[0]),
+            latitude_deg=latitude,
+        )
+        image = make(scene)
+        image[:, ~seen.covered] = np.nan
+        return image
+
+    return rendered
 
 
 def middle(grid: Grid) -> tuple[float, float]:
@@ -83,10 +93,8 @@ def middle(grid: Grid) -> tuple[float, float]:
     return float(longitude), float(latitude)
 
 
-def _modis_lai(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
-    before = time - 2 * schedule.MODIS_DAYS * schedule.DAY
-    last = schedule.modis_lai(before, time + np.timedelta64(1, "us"))
-    return composites.modis_lai(world, grid, start=last.start[-1], end=last.end[-1])
+def _modis(source: str):
+    return lambda world, time, grid: composites.modis(world, source, grid, time=time)
 
 
 def _coarse(source: str):
@@ -95,11 +103,14 @@ def _coarse(source: str):
 
 SOURCES = {
     "sentinel1": _sentinel1,
-    "sentinel2": _sentinel2,
+    "sentinel2": _optical(optics.sentinel2, schedule.SENTINEL2, 10.0),
+    "landsat8": _optical(optics.landsat, schedule.LANDSAT8, 30.0),
+    "landsat9": _optical(optics.landsat, schedule.LANDSAT9, 30.0),
     "dem": lambda world, time, grid: soil_maps.elevation(world.seed, grid),
     "soilgrids": lambda world, time, grid: soil_maps.soilgrids(world.seed, grid),
     "land_cover": lambda world, time, grid: soil_maps.land_cover(world.seed, grid),
-    "modis_lai": _modis_lai,
+    **{source: _modis(source) for source in composites.MODIS},
+    "smap_hydroblocks": lambda world, time, grid: composites.hydroblocks(world, grid, time=time),
     "smap": _coarse("smap"),
     "gldas": _coarse("gldas"),
     "smap_l3": _coarse("smap_l3"),

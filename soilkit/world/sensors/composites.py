@@ -1,26 +1,23 @@
-"""Composites over days: leaf area, NDVI, surface temperature, evapotranspiration, rain; pH."""
+"""Products on pixels of their own: MODIS composites, HydroBlocks' moisture, rain, pH."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from soilkit import grids
 from soilkit.contracts import Grid
-from soilkit.world import surface
+from soilkit.world import fields, schedule, surface
 from soilkit.world.sensors import instruments as c
-from soilkit.world.sensors import lattice
-from soilkit.world.sensors.coarse.forcing import Forcing, observed_rain
-from soilkit.world.sensors.soil_maps import native_grid, resample
+from soilkit.world.sensors import lattice, optics
+from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
 
-OVERPASS_HOUR_UTC = 17  # half past ten in the morning at 98 W
-POINTS_PER_SIDE = 3
-NDVI_ERROR = 0.025  # Vermote and Kotchenova 2008, doi:10.1029/2007JD009662
-LST_ERROR_K = 1.0  # Wan 2014, doi:10.1016/j.rse.2013.08.027
-ET_ERROR = 0.2  # of the value: Mu et al. 2011, doi:10.1016/j.rse.2011.02.019
-EXTINCTION = 0.5  # Beer's law share of the demand that leaves transpire
-PH_DRY, PH_WET, PH_SCALE_MM = 8.2, 5.1, 250.0  # Slessarev et al. 2016, doi:10.1038/nature20139
-PH_ERROR, PH_ERROR_SCALE_M = 0.4, 20_000.0
-AT_ONCE = 24  # composites whose states are held in memory together
+POINTS_PER_SIDE, SKIN_POINTS = 3, 2  # of the net whose mean is a pixel
+DAY_HOUR_UTC, NIGHT_HOUR_UTC = 17, 29  # half past ten at 98 W, in the morning and at night
+MAX_NET = 3  # native pixels a side whose mean is a coarser pixel
+CODE = 1 << 24  # more than columns of any pixels
+N_UNITS, THIRDS = 3 * len(fields.TYPES), (-0.43, 0.43)  # of a standard normal index
+POINTS_AT_ONCE = 250_000  # whose states are held in memory together
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,12 @@ class Pixels:
         v_m = grids.EASE2_TOP_M - (self.rows[:, None] + down) * self.size_m
         return u_m, v_m
 
+    @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """World coordinates of the pixels' centres, (pixel,) each."""
+        u_m, v_m = self.points(1)
+        return u_m[:, 0], v_m[:, 0]
+
 
 def pixels_at(longitude, latitude, *, size_m: float) -> Pixels:
     """The pixel that holds each place.
@@ -50,9 +53,7 @@ def pixels_at(longitude, latitude, *, size_m: float) -> Pixels:
     """
     there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
     u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
-    rows = np.floor((grids.EASE2_TOP_M - np.asarray(v_m)) / size_m).astype(int)
-    cols = np.floor((np.asarray(u_m) - grids.EASE2_LEFT_M) / size_m).astype(int)
-    return Pixels(float(size_m), rows, cols)
+    return Pixels(float(size_m), *_rows_cols(u_m, v_m, size_m=size_m))
 
 
 def periods(start, end, *, days: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,56 +68,61 @@ def periods(start, end, *, days: int) -> tuple[np.ndarray, np.ndarray]:
     (['2019-12-19', '2020-01-01'], ['2020-01-01', '2020-01-17'])
     """
     start, end = np.datetime64(start, "D"), np.datetime64(end, "D")
-    all_days = np.arange(start - days, end)
-    year = all_days.astype("datetime64[Y]")
-    first = all_days[(all_days - year.astype("datetime64[D]")).astype(int) % days == 0]
-    after = np.minimum(first + days, (first.astype("datetime64[Y]") + 1).astype("datetime64[D]"))
-    keep = after > start
-    return first[keep], after[keep]
+    first, after = schedule.restarting_days(np.arange(start - days, end), length=days)
+    return first[after > start], after[after > start]
 
 
 def ndvi(world, pixels: Pixels, *, starts, days: int = 16) -> np.ndarray:
-    """NDVI of composites in the middle of their days, (composite, pixel)."""
-    seen = _canopy(world, pixels, _middle(world, starts, days))[0]
-    return np.clip(seen + NDVI_ERROR * _white(world, "ndvi", pixels, starts), -0.2, 1.0)
+    """NDVI of composites in the middle of their days, (composite, pixel).
 
-
-def lst_c(world, pixels: Pixels, *, starts, days: int = 8) -> np.ndarray:
-    """Land surface temperature at half past ten, mean of a composite's days, (composite, pixel).
-
-    The ground's own temperature under its canopy, degrees C. The world's ground does not warm as it
-    dries, so this layer tells season and canopy, and nothing of the water itself.
+    Of the pixel's mean reflectances without atmosphere, snow and lakes included.
     """
-    moments = _moments(world, starts, days)  # (composite, day)
-    centre = pixels.points(1)
-    place = surface.place_at(world.seed, centre)
-    out = np.empty((len(moments), len(pixels.rows)))
-    for k, part in _chunks(moments):
-        states = surface.point_states(world._cells, place, times=part.ravel())
-        warm = states["soil_temperature"].reshape(*part.shape, -1).mean(axis=1)
-        middle = _at(states, np.arange(len(part)) * part.shape[1] + part.shape[1] // 2)
-        middle["soil_temperature"] = warm
-        for j, (moment, state) in enumerate(zip(part[:, part.shape[1] // 2], _each(middle),
-                                                strict=True)):  # fmt: skip
-            out[k + j] = _surface(state, place, moment).soil_temperature_c.mean(axis=1)
-    return out + LST_ERROR_K * _white(world, "lst", pixels, starts)
+    return _indices(world, pixels, starts=starts, days=days)[0]
+
+
+def lst_c(world, pixels: Pixels, *, starts, days: int = 8, hour: int = DAY_HOUR_UTC) -> np.ndarray:
+    """Land surface temperature: the mean of a composite's clear days at an hour, degrees C.
+
+    The skin of ground and canopy, so that it falls where bare ground is moist.
+
+    Returns
+    -------
+    array (composite, pixel), NaN where clouds hid every day
+    """
+    dates = _days_of(world, starts, days)
+    unique, inverse = np.unique(dates, return_inverse=True)
+    place = surface.place_at(world.seed, pixels.points(SKIN_POINTS))
+    skin = np.empty((len(unique), len(pixels.rows)))
+    times = unique.astype("datetime64[us]") + np.timedelta64(hour, "h")
+    for k, seen in _surfaces(world, place, times):
+        skin[k] = seen.skin_temperature_c.mean(axis=1)
+    rain = _weather(world, pixels, unique, "precipitation_mm")
+    skin[_overcast(world.seed, pixels, unique, hour=hour, rain_mm=rain)] = np.nan
+    daily = np.where(_fresh(dates)[:, :, None], skin[inverse.reshape(dates.shape)], np.nan)
+    return _mean(daily, axis=1) + c.LST_ERROR_K * _error(world, f"lst {hour}", pixels, starts)
 
 
 def et_mm(world, pixels: Pixels, *, starts, days: int = 8) -> np.ndarray:
-    """Evapotranspiration of composites, mm per 8 days, (composite, pixel).
+    """Evapotranspiration over the days of composites, mm, (composite, pixel).
 
-    The cell's atmospheric demand times the share of light that leaves take, 1 - exp(-K LAI): what a
-    product made from leaf area and weather tells. It does not fall when the soil dries.
+    The cell's evaporation, shared out by the light that leaves take, 1 - exp(-K LAI) [1]_, against
+    that of the cell's mean canopy.
+
+    References
+    ----------
+    .. [1] Mu et al. (2011), doi:10.1016/j.rse.2011.02.019
     """
-    _, lai = _canopy(world, pixels, _middle(world, starts, days))
-    u_m, v_m = (part[:, 0] for part in pixels.points(1))
-    rows, cols = _cells_of(u_m, v_m)
-    series = world.cells(rows, cols)
-    day = np.asarray(series.time).astype("datetime64[D]")
-    index = (_days_of(world, starts, days) - day[0]).astype(int)
-    demand = series.pet_mm[:, index].sum(axis=-1).T  # (composite, pixel)
-    noise = 1 + ET_ERROR * _white(world, "et", pixels, starts)
-    return demand * (1 - np.exp(-EXTINCTION * lai)) * np.maximum(noise, 0.1)
+    dates = _days_of(world, starts, days)
+    middle = dates[:, days // 2]
+    lai = _canopies(world, pixels, middle)[3]
+    taken, mean = (
+        c.ET_SOIL_SHARE + (1 - c.ET_SOIL_SHARE) * (1 - np.exp(-c.CANOPY_EXTINCTION * leaves))
+        for leaves in (lai, _weather(world, pixels, middle, "lai"))
+    )
+    daily = _weather(world, pixels, dates.ravel(), "evaporation_mm").reshape(*dates.shape, -1)
+    total = (daily * _fresh(dates)[:, :, None]).sum(axis=1)  # (composite, pixel)
+    error = 1 + c.ET_ERROR * _error(world, "et", pixels, starts)
+    return total * taken / mean * np.maximum(error, 0.1)
 
 
 def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
@@ -124,68 +130,236 @@ def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
 
     It has the errors of the rain that drives the world's SMAP10KM and GLDAS.
     """
-    series = world.cells(cells.rows, cells.cols)
-    days = np.asarray(series.time).astype("datetime64[D]")
-    u_m, v_m = (part[:, 0] for part in cells.points(1))
-    forcing = Forcing(days, v_m, u_m, series.precipitation_mm, series.pet_mm, series.temperature_c)
-    return days, observed_rain(forcing, seed=world.seed)
+    weather = forcing(world.cells(cells.rows, cells.cols), rows=cells.rows, cols=cells.cols)
+    return weather.days[weather.kept], observed_rain(weather, seed=world.seed)[:, weather.kept]
 
 
 def ph(world, pixels: Pixels) -> np.ndarray:
-    """pH in water (pixel,): falls where rain exceeds demand; the world's soil has none of its own.
+    """pH in water (pixel,): falls where normal rain exceeds the demand of normal warmth [1]_ [2]_.
 
     References
     ----------
-    Slessarev et al. (2016), doi:10.1038/nature20139
+    .. [1] Slessarev et al. (2016), doi:10.1038/nature20139
+    .. [2] Turc's demand, 300 + 25 T + 0.05 T^3: Pike (1964), doi:10.1016/0022-1694(64)90022-8
     """
-    u_m, v_m = (part[:, 0] for part in pixels.points(1))
-    series = world.cells(*_cells_of(u_m, v_m))
-    years = len(series.time) / 365.25
-    surplus = (series.precipitation_mm - series.pet_mm).sum(axis=1) / years  # mm per year
-    middle, half = (PH_DRY + PH_WET) / 2, (PH_DRY - PH_WET) / 2
-    error = world.noise("ph", (u_m, v_m), scale_m=PH_ERROR_SCALE_M)
-    return middle - half * np.tanh(surplus / PH_SCALE_MM) + PH_ERROR * error
+    cells, inverse = _cells_of(pixels)
+    normals = world.cells(cells.rows, cells.cols)
+    warmth = normals.normal_temperature_c
+    demand_mm = np.polyval(c.TURC_DEMAND, warmth)
+    surplus = (normals.normal_precipitation_mm - demand_mm)[inverse]
+    middle, half = (c.PH_DRY + c.PH_WET) / 2, (c.PH_DRY - c.PH_WET) / 2
+    error = world.noise("ph", pixels.centres, scale_m=c.PH_ERROR_SCALE_M)
+    return middle - half * np.tanh(surplus / c.PH_SCALE_MM) + c.PH_ERROR * error
 
 
-def _cells_of(u_m, v_m):
+# MODIS: each maker gives stored values (band, composite, pixel).
+
+
+def _indices(world, pixels, *, starts, days):
+    """NDVI and EVI, 2.5 (N - R) / (N + 6 R - 7.5 B + 1): Huete (2002),
+    doi:10.1016/S0034-4257(02)00096-2."""
+    blue, red, nir, *_ = _canopies(world, pixels, _days_of(world, starts, days)[:, days // 2])
+    error = c.NDVI_ERROR * _error(world, "ndvi", pixels, starts)
+    evi = 2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1)
+    return np.clip([(nir - red) / (nir + red) + error, evi + error], -0.2, 1.0)
+
+
+def _stored_indices(world, pixels, *, starts, days):
+    return np.rint(1e4 * _indices(world, pixels, starts=starts, days=days))
+
+
+def _stored_lai(world, pixels, *, starts, days):
+    """LAI x 10 in the middle of the period, with the product's relative error [Yan 2016]."""
+    *_, lai, water = _canopies(world, pixels, _days_of(world, starts, days)[:, days // 2])
+    seen = lai * (1 + c.LAI_ERROR * _error(world, "lai", pixels, starts))
+    return np.where(water > 0.5, np.nan, np.clip(np.rint(10 * seen), 0, 100))[None]
+
+
+def _stored_lst(world, pixels, *, starts, days):
+    by_hour = [lst_c(world, pixels, starts=starts, days=days, hour=h)
+               for h in (DAY_HOUR_UTC, NIGHT_HOUR_UTC)]  # fmt: skip
+    return np.rint((np.stack(by_hour) + c.ZERO_C_K) / 0.02)
+
+
+def _daily_lst(world, pixels, *, starts, days):
+    return lst_c(world, pixels, starts=starts, days=days)[None] + c.ZERO_C_K
+
+
+def _stored_et(world, pixels, *, starts, days):
+    water = _canopies(world, pixels, _days_of(world, starts, days)[:, 0])[4]
+    total = et_mm(world, pixels, starts=starts, days=days)
+    return np.where(water > 0.5, np.nan, np.rint(10 * total))[None]
+
+
+# Pixels in m, days of a composite, maker; its calendar is ``schedule.CALENDARS``.
+MODIS: dict[str, tuple[float, int, Callable[..., np.ndarray]]] = {
+    "modis_lai": (500.0, 4, _stored_lai),
+    "modis_ndvi_500": (500.0, 16, _stored_indices),
+    "modis_ndvi_250": (250.0, 16, _stored_indices),
+    "modis_lst": (1000.0, 8, _stored_lst),
+    "modis_lst_daily": (1000.0, 1, _daily_lst),
+    "modis_et": (500.0, 8, _stored_et),
+}
+
+
+def modis(world, source: str, grid: Grid, *, time: np.datetime64) -> np.ndarray:
+    """The last composite that ended at or before a time, stored values, float32 (band, row, col).
+
+    Pixels of the world's plane, the nearest one's value; coarser grids show the mean of up to
+    3 x 3 of them a pixel. NaN over lakes (LAI, evapotranspiration) and under clouds (temperature).
+    """
+    size_m, days, make = MODIS[source]
+    just_after = time + np.timedelta64(1, "us")
+    last = schedule.CALENDARS[source](time - 2 * days * schedule.DAY, just_after)
+    pixels, show = _pixels_of(grid, size_m=size_m)
+    starts = last.start[-1:].astype("datetime64[D]")
+    return show(make(world, pixels, starts=starts, days=days)[:, 0])
+
+
+def hydroblocks(world, grid: Grid, *, time: np.datetime64) -> np.ndarray:
+    """SMAP-HydroBlocks: 0-5 cm moisture of hydrologic response units, m3 m-3, (1, row, col).
+
+    A unit is the ground of one land cover and wetness class within a kilometre and has one value
+    [1]_: the truth's mean over it, late on rain, with errors that stay and errors that pass [2]_.
+    Every six hours; NaN over lakes.
+
+    References
+    ----------
+    .. [1] Chaney et al. (2016), doi:10.1002/hyp.10891
+    .. [2] Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2
+    """
+    pixels, show = _pixels_of(grid, size_m=c.HYDROBLOCKS_PIXEL_M)
+    place = pixels.centres
+    blocks, block = _distinct(*_rows_cols(*place, size_m=c.UNIT_M), size_m=c.UNIT_M)
+    ground = fields.ground(world.seed, *place)
+    unit = block * N_UNITS + _unit_class(ground)
+    days = float(time.astype("datetime64[h]").astype(int)) / 24
+    turn = 2 * np.pi * days / c.UNIT_ERROR_DAYS
+    error = c.UNIT_STAYS * lattice.normals(
+        lattice.key(world.seed, "unit"),
+        rows=blocks.rows[block],
+        cols=blocks.cols[block] * CODE + unit % N_UNITS,
+    )
+    weights = c.UNIT_PATCH, c.UNIT_PASSES * np.cos(turn), c.UNIT_PASSES * np.sin(turn)
+    for name, weight in enumerate(weights):
+        patch = world.noise(f"unit {name}", place, scale_m=c.UNIT_PATCH_SCALE_M)
+        error = error + weight * patch
+    skill = np.tanh(world.noise("unit skill", place, scale_m=c.UNIT_ERROR_SCALE_M))
+    share = c.UNIT_ERROR + c.UNIT_ERROR_SPAN * skill  # of saturation
+    values = _unit_means(world, blocks, time)[unit] + share * ground.porosity * error
+    values = np.clip(values, 0.02, ground.porosity)
+    return show(np.where(np.isin(ground.land_cover, optics.LAKES), np.nan, values)[None])
+
+
+def _unit_class(ground: fields.Ground) -> np.ndarray:
+    """Number of a unit in its block: vegetation type and third of the wetness index."""
+    return ground.vegetation * 3 + np.searchsorted(THIRDS, ground.wetness)
+
+
+def _unit_means(world, blocks: Pixels, time) -> np.ndarray:
+    """Lagged truth of every unit, from a net of samples, (block x unit,); else its block's mean."""
+    u_m, v_m = blocks.points(c.UNIT_SAMPLES)  # (block, point)
+    unit = _unit_class(fields.ground(world.seed, u_m, v_m))
+    unit = (np.arange(len(u_m))[:, None] * N_UNITS + unit).ravel()
+    stamp = time.astype("datetime64[h]").astype(int) // 6 * 6
+    times = (stamp - np.array(c.UNIT_LAGS_H)).astype("datetime64[h]").astype("datetime64[us]")
+    to_lonlat = grids.transformer(grids.EASE2_CRS, "EPSG:4326")
+    longitude, latitude = to_lonlat.transform(u_m.ravel(), v_m.ravel())
+    truth = np.mean(world.truth_at(times, longitude=longitude, latitude=latitude), axis=0)
+    n = np.bincount(unit, minlength=len(u_m) * N_UNITS)
+    total = np.bincount(unit, weights=truth, minlength=len(n))
+    mean = np.repeat(truth.reshape(u_m.shape).mean(axis=1), N_UNITS)
+    return np.where(n > 0, total / np.maximum(n, 1), mean)
+
+
+# Pixels, their cells and their noise.
+
+
+def _rows_cols(u_m, v_m, *, size_m: float) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.floor((grids.EASE2_TOP_M - np.asarray(v_m)) / size_m).astype(int)
+    return rows, np.floor((np.asarray(u_m) - grids.EASE2_LEFT_M) / size_m).astype(int)
+
+
+def _distinct(rows, cols, *, size_m: float) -> tuple[Pixels, np.ndarray]:
+    """Each pixel once, and which of them every (row, col) is."""
+    code, inverse = np.unique(rows * CODE + cols, return_inverse=True)
+    return Pixels(float(size_m), code // CODE, code % CODE), inverse
+
+
+def _pixels_of(grid: Grid, *, size_m: float):
+    """The pixels under a grid, and a function that shows their values (band, pixel) on it."""
+    k = int(np.clip(round(grid.pixel_size_m / size_m), 1, MAX_NET))
+    size = grid.pixel_size_m / k
+    net = Grid(grid.crs, grid.left_m, grid.top_m, size, grid.height * k, grid.width * k)
+    place = (part.ravel() for part in grids.project(net, grids.EASE2_CRS))
+    pixels, inverse = _distinct(*_rows_cols(*place, size_m=size_m), size_m=size_m)
+
+    def show(values: np.ndarray) -> np.ndarray:
+        fine = values[:, inverse].reshape(-1, grid.height, k, grid.width, k)
+        return _mean(_mean(fine, axis=4), axis=2).astype(np.float32)
+
+    return pixels, show
+
+
+def _mean(values, *, axis):
+    """Mean of what there is, NaN where nothing is."""
+    known = np.isfinite(values)
+    n = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def _cells_of(pixels: Pixels) -> tuple[Pixels, np.ndarray]:
+    """The 9 km cells that hold the pixels' centres, each once, and the cell of every pixel."""
     size = grids.EASE2_PIXEL_SIZE_M[9]
-    rows = np.floor((grids.EASE2_TOP_M - v_m) / size).astype(int)
-    return rows, np.floor((u_m - grids.EASE2_LEFT_M) / size).astype(int)
+    return _distinct(*_rows_cols(*pixels.centres, size_m=size), size_m=size)
 
 
-def _canopy(world, pixels, times):
-    """NDVI and leaf area, means over each pixel's points, (time, pixel)."""
+def _weather(world, pixels: Pixels, days, name: str) -> np.ndarray:
+    """A daily series of the pixels' cells on some days, (day, pixel)."""
+    cells, inverse = _cells_of(pixels)
+    series = world.cells(cells.rows, cells.cols)
+    first = np.asarray(series.time).astype("datetime64[D]")[0]
+    return getattr(series, name)[:, (days - first).astype(int)].T[:, inverse]
+
+
+def _canopies(world, pixels: Pixels, days) -> np.ndarray:
+    """Blue, red, near infrared, leaf area and share of water at the overpass, (5, day, pixel)."""
     place = surface.place_at(world.seed, pixels.points())
-    out = np.empty((2, len(times), len(pixels.rows)))
-    for k, part in _chunks(times):
-        states = surface.point_states(world._cells, place, times=part)
-        for j, (moment, state) in enumerate(zip(part, _each(states), strict=True)):
-            seen = _surface(state, place, moment)
-            out[:, k + j] = seen.ndvi.mean(axis=1), seen.lai.mean(axis=1)
+    times = days.astype("datetime64[us]") + np.timedelta64(DAY_HOUR_UTC, "h")
+    out = np.empty((5, len(times), len(pixels.rows)))
+    for k, seen in _surfaces(world, place, times):
+        bands = optics.surface_reflectance(seen, seed=world.seed, bands=("B2", "B4", "B8"))
+        water = np.isin(seen.land_cover, optics.LAKES)
+        out[:, k] = np.stack([*bands, seen.lai, water]).mean(axis=2)
     return out
 
 
-def _surface(state, place, moment):
+def _surfaces(world, place, times):
+    """Number and surface, arrays (pixel, point), of each time."""
     shape = place.u_m.shape
-    shaped = {name: values.reshape(shape).astype(np.float32) for name, values in state.items()}
-    return surface.surface(shaped, place, grid=None, time=moment)  # type: ignore[arg-type]
+    at_once = max(POINTS_AT_ONCE // place.u_m.size, 1)
+    for start in range(0, len(times), at_once):
+        part = times[start : start + at_once]
+        states = surface.point_states(world._cells, place, times=part)
+        for k, moment in enumerate(part):
+            state = {n: v[k].reshape(shape).astype(np.float32) for n, v in states.items()}
+            yield start + k, surface.surface(state, place, grid=None, time=moment)  # type: ignore[arg-type]
 
 
-def _each(states):
-    for k in range(len(next(iter(states.values())))):
-        yield {name: values[k] for name, values in states.items()}
+def _overcast(seed: int, pixels: Pixels, days, *, hour: int, rain_mm) -> np.ndarray:
+    """Where clouds or cirrus hide pixels, bool (day, pixel)."""
+    u_m, v_m = pixels.centres
+
+    def field(name: str, scale_m: float) -> np.ndarray:
+        seeds = lattice.keys((seed, name, "modis", hour), days.astype(int))
+        return lattice.smooth_points(seeds, (v_m, u_m), scale_m=scale_m)
+
+    sky = optics.clouds(field, rain_mm)
+    return sky.opaque | sky.high
 
 
-def _at(states, index):
-    return {name: values[index] for name, values in states.items()}
-
-
-def _chunks(times):
-    for k in range(0, len(times), AT_ONCE):
-        yield k, times[k : k + AT_ONCE]
-
-
-def _days_of(world, starts, days):
+def _days_of(world, starts, days: int) -> np.ndarray:
     """Days of each composite, (composite, day) datetime64[D]: no later than its year's last."""
     first = np.asarray(starts, "datetime64[D]")
     last = (first.astype("datetime64[Y]") + 1).astype("datetime64[D]") - 1
@@ -193,41 +367,20 @@ def _days_of(world, starts, days):
     return np.minimum(first[:, None] + np.arange(days), last[:, None])
 
 
-def _moments(world, starts, days):
-    hour = np.timedelta64(OVERPASS_HOUR_UTC, "h")
-    return _days_of(world, starts, days).astype("datetime64[us]") + hour
+def _fresh(dates) -> np.ndarray:
+    """Days that do not repeat the one before, bool (composite, day)."""
+    return np.diff(dates, axis=1, prepend=dates[:, :1] - 1).astype(int) > 0
 
 
-def _middle(world, starts, days):
-    return _moments(world, starts, days)[:, days // 2]
-
-
-def _white(world, name, pixels, starts):
-    """Standard normal noise of each pixel and composite, (composite, pixel)."""
+def _error(world, name: str, pixels: Pixels, starts) -> np.ndarray:
+    """Unit-variance noise, (composite, pixel): of a region for ever, of a region, of a pixel."""
     number = np.asarray(starts, "datetime64[D]").astype(int)
-    seeds = lattice.keys((world.seed, "daily", name), number)[:, None]
-    return lattice.normals(seeds, rows=pixels.rows, cols=pixels.cols)
-
-
-def modis_lai(world, grid: Grid, *, start: np.datetime64, end: np.datetime64) -> np.ndarray:
-    """LAI x 10 of one composite on 500 m pixels, float32 (1, row, col).
-
-    The mean of the ground's LAI on 4 x 4 points a pixel in the middle of the period, with a
-    relative error that stays for the composite [1]_.
-
-    References
-    ----------
-    .. [1] Yan et al. (2016), doi:10.3390/rs8050359
-    """
-    native = native_grid(grid, pixel_size_m=c.LAI_PIXEL_M, margin_px=1)
-    points = Grid(
-        native.crs, native.left_m, native.top_m, native.pixel_size_m / 4,
-        native.height * 4, native.width * 4,
-    )  # fmt: skip
-    lai = world.surface(start + (end - start) / 2, points).lai
-    mean = lai.reshape(native.height, 4, native.width, 4).mean(axis=(1, 3))
-    rows, cols = np.round(native.y_m)[:, None], np.round(native.x_m)
-    key = np.uint64(lattice.key(world.seed, "lai", str(start), native.crs))
-    noise = lattice.normals(key, rows=rows.astype(np.int64), cols=cols.astype(np.int64))
-    stored = np.clip(np.rint(10 * mean * (1 + c.LAI_ERROR * noise)), 0, 100)
-    return resample(stored, native, grid=grid, order=0).astype(np.float32)[None]
+    seeds = lattice.keys((world.seed, "composite", name), number)
+    white = lattice.normals(seeds[:, None], rows=pixels.rows, cols=pixels.cols)
+    u_m, v_m = pixels.centres
+    always = lattice.keys((world.seed, "composite", name, "always"), np.zeros(1, int))
+    smooth = (
+        lattice.smooth_points(s, (v_m, u_m), scale_m=c.COMPOSITE_ERROR_SCALE_M)
+        for s in (always, seeds)
+    )
+    return (white + sum(smooth)) / np.sqrt(np.float32(3))

@@ -43,7 +43,14 @@ SOIL_BRIGHTNESS_STD = 0.12  # between fields
 PATH_REFLECTANCE = (0.066, 0.040, 0.022, 0.018, 0.015, 0.012, 0.009, 0.0015, 0.0007)
 TRANSMITTANCE = (0.86, 0.89, 0.93, 0.93, 0.94, 0.95, 0.96, 0.96, 0.95)
 CLOUD_REFLECTANCE = (0.62, 0.60, 0.60, 0.60, 0.61, 0.61, 0.61, 0.42, 0.36)
-SNOW_REFLECTANCE = (0.85, 0.85, 0.84, 0.83, 0.82, 0.80, 0.78, 0.10, 0.08)
+# Snow of grains of 0.2 mm and of a wet pack of 1 mm with a little dust: read off the curves of
+# Wiscombe and Warren (1980), doi:10.1175/1520-0469(1980)037<2712:AMFTSA>2.0.CO;2
+DRY_SNOW = (0.93, 0.93, 0.92, 0.91, 0.90, 0.89, 0.86, 0.13, 0.11)
+WET_SNOW = (0.80, 0.80, 0.79, 0.76, 0.73, 0.71, 0.65, 0.03, 0.03)
+# Area of branches and stems by Copernicus class, m2 m-2, within the wood areas of Breda (2003),
+# doi:10.1093/jxb/erg263; closed forests above, open ones below
+WOOD_AREA = {111: 2.0, 114: 1.2, 121: 0.8, 124: 0.5}
+CANOPY_EXTINCTION = 0.5  # of a canopy with leaves in all directions: Nilson (1971)
 WATER_REFLECTANCE = (0.04, 0.04, 0.025, 0.02, 0.015, 0.012, 0.01, 0.004, 0.002)
 BUILT_UP_REFLECTANCE = (0.13, 0.14, 0.16, 0.17, 0.19, 0.20, 0.21, 0.23, 0.21)
 SHADOW_TRANSMITTANCE = 0.45
@@ -56,6 +63,17 @@ SYNOPTIC_SCALE_M = 250_000.0
 CLEAR_SKY_LOGIT, SYNOPTIC_LOGIT, RAIN_LOGIT = -1.0, 2.4, 2.2
 MAX_CLOUD, CIRRUS_FRACTION = 0.995, 0.08
 OPTICAL_NOISE = 0.003  # reflectance, pixel to pixel
+# Centre wavelengths of the bands above: ESA, Sentinel-2 spectral responses; of Landsat's SR_B2 to
+# SR_B7: Barsi et al. (2014), doi:10.3390/rs61010232
+OPTICAL_NM = (492.0, 560.0, 665.0, 704.0, 740.0, 783.0, 833.0, 1614.0, 2202.0)
+LANDSAT_NM = (482.0, 561.0, 655.0, 865.0, 1609.0, 2201.0)
+# Error of surface reflectance, absolute and relative: Vermote et al. (2016),
+# doi:10.1016/j.rse.2016.04.008; smooth as aerosol: Anderson et al. (2003),
+# doi:10.1175/1520-0469(2003)060<0119:MVOTA>2.0.CO;2
+LANDSAT_SPECIFICATION, AEROSOL_SCALE_M, ANGSTROM_EXPONENT = (0.005, 0.05), 40_000.0, 1.3
+# Clouds are flagged three pixels wider: Foga et al. (2017), doi:10.1016/j.rse.2017.03.026; the
+# logit of the cloud field changes so much over 90 m
+DILATED_LOGIT = 0.10
 
 # --- passive microwave at 1.41 GHz -----------------------------------------------------------
 # tau = b VWC, omega, h: O'Neill et al. (2020), SMAP L2/L3 passive ATBD, Table 3 (croplands, grass)
@@ -99,7 +117,24 @@ SOILGRIDS_ERROR_CORRELATION = -0.6  # of sand with clay
 SOILGRIDS_DENSITY_ERROR = 0.055  # g cm-3
 # Buckley et al. (2020), NASADEM user guide
 DEM_PIXEL_M, DEM_ERROR_M, DEM_ERROR_SCALE_M = 30.0, 1.5, 90.0
-LAI_PIXEL_M, LAI_ERROR = 500.0, 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
+
+# --- composites ------------------------------------------------------------------------------
+LAI_ERROR = 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
+NDVI_ERROR = 0.025  # Vermote and Kotchenova (2008), doi:10.1029/2007JD009662
+LST_ERROR_K, ZERO_C_K = 1.0, 273.15  # Wan (2014), doi:10.1016/j.rse.2013.08.027
+# Of the value, and the soil's part of evaporation: Mu et al. (2011), doi:10.1016/j.rse.2011.02.019
+ET_ERROR, ET_SOIL_SHARE = 0.2, 0.3
+COMPOSITE_ERROR_SCALE_M = 20_000.0  # as far as aerosol and emissivity classes reach
+TURC_DEMAND = (0.05, 0.0, 25.0, 300.0)  # mm per year: Pike (1964), doi:10.1016/0022-1694(64)90022-8
+# Slessarev et al. (2016), doi:10.1038/nature20139
+PH_DRY, PH_WET, PH_SCALE_MM, PH_ERROR, PH_ERROR_SCALE_M = 8.2, 5.1, 250.0, 0.4, 20_000.0
+# Units of about a third of a square kilometre, errors of 7-15 % of saturation: Vergopolan et al.
+# (2021), doi:10.1038/s41597-021-01050-2; shares and lags set by the acceptance row at stations
+HYDROBLOCKS_PIXEL_M, UNIT_M, UNIT_SAMPLES = 30.0, 960.0, 8
+UNIT_ERROR, UNIT_ERROR_SPAN, UNIT_ERROR_SCALE_M = 0.11, 0.04, 30_000.0
+UNIT_STAYS, UNIT_PATCH, UNIT_PASSES = 0.6, 0.6, 0.53
+UNIT_PATCH_SCALE_M, UNIT_ERROR_DAYS = 6_000.0, 75.0
+UNIT_LAGS_H = (0, 12, 36, 72)  # of the states whose mean answers rain late
 
 HASH = hashlib.sha256(
     json.dumps({k: v for k, v in sorted(globals().items()) if k.isupper()}).encode()

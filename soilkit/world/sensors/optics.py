@@ -1,6 +1,7 @@
-"""Sentinel-2 L1C: moist-soil darkening, fractional cover, atmosphere, clouds with their shadows."""
+"""Sentinel-2 and Landsat: moist soil, canopy, snow, lakes, atmosphere, clouds with shadows."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +12,11 @@ from soilkit.world.surface import Surface
 
 CLOUD_BIT, CIRRUS_BIT = 1 << 10, 1 << 11
 DIGITAL_NUMBERS = np.float32(1e4)
-SUN_HOUR_ANGLE_DEG = -22.5  # 10:30 local time
+SUN_HOUR_ANGLE_DEG = -22.5  # 10:30 local time; Landsat comes a quarter of an hour sooner
+LAKES = (80, 200)  # Copernicus codes
+# How far around its opaque clouds a mission flags pixels, in the logit of the cloud field.
+FLAG_REACH = {"sentinel2": 0.0, "landsat8": c.DILATED_LOGIT, "landsat9": c.DILATED_LOGIT}
+QA_LOW = 0b0101_0101_0000_0000  # low confidence of cloud, shadow, snow and cirrus
 
 
 def _table(values: tuple[float, ...]) -> np.ndarray:
@@ -97,40 +102,35 @@ def sun(time: np.datetime64, *, latitude_deg: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Sky:
-    """Clouds of many scenes over one grid: bool arrays (scene, row, col)."""
+    """Clouds of many scenes over one grid, arrays (scene, row, col).
 
-    opaque: np.ndarray
-    cirrus: np.ndarray
+    ``excess`` is the logit by which the cloud field exceeds its threshold: opaque above zero.
+    """
+
+    excess: np.ndarray
+    high: np.ndarray  # bool, cirrus, also above other clouds
 
     @property
-    def fraction(self) -> np.ndarray:
-        """Cloudy fraction of the grid, shape (scene,), 0-1: what QA60 flags."""
-        return (self.opaque | self.cirrus).mean(axis=(1, 2))
+    def opaque(self) -> np.ndarray:
+        """Where no ground is seen, bool."""
+        return self.excess > 0
+
+    @property
+    def cirrus(self) -> np.ndarray:
+        """Where cirrus alone brightens the ground, bool."""
+        return self.high & ~self.opaque
+
+    def fraction(self, reach: float = 0.0) -> np.ndarray:
+        """Cloudy fraction of the grid as a mission flags it (``FLAG_REACH``), (scene,), 0-1."""
+        return ((self.excess > -reach) | self.high).mean(axis=(1, 2))
 
 
 def sky(
     grid: Grid, days, *, seed: int, rain_mm: np.ndarray, shift_m: tuple[float, float] = (0.0, 0.0)
 ) -> Sky:
-    """Clouds over a grid on some days: smooth noise above a threshold that follows the weather.
+    """Clouds over a grid on some days (datetime64[D], (scene,)) with so much rain (``clouds``).
 
-    The logit of the cloudy fraction is the sum of a clear-sky mean, a synoptic field, and a term
-    for rain; its distribution is that of daily cloudiness [1]_.
-
-    Parameters
-    ----------
-    grid : Grid
-    days : datetime64[D] array (scene,)
-    seed : int
-    rain_mm : array (scene,), mm, of each day
-    shift_m : east and north offset at which the clouds are sought, m (for shadows)
-
-    Returns
-    -------
-    Sky
-
-    References
-    ----------
-    .. [1] Wilson and Jetz (2016), doi:10.1371/journal.pbio.1002415
+    ``shift_m`` is the east and north offset at which they are sought, for shadows.
     """
     number = np.asarray(days, dtype="datetime64[D]").astype(np.int64)
     place = grid.y_m + shift_m[1], grid.x_m + shift_m[0]
@@ -139,46 +139,97 @@ def sky(
         seeds = lattice.keys((seed, name, grid.crs), number)
         return lattice.smooth(seeds, place, scale_m=scale_m)
 
+    return clouds(field, np.asarray(rain_mm)[:, None, None])
+
+
+def clouds(field: Callable[[str, float], np.ndarray], rain_mm: np.ndarray) -> Sky:
+    """Clouds: smooth noise above a threshold that follows the weather.
+
+    The logit of the cloudy fraction is the sum of a clear-sky mean, a synoptic field, and a term
+    for rain; its distribution is that of daily cloudiness [1]_.
+
+    Parameters
+    ----------
+    field : unit-variance noise of a name and a scale [m], any shape
+    rain_mm : array that broadcasts against it, mm, of the day
+
+    References
+    ----------
+    .. [1] Wilson and Jetz (2016), doi:10.1371/journal.pbio.1002415
+    """
     logit = c.CLEAR_SKY_LOGIT + c.SYNOPTIC_LOGIT * field("synoptic", c.SYNOPTIC_SCALE_M)
-    logit = logit + (c.RAIN_LOGIT * np.tanh(np.asarray(rain_mm) / 5))[:, None, None]
+    logit = logit + c.RAIN_LOGIT * np.tanh(rain_mm / 5)
     texture = sum(
         weight * field(f"cloud {scale:.0f}", scale)
         for weight, scale in zip(c.CLOUD_WEIGHTS, c.CLOUD_SCALES_M, strict=True)
     )
     # The noise is standard normal; 1.702 turns its distribution function into a logistic one.
-    opaque = texture * np.float32(1.702) > -logit
-    cirrus = field("cirrus", c.CIRRUS_SCALE_M) > 1.405  # the upper 8 %
-    return Sky(opaque, cirrus & ~opaque)
+    excess = texture * np.float32(1.702) + logit
+    return Sky(excess, field("cirrus", c.CIRRUS_SCALE_M) > 1.405)  # the upper 8 %
 
 
-def surface_reflectance(surface: Surface, *, seed: int) -> np.ndarray:
+def snow_share(surface: Surface) -> np.ndarray:
+    """Fraction of each pixel that shows snow to a sensor above, float32, 0-1.
+
+    Trees hide the snow below them: through a canopy of leaves and wood one sees exp(-K PAI) [1]_.
+    Lakes carry snow when frozen.
+
+    References
+    ----------
+    .. [1] Nilson (1971), doi:10.1016/0002-1571(71)90092-6
+    """
+    seen = np.asarray(surface.snow_cover, dtype=np.float32)
+    if not seen.any():
+        return seen
+    wood = np.zeros(seen.shape, dtype=np.float32)
+    for code, area in c.WOOD_AREA.items():
+        wood[surface.land_cover == code] = area
+    through = np.exp(-c.CANOPY_EXTINCTION * (surface.lai + wood))
+    seen = np.where(wood > 0, seen * through, seen)
+    thawed = np.isin(surface.land_cover, LAKES) & ~surface.frozen
+    return np.where(thawed, 0, seen).astype(np.float32)
+
+
+def surface_reflectance(
+    surface: Surface, *, seed: int, bands: Sequence[str] = c.OPTICAL_BANDS
+) -> np.ndarray:
     """Reflectance of soil, canopy, water, buildings and snow below the atmosphere.
 
-    A linear mixture of moist soil and a closed canopy; soil brightness varies between fields.
+    A linear mixture of moist soil and a closed canopy; soil brightness varies between fields (not
+    where the surface has no grid). Dry snow is bright beyond the visible, wet snow much less [1]_.
 
     Returns
     -------
-    float32 array (band, row, col), bands as in ``constants.OPTICAL_BANDS``
+    float32 array (band, row, col)
+
+    References
+    ----------
+    .. [1] Wiscombe and Warren (1980), doi:10.1175/1520-0469(1980)037<2712:AMFTSA>2.0.CO;2
     """
-    grid = surface.grid
+    which = [c.OPTICAL_BANDS.index(band) for band in bands]
     moisture = surface.soil_moisture_m3_m3.astype(np.float32)
     cover = fractional_cover(surface.ndvi.astype(np.float32))
-    bright = lattice.smooth(
-        lattice.key(seed, "soil brightness", grid.crs), (grid.y_m, grid.x_m), scale_m=400.0
-    )
-    bright = (1 + np.float32(c.SOIL_BRIGHTNESS_STD) * bright) * (1 - cover)
-    out = np.empty((len(c.OPTICAL_BANDS), *cover.shape), dtype=np.float32)
-    for i, band in enumerate(c.OPTICAL_BANDS):
+    bright = 1 - cover
+    if (grid := surface.grid) is not None:
+        key = lattice.key(seed, "soil brightness", grid.crs)
+        field = lattice.smooth(key, (grid.y_m, grid.x_m), scale_m=400.0)
+        bright = (1 + np.float32(c.SOIL_BRIGHTNESS_STD) * field) * (1 - cover)
+    out = np.empty((len(bands), *cover.shape), dtype=np.float32)
+    for i, band in enumerate(bands):
         soil = soil_reflectance(moisture, band=band)
-        out[i] = bright * soil + np.float32(c.CANOPY[i]) * cover
+        out[i] = bright * soil + np.float32(c.CANOPY[which[i]]) * cover
     special = (
-        ((surface.land_cover == 80) | (surface.land_cover == 200), c.WATER_REFLECTANCE),
+        (np.isin(surface.land_cover, LAKES), c.WATER_REFLECTANCE),
         (surface.land_cover == 50, c.BUILT_UP_REFLECTANCE),
-        (surface.wet_snow, c.SNOW_REFLECTANCE),
     )
     for where, spectrum in special:
         if where.any():
-            out[:, where] = _table(spectrum)[:, None]
+            out[:, where] = _table(spectrum)[which, None]
+    snow = snow_share(surface)
+    if snow.any():
+        dry, wet = (_table(s)[which] for s in (c.DRY_SNOW, c.WET_SNOW))
+        bright_snow = np.where(surface.wet_snow[..., None], wet, dry)  # (row, col, band)
+        out += snow * (np.moveaxis(bright_snow, -1, 0) - out)
     return out
 
 
@@ -190,13 +241,42 @@ def illumination(surface: Surface, *, zenith_rad: float, azimuth_rad: float) -> 
     return np.clip(relative, 0.3, 1.7).astype(np.float32)
 
 
-def render(
-    surface: Surface, *, seed: int, scene: str, rain_mm: float, latitude_deg: float
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Scene:
+    """One pass over one grid: ``ground`` reflectance (band, row, col) as lit, its ``sky``."""
+
+    grid: Grid
+    ground: np.ndarray
+    sky: Sky
+    shadow: np.ndarray  # bool (row, col)
+    key: int  # of the pass, on which its noise hangs
+    day: np.datetime64
+
+
+def scene(surface: Surface, *, seed: int, name: str, rain_mm: float, latitude_deg: float) -> Scene:
+    """The lit ground under a day's clouds; opaque ones cast shadows away from the sun.
+
+    ``name`` is the pass's, ``rain_mm`` the day's.
+    """
+    grid = surface.grid
+    zenith, azimuth = sun(surface.time, latitude_deg=latitude_deg)
+    day = np.array([surface.time], dtype="datetime64[D]")
+    rain = np.array([rain_mm])
+    reach = c.CLOUD_HEIGHT_M * np.tan(zenith)
+    towards_sun = (reach * np.sin(azimuth), reach * np.cos(azimuth))
+    above = sky(grid, day, seed=seed, rain_mm=rain)
+    shadow = sky(grid, day, seed=seed, rain_mm=rain, shift_m=towards_sun).opaque[0]
+    light = illumination(surface, zenith_rad=zenith, azimuth_rad=azimuth)
+    light = np.where(shadow, light * np.float32(c.SHADOW_TRANSMITTANCE), light)
+    ground = surface_reflectance(surface, seed=seed) * light
+    return Scene(grid, ground, above, shadow, lattice.key(seed, name), day[0])
+
+
+def sentinel2(view: Scene) -> np.ndarray:
     """Digital numbers (reflectance x 1e4) of B2-B8, B11, B12 and the bits of QA60.
 
     rho = path + transmittance x surface, with a path and two-way transmittance per band [1]_;
-    opaque clouds hide the ground and cast shadows, cirrus brightens it.
+    opaque clouds hide the ground, cirrus brightens it.
 
     Returns
     -------
@@ -206,35 +286,86 @@ def render(
     ----------
     .. [1] Vermote et al. (1997), doi:10.1109/36.581987
     """
-    zenith, azimuth = sun(surface.time, latitude_deg=latitude_deg)
-    day = np.array([surface.time], dtype="datetime64[D]")
-    rain = np.array([rain_mm])
-    reach = c.CLOUD_HEIGHT_M * np.tan(zenith)
-    towards_sun = (reach * np.sin(azimuth), reach * np.cos(azimuth))
-    clouds = sky(surface.grid, day, seed=seed, rain_mm=rain)
-    above = sky(surface.grid, day, seed=seed, rain_mm=rain, shift_m=towards_sun)
-    light = illumination(surface, zenith_rad=zenith, azimuth_rad=azimuth)
-    light = np.where(above.opaque[0], light * np.float32(c.SHADOW_TRANSMITTANCE), light)
-    ground = surface_reflectance(surface, seed=seed) * light
-    return _at_sensor(ground, clouds, grid=surface.grid, key=lattice.key(seed, scene))
-
-
-def _at_sensor(ground: np.ndarray, clouds: Sky, *, grid: Grid, key: int) -> np.ndarray:
-    """Atmosphere, clouds, noise and QA60 over the lit ground, in digital numbers."""
-    opaque, cirrus = clouds.opaque[0], clouds.cirrus[0]
-    haze = np.exp(0.25 * lattice.normals(key, rows=[0], cols=[0]))  # aerosol of the scene
-    toa = ground * _table(c.TRANSMITTANCE)[:, None, None]
+    haze = np.exp(0.25 * lattice.normals(view.key, rows=[0], cols=[0]))  # aerosol of the scene
+    toa = view.ground * _table(c.TRANSMITTANCE)[:, None, None]
     toa += (_table(c.PATH_REFLECTANCE) * haze)[:, None, None]
+    toa = _beneath(view, toa, cloud=_table(c.CLOUD_REFLECTANCE))
+    flags = view.sky.opaque[0] * np.float32(CLOUD_BIT)
+    flags += view.sky.cirrus[0] * np.float32(CIRRUS_BIT)
+    return np.concatenate([np.rint(np.maximum(toa, 0.0001) * DIGITAL_NUMBERS), flags[None]])
+
+
+def landsat(view: Scene) -> np.ndarray:
+    """Digital numbers (reflectance = 2.75e-5 DN - 0.2) of SR_B2-SR_B7, and QA_PIXEL.
+
+    What the correction for the atmosphere leaves is smooth, as aerosol is, and of the size of the
+    product's specification, 0.005 + 0.05 rho, towards the blue [1]_.
+
+    Returns
+    -------
+    float32 array (7, row, col)
+
+    References
+    ----------
+    .. [1] Vermote et al. (2016), doi:10.1016/j.rse.2016.04.008
+    """
+    view = replace(view, key=lattice.key(view.key, str(view.day)))  # a path's id has no date
+    rho = np.tensordot(_landsat_weights(), view.ground, axes=1)  # (band, row, col)
+    place = view.grid.y_m, view.grid.x_m
+    aerosol = lattice.smooth(view.key, place, scale_m=c.AEROSOL_SCALE_M)
+    floor, share = c.LANDSAT_SPECIFICATION
+    bluer = (_table(c.LANDSAT_NM) / c.LANDSAT_NM[0]) ** np.float32(-c.ANGSTROM_EXPONENT)
+    rho += aerosol * (np.float32(floor) + np.float32(share) * rho) * bluer[:, None, None]
+    cloud = _landsat_weights() @ _table(c.CLOUD_REFLECTANCE)
+    rho = np.clip(_beneath(view, rho, cloud=cloud), 0, 1)
+    stored = np.rint((rho + np.float32(0.2)) / np.float32(2.75e-5))
+    return np.concatenate([stored, qa_pixel(view, rho)[None]])
+
+
+def _landsat_weights() -> np.ndarray:
+    """Landsat's bands from Sentinel-2's, straight lines over wavelength, (band, band)."""
+    unit = np.eye(len(c.OPTICAL_BANDS))
+    lines = [np.interp(c.LANDSAT_NM, c.OPTICAL_NM, one) for one in unit]
+    return np.stack(lines, axis=1).astype(np.float32)
+
+
+def qa_pixel(view: Scene, rho: np.ndarray) -> np.ndarray:
+    """QA_PIXEL of Collection 2 [1]_, float32 (row, col); snow and water by the tests of Fmask [2]_.
+
+    References
+    ----------
+    .. [1] USGS (2022), Landsat 8-9 Collection 2 Level 2 science product guide, LSDS-1619
+    .. [2] Zhu and Woodcock (2012), doi:10.1016/j.rse.2011.10.028
+    """
+    _, green, red, nir, swir, _ = rho
+    tiny = np.float32(1e-4)
+    ndsi = (green - swir) / (green + swir + tiny)
+    ndvi = (nir - red) / (nir + red + tiny)
+    cloud = view.sky.opaque[0]
+    near = (view.sky.excess[0] > -c.DILATED_LOGIT) & ~cloud
+    snow = (ndsi > 0.15) & (nir > 0.11) & (green > 0.1) & ~cloud
+    water = ((ndvi < 0.01) & (nir < 0.11)) | ((ndvi < 0.1) & (nir < 0.05))
+    water &= ~cloud & ~snow
+    flags = np.full(cloud.shape, QA_LOW, dtype=np.int64)
+    for where, bits in (
+        (near, 1 << 1), (view.sky.cirrus[0], 1 << 2 | 1 << 15), (cloud, 1 << 3 | 1 << 9),
+        (view.shadow & ~cloud, 1 << 4 | 1 << 11), (snow, 1 << 5 | 1 << 13),
+        (~cloud & ~near, 1 << 6), (water, 1 << 7),
+    ):  # fmt: skip
+        flags += where * bits
+    return flags.astype(np.float32)
+
+
+def _beneath(view: Scene, rho: np.ndarray, *, cloud: np.ndarray) -> np.ndarray:
+    """Noise, and clouds over the ground, (band, row, col)."""
+    opaque, cirrus, grid = view.sky.opaque[0], view.sky.cirrus[0], view.grid
     rows = np.round(grid.y_m[:, None]).astype(np.int64)
     cols = np.round(grid.x_m[None, :]).astype(np.int64)
-    white = lattice.normals(key, rows=rows, cols=cols)
-    toa += np.float32(c.OPTICAL_NOISE * min(1.0, 10 / grid.pixel_size_m)) * white
+    white = lattice.normals(view.key, rows=rows, cols=cols)
+    rho += np.float32(c.OPTICAL_NOISE * min(1.0, 10 / grid.pixel_size_m)) * white
     if cirrus.any():
-        toa[:, cirrus] += np.float32(0.04)
+        rho[:, cirrus] += np.float32(0.04)
     if opaque.any():
         thick = 1 + np.float32(0.08) * white[opaque]
-        toa[:, opaque] = _table(c.CLOUD_REFLECTANCE)[:, None] * thick
-    out = np.empty((len(toa) + 1, *opaque.shape), dtype=np.float32)
-    out[:-1] = np.rint(np.maximum(toa, 0.0001) * DIGITAL_NUMBERS)
-    out[-1] = opaque * np.float32(CLOUD_BIT) + cirrus * np.float32(CIRRUS_BIT)
-    return out
+        rho[:, opaque] = cloud[:, None] * thick
+    return rho
