@@ -93,7 +93,7 @@ def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_perc
 def saturated_conductivity_cm_h(
     sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0
 ):
-    """Saturated hydraulic conductivity of a topsoil from its texture, by the HYPRES regression [1]_.
+    """Saturated conductivity of a topsoil from its texture, by the HYPRES regression [1]_.
 
     Parameters
     ----------

@@ -9,11 +9,14 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.signal import lfilter
 
 from soilkit import contracts, grids
 from soilkit.errors import ContractError, StoreError, UnknownNameError
+from soilkit.retention import from_texture
 from soilkit.world import World, bucket, fields, noise, parameters
 from soilkit.world.climate import Climate, koeppen_of
+from soilkit.world.surface import skin_excess_c
 
 FROZEN_HASH = "59415ff2e6212c7a7812bbe7e4511861bf09e0198fc558f6e60ca7eec44d0889"
 CHIP = grids.chip_grid(38.2, -98.4, size_px=256, pixel_size_m=10)
@@ -187,18 +190,20 @@ def cell_grid(row, col, n):
 
 
 def test_the_coarse_state_is_the_mean_of_the_fine_one(world):
-    """Stated tolerance over a 9 km cell: 0.02 at worst, 0.009 root mean square, bias 0.006."""
+    """Stated tolerance over a 9 km cell: 0.035 at worst, 0.012 root mean square, bias 0.004."""
     errors = []
+    dates = np.arange("2019-01-20T12", "2020-12-20", 120 * 24, dtype="datetime64[h]")
     for longitude, latitude in PLACES:
         row, col = (int(i) for i in grids.ease2_cell(longitude, latitude))
-        states = world._cells.states(NOON, rows=[row], cols=[col])
-        coarse = states[bucket.INDEX["surface"], 0, 0]
-        one_pixel = world.truth(NOON, cell_grid(row, col, 1))
+        states = world._cells.states(dates, rows=[row], cols=[col])
+        coarse = states[bucket.INDEX["surface"], :, 0]
+        one_pixel = [world.truth(date, cell_grid(row, col, 1))[0, 0] for date in dates]
         np.testing.assert_allclose(one_pixel, coarse, atol=1e-6)
-        errors.append(world.truth(NOON, cell_grid(row, col, 20)).mean() - coarse)
-    assert np.abs(errors).max() < 0.02
-    assert np.sqrt(np.mean(np.square(errors))) < 0.009
-    assert abs(np.mean(errors)) < 0.006
+        fine = [world.truth(date, cell_grid(row, col, 20)).mean() for date in dates]
+        errors.extend(fine - coarse)
+    assert np.abs(errors).max() < 0.035
+    assert np.sqrt(np.mean(np.square(errors))) < 0.012
+    assert abs(np.mean(errors)) < 0.004
 
 
 def test_a_mean_pattern_of_the_whole_domain_vanishes():
@@ -240,6 +245,130 @@ def test_noise_far_apart_equals_noise_close_by():
     near = noise.smooth(7, (u, v), scale_m=40, zero_mean=True)
     far = noise.smooth(7, (np.append(u, 9e6), np.append(v, 8e6)), scale_m=40, zero_mean=True)
     assert near.ravel().tobytes() == far[:-1].tobytes()
+
+
+# ---- four layers of water ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_deeper_probes_follow_the_surface_as_real_ones_do(seed):
+    """Of 130 US stations (ISMN, 2019-2021), median R of 5 cm to 10, 20, 50 cm: 0.94, 0.88, 0.67.
+
+    An exponential filter lifts 50 cm to 0.82 and 20 cm to 0.92, with a T of 2-8 d there.
+    """
+    rng = np.random.default_rng(7)
+    points = {"longitude": rng.uniform(-103, -93, 40), "latitude": rng.uniform(33, 43, 40)}
+    days = np.arange("2019-01-01T12", "2020-01-01T12", 24, dtype="datetime64[h]")
+    world = World(seed=seed, n_stations=1, end="2020-01-01")
+    top, ten, twenty, fifty = (
+        world.truth_at(days, **points, depth_m=depth) for depth in (0.05, 0.10, 0.20, 0.50)
+    )
+
+    def r(one, other):
+        pairs = zip(one.T, other.T, strict=True)
+        return np.median([np.corrcoef(a, b)[0, 1] for a, b in pairs])
+
+    def filtered(wet, days):
+        keep = np.exp(-1 / days)
+        return lfilter([1 - keep], [1, -keep], wet - wet[0], axis=0)[30:]
+
+    assert 0.90 < r(top, ten) < 0.97
+    assert 0.83 < r(top, twenty) < 0.93
+    assert 0.58 < r(top, fifty) < 0.76
+    assert r(filtered(top, 4), twenty[30:]) > r(top[30:], twenty[30:])
+    assert 0.72 < r(filtered(top, 15), fifty[30:]) < 0.92
+
+
+def test_no_water_is_lost(world):
+    """Rain = evaporation + drainage + what snow and the four layers gain, in every cell and day."""
+    rng = np.random.default_rng(2)
+    row, col = grids.ease2_cell(rng.uniform(-103, -93, 60), rng.uniform(33, 43, 60))
+    cells = world.cells(row, col)
+    layers = [cells.surface_m3_m3, cells.layer_2_m3_m3, cells.layer_3_m3_m3, cells.layer_4_m3_m3]
+    thick_mm = parameters.LAYER_MM
+    stored = sum(mm * wet for mm, wet in zip(thick_mm, layers, strict=True))
+    gained = np.diff(stored + cells.snow_mm, axis=1)
+    left = cells.precipitation_mm - cells.evaporation_mm - cells.drainage_mm
+    dry = cells.irrigated_fraction == 0
+    assert dry.sum() >= 3
+    np.testing.assert_allclose(gained[dry], left[dry, :-1], atol=2e-3)
+    whole = np.average(layers, axis=0, weights=thick_mm)
+    np.testing.assert_allclose(whole, cells.root_zone_m3_m3, atol=1e-6)
+    assert (cells.evaporation_mm >= 0).all() and (cells.drainage_mm >= -1e-6).all()
+    assert (cells.evaporation_mm <= 1.2 * cells.pet_mm + 3).all()
+
+
+def test_truth_of_a_span_is_the_mean_of_its_layers(world):
+    spans = ((0, 0.05), (0.05, 0.15), (0.15, 0.40), (0.40, 1.0))
+    layers = [world.truth(NOON, CHIP, depth_m=span) for span in spans]
+    whole = world.truth(NOON, CHIP, depth_m=(0.0, 1.0))
+    mixed = np.average(layers, axis=0, weights=parameters.LAYER_MM)
+    assert np.abs(whole - mixed).mean() < 0.003  # the spread about the mean is not linear in it
+    assert np.array_equal(world.truth(NOON, CHIP), layers[0])
+    assert np.array_equal(world.truth(NOON, CHIP, depth_m=0.05), layers[0])
+    assert np.array_equal(world.truth(NOON, CHIP, depth_m=0.10), layers[1])
+
+
+@pytest.mark.parametrize("depth", [1.2, -0.1, (0.4, 0.1), (0.0, 2.0), (0.1, 0.2, 0.3), np.nan])
+def test_a_depth_that_no_layer_has_is_refused_by_name(world, depth):
+    with pytest.raises(ContractError, match="depth"):
+        world.truth(NOON, CHIP, depth_m=depth)
+
+
+def test_a_grid_of_degrees_is_refused_by_name(world):
+    degrees = contracts.Grid("EPSG:4326", -98.4, 38.2, 0.001, 8, 8)
+    for see in (world.truth, world.surface):
+        with pytest.raises(ContractError, match="EPSG:4326 counts degrees"):
+            see(NOON, degrees)
+
+
+def test_porosity_is_the_saturated_water_content_of_the_retention_curve(world):
+    """World 1's differed by 0.038 on average: suction was undefined in wet soil."""
+    place = grids.project(CHIP, grids.EASE2_CRS)
+    ground = fields.ground(0, *place)
+    curve = fields.hydraulics(0, place, ground=ground).curve
+    assert np.array_equal(curve.saturated, ground.porosity)
+    by_texture = from_texture(
+        ground.sand_percent, ground.clay_percent,
+        bulk_density_g_cm3=ground.bulk_density_g_cm3, organic_percent=ground.organic_percent,
+    ).saturated  # fmt: skip
+    np.testing.assert_allclose(ground.porosity, by_texture)
+    wettest = max(world.truth(day, CHIP).max() for day in ("2019-05-20", "2020-03-01", NOON))
+    assert wettest < ground.porosity.max()
+    assert (curve.n > 1).all() and (curve.alpha_per_cm > 0).all()
+
+
+def test_two_worlds_that_share_their_first_year_are_alike():
+    one, longer = (World(seed=0, n_stations=2, end=f"{year}-01-01") for year in (2020, 2021))
+    later = World(seed=0, n_stations=2, start="2019-07-01", end="2020-01-01")
+    when, place = "2019-11-05 12:00", {"longitude": -98.4, "latitude": 38.2}
+    assert one.truth(when, CHIP).tobytes() == longer.truth(when, CHIP).tobytes()
+    assert one.surface(when, CHIP).ndvi.tobytes() == longer.surface(when, CHIP).ndvi.tobytes()
+    np.testing.assert_allclose(later.truth(when, CHIP), one.truth(when, CHIP), atol=2e-3)
+    cell = [int(i) for i in grids.ease2_cell(**place)]
+    assert one.cells(*cell).koeppen == longer.cells(*cell).koeppen
+
+
+def test_skin_is_warmer_where_the_ground_is_bare_and_dry(world):
+    """The trapezoid of Moran (1994): 15 C and more on dry bare soil, little under leaves."""
+    filled = np.array([0.1, 0.9, 0.1, 0.9])
+    ndvi = np.array([0.15, 0.15, 0.85, 0.85])
+    dry_bare, wet_bare, dry_green, wet_green = skin_excess_c(0.9, ndvi=ndvi, filled=(filled,) * 2)
+    assert dry_bare > 15 > wet_bare + 8
+    assert dry_bare - wet_bare > 2 * (dry_green - wet_green) > 0
+    assert skin_excess_c(0.0, ndvi=ndvi, filled=(filled,) * 2).max() < 0
+    noon, night = (world.surface(f"2020-07-10 {hour}", CHIP) for hour in ("19:00", "09:00"))
+    assert (noon.skin_temperature_c > noon.air_temperature_c).all()
+    assert (night.skin_temperature_c < night.air_temperature_c).all()
+
+
+def test_lakes_lie_on_the_land_and_no_station_in_them(world):
+    rng = np.random.default_rng(5)
+    u = parameters.CENTRE_U_M + parameters.HALF_U_M * rng.uniform(-1, 1, 20_000)
+    v = parameters.CENTRE_V_M + parameters.HALF_V_M * rng.uniform(-1, 1, 20_000)
+    lake = fields.ground(0, u, v).land_cover == fields.LAKE
+    assert 0.004 < lake.mean() < 0.03
+    assert not (world.network().place.ground.land_cover == fields.LAKE).any()
 
 
 # ---- weather and vegetation ---------------------------------------------------------------------

@@ -9,7 +9,7 @@ from soilkit import grids, retention
 from soilkit.errors import ContractError
 from soilkit.world import fields, noise
 from soilkit.world import parameters as c
-from soilkit.world.climate import Weather, koeppen_of, weather
+from soilkit.world.climate import Weather, koeppen_of, normal_pet_mm, weather
 
 # What a block keeps a cell and day; the first ones jump with rain, the others run evenly.
 LAYERS = ("surface", "layer 2", "layer 3", "layer 4")  # 0-5, 5-15, 15-40 and 40-100 cm
@@ -83,7 +83,7 @@ def profile_weights(depth_m) -> np.ndarray:
     ends = np.cumsum([0.0, *c.LAYER_MM]) / 1000
     if not (depth.shape in ((), (2,)) and (depth >= 0).all() and (depth <= ends[-1]).all()):
         raise ContractError(
-            f"A world's moisture is known from 0 to {ends[-1]:g} m: depth_m is one depth, or a pair "
+            f"A world is known from 0 to {ends[-1]:g} m: depth_m is one depth, or a pair "
             f"(from, to), in metres; found {depth_m!r}."
         )
     if depth.shape == () or depth[0] == depth[1]:
@@ -324,6 +324,7 @@ class CellSeries:
     water_fraction: np.ndarray
     type_fraction: np.ndarray  # (cell, type) of fields.TYPES
     normal_precipitation_mm: np.ndarray  # a year
+    normal_pet_mm: np.ndarray  # a year
     normal_temperature_c: np.ndarray
     koeppen: np.ndarray
 
@@ -525,6 +526,7 @@ def _pack(cells, values, parts):
         earth.field_capacity.ravel(), earth.wilting.ravel(),
     )  # fmt: skip
     fixed["normal_precipitation_mm"] = sky.normals.precipitation_mm.ravel()
+    fixed["normal_pet_mm"] = normal_pet_mm(sky.normals).ravel()
     fixed["normal_temperature_c"] = sky.normals.temperature_c.ravel()
     fixed["koeppen"] = koeppen_of(sky.normals).ravel().astype("U3")
     return Block(values, daily, fixed)

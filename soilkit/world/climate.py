@@ -186,6 +186,10 @@ def _snow(rain, warmth):
     return snow, melt, np.where(cold, 0.0, rain) + melt
 
 
+MONTH_DAYS = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+MONTH_MIDDLES = np.cumsum(MONTH_DAYS) - MONTH_DAYS / 2  # days of the year
+
+
 def koeppen_of(normals: Climate) -> np.ndarray:
     """Koeppen-Geiger classes of the climate's normals (see ``strata.koeppen``).
 
@@ -197,13 +201,25 @@ def koeppen_of(normals: Climate) -> np.ndarray:
     -------
     array of str of that shape, such as "Cfa"
     """
-    length = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-    turn = 2 * np.pi / 365.25
-    phase = turn * (np.cumsum(length) - length / 2)  # of each month's middle
-    mean, amplitude, rain, season = (
+    rain, season = (
         np.asarray(getattr(normals, name))[..., None]
-        for name in ("temperature_c", "season_amplitude_c", "precipitation_mm", "wet_seasonality")
+        for name in ("precipitation_mm", "wet_seasonality")
     )
-    warm = mean + amplitude * np.cos(phase - turn * c.WARMEST_DAY)
-    wet = 1 + season * np.cos(phase - turn * c.WETTEST_DAY)
-    return strata.koeppen(warm, rain * wet * length / 365.25)
+    turn = 2 * np.pi / 365.25
+    wet = 1 + season * np.cos(turn * (MONTH_MIDDLES - c.WETTEST_DAY))
+    return strata.koeppen(_monthly_c(normals), rain * wet * MONTH_DAYS / 365.25)
+
+
+def normal_pet_mm(normals: Climate) -> np.ndarray:
+    """Potential evapotranspiration of the normals, mm a year, array of their shape."""
+    monthly = pet(_monthly_c(normals).T, normals.latitude.T, day_of_year=MONTH_MIDDLES)
+    return np.tensordot(MONTH_DAYS, monthly, 1).T
+
+
+def _monthly_c(normals):
+    """Normal temperature of each month, (..., 12)."""
+    mean, amplitude = (
+        np.asarray(getattr(normals, name))[..., None]
+        for name in ("temperature_c", "season_amplitude_c")
+    )
+    return mean + amplitude * np.cos(2 * np.pi / 365.25 * (MONTH_MIDDLES - c.WARMEST_DAY))

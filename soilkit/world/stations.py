@@ -11,8 +11,8 @@ from tqdm import tqdm
 from soilkit import contracts, grids, strata
 from soilkit.errors import StoreError, UnknownNameError
 from soilkit.files import write_whole
-from soilkit.world import parameters as c
 from soilkit.world import bucket, fields, surface
+from soilkit.world import parameters as c
 
 # Name, share of the stations, box in the domain as fractions (west, east, south, north), probe.
 # All names are invented.

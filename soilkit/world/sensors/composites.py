@@ -135,18 +135,15 @@ def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ph(world, pixels: Pixels) -> np.ndarray:
-    """pH in water (pixel,): falls where normal rain exceeds the demand of normal warmth [1]_ [2]_.
+    """pH in water (pixel,): falls where normal rain exceeds the demand of normal warmth [1]_.
 
     References
     ----------
     .. [1] Slessarev et al. (2016), doi:10.1038/nature20139
-    .. [2] Turc's demand, 300 + 25 T + 0.05 T^3: Pike (1964), doi:10.1016/0022-1694(64)90022-8
     """
     cells, inverse = _cells_of(pixels)
     normals = world.cells(cells.rows, cells.cols)
-    warmth = normals.normal_temperature_c
-    demand_mm = np.polyval(c.TURC_DEMAND, warmth)
-    surplus = (normals.normal_precipitation_mm - demand_mm)[inverse]
+    surplus = (normals.normal_precipitation_mm - normals.normal_pet_mm)[inverse]
     middle, half = (c.PH_DRY + c.PH_WET) / 2, (c.PH_DRY - c.PH_WET) / 2
     error = world.noise("ph", pixels.centres, scale_m=c.PH_ERROR_SCALE_M)
     return middle - half * np.tanh(surplus / c.PH_SCALE_MM) + c.PH_ERROR * error

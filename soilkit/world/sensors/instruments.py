@@ -125,7 +125,6 @@ LST_ERROR_K, ZERO_C_K = 1.0, 273.15  # Wan (2014), doi:10.1016/j.rse.2013.08.027
 # Of the value, and the soil's part of evaporation: Mu et al. (2011), doi:10.1016/j.rse.2011.02.019
 ET_ERROR, ET_SOIL_SHARE = 0.2, 0.3
 COMPOSITE_ERROR_SCALE_M = 20_000.0  # as far as aerosol and emissivity classes reach
-TURC_DEMAND = (0.05, 0.0, 25.0, 300.0)  # mm per year: Pike (1964), doi:10.1016/0022-1694(64)90022-8
 # Slessarev et al. (2016), doi:10.1038/nature20139
 PH_DRY, PH_WET, PH_SCALE_MM, PH_ERROR, PH_ERROR_SCALE_M = 8.2, 5.1, 250.0, 0.4, 20_000.0
 # Units of about a third of a square kilometre, errors of 7-15 % of saturation: Vergopolan et al.

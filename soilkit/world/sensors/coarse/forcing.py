@@ -55,12 +55,12 @@ def forcing(state: Any, *, rows: np.ndarray, cols: np.ndarray) -> Forcing:
     n_past = state.past_precipitation_mm.shape[1]
     first = np.asarray(state.time).astype("datetime64[D]")[0]
     names = ("precipitation_mm", "pet_mm", "temperature_c")
-    series = [np.hstack([getattr(state, f"past_{n}"), getattr(state, n)]) for n in names]
+    series = {n: np.hstack([getattr(state, f"past_{n}"), getattr(state, n)]) for n in names}
     return Forcing(
-        first - n_past + np.arange(series[0].shape[1]),
+        first - n_past + np.arange(series[names[0]].shape[1]),
         grids.EASE2_TOP_M - (np.asarray(rows) + 0.5) * size,
         grids.EASE2_LEFT_M + (np.asarray(cols) + 0.5) * size,
-        *series,
+        **series,
         n_past=n_past,
     )
 
