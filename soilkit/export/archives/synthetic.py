@@ -56,9 +56,9 @@ class SyntheticArchive:
             )
         self.world = World(**world_options) if world is None else world
         self.revisit_days = revisit_days
-        # the world's own version, the hash of the sensors' constants and the period
+        # the world's own version (seed and hash of all constants) and its period
         first, last = (str(t.astype("datetime64[D]")) for t in (self.world.start, self.world.end))
-        self.version = f"{self.world.version}-{instruments.HASH[:12]}-{first}-{last}"
+        self.version = f"{self.world.version}-{first}-{last}"
 
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).

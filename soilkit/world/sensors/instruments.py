@@ -4,9 +4,6 @@ They are fixed from the literature and from the acceptance table of the syntheti
 after a model's score was seen.
 """
 
-import hashlib
-import json
-
 # --- radar at 5.405 GHz ---------------------------------------------------------------------
 WAVENUMBER_CM = 1.132  # 2 pi f / c, rad cm-1
 # sigma0 = 10^a cos^b 10^(c cot mv) (k s)^(d sin): Baghdadi et al. (2016), doi:10.3390/rs8110920
@@ -134,7 +131,3 @@ UNIT_ERROR, UNIT_ERROR_SPAN, UNIT_ERROR_SCALE_M = 0.11, 0.04, 30_000.0
 UNIT_STAYS, UNIT_PATCH, UNIT_PASSES = 0.6, 0.6, 0.53
 UNIT_PATCH_SCALE_M, UNIT_ERROR_DAYS = 6_000.0, 75.0
 UNIT_LAGS_H = (0, 12, 36, 72)  # of the states whose mean answers rain late
-
-HASH = hashlib.sha256(
-    json.dumps({k: v for k, v in sorted(globals().items()) if k.isupper()}).encode()
-).hexdigest()
