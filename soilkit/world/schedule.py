@@ -336,6 +336,16 @@ def smap10km(start, end) -> Periods:
     return Periods(names, first.astype(us), (last + 1).astype(us)).ending_in(start, end)
 
 
+def _steps(start, end, *, name: str, hours: float = 3, begins: float = 0, lasts: float = 0):
+    """Regular steps of every day whose end lies in [start, end); ``name`` formats their begin."""
+    hour = 3_600_000_000 * np.timedelta64(1, "us")
+    days = _days(np.datetime64(start, "D") - 2, end).astype("datetime64[us]")
+    at = (days[:, None] + (begins + np.arange(0, 24, hours)) * hour).ravel()
+    periods = Periods(at, at, at + lasts * hour).ending_in(start, end)
+    names = [f"{time:{name}}" for time in periods.start.tolist()]
+    return Periods(np.array(names), periods.start, periods.end)
+
+
 def gldas(start, end) -> Periods:
     """Three-hourly instants in [start, end).
 
@@ -344,11 +354,64 @@ def gldas(start, end) -> Periods:
     >>> gldas("2019-01-01", "2019-01-01T07").scene_id.tolist()
     ['A20190101_0000', 'A20190101_0300', 'A20190101_0600']
     """
-    days = _days(start, end)
-    at = (days.astype("datetime64[us]")[:, None] + np.arange(8) * HOURS_3).ravel()
-    hours = np.char.add("_", np.char.add(np.tile([f"{3 * k:02d}" for k in range(8)], 1), "00"))
-    names = np.char.add(np.char.add("A", _words(days))[:, None], hours[None, :]).ravel()
-    return Periods(names, at, at).ending_in(start, end)
+    return _steps(start, end, name="A%Y%m%d_%H%M")
+
+
+def nldas2_noah(start, end) -> Periods:
+    """Every third of NLDAS-2's hourly instants: a year of all would not fit into memory.
+
+    Examples
+    --------
+    >>> nldas2_noah("2019-01-01", "2019-01-01T03").scene_id.tolist()
+    ['NLDAS_NOAH0125_H.A20190101.0000.020']
+    """
+    return _steps(start, end, name="NLDAS_NOAH0125_H.A%Y%m%d.%H%M.020")
+
+
+def smap_l4(start, end) -> Periods:
+    """Means over three hours that end in [start, end), named by their middle.
+
+    Examples
+    --------
+    >>> smap_l4("2019-01-01", "2019-01-01T07").scene_id.tolist()
+    ['20181231_2230', '20190101_0130', '20190101_0430']
+    """
+    steps = _steps(start, end, name="%Y%m%d_%H", lasts=3)
+    middle = [f"{time:%Y%m%d_%H%M}" for time in (steps.start + HOURS_3 // 2).tolist()]
+    return Periods(np.array(middle), steps.start, steps.end)
+
+
+def geos5_lst(start, end) -> Periods:
+    """Every third of GEOS-5's hourly instants."""
+    return _steps(start, end, name="GEOS5_LST_%Y%m%d_%H%M")
+
+
+def chirps(start, end) -> Periods:
+    """Days from midnight to midnight UTC that end in [start, end)."""
+    return _steps(start, end, name="%Y%m%d", hours=24, lasts=24)
+
+
+def gridmet(start, end) -> Periods:
+    """Days from 06:00 to 06:00 UTC that end in [start, end).
+
+    Examples
+    --------
+    >>> days = gridmet("2019-01-01", "2019-01-02")
+    >>> days.scene_id.tolist(), str(days.start[0])
+    (['20181231'], '2018-12-31T06:00:00.000000')
+    """
+    return _steps(start, end, name="%Y%m%d", hours=24, begins=6, lasts=24)
+
+
+def imerg(start, end) -> Periods:
+    """Every sixth of IMERG's half hours that end in [start, end): rates, of which no day is a sum.
+
+    Examples
+    --------
+    >>> imerg("2019-01-01", "2019-01-01T04").scene_id.tolist()
+    ['20190101000000', '20190101030000']
+    """
+    return _steps(start, end, name="%Y%m%d%H%M%S", lasts=0.5)
 
 
 def restarting_days(days: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -421,6 +484,12 @@ def smap_l3(start, end) -> Periods:
 CALENDARS: dict[str, Callable[..., Periods]] = {
     "smap": smap10km,
     "gldas": gldas,
+    "nldas2_noah": nldas2_noah,
+    "smap_l4": smap_l4,
+    "geos5_lst": geos5_lst,
+    "chirps": chirps,
+    "gridmet": gridmet,
+    "imerg": imerg,
     "smap_l3": smap_l3,
     "smap_hydroblocks": smap_hydroblocks,
     "modis_lai": modis_lai,

@@ -111,7 +111,5 @@ SOURCES = {
     "land_cover": lambda world, time, grid: soil_maps.land_cover(world.seed, grid),
     **{source: _modis(source) for source in composites.MODIS},
     "smap_hydroblocks": lambda world, time, grid: composites.hydroblocks(world, grid, time=time),
-    "smap": _coarse("smap"),
-    "gldas": _coarse("gldas"),
-    "smap_l3": _coarse("smap_l3"),
+    **{name: _coarse(name) for name in coarse.MODELS if name != "modis_lai"},
 }

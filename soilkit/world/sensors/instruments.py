@@ -85,25 +85,69 @@ TEMPERATURE_ERROR_STD_K = 2.0
 SKIN_GAIN, SKIN_DAYS = 0.0030, 2.5  # m3 m-3 per mm of rain; e-folding
 SMAP_EFFECTIVE_POROSITY = 0.55
 
-# --- coarse models ---------------------------------------------------------------------------
-# Errors of satellite precipitation, shared by the models: Maggioni et al. (2016),
-# doi:10.1175/JHM-D-15-0190.1
+# --- land models and weather ------------------------------------------------------------------
+# Errors of precipitation, and the parts of their variance that kinds share (``observed_rain``).
+# Satellites: Maggioni et al. (2016), doi:10.1175/JHM-D-15-0190.1; the smaller ones of products with
+# gauges: Beck et al. (2019), doi:10.5194/hess-23-207-2019, sizes set by the acceptance rows.
 RAIN_LOG_STD, RAIN_ERROR_SCALE_M = 0.7, 120_000.0
-RAIN_MISSED, RAIN_FALSE, RAIN_FALSE_MM = 0.12, 0.04, 5.0
-RAIN_GAIN_STD = 0.2  # of a place, for all times
+RAIN_FALSE_MM = 5.0
+RAIN_GAIN_STD = 0.2  # of a place, for all times, where the error's size is RAIN_LOG_STD
+_RAIN = ("log_std", "missed", "false", "satellites", "gauges")
+RAIN_ERRORS = {
+    "satellites": dict(zip(_RAIN, (0.7, 0.12, 0.04, 1.0, 0.0), strict=True)),
+    "chirps": dict(zip(_RAIN, (0.6, 0.10, 0.04, 0.6, 0.1), strict=True)),
+    "smap_l4": dict(zip(_RAIN, (0.5, 0.08, 0.03, 0.3, 0.5), strict=True)),
+    "nldas2_noah": dict(zip(_RAIN, (0.5, 0.06, 0.03, 0.0, 1.0), strict=True)),
+    "gridmet": dict(zip(_RAIN, (0.4, 0.05, 0.03, 0.0, 0.7), strict=True)),
+}
+RAIN_LASTS_HOURS, UNSEEN_RAIN_HOUR = 3.0, 21.0  # as in the world; of rain that was invented
 # Palmer (1965), US Weather Bureau Research Paper 45: one inch above, the rest below
 PALMER_SURFACE_MM, PALMER_LOWER_MM = 25.4, 127.0
 PALMER_PET_LOG_STD = 0.15
 # Bolten et al. (2010): the gain of the mean, and the retrievals that fill the layer
 ASSIMILATION_GAIN, ASSIMILATED_RANGE_M3_M3 = 0.5, (0.08, 0.42)
 SMAP10KM_MAX_MM = 25.39
-# Noah's 0-10 cm layer seen at a quarter degree: Rodell et al. (2004), doi:10.1175/BAMS-85-3-381
-NOAH_WILTING, NOAH_FIELD, NOAH_POROSITY = 0.09, 0.39, 0.46
-NOAH_DRAINAGE_DAYS, NOAH_RECHARGE, NOAH_PET_FACTOR = 4.0, 0.35, 0.65
-NOAH_LAYER_MM = 100.0
+# Two layers of water: depths, wilting point, field capacity and porosity [m3 m-3], days of drainage
+# above field capacity, parts of the evaporation, capillary rise. Noah: Ek et al. (2003),
+# doi:10.1029/2002JD003296; Catchment: Koster et al. (2000), doi:10.1029/2000JD900327. Wetter than
+# the world's ground: the bias of coarse soil maps, set by the acceptance rows.
+_LAYERS = (
+    "top_mm", "low_mm", "wilting", "field", "porosity", "top_days", "low_days", "top_share",
+    "low_share", "rise",
+)  # fmt: skip
+LAND_MODELS = {
+    "gldas": dict(zip(_LAYERS, (100, 300, 0.13, 0.37, 0.46, 4, 20, 0.60, 0.25, 0.35), strict=True)),
+    "nldas2_noah": dict(
+        zip(_LAYERS, (100, 300, 0.10, 0.28, 0.45, 1.5, 20, 0.50, 0.35, 0.3), strict=True)
+    ),
+    "smap_l4": dict(
+        zip(_LAYERS, (50, 1000, 0.11, 0.30, 0.46, 1.5, 25, 0.5, 0.6, 0.3), strict=True)
+    ),
+}
 # Evapotranspiration of land models, wrong for weeks: Mueller et al. (2011),
-# doi:10.1029/2010GL046230
-NOAH_PET_LOG_STD, NOAH_PET_ERROR_DAYS = 0.5, 30.0
+# doi:10.1029/2010GL046230; the spread of field capacity between places set by the acceptance rows
+LAND_PET_LOG_STD = {"gldas": 0.5, "nldas2_noah": 0.7, "smap_l4": 0.3}
+LAND_PET_ERROR_DAYS, LAND_SOIL_STD = 30.0, 0.10
+# SMAP L4: Reichle et al. (2019), doi:10.1029/2019MS001729; observations are rescaled to the model's
+# climatology, here the mean of as many past innovations; set by the acceptance row
+L4_GAIN, L4_CLIMATOLOGY_OBSERVATIONS = 0.35, 15
+L4_MODEL_ONLY = (("2019-06-19", "2019-07-23"), ("2022-08-06", "2022-09-20"))  # the asset's page
+# Weather: Allen et al. (1998), FAO 56. Daily range of temperature about the world's own, on dry and
+# wet days: Dai et al. (1999), doi:10.1175/1520-0442(1999)012<2451:EOCSMP>2.0.CO;2
+RANGE_C, RANGE_DRY, RANGE_WET, RANGE_LOG_STD = 10.0, 1.1, 0.75, 0.15
+DEW_BELOW_MINIMUM_C, DEW_STD_C = 1.5, 2.0  # FAO 56, equation 6-6, and its spread
+WIND_M_S, WIND_LOG_STD, WIND_DAYS = 3.6, 0.35, 2.0  # Great Plains, 10 m: gridMET's own normals
+HARGREAVES = 0.16  # FAO 56, equation 50, inland
+# Errors of gridMET against stations: Abatzoglou (2013), doi:10.1002/joc.3413, Table 2
+GRIDMET_STD = {"minimum_c": 1.6, "maximum_c": 1.4, "dew_c": 1.5}
+GRIDMET_LOG_STD = {"radiation_w_m2": 0.10, "wind_m_s": 0.25}
+# Skin above air temperature by bulk transfer, dT = r H / (rho cp): Monteith (1965); the resistance
+# of short vegetation; loss at night. Error of the Catchment model's skin: 4.9 K in all, Reichle et
+# al. (2010), doi:10.1175/2010JHM1262.1
+SKIN_RESISTANCE_S_M, AIR_HEAT_J_M3_K = 50.0, 1200.0
+NET_OF_SOLAR, LONGWAVE_LOSS_W_M2, GROUND_SHARE = 0.75, 60.0, 0.15
+EVAPORATIVE_LEAST, EVAPORATIVE_MOST = 0.15, 0.80
+SKIN_ERROR_K, SKIN_BIAS_K = 2.2, 1.5
 
 # --- maps ------------------------------------------------------------------------------------
 # R2 of SoilGrids against profiles 0.55-0.75: Hengl et al. (2017), doi:10.1371/journal.pone.0169748

@@ -6,6 +6,7 @@ the hundred thousand: single precision, many seeds at once, axis-aligned grids.
 """
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from scipy.special import ndtri
 
 from soilkit.world.noise import key as key
@@ -92,17 +93,21 @@ def smooth_points(seeds, place: tuple[np.ndarray, np.ndarray], *, scale_m: float
     -------
     float32 array (scene, point)
     """
-    first_row, weight_row = _cubic(np.asarray(place[0]) / scale_m)
-    first_col, weight_col = _cubic(np.asarray(place[1]) / scale_m)
-    total = np.zeros((len(seeds), len(first_row)), dtype=np.float32)
-    for i in range(4):
-        for j in range(4):
-            knots = normals(seeds[:, None], rows=first_row + i, cols=first_col + j)
-            total += knots * (weight_row[:, i] * weight_col[:, j])
-    return total
+    first_row, weight_row = cubic(np.asarray(place[0]) / scale_m)
+    first_col, weight_col = cubic(np.asarray(place[1]) / scale_m)
+    step = np.arange(4)
+    row, col = np.broadcast_arrays(
+        (first_row[:, None] + step)[:, :, None], (first_col[:, None] + step)[:, None, :]
+    )  # (point, 4, 4)
+    nodes, index = np.unique(np.stack([row.ravel(), col.ravel()]), axis=1, return_inverse=True)
+    weights = (weight_row[:, :, None] * weight_col[:, None, :]).ravel()
+    starts = np.arange(0, 16 * len(first_row) + 1, 16)
+    spline = csr_matrix((weights, index.ravel(), starts), shape=(len(first_row), nodes.shape[1]))
+    knots = normals(np.asarray(seeds)[None, :], rows=nodes[0][:, None], cols=nodes[1][:, None])
+    return (spline @ knots).T  # (node, scene) to (scene, point)
 
 
-def _cubic(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cubic(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First knot and the four cubic B-spline weights of each point, scaled to unit variance."""
     knot = np.floor(t).astype(np.int64)
     f = t - knot
@@ -115,7 +120,7 @@ def _cubic(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _spline(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All knots that a line of points touches and its dense weights (point, knot)."""
-    first, weights = _cubic(np.asarray(t, dtype=float))
+    first, weights = cubic(np.asarray(t, dtype=float))
     knots = np.arange(first.min(), first.max() + 4)
     dense = np.zeros((len(first), len(knots)), dtype=np.float32)
     point = np.arange(len(first))

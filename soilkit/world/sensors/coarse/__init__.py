@@ -8,16 +8,26 @@ from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.world import schedule
-from soilkit.world.sensors.coarse import land_models, passive
+from soilkit.world.sensors.coarse import land_models, passive, weather
 from soilkit.world.sensors.coarse.forcing import Product, forcing
 
 GLDAS_CELL_DEG = 0.25
-CELL_DEG = {"gldas": GLDAS_CELL_DEG}  # of products on a grid of degrees
+CELL_DEG = {  # of products on a grid of degrees
+    "gldas": GLDAS_CELL_DEG, "nldas2_noah": 1 / 8, "gridmet": 1 / 24, "chirps": 0.05, "imerg": 0.1,
+}  # fmt: skip
+NET_M = 5_000  # between points whose longitude and latitude are exact
+MAX_CELLS = 1024  # whose series are held at once when an image is made
 # Each source's series and its calendar: bands in the order of its row in the catalogue.
 MODELS = {
     "smap": (land_models.smap, schedule.smap10km),
     "gldas": (land_models.gldas, schedule.gldas),
     "modis_lai": (land_models.modis_lai, schedule.modis_lai),
+    "nldas2_noah": (land_models.nldas2_noah, schedule.nldas2_noah),
+    "smap_l4": (land_models.smap_l4, schedule.smap_l4),
+    "geos5_lst": (land_models.geos5_lst, schedule.geos5_lst),
+    "gridmet": (weather.gridmet, schedule.gridmet),
+    "chirps": (weather.chirps, schedule.chirps),
+    "imerg": (weather.imerg, schedule.imerg),
     "smap_l3": (passive.smap_l3, schedule.smap_l3),
 }
 
@@ -57,13 +67,17 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
 
     Nearest cell; NaN before the first period.
     """
-    longitude, latitude = grids.lonlat(grid)
+    step_px = int(np.clip(NET_M // grid.pixel_size_m, 1, 32))
+    longitude, latitude = grids.project(grid, "EPSG:4326", step_px=step_px)
     rows, cols = cells(source, longitude, latitude=latitude)
     pairs, inverse = np.unique(np.stack([rows.ravel(), cols.ravel()]), axis=1, return_inverse=True)
-    series = product(world, source, rows=pairs[0], cols=pairs[1])
+    parts = np.array_split(pairs, max(1, -(-pairs.shape[1] // MAX_CELLS)), axis=1)
+    latest = [_latest(world, source, pair, time) for pair in parts]
+    values = np.concatenate(latest)[inverse.ravel()]  # (pixel, band)
+    return values.T.reshape(-1, *rows.shape).astype(np.float32)
+
+
+def _latest(world, source, pair, time):
+    series = product(world, source, rows=pair[0], cols=pair[1])
     last = np.searchsorted(series.periods.end, time.astype("datetime64[us]"), side="right") - 1
-    n_bands = series.values.shape[2]
-    if last < 0:
-        return np.full((n_bands, *rows.shape), np.nan, dtype=np.float32)
-    values = series.values[inverse.ravel(), last]  # (pixel, band)
-    return values.T.reshape(n_bands, *rows.shape).astype(np.float32)
+    return series.values[:, last] if last >= 0 else np.full_like(series.values[:, 0], np.nan)

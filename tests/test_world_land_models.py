@@ -1,0 +1,318 @@
+"""Land models and weather of the world: scores, shared rain, and nothing of the future."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from soilkit import grids, sources
+from soilkit.world import World, schedule, sensors
+from soilkit.world.sensors import coarse, instruments, lattice
+from soilkit.world.sensors.coarse import land_models, weather
+from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
+
+ROWS, COLS = (axis.ravel() for axis in np.meshgrid(np.arange(300, 304), np.arange(860, 864)))
+SEEDS = (0, 1, 2)
+MINE = ("smap", "gldas", "nldas2_noah", "smap_l4", "geos5_lst", "gridmet", "chirps", "imerg")
+# By how much a product may differ, in its unit, where the world began a year earlier: the models
+# have then forgotten other weather, over 365 days more.
+TOLERANCE = {
+    "smap": 0.5, "gldas": 0.1, "nldas2_noah": 0.1, "smap_l4": 0.01, "geos5_lst": 0.5,
+    "modis_lai": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    """Two years, their first, their second, of seed 0."""
+    periods = {"both": ("2019", "2021"), "first": ("2019", "2020"), "second": ("2020", "2021")}
+    return {
+        name: World(0, 8, f"{start}-01-01", f"{end}-01-01")
+        for name, (start, end) in periods.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return [World(seed, 24, "2019-01-01", "2020-01-01") for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def readings(networks):
+    """World's seed to the good readings of a surface probe a station, every seventh hour."""
+    tables = {}
+    for world in networks:
+        stations = world.stations().query("depth_to_m <= 0.055").drop_duplicates("station_id")
+        probes = {
+            row.Index: world.readings(row.sensor_id).query("flag == 'G'").iloc[::7]
+            for row in stations.itertuples()
+        }
+        tables[world.seed] = stations, probes
+    return tables
+
+
+def series(world, source):
+    return coarse.product(world, source, rows=ROWS, cols=COLS)
+
+
+def shared_days(world, source, start, end):
+    """Scene ids and values that ended in a period."""
+    product = series(world, source)
+    inside = np.isin(product.periods.end, product.periods.ending_in(start, end).end)
+    return product.periods.scene_id[inside].tolist(), product.values[:, inside]
+
+
+def weather_of(world):
+    state = world.cells(ROWS, COLS)
+    return forcing(state, rows=ROWS, cols=COLS), state
+
+
+def station_scores(world, source, table, *, scale, by="end"):
+    """Mean R, ubRMSE, bias and median SD ratio of a product's first band against the probes."""
+    stations, probes = table[world.seed]
+    rows, cols = coarse.cells(source, stations.longitude, latitude=stations.latitude)
+    product = coarse.product(world, source, rows=rows, cols=cols)
+    scores = []
+    for k, station in enumerate(stations.index):
+        at = probes[station].time.to_numpy().astype("datetime64[us]")
+        last = np.searchsorted(getattr(product.periods, by), at, side="right") - 1
+        x, y = scale * product.values[k, last, 0], probes[station].soil_moisture_m3_m3.to_numpy()
+        if len(y) > 100 and y.std() > 0.01:
+            r, error = np.corrcoef(x, y)[0, 1], x - y
+            scores.append((r, error.std(), error.mean(), x.std() / y.std()))
+    r, ubrmse, bias, ratio = np.array(scores).T
+    return r.mean(), ubrmse.mean(), bias.mean(), np.median(ratio)
+
+
+# ---- what a product may not know -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", sorted(set(coarse.MODELS) - {"smap", "smap_l4", "smap_l3"}))
+def test_two_worlds_that_share_their_first_year_render_it_alike(worlds, source):
+    """World 1's SMAP took the mean of its whole series out of the skin: the past knew the end."""
+    whole, again = (
+        shared_days(worlds[k], source, "2019-01-01", "2020-01-01") for k in ("both", "first")
+    )
+
+    assert whole[0] == again[0]
+    np.testing.assert_array_equal(whole[1], again[1])
+
+
+@pytest.mark.parametrize("source", sorted(set(coarse.MODELS) - {"smap", "smap_l4", "smap_l3"}))
+def test_a_world_that_began_a_year_later_renders_the_same(worlds, source):
+    """World 1's leaf area hung its noise on days since the world's start."""
+    whole, later = (
+        shared_days(worlds[k], source, "2020-01-01", "2021-01-01") for k in ("both", "second")
+    )
+
+    assert whole[0] == later[0]
+    np.testing.assert_allclose(whole[1], later[1], rtol=0, atol=TOLERANCE.get(source, 0.02))
+
+
+@pytest.mark.parametrize("source", ["gldas", "nldas2_noah"])
+def test_no_instant_knows_rain_that_has_not_fallen(worlds, source):
+    """With another day's rain from noon on, all before noon stays as it was."""
+    weather_before, state = weather_of(worlds["first"])
+    day = weather_before.n_past + 200
+    rain = weather_before.precipitation_mm.copy()
+    hour = weather_before.rain_hour.copy()
+    rain[:, day], hour[:, day] = 40.0, 12.0
+    more = dataclasses.replace(weather_before, precipitation_mm=rain, rain_hour=hour)
+    less = dataclasses.replace(
+        weather_before, rain_hour=hour, precipitation_mm=np.where(rain == 40.0, 0.3, rain)
+    )
+    model = coarse.MODELS[source][0]
+    wet, dry = (model(worlds["first"], one, state) for one in (more, less))
+
+    noon = weather_before.days[day].astype("datetime64[us]") + np.timedelta64(12, "h")
+    past = wet.periods.end <= noon
+    n_moisture = 2 if source == "smap_l4" else wet.values.shape[2]
+    difference = np.abs(wet.values - dry.values)[:, :, :n_moisture]
+    assert difference[:, past].max() < 1e-5
+    assert difference[:, ~past].max() > 0.01
+
+
+# ---- acceptance at stations -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "scale", "by", "r", "ubrmse"),
+    [
+        ("smap", 1 / 50, "start", (0.55, 0.75), (0.08, 0.11)),
+        ("gldas", 1 / 100, "end", (0.50, 0.65), (0.06, 0.08)),
+        ("nldas2_noah", 1 / 100, "end", (0.50, 0.65), (0.044, 0.066)),
+        ("smap_l4", 1.0, "end", (0.60, 0.75), (0.04, 0.07)),
+    ],
+)
+def test_a_model_scores_at_stations_as_in_the_papers(
+    networks, readings, source, scale, by, r, ubrmse
+):
+    """Batchu (2022), Table 9 for SMAP10KM and GLDAS; seed 003, Table 1 for NLDAS-2 and SMAP L4."""
+    scores = [station_scores(w, source, readings, scale=scale, by=by) for w in networks]
+
+    mean_r, mean_ubrmse, bias, ratio = np.mean(scores, axis=0)
+    assert r[0] <= mean_r <= r[1]
+    assert ubrmse[0] <= mean_ubrmse <= ubrmse[1]
+    if source == "smap":
+        assert 1.6 <= ratio <= 2.6
+    if source == "gldas":
+        assert 0.05 <= bias <= 0.13
+
+
+# ---- rain ----------------------------------------------------------------------------------------
+
+
+def rain_errors(world, kind):
+    weather_, _ = weather_of(world)
+    seen = observed_rain(weather_, seed=world.seed, kind=kind)
+    wet = (weather_.precipitation_mm > 1) & (seen > 0)
+    return np.where(wet, np.log(np.maximum(seen, 1e-9) / weather_.precipitation_mm.clip(1)), np.nan)
+
+
+def common(first, second):
+    both = np.isfinite(first) & np.isfinite(second)
+    return np.corrcoef(first[both], second[both])[0, 1]
+
+
+def test_satellites_share_their_rain_error_and_gauges_have_another(worlds):
+    """NLDAS-2 rests on gauges: nothing of its error is in the rain of SMAP10KM and GLDAS."""
+    world = World(0, 8, "2017-01-01", "2020-01-01")
+    errors = {kind: rain_errors(world, kind) for kind in instruments.RAIN_ERRORS}
+    satellites, gauges = errors["satellites"], errors["nldas2_noah"]
+
+    assert abs(common(satellites, gauges)) < 0.1
+    assert common(satellites, errors["chirps"]) > 0.5
+    assert 0.2 < common(satellites, errors["smap_l4"]) < 0.8
+    assert common(gauges, errors["gridmet"]) > 0.5
+    assert np.nanstd(gauges) < np.nanstd(satellites)
+
+
+def test_a_rate_that_lasts_three_hours_amounts_to_the_days_rain(worlds):
+    """Of half hours three hours apart one lies in each rain: its rate times three hours."""
+    weather_, _ = weather_of(worlds["first"])
+    day_mm = observed_rain(weather_, seed=0)[:, weather_.kept].sum(axis=1)
+    rates = series(worlds["first"], "imerg").values[:, :, 0].sum(axis=1) * 3
+    np.testing.assert_allclose(rates.mean(), day_mm.mean(), rtol=0.1)
+
+
+# ---- models --------------------------------------------------------------------------------------
+
+
+def test_no_land_model_sees_irrigation(worlds):
+    """Their layers come from rain and demand alone, which a field's watering does not touch."""
+    weather_, state = weather_of(worlds["first"])
+    dry = dataclasses.replace(state, surface_m3_m3=state.surface_m3_m3 - 0.05)
+    for source in ("gldas", "nldas2_noah", "geos5_lst", "chirps", "gridmet"):
+        model = coarse.MODELS[source][0]
+        one, other = (model(worlds["first"], weather_, s).values for s in (state, dry))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_level_4_forgets_a_steady_difference_and_keeps_an_event():
+    """Steady watering is taken for a bias; what rain it missed, an observation adds."""
+    n = 300
+    rain, pet = np.zeros((1, n)), np.full((1, n), 3.0)
+    rain[:, ::10] = 12.0
+    model = instruments.LAND_MODELS["smap_l4"]
+    free = land_models.two_layers(rain, pet, model=model).top_mm
+    biased = free + 5.0
+    event = biased.copy()
+    event[:, 250:253] += 8.0
+
+    steady, moved = (
+        land_models.two_layers(rain, pet, model=model, observed_mm=o).top_mm
+        for o in (biased, event)
+    )
+
+    assert np.abs(steady - free)[:, 150:].mean() < 1.5
+    assert (moved - steady)[:, 253].item() > 2.0
+
+
+def test_level_4_is_a_model_alone_while_the_instrument_was_off(worlds):
+    """2019-06-19 to 07-23: observations of those days change nothing, those before do."""
+    assert instruments.L4_MODEL_ONLY[0] == ("2019-06-19", "2019-07-23")
+    assert "2019-06-19 to 07-23" in sources.get("smap_l4").trap
+
+
+def test_snow_waits_until_it_melts():
+    rain, warmth = np.array([[10.0, 0, 0, 0]]), np.array([[-5.0, -5, 2, 2]])
+    np.testing.assert_allclose(land_models.liquid_mm(rain, warmth), [[0, 0, 6, 4]])
+
+
+def test_dry_ground_is_warmer_by_day_and_no_warmer_by_night(worlds):
+    """What does not evaporate heats the skin: by some 10 K on a clear summer noon."""
+    weather_, _ = weather_of(worlds["first"])
+    times = np.array(["2019-07-10T19:00", "2019-07-11T08:00"], "datetime64[us]")
+    shape = (len(ROWS), 2)
+    wet, dry = (
+        land_models.skin_k(weather_, np.full(shape, w), seed=0, times=times, name="geos5")
+        for w in (1.0, 0.0)
+    )
+    noon, night = (dry - wet).mean(axis=0)
+    assert 5 < noon < 20
+    assert abs(night) < 0.1
+
+
+# ---- weather -------------------------------------------------------------------------------------
+
+
+def test_gridmet_agrees_with_itself_and_with_the_worlds_air(worlds):
+    values = series(worlds["first"], "gridmet").values
+    pr, low, high, dry, moist, sun, wind, deficit, eto = np.moveaxis(values, -1, 0)
+    for band, value in zip(sources.get("gridmet").bands, np.moveaxis(values, -1, 0), strict=True):
+        assert band.valid_range[0] <= value.min() and value.max() <= band.valid_range[1]
+
+    assert (high > low).all() and (moist >= dry).all()
+    saturated = weather.vapour_pressure_kpa(high - 273.15)
+    assert np.corrcoef((saturated * (1 - dry / 100)).ravel(), deficit.ravel())[0, 1] > 0.95
+    _, state = weather_of(worlds["first"])
+    air_c = state.temperature_c[:, : values.shape[1]]
+    assert np.abs((low + high).mean(axis=1) / 2 - 273.15 - air_c.mean(axis=1)).max() < 1.0
+    assert 3.0 < eto[:, 250:300].mean() < 9.0
+    summer = slice(250, 320)
+    assert (
+        sun[:, summer][pr[:, summer] > 5].mean() < 0.9 * sun[:, summer][pr[:, summer] == 0].mean()
+    )
+    assert 1.5 < wind.mean() < 5
+
+
+def test_penman_and_monteith_give_the_example_of_fao_56():
+    """Example 18, Brussels, 6 July: 3.9 mm d-1 at 100 m, 12.3 to 21.5 C, 22.07 MJ, 2.78 m s-1."""
+    air = weather.Air(
+        np.array(12.3), np.array(21.5), np.array(12.0), np.array(22.07 / 0.0864), np.array(2.78)
+    )
+    top, hours = weather.sun(np.array(50.8), np.array(187))
+    eto = weather.reference_evapotranspiration_mm(air, elevation_m=100.0, top_w_m2=top)
+    assert top * 0.0864 == pytest.approx(41.09, abs=0.1)
+    assert hours == pytest.approx(16.1, abs=0.1)
+    assert eto == pytest.approx(3.9, abs=0.15)
+
+
+def test_gridmets_day_begins_at_six():
+    days = schedule.gridmet("2019-07-01", "2019-07-03")
+    assert (days.end - days.start == np.timedelta64(24, "h")).all()
+    assert days.start[0] == np.datetime64("2019-06-30T06:00")
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", MINE)
+def test_overlapping_images_are_equal_byte_for_byte(worlds, source):
+    world, time = worlds["first"], "2019-07-10T18:00"
+    grid = grids.chip_grid(38.0, -98.0, size_px=4, pixel_size_m=9000)
+    larger = grids.Grid(grid.crs, grid.left_m - 9000, grid.top_m + 9000, 9000, 6, 6)
+
+    image, around = (sensors.render(world, source, time, g) for g in (grid, larger))
+
+    assert image.shape == (len(sources.get(source).bands), 4, 4)
+    assert np.isfinite(image).all()
+    assert image.tobytes() == np.ascontiguousarray(around[:, 1:5, 1:5]).tobytes()
+
+
+def test_smooth_noise_at_points_is_that_of_the_grid():
+    line = np.arange(0, 3e5, 9e3)
+    field = lattice.smooth(3, (line, line), scale_m=5e4)
+    y, x = (axis.ravel() for axis in np.meshgrid(line, line, indexing="ij"))
+    points = lattice.smooth_points(np.array([3], np.uint64), (y, x), scale_m=5e4)
+    np.testing.assert_allclose(points[0], field.ravel(), atol=1e-5)
