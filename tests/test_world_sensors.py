@@ -12,14 +12,13 @@ from soilkit import grids, sources
 from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.units import linear_from_db
-from soilkit.world import World, fields, schedule, sensors
+from soilkit.world import World, schedule, sensors
 from soilkit.world.sensors import (
     coarse,
     instruments,
     lattice,
     optics,
     radar,
-    soil_maps,
 )
 from soilkit.world.sensors.radar import view
 
@@ -325,34 +324,6 @@ def test_smap_l3_dries_twice_as_fast_as_the_probes_layer(world):
 
 
 # ---- maps --------------------------------------------------------------------------------------
-
-
-def test_soilgrids_explains_55_to_75_percent_of_true_texture():
-    """R2 of Hengl et al. (2017), against the truth at 200 places."""
-    rng = np.random.default_rng(3)
-    true, mapped = [], []
-    for lat, lon in zip(rng.uniform(32.5, 43.5, 200), rng.uniform(-103, -93, 200), strict=True):
-        grid = grids.chip_grid(lat, lon, size_px=1, pixel_size_m=160)
-        at = fields.ground(0, *grids.project(grid, grids.EASE2_CRS))
-        true.append([at.sand_percent.item(), at.clay_percent.item()])
-        mapped.append(soil_maps.soilgrids(0, grid)[[0, 2], 0, 0] / 10)
-    error = np.square(np.subtract(mapped, true)).mean(axis=0)
-
-    r2 = 1 - error / np.var(true, axis=0)
-
-    assert (r2 >= 0.55).all() and (r2 <= 0.75).all(), r2
-
-
-def test_soilgrids_fractions_add_up_to_a_kilogram(chip):
-    sand, silt, clay, density = soil_maps.soilgrids(0, chip)
-    np.testing.assert_allclose(sand + silt + clay, 1000, atol=0.01)
-    assert 80 < density.mean() < 200  # cg cm-3
-
-
-def test_elevation_is_the_worlds_own_within_the_models_error(world, chip):
-    error = world.render("dem", SUMMER, chip)[0] - world.surface(SUMMER, chip).elevation_m
-    assert error.std() < 2 * instruments.DEM_ERROR_M
-    assert abs(error.mean()) < instruments.DEM_ERROR_M
 
 
 def test_modis_leaf_area_is_stored_times_ten_and_follows_the_ground(world):

@@ -172,6 +172,24 @@ def _soilgrid(name: str, unit: str, valid_range: tuple[float, float], scale: flo
 _coarse_map = partial(Source, resolution="low")
 # The packing reaches from -4,192 to 12,192 m.
 _elevation = partial(Source, resolution="high", packing=(0.25, 4000.0))
+
+
+def _solus(depth_cm: int) -> Source:
+    return _coarse_map(
+        "solus100" if depth_cm == 5 else f"solus100_{depth_cm}cm",
+        title=f"SOLUS100 texture and bulk density, {depth_cm} cm",
+        asset="USDA/SOLUS100/V0", pixel_size_m=100,
+        bands=(
+            *alike("%", PERCENT, "sandtotal", "silttotal", "claytotal"),
+            Band("bd", "g cm-3", DENSITY),
+        ),
+        earth_engine=EarthEngine(STATIC, "USDA/SOLUS100/V0/{band}", f"r_{depth_cm}_cm_p"),
+        citation="Nauman et al. (2024), doi:10.1002/saj2.20769",
+        trap="One image a property, its bands r_5_cm_p, r_30_cm_p and so on (p predicts, l and h "
+        "bound). Contiguous United States only.",
+    )  # fmt: skip
+
+
 _landcover = Band("landcover", "class", (11, 95), continuous=False)
 _nlcd = partial(Source, bands=(_landcover,), pixel_size_m=30, resolution="high")
 
@@ -236,6 +254,7 @@ GROUND = (
             Band("ksat", "log10(cm h-1)", (-5, 4)), Band("om", "log10(%)", (-4, 2)),
             Band("hb", "log10(kPa)", (-4, 4)), Band("lambda", "1", (0, 10)),
             Band("n", "1", (1, 15)), Band("alpha", "log10(kPa-1)", (-6, 4)),
+            Band("ph", "1", (2, 12)),
         ),
         earth_engine=EarthEngine(STATIC, f"{POLARIS}/{{band}}_0_5", ""),
         citation="Chaney et al. (2019), doi:10.1029/2018WR022797",
@@ -243,34 +262,30 @@ GROUND = (
         "The image of a depth is {band}_0_5. Contiguous United States only.",
     ),
     _coarse_map(
-        "gnatsgo", title="gNATSGO available water storage and thickness, 0-5 cm, 30 m",
+        "gnatsgo", title="gNATSGO available water storage and thickness, 30 m",
         asset="projects/sat-io/open-datasets/gNATSGO/raster", pixel_size_m=30,
-        bands=(Band("aws0_5", "mm", (0, 50), layer_mm=50), Band("tk0_5a", "cm", (0, 5))),
+        bands=(
+            Band("aws0_5", "mm", (0, 50), layer_mm=50),
+            Band("aws0_30", "mm", (0, 300), layer_mm=300),
+            Band("aws0_100", "mm", (0, 600), layer_mm=1000), Band("tk0_5a", "cm", (0, 5)),
+        ),
+        packing=(0.02, 0.0),
         earth_engine=EarthEngine(STATIC, "projects/sat-io/open-datasets/gNATSGO/raster/{band}", ""),
         citation="Soil Survey Staff (2020), gNATSGO, USDA-NRCS",
-        trap="A map unit's average, constant over its polygon; breaks at survey borders.",
+        trap="A map unit's average, constant over its polygon; breaks at survey borders; lakes "
+        "have no value.",
     ),
     _coarse_map(
         "gnatsgo_derived",
         title="Available water content, field capacity and porosity derived from gNATSGO, 90 m",
         bands=alike("m3 m-3", FRACTION, "available_water_content", "field_capacity", "porosity"),
         pixel_size_m=90,
-        lives_at="Not published as maps: derive them from gNATSGO's tables (USDA-NRCS Geospatial "
-        "Data Gateway), or from texture and bulk density by a pedotransfer function.",
+        lives_at="Of the upper metre, in mm: USGS (2021), "
+        "https://www.usgs.gov/data/soil-properties-dataset-united-states. Of other layers derive "
+        "them from gNATSGO's tables (USDA-NRCS Geospatial Data Gateway).",
         citation="Soil Survey Staff (2020), gNATSGO, USDA-NRCS",
     ),
-    _coarse_map(
-        "solus100", title="SOLUS100 texture and bulk density, 5 cm and 30 cm",
-        asset="USDA/SOLUS100/V0", pixel_size_m=100,
-        bands=(
-            *alike("%", PERCENT, "sandtotal", "silttotal", "claytotal"),
-            Band("bd", "g cm-3", DENSITY),
-        ),
-        earth_engine=EarthEngine(STATIC, "USDA/SOLUS100/V0/{band}", "r_5_cm_p"),
-        citation="Nauman et al. (2024), doi:10.1002/saj2.20769",
-        trap="One image a property, its bands r_5_cm_p, r_30_cm_p and so on (p predicts, l and h "
-        "bound). Contiguous United States only.",
-    ),
+    *(_solus(depth) for depth in (5, 0, 15, 30)),
     _nlcd(
         "nlcd_2019", title="National Land Cover Database 2019",
         asset="USGS/NLCD_RELEASES/2019_REL/NLCD", successor="nlcd_2021",

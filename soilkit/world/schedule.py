@@ -467,6 +467,20 @@ def smap_hydroblocks(start, end) -> Periods:
     return Periods(names, at, at).ending_in(start, end)
 
 
+def modis_land_cover(start, end) -> Periods:
+    """Years that end in [start, end), each mapped from all of its days.
+
+    Examples
+    --------
+    >>> modis_land_cover("2018-06-01", "2020-06-01").scene_id.tolist()
+    ['2018_01_01', '2019_01_01']
+    """
+    first = np.arange(np.datetime64(start, "Y") - 1, np.datetime64(end, "Y") + 1)
+    us = "datetime64[us]"
+    periods = Periods(_words(first, new="_"), first.astype(us), (first + 1).astype(us))
+    return periods.ending_in(start, end)
+
+
 def smap_l3(start, end) -> Periods:
     """Morning granules, one a day, dated by the descending pass at 6 h local time (12:00 UTC).
 
@@ -497,5 +511,6 @@ CALENDARS: dict[str, Callable[..., Periods]] = {
     "modis_ndvi_250": partial(modis, length=16, is_cut=False),
     "modis_lst": partial(modis, length=8),
     "modis_lst_daily": partial(modis, length=1),
+    "modis_land_cover": modis_land_cover,
     "modis_et": partial(modis, length=8),
 }

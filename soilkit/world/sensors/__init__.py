@@ -97,6 +97,16 @@ def _modis(source: str):
     return lambda world, time, grid: composites.modis(world, source, grid, time=time)
 
 
+def _modis_land_cover(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
+    year = int(str(time.astype("datetime64[Y]"))) - 1  # the last that has ended
+    return soil_maps.on_grid(soil_maps.igbp(year), grid, seed=world.seed)
+
+
+def _map(source: str):
+    layer = soil_maps.MAPS[source]
+    return lambda world, time, grid: soil_maps.on_grid(layer, grid, seed=world.seed)
+
+
 def _coarse(source: str):
     return lambda world, time, grid: coarse.on_grid(world, source, time=time, grid=grid)
 
@@ -106,9 +116,8 @@ SOURCES = {
     "sentinel2": _optical(optics.sentinel2, schedule.SENTINEL2, 10.0),
     "landsat8": _optical(optics.landsat, schedule.LANDSAT8, 30.0),
     "landsat9": _optical(optics.landsat, schedule.LANDSAT9, 30.0),
-    "dem": lambda world, time, grid: soil_maps.elevation(world.seed, grid),
-    "soilgrids": lambda world, time, grid: soil_maps.soilgrids(world.seed, grid),
-    "land_cover": lambda world, time, grid: soil_maps.land_cover(world.seed, grid),
+    "modis_land_cover": _modis_land_cover,
+    **{source: _map(source) for source in soil_maps.MAPS},
     **{source: _modis(source) for source in composites.MODIS},
     "smap_hydroblocks": lambda world, time, grid: composites.hydroblocks(world, grid, time=time),
     **{name: _coarse(name) for name in coarse.MODELS if name != "modis_lai"},

@@ -4,6 +4,8 @@ They are fixed from the literature and from the acceptance table of the syntheti
 after a model's score was seen.
 """
 
+from typing import Any
+
 # --- radar at 5.405 GHz ---------------------------------------------------------------------
 WAVENUMBER_CM = 1.132  # 2 pi f / c, rad cm-1
 # sigma0 = 10^a cos^b 10^(c cot mv) (k s)^(d sin): Baghdadi et al. (2016), doi:10.3390/rs8110920
@@ -158,6 +160,93 @@ SOILGRIDS_ERROR_CORRELATION = -0.6  # of sand with clay
 SOILGRIDS_DENSITY_ERROR = 0.055  # g cm-3
 # Buckley et al. (2020), NASADEM user guide
 DEM_PIXEL_M, DEM_ERROR_M, DEM_ERROR_SCALE_M = 30.0, 1.5, 90.0
+# --- maps that stand still -------------------------------------------------------------------
+# Smoothing (m, one sigma), errors of sand and clay (% at 20 or 80 %), density (g cm-3) and organic
+# matter (of its logarithm), and what errors are made of: (whose, knots m, weight; squares add to
+# one). Sizes are set by the acceptance rows: R2 against profiles of SoilGrids 0.55-0.75, Hengl et
+# al. (2017), doi:10.1371/journal.pone.0169748; POLARIS 0.4-0.7, Chaney et al. (2019),
+# doi:10.1029/2018WR022797; SOLUS100 0.5-0.7, Nauman et al. (2024), doi:10.1002/saj2.20769. All but
+# SoilGrids draw on one survey.
+_SURVEY = (("survey", 3_000.0, 0.45), ("survey", 30_000.0, 0.45))
+SOIL_MAPS: dict[str, dict[str, Any]] = {
+    "soilgrids": {
+        "smoothing_m": 500.0, "sand": 8.0, "clay": 6.6, "density": 0.055, "organic": 0.2,
+        "errors": (("soilgrids", 4_000.0, 0.7071), ("soilgrids", 60_000.0, 0.7071)),
+    },
+    "polaris": {
+        "smoothing_m": 60.0, "sand": 9.2, "clay": 8.2, "density": 0.065, "organic": 0.25,
+        "errors": (*_SURVEY, ("polaris", 300.0, 0.55), ("polaris", 6_000.0, 0.5408)),
+    },
+    "gnatsgo": {
+        "smoothing_m": 100.0, "sand": 8.3, "clay": 7.5, "density": 0.06, "organic": 0.25,
+        "errors": (*_SURVEY, ("gnatsgo", 1_000.0, 0.7714)),
+    },
+    **{
+        name: {
+            "smoothing_m": 200.0, "sand": 8.6, "clay": 7.7, "density": 0.06, "organic": 0.2,
+            "errors": (*_SURVEY, ("solus100", 10_000.0, 0.65), (name, 2_000.0, 0.4153)),
+        }
+        for name in ("solus100", "solus100_0cm", "solus100_15cm", "solus100_30cm")
+    },
+}  # fmt: skip
+SAND_CLAY_ERROR_CORRELATION = -0.6
+# Of the water left at 1500 kPa, in the mean of 565 layers of the Oklahoma Mesonet: Scott et al.
+# (2013), doi:10.2136/sssaj2013.02.0045
+RESIDUAL_OF_WILTING = 0.53
+# Polygons of some 50 ha, a county's survey, and (of the logarithm of what is held) how units and
+# surveys differ: Soil Survey Staff (2017), Soil Survey Manual, USDA Handbook 18, chapter 4
+MAP_UNIT_M, MAP_UNIT_WINDING_M, MAP_UNIT_ERROR = 700.0, 90.0, 0.12
+SURVEY_AREA_M, SURVEY_AREA_ERROR = 45_000.0, 0.10
+# DEMs: pixels, and errors (whose, knots m, sd m). Buckley et al. (2020), NASADEM user guide; RMSE
+# 0.82 m: USGS (2024), after Stoker and Miller (2022), doi:10.3390/rs14040940; MERIT, 58 % within
+# 2 m: Yamazaki et al. (2017), doi:10.1002/2017GL072874. The radar's error is shared.
+DEM_PIXELS_M = {"dem": 30.0, "dem_3dep": 10.2, "dem_merit": 92.77}
+DEM_ERRORS_M = {
+    "dem": (("radar", 90.0, 1.5),),
+    "dem_3dep": (("survey flights", 400.0, 0.6), ("survey flights", 15_000.0, 0.56)),
+    "dem_merit": (("radar", 90.0, 0.7), ("merit", 1_200.0, 2.38)),
+}
+# Rates of wrong labels, a patch's size, what share of the error is an epoch's: overall accuracy of
+# NLCD 77.5 %, Wickham et al. (2023), doi:10.1080/15481603.2023.2181143; of Copernicus 80.3 %,
+# Copernicus Global Land Service (2020), quality of LCC 100 m v3.0; of MCD12Q1 73.6 % and 1.6 % that
+# change a year, Sulla-Menashe et al. (2019), doi:10.1016/j.rse.2018.12.013
+LAND_COVER_ERRORS = {
+    "copernicus": {"rate": 0.197, "patch_m": 400.0, "epoch": 0.0},
+    "nlcd": {"rate": 0.225, "patch_m": 150.0, "epoch": 0.06},
+    "igbp": {"rate": 0.264, "patch_m": 1_500.0, "epoch": 0.05},
+}
+IGBP_PIXEL_M = 500.0
+# Copernicus' code to NLCD's and IGBP's (open forests are woody savannas), by their definitions.
+NLCD = {20: 52, 30: 71, 40: 82, 50: 22, 60: 31, 80: 11, 90: 95, 111: 42, 114: 41, 121: 42, 124: 41}
+IGBP = {20: 7, 30: 10, 40: 12, 50: 13, 60: 16, 80: 17, 90: 11, 111: 1, 114: 4, 121: 8, 124: 8}
+HAY_RAIN_MM, HAY_SHARE, MIXED_FOREST_SHARE, WOODY_WETLAND_SHARE = 700.0, 0.4, 0.2, 0.4
+DEVELOPED_SHARES = (0.45, 0.75, 0.93)  # up to open space, low, medium intensity
+# What a class is taken for, mostly the first, else the second; lakes are known. The neighbours in
+# the error matrices of the same papers.
+TAKEN_FOR = {
+    "copernicus": {
+        20: (30, 60), 30: (40, 20), 40: (30, 20), 50: (40, 30), 60: (20, 30), 90: (30, 126),
+        111: (121, 114), 114: (124, 111), 121: (126, 20), 124: (126, 30),
+    },
+    "nlcd": {
+        21: (22, 71), 22: (21, 82), 23: (22, 24), 24: (23, 22), 31: (52, 71), 41: (43, 90),
+        42: (43, 52), 43: (41, 42), 52: (71, 42), 71: (81, 52), 81: (82, 71), 82: (81, 71),
+        90: (41, 95), 95: (71, 90),
+    },
+    "igbp": {
+        1: (8, 5), 4: (5, 8), 7: (10, 16), 8: (9, 4), 10: (12, 9), 11: (10, 8), 12: (14, 10),
+        13: (12, 14), 14: (12, 10), 16: (7, 10),
+    },
+}  # fmt: skip
+# Beck's codes, and errors of the normals behind them, as stations' interpolation leaves them: Beck
+# et al. (2018), doi:10.1038/sdata.2018.214
+KOEPPEN = {
+    "Af": 1, "Am": 2, "Aw": 3, "BWh": 4, "BWk": 5, "BSh": 6, "BSk": 7, "Csa": 8, "Csb": 9,
+    "Csc": 10, "Cwa": 11, "Cwb": 12, "Cwc": 13, "Cfa": 14, "Cfb": 15, "Cfc": 16, "Dsa": 17,
+    "Dsb": 18, "Dsc": 19, "Dsd": 20, "Dwa": 21, "Dwb": 22, "Dwc": 23, "Dwd": 24, "Dfa": 25,
+    "Dfb": 26, "Dfc": 27, "Dfd": 28, "ET": 29, "EF": 30,
+}  # fmt: skip
+NORMALS_ERROR_C, NORMALS_RAIN_ERROR, NORMALS_ERROR_SCALE_M = 0.5, 0.06, 40_000.0
 
 # --- composites ------------------------------------------------------------------------------
 LAI_ERROR = 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
