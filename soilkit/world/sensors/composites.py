@@ -9,7 +9,7 @@ from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.world import fields, schedule, surface
 from soilkit.world.sensors import instruments as c
-from soilkit.world.sensors import lattice, optics
+from soilkit.world.sensors import lattice, optics, soil_maps
 from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
 
 POINTS_PER_SIDE, SKIN_POINTS = 3, 2  # of the net whose mean is a pixel
@@ -135,18 +135,8 @@ def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ph(world, pixels: Pixels) -> np.ndarray:
-    """pH in water (pixel,): falls where normal rain exceeds the demand of normal warmth [1]_.
-
-    References
-    ----------
-    .. [1] Slessarev et al. (2016), doi:10.1038/nature20139
-    """
-    cells, inverse = _cells_of(pixels)
-    normals = world.cells(cells.rows, cells.cols)
-    surplus = (normals.normal_precipitation_mm - normals.normal_pet_mm)[inverse]
-    middle, half = (c.PH_DRY + c.PH_WET) / 2, (c.PH_DRY - c.PH_WET) / 2
-    error = world.noise("ph", pixels.centres, scale_m=c.PH_ERROR_SCALE_M)
-    return middle - half * np.tanh(surplus / c.PH_SCALE_MM) + c.PH_ERROR * error
+    """pH in water (pixel,) as SoilGrids maps it (see ``soil_maps.ph``)."""
+    return soil_maps.ph("soilgrids", world.seed, pixels.points(1))[:, 0]
 
 
 # MODIS: each maker gives stored values (band, composite, pixel).

@@ -161,6 +161,13 @@ SOILGRIDS_DENSITY_ERROR = 0.055  # g cm-3
 # Buckley et al. (2020), NASADEM user guide
 DEM_PIXEL_M, DEM_ERROR_M, DEM_ERROR_SCALE_M = 30.0, 1.5, 90.0
 # --- maps that stand still -------------------------------------------------------------------
+MAP_PIXELS_M = {
+    "soilgrids": 250.0, "soilgrids_ph": 250.0, "polaris": 30.0, "solus100": 100.0,
+    "solus100_0cm": 100.0, "solus100_15cm": 100.0, "solus100_30cm": 100.0, "gnatsgo": 30.0,
+    "gnatsgo_derived": 90.0, "dem": 30.0, "dem_3dep": 10.2, "dem_merit": 92.77,
+    "land_cover": 100.0, "nlcd_2019": 30.0, "nlcd_2021": 30.0, "koeppen": 1000.0,
+    "modis_land_cover": 500.0,
+}  # fmt: skip
 # Smoothing (m, one sigma), errors of sand and clay (% at 20 or 80 %), density (g cm-3) and organic
 # matter (of its logarithm), and what errors are made of: (whose, knots m, weight; squares add to
 # one). Sizes are set by the acceptance rows: R2 against profiles of SoilGrids 0.55-0.75, Hengl et
@@ -197,10 +204,9 @@ RESIDUAL_OF_WILTING = 0.53
 # surveys differ: Soil Survey Staff (2017), Soil Survey Manual, USDA Handbook 18, chapter 4
 MAP_UNIT_M, MAP_UNIT_WINDING_M, MAP_UNIT_ERROR = 700.0, 90.0, 0.12
 SURVEY_AREA_M, SURVEY_AREA_ERROR = 45_000.0, 0.10
-# DEMs: pixels, and errors (whose, knots m, sd m). Buckley et al. (2020), NASADEM user guide; RMSE
+# Errors of DEMs (whose, knots m, sd m). Buckley et al. (2020), NASADEM user guide; RMSE
 # 0.82 m: USGS (2024), after Stoker and Miller (2022), doi:10.3390/rs14040940; MERIT, 58 % within
 # 2 m: Yamazaki et al. (2017), doi:10.1002/2017GL072874. The radar's error is shared.
-DEM_PIXELS_M = {"dem": 30.0, "dem_3dep": 10.2, "dem_merit": 92.77}
 DEM_ERRORS_M = {
     "dem": (("radar", 90.0, 1.5),),
     "dem_3dep": (("survey flights", 400.0, 0.6), ("survey flights", 15_000.0, 0.56)),
@@ -215,7 +221,6 @@ LAND_COVER_ERRORS = {
     "nlcd": {"rate": 0.225, "patch_m": 150.0, "epoch": 0.06},
     "igbp": {"rate": 0.264, "patch_m": 1_500.0, "epoch": 0.05},
 }
-IGBP_PIXEL_M = 500.0
 # Copernicus' code to NLCD's and IGBP's (open forests are woody savannas), by their definitions.
 NLCD = {20: 52, 30: 71, 40: 82, 50: 22, 60: 31, 80: 11, 90: 95, 111: 42, 114: 41, 121: 42, 124: 41}
 IGBP = {20: 7, 30: 10, 40: 12, 50: 13, 60: 16, 80: 17, 90: 11, 111: 1, 114: 4, 121: 8, 124: 8}

@@ -5,9 +5,10 @@ in two projections read the same values.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -23,17 +24,16 @@ CM_OF_KPA = 10.197  # of water
 Place = tuple[np.ndarray, np.ndarray]  # u_m, v_m (row, col), EPSG:6933
 
 
-@dataclass(frozen=True)
-class Map:
-    """A map: ``make(seed, place)`` gives (band, row, col) of pixels of ``size_m`` centred there.
+class Map(NamedTuple):
+    """A map: ``make(seed, place)`` gives (band, row, col) of its pixels centred there.
 
-    ``is_flat``: pixels are not blended into their neighbours'; ``is_classes``: nor ever averaged.
+    ``sampling`` is "bilinear"; "flat", pixels that are not blended into their neighbours; or
+    "classes", which are never averaged either.
     """
 
     make: Callable[[int, Place], np.ndarray]
     size_m: float
-    is_flat: bool = False
-    is_classes: bool = False
+    sampling: str = "bilinear"
 
 
 def on_grid(layer: Map, grid: Grid, *, seed: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def on_grid(layer: Map, grid: Grid, *, seed: int) -> np.ndarray:
     values = layer.make(seed, _centres((np.floor(x), np.floor(y)), layer.size_m))
     blocks = values.reshape(len(values), grid.height, k, grid.width, k).swapaxes(2, 3)
     blocks = blocks.reshape(*blocks.shape[:3], k * k)  # (band, row, col, point)
-    return (_commonest(blocks) if layer.is_classes else _mean(blocks)).astype(np.float32)
+    return (_commonest(blocks) if layer.sampling == "classes" else _mean(blocks)).astype(np.float32)
 
 
 def _centres(index, size_m):
@@ -74,7 +74,7 @@ def _between(layer, seed, where):
     low, high = (np.array([np.floor(pick(n)) for n in where], int) for pick in (np.min, np.max))
     window = (np.arange(a - 1, b + 2) for a, b in zip(low, high, strict=True))
     values = layer.make(seed, _centres(np.meshgrid(*window), layer.size_m))
-    is_near = layer.is_flat or layer.is_classes
+    is_near = layer.sampling != "bilinear"
     shift = 0.0 if is_near else 0.5
     whole = [np.floor(n - shift) for n in where]
     i, j = (n.astype(int) - a + 1 for n, a in zip(whole, low, strict=True))
@@ -330,7 +330,7 @@ def igbp_class(seed: int, place: Place) -> np.ndarray:
 
     Where 4 or 5 of the 9 are cropland among other plants: the mosaic, 14.
     """
-    steps = (np.arange(3) - 1) * c.IGBP_PIXEL_M / 3
+    steps = (np.arange(3) - 1) * c.MAP_PIXELS_M["modis_land_cover"] / 3
     east, north = (part.ravel()[:, None, None] for part in np.meshgrid(steps, steps))
     cover = fields.ground(seed, place[0] + east, place[1] + north).land_cover
     code = np.moveaxis(_recoded(cover, c.IGBP), 0, -1)  # (row, col, point)
@@ -361,7 +361,7 @@ def _land_cover(seed, place, *, legend, epoch=""):
 def igbp(year: int) -> Map:
     """MCD12Q1's IGBP classes of one year."""
     make = partial(_land_cover, legend="igbp", epoch=year)
-    return Map(make, c.IGBP_PIXEL_M, is_classes=True)
+    return Map(make, c.MAP_PIXELS_M["modis_land_cover"], "classes")
 
 
 def _koeppen(seed, place):
@@ -379,18 +379,17 @@ def _koeppen(seed, place):
     return _recoded(climate.koeppen_of(seen), c.KOEPPEN)[None]
 
 
-MAPS = {
-    "soilgrids": Map(partial(_texture, name="soilgrids", scales=(10, 100)), 250.0),
-    "soilgrids_ph": Map(lambda seed, place: 10 * ph("soilgrids", seed, place)[None], 250.0),
-    "polaris": Map(polaris, 30.0),
-    **{n: Map(partial(_texture, name=n), 100.0) for n in c.SOIL_MAPS if n.startswith("solus100")},
-    "gnatsgo": Map(gnatsgo, 30.0, is_flat=True),
-    "gnatsgo_derived": Map(partial(gnatsgo, is_derived=True), 90.0, is_flat=True),
-    **{n: Map(partial(_elevation, name=n), size) for n, size in c.DEM_PIXELS_M.items()},
-    "land_cover": Map(partial(_land_cover, legend="copernicus"), 100.0, is_classes=True),
-    **{
-        f"nlcd_{year}": Map(partial(_land_cover, legend="nlcd", epoch=year), 30.0, is_classes=True)
-        for year in (2019, 2021)
-    },
-    "koeppen": Map(_koeppen, 1000.0, is_classes=True),
+_MAKERS: dict[str, tuple] = {
+    "soilgrids": (partial(_texture, name="soilgrids", scales=(10, 100)),),
+    "soilgrids_ph": (lambda seed, place: 10 * ph("soilgrids", seed, place)[None],),
+    "polaris": (polaris,),
+    **{name: (partial(_texture, name=name),) for name in c.SOIL_MAPS if "solus" in name},
+    "gnatsgo": (gnatsgo, "flat"),
+    "gnatsgo_derived": (partial(gnatsgo, is_derived=True), "flat"),
+    **{name: (partial(_elevation, name=name),) for name in c.DEM_ERRORS_M},
+    "land_cover": (partial(_land_cover, legend="copernicus"), "classes"),
+    "nlcd_2019": (partial(_land_cover, legend="nlcd", epoch=2019), "classes"),
+    "nlcd_2021": (partial(_land_cover, legend="nlcd", epoch=2021), "classes"),
+    "koeppen": (_koeppen, "classes"),
 }
+MAPS = {name: Map(make, c.MAP_PIXELS_M[name], *way) for name, (make, *way) in _MAKERS.items()}
