@@ -19,7 +19,6 @@ DATA = Path(os.environ.get("SOILKIT_TEST_DATA", ""))
 SEEDS = (0, 1, 2)
 PLACE = (38.0, -98.0)
 MAPS = sorted(soil_maps.MAPS)
-CLASSES = sorted(name for name, layer in soil_maps.MAPS.items() if layer.sampling == "classes")
 QUANTITIES = ("sand", "clay", "bulk_density_g_cm3")
 
 

@@ -65,9 +65,8 @@ def _optical(make: Any, mission: schedule.Mission, native_m: float) -> Any:
 
     def rendered(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
         if grid.pixel_size_m < native_m:
-            native = soil_maps.native_grid(grid, pixel_size_m=native_m, margin_px=0)
-            fine = rendered(world, time, native)
-            return np.stack([soil_maps.resample(b, native, grid=grid, order=0) for b in fine])
+            native = soil_maps.native_grid(grid, pixel_size_m=native_m)
+            return soil_maps.nearest(rendered(world, time, native), native, grid=grid)
         seen = view(mission, grid, time=time, default_incidence_deg=0.0)
         longitude, latitude = middle(grid)
         rain = rain_at(world, np.array([time]), longitude=longitude, latitude=latitude)

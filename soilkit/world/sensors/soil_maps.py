@@ -11,7 +11,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 from scipy.special import ndtr
 
 from soilkit import grids, retention
@@ -100,30 +99,26 @@ def _commonest(blocks):
     return codes[counts.argmax(axis=0)]
 
 
-def native_grid(grid: Grid, *, pixel_size_m: float, margin_px: int) -> Grid:
-    """The map's own pixels, aligned to multiples of their size, that cover a grid and a margin.
+def native_grid(grid: Grid, *, pixel_size_m: float) -> Grid:
+    """Pixels of a size, aligned to multiples of it in a grid's own projection, that cover the grid.
 
     Examples
     --------
-    >>> native = native_grid(Grid("EPSG:32614", 500_010.0, 4e6, 10, 256, 256),
-    ...                      pixel_size_m=250, margin_px=1)
-    >>> native.bounds_m
-    (499750.0, 3997000.0, 503000.0, 4000250.0)
+    >>> native_grid(Grid("EPSG:32614", 500_010.0, 4e6, 10, 256, 256), pixel_size_m=250).bounds_m
+    (500000.0, 3997250.0, 502750.0, 4000000.0)
     """
-    left, bottom, right, top = grid.bounds_m
     size = float(pixel_size_m)
-    first_col, last_col = np.floor(left / size) - margin_px, np.ceil(right / size) + margin_px
-    first_row, last_row = np.ceil(top / size) + margin_px, np.floor(bottom / size) - margin_px
-    shape = int(first_row - last_row), int(last_col - first_col)
-    return Grid(grid.crs, float(first_col * size), float(first_row * size), size, *shape)
+    left, bottom, right, top = np.array(grid.bounds_m) / size
+    left, top = float(np.floor(left)), float(np.ceil(top))
+    shape = int(top - np.floor(bottom)), int(np.ceil(right) - left)
+    return Grid(grid.crs, left * size, top * size, size, *shape)
 
 
-def resample(values: np.ndarray, native: Grid, *, grid: Grid, order: int) -> np.ndarray:
-    """Sample a native map (row, col) at the pixel centres of a grid; order 0 nearest, 1 linear."""
-    row = (native.top_m - grid.y_m) / native.pixel_size_m - 0.5
-    col = (grid.x_m - native.left_m) / native.pixel_size_m - 0.5
-    where = np.meshgrid(row, col, indexing="ij")
-    return map_coordinates(values, where, order=order, mode="nearest")
+def nearest(values: np.ndarray, native: Grid, *, grid: Grid) -> np.ndarray:
+    """Values (..., row, col) of the native pixels that hold a grid's pixel centres."""
+    row = (native.top_m - grid.y_m) // native.pixel_size_m
+    col = (grid.x_m - native.left_m) // native.pixel_size_m
+    return values[..., row.astype(int)[:, None], col.astype(int)]
 
 
 # Soil.
@@ -150,7 +145,6 @@ def soil(name: str, seed: int, place: Place) -> dict[str, np.ndarray]:
     east, north = arm * np.array([(0, 1, -1, 0, 0), (0, 0, 0, 1, -1)])[..., None, None]
     weight = np.array([2, 1, 1, 1, 1])[:, None, None] / 6
     ground = fields.ground(seed, place[0] + east, place[1] + north)  # (point, row, col)
-
     sand, clay, density, organic = (
         (weight * getattr(ground, name)).sum(axis=0)
         for name in ("sand_percent", "clay_percent", "bulk_density_g_cm3", "organic_percent")
