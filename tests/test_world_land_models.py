@@ -136,27 +136,23 @@ def test_no_instant_knows_rain_that_has_not_fallen(worlds, source):
 
 
 @pytest.mark.parametrize(
-    ("source", "scale", "by", "r", "ubrmse"),
+    ("source", "scale", "by", "accept"),
     [
-        ("smap", 1 / 50, "start", (0.55, 0.75), (0.08, 0.11)),
-        ("gldas", 1 / 100, "end", (0.50, 0.65), (0.06, 0.08)),
-        ("nldas2_noah", 1 / 100, "end", (0.50, 0.65), (0.044, 0.066)),
-        ("smap_l4", 1.0, "end", (0.60, 0.75), (0.04, 0.07)),
+        ("smap", 1 / 50, "start", ((0.55, 0.75), (0.08, 0.11), (-0.1, 0.1), (1.6, 2.6))),
+        ("gldas", 1 / 100, "end", ((0.50, 0.65), (0.06, 0.08), (0.05, 0.13), (0.9, 1.8))),
+        ("nldas2_noah", 1 / 100, "end", ((0.50, 0.65), (0.044, 0.066), (-0.04, 0.05), (0.8, 1.6))),
+        ("smap_l4", 1.0, "end", ((0.60, 0.75), (0.04, 0.07), (-0.05, 0.05), (0.8, 1.7))),
     ],
 )
-def test_a_model_scores_at_stations_as_in_the_papers(
-    networks, readings, source, scale, by, r, ubrmse
-):
-    """Batchu (2022), Table 9 for SMAP10KM and GLDAS; seed 003, Table 1 for NLDAS-2 and SMAP L4."""
-    scores = [station_scores(w, source, readings, scale=scale, by=by) for w in networks]
-
-    mean_r, mean_ubrmse, bias, ratio = np.mean(scores, axis=0)
-    assert r[0] <= mean_r <= r[1]
-    assert ubrmse[0] <= mean_ubrmse <= ubrmse[1]
-    if source == "smap":
-        assert 1.6 <= ratio <= 2.6
-    if source == "gldas":
-        assert 0.05 <= bias <= 0.13
+def test_a_model_scores_at_stations_as_in_the_papers(networks, readings, source, scale, by, accept):
+    """Batchu (2022), Table 9; NLDAS-2 as in the ConvLSTM paper, Table 1; L4 as the design asks."""
+    r, ubrmse, bias, ratio = accept
+    for world in networks:
+        scores = station_scores(world, source, readings, scale=scale, by=by)
+        assert r[0] <= scores[0] <= r[1]
+        assert ubrmse[0] <= scores[1] <= ubrmse[1]
+        assert bias[0] <= scores[2] <= bias[1]
+        assert ratio[0] <= scores[3] <= ratio[1]
 
 
 # ---- rain ----------------------------------------------------------------------------------------

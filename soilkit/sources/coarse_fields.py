@@ -30,7 +30,7 @@ MOISTURE = (
         trap="A three-day Palmer-model analysis with assimilation, no retrieval: its nominal time "
         "is no overpass. 0-25.39 mm, saturates. Table 4's SMAP range of 50-255 is neither mm nor "
         "m3 m-3 and serves only to decode the published shards: standardise with training "
-        "statistics. Shares precipitation errors with L4, GLDAS and NLDAS.",
+        "statistics. Its rain is the satellites', whose errors GLDAS and IMERG share, L4 in part.",
     ),
     _instant(
         "gldas", title="GLDAS-2.1 Noah soil moisture, 0-10 cm",
@@ -50,7 +50,8 @@ MOISTURE = (
         ),
         citation="Reichle et al. (2019), doi:10.1029/2019MS001729",
         trap="Model only, without observations, 2019-06-19 to 07-23 and 2022-08-06 to 09-20. "
-        "Averages over three hours. Shares precipitation with SMAP10KM, GLDAS and NLDAS.",
+        "Averages over three hours. Gauges correct its rain: errors in part NLDAS-2's, in part those "
+        "of the satellites behind SMAP10KM and GLDAS.",
     ),
     _smap_l3(
         "smap_l3_005", title="SMAP enhanced Level 3, 9 km daily, version 5",
@@ -114,7 +115,8 @@ MOISTURE = (
         lives_at="NASA GES DISC, NLDAS_NOAH0125_H 2.0 (https://disc.gsfc.nasa.gov): netCDF; read "
         "from a local copy. Earth Engine's NASA/NLDAS/FORA0125_H002 holds forcings only.",
         citation="Xia et al. (2012), doi:10.1029/2011JD016048",
-        trap="0-10 cm is not 0-5 cm; shares precipitation with SMAP10KM, L4 and GLDAS.",
+        trap="0-10 cm is not 0-5 cm. Its rain comes from gauges: SMAP L4 and gridMET share a part of its "
+        "errors, SMAP10KM and GLDAS none.",
     ),
     _instant(
         "geos5_lst", title="GEOS-5 land surface temperature",
@@ -144,7 +146,7 @@ WEATHER = (
             Band("eto", "mm d-1", (0, 30)),
         ),
         citation="Abatzoglou (2013), doi:10.1002/joc.3413",
-        trap="Its day begins at 06:00 UTC.",
+        trap="Its day begins at 06:00 UTC. Its daily rain is NLDAS-2's: the two share errors.",
     ),
     _composite(
         "imerg", title="GPM IMERG half-hourly precipitation, version 7",

@@ -118,7 +118,7 @@ _LAYERS = (
     "low_share", "rise",
 )  # fmt: skip
 LAND_MODELS = {
-    "gldas": dict(zip(_LAYERS, (100, 300, 0.13, 0.37, 0.46, 4, 20, 0.60, 0.25, 0.35), strict=True)),
+    "gldas": dict(zip(_LAYERS, (100, 300, 0.12, 0.36, 0.46, 4, 20, 0.60, 0.25, 0.35), strict=True)),
     "nldas2_noah": dict(
         zip(_LAYERS, (100, 300, 0.10, 0.28, 0.45, 1.5, 20, 0.50, 0.35, 0.3), strict=True)
     ),
@@ -136,7 +136,8 @@ L4_GAIN, L4_CLIMATOLOGY_OBSERVATIONS = 0.35, 15
 L4_MODEL_ONLY = (("2019-06-19", "2019-07-23"), ("2022-08-06", "2022-09-20"))  # the asset's page
 # Weather: Allen et al. (1998), FAO 56. Daily range of temperature about the world's own, on dry and
 # wet days: Dai et al. (1999), doi:10.1175/1520-0442(1999)012<2451:EOCSMP>2.0.CO;2
-RANGE_C, RANGE_DRY, RANGE_WET, RANGE_LOG_STD = 10.0, 1.1, 0.75, 0.15
+RANGE_C, RANGE_DRY, RANGE_WET, RANGE_LOG_STD = 10.0, 1.1, 0.65, 0.15
+RANGE_RAIN_MM = 3.0  # of rain that makes a day wet
 DEW_BELOW_MINIMUM_C, DEW_STD_C = 1.5, 2.0  # FAO 56, equation 6-6, and its spread
 WIND_M_S, WIND_LOG_STD, WIND_DAYS = 3.6, 0.35, 2.0  # Great Plains, 10 m: gridMET's own normals
 HARGREAVES = 0.16  # FAO 56, equation 50, inland

@@ -136,7 +136,9 @@ def observed_rain(forcing: Forcing, *, seed: int, kind: str = "satellites") -> n
     return np.where(rain > 0.2, seen, invented)  # (cell, day)
 
 
-def instants(forcing: Forcing, after: np.ndarray, *, times: np.ndarray, jump=None) -> np.ndarray:
+def instants(
+    forcing: Forcing, after: np.ndarray, *, times: np.ndarray, jump: np.ndarray
+) -> np.ndarray:
     """Values within days from those at the days' ends, (cell, time) float32.
 
     They change evenly but for what rain adds, which is there when the rain has fallen: no instant
@@ -146,12 +148,11 @@ def instants(forcing: Forcing, after: np.ndarray, *, times: np.ndarray, jump=Non
     ----------
     after : array (cell, day), at the end of each day
     times : datetime64 array (time,)
-    jump : array (cell, day), what the day's rain added to it, optional
+    jump : array (cell, day), what the day's rain added to it
     """
     day = (times.astype("datetime64[D]") - forcing.days[0]).astype(int)
     part = ((times - times.astype("datetime64[D]")) / _DAY).astype(np.float32)
-    after = after.astype(np.float32)
-    jump = np.zeros_like(after) if jump is None else jump.astype(np.float32)
+    after, jump = after.astype(np.float32), jump.astype(np.float32)
     before = after[:, day - 1]
     values = before + ((after - jump)[:, day] - before) * part
     fallen = part * 24 >= forcing.rain_ends.astype(np.float32)[:, day]

@@ -69,21 +69,23 @@ def palmer_surface_mm(rain_mm, pet_mm, *, observed_mm=None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Layers:
-    """Water of two layers at the days' ends, and how much of the top's is that day's rain, mm."""
+    """Water of two layers at the days' ends, and what of it is that day's rain, (cell, day) mm."""
 
-    top_mm: np.ndarray  # (cell, day)
+    top_mm: np.ndarray
     low_mm: np.ndarray
-    wetted_mm: np.ndarray
+    top_rain_mm: np.ndarray
+    low_rain_mm: np.ndarray
 
 
 def two_layers(rain_mm, pet_mm, *, model: dict, scale=1.0, observed_mm=None) -> Layers:
     """Water of a thin layer above a thick one, day by day, as in Noah [1]_ or Catchment [2]_.
 
-    Rain fills the top; what stands above field capacity drains down within days, what finds no
-    pores runs off. Each layer evaporates in proportion to its wetness between wilting point and
-    field capacity, and a wetter lower layer feeds the top by capillary rise. An observation of
-    the top moves it, from the next day on, by a constant gain times what it differs by, less the
-    mean of such differences in the past: a rescaling to the model's own climatology [3]_.
+    Rain fills the top, then the layer below, and runs off where both are full; what stands above
+    field capacity drains within days. Each layer evaporates in proportion to its wetness between
+    wilting point and field capacity, and a wetter lower layer feeds the top by capillary rise. An
+    observation of the top moves it, from the next day on, by a constant gain times what it differs
+    by, less the mean of such differences in the past: a rescaling to the model's own climatology
+    [3]_.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ def two_layers(rain_mm, pet_mm, *, model: dict, scale=1.0, observed_mm=None) -> 
     --------
     >>> rain, pet = np.array([[40.0, 0, 0]]), np.full((1, 3), 4.0)
     >>> two_layers(rain, pet, model=c.LAND_MODELS["gldas"]).top_mm.round(1)
-    array([[46. , 41.4, 37.9]])
+    array([[46. , 41.1, 37.4]])
     """
     depth = np.array([[model["top_mm"]], [model["low_mm"]]], dtype=float)
     wilting, full = model["wilting"] * depth, model["porosity"] * depth
@@ -115,7 +117,7 @@ def two_layers(rain_mm, pet_mm, *, model: dict, scale=1.0, observed_mm=None) -> 
     share = np.array([[model["top_share"]], [model["low_share"]]])
     water = (wilting + field) / 2
     update, usual = np.zeros((2, len(rain_mm)))
-    out = np.empty((3, *rain_mm.shape))
+    out = np.empty((4, *rain_mm.shape))
     for day in range(rain_mm.shape[1]):
         water[0] += update
         if observed_mm is not None:
@@ -127,9 +129,10 @@ def two_layers(rain_mm, pet_mm, *, model: dict, scale=1.0, observed_mm=None) -> 
         water[0] += rise
         water[1] += drain[0] - rise
         water = np.clip(water, 0.5 * wilting, full)
-        wetted = np.minimum(rain_mm[:, day], full[0] - water[0])
-        water[0] += wetted
-        out[:, :, day] = *water, wetted
+        top_rain = np.minimum(rain_mm[:, day], full[0] - water[0])
+        low_rain = np.minimum(rain_mm[:, day] - top_rain, full[1] - water[1])
+        water = water + np.stack([top_rain, low_rain])
+        out[:, :, day] = *water, top_rain, low_rain
     return Layers(*out)
 
 
@@ -281,7 +284,7 @@ def gldas(world: Any, forcing: Forcing, state: Any) -> Product:
     """GLDAS-2.1 Noah as a series: SoilMoi0_10cm_inst [kg m-2]."""
     periods = schedule.gldas(*forcing.span)
     layers = layers_of("gldas", forcing, seed=world.seed, rain_of="satellites")
-    top = instants(forcing, layers.top_mm, jump=layers.wetted_mm, times=periods.end)
+    top = instants(forcing, layers.top_mm, jump=layers.top_rain_mm, times=periods.end)
     return Product(periods, top[:, :, None])
 
 
@@ -289,8 +292,8 @@ def nldas2_noah(world: Any, forcing: Forcing, state: Any) -> Product:
     """NLDAS-2 Noah as a series: SoilM_0_10cm, SoilM_10_40cm [kg m-2]."""
     periods = schedule.nldas2_noah(*forcing.span)
     layers = layers_of("nldas2_noah", forcing, seed=world.seed, rain_of="nldas2_noah")
-    top = instants(forcing, layers.top_mm, jump=layers.wetted_mm, times=periods.end)
-    low = instants(forcing, layers.low_mm, times=periods.end)
+    top = instants(forcing, layers.top_mm, jump=layers.top_rain_mm, times=periods.end)
+    low = instants(forcing, layers.low_mm, jump=layers.low_rain_mm, times=periods.end)
     return Product(periods, np.stack([top, low], axis=-1))
 
 
@@ -312,8 +315,12 @@ def smap_l4(world: Any, forcing: Forcing, state: Any) -> Product:
         "smap_l4", forcing, seed=world.seed, rain_of="smap_l4", observed_mm=model["top_mm"] * seen
     )
     surface = _surface(forcing, layers, times=middle)
-    both_mm = layers.top_mm + layers.low_mm
-    root = instants(forcing, both_mm, jump=layers.wetted_mm, times=middle)
+    root = instants(
+        forcing,
+        layers.top_mm + layers.low_mm,
+        jump=layers.top_rain_mm + layers.low_rain_mm,
+        times=middle,
+    )
     wet = _wetness(surface, model)
     skin = skin_k(forcing, wet, seed=world.seed, times=middle, name="smap_l4")
     root = root / (model["top_mm"] + model["low_mm"])
@@ -335,7 +342,7 @@ def geos5_lst(world: Any, forcing: Forcing, state: Any) -> Product:
 
 def _surface(forcing, layers, *, times):
     depth = c.LAND_MODELS["smap_l4"]["top_mm"]
-    return instants(forcing, layers.top_mm / depth, jump=layers.wetted_mm / depth, times=times)
+    return instants(forcing, layers.top_mm / depth, jump=layers.top_rain_mm / depth, times=times)
 
 
 def _wetness(moisture_m3_m3, model):

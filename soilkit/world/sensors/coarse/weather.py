@@ -104,12 +104,12 @@ def air(forcing: Forcing, *, seed: int) -> Air:
     Allen et al. (1998), FAO 56, equations 48 and 50
     """
     mean = forcing.temperature_c
-    wet = forcing.precipitation_mm > 0.2
+    dry = np.exp(-forcing.precipitation_mm / c.RANGE_RAIN_MM)
     spread = np.exp(c.RANGE_LOG_STD * error_field(forcing, "range", seed=seed))
-    half = c.RANGE_C / 2 * np.where(wet, c.RANGE_WET, c.RANGE_DRY) * spread
+    half = c.RANGE_C / 2 * (c.RANGE_WET + (c.RANGE_DRY - c.RANGE_WET) * dry) * spread
     top, _ = sun(forcing.lonlat()[1][:, None], day_of_year(forcing.days))
     below = np.maximum(
-        c.DEW_BELOW_MINIMUM_C * ~wet + c.DEW_STD_C * error_field(forcing, "dew", seed=seed), -1
+        c.DEW_BELOW_MINIMUM_C * dry + c.DEW_STD_C * error_field(forcing, "dew", seed=seed), -1
     )
     wind = slow_noise("wind", forcing, seed=seed, days=c.WIND_DAYS)
     return Air(
