@@ -182,11 +182,11 @@ SOIL_MAPS: dict[str, dict[str, Any]] = {
         "errors": (("soilgrids", 4_000.0, 0.7071), ("soilgrids", 60_000.0, 0.7071)),
     },
     "polaris": {
-        "smoothing_m": 60.0, "sand": 9.2, "clay": 8.2, "density": 0.065, "organic": 0.25,
+        "smoothing_m": 0.0, "sand": 9.2, "clay": 8.2, "density": 0.065, "organic": 0.25,
         "errors": (*_SURVEY, ("polaris", 300.0, 0.55), ("polaris", 6_000.0, 0.5408)),
     },
     "gnatsgo": {
-        "smoothing_m": 100.0, "sand": 8.3, "clay": 7.5, "density": 0.06, "organic": 0.25,
+        "smoothing_m": 0.0, "sand": 8.3, "clay": 7.5, "density": 0.06, "organic": 0.25,
         "errors": (*_SURVEY, ("gnatsgo", 1_000.0, 0.7714)),
     },
     **{
@@ -204,7 +204,7 @@ RESIDUAL_OF_WILTING = 0.53
 # Polygons of some 50 ha, a county's survey, and (of the logarithm of what is held) how units and
 # surveys differ: Soil Survey Staff (2017), Soil Survey Manual, USDA Handbook 18, chapter 4
 MAP_UNIT_M, MAP_UNIT_WINDING_M, MAP_UNIT_ERROR = 700.0, 90.0, 0.12
-SURVEY_AREA_M, SURVEY_AREA_ERROR = 45_000.0, 0.10
+SURVEY_AREA_M, SURVEY_AREA_ERROR = 45_000.0, 0.07
 # Errors of DEMs (whose, knots m, sd m). Buckley et al. (2020), NASADEM user guide; RMSE
 # 0.82 m: USGS (2024), after Stoker and Miller (2022), doi:10.3390/rs14040940; MERIT, 58 % within
 # 2 m: Yamazaki et al. (2017), doi:10.1002/2017GL072874. The radar's error is shared.

@@ -18,8 +18,9 @@ from soilkit.contracts import Grid
 from soilkit.world import climate, fields, noise
 from soilkit.world.sensors import instruments as c
 
-POINTS = 4  # a side of a grid's pixel, where it is that much coarser than the map's
+POINTS = 3  # a side of a grid's pixel, where it is that much coarser than the map's
 CM_OF_KPA = 10.197  # of water
+CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # arms of a pixel's net
 Place = tuple[np.ndarray, np.ndarray]  # u_m, v_m (row, col), EPSG:6933
 
 
@@ -38,7 +39,7 @@ class Map(NamedTuple):
 def on_grid(layer: Map, grid: Grid, *, seed: int) -> np.ndarray:
     """A map on any grid: bilinear between the map's pixels, of classes and polygons the nearest.
 
-    Where the grid's pixels are coarser, the mean of a net of up to 4 x 4 map pixels in each; of
+    Where the grid's pixels are coarser, the mean of a net of up to 3 x 3 map pixels in each; of
     classes the commonest (of two equally common ones the smaller code).
 
     Parameters
@@ -58,21 +59,18 @@ def on_grid(layer: Map, grid: Grid, *, seed: int) -> np.ndarray:
     x, y = (axis / layer.size_m for axis in grids.project(net, grids.EASE2_CRS, step_px=1))
     if k == 1:
         return _between(layer, seed, (x, y)).astype(np.float32)
-    values = layer.make(seed, _centres((np.floor(x), np.floor(y)), layer.size_m))
+    u_m, v_m = ((np.floor(axis) + 0.5) * layer.size_m for axis in (x, y))
+    values = layer.make(seed, (u_m, v_m))
     blocks = values.reshape(len(values), grid.height, k, grid.width, k).swapaxes(2, 3)
     blocks = blocks.reshape(*blocks.shape[:3], k * k)  # (band, row, col, point)
     return (_commonest(blocks) if layer.sampling == "classes" else _mean(blocks)).astype(np.float32)
 
 
-def _centres(index, size_m):
-    return (index[0] + 0.5) * size_m, (index[1] + 0.5) * size_m
-
-
 def _between(layer, seed, where):
     """The map at points (x, y) in its pixels, (row, col) each: the nearest, or bilinear."""
     low, high = (np.array([np.floor(pick(n)) for n in where], int) for pick in (np.min, np.max))
-    window = (np.arange(a - 1, b + 2) for a, b in zip(low, high, strict=True))
-    values = layer.make(seed, _centres(np.meshgrid(*window), layer.size_m))
+    net = ((np.arange(a - 1, b + 2) + 0.5) * layer.size_m for a, b in zip(low, high, strict=True))
+    values = layer.make(seed, tuple(np.meshgrid(*net)))
     is_near = layer.sampling != "bilinear"
     shift = 0.0 if is_near else 0.5
     whole = [np.floor(n - shift) for n in where]
@@ -121,13 +119,19 @@ def nearest(values: np.ndarray, native: Grid, *, grid: Grid) -> np.ndarray:
     return values[..., row.astype(int)[:, None], col.astype(int)]
 
 
+def _around(seed, place, *, arm_m):
+    """The ground at a cross of points around each place, (point, row, col); without arms one."""
+    points = np.array(CROSS if arm_m else CROSS[:1])[..., None, None]
+    return fields.ground(seed, *(x + arm_m * points[:, k] for k, x in enumerate(place)))
+
+
 # Soil.
 
 
 def soil(name: str, seed: int, place: Place) -> dict[str, np.ndarray]:
     """Texture, density and organic matter as a map tells them: the truth, smoothed, and errors.
 
-    The smoothing is a Gaussian's, by five points; errors of sand and clay go with each other, and
+    Smoothed by a cross of five points, as by a Gaussian; errors of sand and clay go together, and
     maps made from one soil survey share a part of theirs.
 
     Parameters
@@ -141,13 +145,11 @@ def soil(name: str, seed: int, place: Place) -> dict[str, np.ndarray]:
     dict of sand, silt, clay [%], bulk_density_g_cm3, organic_percent, arrays (row, col)
     """
     row = c.SOIL_MAPS[name]
-    arm = np.sqrt(3) * row["smoothing_m"]
-    east, north = arm * np.array([(0, 1, -1, 0, 0), (0, 0, 0, 1, -1)])[..., None, None]
-    weight = np.array([2, 1, 1, 1, 1])[:, None, None] / 6
-    ground = fields.ground(seed, place[0] + east, place[1] + north)  # (point, row, col)
+    ground = _around(seed, place, arm_m=np.sqrt(3) * row["smoothing_m"])
+    weights = (2, 1, 1, 1, 1)[: len(ground.sand_percent)]
     sand, clay, density, organic = (
-        (weight * getattr(ground, name)).sum(axis=0)
-        for name in ("sand_percent", "clay_percent", "bulk_density_g_cm3", "organic_percent")
+        np.average(getattr(ground, field), axis=0, weights=weights)
+        for field in ("sand_percent", "clay_percent", "bulk_density_g_cm3", "organic_percent")
     )
 
     def error(quantity):
@@ -174,9 +176,8 @@ def soil(name: str, seed: int, place: Place) -> dict[str, np.ndarray]:
 def _hydraulics(mapped):
     """Retention curve and conductivity that a map derives from its soil, cm h-1.
 
-    Its curve has a residual water content, a fixed part of what is left at the wilting point (the
-    world's has next to none), and runs through the same water at field capacity and wilting point,
-    as far as Se = (alpha h)^(1 - n) holds there.
+    Unlike the world's, its curve has a residual water content; it runs through the same water at
+    field capacity and wilting point, as far as Se = (alpha h)^(1 - n) holds there.
     """
     words = {k: mapped[k] for k in ("bulk_density_g_cm3", "organic_percent")}
     curve = retention.from_texture(mapped["sand"], mapped["clay"], **words)
@@ -217,12 +218,7 @@ def polaris(seed: int, place: Place) -> np.ndarray:
 
 
 def ph(name: str, seed: int, place: Place) -> np.ndarray:
-    """pH in water, (row, col): falls where normal rain exceeds normal demand [1]_.
-
-    References
-    ----------
-    .. [1] Slessarev et al. (2016), doi:10.1038/nature20139
-    """
+    """pH in water: falls where rain exceeds demand, Slessarev (2016), doi:10.1038/nature20139."""
     normals = climate.climate(seed, place)
     half = (c.PH_DRY - c.PH_WET) / 2
     error = noise.smooth(noise.key(seed, name, "ph"), place, scale_m=c.PH_ERROR_SCALE_M)
@@ -236,13 +232,10 @@ def map_unit(seed: int, place: Place) -> np.ndarray:
     The nearest of points scattered one to a square; borders wind by smooth noise.
     """
     size = c.MAP_UNIT_M
-    bent = [
-        axis + c.MAP_UNIT_WINDING_M * noise.smooth(noise.key(seed, "map unit", k), place,
-                                                   scale_m=size / 3)
-        for k, axis in enumerate(place)
-    ]  # fmt: skip
-    nearest = np.full(np.shape(place[0]), np.inf)
-    middle, number = np.zeros((2, 2, *nearest.shape))
+    wind = [noise.smooth(noise.key(seed, "map unit", k), place, scale_m=size / 3) for k in (0, 1)]
+    bent = [axis + c.MAP_UNIT_WINDING_M * off for axis, off in zip(place, wind, strict=True)]
+    least = np.full(np.shape(place[0]), np.inf)
+    middle, number = np.zeros((2, 2, *least.shape))
     for step in product((-1, 0, 1), repeat=2):
         index = [np.floor(axis / size) + k for axis, k in zip(bent, step, strict=True)]
         at = [
@@ -250,8 +243,8 @@ def map_unit(seed: int, place: Place) -> np.ndarray:
             for k, n in enumerate(index)
         ]
         distance = np.hypot(bent[0] - at[0], bent[1] - at[1])
-        closer = distance < nearest
-        nearest = np.where(closer, distance, nearest)
+        closer = distance < least
+        least = np.where(closer, distance, least)
         middle, number = np.where(closer, at, middle), np.where(closer, index, number)
     return np.stack([middle, number])
 
@@ -320,16 +313,14 @@ def copernicus_class(seed: int, place: Place) -> np.ndarray:
 
 
 def igbp_class(seed: int, place: Place) -> np.ndarray:
-    """The IGBP class that is true of 500 m pixels, (row, col): the commonest of 3 x 3 points.
+    """The IGBP class that is true of 500 m pixels, (row, col): the commonest of five points.
 
-    Where 4 or 5 of the 9 are cropland among other plants: the mosaic, 14.
+    Where two or three of them are cropland among other plants: the mosaic, 14.
     """
-    steps = (np.arange(3) - 1) * c.MAP_PIXELS_M["modis_land_cover"] / 3
-    east, north = (part.ravel()[:, None, None] for part in np.meshgrid(steps, steps))
-    cover = fields.ground(seed, place[0] + east, place[1] + north).land_cover
+    cover = _around(seed, place, arm_m=c.MAP_PIXELS_M["modis_land_cover"] / 3).land_cover
     code = np.moveaxis(_recoded(cover, c.IGBP), 0, -1)  # (row, col, point)
     crops = (code == 12).sum(axis=-1)
-    return np.where((crops == 4) | (crops == 5), 14, _commonest(code))
+    return np.where((crops == 2) | (crops == 3), 14, _commonest(code))
 
 
 TRUE_CLASSES = {"copernicus": copernicus_class, "nlcd": nlcd_class, "igbp": igbp_class}
