@@ -139,9 +139,9 @@ L4_MODEL_ONLY = (("2019-06-19", "2019-07-23"), ("2022-08-06", "2022-09-20"))  # 
 RANGE_C, RANGE_DRY, RANGE_WET, RANGE_LOG_STD = 10.0, 1.1, 0.65, 0.15
 RANGE_RAIN_MM = 3.0  # of rain that makes a day wet
 DEW_BELOW_MINIMUM_C, DEW_STD_C = 1.5, 2.0  # FAO 56, equation 6-6, and its spread
-WIND_M_S, WIND_LOG_STD, WIND_DAYS = 3.6, 0.35, 2.0  # Great Plains, 10 m: gridMET's own normals
+WIND_M_S, WIND_LOG_STD, WIND_DAYS = 4.5, 0.35, 2.0  # 10 m: Klink (1999), IJC 19, 471-488
 HARGREAVES = 0.16  # FAO 56, equation 50, inland
-# Errors of gridMET against stations: Abatzoglou (2013), doi:10.1002/joc.3413, Table 2
+# Errors of gridMET, Abatzoglou (2013), doi:10.1002/joc.3413: their sizes are set here
 GRIDMET_STD = {"minimum_c": 1.6, "maximum_c": 1.4, "dew_c": 1.5}
 GRIDMET_LOG_STD = {"radiation_w_m2": 0.10, "wind_m_s": 0.25}
 # Skin above air temperature by bulk transfer, dT = r H / (rho cp): Monteith (1965); the resistance
