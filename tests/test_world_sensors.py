@@ -306,7 +306,8 @@ def test_a_source_renders_all_bands_of_the_catalogue_and_twice_the_same(world, n
     assert first.shape == (len(sources.get(name).bands), 8, 8)
     assert np.isfinite(first).all()
     assert first.tobytes() == again.tobytes()
-    assert first.tobytes() != other.tobytes()
+    if name not in ("chirps", "imerg", "koeppen"):  # both worlds may be dry, or of one climate
+        assert first.tobytes() != other.tobytes()
 
 
 @pytest.mark.parametrize("name", ["sentinel1", "sentinel2"])
