@@ -124,7 +124,7 @@ def test_no_instant_knows_rain_that_has_not_fallen(worlds, source):
         weather_before, rain_hour=hour, precipitation_mm=np.where(rain == 40.0, 0.3, rain)
     )
     model = coarse.MODELS[source][0]
-    wet, dry = (model(worlds["first"], one, state) for one in (more, less))
+    wet, dry = (model(worlds["first"], one, state=state) for one in (more, less))
 
     noon = weather_before.days[day].astype("datetime64[us]") + np.timedelta64(12, "h")
     past = wet.periods.end <= noon
@@ -230,7 +230,7 @@ def test_no_land_model_sees_irrigation(worlds):
     dry = dataclasses.replace(state, surface_m3_m3=state.surface_m3_m3 - 0.05)
     for source in ("gldas", "nldas2_noah", "geos5_lst", "chirps", "gridmet"):
         model = coarse.MODELS[source][0]
-        one, other = (model(worlds["first"], weather_, s).values for s in (state, dry))
+        one, other = (model(worlds["first"], weather_, state=s).values for s in (state, dry))
         np.testing.assert_array_equal(one, other)
 
 
@@ -261,8 +261,8 @@ def test_level_4_is_a_model_alone_while_the_instrument_was_off(worlds, monkeypat
     def with_wet(day):
         seen = np.full(weather_.pet_mm.shape, 0.2)
         seen[:, weather_.days == np.datetime64(day)] = 0.5
-        monkeypatch.setattr(land_models.passive, "retrievals", lambda *_: seen)
-        return land_models.smap_l4(worlds["first"], weather_, state).values
+        monkeypatch.setattr(land_models.passive, "retrievals", lambda *_, **__: seen)
+        return land_models.smap_l4(worlds["first"], weather_, state=state).values
 
     nothing, off, on = (with_wet(day) for day in ("1999-01-01", "2019-07-23", "2019-07-24"))
     np.testing.assert_array_equal(nothing, off)

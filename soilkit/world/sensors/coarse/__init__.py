@@ -59,7 +59,7 @@ def product(world: Any, source: str, *, rows: np.ndarray, cols: np.ndarray) -> P
             f"The synthetic world has no series of {source!r}; it has {', '.join(MODELS)}."
         )
     state = world.cells(rows, cols)
-    return MODELS[source][0](world, forcing(state, rows=rows, cols=cols), state)
+    return MODELS[source][0](world, forcing(state, rows=rows, cols=cols), state=state)
 
 
 def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.ndarray:

@@ -270,17 +270,17 @@ def _between(daily, day, part):
     return now + (later - now) * part
 
 
-def smap(world: Any, forcing: Forcing, state: Any) -> Product:
+def smap(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """SMAP10KM as a series: ssm [mm]."""
     offset = int((schedule.SMAP10KM_EPOCH - forcing.span[0]).astype(int)) % 3
-    retrieval = passive.retrievals(world, forcing, state)
+    retrieval = passive.retrievals(world, forcing, state=state)
     values = smap10km_mm(forcing, seed=world.seed, retrieval_m3_m3=retrieval, skip=offset)
     first = forcing.span[0] + offset + 3
     periods = schedule.smap10km(first, first + 3 * values.shape[1])
     return Product(periods, values[:, : len(periods.end), None])
 
 
-def gldas(world: Any, forcing: Forcing, state: Any) -> Product:
+def gldas(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """GLDAS-2.1 Noah as a series: SoilMoi0_10cm_inst [kg m-2]."""
     periods = schedule.gldas(*forcing.span)
     layers = layers_of("gldas", forcing, seed=world.seed, rain_of="satellites")
@@ -288,7 +288,7 @@ def gldas(world: Any, forcing: Forcing, state: Any) -> Product:
     return Product(periods, top[:, :, None])
 
 
-def nldas2_noah(world: Any, forcing: Forcing, state: Any) -> Product:
+def nldas2_noah(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """NLDAS-2 Noah as a series: SoilM_0_10cm, SoilM_10_40cm [kg m-2]."""
     periods = schedule.nldas2_noah(*forcing.span)
     layers = layers_of("nldas2_noah", forcing, seed=world.seed, rain_of="nldas2_noah")
@@ -297,7 +297,7 @@ def nldas2_noah(world: Any, forcing: Forcing, state: Any) -> Product:
     return Product(periods, np.stack([top, low], axis=-1))
 
 
-def smap_l4(world: Any, forcing: Forcing, state: Any) -> Product:
+def smap_l4(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """SMAP Level 4 as a series: sm_surface, sm_rootzone [m3 m-3], surface_temp [K].
 
     A Catchment-like model under rain that gauges correct, and the analysis of SMAP's morning
@@ -306,7 +306,7 @@ def smap_l4(world: Any, forcing: Forcing, state: Any) -> Product:
     """
     periods = schedule.smap_l4(*forcing.span)
     middle = periods.start + (periods.end - periods.start) // 2
-    seen = passive.retrievals(world, forcing, state).astype(float)
+    seen = passive.retrievals(world, forcing, state=state).astype(float)
     for first, last in c.L4_MODEL_ONLY:
         off = (forcing.days >= np.datetime64(first)) & (forcing.days <= np.datetime64(last))
         seen[:, off] = np.nan
@@ -327,7 +327,7 @@ def smap_l4(world: Any, forcing: Forcing, state: Any) -> Product:
     return Product(periods, np.stack([surface, root, skin], axis=-1))
 
 
-def geos5_lst(world: Any, forcing: Forcing, state: Any) -> Product:
+def geos5_lst(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """GEOS-5 land surface temperature as a series: surface_temperature [K].
 
     The skin of a Catchment model without SMAP: its moisture, with the errors of its rain, decides
@@ -349,7 +349,7 @@ def _wetness(moisture_m3_m3, model):
     return np.clip((moisture_m3_m3 - model["wilting"]) / (model["field"] - model["wilting"]), 0, 1)
 
 
-def modis_lai(world: Any, forcing: Forcing, state: Any) -> Product:
+def modis_lai(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """MCD15A3H's means over cells as a series: Lai, stored as ten times its value."""
     first, last = forcing.span
     periods = schedule.modis_lai(first + schedule.MODIS_DAYS, last)

@@ -118,14 +118,14 @@ def air(forcing: Forcing, *, seed: int) -> Air:
     )  # fmt: skip
 
 
-def chirps(world: Any, forcing: Forcing, state: Any) -> Product:
+def chirps(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """CHIRPS as a series: precipitation [mm d-1]."""
     periods = schedule.chirps(*forcing.span)
     rain = observed_rain(forcing, seed=world.seed, kind="chirps")
     return Product(periods, rain[:, _days_of(forcing, periods), None].astype(np.float32))
 
 
-def imerg(world: Any, forcing: Forcing, state: Any) -> Product:
+def imerg(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """IMERG as a series: precipitation [mm h-1], even over the hours in which the day's falls."""
     periods = schedule.imerg(*forcing.span)
     rain = observed_rain(forcing, seed=world.seed).astype(np.float32)
@@ -137,7 +137,7 @@ def imerg(world: Any, forcing: Forcing, state: Any) -> Product:
     return Product(periods, rate[:, :, None].astype(np.float32))
 
 
-def gridmet(world: Any, forcing: Forcing, state: Any) -> Product:
+def gridmet(world: Any, forcing: Forcing, *, state: Any) -> Product:
     """gridMET as a series: its nine bands over days from 06:00 UTC.
 
     Rain, the extremes of temperature, dew point, sunshine and wind have errors; humidity, vapour
