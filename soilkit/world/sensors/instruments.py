@@ -198,9 +198,9 @@ SOIL_MAPS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SAND_CLAY_ERROR_CORRELATION = -0.6
-# Of the water left at 1500 kPa, in the mean of 565 layers of the Oklahoma Mesonet: Scott et al.
-# (2013), doi:10.2136/sssaj2013.02.0045
-RESIDUAL_OF_WILTING = 0.53
+# Of the water left at 1500 kPa, in the mean of the Oklahoma Mesonet's layers, MesoSoil 2.0: Wyatt
+# et al. (2021), doi:10.1002/vzj2.20134
+RESIDUAL_OF_WILTING = 0.55
 # Polygons of some 50 ha, a county's survey, and (of the logarithm of what is held) how units and
 # surveys differ: Soil Survey Staff (2017), Soil Survey Manual, USDA Handbook 18, chapter 4
 MAP_UNIT_M, MAP_UNIT_WINDING_M, MAP_UNIT_ERROR = 700.0, 90.0, 0.12
