@@ -16,6 +16,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 SMALL = {
     "00_start_here": {"n_stations": 12},
+    "01_synthetic_world": {"n_stations": 6, "n_bands": 1},
     "10_build_dataset": {"n_stations": 15, "start": "2019-03-01", "end": "2019-12-01"},
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
     "25_simple_ensembles": {
@@ -118,7 +119,7 @@ def test_a_notebook_is_stored_clean_and_short(path):
 
 
 PAGES = (
-    "00_start_here", "10_build_dataset", "11_inspect_in_situ", "12_read_published_shards",
+    "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ", "12_read_published_shards",
     "13_choose_splits", "25_simple_ensembles", "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",
 )  # fmt: skip

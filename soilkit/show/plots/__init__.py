@@ -13,6 +13,7 @@ from soilkit.show.plots.diagrams import trait_plane as trait_plane
 from soilkit.show.plots.diagrams import win_matrices as win_matrices
 from soilkit.show.plots.region_maps import chip_panel as chip_panel
 from soilkit.show.plots.region_maps import imagery_series as imagery_series
+from soilkit.show.plots.region_maps import layer_page as layer_page
 from soilkit.show.plots.region_maps import map_and_truth as map_and_truth
 from soilkit.show.plots.region_maps import moisture_range as moisture_range
 from soilkit.show.plots.region_maps import overlay as overlay

@@ -318,3 +318,78 @@ def _multilook(values_db: np.ndarray, looks: int) -> np.ndarray:
     rows, cols = (side // looks for side in values_db.shape)
     power = units.linear_from_db(values_db[: rows * looks, : cols * looks])
     return units.db_from_linear(power.reshape(rows, looks, cols, looks).mean(axis=(1, 3)))
+
+
+EXTENTS = (
+    (100.0, 30.0, 128),
+    (1100.0, 500.0, 64),
+    (np.inf, 9000.0, 24),
+)  # largest pixel, m, pixels
+
+
+def layer_page(
+    world: Any, views: Mapping[str, tuple[Any, tuple[float, float]]], *,
+    names: Sequence[str] | None = None, n_bands: int = 3,
+) -> Figure:  # fmt: skip
+    """What each source sees of a synthetic world: one row a band, one column a view.
+
+    Fine layers are drawn over 3.8 km, those of 250 m to 1 km over 32 km, coarse ones over 216 km;
+    every row has one colour scale, in the band's unit.
+
+    Parameters
+    ----------
+    world : World
+    views : {title: (time, (longitude, latitude))}
+    names : sources; by default all that the world renders
+    n_bands : int, bands drawn of each source, its first
+
+    Returns
+    -------
+    Figure
+    """
+    from soilkit.world import sensors
+
+    rows = []
+    for name in names or sensors.SOURCES:
+        source = sources.get(name)
+        seen = [_rendered(world, source, *view) for view in views.values()]
+        rows += [
+            (f"{name}\n{band.name} [{band.unit}]", [band.physical(one[k]) for one in seen])
+            for k, band in enumerate(source.bands[:n_bands])
+        ]
+    half, n = -(-len(rows) // 2), len(views)
+    height = 1.1 * half + 0.8
+    widths = {"width_ratios": [*[1] * n, 1.2, *[1] * n]}
+    figure, axes = plt.subplots(
+        half, 2 * n + 1, figsize=(1.15 * (2 * n + 2.4), height), squeeze=False, gridspec_kw=widths
+    )
+    figure.subplots_adjust(
+        left=0.11, right=0.995, top=1 - 0.7 / height, bottom=0.002, wspace=0.05, hspace=0.06
+    )
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for k, (title, images) in enumerate(rows):
+        line = axes[k % half, (k // half) * (n + 1) :][:n]
+        _layer_row(line, images, title=title)
+    for side in (0, n + 1):
+        for axis, words in zip(axes[0, side:], views, strict=False):
+            axis.set_title(words, fontsize=8)
+    figure.suptitle(f"every layer of the world of seed {world.seed} (synthetic)", fontsize=12)
+    return figure
+
+
+def _rendered(world: Any, source: sources.Source, time: Any, place: tuple[float, float]) -> Any:
+    longitude, latitude = place
+    pixel_m, side = next((m, n) for limit, m, n in EXTENTS if source.pixel_size_m <= limit)
+    grid = grids.chip_grid(latitude, longitude, size_px=side, pixel_size_m=pixel_m)
+    return world.render(source.name, np.datetime64(time, "us"), grid)
+
+
+def _layer_row(axes: Any, images: list[np.ndarray], *, title: str) -> None:
+    known = np.concatenate([one[np.isfinite(one)] for one in images])
+    low, high = np.percentile(known, [2, 98]) if len(known) else (0.0, 1.0)
+    for axis, one in zip(axes, images, strict=True):
+        axis.imshow(one, vmin=low, vmax=max(high, low + 1e-6), cmap="viridis")
+    words = f"{title}\n{low:.3g} to {high:.3g}" if len(known) else f"{title}\nno value"
+    axes[0].text(-0.08, 0.5, words, ha="right", va="center", fontsize=7,
+                 transform=axes[0].transAxes)  # fmt: skip

@@ -166,6 +166,7 @@ SYNTHETIC = Book(
     "is no evidence about the real Earth. What it shows is that the road works from end to end.",
     (
         Section("00_start_here"),
+        Section("01_synthetic_world"),
         Section("10_build_dataset", {"n_stations": 120}),
         Section("11_inspect_in_situ"),
         Section("12_read_published_shards", folder="published"),
