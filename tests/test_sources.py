@@ -221,6 +221,7 @@ def test_classes_and_flags_are_never_continuous():
     flat = {b.name for s in sources.CATALOGUE for b in s.bands if not b.continuous}
     assert flat == {
         "QA60", "QA_PIXEL", "discrete_classification", "landcover", "LC_Type1", "class",
+        "retrieval_qual_flag_am", "retrieval_qual_flag_pm", "retrieval_qual_flag", "surface_flag",
     }  # fmt: skip
     assert all(
         b.continuous for s in sources.CATALOGUE for b in s.bands if b.normalisation is not None

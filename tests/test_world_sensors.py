@@ -3,10 +3,7 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from soilkit import grids, sources
 from soilkit.contracts import Grid
@@ -14,7 +11,6 @@ from soilkit.errors import UnknownNameError
 from soilkit.units import linear_from_db
 from soilkit.world import World, schedule, sensors
 from soilkit.world.sensors import (
-    coarse,
     lattice,
     optics,
     radar,
@@ -210,77 +206,6 @@ def test_rainy_days_are_cloudier(chip):
 
     assert 0.25 < dry < 0.55
     assert wet > dry + 0.2
-
-
-# ---- passive microwave and coarse models --------------------------------------------------------
-
-
-@given(st.floats(0.03, 0.6), st.floats(0, 5), st.floats(275, 310))
-def test_a_retrieval_without_errors_returns_the_moisture(moisture, water, kelvin):
-    tb = coarse.brightness_temperature(
-        np.array([moisture]), temperature_k=kelvin, water_kg_m2=water
-    )
-    found = coarse.retrieve(tb, temperature_k=kelvin, water_kg_m2=water)
-    assert found == pytest.approx(moisture, abs=0.002)
-
-
-def test_vegetation_hides_the_soil_from_the_radiometer():
-    def fall(water):
-        dry, wet = coarse.brightness_temperature(
-            np.array([0.1, 0.4]), temperature_k=295.0, water_kg_m2=water
-        )
-        return dry - wet
-
-    assert fall(0) > 50
-    assert fall(5) < 0.5 * fall(0)
-
-
-def scores(world, source, band, *, scale, by):
-    """Mean R, ubRMSE, bias and median SD ratio of a product against the world's probes."""
-    from soilkit.export.archives import SyntheticArchive
-
-    stations = world.stations().query("depth_to_m <= 0.055").drop_duplicates("station_id")
-    table = SyntheticArchive(world=world).series(stations, source, world.start, world.end)
-    rows = []
-    for station in stations.itertuples():
-        probe = world.readings(station.sensor_id).query("flag == 'G'").iloc[::7]
-        probe = probe[["time", "soil_moisture_m3_m3"]].astype({"time": "datetime64[us]"})
-        product = table[table.station_id == station.station_id].rename(columns={by: "time"})
-        pairs = pd.merge_asof(
-            probe, product[["time", band]].sort_values("time"), on="time",
-            tolerance=pd.Timedelta("6h" if source == "smap_l3" else "3D"),
-        ).dropna()  # fmt: skip
-        x, y = scale * pairs[band], pairs.soil_moisture_m3_m3
-        if len(pairs) > 100 and y.std() > 0.01:
-            rows.append((x.corr(y), (x - y).std(), (x - y).mean(), x.std() / y.std()))
-    r, ubrmse, bias, ratio = np.array(rows).T
-    return r.mean(), ubrmse.mean(), bias.mean(), np.median(ratio)
-
-
-def test_smap_l3_scores_as_at_scan_and_uscrn(world):
-    """R 0.54-0.78, ubRMSE 0.042-0.069 (the ConvLSTM paper, Table 1)."""
-    r, ubrmse, _, _ = scores(world, "smap_l3", "soil_moisture_am", scale=1.0, by="end")
-    assert 0.54 <= r <= 0.78
-    assert 0.042 <= ubrmse <= 0.069
-
-
-def test_smap_l3_dries_twice_as_fast_as_the_probes_layer(world):
-    """In the five days after rain (Shellito 2016): mean over the dry spells of 24 cells."""
-    rng = np.random.default_rng(2)
-    rows, cols = grids.ease2_cell(rng.uniform(-103, -93, 24), rng.uniform(33, 43, 24))
-    state = world.cells(rows, cols)
-    seen = coarse.product(world, "smap_l3", rows=rows, cols=cols).values
-    rain = state.precipitation_mm
-    n = rain.shape[1] - 7
-    dry_after = np.stack([rain[:, k : k + n] for k in range(1, 7)]).max(axis=0) < 0.5
-    spells = np.nonzero((rain[:, :n] > 12) & dry_after & (state.temperature_c[:, :n] > 5))
-
-    def fall(moisture):
-        first, last = (np.nanmean(moisture[spells[0], spells[1] + k]) for k in (1, 6))
-        return first - last
-
-    assert len(spells[0]) > 40
-    assert 1.5 <= fall(seen) / fall(state.surface_m3_m3) <= 2.8
 
 
 # ---- maps --------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def _labels(world, stations, *, unflagged):
 def _moving(archive, stations, *, days, causal):
     """What changes with the day, and its age: name -> (station x day,)."""
     world = archive.world
-    series = archive.series(stations, "smap_l3", world.start, world.end)
+    series = archive.series(stations, "smap_l3_005", world.start, world.end)
     series = series.assign(day=series["start"].dt.floor("D").to_numpy().astype("datetime64[D]"))
     wide = series.pivot(index="station_id", columns="day", values="soil_moisture_am")
     wide = wide.reindex(index=stations["station_id"], columns=days.astype("datetime64[us]"))

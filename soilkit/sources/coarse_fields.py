@@ -7,10 +7,12 @@ from soilkit.sources.row import GLOBAL, Band, Collection, EarthEngine, Linear, S
 KELVIN = (50, 350)  # of brightness and surface temperature
 FRACTION, CANOPY_KG_M2 = (0, 1), (0, 30)
 _tb = partial(alike, "K", KELVIN)
+_flags = partial(alike, "1", (0, 4095), continuous=False)
 SMAP_L3_BANDS = (
     *alike("m3 m-3", FRACTION, "soil_moisture_am", "soil_moisture_pm"),
     *_tb("tb_h_corrected_am", "tb_v_corrected_am", "tb_h_corrected_pm", "tb_v_corrected_pm"),
     *alike("kg m-2", CANOPY_KG_M2, "vegetation_water_content_am", "vegetation_water_content_pm"),
+    *_flags("retrieval_qual_flag_am", "retrieval_qual_flag_pm"),
 )
 _instant = partial(Source, resolution="coarse", dated_by="instant")
 _composite = partial(Source, resolution="coarse", dated_by="start")  # stamped with its first moment
@@ -59,7 +61,8 @@ MOISTURE = (
         begins="2015-03-31", ends="2023-12-04", successor="smap_l3_006",
         citation="O'Neill et al. (2021), doi:10.5067/4DQ54OUIJ9DL",
         trap="Dated 12:00 UTC whatever the overpass (6 h and 18 h local solar time): a morning "
-        "value can lie hours before or after its date. Resampled from EASE-Grid 2.0.",
+        "value can lie hours before or after its date. Resampled from EASE-Grid 2.0. Bit 0 of "
+        "retrieval_qual_flag_am warns of a doubtful one (canopy above 5 kg m-2, lakes, snow).",
     ),
     _smap_l3(
         "smap_l3_006", title="SMAP enhanced Level 3, 9 km daily, version 6",
@@ -73,7 +76,10 @@ MOISTURE = (
             *_tb("tb_h_corrected", "tb_v_corrected"), Band("albedo", "1", FRACTION),
             Band("roughness_coefficient", "1", (0, 3)), Band("vegetation_opacity", "1", (0, 5)),
             Band("vegetation_water_content", "kg m-2", CANOPY_KG_M2),
-            Band("soil_moisture_dca", "m3 m-3", FRACTION),
+            Band("soil_moisture_dca", "m3 m-3", FRACTION, aliases=("soil_moisture",)),
+            Band("soil_moisture_scav", "m3 m-3", FRACTION, aliases=("soil_moisture_option2",)),
+            Band("surface_temperature", "K", KELVIN),
+            *_flags("retrieval_qual_flag", "surface_flag"),
         ),
         begins="2015-03-31",
         lives_at="NSIDC, https://nsidc.org/data/spl3smp_e: HDF5 on the 9 km EASE-Grid 2.0 "

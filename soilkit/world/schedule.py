@@ -54,8 +54,13 @@ SENTINEL2 = Mission(
     "sentinel2", 10, 143, 98.62, 22.5, 786_000, -145_000, 145_000,
     (("S2A", 0, 18_400), ("S2B", 5, 9_500)), ("descending",),
 )  # fmt: skip
-
-
+# A thousand kilometres wide: Entekhabi et al. (2010), doi:10.1109/JPROC.2010.2043918
+SMAP = Mission(
+    "smap", 8, 117, 98.12, 18.0, 685_000, -500_000, 500_000,
+    (("SMAP", 0, 0),), ("ascending", "descending"),
+)  # fmt: skip
+# Days without data, from the first to before the second: the radiometer was off
+SMAP_OUTAGES = (("2019-06-20", "2019-07-23"), ("2022-08-06", "2022-09-21"))
 # 233 paths in 16 days, 185 km wide; the two satellites are eight days apart.
 LANDSAT8, LANDSAT9 = (
     Mission(
@@ -296,6 +301,7 @@ def pass_at(
 HOURS_3 = np.timedelta64(3 * 3_600_000_000, "us")
 SMAP10KM_EPOCH = np.datetime64("2015-04-02", "D")
 SMAP10KM_DAYS, MODIS_DAYS = 3, 4
+SMAP_L3_VERSION_6 = "2023-12-04"  # its first day; version 5 ends before it
 
 
 @dataclass(frozen=True)
@@ -481,18 +487,41 @@ def modis_land_cover(start, end) -> Periods:
     return periods.ending_in(start, end)
 
 
-def smap_l3(start, end) -> Periods:
-    """Morning granules, one a day, dated by the descending pass at 6 h local time (12:00 UTC).
+def smap_l3(start, end, *, begins: str = "2015-03-31", ends: str = "") -> Periods:
+    """Granules of a day, dated 12:00 UTC, of a version that begins and ends on some days.
 
     Examples
     --------
     >>> smap_l3("2019-01-01", "2019-01-02").scene_id.tolist()
-    ['SMAP_L3_SM_P_E_20190101_AM']
+    ['SMAP_L3_SM_P_E_20190101']
     """
     days = _days(start, end)
+    days = days[days >= np.datetime64(begins)]
+    days = days[days < np.datetime64(ends)] if ends else days
     at = days.astype("datetime64[us]") + np.timedelta64(12 * 3_600_000_000, "us")
-    names = np.char.add(np.char.add("SMAP_L3_SM_P_E_", _words(days)), "_AM")
+    names = np.char.add("SMAP_L3_SM_P_E_", _words(days))
     return Periods(names, at, at).ending_in(start, end)
+
+
+def smap_overpasses(days: np.ndarray, place: tuple, *, direction: str) -> np.ndarray:
+    """Whether SMAP passed over points on some days UTC, bool (point, day).
+
+    Parameters
+    ----------
+    days : datetime64[D] array (day,)
+    place : (longitude, latitude), arrays (point,), degrees
+    direction : "descending" (6 h local time) or "ascending" (18 h)
+    """
+    number = (days - EPOCH.astype("datetime64[D]")).astype(int) % SMAP.repeat_days
+    passed = np.zeros((len(place[0]), len(days)), dtype=bool)
+    for track in all_tracks(SMAP):
+        if track.direction == direction:
+            near = np.abs(track.distance_m(*place)) <= SMAP.far_m
+            middle = float(track.ground(np.mean(DOMAIN_LATITUDES))[1])
+            passed |= near[:, None] & (number == int(middle // 1) % SMAP.repeat_days)
+    for first, last in SMAP_OUTAGES:
+        passed[:, (days >= np.datetime64(first)) & (days < np.datetime64(last))] = False
+    return passed
 
 
 CALENDARS: dict[str, Callable[..., Periods]] = {
@@ -504,7 +533,9 @@ CALENDARS: dict[str, Callable[..., Periods]] = {
     "chirps": chirps,
     "gridmet": gridmet,
     "imerg": imerg,
-    "smap_l3": smap_l3,
+    "smap_l3_005": partial(smap_l3, ends=SMAP_L3_VERSION_6),
+    "smap_l3_006": partial(smap_l3, begins=SMAP_L3_VERSION_6),
+    "smap_l3_ancillary": smap_l3,
     "smap_hydroblocks": smap_hydroblocks,
     "modis_lai": modis_lai,
     "modis_ndvi_500": partial(modis, length=16, is_cut=False),

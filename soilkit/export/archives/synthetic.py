@@ -136,25 +136,25 @@ class SyntheticArchive:
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A coarse product at the stations: one row a station and scene with a value.
 
-        ``station_id``, ``scene_id``, ``start``, ``end`` and the product's band, stored values:
-        "smap" [mm], "gldas" [kg m-2], "modis_lai" [LAI x 10] or "smap_l3" [m3 m-3].
+        ``station_id``, ``scene_id``, ``start``, ``end`` and the product's bands, stored values.
 
         Raises
         ------
         UnknownNameError
             For a source without a series.
         """
-        if source not in coarse.BANDS:
+        if source not in coarse.MODELS:
             raise UnknownNameError(
                 f"The synthetic archive has no series of {source!r}; it has "
-                f"{', '.join(coarse.BANDS)}. Ask chips for images."
+                f"{', '.join(coarse.MODELS)}. Ask chips for images."
             )
         places, (first, last) = places_of(stations), self._inside(start, end)
         rows, cols = coarse.cells(source, places.longitude, latitude=places.latitude)
         product = coarse.product(self.world, source, rows=rows, cols=cols)
         inside = (product.periods.end >= first) & (product.periods.end < last)
-        images, values = _images(product.periods)[inside], product.values[:, inside, None]
-        return series_table(images, values, places=places, bands=[coarse.BANDS[source]])
+        images, bands = _images(product.periods)[inside], sources.get(source).bands
+        names = [band.name for band in bands]
+        return series_table(images, product.values[:, inside], places=places, bands=names)
 
     def _inside(self, start: Any, end: Any) -> Period:
         """A period cut to the world's own."""

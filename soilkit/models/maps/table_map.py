@@ -270,11 +270,11 @@ def _around(grid: Grid, size_m: float) -> tuple[composites.Pixels, Grid]:
 
 def _smap(world, cells, day) -> np.ndarray:
     """Each cell's last retrieval of some days, (cell,)."""
-    series = products.product(world, "smap_l3", rows=cells.rows, cols=cells.cols)
+    series = products.product(world, "smap_l3_005", rows=cells.rows, cols=cells.cols)
     when = series.periods.start.astype("datetime64[D]")
     out = np.full(len(cells.rows), np.nan)
     for back in range(SMAP_DAYS, -1, -1):
-        today = series.values[:, when == day - back]
+        today = series.values[:, when == day - back, 0]  # the first band, soil_moisture_am
         if today.shape[1]:
             out = np.where(np.isfinite(today[:, 0]), today[:, 0], out)
     return out

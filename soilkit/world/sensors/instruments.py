@@ -75,17 +75,61 @@ LANDSAT_SPECIFICATION, AEROSOL_SCALE_M, ANGSTROM_EXPONENT = (0.005, 0.05), 40_00
 DILATED_LOGIT = 0.10
 
 # --- passive microwave at 1.41 GHz -----------------------------------------------------------
-# tau = b VWC, omega, h: O'Neill et al. (2020), SMAP L2/L3 passive ATBD, Table 3 (croplands, grass)
-TAU_PER_WATER_M2_KG, SINGLE_SCATTERING, ROUGHNESS_H = 0.11, 0.05, 0.13
-SMAP_INCIDENCE_DEG = 40.0
+# Columns of tables by vegetation follow fields.TYPES: bare, grass, shrub, summer and winter crop,
+# evergreen, deciduous, built.
+SMAP_INCIDENCE_DEG, SMAP_FREQUENCY_HZ = 40.0, 1.41e9
+FOOTPRINT_M = 36_000.0  # between half powers: Chan et al. (2018), doi:10.1016/j.rse.2017.08.025
 TB_NOISE_K = 1.3  # SMAP radiometer: Piepmeier et al. (2017), doi:10.1109/TGRS.2016.2631978
-# Relative errors of the ancillary vegetation water, for all times and for weeks: Dong et al.
-# (2018), doi:10.1002/2017GL075656
-WATER_ERROR_STD, WATER_SLOW_ERROR_STD, WATER_ERROR_DAYS = 0.25, 0.28, 25.0
-TEMPERATURE_ERROR_STD_K = 2.0
+TB_NOISE_SCALE_M = 18_000.0  # interpolation to 9 km shares samples: Chan et al. (2018)
+# Permittivity of moist soil: polynomials in clay, Mironov et al. (2009), equations 17-23, 24-25
+MIRONOV = (
+    (1.634, -0.539, 0.2748), (0.03952, -0.04038), (0.02863, 0.30673), (79.8, -85.4, 32.7),
+    (1.062e-11, 3.450e-12), (0.3112, 0.467), (0.3631, 1.217),
+)  # fmt: skip
+MIRONOV_FREE = (100.0, 8.5e-12)
+WATER_HIGH_PERMITTIVITY, VACUUM_PERMITTIVITY_F_M = 4.9, 8.854e-12
+WATER_PERMITTIVITY = 78.0  # lakes, static to L band: Klein and Swift (1977)
+# a + b m + c m^2, each by a base, sand and clay: Hallikainen et al. (1985), Table II, 1.4 GHz
+HALLIKAINEN = ((2.862, -0.012, 0.001), (3.803, 0.462, -0.341), (119.006, -0.500, 0.633))
+# What the single-channel algorithm takes: O'Neill et al. (2020), SMAP level 2 and 3 passive ATBD,
+# Table 3; stems (kg m-2) are the world's, rounded.
+TABLE_CANOPY = {
+    "albedo": (0.0, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.03),
+    "roughness": (0.150, 0.156, 0.110, 0.108, 0.108, 0.160, 0.160, 0.0),
+    "b": (0.0, 0.13, 0.11, 0.11, 0.11, 0.10, 0.12, 0.10),
+    "stem": (0.0, 0.2, 0.5, 0.3, 0.3, 8.0, 5.0, 0.5),
+}
+# What the world has on the mean, and what the dual-channel algorithm takes: albedo as fitted for
+# it (the same, Table 4); roughness, b and departures from all three, for good and for weeks, are
+# set by the acceptance row.
+TRUE_CANOPY = {
+    "albedo": (0.0, 0.07, 0.07, 0.06, 0.06, 0.07, 0.07, 0.08),
+    "roughness": (0.25, 0.28, 0.22, 0.28, 0.28, 0.30, 0.30, 0.15),
+    "b": (0.08, 0.12, 0.12, 0.12, 0.12, 0.10, 0.12, 0.10),
+}
+TRUE_CANOPY_LOG_STD = {"albedo": (0.2, 0.3), "roughness": (0.3, 0.9), "b": (0.2, 0.8)}
+CANOPY_SCALE_M, SLOW_DAYS = 60_000.0, 12.0  # of departures: for good, and for weeks
+MIXING = 0.1771  # Q = 0.1771 h: Chaubell et al. (2020), doi:10.1109/TGRS.2019.2959239
+REGULARISATION_K, DUAL_CHANNEL_STEPS = 20.0, 6  # lambda: the same
+RETRIEVED_RANGE_M3_M3 = (0.02, 0.60)
 # L band senses a skin shallower than the probe: Shellito et al. (2016), doi:10.1002/2016GL069946
-SKIN_GAIN, SKIN_DAYS = 0.0030, 2.5  # m3 m-3 per mm of rain; e-folding
-SMAP_EFFECTIVE_POROSITY = 0.55
+SKIN_GAIN, SKIN_DAYS = 0.0065, 1.6  # m3 m-3 per mm of rain; e-folding (set by the acceptance row)
+SKIN_MOST_MM, SKIN_SHARE = 30.0, 0.85  # a day's rain that counts; its share of all rain
+SURFACE_WEIGHT = 0.246  # of the surface in the effective temperature: Choudhury et al. (1982)
+FREEZES_C, SNOW_MM, WET_SNOW_EMISSIVITY = -0.3, 2.0, 0.95
+# Errors of the ancillary fields: vegetation water, Dong et al. (2018), doi:10.1002/2017GL075656;
+# temperature, O'Neill et al. (2020), 2 K in all; texture, Hengl et al. (2017)
+WATER_ERROR_STD = 0.25
+TEMPERATURE_ERROR_STD_K, TEMPERATURE_SLOW_STD_K = 2.0, 2.0
+TEXTURE_LOG_STD, WATER_MAP_ERROR = 0.25, 0.1
+# Mean greenness of the warm season by normal rain (mm a year), as the climatology has it
+CLIMATOLOGY_WETNESS = ((300.0, 1100.0), (0.45, 0.95))
+# Bits of surface_flag with the values from which a retrieval is doubtful and is not attempted
+# (fractions, mm h-1, kg m-2): O'Neill et al. (2020), Table 7
+SURFACE_FLAGS = {
+    "static water": (0, 0.05, 0.5), "urban": (3, 0.25, 1.0), "precipitation": (4, 1.0, 25.4),
+    "snow": (5, 0.05, 0.5), "frozen ground": (8, 0.05, 0.5), "dense vegetation": (10, 5.0, 30.0),
+}  # fmt: skip
 
 # --- land models and weather ------------------------------------------------------------------
 # Errors of precipitation, and the parts of their variance that kinds share (``observed_rain``).

@@ -28,7 +28,10 @@ MODELS = {
     "gridmet": (weather.gridmet, schedule.gridmet),
     "chirps": (weather.chirps, schedule.chirps),
     "imerg": (weather.imerg, schedule.imerg),
-    "smap_l3": (passive.smap_l3, schedule.smap_l3),
+    **{
+        name: (passive.smap_l3(name, schedule.CALENDARS[name]), schedule.CALENDARS[name])
+        for name in ("smap_l3_005", "smap_l3_006", "smap_l3_ancillary")
+    },
 }
 
 
