@@ -429,7 +429,7 @@ def smap_l3(source: str, calendar: Any) -> Any:
     """
     bands = [band.name for band in sources.get(source).bands]
 
-    def product(world: Any, weather: Forcing, state: Any) -> Product:
+    def product(world: Any, weather: Forcing, *, state: Any) -> Product:
         periods = calendar(*weather.span)
         index = (periods.end.astype("datetime64[D]") - weather.span[0]).astype(int)
         passes = {time: overpass(world, weather, time=time) for time in PASSES}
