@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy.special import expit, logit
 
 from soilkit import grids
 from soilkit.contracts import Grid
@@ -98,7 +100,11 @@ def lst_c(world, pixels: Pixels, *, starts, days: int = 8, hour: int = DAY_HOUR_
         skin[k] = seen.skin_temperature_c.mean(axis=1)
     rain = _weather(world, pixels, unique, "precipitation_mm")
     skin[_overcast(world.seed, pixels, unique, hour=hour, rain_mm=rain)] = np.nan
-    daily = np.where(_fresh(dates)[:, :, None], skin[inverse.reshape(dates.shape)], np.nan)
+    daily = np.where(
+        (np.diff(dates, axis=1, prepend=dates[:, :1] - 1).astype(int) > 0)[:, :, None],
+        skin[inverse.reshape(dates.shape)],
+        np.nan,
+    )
     return _mean(daily, axis=1) + c.LST_ERROR_K * _error(world, f"lst {hour}", pixels, starts)
 
 
@@ -106,7 +112,7 @@ def et_mm(world, pixels: Pixels, *, starts, days: int = 8) -> np.ndarray:
     """Evapotranspiration over the days of composites, mm, (composite, pixel).
 
     The cell's evaporation, shared out by the light that leaves take, 1 - exp(-K LAI) [1]_, against
-    that of the cell's mean canopy.
+    that of the cell's mean canopy; NaN over lakes.
 
     References
     ----------
@@ -114,15 +120,17 @@ def et_mm(world, pixels: Pixels, *, starts, days: int = 8) -> np.ndarray:
     """
     dates = _days_of(world, starts, days)
     middle = dates[:, days // 2]
-    lai = _canopies(world, pixels, middle)[3]
+    lai, water = _canopies(world, pixels, middle)[3:]
     taken, mean = (
         c.ET_SOIL_SHARE + (1 - c.ET_SOIL_SHARE) * (1 - np.exp(-c.CANOPY_EXTINCTION * leaves))
         for leaves in (lai, _weather(world, pixels, middle, "lai"))
     )
     daily = _weather(world, pixels, dates.ravel(), "evaporation_mm").reshape(*dates.shape, -1)
-    total = (daily * _fresh(dates)[:, :, None]).sum(axis=1)  # (composite, pixel)
+    total = (
+        daily * (np.diff(dates, axis=1, prepend=dates[:, :1] - 1).astype(int) > 0)[:, :, None]
+    ).sum(axis=1)  # (composite, pixel)
     error = 1 + c.ET_ERROR * _error(world, "et", pixels, starts)
-    return total * taken / mean * np.maximum(error, 0.1)
+    return np.where(water > 0.5, np.nan, total * taken / mean * np.maximum(error, 0.1))
 
 
 def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
@@ -162,20 +170,14 @@ def _stored_lai(world, pixels, *, starts, days):
     return np.where(water > 0.5, np.nan, np.clip(np.rint(10 * seen), 0, 100))[None]
 
 
-def _stored_lst(world, pixels, *, starts, days):
-    by_hour = [lst_c(world, pixels, starts=starts, days=days, hour=h)
-               for h in (DAY_HOUR_UTC, NIGHT_HOUR_UTC)]  # fmt: skip
-    return np.rint((np.stack(by_hour) + c.ZERO_C_K) / 0.02)
-
-
-def _daily_lst(world, pixels, *, starts, days):
-    return lst_c(world, pixels, starts=starts, days=days)[None] + c.ZERO_C_K
+def _stored_lst(world, pixels, *, starts, days, hours, step):
+    """Kelvin in steps of 0.02, by day and by night; ``step`` is what one of them counts."""
+    each = [lst_c(world, pixels, starts=starts, days=days, hour=hour) for hour in hours]
+    return np.rint((np.stack(each) + c.ZERO_C_K) / c.LST_STEP_K) * step
 
 
 def _stored_et(world, pixels, *, starts, days):
-    water = _canopies(world, pixels, _days_of(world, starts, days)[:, 0])[4]
-    total = et_mm(world, pixels, starts=starts, days=days)
-    return np.where(water > 0.5, np.nan, np.rint(10 * total))[None]
+    return np.rint(10 * et_mm(world, pixels, starts=starts, days=days))[None]
 
 
 # Pixels in m, days of a composite, maker; its calendar is ``schedule.CALENDARS``.
@@ -183,8 +185,8 @@ MODIS: dict[str, tuple[float, int, Callable[..., np.ndarray]]] = {
     "modis_lai": (500.0, 4, _stored_lai),
     "modis_ndvi_500": (500.0, 16, _stored_indices),
     "modis_ndvi_250": (250.0, 16, _stored_indices),
-    "modis_lst": (1000.0, 8, _stored_lst),
-    "modis_lst_daily": (1000.0, 1, _daily_lst),
+    "modis_lst": (1000.0, 8, partial(_stored_lst, hours=(DAY_HOUR_UTC, NIGHT_HOUR_UTC), step=1)),
+    "modis_lst_daily": (1000.0, 1, partial(_stored_lst, hours=(DAY_HOUR_UTC,), step=c.LST_STEP_K)),
     "modis_et": (500.0, 8, _stored_et),
 }
 
@@ -215,26 +217,22 @@ def hydroblocks(world, grid: Grid, *, time: np.datetime64) -> np.ndarray:
     .. [1] Chaney et al. (2016), doi:10.1002/hyp.10891
     .. [2] Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2
     """
+    stamp = time.astype("datetime64[h]").astype(int) // 6 * 6  # hours since 1970
     pixels, show = _pixels_of(grid, size_m=c.HYDROBLOCKS_PIXEL_M)
     place = pixels.centres
     blocks, block = _distinct(*_rows_cols(*place, size_m=c.UNIT_M), size_m=c.UNIT_M)
     ground = fields.ground(world.seed, *place)
     unit = block * N_UNITS + _unit_class(ground)
-    days = float(time.astype("datetime64[h]").astype(int)) / 24
-    turn = 2 * np.pi * days / c.UNIT_ERROR_DAYS
-    error = c.UNIT_STAYS * lattice.normals(
-        lattice.key(world.seed, "unit"),
-        rows=blocks.rows[block],
-        cols=blocks.cols[block] * CODE + unit % N_UNITS,
-    )
+    key, col = lattice.key(world.seed, "unit"), blocks.cols[block] * CODE + unit % N_UNITS
+    error = c.UNIT_STAYS * lattice.normals(key, rows=blocks.rows[block], cols=col)
+    turn = 2 * np.pi * stamp / (24 * c.UNIT_ERROR_DAYS)
     weights = c.UNIT_PATCH, c.UNIT_PASSES * np.cos(turn), c.UNIT_PASSES * np.sin(turn)
     for name, weight in enumerate(weights):
-        patch = world.noise(f"unit {name}", place, scale_m=c.UNIT_PATCH_SCALE_M)
-        error = error + weight * patch
+        error += weight * world.noise(f"unit {name}", place, scale_m=c.UNIT_PATCH_SCALE_M)
     skill = np.tanh(world.noise("unit skill", place, scale_m=c.UNIT_ERROR_SCALE_M))
     share = c.UNIT_ERROR + c.UNIT_ERROR_SPAN * skill  # of saturation
-    values = _unit_means(world, blocks, time)[unit] + share * ground.porosity * error
-    values = np.clip(values, 0.02, ground.porosity)
+    filled = np.clip(_unit_means(world, blocks, stamp)[unit] / ground.porosity, 0.02, 0.98)
+    values = ground.porosity * expit(logit(filled) + 4 * share * error)  # of slope 1 / 4 half full
     return show(np.where(np.isin(ground.land_cover, optics.LAKES), np.nan, values)[None])
 
 
@@ -243,12 +241,11 @@ def _unit_class(ground: fields.Ground) -> np.ndarray:
     return ground.vegetation * 3 + np.searchsorted(THIRDS, ground.wetness)
 
 
-def _unit_means(world, blocks: Pixels, time) -> np.ndarray:
+def _unit_means(world, blocks: Pixels, stamp: int) -> np.ndarray:
     """Lagged truth of every unit, from a net of samples, (block x unit,); else its block's mean."""
     u_m, v_m = blocks.points(c.UNIT_SAMPLES)  # (block, point)
     unit = _unit_class(fields.ground(world.seed, u_m, v_m))
     unit = (np.arange(len(u_m))[:, None] * N_UNITS + unit).ravel()
-    stamp = time.astype("datetime64[h]").astype(int) // 6 * 6
     times = (stamp - np.array(c.UNIT_LAGS_H)).astype("datetime64[h]").astype("datetime64[us]")
     to_lonlat = grids.transformer(grids.EASE2_CRS, "EPSG:4326")
     longitude, latitude = to_lonlat.transform(u_m.ravel(), v_m.ravel())
@@ -296,15 +293,10 @@ def _mean(values, *, axis):
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _cells_of(pixels: Pixels) -> tuple[Pixels, np.ndarray]:
-    """The 9 km cells that hold the pixels' centres, each once, and the cell of every pixel."""
-    size = grids.EASE2_PIXEL_SIZE_M[9]
-    return _distinct(*_rows_cols(*pixels.centres, size_m=size), size_m=size)
-
-
 def _weather(world, pixels: Pixels, days, name: str) -> np.ndarray:
-    """A daily series of the pixels' cells on some days, (day, pixel)."""
-    cells, inverse = _cells_of(pixels)
+    """A daily series of the pixels' 9 km cells on some days, (day, pixel)."""
+    size = grids.EASE2_PIXEL_SIZE_M[9]
+    cells, inverse = _distinct(*_rows_cols(*pixels.centres, size_m=size), size_m=size)
     series = world.cells(cells.rows, cells.cols)
     first = np.asarray(series.time).astype("datetime64[D]")[0]
     return getattr(series, name)[:, (days - first).astype(int)].T[:, inverse]
@@ -347,16 +339,11 @@ def _overcast(seed: int, pixels: Pixels, days, *, hour: int, rain_mm) -> np.ndar
 
 
 def _days_of(world, starts, days: int) -> np.ndarray:
-    """Days of each composite, (composite, day) datetime64[D]: no later than its year's last."""
+    """Days of each composite, (composite, day) datetime64[D]: its year's last again and again."""
     first = np.asarray(starts, "datetime64[D]")
     last = (first.astype("datetime64[Y]") + 1).astype("datetime64[D]") - 1
     last = np.minimum(last, world.end.astype("datetime64[D]"))
     return np.minimum(first[:, None] + np.arange(days), last[:, None])
-
-
-def _fresh(dates) -> np.ndarray:
-    """Days that do not repeat the one before, bool (composite, day)."""
-    return np.diff(dates, axis=1, prepend=dates[:, :1] - 1).astype(int) > 0
 
 
 def _error(world, name: str, pixels: Pixels, starts) -> np.ndarray:

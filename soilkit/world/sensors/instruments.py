@@ -301,16 +301,17 @@ NORMALS_ERROR_C, NORMALS_RAIN_ERROR, NORMALS_ERROR_SCALE_M = 0.5, 0.06, 40_000.0
 # --- composites ------------------------------------------------------------------------------
 LAI_ERROR = 0.12  # relative; Yan et al. (2016), doi:10.3390/rs8050359
 NDVI_ERROR = 0.025  # Vermote and Kotchenova (2008), doi:10.1029/2007JD009662
-LST_ERROR_K, ZERO_C_K = 1.0, 273.15  # Wan (2014), doi:10.1016/j.rse.2013.08.027
+LST_ERROR_K, LST_STEP_K, ZERO_C_K = 1.0, 0.02, 273.15  # Wan (2014), doi:10.1016/j.rse.2013.08.027
 # Of the value, and the soil's part of evaporation: Mu et al. (2011), doi:10.1016/j.rse.2011.02.019
 ET_ERROR, ET_SOIL_SHARE = 0.2, 0.3
 COMPOSITE_ERROR_SCALE_M = 20_000.0  # as far as aerosol and emissivity classes reach
 # Slessarev et al. (2016), doi:10.1038/nature20139
 PH_DRY, PH_WET, PH_SCALE_MM, PH_ERROR, PH_ERROR_SCALE_M = 8.2, 5.1, 250.0, 0.4, 20_000.0
-# Units of about a third of a square kilometre, errors of 7-15 % of saturation: Vergopolan et al.
-# (2021), doi:10.1038/s41597-021-01050-2; shares and lags set by the acceptance row at stations
+# Units of about a third of a square kilometre; the unit of error is 7-15 % of saturation:
+# Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2. The parts that stay with a unit, stay
+# with a patch and pass, and the lags, are set by the acceptance row at stations.
 HYDROBLOCKS_PIXEL_M, UNIT_M, UNIT_SAMPLES = 30.0, 960.0, 8
 UNIT_ERROR, UNIT_ERROR_SPAN, UNIT_ERROR_SCALE_M = 0.11, 0.04, 30_000.0
-UNIT_STAYS, UNIT_PATCH, UNIT_PASSES = 0.6, 0.6, 0.53
+UNIT_STAYS, UNIT_PATCH, UNIT_PASSES = 1.25, 1.25, 1.1
 UNIT_PATCH_SCALE_M, UNIT_ERROR_DAYS = 6_000.0, 75.0
 UNIT_LAGS_H = (0, 12, 36, 72)  # of the states whose mean answers rain late

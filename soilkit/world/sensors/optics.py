@@ -16,6 +16,10 @@ SUN_HOUR_ANGLE_DEG = -22.5  # 10:30 local time; Landsat comes a quarter of an ho
 LAKES = (80, 200)  # Copernicus codes
 # How far around its opaque clouds a mission flags pixels, in the logit of the cloud field.
 FLAG_REACH = {"sentinel2": 0.0, "landsat8": c.DILATED_LOGIT, "landsat9": c.DILATED_LOGIT}
+# Landsat's bands from Sentinel-2's, straight lines over wavelength, (band, band).
+LANDSAT_WEIGHTS = np.stack(
+    [np.interp(c.LANDSAT_NM, c.OPTICAL_NM, one) for one in np.eye(len(c.OPTICAL_NM))], axis=1
+).astype(np.float32)
 QA_LOW = 0b0101_0101_0000_0000  # low confidence of cloud, shadow, snow and cirrus
 
 
@@ -128,10 +132,7 @@ class Sky:
 def sky(
     grid: Grid, days, *, seed: int, rain_mm: np.ndarray, shift_m: tuple[float, float] = (0.0, 0.0)
 ) -> Sky:
-    """Clouds over a grid on some days (datetime64[D], (scene,)) with so much rain (``clouds``).
-
-    ``shift_m`` is the east and north offset at which they are sought, for shadows.
-    """
+    """Clouds over a grid on days of some rain, (scene,) each; off by (east, north) for shadows."""
     number = np.asarray(days, dtype="datetime64[D]").astype(np.int64)
     place = grid.y_m + shift_m[1], grid.x_m + shift_m[0]
 
@@ -148,10 +149,8 @@ def clouds(field: Callable[[str, float], np.ndarray], rain_mm: np.ndarray) -> Sk
     The logit of the cloudy fraction is the sum of a clear-sky mean, a synoptic field, and a term
     for rain; its distribution is that of daily cloudiness [1]_.
 
-    Parameters
-    ----------
-    field : unit-variance noise of a name and a scale [m], any shape
-    rain_mm : array that broadcasts against it, mm, of the day
+    ``field`` gives unit-variance noise of a name and a scale [m], against which the day's rain
+    broadcasts.
 
     References
     ----------
@@ -179,8 +178,6 @@ def snow_share(surface: Surface) -> np.ndarray:
     .. [1] Nilson (1971), doi:10.1016/0002-1571(71)90092-6
     """
     seen = np.asarray(surface.snow_cover, dtype=np.float32)
-    if not seen.any():
-        return seen
     wood = np.zeros(seen.shape, dtype=np.float32)
     for code, area in c.WOOD_AREA.items():
         wood[surface.land_cover == code] = area
@@ -193,14 +190,10 @@ def snow_share(surface: Surface) -> np.ndarray:
 def surface_reflectance(
     surface: Surface, *, seed: int, bands: Sequence[str] = c.OPTICAL_BANDS
 ) -> np.ndarray:
-    """Reflectance of soil, canopy, water, buildings and snow below the atmosphere.
+    """Reflectance of soil, canopy, water, buildings and snow, float32 (band, row, col).
 
     A linear mixture of moist soil and a closed canopy; soil brightness varies between fields (not
     where the surface has no grid). Dry snow is bright beyond the visible, wet snow much less [1]_.
-
-    Returns
-    -------
-    float32 array (band, row, col)
 
     References
     ----------
@@ -218,18 +211,13 @@ def surface_reflectance(
     for i, band in enumerate(bands):
         soil = soil_reflectance(moisture, band=band)
         out[i] = bright * soil + np.float32(c.CANOPY[which[i]]) * cover
-    special = (
-        (np.isin(surface.land_cover, LAKES), c.WATER_REFLECTANCE),
-        (surface.land_cover == 50, c.BUILT_UP_REFLECTANCE),
-    )
-    for where, spectrum in special:
-        if where.any():
-            out[:, where] = _table(spectrum)[which, None]
+    for codes, spectrum in ((LAKES, c.WATER_REFLECTANCE), ((50,), c.BUILT_UP_REFLECTANCE)):
+        out[:, np.isin(surface.land_cover, codes)] = _table(spectrum)[which, None]
     snow = snow_share(surface)
     if snow.any():
         dry, wet = (_table(s)[which] for s in (c.DRY_SNOW, c.WET_SNOW))
-        bright_snow = np.where(surface.wet_snow[..., None], wet, dry)  # (row, col, band)
-        out += snow * (np.moveaxis(bright_snow, -1, 0) - out)
+        white = np.where(surface.wet_snow[..., None], wet, dry)  # (row, col, band)
+        out += snow * (np.moveaxis(white, -1, 0) - out)
     return out
 
 
@@ -273,14 +261,10 @@ def scene(surface: Surface, *, seed: int, name: str, rain_mm: float, latitude_de
 
 
 def sentinel2(view: Scene) -> np.ndarray:
-    """Digital numbers (reflectance x 1e4) of B2-B8, B11, B12 and the bits of QA60.
+    """Digital numbers (reflectance x 1e4) of B2-B8, B11, B12 and QA60's bits, (10, row, col).
 
     rho = path + transmittance x surface, with a path and two-way transmittance per band [1]_;
     opaque clouds hide the ground, cirrus brightens it.
-
-    Returns
-    -------
-    float32 array (10, row, col)
 
     References
     ----------
@@ -296,37 +280,26 @@ def sentinel2(view: Scene) -> np.ndarray:
 
 
 def landsat(view: Scene) -> np.ndarray:
-    """Digital numbers (reflectance = 2.75e-5 DN - 0.2) of SR_B2-SR_B7, and QA_PIXEL.
+    """Digital numbers (2.75e-5 DN - 0.2 is reflectance) of SR_B2-B7, QA_PIXEL, (7, row, col).
 
     What the correction for the atmosphere leaves is smooth, as aerosol is, and of the size of the
     product's specification, 0.005 + 0.05 rho, towards the blue [1]_.
-
-    Returns
-    -------
-    float32 array (7, row, col)
 
     References
     ----------
     .. [1] Vermote et al. (2016), doi:10.1016/j.rse.2016.04.008
     """
     view = replace(view, key=lattice.key(view.key, str(view.day)))  # a path's id has no date
-    rho = np.tensordot(_landsat_weights(), view.ground, axes=1)  # (band, row, col)
+    rho = np.tensordot(LANDSAT_WEIGHTS, view.ground, axes=1)  # (band, row, col)
     place = view.grid.y_m, view.grid.x_m
     aerosol = lattice.smooth(view.key, place, scale_m=c.AEROSOL_SCALE_M)
     floor, share = c.LANDSAT_SPECIFICATION
     bluer = (_table(c.LANDSAT_NM) / c.LANDSAT_NM[0]) ** np.float32(-c.ANGSTROM_EXPONENT)
     rho += aerosol * (np.float32(floor) + np.float32(share) * rho) * bluer[:, None, None]
-    cloud = _landsat_weights() @ _table(c.CLOUD_REFLECTANCE)
+    cloud = LANDSAT_WEIGHTS @ _table(c.CLOUD_REFLECTANCE)
     rho = np.clip(_beneath(view, rho, cloud=cloud), 0, 1)
     stored = np.rint((rho + np.float32(0.2)) / np.float32(2.75e-5))
     return np.concatenate([stored, qa_pixel(view, rho)[None]])
-
-
-def _landsat_weights() -> np.ndarray:
-    """Landsat's bands from Sentinel-2's, straight lines over wavelength, (band, band)."""
-    unit = np.eye(len(c.OPTICAL_BANDS))
-    lines = [np.interp(c.LANDSAT_NM, c.OPTICAL_NM, one) for one in unit]
-    return np.stack(lines, axis=1).astype(np.float32)
 
 
 def qa_pixel(view: Scene, rho: np.ndarray) -> np.ndarray:
