@@ -15,12 +15,15 @@ from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
 
 ROWS, COLS = (axis.ravel() for axis in np.meshgrid(np.arange(300, 304), np.arange(860, 864)))
 SEEDS = (0, 1, 2)
-MINE = ("smap", "gldas", "nldas2_noah", "smap_l4", "geos5_lst", "gridmet", "chirps", "imerg")
+SOURCES = (
+    "smap", "gldas", "nldas2_noah", "smap_l4", "geos5_lst", "gridmet", "chirps", "imerg",
+    "modis_lai",
+)  # fmt: skip
 # By how much a product may differ, in its unit, where the world began a year earlier: the models
-# have then forgotten other weather, over 365 days more.
+# have run over 365 days more; level 4 has assimilated over them too, and forgets it by summer.
 TOLERANCE = {
-    "smap": 0.5, "gldas": 0.1, "nldas2_noah": 0.1, "smap_l4": 0.01, "geos5_lst": 0.5,
-    "modis_lai": 1.0,
+    "smap": 0.5, "gldas": 0.1, "nldas2_noah": 0.1, "smap_l4": np.array([0.015, 0.01, 0.5]),
+    "geos5_lst": 0.5, "modis_lai": 1.0,
 }  # fmt: skip
 
 
@@ -100,7 +103,7 @@ def test_two_worlds_that_share_their_first_year_render_it_alike(worlds, source):
     np.testing.assert_array_equal(whole[1], again[1])
 
 
-@pytest.mark.parametrize("source", sorted(s for s in coarse.MODELS if "smap" not in s))
+@pytest.mark.parametrize("source", SOURCES)
 def test_a_world_that_began_a_year_later_renders_the_same(worlds, source):
     """World 1's leaf area hung its noise on days since the world's start."""
     whole, later = (
@@ -108,10 +111,11 @@ def test_a_world_that_began_a_year_later_renders_the_same(worlds, source):
     )
 
     assert whole[0] == later[0]
-    np.testing.assert_allclose(whole[1], later[1], rtol=0, atol=TOLERANCE.get(source, 0.02))
+    off = np.abs(whole[1] - later[1])
+    assert (off <= TOLERANCE.get(source, 0.02)).all(), off.max(axis=(0, 1))
 
 
-@pytest.mark.parametrize("source", ["gldas", "nldas2_noah"])
+@pytest.mark.parametrize("source", ["gldas", "nldas2_noah", "smap_l4"])
 def test_no_instant_knows_rain_that_has_not_fallen(worlds, source):
     """With another day's rain from noon on, all before noon stays as it was."""
     weather_before, state = weather_of(worlds["first"])
@@ -348,7 +352,7 @@ def test_gridmets_day_begins_at_six():
 # ---- images --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", MINE)
+@pytest.mark.parametrize("source", SOURCES[:-1])  # leaf area has images of its own
 def test_overlapping_images_are_equal_byte_for_byte(worlds, source):
     world, time = worlds["first"], "2019-07-10T18:00"
     grid = grids.chip_grid(38.0, -98.0, size_px=4, pixel_size_m=9000)
