@@ -220,3 +220,58 @@ def test_a_series_has_every_band_of_its_row(worlds):
     assert list(table.columns[4:]) == bands
     assert table[bands].notna().any(axis=1).all()
     assert table["soil_moisture_am"].isna().any()  # frozen, or no morning pass
+
+
+# ---- SMAP/Sentinel-1 -----------------------------------------------------------------------------
+
+
+def test_one_kilometre_is_worse_than_nine_at_stations(worlds):
+    """Lower R and higher ubRMSE at 1 km than SMAP's own (Das et al. 2019; Mohseni et al. 2022)."""
+    rows = []
+    for world in worlds.values():
+        stations = world.stations().query("depth_to_m <= 0.055").drop_duplicates("station_id")
+        stations, period = stations.head(7), (world.start, world.end)
+        archive = SyntheticArchive(world=world)
+        passes = archive.scenes(stations, "smap_sentinel1", *period)
+        nine = archive.series(stations, "smap_l3_ancillary", *period)
+        nine = nine.rename(columns={"end": "time"})[["station_id", "time", "soil_moisture_scav"]]
+        for station in stations.itertuples():
+            here = passes.query("station_id == @station.station_id and valid_fraction >= 1")
+            table = pd.DataFrame({"time": here["end"].iloc[::2].to_numpy()})
+            at = station.latitude, station.longitude
+            grid = grids.chip_grid(*at, size_px=1, pixel_size_m=1000)
+            table["km"] = [world.render("smap_sentinel1", t, grid)[0, 0, 0] for t in table["time"]]
+            probe = world.readings(station.sensor_id).query("flag == 'G'").set_index("time")
+            hours = table["time"].dt.floor("h")
+            table["probe"] = probe["soil_moisture_m3_m3"].reindex(hours).to_numpy()
+            same = nine[nine["station_id"] == station.station_id]
+            tolerance = pd.Timedelta("3D")
+            table = pd.merge_asof(table, same, on="time", tolerance=tolerance).dropna()
+            fine, coarse_, probe = table[["km", "soil_moisture_scav", "probe"]].to_numpy(float).T
+            if len(table) > 20 and coarse_.std() > 0.01:
+                r = [np.corrcoef(x, probe)[0, 1] for x in (fine, coarse_)]
+                rows.append((*r, (fine - probe).std(), (coarse_ - probe).std()))
+    r_fine, r_coarse, error_fine, error_coarse = np.mean(rows, axis=0)
+    assert r_fine < r_coarse
+    assert 1.02 * error_coarse < error_fine < 1.5 * error_coarse
+
+
+def test_three_kilometres_are_smoother_than_one_and_both_agree_over_nine(worlds):
+    """The radar moves moisture about within SMAP's cell and adds none."""
+    world, size = worlds[0], grids.EASE2_PIXEL_SIZE_M[9] / 9
+    row, col = grids.ease2_cell(-98.0, 38.0)
+    left, top = grids.EASE2_LEFT_M + 9 * col * size, grids.EASE2_TOP_M - 9 * row * size
+    grid = grids.Grid(grids.EASE2_CRS, float(left), float(top), size, 9, 18)
+    for day in np.arange(
+        np.datetime64("2019-05-01T13:00", "us"), np.datetime64("2019-05-09"), np.timedelta64(1, "D")
+    ):
+        one, three = world.render("smap_sentinel1", day, grid)
+        if np.isfinite(one).all():
+            break
+        assert day < np.datetime64("2019-05-08")
+    assert three.std() < one.std()
+    for half in (slice(0, 9), slice(9, 18)):
+        assert one[:, half].mean() == pytest.approx(three[:, half].mean(), abs=0.02)
+    part = grids.Grid(grids.EASE2_CRS, float(left + 3 * size), float(top - size), size, 4, 8)
+    again = world.render("smap_sentinel1", day, part)
+    np.testing.assert_array_equal(again[0], one[1:5, 3:11])

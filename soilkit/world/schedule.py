@@ -70,6 +70,7 @@ LANDSAT8, LANDSAT9 = (
     for name, satellite, behind in (("landsat8", "LC08", 0), ("landsat9", "LC09", 8))
 )  # fmt: skip
 MISSIONS = {one.name: one for one in (SENTINEL1, SENTINEL2, LANDSAT8, LANDSAT9)}
+MISSIONS["smap_sentinel1"] = SENTINEL1  # a scene for each of its passes
 PATH_1_DEG, N_ROWS, ROW_OF_EQUATOR = -64.6, 248, 60  # of the second Worldwide Reference System
 
 

@@ -112,6 +112,7 @@ def _coarse(source: str):
 
 SOURCES = {
     "sentinel1": _sentinel1,
+    "smap_sentinel1": lambda world, time, grid: radar.smap_sentinel1(world, grid, time=time),
     "sentinel2": _optical(optics.sentinel2, schedule.SENTINEL2, 10.0),
     "landsat8": _optical(optics.landsat, schedule.LANDSAT8, 30.0),
     "landsat9": _optical(optics.landsat, schedule.LANDSAT9, 30.0),

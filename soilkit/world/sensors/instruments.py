@@ -25,6 +25,9 @@ SPECKLE_KERNEL = (0.5, 1.0, 0.5)  # 10 m pixels of a 20 m x 22 m resolution cell
 NOISE_FLOOR_DB = -22.0  # NESZ, ESA product specification
 CALIBRATION_STD_DB = 0.33  # radiometric accuracy of 1 dB, three sigma
 NOMINAL_INCIDENCE_DEG = 38.0
+# SMAP/Sentinel-1, after Das et al. (2019), doi:10.1016/j.rse.2019.111380: K of TB V per dB of VV,
+# VV per VH between canopies (both set by the acceptance row), and noise left in a kilometre
+BETA_K_DB, GAMMA_VV_VH, KM_NOISE_DB = -6.0, 0.5, 0.9
 
 # --- optics ---------------------------------------------------------------------------------
 OPTICAL_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "B12")

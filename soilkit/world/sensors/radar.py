@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
@@ -12,6 +13,8 @@ from soilkit.contracts import Grid
 from soilkit.world import schedule
 from soilkit.world.sensors import instruments as c
 from soilkit.world.sensors import lattice
+from soilkit.world.sensors.coarse import passive
+from soilkit.world.sensors.coarse.forcing import forcing
 from soilkit.world.surface import Surface
 
 KNOTS = 9  # a side; a track bends by metres between them
@@ -285,3 +288,82 @@ def sigma0(surface: Surface, local_incidence_rad: np.ndarray, *, band: str) -> n
     cover = surface.land_cover
     total = np.where(cover == 50, total + f32(c.BUILT_UP_SIGMA0[band]), total)
     return np.where((cover == 80) | (cover == 200), f32(c.WATER_SIGMA0[band]), total)
+
+
+# SMAP/Sentinel-1: SMAP's brightness temperature spread over 1 km by backscatter.
+
+KM_M = grids.EASE2_PIXEL_SIZE_M[9] / 9  # of the 1 km EASE-Grid 2.0
+
+
+def smap_sentinel1(world: Any, grid: Grid, *, time: np.datetime64) -> np.ndarray:
+    """Soil moisture at 1 km and at 3 km, (band, row, col) float32, m3 m-3.
+
+    TB(1 km) = TB(9 km) + beta ((VV - <VV>) - Gamma (VH - <VH>)), backscatter in dB and means over
+    the 9 km, then SMAP's single-channel retrieval with the 9 km canopy and warmth (Das et al. 2019,
+    doi:10.1016/j.rse.2019.111380). Of the last morning pass of SMAP within three days; NaN outside
+    Sentinel-1's swath and where SMAP retrieved nothing.
+
+    Parameters
+    ----------
+    world : World
+    grid : Grid
+    time : datetime64, UTC, the end of Sentinel-1's pass
+    """
+    u_m, v_m = grids.project(grid, grids.EASE2_CRS)
+    row = np.floor((grids.EASE2_TOP_M - v_m) / KM_M).astype(int)
+    col = np.floor((u_m - grids.EASE2_LEFT_M) / KM_M).astype(int)
+    top, left = row.min() // 9, col.min() // 9
+    n_rows, n_cols = row.max() // 9 - top + 1, col.max() // 9 - left + 1
+    left_m, top_m = grids.EASE2_LEFT_M + 9 * left * KM_M, grids.EASE2_TOP_M - 9 * top * KM_M
+    whole = Grid(grids.EASE2_CRS, left_m, top_m, KM_M, 9 * int(n_rows), 9 * int(n_cols))
+    seen = view(schedule.SENTINEL1, whole, time=time, default_incidence_deg=c.NOMINAL_INCIDENCE_DEG)
+    spread_db = _spread_db(world.surface(time, whole), world.seed, (seen.scene, 9 * top, 9 * left))
+    blocks = spread_db.reshape(n_rows, 9, n_cols, 9).swapaxes(1, 2)  # (row, col, y, x)
+    blocks = blocks - blocks.mean(axis=(2, 3), keepdims=True)
+    cells = np.indices((n_rows, n_cols)).reshape(2, -1) + np.array([[top], [left]])
+    tb_v_k, known = _latest(world, *cells, time=time)  # (cell, 1)
+    out = np.empty((2, *row.shape), dtype=np.float32)
+    for k, side in enumerate((1, 3)):
+        parts = blocks.reshape(-1, 9 // side, side, 9 // side, side).mean(axis=(2, 4))
+        tb_k = tb_v_k + c.BETA_K_DB * parts.reshape(len(parts), -1)  # (cell, part)
+        moisture = passive.single_channel(tb_k, known).reshape(n_rows, n_cols, *parts.shape[1:])
+        image = moisture.swapaxes(1, 2).reshape(n_rows * 9 // side, n_cols * 9 // side)
+        out[k] = image[(row - 9 * top) // side, (col - 9 * left) // side]
+    covered = seen.covered[row - 9 * top, col - 9 * left]
+    return np.where(covered, out, np.float32("nan"))
+
+
+def _spread_db(surface: Surface, seed: int, place: tuple[str, int, int]) -> np.ndarray:
+    """VV less Gamma VH of 1 km pixels at 38 degrees with what noise is left, dB (row, col)."""
+    scene, top, left = place
+    shape = surface.ndvi.shape
+    angle = np.full(shape, np.deg2rad(c.NOMINAL_INCIDENCE_DEG), dtype=np.float32)
+    rows, cols = top + np.arange(shape[0])[:, None], left + np.arange(shape[1])
+    both = []
+    for band in ("VV", "VH"):
+        key = np.uint64(lattice.key(seed, scene, "1 km", band))
+        noise = c.KM_NOISE_DB * lattice.normals(key, rows=rows, cols=cols)
+        both.append(np.log(sigma0(surface, angle, band=band)) / _DB + noise)
+    return both[0] - c.GAMMA_VV_VH * both[1]
+
+
+def _latest(world: Any, rows, cols, *, time: np.datetime64) -> tuple[np.ndarray, passive.Ancillary]:
+    """TB V of each cell's last morning pass in three days, K, and what a retrieval knows of it.
+
+    All (cell, 1); NaN without a pass that ended by ``time``, and where no retrieval is attempted.
+    """
+    state = world.cells(rows, cols)
+    place = forcing(state, rows=rows, cols=cols)
+    tb_k, known, surface = passive.observation(world, tuple(place.y_m), tuple(place.x_m), "am")
+    skips = [surface[name] > skip for name, (_, _, skip) in c.SURFACE_FLAGS.items()]
+    tb_v_k = np.where(np.any(skips, axis=0), np.nan, tb_k[1])
+    last = int((time - state.time[0]) / np.timedelta64(12, "h") - 1) // 2  # passes end at noon
+    seen = np.isfinite(tb_v_k[:, last - 2 : last + 1])
+    day = last - np.argmax(seen[:, ::-1], axis=1)
+
+    def then(values):
+        return np.broadcast_to(values, tb_v_k.shape)[np.arange(len(day)), day][:, None]
+
+    canopy = passive.Canopy(*(then(values) for values in vars(known.canopy).values()))
+    warm, water, soil = then(known.kelvin), then(known.water_kg_m2), tuple(map(then, known.soil))
+    return then(tb_v_k), passive.Ancillary(warm, water, soil, canopy, canopy)

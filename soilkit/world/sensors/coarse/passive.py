@@ -1,7 +1,4 @@
-"""SMAP: brightness temperature over 36 km by tau-omega, and soil moisture retrieved from it.
-
-The world emits by other parameters and another soil model than the retrieval believes in.
-"""
+"""SMAP: brightness temperature over 36 km, and moisture retrieved by other, wrong parameters."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,14 +12,8 @@ from soilkit import grids, sources
 from soilkit.world import fields, schedule
 from soilkit.world import parameters as world_c
 from soilkit.world.sensors import instruments as c
-from soilkit.world.sensors.coarse.forcing import (
-    Forcing,
-    Product,
-    constant_field,
-    error_field,
-    forcing,
-    observed_rain,
-)
+from soilkit.world.sensors.coarse import forcing as drivers
+from soilkit.world.sensors.coarse.forcing import Forcing, Product
 from soilkit.world.surface import SOLAR_NOON_UTC
 
 # Overpass: hour UTC, within half an hour of 6 h and 18 h local solar time, and direction.
@@ -48,11 +39,6 @@ def mironov(moisture_m3_m3, clay_percent) -> np.ndarray:
     Mironov et al. (2009), doi:10.1109/TGRS.2008.2011631, equations 11-25:
     n = n_dry + (n_bound - 1) min(m, m_t) + (n_free - 1) max(m - m_t, 0), the absorption k alike;
     permittivity is n^2 - k^2. Moisture in m3 m-3, clay in %.
-
-    Examples
-    --------
-    >>> mironov(np.array([0.05, 0.40]), 20.0).round(1)
-    array([ 3.4, 23.1])
     """
     clay = np.asarray(clay_percent) / 100
     dry, loss, most_bound, *water = (np.polynomial.Polynomial(p)(clay) for p in c.MIRONOV)
@@ -73,52 +59,33 @@ def _refraction(static, relaxation_s, conductivity_s_m):
 
 
 def fresnel(permittivity) -> np.ndarray:
-    """Reflectivity (H and V, ...) of a smooth surface at 40 degrees by Fresnel's equations.
-
-    Examples
-    --------
-    >>> fresnel(np.array([4.0, 20.0])).round(2)
-    array([[0.18, 0.5 ],
-           [0.06, 0.3 ]])
-    """
+    """Reflectivity (H and V, ...) of a smooth surface at 40 degrees by Fresnel's equations."""
     root = np.sqrt(permittivity - (1 - _COS**2))
     h = (_COS - root) / (_COS + root)
     v = (permittivity * _COS - root) / (permittivity * _COS + root)
     return np.stack([h, v]) ** 2
 
 
-def brightness_temperature(smooth, canopy: Canopy, *, kelvin, canopy_kelvin) -> np.ndarray:
+def brightness_temperature(smooth, canopy: Canopy, *, kelvin, canopy_kelvin=None) -> np.ndarray:
     """Brightness temperature of rough soil under a canopy by the tau-omega model.
 
-    TB = Ts (1 - r) g + Tc (1 - w) (1 - g) (1 + r g), g = exp(-tau / cos 40) [1]_, with
-    r_p = ((1 - Q) r*_p + Q r*_q) exp(-h cos^2 40) [2]_.
-
-    Parameters
-    ----------
-    smooth : array (polarisation, ...), smooth reflectivity r*, H before V
-    canopy : Canopy
-    kelvin, canopy_kelvin : arrays, K
-
-    Returns
-    -------
-    array (polarisation, ...), K
-
-    References
-    ----------
-    .. [1] Mo et al. (1982), doi:10.1029/JC087iC13p11229
-    .. [2] O'Neill et al. (2020), SMAP algorithm theoretical basis document, level 2 and 3 passive
+    TB = Ts (1 - r) g + Tc (1 - w) (1 - g) (1 + r g), g = exp(-tau / cos 40), with
+    r_p = ((1 - Q) r*_p + Q r*_q) exp(-h cos^2 40) (Mo et al. 1982, doi:10.1029/JC087iC13p11229;
+    O'Neill et al. 2020, SMAP level 2 and 3 passive ATBD). ``smooth`` is the reflectivity r* and the
+    result K, both (polarisation, ...), H before V; the canopy is as warm as the soil by default.
 
     Examples
     --------
     >>> grass = Canopy(albedo=0.05, roughness=0.15, opacity=0.1)
     >>> smooth = fresnel(mironov(np.array([0.3]), 20.0))
-    >>> brightness_temperature(smooth, grass, kelvin=295, canopy_kelvin=295).ravel().round()
-    array([196., 239.])
+    >>> brightness_temperature(smooth, grass, kelvin=295).ravel().round()
+    array([198., 236.])
     """
     mixing = c.MIXING * canopy.roughness
     r = ((1 - mixing) * smooth + mixing * smooth[::-1]) * np.exp(-canopy.roughness * _COS**2)
     gamma = np.exp(-canopy.opacity / _COS)
-    above = canopy_kelvin * (1 - canopy.albedo) * (1 - gamma) * (1 + r * gamma)
+    warmth = kelvin if canopy_kelvin is None else canopy_kelvin
+    above = warmth * (1 - canopy.albedo) * (1 - gamma) * (1 + r * gamma)
     return kelvin * (1 - r) * gamma + above
 
 
@@ -145,10 +112,7 @@ def _at(values, state, hour: float) -> np.ndarray:
 
 
 def effective_c(state, hour: float) -> tuple[np.ndarray, np.ndarray]:
-    """Effective temperature of the soil at L band and of the canopy, (cell, day), C.
-
-    Choudhury et al. (1982), doi:10.1029/JC087iC02p01301.
-    """
+    """Temperature of the soil (Choudhury 1982, doi:10.1029/JC087iC02p01301) and the canopy, C."""
     phase = 2 * np.pi * (hour - SOLAR_NOON_UTC - 2) / 24
     canopy_c = state.temperature_c + world_c.DIURNAL_AMPLITUDE_C * np.cos(phase)
     soil_c = state.soil_temperature_c
@@ -156,10 +120,7 @@ def effective_c(state, hour: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def emission(world: Any, now: Forcing, state: Any, *, skin_m3_m3, hour: float) -> np.ndarray:
-    """True brightness temperature of each 9 km cell, (polarisation, cell, day), K.
-
-    Frozen soil holds little liquid water, wet snow is nearly black, and water bodies are cold.
-    """
+    """True brightness temperature of each 9 km cell, (polarisation, cell, day), K."""
     soil_c, canopy_c = effective_c(state, hour)
     moisture = _at(state.surface_m3_m3 + skin_m3_m3, state, hour)
     moisture = np.clip(moisture, 0.02, state.porosity[:, None] - 0.02)
@@ -185,19 +146,20 @@ def _of_water(kelvin):
 
 
 def _land(state) -> np.ndarray:
-    """What share of the land each type covers, (cell, type), lakes left out."""
+    """Shares of the vegetation types in what is no lake, (cell, type)."""
     land = state.type_fraction[:, : len(c.TABLE_CANOPY["b"])]
     return land / np.maximum(land.sum(axis=1, keepdims=True), 1e-6)
 
 
 def _place(world, weather, name):
     """Noise that a place keeps, (cell, 1)."""
-    return constant_field(weather, f"passive {name}", seed=world.seed, scale_m=c.CANOPY_SCALE_M)
+    name = f"passive {name}"
+    return drivers.constant_field(weather, name, seed=world.seed, scale_m=c.CANOPY_SCALE_M)
 
 
 def _daily(world, weather, name, scale_m):
     """Noise that is new every day, (cell, day)."""
-    return error_field(weather, f"passive {name}", seed=world.seed, scale_m=scale_m)
+    return drivers.error_field(weather, f"passive {name}", seed=world.seed, scale_m=scale_m)
 
 
 def _slow(world, weather, name):
@@ -211,29 +173,19 @@ def _slow(world, weather, name):
     return line / np.hypot(1 - part, part)
 
 
-# ---- what the retrieval believes, and what it makes of brightness temperature --------------------
-
-
 @dataclass(frozen=True)
 class Ancillary:
-    """Erroneous fields of a retrieval, arrays (cell, day) or (cell, 1).
-
-    ``soil`` are the coefficients of the permittivity a + b m + c m^2.
-    """
+    """What a retrieval believes, erroneous, arrays (cell, day) or (cell, 1)."""
 
     kelvin: np.ndarray
     water_kg_m2: np.ndarray
-    soil: tuple[np.ndarray, ...]
+    soil: tuple[np.ndarray, ...]  # coefficients of the permittivity a + b m + c m^2
     canopy: Canopy  # of the single-channel algorithm
     dual: Canopy  # of the dual-channel one
 
 
 def ndvi_climatology(state: Any, days) -> np.ndarray:
-    """NDVI that the normals of a place let expect on a day of the year, (cell, day).
-
-    The world's greening under mean warmth and wetness: no year's own drought is in it, as in the
-    ten-year climatology of the real algorithm.
-    """
+    """NDVI that mean warmth and wetness let expect on a day, (cell, day): no year's own drought."""
     doy = (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(float) + 1
     season = np.cos(2 * np.pi * (doy - world_c.WARMEST_DAY - world_c.GREENING_DAYS) / 365.25)
     warmth_c = state.normal_temperature_c[:, None] + world_c.SEASON_AMPLITUDE_C * season
@@ -270,10 +222,7 @@ def ancillary(world: Any, now: Forcing, state: Any, *, hour: float, weights) -> 
 
 
 def single_channel(tb_v_k, known: Ancillary) -> np.ndarray:
-    """Soil moisture from the vertical polarisation alone (SCA-V), (cell, day), m3 m-3.
-
-    Jackson (1993), doi:10.1002/hyp.3360070205.
-    """
+    """Soil moisture from V alone (SCA-V; Jackson 1993, doi:10.1002/hyp.3360070205), m3 m-3."""
     gamma = np.exp(-known.canopy.opacity / _COS)
     above = (1 - known.canopy.albedo) * (1 - gamma)
     # TB / T = gamma + above + r gamma (above - 1) is linear in r.
@@ -299,9 +248,7 @@ def dual_channel(tb_k, known: Ancillary) -> tuple[np.ndarray, np.ndarray]:
     def model(m, tau):
         canopy = Canopy(known.dual.albedo, known.dual.roughness, tau)
         smooth = fresnel(a + b * m + square * m**2)
-        return brightness_temperature(
-            smooth, canopy, kelvin=known.kelvin, canopy_kelvin=known.kelvin
-        )
+        return brightness_temperature(smooth, canopy, kelvin=known.kelvin)
 
     moisture, opacity, step = single_channel(tb_k[1], known), prior, 1e-3
     for _ in range(c.DUAL_CHANNEL_STEPS):
@@ -316,9 +263,6 @@ def dual_channel(tb_k, known: Ancillary) -> tuple[np.ndarray, np.ndarray]:
         moisture = np.clip(moisture + change, *c.RETRIEVED_RANGE_M3_M3)
         opacity = np.clip(opacity + ((mm + 1) * down_tau - mt * down_m) / scale, 0, 3)
     return moisture, opacity
-
-
-# ---- overpasses and products --------------------------------------------------------------------
 
 
 def footprint(y_m, x_m) -> tuple[np.ndarray, np.ndarray, csr_matrix]:
@@ -343,7 +287,7 @@ def conditions(world: Any, now: Forcing, state: Any, *, hour: float) -> dict[str
     """What the surface flags look at, over each cell, (cell, day); see ``SURFACE_FLAGS``."""
     soil_c, _ = effective_c(state, hour)
     falls = (state.rain_hour <= hour) & (state.rain_hour + 3 > hour)
-    rain = observed_rain(now, seed=world.seed) / 3
+    rain = drivers.observed_rain(now, seed=world.seed) / 3
     urban = state.type_fraction[:, fields.TYPES.index("built")]
     return {
         "static water": np.broadcast_to(state.water_fraction[:, None], soil_c.shape),
@@ -355,12 +299,14 @@ def conditions(world: Any, now: Forcing, state: Any, *, hour: float) -> dict[str
 
 
 @lru_cache(maxsize=8)
-def _overpass(world: Any, y_m: tuple, x_m: tuple, time: str) -> tuple[np.ndarray, Ancillary, dict]:
+def observation(
+    world: Any, y_m: tuple, x_m: tuple, time: str
+) -> tuple[np.ndarray, Ancillary, dict]:
     """Corrected brightness temperature, what the retrieval knows, and conditions of the surface."""
     hour, direction = PASSES[time]
     rows, cols, weights = footprint(np.array(y_m), np.array(x_m))
     state = world.cells(rows, cols)
-    every = forcing(state, rows=rows, cols=cols)
+    every = drivers.forcing(state, rows=rows, cols=cols)
     rain, usual = every.precipitation_mm, state.normal_precipitation_mm
     skin = skin_water(rain, usual, temperature_c=every.temperature_c)[:, every.kept]
     parts = {k: v[..., every.kept] for k, v in vars(every).items() if k not in KEPT_WHOLE}
@@ -387,8 +333,7 @@ def overpass(world: Any, weather: Forcing, *, time: str) -> dict[str, np.ndarray
     none was attempted, 2 where it failed; bits of ``surface_flag`` are those of SMAP (O'Neill et
     al. 2021, doi:10.5067/4DQ54OUIJ9DL, data fields).
     """
-    place = tuple(weather.y_m.tolist()), tuple(weather.x_m.tolist())
-    tb_k, known, surface = _overpass(world, *place, time)
+    tb_k, known, surface = observation(world, tuple(weather.y_m), tuple(weather.x_m), time)
     surface_flag, doubtful, skipped = np.zeros((3, *tb_k.shape[1:]), dtype=int)
     for name, (bit, doubt, skip) in c.SURFACE_FLAGS.items():
         surface_flag |= (surface[name] > doubt).astype(int) << bit
@@ -396,27 +341,21 @@ def overpass(world: Any, weather: Forcing, *, time: str) -> dict[str, np.ndarray
         skipped |= surface[name] > skip
     moisture, opacity = dual_channel(tb_k, known)
     failed = np.isin(moisture, c.RETRIEVED_RANGE_M3_M3)
-    retrieved = {
-        "soil_moisture_dca": moisture, "vegetation_opacity": opacity,
-        "soil_moisture_scav": single_channel(tb_k[1], known),
-    }  # fmt: skip
+    scav, attempted = single_channel(tb_k[1], known), np.where(skipped, np.nan, 1)
     given = {
+        "soil_moisture": attempted * moisture, "soil_moisture_dca": attempted * moisture,
+        "soil_moisture_scav": attempted * scav, "vegetation_opacity": attempted * opacity,
         "tb_h_corrected": tb_k[0], "tb_v_corrected": tb_k[1], "albedo": known.dual.albedo,
         "roughness_coefficient": known.dual.roughness, "surface_temperature": known.kelvin,
         "vegetation_water_content": known.water_kg_m2, "surface_flag": surface_flag,
         "retrieval_qual_flag": np.where(skipped, 7, (doubtful | failed) + 4 * failed),
-        **{name: np.where(skipped, np.nan, values) for name, values in retrieved.items()},
     }  # fmt: skip
     missed = np.isnan(tb_k[1])
     return {name: np.where(missed, np.nan, v).astype(np.float32) for name, v in given.items()}
 
 
-def retrievals(world: Any, forcing: Forcing, state: Any) -> np.ndarray:
-    """Morning retrievals (SCA-V) over all days of a forcing, (cell, day), m3 m-3.
-
-    NaN without an overpass and before the kept states, which begin months before the world's start:
-    an assimilation has forgotten by then that nothing came before.
-    """
+def retrievals(world: Any, forcing: Forcing, *, state: Any) -> np.ndarray:
+    """Morning retrievals (SCA-V), (cell, day), m3 m-3; NaN without an overpass and on past days."""
     seen = overpass(world, forcing, time="am")["soil_moisture_scav"]
     return np.hstack([np.full((len(seen), forcing.n_past), np.nan, np.float32), seen])
 
@@ -432,10 +371,10 @@ def smap_l3(source: str, calendar: Any) -> Any:
     def product(world: Any, weather: Forcing, *, state: Any) -> Product:
         periods = calendar(*weather.span)
         index = (periods.end.astype("datetime64[D]") - weather.span[0]).astype(int)
-        passes = {time: overpass(world, weather, time=time) for time in PASSES}
-        fields = {f"{name}_{time}": v for time in PASSES for name, v in passes[time].items()}
-        fields |= passes["am"]
-        fields |= {f"soil_moisture_{time}": passes[time]["soil_moisture_dca"] for time in PASSES}
-        return Product(periods, np.stack([fields[b][:, index] for b in bands], axis=2))
+        seen = overpass(world, weather, time="am")
+        for time in PASSES if "soil_moisture_am" in bands else ():
+            given = overpass(world, weather, time=time)
+            seen = seen | {f"{name}_{time}": values for name, values in given.items()}
+        return Product(periods, np.stack([seen[b][:, index] for b in bands], axis=2))
 
     return product
