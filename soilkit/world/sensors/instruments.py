@@ -179,7 +179,7 @@ LAND_PET_LOG_STD = {"gldas": 0.5, "nldas2_noah": 0.7, "smap_l4": 0.3}
 LAND_PET_ERROR_DAYS, LAND_SOIL_STD = 30.0, 0.10
 # SMAP L4: Reichle et al. (2019), doi:10.1029/2019MS001729; observations are rescaled to the model's
 # climatology, here the mean of as many past innovations; set by the acceptance row
-L4_GAIN, L4_CLIMATOLOGY_OBSERVATIONS = 0.35, 15
+L4_GAIN, L4_CLIMATOLOGY_OBSERVATIONS = 0.30, 10
 L4_MODEL_ONLY = (("2019-06-19", "2019-07-23"), ("2022-08-06", "2022-09-20"))  # the asset's page
 # Weather: Allen et al. (1998), FAO 56. Daily range of temperature about the world's own, on dry and
 # wet days: Dai et al. (1999), doi:10.1175/1520-0442(1999)012<2451:EOCSMP>2.0.CO;2
