@@ -8,7 +8,15 @@ from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.world import schedule
-from soilkit.world.sensors import coarse, composites, instruments, optics, radar, soil_maps
+from soilkit.world.sensors import (
+    coarse,
+    composites,
+    hydroblocks,
+    instruments,
+    optics,
+    radar,
+    soil_maps,
+)
 from soilkit.world.sensors.radar import view
 
 
@@ -119,6 +127,6 @@ SOURCES = {
     "modis_land_cover": _modis_land_cover,
     **{source: _map(source) for source in soil_maps.MAPS},
     **{source: _modis(source) for source in composites.MODIS},
-    "smap_hydroblocks": lambda world, time, grid: composites.hydroblocks(world, grid, time=time),
+    "smap_hydroblocks": lambda world, time, grid: hydroblocks.render(world, grid, time=time),
     **{name: _coarse(name) for name in coarse.MODELS if name != "modis_lai"},
 }

@@ -1,15 +1,14 @@
-"""Products on pixels of their own: MODIS composites, HydroBlocks' moisture, rain, pH."""
+"""MODIS composites on pixels of their own; rain and pH of the daily table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.special import expit, logit
 
 from soilkit import grids
 from soilkit.contracts import Grid
-from soilkit.world import fields, schedule, surface
+from soilkit.world import schedule, surface
 from soilkit.world.sensors import instruments as c
 from soilkit.world.sensors import lattice, optics, soil_maps
 from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
@@ -18,7 +17,6 @@ POINTS_PER_SIDE, SKIN_POINTS = 3, 2  # of the net whose mean is a pixel
 DAY_HOUR_UTC, NIGHT_HOUR_UTC = 17, 29  # half past ten at 98 W, in the morning and at night
 MAX_NET = 3  # native pixels a side whose mean is a coarser pixel
 CODE = 1 << 24  # more than columns of any pixels
-N_UNITS, THIRDS = 3 * len(fields.TYPES), (-0.43, 0.43)  # of a standard normal index
 POINTS_AT_ONCE = 250_000  # whose states are held in memory together
 
 
@@ -55,7 +53,7 @@ def pixels_at(longitude, latitude, *, size_m: float) -> Pixels:
     """
     there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
     u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
-    return Pixels(float(size_m), *_rows_cols(u_m, v_m, size_m=size_m))
+    return Pixels(float(size_m), *rows_cols(u_m, v_m, size_m=size_m))
 
 
 def periods(start, end, *, days: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,13 +81,10 @@ def ndvi(world, pixels: Pixels, *, starts, days: int = 16) -> np.ndarray:
 
 
 def lst_c(world, pixels: Pixels, *, starts, days: int = 8, hour: int = DAY_HOUR_UTC) -> np.ndarray:
-    """Land surface temperature: the mean of a composite's clear days at an hour, degrees C.
+    """Land surface temperature: mean of a composite's clear days at an hour, (composite, pixel).
 
-    The skin of ground and canopy, so that it falls where bare ground is moist.
-
-    Returns
-    -------
-    array (composite, pixel), NaN where clouds hid every day
+    The skin of ground and canopy, degrees C, so that it falls where bare ground is moist; NaN where
+    clouds hid every day.
     """
     dates = _days_of(world, starts, days)
     unique, inverse = np.unique(dates, return_inverse=True)
@@ -147,9 +142,6 @@ def ph(world, pixels: Pixels) -> np.ndarray:
     return soil_maps.ph("soilgrids", world.seed, pixels.points(1))[:, 0]
 
 
-# MODIS: each maker gives stored values (band, composite, pixel).
-
-
 def _indices(world, pixels, *, starts, days):
     """NDVI and EVI, 2.5 (N - R) / (N + 6 R - 7.5 B + 1): Huete (2002),
     doi:10.1016/S0034-4257(02)00096-2."""
@@ -170,7 +162,7 @@ def _stored_lai(world, pixels, *, starts, days):
     return np.where(water > 0.5, np.nan, np.clip(np.rint(10 * seen), 0, 100))[None]
 
 
-def _stored_lst(world, pixels, *, starts, days, hours, step):
+def _stored_lst(world, pixels, *, starts, days, hours=(DAY_HOUR_UTC, NIGHT_HOUR_UTC), step=1):
     """Kelvin in steps of 0.02, by day and by night; ``step`` is what one of them counts."""
     each = [lst_c(world, pixels, starts=starts, days=days, hour=hour) for hour in hours]
     return np.rint((np.stack(each) + c.ZERO_C_K) / c.LST_STEP_K) * step
@@ -180,13 +172,14 @@ def _stored_et(world, pixels, *, starts, days):
     return np.rint(10 * et_mm(world, pixels, starts=starts, days=days))[None]
 
 
-# Pixels in m, days of a composite, maker; its calendar is ``schedule.CALENDARS``.
+_DAILY_LST = partial(_stored_lst, hours=(DAY_HOUR_UTC,), step=c.LST_STEP_K)
+# Pixels in m, days of a composite (``schedule.CALENDARS``), stored values (band, composite, pixel).
 MODIS: dict[str, tuple[float, int, Callable[..., np.ndarray]]] = {
     "modis_lai": (500.0, 4, _stored_lai),
     "modis_ndvi_500": (500.0, 16, _stored_indices),
     "modis_ndvi_250": (250.0, 16, _stored_indices),
-    "modis_lst": (1000.0, 8, partial(_stored_lst, hours=(DAY_HOUR_UTC, NIGHT_HOUR_UTC), step=1)),
-    "modis_lst_daily": (1000.0, 1, partial(_stored_lst, hours=(DAY_HOUR_UTC,), step=c.LST_STEP_K)),
+    "modis_lst": (1000.0, 8, _stored_lst),
+    "modis_lst_daily": (1000.0, 1, _DAILY_LST),
     "modis_et": (500.0, 8, _stored_et),
 }
 
@@ -200,83 +193,30 @@ def modis(world, source: str, grid: Grid, *, time: np.datetime64) -> np.ndarray:
     size_m, days, make = MODIS[source]
     just_after = time + np.timedelta64(1, "us")
     last = schedule.CALENDARS[source](time - 2 * days * schedule.DAY, just_after)
-    pixels, show = _pixels_of(grid, size_m=size_m)
+    pixels, show = pixels_under(grid, size_m=size_m)
     starts = last.start[-1:].astype("datetime64[D]")
     return show(make(world, pixels, starts=starts, days=days)[:, 0])
 
 
-def hydroblocks(world, grid: Grid, *, time: np.datetime64) -> np.ndarray:
-    """SMAP-HydroBlocks: 0-5 cm moisture of hydrologic response units, m3 m-3, (1, row, col).
-
-    A unit is the ground of one land cover and wetness class within a kilometre and has one value
-    [1]_: the truth's mean over it, late on rain, with errors that stay and errors that pass [2]_.
-    Every six hours; NaN over lakes.
-
-    References
-    ----------
-    .. [1] Chaney et al. (2016), doi:10.1002/hyp.10891
-    .. [2] Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2
-    """
-    stamp = time.astype("datetime64[h]").astype(int) // 6 * 6  # hours since 1970
-    pixels, show = _pixels_of(grid, size_m=c.HYDROBLOCKS_PIXEL_M)
-    place = pixels.centres
-    blocks, block = _distinct(*_rows_cols(*place, size_m=c.UNIT_M), size_m=c.UNIT_M)
-    ground = fields.ground(world.seed, *place)
-    unit = block * N_UNITS + _unit_class(ground)
-    key, col = lattice.key(world.seed, "unit"), blocks.cols[block] * CODE + unit % N_UNITS
-    error = c.UNIT_STAYS * lattice.normals(key, rows=blocks.rows[block], cols=col)
-    turn = 2 * np.pi * stamp / (24 * c.UNIT_ERROR_DAYS)
-    weights = c.UNIT_PATCH, c.UNIT_PASSES * np.cos(turn), c.UNIT_PASSES * np.sin(turn)
-    for name, weight in enumerate(weights):
-        error += weight * world.noise(f"unit {name}", place, scale_m=c.UNIT_PATCH_SCALE_M)
-    skill = np.tanh(world.noise("unit skill", place, scale_m=c.UNIT_ERROR_SCALE_M))
-    share = c.UNIT_ERROR + c.UNIT_ERROR_SPAN * skill  # of saturation
-    filled = np.clip(_unit_means(world, blocks, stamp)[unit] / ground.porosity, 0.02, 0.98)
-    values = ground.porosity * expit(logit(filled) + 4 * share * error)  # of slope 1 / 4 half full
-    return show(np.where(np.isin(ground.land_cover, optics.LAKES), np.nan, values)[None])
-
-
-def _unit_class(ground: fields.Ground) -> np.ndarray:
-    """Number of a unit in its block: vegetation type and third of the wetness index."""
-    return ground.vegetation * 3 + np.searchsorted(THIRDS, ground.wetness)
-
-
-def _unit_means(world, blocks: Pixels, stamp: int) -> np.ndarray:
-    """Lagged truth of every unit, from a net of samples, (block x unit,); else its block's mean."""
-    u_m, v_m = blocks.points(c.UNIT_SAMPLES)  # (block, point)
-    unit = _unit_class(fields.ground(world.seed, u_m, v_m))
-    unit = (np.arange(len(u_m))[:, None] * N_UNITS + unit).ravel()
-    times = (stamp - np.array(c.UNIT_LAGS_H)).astype("datetime64[h]").astype("datetime64[us]")
-    to_lonlat = grids.transformer(grids.EASE2_CRS, "EPSG:4326")
-    longitude, latitude = to_lonlat.transform(u_m.ravel(), v_m.ravel())
-    truth = np.mean(world.truth_at(times, longitude=longitude, latitude=latitude), axis=0)
-    n = np.bincount(unit, minlength=len(u_m) * N_UNITS)
-    total = np.bincount(unit, weights=truth, minlength=len(n))
-    mean = np.repeat(truth.reshape(u_m.shape).mean(axis=1), N_UNITS)
-    return np.where(n > 0, total / np.maximum(n, 1), mean)
-
-
-# Pixels, their cells and their noise.
-
-
-def _rows_cols(u_m, v_m, *, size_m: float) -> tuple[np.ndarray, np.ndarray]:
+def rows_cols(u_m, v_m, *, size_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the pixel that holds each point of the world's plane."""
     rows = np.floor((grids.EASE2_TOP_M - np.asarray(v_m)) / size_m).astype(int)
     return rows, np.floor((np.asarray(u_m) - grids.EASE2_LEFT_M) / size_m).astype(int)
 
 
-def _distinct(rows, cols, *, size_m: float) -> tuple[Pixels, np.ndarray]:
+def distinct(rows, cols, *, size_m: float) -> tuple[Pixels, np.ndarray]:
     """Each pixel once, and which of them every (row, col) is."""
     code, inverse = np.unique(rows * CODE + cols, return_inverse=True)
     return Pixels(float(size_m), code // CODE, code % CODE), inverse
 
 
-def _pixels_of(grid: Grid, *, size_m: float):
+def pixels_under(grid: Grid, *, size_m: float):
     """The pixels under a grid, and a function that shows their values (band, pixel) on it."""
     k = int(np.clip(round(grid.pixel_size_m / size_m), 1, MAX_NET))
     size = grid.pixel_size_m / k
     net = Grid(grid.crs, grid.left_m, grid.top_m, size, grid.height * k, grid.width * k)
     place = (part.ravel() for part in grids.project(net, grids.EASE2_CRS))
-    pixels, inverse = _distinct(*_rows_cols(*place, size_m=size_m), size_m=size_m)
+    pixels, inverse = distinct(*rows_cols(*place, size_m=size_m), size_m=size_m)
 
     def show(values: np.ndarray) -> np.ndarray:
         fine = values[:, inverse].reshape(-1, grid.height, k, grid.width, k)
@@ -296,7 +236,7 @@ def _mean(values, *, axis):
 def _weather(world, pixels: Pixels, days, name: str) -> np.ndarray:
     """A daily series of the pixels' 9 km cells on some days, (day, pixel)."""
     size = grids.EASE2_PIXEL_SIZE_M[9]
-    cells, inverse = _distinct(*_rows_cols(*pixels.centres, size_m=size), size_m=size)
+    cells, inverse = distinct(*rows_cols(*pixels.centres, size_m=size), size_m=size)
     series = world.cells(cells.rows, cells.cols)
     first = np.asarray(series.time).astype("datetime64[D]")[0]
     return getattr(series, name)[:, (days - first).astype(int)].T[:, inverse]
@@ -349,12 +289,11 @@ def _days_of(world, starts, days: int) -> np.ndarray:
 def _error(world, name: str, pixels: Pixels, starts) -> np.ndarray:
     """Unit-variance noise, (composite, pixel): of a region for ever, of a region, of a pixel."""
     number = np.asarray(starts, "datetime64[D]").astype(int)
-    seeds = lattice.keys((world.seed, "composite", name), number)
-    white = lattice.normals(seeds[:, None], rows=pixels.rows, cols=pixels.cols)
+    always, now = (lattice.keys((world.seed, name, k), k * number) for k in (0, 1))
+    white = lattice.normals(now[:, None], rows=pixels.rows, cols=pixels.cols)
     u_m, v_m = pixels.centres
-    always = lattice.keys((world.seed, "composite", name, "always"), np.zeros(1, int))
     smooth = (
-        lattice.smooth_points(s, (v_m, u_m), scale_m=c.COMPOSITE_ERROR_SCALE_M)
-        for s in (always, seeds)
+        lattice.smooth_points(seeds, (v_m, u_m), scale_m=c.COMPOSITE_ERROR_SCALE_M)
+        for seeds in (always, now)
     )
     return (white + sum(smooth)) / np.sqrt(np.float32(3))

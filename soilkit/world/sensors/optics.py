@@ -149,8 +149,7 @@ def clouds(field: Callable[[str, float], np.ndarray], rain_mm: np.ndarray) -> Sk
     The logit of the cloudy fraction is the sum of a clear-sky mean, a synoptic field, and a term
     for rain; its distribution is that of daily cloudiness [1]_.
 
-    ``field`` gives unit-variance noise of a name and a scale [m], against which the day's rain
-    broadcasts.
+    ``field`` gives unit-variance noise of a name and a scale [m]; the day's rain broadcasts.
 
     References
     ----------
@@ -242,10 +241,7 @@ class Scene:
 
 
 def scene(surface: Surface, *, seed: int, name: str, rain_mm: float, latitude_deg: float) -> Scene:
-    """The lit ground under a day's clouds; opaque ones cast shadows away from the sun.
-
-    ``name`` is the pass's, ``rain_mm`` the day's.
-    """
+    """The lit ground under a day's clouds, which cast shadows; ``name`` is the pass's."""
     grid = surface.grid
     zenith, azimuth = sun(surface.time, latitude_deg=latitude_deg)
     day = np.array([surface.time], dtype="datetime64[D]")
