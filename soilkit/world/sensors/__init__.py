@@ -11,7 +11,6 @@ from soilkit.world import schedule
 from soilkit.world.sensors import (
     coarse,
     composites,
-    hydroblocks,
     instruments,
     optics,
     radar,
@@ -71,10 +70,10 @@ def _sentinel1(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
 def _optical(make: Any, mission: schedule.Mission, native_m: float) -> Any:
     """A renderer of an optical mission's scenes; grids of finer pixels show its native ones."""
 
-    def rendered(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
+    def _rendered(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
         if grid.pixel_size_m < native_m:
             native = soil_maps.native_grid(grid, pixel_size_m=native_m)
-            return soil_maps.nearest(rendered(world, time, native), native, grid=grid)
+            return soil_maps.nearest(_rendered(world, time, native), native, grid=grid)
         seen = view(mission, grid, time=time, default_incidence_deg=0.0)
         longitude, latitude = middle(grid)
         rain = rain_at(world, np.array([time]), longitude=longitude, latitude=latitude)
@@ -89,7 +88,7 @@ def _optical(make: Any, mission: schedule.Mission, native_m: float) -> Any:
         image[:, ~seen.covered] = np.nan
         return image
 
-    return rendered
+    return _rendered
 
 
 def middle(grid: Grid) -> tuple[float, float]:
@@ -101,7 +100,7 @@ def middle(grid: Grid) -> tuple[float, float]:
 
 
 def _modis(source: str):
-    return lambda world, time, grid: composites.modis(world, source, grid, time=time)
+    return lambda world, time, grid: composites.modis(world, source, grid=grid, time=time)
 
 
 def _modis_land_cover(world: Any, time: np.datetime64, grid: Grid) -> np.ndarray:
@@ -127,6 +126,6 @@ SOURCES = {
     "modis_land_cover": _modis_land_cover,
     **{source: _map(source) for source in soil_maps.MAPS},
     **{source: _modis(source) for source in composites.MODIS},
-    "smap_hydroblocks": lambda world, time, grid: hydroblocks.render(world, grid, time=time),
+    "smap_hydroblocks": lambda world, time, grid: composites.hydroblocks(world, grid, time=time),
     **{name: _coarse(name) for name in coarse.MODELS if name != "modis_lai"},
 }

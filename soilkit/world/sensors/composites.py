@@ -1,14 +1,15 @@
-"""MODIS composites on pixels of their own; rain and pH of the daily table."""
+"""Products on pixels of their own: MODIS composites, HydroBlocks' moisture; rain and pH."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy.special import expit, logit
 
 from soilkit import grids
 from soilkit.contracts import Grid
-from soilkit.world import schedule, surface
+from soilkit.world import fields, schedule, surface
 from soilkit.world.sensors import instruments as c
 from soilkit.world.sensors import lattice, optics, soil_maps
 from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
@@ -17,6 +18,7 @@ POINTS_PER_SIDE, SKIN_POINTS = 3, 2  # of the net whose mean is a pixel
 DAY_HOUR_UTC, NIGHT_HOUR_UTC = 17, 29  # half past ten at 98 W, in the morning and at night
 MAX_NET = 3  # native pixels a side whose mean is a coarser pixel
 CODE = 1 << 24  # more than columns of any pixels
+N_UNITS, THIRDS = 3 * len(fields.TYPES), (-0.43, 0.43)  # of a standard normal index
 POINTS_AT_ONCE = 250_000  # whose states are held in memory together
 
 
@@ -37,23 +39,16 @@ class Pixels:
         return u_m, v_m
 
     @property
-    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+    def centres(self) -> tuple[np.ndarray, ...]:
         """World coordinates of the pixels' centres, (pixel,) each."""
-        u_m, v_m = self.points(1)
-        return u_m[:, 0], v_m[:, 0]
+        return tuple(part[:, 0] for part in self.points(1))
 
 
 def pixels_at(longitude, latitude, *, size_m: float) -> Pixels:
-    """The pixel that holds each place.
-
-    Examples
-    --------
-    >>> pixels_at([-98.0, -98.0], [38.0, 38.001], size_m=1000.0).cols.tolist()
-    [7911, 7911]
-    """
+    """The pixel that holds each place."""
     there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
     u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
-    return Pixels(float(size_m), *rows_cols(u_m, v_m, size_m=size_m))
+    return Pixels(float(size_m), *_rows_cols(u_m, v_m, size_m=size_m))
 
 
 def periods(start, end, *, days: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,10 +68,7 @@ def periods(start, end, *, days: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ndvi(world, pixels: Pixels, *, starts, days: int = 16) -> np.ndarray:
-    """NDVI of composites in the middle of their days, (composite, pixel).
-
-    Of the pixel's mean reflectances without atmosphere, snow and lakes included.
-    """
+    """NDVI of mean reflectances in the middle of composites, snow included, (composite, pixel)."""
     return _indices(world, pixels, starts=starts, days=days)[0]
 
 
@@ -129,10 +121,7 @@ def et_mm(world, pixels: Pixels, *, starts, days: int = 8) -> np.ndarray:
 
 
 def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
-    """Rain as satellites and gauges tell it, on the world's 9 km cells: days, (cell, day) mm d-1.
-
-    It has the errors of the rain that drives the world's SMAP10KM and GLDAS.
-    """
+    """Days, and rain on 9 km cells with the errors of SMAP10KM and GLDAS, (cell, day), mm d-1."""
     weather = forcing(world.cells(cells.rows, cells.cols), rows=cells.rows, cols=cells.cols)
     return weather.days[weather.kept], observed_rain(weather, seed=world.seed)[:, weather.kept]
 
@@ -168,10 +157,6 @@ def _stored_lst(world, pixels, *, starts, days, hours=(DAY_HOUR_UTC, NIGHT_HOUR_
     return np.rint((np.stack(each) + c.ZERO_C_K) / c.LST_STEP_K) * step
 
 
-def _stored_et(world, pixels, *, starts, days):
-    return np.rint(10 * et_mm(world, pixels, starts=starts, days=days))[None]
-
-
 _DAILY_LST = partial(_stored_lst, hours=(DAY_HOUR_UTC,), step=c.LST_STEP_K)
 # Pixels in m, days of a composite (``schedule.CALENDARS``), stored values (band, composite, pixel).
 MODIS: dict[str, tuple[float, int, Callable[..., np.ndarray]]] = {
@@ -180,43 +165,91 @@ MODIS: dict[str, tuple[float, int, Callable[..., np.ndarray]]] = {
     "modis_ndvi_250": (250.0, 16, _stored_indices),
     "modis_lst": (1000.0, 8, _stored_lst),
     "modis_lst_daily": (1000.0, 1, _DAILY_LST),
-    "modis_et": (500.0, 8, _stored_et),
+    "modis_et": (500.0, 8, lambda *a, **k: np.rint(10 * et_mm(*a, **k))[None]),
 }
 
 
-def modis(world, source: str, grid: Grid, *, time: np.datetime64) -> np.ndarray:
+def modis(world, source: str, *, grid: Grid, time: np.datetime64) -> np.ndarray:
     """The last composite that ended at or before a time, stored values, float32 (band, row, col).
 
     Pixels of the world's plane, the nearest one's value; coarser grids show the mean of up to
     3 x 3 of them a pixel. NaN over lakes (LAI, evapotranspiration) and under clouds (temperature).
     """
     size_m, days, make = MODIS[source]
-    just_after = time + np.timedelta64(1, "us")
-    last = schedule.CALENDARS[source](time - 2 * days * schedule.DAY, just_after)
-    pixels, show = pixels_under(grid, size_m=size_m)
+    last = schedule.CALENDARS[source](time - 2 * days * schedule.DAY, time + np.timedelta64(1))
+    pixels, show = _pixels_of(grid, size_m=size_m)
     starts = last.start[-1:].astype("datetime64[D]")
     return show(make(world, pixels, starts=starts, days=days)[:, 0])
 
 
-def rows_cols(u_m, v_m, *, size_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the pixel that holds each point of the world's plane."""
+def hydroblocks(world, grid: Grid, *, time: np.datetime64) -> np.ndarray:
+    """SMAP-HydroBlocks: 0-5 cm moisture of hydrologic response units, m3 m-3, (1, row, col).
+
+    A unit is the ground of one land cover and wetness class within a kilometre and has one value
+    [1]_: the truth's mean over it, late on rain, with errors that stay and errors that pass [2]_.
+    Every six hours; NaN over lakes.
+
+    References
+    ----------
+    .. [1] Chaney et al. (2016), doi:10.1002/hyp.10891
+    .. [2] Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2
+    """
+    stamp = time.astype("datetime64[h]").astype(int) // 6 * 6  # hours since 1970
+    pixels, show = _pixels_of(grid, size_m=c.HYDROBLOCKS_PIXEL_M)
+    place = pixels.centres
+    blocks, block = _distinct(*_rows_cols(*place, size_m=c.UNIT_M), size_m=c.UNIT_M)
+    ground = fields.ground(world.seed, *place)
+    unit = block * N_UNITS + _unit_class(ground)
+    key, col = lattice.key(world.seed, "unit"), blocks.cols[block] * CODE + unit % N_UNITS
+    error = c.UNIT_STAYS * lattice.normals(key, rows=blocks.rows[block], cols=col)
+    turn = 2 * np.pi * stamp / (24 * c.UNIT_ERROR_DAYS)
+    parts = c.UNIT_PATCH, c.UNIT_PASSES * np.cos(turn), c.UNIT_PASSES * np.sin(turn)
+    for name, part in enumerate(parts):
+        error += part * world.noise(f"unit {name}", place, scale_m=c.UNIT_PATCH_SCALE_M)
+    skill = np.tanh(world.noise("unit skill", place, scale_m=c.UNIT_ERROR_SCALE_M))
+    share = c.UNIT_ERROR + c.UNIT_ERROR_SPAN * skill  # of saturation
+    filled = np.clip(_unit_means(world, blocks, stamp)[unit] / ground.porosity, 0.02, 0.98)
+    values = ground.porosity * expit(logit(filled) + 4 * share * error)  # of slope 1 / 4 half full
+    return show(np.where(np.isin(ground.land_cover, optics.LAKES), np.nan, values)[None])
+
+
+def _unit_class(ground: fields.Ground) -> np.ndarray:
+    return ground.vegetation * 3 + np.searchsorted(THIRDS, ground.wetness)
+
+
+def _unit_means(world, blocks: Pixels, stamp: int) -> np.ndarray:
+    """Lagged truth of every unit, from a net of samples, (block x unit,); else its block's mean."""
+    u_m, v_m = blocks.points(c.UNIT_SAMPLES)  # (block, point)
+    unit = _unit_class(fields.ground(world.seed, u_m, v_m))
+    unit = (np.arange(len(u_m))[:, None] * N_UNITS + unit).ravel()
+    times = (stamp - np.array(c.UNIT_LAGS_H)).astype("datetime64[h]").astype("datetime64[us]")
+    to_lonlat = grids.transformer(grids.EASE2_CRS, "EPSG:4326")
+    longitude, latitude = to_lonlat.transform(u_m.ravel(), v_m.ravel())
+    truth = np.mean(world.truth_at(times, longitude=longitude, latitude=latitude), axis=0)
+    n = np.bincount(unit, minlength=len(u_m) * N_UNITS)
+    total = np.bincount(unit, weights=truth, minlength=len(n))
+    mean = np.repeat(truth.reshape(u_m.shape).mean(axis=1), N_UNITS)
+    return np.where(n > 0, total / np.maximum(n, 1), mean)
+
+
+def _rows_cols(u_m, v_m, *, size_m: float) -> tuple[np.ndarray, np.ndarray]:
     rows = np.floor((grids.EASE2_TOP_M - np.asarray(v_m)) / size_m).astype(int)
     return rows, np.floor((np.asarray(u_m) - grids.EASE2_LEFT_M) / size_m).astype(int)
 
 
-def distinct(rows, cols, *, size_m: float) -> tuple[Pixels, np.ndarray]:
+def _distinct(rows, cols, *, size_m: float) -> tuple[Pixels, np.ndarray]:
     """Each pixel once, and which of them every (row, col) is."""
     code, inverse = np.unique(rows * CODE + cols, return_inverse=True)
     return Pixels(float(size_m), code // CODE, code % CODE), inverse
 
 
-def pixels_under(grid: Grid, *, size_m: float):
+def _pixels_of(grid: Grid, *, size_m: float):
     """The pixels under a grid, and a function that shows their values (band, pixel) on it."""
     k = int(np.clip(round(grid.pixel_size_m / size_m), 1, MAX_NET))
     size = grid.pixel_size_m / k
     net = Grid(grid.crs, grid.left_m, grid.top_m, size, grid.height * k, grid.width * k)
     place = (part.ravel() for part in grids.project(net, grids.EASE2_CRS))
-    pixels, inverse = distinct(*rows_cols(*place, size_m=size_m), size_m=size_m)
+    pixels, inverse = _distinct(*_rows_cols(*place, size_m=size_m), size_m=size_m)
 
     def show(values: np.ndarray) -> np.ndarray:
         fine = values[:, inverse].reshape(-1, grid.height, k, grid.width, k)
@@ -236,7 +269,7 @@ def _mean(values, *, axis):
 def _weather(world, pixels: Pixels, days, name: str) -> np.ndarray:
     """A daily series of the pixels' 9 km cells on some days, (day, pixel)."""
     size = grids.EASE2_PIXEL_SIZE_M[9]
-    cells, inverse = distinct(*rows_cols(*pixels.centres, size_m=size), size_m=size)
+    cells, inverse = _distinct(*_rows_cols(*pixels.centres, size_m=size), size_m=size)
     series = world.cells(cells.rows, cells.cols)
     first = np.asarray(series.time).astype("datetime64[D]")[0]
     return getattr(series, name)[:, (days - first).astype(int)].T[:, inverse]
@@ -281,8 +314,8 @@ def _overcast(seed: int, pixels: Pixels, days, *, hour: int, rain_mm) -> np.ndar
 def _days_of(world, starts, days: int) -> np.ndarray:
     """Days of each composite, (composite, day) datetime64[D]: its year's last again and again."""
     first = np.asarray(starts, "datetime64[D]")
-    last = (first.astype("datetime64[Y]") + 1).astype("datetime64[D]") - 1
-    last = np.minimum(last, world.end.astype("datetime64[D]"))
+    year_end = (first.astype("datetime64[Y]") + 1).astype("datetime64[D]") - 1
+    last = np.minimum(year_end, world.end.astype("datetime64[D]"))
     return np.minimum(first[:, None] + np.arange(days), last[:, None])
 
 
@@ -292,8 +325,6 @@ def _error(world, name: str, pixels: Pixels, starts) -> np.ndarray:
     always, now = (lattice.keys((world.seed, name, k), k * number) for k in (0, 1))
     white = lattice.normals(now[:, None], rows=pixels.rows, cols=pixels.cols)
     u_m, v_m = pixels.centres
-    smooth = (
-        lattice.smooth_points(seeds, (v_m, u_m), scale_m=c.COMPOSITE_ERROR_SCALE_M)
-        for seeds in (always, now)
-    )
-    return (white + sum(smooth)) / np.sqrt(np.float32(3))
+    for seeds in (always, now):
+        white += lattice.smooth_points(seeds, (v_m, u_m), scale_m=c.COMPOSITE_ERROR_SCALE_M)
+    return white / np.sqrt(np.float32(3))
