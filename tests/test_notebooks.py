@@ -119,7 +119,8 @@ def test_a_notebook_is_stored_clean_and_short(path):
 
 
 PAGES = (
-    "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ", "12_read_published_shards",
+    "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ",
+    "12_read_published_shards",
     "13_choose_splits", "25_simple_ensembles", "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",
 )  # fmt: skip

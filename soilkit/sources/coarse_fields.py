@@ -52,8 +52,8 @@ MOISTURE = (
         ),
         citation="Reichle et al. (2019), doi:10.1029/2019MS001729",
         trap="Model only, without observations, 2019-06-19 to 07-23 and 2022-08-06 to 09-20. "
-        "Averages over three hours. Gauges correct its rain: errors in part NLDAS-2's, in part those "
-        "of the satellites behind SMAP10KM and GLDAS.",
+        "Averages over three hours. Gauges correct its rain: errors in part NLDAS-2's, in part "
+        "those of the satellites behind SMAP10KM and GLDAS.",
     ),
     _smap_l3(
         "smap_l3_005", title="SMAP enhanced Level 3, 9 km daily, version 5",
@@ -132,8 +132,8 @@ MOISTURE = (
         lives_at="NASA GES DISC, NLDAS_NOAH0125_H 2.0 (https://disc.gsfc.nasa.gov): netCDF; read "
         "from a local copy. Earth Engine's NASA/NLDAS/FORA0125_H002 holds forcings only.",
         citation="Xia et al. (2012), doi:10.1029/2011JD016048",
-        trap="0-10 cm is not 0-5 cm. Its rain comes from gauges: SMAP L4 and gridMET share a part of its "
-        "errors, SMAP10KM and GLDAS none.",
+        trap="0-10 cm is not 0-5 cm. Its rain comes from gauges: SMAP L4 and gridMET share a part "
+        "of its errors, SMAP10KM and GLDAS none.",
     ),
     _instant(
         "geos5_lst", title="GEOS-5 land surface temperature",

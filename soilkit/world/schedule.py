@@ -324,6 +324,8 @@ def _days(start, end) -> np.ndarray:
 
 
 def _words(days: np.ndarray, old: str = "-", new: str = "") -> np.ndarray:
+    if not len(days):  # numpy cannot tell how wide no words are
+        return np.zeros(0, "U10")
     return np.char.replace(days.astype("datetime64[D]").astype(str), old, new)
 
 
