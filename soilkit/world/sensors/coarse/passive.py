@@ -201,24 +201,24 @@ def ancillary(world: Any, now: Forcing, state: Any, *, hour: float, weights) -> 
     Permittivity is that of Hallikainen et al. (1985), doi:10.1109/TGRS.1985.289497, Table II, of a
     wrong texture.
     """
-    cover = np.argmax(weights @ _land(state), axis=1)  # the commonest class rules
+    land = weights @ _land(state)
+    cover = np.argmax(land, axis=1)  # the commonest class rules the single-channel algorithm
     table = {name: np.array(row)[cover][:, None] for name, row in c.TABLE_CANOPY.items()}
-    albedo, h = (np.array(c.TRUE_CANOPY[name])[cover][:, None] for name in ("albedo", "roughness"))
+    albedo, h = ((land @ np.array(c.TRUE_CANOPY[k]))[:, None] for k in ("albedo", "roughness"))
     green = fields.water(ndvi_climatology(state, now.days), 0.0)
     wrong = weights @ _place(world, now, "water")
     water = (weights @ green + table["stem"]) * np.exp(c.WATER_ERROR_STD * wrong)
     fast = _daily(world, now, f"kelvin {hour}", c.SYNOPTIC_SCALE_M)
-    slow = _slow(world, now, "kelvin")
-    error = c.TEMPERATURE_ERROR_STD_K * fast + c.TEMPERATURE_SLOW_STD_K * slow
+    error = c.TEMPERATURE_ERROR_STD_K * fast
+    error = error + c.TEMPERATURE_SLOW_STD_K * _slow(world, now, "kelvin")
     kelvin = weights @ (effective_c(state, hour)[0] + error) + _KELVIN
     sand, clay = (
         weights @ (values[:, None] * np.exp(c.TEXTURE_LOG_STD * _place(world, now, name)))
         for name, values in (("sand", state.sand_percent), ("clay", state.clay_percent))
     )
     soil = tuple(base + by_sand * sand + by_clay * clay for base, by_sand, by_clay in c.HALLIKAINEN)
-    opacity = table["b"] * water
-    single = Canopy(table["albedo"], table["roughness"], opacity)
-    return Ancillary(kelvin, water, soil, single, Canopy(albedo, h, opacity))
+    single = Canopy(table["albedo"], table["roughness"], table["b"] * water)
+    return Ancillary(kelvin, water, soil, single, Canopy(albedo, h, single.opacity))
 
 
 def single_channel(tb_v_k, known: Ancillary) -> np.ndarray:
@@ -350,8 +350,8 @@ def overpass(world: Any, weather: Forcing, *, time: str) -> dict[str, np.ndarray
         "vegetation_water_content": known.water_kg_m2, "surface_flag": surface_flag,
         "retrieval_qual_flag": np.where(skipped, 7, (doubtful | failed) + 4 * failed),
     }  # fmt: skip
-    missed = np.isnan(tb_k[1])
-    return {name: np.where(missed, np.nan, v).astype(np.float32) for name, v in given.items()}
+    seen = np.where(np.isnan(tb_k[1]), np.nan, np.float32(1))
+    return {name: (seen * values).astype(np.float32) for name, values in given.items()}
 
 
 def retrievals(world: Any, forcing: Forcing, *, state: Any) -> np.ndarray:
