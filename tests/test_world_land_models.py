@@ -371,3 +371,11 @@ def test_smooth_noise_at_points_is_that_of_the_grid():
     y, x = (axis.ravel() for axis in np.meshgrid(line, line, indexing="ij"))
     points = lattice.smooth_points(np.array([3], np.uint64), (y, x), scale_m=5e4)
     np.testing.assert_allclose(points[0], field.ravel(), atol=1e-5)
+
+
+def test_a_product_before_its_first_scene_is_all_missing():
+    """Version 6 of SMAP's level 3 begins in December 2023: a world of 2019 has none of it."""
+    world = World(seed=0, n_stations=1, start="2019-01-01", end="2019-03-01")
+    grid = grids.chip_grid(38.2, -98.4, size_px=2, pixel_size_m=9000)
+    image = world.render("smap_l3_006", np.datetime64("2019-02-01"), grid)
+    assert image.shape[1:] == (2, 2) and np.isnan(image).all()

@@ -83,4 +83,7 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
 def _latest(world, source, pair, time):
     series = product(world, source, rows=pair[0], cols=pair[1])
     last = np.searchsorted(series.periods.end, time.astype("datetime64[us]"), side="right") - 1
-    return series.values[:, last] if last >= 0 else np.full_like(series.values[:, 0], np.nan)
+    if last >= 0:
+        return series.values[:, last]
+    n_cells, _, n_bands = series.values.shape
+    return np.full((n_cells, n_bands), np.nan, np.float32)
