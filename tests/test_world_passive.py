@@ -265,11 +265,12 @@ def test_three_kilometres_are_smoother_than_one_and_both_agree_over_nine(worlds)
     for day in np.arange(
         np.datetime64("2019-05-01T13:00", "us"), np.datetime64("2019-05-09"), np.timedelta64(1, "D")
     ):
-        one, three = world.render("smap_sentinel1", day, grid)
+        one, vv, vh, three = world.render("smap_sentinel1", day, grid)
         if np.isfinite(one).all():
             break
         assert day < np.datetime64("2019-05-08")
     assert three.std() < one.std()
+    assert (vh < vv).mean() > 0.95 and 0.005 < np.median(vv) < 0.5  # linear power
     for half in (slice(0, 9), slice(9, 18)):
         assert one[:, half].mean() == pytest.approx(three[:, half].mean(), abs=0.02)
     part = grids.Grid(grids.EASE2_CRS, float(left + 3 * size), float(top - size), size, 4, 8)

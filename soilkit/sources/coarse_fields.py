@@ -87,17 +87,6 @@ MOISTURE = (
         citation="O'Neill et al. (2023), doi:10.5067/M20OXIZHY3RJ",
         trap="Seed 003 fills its gaps in time before use: say so where a score depends on it.",
     ),
-    _instant(
-        "smap_sentinel1", title="SMAP and Sentinel-1 soil moisture, 1 and 3 km",
-        bands=alike("m3 m-3", FRACTION, "soil_moisture_1km", "soil_moisture_3km"),
-        pixel_size_m=1_000, cadence="6D", begins="2015-05-01",
-        lives_at="NSIDC, https://nsidc.org/data/spl2smap_s: a granule for each Sentinel-1 scene in "
-        "HDF5 on the 1 km and 3 km EASE-Grid 2.0 (EPSG:6933); read from a local copy.",
-        citation="Das et al. (2020), doi:10.5067/ASB0EQO2LYJV",
-        trap="SMAP's 33 km brightness temperature spread by Sentinel-1: its detail is the radar's, "
-        "its errors are SMAP's, and at stations it is worse than SMAP at 9 km. In the archive's "
-        "files the 3 km is a group apart.",
-    ),
     _smap_orbits(
         "smap_l1c_tb", title="SMAP enhanced Level 1C brightness temperature, 9 km",
         bands=_tb("cell_tb_h_aft", "cell_tb_v_aft"),

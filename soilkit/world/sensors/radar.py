@@ -296,7 +296,7 @@ KM_M = grids.EASE2_PIXEL_SIZE_M[9] / 9  # of the 1 km EASE-Grid 2.0
 
 
 def smap_sentinel1(world: Any, grid: Grid, *, time: np.datetime64) -> np.ndarray:
-    """Soil moisture at 1 km and at 3 km, (band, row, col) float32, m3 m-3.
+    """Moisture at 1 km, VV and VH in linear power, moisture at 3 km, (band, row, col) float32.
 
     TB(1 km) = TB(9 km) + beta ((VV - <VV>) - Gamma (VH - <VH>)), backscatter in dB and means over
     the 9 km, then SMAP's single-channel retrieval with the 9 km canopy and warmth (Das et al. 2019,
@@ -317,13 +317,16 @@ def smap_sentinel1(world: Any, grid: Grid, *, time: np.datetime64) -> np.ndarray
     left_m, top_m = grids.EASE2_LEFT_M + 9 * left * KM_M, grids.EASE2_TOP_M - 9 * top * KM_M
     whole = Grid(grids.EASE2_CRS, left_m, top_m, KM_M, 9 * int(n_rows), 9 * int(n_cols))
     seen = view(schedule.SENTINEL1, whole, time=time, default_incidence_deg=c.NOMINAL_INCIDENCE_DEG)
-    spread_db = _spread_db(world.surface(time, whole), world.seed, (seen.scene, 9 * top, 9 * left))
-    blocks = spread_db.reshape(n_rows, 9, n_cols, 9).swapaxes(1, 2)  # (row, col, y, x)
+    both_db = _both_db(world.surface(time, whole), world.seed, (seen.scene, 9 * top, 9 * left))
+    blocks = (
+        (both_db[0] - c.GAMMA_VV_VH * both_db[1]).reshape(n_rows, 9, n_cols, 9).swapaxes(1, 2)
+    )  # (row, col, y, x)
     blocks = blocks - blocks.mean(axis=(2, 3), keepdims=True)
     cells = np.indices((n_rows, n_cols)).reshape(2, -1) + np.array([[top], [left]])
     tb_v_k, known = _latest(world, *cells, time=time)  # (cell, 1)
-    out = np.empty((2, *row.shape), dtype=np.float32)
-    for k, side in enumerate((1, 3)):
+    out = np.empty((4, *row.shape), dtype=np.float32)
+    out[1:3] = 10 ** (both_db[:, row - 9 * top, col - 9 * left] / 10)
+    for k, side in ((0, 1), (3, 3)):
         parts = blocks.reshape(-1, 9 // side, side, 9 // side, side).mean(axis=(2, 4))
         tb_k = tb_v_k + c.BETA_K_DB * parts.reshape(len(parts), -1)  # (cell, part)
         moisture = passive.single_channel(tb_k, known).reshape(n_rows, n_cols, *parts.shape[1:])
@@ -333,18 +336,18 @@ def smap_sentinel1(world: Any, grid: Grid, *, time: np.datetime64) -> np.ndarray
     return np.where(covered, out, np.float32("nan"))
 
 
-def _spread_db(surface: Surface, seed: int, place: tuple[str, int, int]) -> np.ndarray:
-    """VV less Gamma VH of 1 km pixels at 38 degrees with what noise is left, dB (row, col)."""
+def _both_db(surface: Surface, seed: int, place: tuple[str, int, int]) -> np.ndarray:
+    """VV and VH of 1 km pixels at 38 degrees with what noise is left, dB (band, row, col)."""
     scene, top, left = place
     shape = surface.ndvi.shape
     angle = np.full(shape, np.deg2rad(c.NOMINAL_INCIDENCE_DEG), dtype=np.float32)
     rows, cols = top + np.arange(shape[0])[:, None], left + np.arange(shape[1])
-    both = []
-    for band in ("VV", "VH"):
-        key = np.uint64(lattice.key(seed, scene, "1 km", band))
-        noise = c.KM_NOISE_DB * lattice.normals(key, rows=rows, cols=cols)
-        both.append(np.log(sigma0(surface, angle, band=band)) / _DB + noise)
-    return both[0] - c.GAMMA_VV_VH * both[1]
+    keys = {band: np.uint64(lattice.key(seed, scene, "1 km", band)) for band in ("VV", "VH")}
+    return np.stack([
+        np.log(sigma0(surface, angle, band=band)) / _DB
+        + c.KM_NOISE_DB * lattice.normals(key, rows=rows, cols=cols)
+        for band, key in keys.items()
+    ])  # fmt: skip
 
 
 def _latest(world: Any, rows, cols, *, time: np.datetime64) -> tuple[np.ndarray, passive.Ancillary]:
