@@ -39,7 +39,7 @@ def truth(seed, place):
 
 def errors(name, seed, place):
     at = tuple(soil_maps.map_unit(seed, place)[0]) if name == "gnatsgo" else place
-    mapped, true = soil_maps.soil(name, seed, at), truth(seed, place)
+    mapped, true = soil_maps.soil(name, seed, place=at), truth(seed, place)
     return {k: mapped[k] - true[k] for k in QUANTITIES}
 
 

@@ -354,17 +354,17 @@ def layer_page(
         source = sources.get(name)
         seen = [_rendered(world, source, *view) for view in views.values()]
         rows += [
-            (f"{name}\n{band.name} [{band.unit}]", [band.physical(one[k]) for one in seen])
+            (f"{name}\n{band.name[:24]}\n[{band.unit}]", [band.physical(one[k]) for one in seen])
             for k, band in enumerate(source.bands[:n_bands])
         ]
     half, n = -(-len(rows) // 2), len(views)
     height = 1.1 * half + 0.8
-    widths = {"width_ratios": [*[1] * n, 1.2, *[1] * n]}
+    widths = {"width_ratios": [*[1] * n, 1.6, *[1] * n]}
     figure, axes = plt.subplots(
-        half, 2 * n + 1, figsize=(1.15 * (2 * n + 2.4), height), squeeze=False, gridspec_kw=widths
+        half, 2 * n + 1, figsize=(1.15 * (2 * n + 3.4), height), squeeze=False, gridspec_kw=widths
     )
     figure.subplots_adjust(
-        left=0.11, right=0.995, top=1 - 0.7 / height, bottom=0.002, wspace=0.05, hspace=0.06
+        left=0.14, right=0.995, top=1 - 0.8 / height, bottom=0.002, wspace=0.05, hspace=0.06
     )
     for axis in axes.ravel():
         axis.set_axis_off()
@@ -374,7 +374,12 @@ def layer_page(
     for side in (0, n + 1):
         for axis, words in zip(axes[0, side:], views, strict=False):
             axis.set_title(words, fontsize=8)
-    figure.suptitle(f"every layer of the world of seed {world.seed} (synthetic)", fontsize=12)
+    figure.suptitle(
+        f"every layer of the world of seed {world.seed} (synthetic)",
+        fontsize=12,
+        y=1 - 0.15 / height,
+        va="top",
+    )
     return figure
 
 

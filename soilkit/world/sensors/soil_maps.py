@@ -128,7 +128,7 @@ def _around(seed, place, *, arm_m):
 # Soil.
 
 
-def soil(name: str, seed: int, place: Place) -> dict[str, np.ndarray]:
+def soil(name: str, seed: int, *, place: Place) -> dict[str, np.ndarray]:
     """Texture, density and organic matter as a map tells them: the truth, smoothed, and errors.
 
     Smoothed by a cross of five points, as by a Gaussian; errors of sand and clay go together, and
@@ -193,7 +193,7 @@ def _hydraulics(mapped):
 
 def _texture(seed, place, *, name, scales=(1, 1)):
     """Sand, silt, clay and bulk density, in stored units."""
-    mapped = soil(name, seed, place)
+    mapped = soil(name, seed, place=place)
     percent = [mapped[band] * scales[0] for band in ("sand", "silt", "clay")]
     return np.stack([*percent, mapped["bulk_density_g_cm3"] * scales[1]])
 
@@ -208,7 +208,7 @@ def polaris(seed: int, place: Place) -> np.ndarray:
     .. [1] Chaney et al. (2019), doi:10.1029/2018WR022797
     .. [2] van Genuchten (1980), doi:10.2136/sssaj1980.03615995004400050002x
     """
-    mapped = soil("polaris", seed, place)
+    mapped = soil("polaris", seed, place=place)
     curve, ksat = _hydraulics(mapped)
     alpha = np.log10(curve.alpha_per_cm * CM_OF_KPA)
     texture = (mapped["sand"], mapped["silt"], mapped["clay"], mapped["bulk_density_g_cm3"])
@@ -258,7 +258,7 @@ def gnatsgo(seed: int, place: Place, *, is_derived: bool = False) -> np.ndarray:
     middle, number = map_unit(seed, place)
     _, first, back = np.unique(number[0] + 1j * number[1], return_index=True, return_inverse=True)
     middle, number = (pair.reshape(2, 1, -1)[..., first] for pair in (middle, number))
-    curve, _ = _hydraulics(soil("gnatsgo", seed, (middle[0], middle[1])))
+    curve, _ = _hydraulics(soil("gnatsgo", seed, place=(middle[0], middle[1])))
     area = [np.floor(axis / c.SURVEY_AREA_M) for axis in middle]
     error = c.SURVEY_AREA_ERROR * noise.normal(noise.key(seed, "survey area"), area)
     error = error + c.MAP_UNIT_ERROR * noise.normal(noise.key(seed, "map unit value"), number)
