@@ -240,7 +240,7 @@ def test_a_fact_that_was_read_is_certain_from_then_on(monkeypatch):
     found = doctor.refresh(["polaris"])
     fact = found["projects/sat-io/open-datasets/polaris/sand_mean/sand_0_5"]
     assert fact["uncertain"] == []
-    assert statuses("polaris", facts=found) == ["ok"] * 12
+    assert statuses("polaris", facts=found) == ["ok"] * 13
 
 
 def test_facts_of_a_new_asset_are_whole(monkeypatch):

@@ -128,7 +128,7 @@ def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
 
 def ph(world, pixels: Pixels) -> np.ndarray:
     """pH in water (pixel,) as SoilGrids maps it (see ``soil_maps.ph``)."""
-    return soil_maps.ph("soilgrids", world.seed, pixels.points(1))[:, 0]
+    return soil_maps.ph("soilgrids", world.seed, place=pixels.points(1))[:, 0]
 
 
 def _indices(world, pixels, *, starts, days):

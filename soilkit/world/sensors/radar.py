@@ -357,7 +357,9 @@ def _latest(world: Any, rows, cols, *, time: np.datetime64) -> tuple[np.ndarray,
     """
     state = world.cells(rows, cols)
     place = forcing(state, rows=rows, cols=cols)
-    tb_k, known, surface = passive.observation(world, tuple(place.y_m), tuple(place.x_m), "am")
+    tb_k, known, surface = passive.observation(
+        world, tuple(place.y_m), x_m=tuple(place.x_m), time="am"
+    )
     skips = [surface[name] > skip for name, (_, _, skip) in c.SURFACE_FLAGS.items()]
     tb_v_k = np.where(np.any(skips, axis=0), np.nan, tb_k[1])
     last = int((time - state.time[0]) / np.timedelta64(12, "h") - 1) // 2  # passes end at noon

@@ -214,10 +214,10 @@ def polaris(seed: int, place: Place) -> np.ndarray:
     texture = (mapped["sand"], mapped["silt"], mapped["clay"], mapped["bulk_density_g_cm3"])
     logs = np.log10(ksat), np.log10(mapped["organic_percent"]), -alpha
     water = (curve.saturated, curve.residual, *logs, curve.n - 1, curve.n, alpha)
-    return np.stack([*texture, *water, ph("polaris", seed, place)])
+    return np.stack([*texture, *water, ph("polaris", seed, place=place)])
 
 
-def ph(name: str, seed: int, place: Place) -> np.ndarray:
+def ph(name: str, seed: int, *, place: Place) -> np.ndarray:
     """pH in water: falls where rain exceeds demand, Slessarev (2016), doi:10.1038/nature20139."""
     normals = climate.climate(seed, place)
     half = (c.PH_DRY - c.PH_WET) / 2
@@ -366,7 +366,7 @@ def _koeppen(seed, place):
 
 _MAKERS: dict[str, tuple] = {
     "soilgrids": (partial(_texture, name="soilgrids", scales=(10, 100)),),
-    "soilgrids_ph": (lambda seed, place: 10 * ph("soilgrids", seed, place)[None],),
+    "soilgrids_ph": (lambda seed, place: 10 * ph("soilgrids", seed, place=place)[None],),
     "polaris": (polaris,),
     **{name: (partial(_texture, name=name),) for name in c.SOIL_MAPS if "solus" in name},
     "gnatsgo": (gnatsgo, "flat"),

@@ -119,7 +119,7 @@ def effective_c(state, hour: float) -> tuple[np.ndarray, np.ndarray]:
     return soil_c + c.SURFACE_WEIGHT * (canopy_c - soil_c), canopy_c
 
 
-def emission(world: Any, now: Forcing, state: Any, *, skin_m3_m3, hour: float) -> np.ndarray:
+def emission(world: Any, now: Forcing, *, state: Any, skin_m3_m3, hour: float) -> np.ndarray:
     """True brightness temperature of each 9 km cell, (polarisation, cell, day), K."""
     soil_c, canopy_c = effective_c(state, hour)
     moisture = _at(state.surface_m3_m3 + skin_m3_m3, state, hour)
@@ -195,7 +195,7 @@ def ndvi_climatology(state: Any, days) -> np.ndarray:
     return np.einsum("ijk,ik->ij", by_type, state.type_fraction)
 
 
-def ancillary(world: Any, now: Forcing, state: Any, *, hour: float, weights) -> Ancillary:
+def ancillary(world: Any, now: Forcing, *, state: Any, hour: float, weights) -> Ancillary:
     """What the retrieval takes for true, over the footprints of ``weights`` (cell, neighbour).
 
     Permittivity is that of Hallikainen et al. (1985), doi:10.1109/TGRS.1985.289497, Table II, of a
@@ -283,7 +283,7 @@ def footprint(y_m, x_m) -> tuple[np.ndarray, np.ndarray, csr_matrix]:
     return *cells, csr_matrix((values, index.ravel(), starts), (len(row), cells.shape[1]))
 
 
-def conditions(world: Any, now: Forcing, state: Any, *, hour: float) -> dict[str, np.ndarray]:
+def conditions(world: Any, now: Forcing, *, state: Any, hour: float) -> dict[str, np.ndarray]:
     """What the surface flags look at, over each cell, (cell, day); see ``SURFACE_FLAGS``."""
     soil_c, _ = effective_c(state, hour)
     falls = (state.rain_hour <= hour) & (state.rain_hour + 3 > hour)
@@ -300,7 +300,7 @@ def conditions(world: Any, now: Forcing, state: Any, *, hour: float) -> dict[str
 
 @lru_cache(maxsize=8)
 def observation(
-    world: Any, y_m: tuple, x_m: tuple, time: str
+    world: Any, y_m: tuple, *, x_m: tuple, time: str
 ) -> tuple[np.ndarray, Ancillary, dict]:
     """Corrected brightness temperature, what the retrieval knows, and conditions of the surface."""
     hour, direction = PASSES[time]
@@ -312,9 +312,11 @@ def observation(
     parts = {k: v[..., every.kept] for k, v in vars(every).items() if k not in KEPT_WHOLE}
     now = replace(every, **parts, n_past=0)  # the days whose states are known
     noise = [_daily(world, now, f"{p} {time}", c.TB_NOISE_SCALE_M) for p in "HV"]
-    true = emission(world, now, state, skin_m3_m3=skin, hour=hour) + c.TB_NOISE_K * np.stack(noise)
-    known = ancillary(world, now, state, hour=hour, weights=weights)
-    flagged = conditions(world, now, state, hour=hour)
+    true = emission(world, now, state=state, skin_m3_m3=skin, hour=hour) + c.TB_NOISE_K * np.stack(
+        noise
+    )
+    known = ancillary(world, now, state=state, hour=hour, weights=weights)
+    flagged = conditions(world, now, state=state, hour=hour)
     mean = {name: weights @ values for name, values in flagged.items()}
     mean["dense vegetation"] = known.water_kg_m2
     lakes = np.clip(mean["static water"] * (1 + c.WATER_MAP_ERROR), 0, 0.9)  # too large on the map
@@ -333,7 +335,7 @@ def overpass(world: Any, weather: Forcing, *, time: str) -> dict[str, np.ndarray
     none was attempted, 2 where it failed; bits of ``surface_flag`` are those of SMAP (O'Neill et
     al. 2021, doi:10.5067/4DQ54OUIJ9DL, data fields).
     """
-    tb_k, known, surface = observation(world, tuple(weather.y_m), tuple(weather.x_m), time)
+    tb_k, known, surface = observation(world, tuple(weather.y_m), x_m=tuple(weather.x_m), time=time)
     surface_flag, doubtful, skipped = np.zeros((3, *tb_k.shape[1:]), dtype=int)
     for name, (bit, doubt, skip) in c.SURFACE_FLAGS.items():
         surface_flag |= (surface[name] > doubt).astype(int) << bit
