@@ -18,7 +18,7 @@ from soilkit.world import World, bucket, fields, noise, parameters
 from soilkit.world.climate import Climate, koeppen_of
 from soilkit.world.surface import skin_excess_c
 
-FROZEN_HASH = "59415ff2e6212c7a7812bbe7e4511861bf09e0198fc558f6e60ca7eec44d0889"
+FROZEN_HASH = "7064bd2997ee9384d28327a17869783c6e0cc83d29b1ec98a8ff0b76388e6974"
 CHIP = grids.chip_grid(38.2, -98.4, size_px=256, pixel_size_m=10)
 NOON = "2020-05-20 12:00"
 
