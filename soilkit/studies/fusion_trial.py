@@ -23,6 +23,7 @@ from soilkit.metrics import splits
 from soilkit.models import inference, xception_fusion
 from soilkit.models.inputs import Inputs, coarse_values
 from soilkit.studies import key_of
+from soilkit.world.parameters import CODE_VERSION
 
 log = logging.getLogger(__name__)
 EARLIER = pd.Timedelta("20D")  # scenes before the first reading that may still be joined to it
@@ -86,7 +87,7 @@ class Recipe:
 
     name: str
     folder: str = ""
-    label: str = "synthetic"
+    label: str = f"synthetic, world {CODE_VERSION}"
     seed: int = 0
     n_stations: int = 300
     start: str = "2019-01-01"
