@@ -16,7 +16,10 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 SMALL = {
     "00_start_here": {"n_stations": 12},
-    "01_synthetic_world": {"n_stations": 6, "n_bands": 1},
+    "01_synthetic_world": {
+        "n_stations": 6, "n_bands": 1,
+        "layers": ["sentinel1", "landsat8", "polaris", "modis_lst", "smap_l4"],
+    },
     "10_build_dataset": {"n_stations": 15, "start": "2019-03-01", "end": "2019-12-01"},
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
     "25_simple_ensembles": {
