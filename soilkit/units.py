@@ -1,6 +1,10 @@
 """Unit conversions and physical bounds, as pure functions over arrays."""
 
+import re
+
 import numpy as np
+
+from soilkit.errors import UnitError
 
 MAX_SOIL_MOISTURE_M3_M3 = 1.0  # organic soils reach 0.8 and more; nothing holds more than itself
 OF_ENDINGS = {  # of names: what a column called "rain_mm" is in
@@ -8,6 +12,65 @@ OF_ENDINGS = {  # of names: what a column called "rain_mm" is in
     "degrees": "°", "deg": "°", "db": "dB", "px": "pixels", "mib": "MiB", "gib": "GiB",
     "mb": "MB", "c": "°C", "km": "km", "mm": "mm", "m2": "m²", "m": "m", "s": "s",
 }  # fmt: skip
+
+# How files write a unit, in small letters without ^, * and brackets, and the catalogue's word.
+SPELLINGS = {
+    "m3 m-3": "m3 m-3|m3/m3|m3m-3|m3.m-3|cm3/cm3|cm3 cm-3|m³ m⁻³|m³/m³",
+    "kg m-2": "kg m-2|kg/m2|kgm-2|kg.m-2|mm", "K": "k|kelvin|kelvins", "degC": "degc|c|°c|celsius",
+    "%": "%|percent", "vol %": "vol %|vol%|vol. %|% vol", "1": "1|-|dimensionless|unitless|none",
+    "dB": "db|decibel|decibels", "deg": "deg|degree|degrees", "m": "m|metre|metres|meter|meters",
+    "mm d-1": "mm d-1|mm/d|mm/day|mm day-1|kg m-2 d-1", "mm s-1": "kg m-2 s-1|kg/m2/s|mm/s|mm s-1",
+}  # fmt: skip
+CONVERSIONS = {  # from, to: factor and summand
+    ("vol %", "m3 m-3"): (0.01, 0.0), ("1", "m3 m-3"): (1.0, 0.0), ("%", "1"): (0.01, 0.0),
+    ("1", "%"): (100.0, 0.0), ("degC", "K"): (1.0, 273.15), ("mm s-1", "mm d-1"): (86_400.0, 0.0),
+}  # fmt: skip
+
+
+def unit_name(text: str) -> str:
+    """The catalogue's word for a unit as files write it; an unknown one comes back as it is.
+
+    Examples
+    --------
+    >>> unit_name("m**3 m**-3"), unit_name("cm3/cm3"), unit_name("kg/m^2"), unit_name("furlong")
+    ('m3 m-3', 'm3 m-3', 'kg m-2', 'furlong')
+    """
+    plain = re.sub(r"[\^*{}()]", "", text).strip().lower()
+    return next((u for u, names in SPELLINGS.items() if plain in names.split("|")), text.strip())
+
+
+def conversion(unit: str, wanted: str, *, layer_mm: float | None = None) -> tuple[float, float]:
+    """Factor a and summand b of value [wanted] = a value [unit] + b.
+
+    Water in a layer [kg m-2 or mm] becomes m3 m-3, and back, by the layer's thickness [mm].
+
+    Raises
+    ------
+    UnitError
+        Where no conversion is known, and for a water depth without the layer's thickness.
+
+    Examples
+    --------
+    >>> conversion("kg m-2", "m3 m-3", layer_mm=100), conversion("degC", "K")
+    ((0.01, 0.0), (1.0, 273.15))
+    """
+    have, want = unit_name(unit), unit_name(wanted)
+    if have == want:
+        return 1.0, 0.0
+    if {have, want} == {"kg m-2", "m3 m-3"}:
+        if layer_mm:
+            return (1 / layer_mm if want == "m3 m-3" else float(layer_mm)), 0.0
+        raise UnitError(
+            f"Values in {unit} are wanted in {wanted}, and the layer's thickness is unknown: "
+            "divide them by it [mm] first, or map them to a source whose layer it is."
+        )
+    if (have, want) in CONVERSIONS:
+        return CONVERSIONS[have, want]
+    hint = " Of the volume? Say 'vol %'." if (have, want) == ("%", "m3 m-3") else ""
+    raise UnitError(
+        f"Values in {unit!r} cannot be turned into {wanted!r}.{hint} Name their right unit, or "
+        "choose another source or variable."
+    )
 
 
 def db_from_linear(power):

@@ -48,6 +48,16 @@ class Patch:
     offsets: tuple[float, ...]
     dtypes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, values: np.ndarray, crs: str, *, transform: tuple[float, ...]) -> "Patch":
+        """A patch of physical values (band, row, col) that lie in no raster file.
+
+        ``transform`` are the affine coefficients (a, b, c, d, e, f).
+        """
+        n = len(values)
+        place = Affine(*transform)
+        return cls(values.astype("f4"), crs, place, (1.0,) * n, (0.0,) * n, ("float32",) * n)
+
     def on_grid(self, grid: Grid, *, resampling: str = "bilinear") -> np.ndarray:
         """The values on a grid, (band, row, col) float32; no data is left out of every mean."""
         return _warped(self.values, (self.crs, self.transform), grid, resampling)
@@ -193,6 +203,31 @@ def sample(
         for n in np.flatnonzero(inside):
             out[:, n] = _pixels(file, numbers, Window(int(cols[n]), int(rows[n]), 1, 1))[:, 0]
         return _patch(file, numbers, out)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a raster file says of itself, one entry a band, empty where it says nothing.
+
+    ``place`` is its CRS, left and top edge, steps along x and y, rows and columns.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    place: tuple[str, float, float, float, float, int, int]
+
+
+def header(path: str | os.PathLike[str]) -> Header:
+    """A raster file's names, units and place; ``StoreError`` as from ``read``, or if rotated."""
+    with _opened(path) as file:
+        t, texts = file.transform, (file.descriptions, file.units)
+        if t.b or t.d:
+            raise ValueError(f"it is rotated (transform {tuple(t)[:6]}): warp it first")
+        names, units = (tuple(text or "" for text in some) for some in texts)
+        place = (file.crs.to_string(), t.c, t.f, t.a, t.e, file.height, file.width)
+        return Header(names, units, file.scales, file.offsets, place)
 
 
 def read(

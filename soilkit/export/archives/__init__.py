@@ -15,14 +15,16 @@ ARCHIVES = {
     "synthetic": ("soilkit.export.archives.synthetic", "SyntheticArchive"),
     "earthengine": ("soilkit.export.archives.earthengine", "EarthEngineArchive"),
     "stac": ("soilkit.export.archives.stac", "StacArchive"),
+    "local": ("soilkit.export.archives.local", "LocalArchive"),
 }
 
 
 def open_archive(name: str, **options: Any) -> Archive:
     """Open an archive by name.
 
-    ``name`` is "synthetic", "earthengine" or "stac"; ``options`` are those of ``SyntheticArchive``,
-    ``earthengine.EarthEngineArchive`` or ``stac.StacArchive``.
+    ``name`` is "synthetic", "earthengine", "stac" or "local"; ``options`` are those of
+    ``SyntheticArchive``, ``earthengine.EarthEngineArchive``, ``stac.StacArchive`` or
+    ``local.LocalArchive``.
 
     Raises
     ------

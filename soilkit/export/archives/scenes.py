@@ -10,9 +10,11 @@ from soilkit import contracts, sources
 from soilkit.constants import PASS_SECONDS, STATIC_SCENE
 from soilkit.contracts import Archive, Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, DeclinedError
+from soilkit.sources import Source
 
 _COLUMNS = [column.name for column in contracts.SCENES.columns]
 _KINDS = {"string": "category", "time": "datetime64[us]", "float": "float64"}
+_DAY = np.timedelta64(86_400_000_000, "us")
 QUESTION = "Go ahead? [y/N] "
 
 
@@ -73,6 +75,30 @@ def scenes_everywhere(
         "valid_fraction": np.full(n * m, valid_fraction),
     }
     return pd.DataFrame(table)[_COLUMNS]
+
+
+def interval(source: Source, stamps: np.ndarray, *, dated_by: str = "") -> pd.DataFrame:
+    """``start`` and ``end`` of scenes from their stamps, datetime64[us] (scene,).
+
+    ``dated_by`` says what a stamp is, where it is not what the source's row says: "instant", any
+    moment of the "day" (UTC), "start", "middle" or "end" of a composite. A composite that restarts with the year ends with it,
+    and a yearly one lasts a whole calendar year.
+    """
+    stamps = np.asarray(stamps).astype("datetime64[us]")
+    by = dated_by or source.dated_by
+    if by in ("instant", "static"):
+        return pd.DataFrame({"start": stamps, "end": stamps})
+    if by == "day":
+        days = stamps.astype("datetime64[D]").astype(stamps.dtype)
+        return pd.DataFrame({"start": days, "end": days + _DAY})
+    length = sources.duration(source.cadence).astype("timedelta64[us]")
+    back = {"start": 0 * length, "middle": length // 2, "end": length}[by]
+    start = stamps - back
+    end = start + length
+    if source.earth_engine is not None and source.earth_engine.new_year:
+        length = -(-length // _DAY) * _DAY  # a mean year ends before a leap year does
+        end = np.minimum(start + length, (start.astype("datetime64[Y]") + 1).astype(end.dtype))
+    return pd.DataFrame({"start": start, "end": end})
 
 
 def static_image() -> pd.DataFrame:

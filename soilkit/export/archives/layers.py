@@ -1,0 +1,447 @@
+"""Where the numbers of the user's own files lie and what they mean: pixels, times, units."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from soilkit import grids, sources, units
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError, DependencyError, UnitError, UnknownNameError
+from soilkit.export import rasters
+from soilkit.sources import Band, Source
+
+US, DEGREES = "datetime64[us]", "EPSG:4326"
+STORED = "stored"  # the unit of numbers as the catalogue stores them
+MOST_NUMBERS = 2**25  # of a series that are read at once
+KERNEL_PX = 2  # pixels beyond a grid's border that interpolation reaches
+UNEVEN = 0.02  # of a step, by which coordinates of single precision may be off
+_HDF = dict.fromkeys((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"), "netcdf4")
+_GRIB = dict.fromkeys((".grib", ".grib2", ".grb", ".grb2"), "cfgrib")
+ENGINES = {**_HDF, **_GRIB, ".zarr": "zarr"}  # any other file is opened as a raster
+COLUMNS, ROWS = ("lon", "longitude", "x", "easting"), ("lat", "latitude", "y", "northing")
+FILL_INDEX = 60_000  # 65534 stands where there was no retrieval
+DATE = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?([0-2]\d|3[01])"
+    r"(?:[T_.-]?([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d)?)?(?!\d)"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a product's own files hold a source.
+
+    ``variables`` and ``flags`` (bits of quality) are "group/name" by band; ``stamp`` is added to
+    the date in a file's name.
+    """
+
+    variables: Mapping[str, str]
+    unit: str = ""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    stamp: np.timedelta64 = np.timedelta64(0, "us")
+    crs: str = ""
+
+
+_L3, _NOON = "Soil_Moisture_Retrieval_Data_{}/{}", np.timedelta64(12, "h")
+
+
+def _smap_l3(name: str) -> Layout:
+    """The enhanced Level 3: a group each for the morning and the evening, which repeats "_pm"."""
+    fields, flags = {}, {}
+    for band in sources.get(name).bands:
+        half = "PM" if band.name.endswith("_pm") else "AM"
+        ending = "_pm" if half == "PM" else ""
+        fields[band.name] = _L3.format(half, re.sub("_[ap]m$", "", band.name) + ending)
+        flags[band.name] = _L3.format(half, f"retrieval_qual_flag{ending}")
+    return Layout(fields, flags=flags, stamp=_NOON)
+
+
+LAYOUTS = {
+    **{name: _smap_l3(name) for name in ("smap_l3_005", "smap_l3_006", "smap_l3_ancillary")},
+    "smap_l4": Layout(
+        {b.name: f"Geophysical_Data/{b.name}" for b in sources.get("smap_l4").bands},
+        crs=grids.EASE2_CRS,
+    ),
+    "smap_hydroblocks": Layout({"soil_moisture": "SMAPHB_SM"}, unit="m3 m-3"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The user's own values of a catalogue source: where they lie and what they mean.
+
+    Attributes
+    ----------
+    files : a path or pattern such as "smap/*.h5", several of them, or an xarray object
+    bands : {band: variable, "group/variable", or a raster's band by number or name}; by default
+        those of the product's own layout (``LAYOUTS``), else of the band's name or alias
+    unit : of the numbers once a file's scale and offset are applied, or {band: unit}; by default
+        what the files say. "stored" are numbers as the catalogue stores them
+    dates : a pattern of file names such as "ndvi_%Y%j.tif", or one time a file (of a single raster:
+        a band), UTC; by default the time coordinate, band descriptions that are dates, or the date
+        in the file's name
+    dated_by : what a stamp is: "instant", "day" (the whole of it, UTC), "start", "middle" or "end";
+        by default as the source's row says, and "day" where all are dates without an hour
+    crs : where the files do not say; coordinates called lat and lon are WGS84 degrees
+    flag_bits : bits of the quality flag that make a value none; 1 keeps what SMAP recommends
+    """
+
+    files: Any
+    bands: Mapping[str, Any] = field(default_factory=dict)
+    unit: str | Mapping[str, str] = ""
+    dates: str | Sequence[Any] = ()
+    dated_by: str = ""
+    crs: str = ""
+    flag_bits: int = 0
+
+    def unit_of(self, band: str, stated: str) -> str:
+        """The unit of a band's numbers; ``UnitError`` where nobody names one."""
+        unit = self.unit if isinstance(self.unit, str) else self.unit.get(band, "")
+        if not (unit or stated):
+            raise UnitError(f"nobody says what {band} is in. Name it, such as unit='m3 m-3'")
+        return unit or stated
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Evenly spaced pixels: ``left`` and ``top`` are the outer edges of the first column and row.
+
+    Steps may be negative. A lattice in degrees that goes round the Earth has no edge.
+    """
+
+    crs: str
+    left: float
+    top: float
+    dx: float
+    dy: float
+    height: int
+    width: int
+
+    def place(self, points: np.ndarray, crs: str = DEGREES) -> np.ndarray:
+        """Column and row of points (point, 2), fractions of pixels, (2, point)."""
+        x, y = (np.asarray(v, float) for v in grids.transformer(crs, self.crs).transform(*points.T))
+        if grids.in_degrees(self.crs):  # the turn that the middle is in
+            middle = self.left + self.width * self.dx / 2
+            x = middle + (x - middle + 180) % 360 - 180
+        return np.stack([(x - self.left) / self.dx, (y - self.top) / self.dy])
+
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Whether points (point, 2), longitude and latitude, lie on it."""
+        col, row = self.place(points)
+        return (col >= 0) & (col < self.width) & (row >= 0) & (row < self.height)
+
+    def window(self, grid: Grid) -> tuple[np.ndarray, np.ndarray, str, tuple[float, ...]] | None:
+        """Rows and columns under a grid, and the CRS and affine that they lie in; None if none."""
+        left, bottom, right, top = grid.bounds_m
+        x, y = np.meshgrid(np.linspace(left, right, 21), np.linspace(bottom, top, 21))
+        col, row = self.place(np.stack([x.ravel(), y.ravel()], axis=1), grid.crs)
+        if not (np.isfinite(col).all() and np.isfinite(row).all()):
+            return None
+        crs, origin, is_round = self.crs, self.left, False
+        if crs == DEGREES:  # longitudes from the grid's own meridian: no cut runs through it
+            turn = 360 / abs(self.dx)
+            col = col[0] + (col - col[0] + turn / 2) % turn - turn / 2
+            meridian = self.left + float(col.mean()) * self.dx
+            origin, is_round = self.left - meridian, abs(self.width - turn) < 0.5
+            crs = f"+proj=longlat +datum=WGS84 +pm={(meridian + 180) % 360 - 180:.9f}"
+        reach = KERNEL_PX + max(np.ptp(col), np.ptp(row)) / min(grid.width, grid.height)
+        rows = _clipped(row, reach, self.height)
+        cols = _clipped(col, reach, self.width, is_round=is_round)
+        if not (len(rows) and len(cols)):
+            return None
+        x_edge, y_edge = origin + int(cols[0]) * self.dx, self.top + int(rows[0]) * self.dy
+        return rows, cols % self.width, crs, (self.dx, 0.0, x_edge, 0.0, self.dy, y_edge)
+
+
+def _clipped(place: np.ndarray, reach: float, size: int, *, is_round: bool = False) -> np.ndarray:
+    first, last = int(np.floor(place.min() - reach)), int(np.ceil(place.max() + reach))
+    if is_round:
+        return np.arange(first, min(last, first + size))
+    return np.arange(max(first, 0), min(last, size))
+
+
+class Arrays:
+    """The variables of one NetCDF, HDF5, GRIB or Zarr file, or of an xarray object."""
+
+    def __init__(self, place: Any, row: Source, layer: Layer) -> None:
+        self.place, self.layout = place, LAYOUTS.get(row.name, Layout({}))
+        self._bits, self._names = layer.flag_bits, self._found(row, layer)
+        variables = {band: self._variable(name) for band, name in self._names.items()}
+        first = next(iter(variables.values()))
+        self.lattice, self._dims = self._located(first, layer)
+        self._time = next((d for d in first.dims if d not in self._dims and _is_time(first, d)), "")
+        for d in first.dims:
+            if d not in (*self._dims, self._time) and first.sizes[d] > 1:
+                raise ContractError(f"it has {first.sizes[d]} values along {d!r}: choose one first")
+        self.times = _moments(first.indexes[self._time]) if self._time else np.empty(0, US)
+        self.linear = {
+            b: _to_stored(row.band(b), layer.unit_of(b, v.attrs.get("units") or self.layout.unit))
+            for b, v in variables.items()
+        }
+
+    def _found(self, row: Source, layer: Layer) -> dict[str, str]:
+        """The variable of each band that the file holds."""
+        if layer.bands:
+            return {row.band(band).name: str(variable) for band, variable in layer.bands.items()}
+        names = {b: v for b, v in self.layout.variables.items() if self._has(v)}
+        held = list(map(str, _dataset(self.place, "").data_vars))
+        if not names:
+            names = {b.name: v for b in row.bands for v in (b.name, *b.aliases) if v in held}
+        if not names and len(held) == len(row.bands) == 1:
+            names = {row.bands[0].name: held[0]}
+        return names or _absent(row, held)
+
+    def _has(self, name: str) -> bool:
+        try:
+            return self._variable(name) is not None
+        except (UnknownNameError, OSError):
+            return False
+
+    def _variable(self, name: str) -> Any:
+        group, _, variable = name.rpartition("/")
+        dataset = _dataset(self.place, group)
+        if variable not in dataset:
+            have = ", ".join(map(str, dataset.data_vars)) or "none"
+            raise UnknownNameError(f"it has no variable {name}; it has {have}")
+        return dataset[variable]
+
+    def _located(self, data: Any, layer: Layer) -> tuple[Lattice, tuple[Any, Any]]:
+        """Where the pixels lie, and the names of their dimensions, rows first."""
+        root = _dataset(self.place, "")
+        if data.ndim < 2:
+            raise ContractError(f"{data.name} has the dimensions {data.dims}: no image")
+        y, x = (
+            next((d for d in data.dims if str(d).lower() in some), None) for some in (ROWS, COLUMNS)
+        )
+        rows, cols = ((data if d in data.coords else root).coords.get(d) for d in (y, x))
+        if rows is None or cols is None:
+            y, x = data.dims[-2:]
+            return self._ease(data.sizes[y], data.sizes[x]), (y, x)
+        crs = layer.crs or _crs_of(data, root, x) or self.layout.crs
+        if not crs:
+            raise ContractError(f"nobody says what {x} and {y} are: name it, crs='EPSG:...'")
+        on_ease = _on_ease(cols.to_numpy(), rows.to_numpy()) if crs == DEGREES else None
+        if on_ease:
+            return on_ease, (y, x)
+        (left, dx), (top, dy) = _even(cols), _even(rows)
+        return Lattice(crs, left, top, dx, dy, data.sizes[y], data.sizes[x]), (y, x)
+
+    def _ease(self, height: int, width: int) -> Lattice:
+        """Arrays without axes: a global EASE-Grid 2.0, or the part of it that their indices say."""
+        for km, size in grids.EASE2_PIXEL_SIZE_M.items():
+            if [round(2 * v / size) for v in (grids.EASE2_TOP_M, -grids.EASE2_LEFT_M)] == [
+                height, width,
+            ]:  # fmt: skip
+                return _on(grids.ease2_grid(0, 0, height=height, width=width, pixel_size_km=km))
+        group, first = next(iter(self._names.values())).rpartition("/")[0], []
+        for axis, word in enumerate(("row", "column")):
+            name = f"{group}/EASE_{word}_index{'_pm' if group.endswith('_PM') else ''}"
+            if not self._has(name):
+                raise ContractError(
+                    "its pixels lie on no evenly spaced axes (their coordinates are of two "
+                    "dimensions, or absent): regrid it first"
+                )
+            index = self._variable(name).to_numpy().astype(float)
+            index = index - np.expand_dims(np.arange(index.shape[axis]), 1 - axis)
+            offsets = np.unique(index[np.isfinite(index) & (index < FILL_INDEX)])
+            if len(offsets) != 1:
+                raise ContractError(f"its {name} does not nest in one EASE-Grid 2.0 of 9 km")
+            first.append(int(offsets[0]))
+        return _on(grids.ease2_grid(first[0], first[1], height=height, width=width))
+
+    def cut(self, band: str, image: int, grid: Grid) -> rasters.Patch | None:
+        """What a band holds under a grid; None where nothing."""
+        window = self.lattice.window(grid)
+        if window is None:
+            return None
+        rows, cols, crs, affine = window
+        values = self._read(band, slice(image, image + 1), rows, cols)
+        return rasters.Patch.of(values, crs, transform=affine)
+
+    def at(self, band: str, images: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The pixels that hold points of the lattice, (image, point)."""
+        col, row = np.floor(self.lattice.place(points)).astype(int)
+        rows, cols = (np.arange(v.min(), v.max() + 1) for v in (row, col))
+        step, parts = max(1, MOST_NUMBERS // (len(rows) * len(cols))), []
+        for first in range(0, int(images.max()) + 1, step):
+            some = images[(images >= first) & (images < first + step)]
+            if len(some):
+                block = self._read(band, slice(some.min(), some.max() + 1), rows, cols)
+                parts.append(block[some - some.min()][:, row - rows[0], col - cols[0]])
+        return np.concatenate(parts)
+
+    def _read(self, band: str, images: slice, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        values = self._block(self._names[band], images, rows, cols).astype("f4")
+        flag = self.layout.flags.get(band)
+        if self._bits and flag:
+            flags = self._block(flag, images, rows, cols).astype(float)
+            is_bad = ~np.isfinite(flags) | (np.nan_to_num(flags).astype(int) & self._bits > 0)
+            values = np.where(is_bad, np.float32(np.nan), values)
+        return values
+
+    def _block(self, name: str, images: slice, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """A part of a variable, (image, row, col)."""
+        data, (y, x) = self._variable(name), self._dims
+        is_one_run = cols[-1] - cols[0] == len(cols) - 1
+        where: dict[Any, Any] = dict.fromkeys(data.dims, 0)
+        where |= {y: slice(rows[0], rows[-1] + 1)} | ({self._time: images} if self._time else {})
+        where[x] = slice(cols[0], cols[-1] + 1) if is_one_run else cols
+        part = data.isel(where).transpose(..., y, x).to_numpy()
+        return part if self._time else part[None]
+
+
+class Raster:
+    """One GeoTIFF or other raster: the bands of one moment, or a stack of one band in time."""
+
+    def __init__(self, place: str, row: Source, layer: Layer) -> None:
+        self.place, self.times = place, np.empty(0, US)
+        head = rasters.header(place)
+        dates = [date_in(name, whole=True) for name in head.names]
+        is_listed = not isinstance(layer.dates, str) and len(layer.dates) == len(dates) > 1
+        self._is_stack = len(dates) > 1 and (is_listed or not np.isnat(dates).any())
+        if self._is_stack:
+            self.times = np.array(layer.dates if is_listed else dates, US)
+            self._numbers = {next(iter(layer.bands), row.bands[0].name): 1}
+        else:
+            self._numbers = _numbered(head.names, row, layer)
+        self.lattice = Lattice(*head.place)
+        self.linear = {}
+        for band, n in self._numbers.items():
+            a, b = _to_stored(row.band(band), layer.unit_of(band, head.units[n - 1]))
+            self.linear[band] = a * head.scales[n - 1], a * head.offsets[n - 1] + b
+
+    def cut(self, band: str, image: int, grid: Grid) -> rasters.Patch:
+        """What a band holds under a grid."""
+        number = image + 1 if self._is_stack else self._numbers[band]
+        return rasters.cut(self.place, grid, bands=[number])
+
+    def at(self, band: str, images: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """The pixels that hold points, (image, point)."""
+        numbers = images + 1 if self._is_stack else np.full(len(images), self._numbers[band])
+        return rasters.sample(self.place, points, bands=numbers.tolist()).values[:, :, 0]
+
+
+# ---- what files say ------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _opened(path: str, group: str) -> Any:
+    import xarray as xr
+
+    engine: Any = ENGINES[Path(path).suffix.lower()]
+    if engine == "cfgrib" and find_spec("cfgrib") is None:
+        raise DependencyError("GRIB needs a reader of its own: pip install cfgrib")
+    options: dict[str, Any] = {"group": group} if group else {}
+    return xr.open_dataset(path, engine=engine, decode_timedelta=False, **options)
+
+
+def _dataset(place: Any, group: str) -> Any:
+    return _opened(place, group) if isinstance(place, str) else place
+
+
+def _on(grid: Grid) -> Lattice:
+    size = grid.pixel_size_m
+    return Lattice(grid.crs, grid.left_m, grid.top_m, size, -size, grid.height, grid.width)
+
+
+def _absent(row: Source, held: Iterable[str]) -> Any:
+    wanted = ", ".join(band.name for band in row.bands)
+    have = ", ".join(filter(None, held)) or "nothing with a name"
+    raise UnknownNameError(f"it has none of {wanted}; it has {have}. Name them: bands={{...}}")
+
+
+def _crs_of(data: Any, root: Any, x: Any) -> str:
+    """The CRS by CF's grid mapping, or by the names of the coordinates; empty where unknown."""
+    mapping = data.attrs.get("grid_mapping") or data.encoding.get("grid_mapping") or "spatial_ref"
+    attributes = root[mapping].attrs if mapping in root.variables else {}
+    text = attributes.get("crs_wkt") or attributes.get("spatial_ref") or ""
+    return text or ("EPSG:4326" if str(x).lower().startswith("lon") else "")
+
+
+def _on_ease(longitude: np.ndarray, latitude: np.ndarray) -> Lattice | None:
+    """The part of a global EASE-Grid 2.0 whose cells have these centres, if there is one."""
+    for km, size in grids.EASE2_PIXEL_SIZE_M.items():
+        rows = grids.ease2_cell(np.zeros(len(latitude)), latitude, pixel_size_km=km)[0]
+        cols = grids.ease2_cell(longitude, np.zeros(len(longitude)), pixel_size_km=km)[1]
+        down = 1 if rows[-1] >= rows[0] else -1
+        if (np.diff(rows) != down).any() or (np.diff(cols) != 1).any():
+            continue
+        part = grids.ease2_grid(rows.min(), cols[0], height=len(rows), width=len(cols),
+                                pixel_size_km=km)  # fmt: skip
+        project = grids.transformer(DEGREES, part.crs).transform
+        x, y = project(longitude, 0 * longitude)[0], project(0 * latitude, latitude)[1]
+        off = max(abs(x - part.x_m).max(), abs(y - part.y_m[::down]).max())
+        if off < UNEVEN * size:
+            top = part.top_m if down == 1 else part.bounds_m[1]
+            return Lattice(part.crs, part.left_m, top, size, -down * size, len(rows), len(cols))
+    return None
+
+
+def _even(axis: Any) -> tuple[float, float]:
+    """The outer edge of the first pixel along an axis, and the step."""
+    values = axis.to_numpy().astype(float)
+    if str(axis.name).lower().startswith("lon"):
+        values = np.unwrap(values, period=360)
+    steps = np.diff(values)
+    if not len(steps) or np.ptp(steps) > 2 * UNEVEN * abs(steps.mean()) or not steps.all():
+        spread = f"{steps.min():g} to {steps.max():g}" if len(steps) else "none"
+        raise ContractError(f"{axis.name} is not evenly spaced (steps: {spread}): regrid it first")
+    step = float(values[-1] - values[0]) / len(steps)
+    return float(values[0]) - step / 2, step
+
+
+def _is_time(data: Any, dim: Any) -> bool:
+    return dim in data.indexes and "time" in type(data.indexes[dim]).__name__.lower()
+
+
+def _moments(index: Any) -> np.ndarray:
+    if not isinstance(index, pd.DatetimeIndex):
+        raise ContractError(
+            f"its times are of the calendar {index.calendar!r}, whose days are none of ours: "
+            "convert them first (xarray's convert_calendar)"
+        )
+    return index.to_numpy().astype(US)
+
+
+def _to_stored(band: Band, unit: str) -> tuple[float, float]:
+    """Factor and summand from a number in a unit to the band's stored value."""
+    if unit == STORED:
+        return 1.0, 0.0
+    a, b = units.conversion(unit, band.unit, layer_mm=band.layer_mm)
+    return a / band.scale, (b - band.offset) / band.scale
+
+
+def date_in(text: str, *, whole: bool = False) -> np.datetime64:
+    """The date in a text, or that it is; NaT where none."""
+    match = DATE.fullmatch(text.strip()) if whole else DATE.search(text)
+    parts: Any = [int(v) for v in match.groups(default="0")] if match else []
+    try:
+        return np.datetime64(datetime(*parts), "us")
+    except (TypeError, ValueError):
+        return np.datetime64("NaT", "us")
+
+
+def _numbered(held: Sequence[str], row: Source, layer: Layer) -> dict[str, int]:
+    """The number, from 1, of the raster's band that holds each of the source's."""
+    names = {band.name: (band.name, *band.aliases) for band in row.bands}
+    if layer.bands:
+        names = {row.band(b).name: (v,) for b, v in layer.bands.items()}
+    numbers: dict[str, int] = {}
+    for band, some in names.items():
+        for name in some:
+            if isinstance(name, int) and 1 <= name <= len(held):
+                numbers.setdefault(band, name)
+            elif name in held:
+                numbers.setdefault(band, held.index(name) + 1)
+    if not numbers and not layer.bands and len(held) == len(names) == 1:
+        numbers = dict.fromkeys(names, 1)
+    if not numbers or (layer.bands and len(numbers) < len(names)):
+        _absent(row, held)
+    return numbers
