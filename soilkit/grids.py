@@ -17,6 +17,9 @@ EASE2_PIXEL_SIZE_M = {
 }  # fmt: skip
 EASE2_LEFT_M = -17367530.445161
 EASE2_TOP_M = 7314540.830638
+WEB_MERCATOR_CRS = "EPSG:3857"
+WEB_MERCATOR_EDGE_M = np.pi * 6_378_137.0  # half of its square world
+SNAP = 1e-6  # of a pixel: by so much an edge may miss the border of two
 
 
 def utm_crs(latitude: float, longitude: float) -> str:
@@ -164,3 +167,82 @@ def ease2_grid(row: int, col: int, *, height: int, width: int, pixel_size_km: in
     """
     size = EASE2_PIXEL_SIZE_M[pixel_size_km]
     return Grid(EASE2_CRS, EASE2_LEFT_M + col * size, EASE2_TOP_M - row * size, size, height, width)
+
+
+def ease2_shape(pixel_size_km: int) -> tuple[int, int]:
+    """Rows and columns of the whole global EASE-Grid 2.0 [1]_; each grid nests in the next.
+
+    Examples
+    --------
+    >>> [ease2_shape(km) for km in (36, 9)]
+    [(406, 964), (1624, 3856)]
+
+    References
+    ----------
+    .. [1] Brodzik et al. (2012), doi:10.3390/ijgi1010032
+    """
+    size = EASE2_PIXEL_SIZE_M[pixel_size_km]
+    return round(2 * EASE2_TOP_M / size), round(-2 * EASE2_LEFT_M / size)
+
+
+def ease2_cover(bounds_m: tuple[float, float, float, float], *, pixel_size_km: int) -> Grid:
+    """The cells of the global EASE-Grid 2.0 that hold (left, bottom, right, top) [m]."""
+    size, (rows, cols) = EASE2_PIXEL_SIZE_M[pixel_size_km], ease2_shape(pixel_size_km)
+    left, bottom, right, top = bounds_m
+    col, width = _span(left - EASE2_LEFT_M, right - EASE2_LEFT_M, size, cells=cols)
+    row, height = _span(EASE2_TOP_M - top, EASE2_TOP_M - bottom, size, cells=rows)
+    return ease2_grid(row, col, height=height, width=width, pixel_size_km=pixel_size_km)
+
+
+def cover(bounds_m: tuple[float, float, float, float], crs: str, *, pixel_size_m: float) -> Grid:
+    """The grid that holds (left, bottom, right, top) [m], its edges multiples of the pixel size.
+
+    Examples
+    --------
+    >>> cover((1005.0, 0.0, 1030.0, 15.0), "EPSG:32614", pixel_size_m=10).bounds_m
+    (1000.0, 0.0, 1030.0, 20.0)
+    """
+    left, bottom, right, top = bounds_m
+    col, width = _span(left, right, pixel_size_m)
+    row, height = _span(-top, -bottom, pixel_size_m)
+    size = float(pixel_size_m)
+    return Grid(crs, col * size, -row * size, size, height, width)
+
+
+def _span(low: float, high: float, size: float, *, cells: int | None = None) -> tuple[int, int]:
+    """The first cell that [low, high] touches, and how many; within ``cells`` where given."""
+    first, last = int(np.floor(low / size + SNAP)), int(np.ceil(high / size - SNAP))
+    if cells is not None:
+        first, last = max(0, min(first, cells - 1)), min(last, cells)
+    return first, max(1, last - first)
+
+
+def quadkey_bounds(quadkey: str) -> tuple[float, float, float, float]:
+    """(left, bottom, right, top) of a Web-Mercator tile in EPSG:3857, m.
+
+    Each digit halves the side: 0 and 1 are the upper, 0 and 2 the left quarters.
+
+    Raises
+    ------
+    ContractError
+        For anything but digits 0 to 3.
+
+    Examples
+    --------
+    >>> [round(v) for v in quadkey_bounds("03")]
+    [-10018754, 0, 0, 10018754]
+    """
+    if not quadkey or set(quadkey) - set("0123"):
+        raise ContractError(f"A quadkey has digits 0 to 3 only; found {quadkey!r}.")
+    col = row = 0
+    for digit in map(int, quadkey):
+        col, row = 2 * col + digit % 2, 2 * row + digit // 2
+    side = 2 * WEB_MERCATOR_EDGE_M / 2 ** len(quadkey)
+    left, top = col * side - WEB_MERCATOR_EDGE_M, WEB_MERCATOR_EDGE_M - row * side
+    return left, top - side, left + side, top
+
+
+def quadkey_grid(quadkey: str, *, size_px: int) -> Grid:
+    """The ``size_px`` x ``size_px`` pixels of a Web-Mercator tile; metres are those of its CRS."""
+    left, _, right, top = quadkey_bounds(quadkey)
+    return Grid(WEB_MERCATOR_CRS, left, top, (right - left) / size_px, size_px, size_px)

@@ -403,6 +403,59 @@ def anchored_join(
     return JoinResult(samples, _drops(readings, lost))
 
 
+def latest_scenes(
+    moments: pd.DataFrame,
+    scenes: pd.DataFrame,
+    *,
+    bounds: Mapping[str, Any],
+    max_cloud_fraction: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """The nearest past scene of each source at places and times without a reading.
+
+    The rules are those of ``anchored_join``, without an anchor: no row is dropped.
+
+    Parameters
+    ----------
+    moments : DataFrame with ``station_id`` and ``time`` (naive UTC)
+    scenes : table SCENES
+    bounds, max_cloud_fraction : as in ``anchored_join``; a source of ``bounds`` may lack scenes
+
+    Returns
+    -------
+    DataFrame
+        ``moments`` with ``<source>_scene`` (missing: none) and ``<source>_age_hours`` [h];
+        ``attrs["reasons"]`` says by source why there may be none.
+
+    Raises
+    ------
+    BoundError, ContractError, UnitError, UnknownNameError
+        As ``anchored_join``.
+    """
+    limits = {name: float(limit) for name, limit in (max_cloud_fraction or {}).items()}
+    bounds_us = _checked(bounds, next(iter(bounds)), causal="end", limits=limits)
+    stations, ticks = as_categorical(moments["station_id"]), to_us(moments["time"])
+    table = index_scenes(scenes, station_ids=pd.Index(stations.categories), causal="end")
+    columns, reasons = {}, {}
+    for source, length_us in bounds_us.items():
+        position, line = np.full(len(ticks), -1), None
+        if source in table.sources.categories:
+            line = table.timeline(source, limits.get(source))
+            position = line.latest(ticks, stations.codes, bound_us=length_us)
+        known = position >= 0
+        codes, age = np.full(len(ticks), -1), np.full(len(ticks), np.nan)
+        if line is not None:
+            codes[known] = line.scenes[position[known]]
+            if not line.is_static:
+                age[known] = (ticks[known] - line.times[position[known]]) * (1 / HOUR_US)
+        scene = pd.Categorical.from_codes(codes, table.scenes.categories)
+        columns[f"{source}_scene"] = scene.remove_unused_categories()
+        columns[f"{source}_age_hours"] = age
+        reasons[source] = _reason(source, length_us, limit=limits.get(source))
+    joined = moments.assign(**columns)
+    joined.attrs["reasons"] = reasons
+    return joined
+
+
 def _checked(
     bounds: Mapping[str, Any], anchor: str, *, causal: str, limits: Mapping[str, float]
 ) -> dict[str, int]:
@@ -421,10 +474,11 @@ def _checked(
                 f"max_cloud_fraction of {name!r} should lie in 0-1, found {limit}. "
                 "Divide a percentage by 100."
             )
-    return {name: _bound_us(name, bound) for name, bound in bounds.items()}
+    return {name: bound_us(name, bound) for name, bound in bounds.items()}
 
 
-def _bound_us(source: str, bound: Any) -> int:
+def bound_us(source: str, bound: Any) -> int:
+    """A bound in microseconds; ``BoundError`` for anything but a length of time above zero."""
     is_length = isinstance(bound, str | timedelta | np.timedelta64)
     # A number alone, numpy's "5 generic time units" too, would be nanoseconds.
     is_length &= re.fullmatch("(?!.*generic).*[A-Za-z:].*", str(bound)) is not None

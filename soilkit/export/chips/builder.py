@@ -292,11 +292,16 @@ def _described(
     }
 
 
-def describe(name: str, bands: Sequence[str] | None, *, size_px: int) -> dict[str, Any]:
-    """What the manifest says of a source and some of its bands, or all."""
+def describe(
+    name: str, bands: Sequence[str] | None, *, size_px: int, pixel_size_m: float | None = None
+) -> dict[str, Any]:
+    """What the manifest says of a source and some of its bands, or all.
+
+    Without a pixel size, ``size_px`` counts pixels of 10 m, and coarser sources have fewer.
+    """
     source = catalogue.get(name)
     kept = [source.band(band) for band in bands or [band.name for band in source.bands]]
-    size, pixel_m = chip_size(source, size_px)
+    size, pixel_m = (size_px, pixel_size_m) if pixel_size_m else chip_size(source, size_px)
     packing = packing_of(source)
     return {
         "bands": [band.name for band in kept], "units": [band.unit for band in kept],

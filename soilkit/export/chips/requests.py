@@ -156,7 +156,7 @@ def settle(
     )
     stations = samples["station_id"].astype(str)
     for name in names:
-        why = {key: _fault(e, min_valid_fraction) for key, e in ledgers[name].items()}
+        why = {key: fault(e, min_valid_fraction) for key, e in ledgers[name].items()}
         keys = zip(scene_ids(samples, sources.get(name)), stations, strict=True)
         faults = pd.Series([why.get(key, "no scene") for key in keys], blame.index, dtype="str")
         first = (blame["reason"] == "") & (faults != "")
@@ -167,7 +167,8 @@ def settle(
     return samples[~lost].reset_index(drop=True), drops
 
 
-def _fault(entry: Entry, min_valid_fraction: float) -> str:
+def fault(entry: Entry, min_valid_fraction: float) -> str:
+    """Why a chip does not stand, or nothing."""
     if not entry.data_sha256:
         return f"chip failed: {entry.reason or 'not fetched'}"
     if entry.valid_fraction < min_valid_fraction:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.registry import get_numcodec
 from zarr.storage import MemoryStore
 
@@ -197,6 +198,31 @@ def _overlap(start: int, length: int, first: int, crop: int) -> tuple[slice, sli
     """Where [start, start + length) meets [first, first + crop): in the chunk, and in the crop."""
     low, high = max(start, first), min(start + length, first + crop)
     return slice(low - start, high - start), slice(low - first, high - first)
+
+
+def create_array(
+    path: Path, shape: tuple[int, ...], *, chunks: tuple[int, ...], fill: np.generic, **words: Any
+) -> zarr.Array:
+    """A writable array of a cube, of the kind of ``fill``; every chunk carries its checksum.
+
+    ``words`` are ``dimension_names`` and ``attributes``.
+    """
+    return zarr.create_array(
+        path, shape=shape, chunks=chunks, dtype=fill.dtype, fill_value=fill, **words,
+        compressors=[BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()],
+    )  # fmt: skip
+
+
+def open_array(path: Path) -> zarr.Array:
+    """An array of a cube, writable."""
+    return zarr.open_array(path, mode="r+")
+
+
+def consolidate(path: Path) -> None:
+    """Gather what all arrays under a group say of themselves in it, for xarray to open at once."""
+    with warnings.catch_warnings():  # zarr's, that version 3 has not settled how, and of our files
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(path)
 
 
 def create_group(path: Path, attributes: dict) -> None:

@@ -1,0 +1,348 @@
+"""Regions of a map: a box, a polygon, a file or a quadkey becomes one grid, cut into tiles."""
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyproj
+import shapely
+import shapely.geometry
+
+from soilkit import grids
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError
+
+TILE_PX = 256
+REQUEST_PX = 4096  # a request costs about as much as so many pixels
+QUADKEY_LENGTHS = (12, 14)  # tiles of about 9.8 and 2.4 km at the equator
+QUADKEY_MISFIT = 0.05  # of the wanted pixel size: so far may the one that divides a tile lie off
+ZONE_DEG = 6.0
+EDGE_STEP_DEG = 0.1  # edges are straight in degrees: between such points they are so in metres too
+TORN_M = 1e6  # neighbours on an edge that are projected so far apart lie on both ends of the map
+OTHER_CRS = 'crs="EPSG:6933" (EASE-Grid 2.0, any longitude) or another CRS in metres'
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of pixels: a station without a probe. ``grid`` may reach beyond its region's.
+
+    ``rows`` and ``cols`` are those of the region's grid.
+    """
+
+    name: str
+    rows: slice
+    cols: slice
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns inside the region's grid."""
+        return self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) of those, m."""
+        (height, width), size = self.shape, self.grid.pixel_size_m
+        left, top = self.grid.left_m, self.grid.top_m
+        return left, top - height * size, left + width * size, top
+
+
+@dataclass(frozen=True)
+class Region:
+    """A grid with the outline of what is wanted of it, a shapely geometry in the grid's CRS.
+
+    ``degrees`` is the outline in WGS84; its longitudes run on beyond 180 at the antimeridian.
+    """
+
+    grid: Grid
+    tile_px: int
+    outline: Any
+    degrees: Any
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """The tiles that the outline touches, row by row from the north-west."""
+        tiles = list(self._all_tiles())
+        shapely.prepare(self.outline)
+        boxes = shapely.box(*np.array([tile.bounds_m for tile in tiles]).T)
+        touched = shapely.intersects(self.outline, boxes) & ~shapely.touches(self.outline, boxes)
+        return [tile for tile, is_wanted in zip(tiles, touched, strict=True) if is_wanted]
+
+    def _all_tiles(self) -> Iterator[Tile]:
+        whole, side, size = self.grid, self.tile_px, self.grid.pixel_size_m
+        for i, row in enumerate(range(0, whole.height, side)):
+            for j, col in enumerate(range(0, whole.width, side)):
+                left, top = whole.left_m + col * size, whole.top_m - row * size
+                yield Tile(
+                    f"r{i:03d}c{j:03d}",
+                    slice(row, min(row + side, whole.height)),
+                    slice(col, min(col + side, whole.width)),
+                    Grid(whole.crs, left, top, size, side, side),
+                )
+
+    @property
+    def stations(self) -> pd.DataFrame:
+        """A station a tile, ``station_id``, ``latitude`` and ``longitude`` of its centre."""
+        left, bottom, right, top = np.array([tile.bounds_m for tile in self.tiles]).T
+        to_degrees = grids.transformer(self.grid.crs, "EPSG:4326")
+        longitude, latitude = to_degrees.transform((left + right) / 2, (bottom + top) / 2)
+        names = [tile.name for tile in self.tiles]
+        return pd.DataFrame({"station_id": names, "latitude": latitude, "longitude": longitude})
+
+    def inside(self, tile: Tile) -> np.ndarray:
+        """Whether the centre of each pixel of a tile lies in the outline, (row, col) bool."""
+        if shapely.covers(self.outline, shapely.box(*tile.bounds_m)):
+            return np.ones(tile.shape, dtype=bool)
+        height, width = tile.shape
+        x, y = np.meshgrid(tile.grid.x_m[:width], tile.grid.y_m[:height])
+        return shapely.contains_xy(self.outline, x, y)
+
+
+def region_of(
+    where: Any, *, pixel_size_m: float, crs: str | None = None, tile_px: int = TILE_PX
+) -> Region:
+    """The grid that holds a region, snapped to multiples of its pixel size, and its tiles.
+
+    Parameters
+    ----------
+    where : (west, south, east, north) in degrees, where a west above the east crosses the
+        antimeridian; the path of a GeoJSON file; a geometry of shapely, GeoJSON or anything with
+        ``__geo_interface__``; or a Web-Mercator quadkey of 12 or 14 digits
+    pixel_size_m : float, m of the CRS. In EPSG:6933 nominal: 1000, 3000, 9000 and 36000 stand for
+        the exact sizes, and pixels are cells of the global grids, which nest. A quadkey without
+        ``crs`` is divided into the whole number of pixels that comes nearest.
+    crs : in metres; by default the UTM zone of the region's centre, EPSG:3857 for a quadkey
+    tile_px : int, the longest side of a tile; it is less where that spares pixels beyond the grid
+
+    Raises
+    ------
+    ContractError
+        For a region that is none: crossing itself, without extent, not in degrees, torn by the
+        edge of the CRS or too wide for a zone; for a CRS in degrees; for a size that does not fit.
+    """
+    if not (0 < pixel_size_m < np.inf):
+        raise ContractError(f"pixel_size_m should be a length above zero, found {pixel_size_m!r}.")
+    if tile_px < 1:
+        raise ContractError(f"tile_px is a number of pixels from 1 on, found {tile_px!r}.")
+    crs = None if crs is None else _metric(crs)
+    degrees = _degrees(where)
+    if is_quadkey(where) and crs in (None, grids.WEB_MERCATOR_CRS):
+        grid = _divided(where, pixel_size_m)
+        return Region(grid, _side(grid, tile_px), shapely.box(*grid.bounds_m), degrees)
+    crs = crs or _zone(degrees)
+    outline = _projected(degrees, crs)
+    if crs == grids.EASE2_CRS:
+        km = _nominal_km(pixel_size_m)
+        grid = grids.ease2_cover(outline.bounds, pixel_size_km=km)
+    else:
+        grid = grids.cover(outline.bounds, crs, pixel_size_m=pixel_size_m)
+    return Region(grid, _side(grid, tile_px), outline, degrees)
+
+
+# ---- what users call a region --------------------------------------------------------------------
+
+
+def is_quadkey(where: Any) -> bool:
+    """Whether a region is named by digits; ``ContractError`` for too few or too many of them."""
+    if not isinstance(where, str) or not re.fullmatch("[0-9]+", where):
+        return False
+    if len(where) not in QUADKEY_LENGTHS:
+        raise ContractError(
+            f"A quadkey has 12 or 14 digits here, found the {len(where)} of {where!r}. Give one of "
+            "these, or a bounding box."
+        )
+    return True
+
+
+def _degrees(where: Any) -> Any:
+    """A region's outline in WGS84 degrees, checked."""
+    if is_quadkey(where):
+        left, bottom, right, top = grids.quadkey_bounds(where)
+        to_degrees = grids.transformer(grids.WEB_MERCATOR_CRS, "EPSG:4326")
+        (west, east), (south, north) = to_degrees.transform((left, right), (bottom, top))
+        return shapely.box(west, south, east, north)
+    if isinstance(where, str | os.PathLike):
+        where = _read(Path(where))
+    if isinstance(where, dict) or hasattr(where, "__geo_interface__"):
+        return _unwrapped(_checked(_shapes(getattr(where, "__geo_interface__", where))))
+    return _box(where)
+
+
+def _box(where: Any) -> Any:
+    try:
+        west, south, east, north = (float(edge) for edge in where)
+    except (TypeError, ValueError) as error:
+        raise ContractError(
+            "A region is (west, south, east, north) in degrees, the path of a GeoJSON file, a "
+            f"geometry or a quadkey; found {where!r}."
+        ) from error
+    east += 360 if west > east else 0
+    if not south < north:
+        raise ContractError(
+            f"The south {south:g} of a region should lie below its north {north:g}: it would have "
+            "no extent. Boxes are (west, south, east, north)."
+        )
+    return _checked(shapely.box(west, south, east, north))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ContractError(
+            f"The region {path} cannot be read as GeoJSON ({error}). Give the path of a GeoJSON "
+            "file, a bounding box, a geometry or a quadkey of 12 or 14 digits."
+        ) from error
+
+
+def _shapes(content: Any) -> Any:
+    """All geometries of a GeoJSON object as one; each is to be whole before they are united."""
+    try:
+        if content["type"] == "FeatureCollection":
+            parts = [_checked(_shapes(feature)) for feature in content["features"]]
+            return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+        geometry = content["geometry"] if content["type"] == "Feature" else content
+        return shapely.force_2d(shapely.geometry.shape(geometry))
+    except (KeyError, TypeError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
+        raise ContractError(
+            f"The region is no GeoJSON geometry ({type(error).__name__}: {error}). Give polygons, "
+            "as a geometry, a Feature or a FeatureCollection."
+        ) from error
+
+
+def _checked(outline: Any) -> Any:
+    """An outline that is a whole area in degrees."""
+    if not outline.is_valid:
+        raise ContractError(
+            f"The region's outline is no simple polygon: {shapely.is_valid_reason(outline)}. Draw "
+            "its corners in order; shapely.make_valid mends most."
+        )
+    if not outline.area > 0:
+        raise ContractError(
+            f"The region has no extent: {outline.geom_type} "
+            f"{shapely.to_wkt(outline, rounding_precision=4)[:80]}. Give an area, for instance a "
+            "box around the point."
+        )
+    west, south, east, north = outline.bounds
+    if not (west >= -180 and east <= 540 and south >= -90 and north <= 90 and east - west <= 360):
+        raise ContractError(
+            f"The region reaches from {west:g}, {south:g} to {east:g}, {north:g}: wanted longitude "
+            "and latitude in WGS84 degrees. Convert it, for instance to EPSG:4326."
+        )
+    return outline
+
+
+def _unwrapped(outline: Any) -> Any:
+    """Parts on both sides of the antimeridian, as GeoJSON cuts them, side by side."""
+    parts = shapely.get_parts(outline)
+    west, _, east, _ = shapely.bounds(parts).T
+    if (east - west > 180).any():
+        raise ContractError(
+            f"A polygon runs from {west.min():g} to {east.max():g} degrees: which way round the "
+            "Earth cannot be told. Cut it at the antimeridian (RFC 7946, 3.1.9), or give a "
+            "bounding box."
+        )
+    turned = np.where(west < 0, 360.0, 0.0)
+    if np.ptp(np.r_[west + turned, east + turned]) >= np.ptp(np.r_[west, east]):
+        return outline
+    moved = [
+        shapely.transform(part, lambda v, by=by: v + (by, 0))
+        for part, by in zip(parts, turned, strict=True)
+    ]
+    return shapely.union_all(moved)
+
+
+# ---- from degrees to a grid ----------------------------------------------------------------------
+
+
+def _metric(crs: str) -> str:
+    """A CRS in metres by its EPSG code where it has one."""
+    try:
+        known = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as error:
+        raise ContractError(f"{crs!r} is no CRS ({error}). Give an EPSG code.") from error
+    units = {axis.unit_name for axis in known.axis_info}
+    if units != {"metre"}:
+        raise ContractError(
+            f"A cube's CRS counts metres; {crs} counts {', '.join(sorted(units)) or 'nothing'}. "
+            f"Leave crs out for UTM, or give {OTHER_CRS}."
+        )
+    return f"EPSG:{known.to_epsg()}" if known.to_epsg() else known.to_wkt()
+
+
+def _zone(degrees: Any) -> str:
+    """The UTM zone of a region's centre; a warning where it reaches into another."""
+    west, south, east, north = degrees.bounds
+    if east - west > ZONE_DEG or north > 84 or south < -80:
+        raise ContractError(
+            f"The region spans {east - west:g} degrees of longitude from {south:g} to {north:g} of "
+            f"latitude, more than one UTM zone holds ({ZONE_DEG:g} degrees, 80 S to 84 N). Give "
+            f"{OTHER_CRS}."
+        )
+    latitude, middle = (south + north) / 2, (west + east) / 2
+    edges = west, east - 1e-9
+    crs, *others = (grids.utm_crs(latitude, (at + 180) % 360 - 180) for at in (middle, *edges))
+    if set(others) - {crs}:
+        warnings.warn(
+            f"The region lies in several UTM zones, {' and '.join(sorted({crs, *others}))}: its "
+            f"cube is in {crs}, that of its centre. Give {OTHER_CRS} for another.",
+            stacklevel=4,
+        )
+    return crs
+
+
+def _projected(degrees: Any, crs: str) -> Any:
+    """An outline in a CRS; its edges are straight in degrees."""
+    project = grids.transformer("EPSG:4326", crs).transform
+    dense = shapely.segmentize(degrees, EDGE_STEP_DEG)
+    ends = shapely.get_coordinates(
+        shapely.transform(dense, lambda v: np.column_stack(project(*v.T)))
+    )
+    steps, jumps = (
+        np.abs(np.diff(v, axis=0)).max(axis=1) for v in (shapely.get_coordinates(dense), ends)
+    )
+    if not np.isfinite(ends).all() or (jumps[steps <= 2 * EDGE_STEP_DEG] > TORN_M).any():
+        raise ContractError(
+            f"The edge of {crs} runs through the region, or it lies beyond: a cube would be torn. "
+            "Across the antimeridian leave crs out for UTM, or give two regions."
+        )
+    return shapely.transform(dense, lambda v: np.column_stack(project(*v.T)))
+
+
+def _nominal_km(pixel_size_m: float) -> int:
+    for km, exact_m in grids.EASE2_PIXEL_SIZE_M.items():
+        if pixel_size_m == km * 1000 or abs(pixel_size_m - exact_m) < 1e-3:
+            return km
+    names = ", ".join(str(km * 1000) for km in grids.EASE2_PIXEL_SIZE_M)
+    raise ContractError(
+        f"EASE-Grid 2.0 has pixels of nominally {names} m here, found {pixel_size_m:g} m, which "
+        "nests in none. Give one of these, or another CRS."
+    )
+
+
+def _divided(quadkey: str, pixel_size_m: float) -> Grid:
+    left, _, right, _ = grids.quadkey_bounds(quadkey)
+    size_px = max(1, round((right - left) / pixel_size_m))
+    grid = grids.quadkey_grid(quadkey, size_px=size_px)
+    if abs(grid.pixel_size_m / pixel_size_m - 1) > QUADKEY_MISFIT:
+        raise ContractError(
+            f"Pixels of {pixel_size_m:g} m do not fit the {right - left:.2f} m of the quadkey "
+            f"{quadkey}: the nearest that do have {grid.pixel_size_m:.2f} m. Give these, or finer."
+        )
+    return grid
+
+
+def _side(grid: Grid, longest: int) -> int:
+    """The side of tiles, at least half the longest, that costs least beyond the grid and in all."""
+    longest = min(int(longest), max(grid.height, grid.width))
+    sides = np.arange(longest, longest // 2, -1)
+    tiles = -(-grid.height // sides) * -(-grid.width // sides)
+    return int(sides[(tiles * (sides**2 + REQUEST_PX)).argmin()])
