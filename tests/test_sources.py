@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from soilkit import sources
-from soilkit.errors import BoundError, ContractError, UnknownNameError
+from soilkit.errors import BoundError, ContractError, UnitError, UnknownNameError
+from soilkit.export.archives.scenes import interval
 from soilkit.export.chips import packing_of
+from soilkit.metrics.collocation import shared_sources
 from soilkit.sources import Band, EarthEngine, Linear, LogSigmoid, Source
 from soilkit.sources.row import PASSES
+from soilkit.units import conversion
 
 # name: Earth Engine asset, bands that must be there, pixel size [m].
 EARTH_ENGINE = {
@@ -24,6 +27,12 @@ EARTH_ENGINE = {
         9000,
     ),
     "smap_l3_006": ("NASA/SMAP/SPL3SMP_E/006", "soil_moisture_am soil_moisture_pm", 9000),
+    "era5": ("ECMWF/ERA5/HOURLY", "volumetric_soil_water_layer_1", 27_830),
+    "era5_land": (
+        "ECMWF/ERA5_LAND/HOURLY", "volumetric_soil_water_layer_1 volumetric_soil_water_layer_4",
+        11_132,
+    ),
+    "satellite_embedding": ("GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL", "A00 A31 A63", 10),
     "gldas": ("NASA/GLDAS/V021/NOAH/G025/T3H", "SoilMoi0_10cm_inst", 27_830),
     "dem": ("NASA/NASADEM_HGT/001", "elevation", 30),
     "dem_3dep": ("USGS/3DEP/10m_collection", "elevation", 10.2),
@@ -55,6 +64,7 @@ EARTH_ENGINE = {
 }  # fmt: skip
 NOT_IN_EARTH_ENGINE = {
     "smap_l1c_tb", "smap_l2", "smap_hydroblocks", "nldas2_noah", "geos5_lst", "koeppen",
+    "ascat_ssm", "smos_l3", "esa_cci", "c3s_soil_moisture", "cgls_ssm", "ndvi_10m",
 }  # fmt: skip
 # Seed 001: Table 5 (anchor Sentinel-1) and Table 20 (anchor SMAP).
 YEARS_50 = np.timedelta64(50 * 36525 // 100, "D")
@@ -214,6 +224,37 @@ def test_water_depths_name_their_layer():
     """25 mm in SMAP's 5 cm are 0.5 m3 m-3, and 25 kg m-2 in GLDAS's 10 cm are 0.25."""
     assert sources.get("smap").band("ssm").layer_mm == 50
     assert sources.get("gldas").band("SoilMoi0_10cm_inst").layer_mm == 100
+
+
+def test_saturation_is_no_moisture():
+    """ASCAT and the 1 km product are in per cent of saturation, which no factor makes m3 m-3."""
+    for source, band in (("ascat_ssm", "surface_soil_moisture"), ("cgls_ssm", "ssm")):
+        assert sources.get(source).band(band).unit == "%"
+        assert "saturation" in sources.get(source).trap
+        with pytest.raises(UnitError, match="vol %"):
+            conversion("%", "m3 m-3")
+    flags = sources.get("cgls_ssm").band("ssm").valid(np.array([0.0, 200.0, 201.0, 242.0, 255.0]))
+    assert np.isfinite(flags).tolist() == [True, True, False, False, False]
+
+
+def test_a_reading_is_given_the_embedding_of_the_year_before():
+    """Of 2019, 2020 and 2021 a reading of New Year's Eve 2020 may know 2019 only: no leap day."""
+    row = sources.get("satellite_embedding")
+    years = interval(row, np.array(["2019-01-01", "2020-01-01", "2021-01-01"], "M8[us]"))
+    known = years.end <= np.datetime64("2020-12-31T23:59:59")
+    assert years.start[known].dt.year.tolist() == [2019]
+    assert years.end.dt.strftime("%m-%d %H:%M").unique().tolist() == ["01-01 00:00"]
+    assert sources.bounds("sentinel1", [row.name])[row.name] > np.timedelta64(366, "D")
+
+
+def test_what_the_new_layers_are_made_of_decides_which_triplets_stand():
+    """One bearer of the fact: the catalogue's names are understood by the collocation."""
+    independent = {"a": ["smap_l3_005"], "b": ["ascat_ssm"], "c": ["era5_land"]}
+    assert shared_sources(independent) == ""
+    for pair in (("esa_cci", "smos_l3"), ("c3s_soil_moisture", "ascat_ssm"), ("era5", "gldas"),
+                 ("era5", "era5_land"), ("cgls_ssm", "sentinel1"),
+                 ("satellite_embedding", "sentinel2")):  # fmt: skip
+        assert "share" in shared_sources({"a": [pair[0]], "b": [pair[1]], "c": ["in_situ"]}), pair
 
 
 def test_classes_and_flags_are_never_continuous():

@@ -126,9 +126,12 @@ MADE_OF = {
     "smap(sp)?l[123]|spl[123]|smap.*brightness|smaptb": (SMAP_TB,),
     "smap|spl4": (SMAP_TB, RAIN),
     "esacci|ccisoil|c3s": (SMAP_TB, SMOS_TB, AMSR_TB, ASCAT, RAIN),
+    "cgls|copernicusssm|ssm1km": ("sentinel1",),
+    "satelliteembedding|alphaearth": ("sentinel1", "sentinel2", "Landsat", RAIN),
     "smos": (SMOS_TB,),
     "amsr": (AMSR_TB,),
     "ascat|metop|hsaf": (ASCAT,),
+    "era5(?!land)": (RAIN, ASCAT),  # which its land analysis assimilates
     "era5|merra|gldas|nldas|geos5|chirps|imerg|gridmet|precipitation|rain": (RAIN,),
     "insitu|ismn|probe|station": ("in_situ",),
     **{name.lower(): (name,) for name in ("MODIS", "Landsat")},

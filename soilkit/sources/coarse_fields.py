@@ -20,6 +20,23 @@ _smap_l3 = partial(
     Source, bands=SMAP_L3_BANDS,
     pixel_size_m=9_000, resolution="coarse", dated_by="middle", cadence="1D", max_age="3D",
 )  # fmt: skip
+ERA5_LAYERS_MM = (70, 210, 720, 1890)  # 0-7, 7-28, 28-100 and 100-289 cm
+_era5 = partial(
+    _instant, cadence="1h", max_age="6h",
+    bands=tuple(
+        Band(f"volumetric_soil_water_layer_{n}", "m3 m-3", FRACTION, layer_mm=mm,
+             aliases=(f"swvl{n}",))
+        for n, mm in enumerate(ERA5_LAYERS_MM, start=1)
+    ),
+)  # fmt: skip
+_cci = partial(
+    Source, bands=(Band("sm", "m3 m-3", FRACTION),),
+    pixel_size_m=27_830, resolution="coarse", dated_by="middle", cadence="1D", begins="1978-11-01",
+    citation="Dorigo et al. (2017), doi:10.1016/j.rse.2017.07.001",
+    trap="Made of radiometers, ASCAT and, for its scale, a land model: no independent third of a "
+    "triplet with any of them. Its day is the 24 hours around 0:00 UTC, so in files of one's own "
+    "say dated_by='middle': an unknown stamp of midnight is taken for the day that begins there.",
+)  # fmt: skip
 _smap_orbits = partial(_instant, pixel_size_m=9_000, cadence="3D", begins="2015-03-31")
 
 MOISTURE = (
@@ -123,6 +140,49 @@ MOISTURE = (
         citation="Xia et al. (2012), doi:10.1029/2011JD016048",
         trap="0-10 cm is not 0-5 cm. Its rain comes from gauges: SMAP L4 and gridMET share a part "
         "of its errors, SMAP10KM and GLDAS none.",
+    ),
+    _instant(
+        "ascat_ssm", title="ASCAT surface soil moisture of the Metop satellites (H SAF)",
+        bands=(Band("surface_soil_moisture", "%", (0, 100), aliases=("ssm",)),),
+        pixel_size_m=12_500, cadence="1D", max_age="2D", begins="2007-01-01",
+        lives_at="EUMETSAT H SAF, https://hsaf.meteoam.it (H119, H120 and successors): time series "
+        "at the points of a global net in netCDF; read from a local copy on a grid.",
+        citation="Wagner et al. (2013), doi:10.1127/0941-2948/2013/0399",
+        trap="Per cent of saturation between the driest and wettest backscatter seen there, no "
+        "volume: compare R, or rescale on other years. Points, which want regridding first.",
+    ),
+    _composite(
+        "smos_l3", title="SMOS Level 3 daily soil moisture, 25 km (CATDS)",
+        bands=(Band("Soil_Moisture", "m3 m-3", FRACTION),),
+        pixel_size_m=25_000, cadence="1D", max_age="3D", begins="2010-01-12",
+        lives_at="CATDS, https://www.catds.fr: netCDF, ascending (6 h) and descending (18 h local "
+        "solar time) apart; read from a local copy.",
+        citation="Al Bitar et al. (2017), doi:10.5194/essd-9-293-2017",
+        trap="EASE-Grid 2.0 of 25 km, which nests in none of 9 and 36 km. Radio interference in "
+        "Asia and the Middle East.",
+    ),
+    _cci(
+        "esa_cci", title="ESA CCI soil moisture, combined, daily, 0.25 degrees",
+        lives_at="ESA, https://climate.esa.int/en/projects/soil-moisture: netCDF; read from a "
+        "local copy.",
+    ),
+    _cci(
+        "c3s_soil_moisture", title="C3S soil moisture, combined, daily, 0.25 degrees",
+        lives_at="Copernicus Climate Data Store, https://cds.climate.copernicus.eu "
+        "(satellite-soil-moisture): netCDF; read from a local copy.",
+    ),
+    _era5(
+        "era5", title="ERA5 volumetric soil water of four layers",
+        asset="ECMWF/ERA5/HOURLY", pixel_size_m=27_830, begins="1940-01-01",
+        citation="Hersbach et al. (2020), doi:10.1002/qj.3803",
+        trap="Layer 1 is 0-7 cm, not 0-5 cm. Assimilates ASCAT soil moisture; months behind.",
+    ),
+    _era5(
+        "era5_land", title="ERA5-Land volumetric soil water of four layers",
+        asset="ECMWF/ERA5_LAND/HOURLY", pixel_size_m=11_132, begins="1950-01-01",
+        citation="Munoz-Sabater et al. (2021), doi:10.5194/essd-13-4349-2021",
+        trap="Layer 1 is 0-7 cm, not 0-5 cm. Its rain is ERA5's forecast, interpolated: nothing of "
+        "9 km is in it. Lies days to months behind.",
     ),
     _instant(
         "geos5_lst", title="GEOS-5 land surface temperature",

@@ -139,6 +139,37 @@ IMAGERY = (
         stac=Stac((SHARED,), platform="landsat-9"),
         trap="As Landsat 8, eight days apart from it.",
     ),
+    _ten_metres(
+        "ndvi_10m", title="NDVI of Sentinel-2 at 10 m, made by the user",
+        bands=(Band("NDVI", "1", (-1, 1), scale=REFLECTANCE),),
+        cadence="5D", max_age="14D", begins="2015-06-27", packing=(1.0, 0.0),
+        lives_at="Made from red and near infrared by the user's own tool, such as an export of "
+        "Earth Engine; read from a local copy.",
+        citation="Tucker (1979), doi:10.1016/0034-4257(79)90013-0",
+        trap="Whether clouds were masked, and of which level the reflectance is, only its maker "
+        "knows. A date without an hour is taken for the whole day.",
+    ),
+    _ten_metres(
+        "satellite_embedding", title="Satellite embeddings of a year, 64 numbers a pixel",
+        asset="GOOGLE/SATELLITE_EMBEDDING/V1/ANNUAL",
+        bands=alike("1", (-1, 1), *(f"A{n:02}" for n in range(64))),
+        dated_by="start", cadence="1Y", begins="2017-01-01", packing=(4e-5, 0.0),
+        earth_engine=EarthEngine(PASSES, valid_band="A00", new_year=True),
+        citation="Brown, Kazmierski, Pasquarella et al. (2025), arXiv:2507.22291",
+        trap="Made from the whole calendar year, so a reading is given the year before its own. "
+        "One number alone means nothing. Sums up Sentinel-1 and -2, Landsat, rain and more.",
+    ),
+    Source(
+        "cgls_ssm", title="Copernicus surface soil moisture of Sentinel-1, 1 km, Europe",
+        bands=(Band("ssm", "%", (0, 100), scale=0.5),),
+        pixel_size_m=1000, resolution="low", dated_by="start", cadence="1D", max_age="8D",
+        begins="2014-10-01", packing=(1.0, 0.0),
+        lives_at="Copernicus Land Monitoring Service, https://land.copernicus.eu (surface soil "
+        "moisture, 1 km): netCDF; read from a local copy.",
+        citation="Bauer-Marschallinger et al. (2019), doi:10.1109/TGRS.2018.2858004",
+        trap="Per cent of saturation, no volume. Stored as halves; 241 to 255 are flags of water, "
+        "slopes, fill. It is Sentinel-1: no independent witness of what was made from radar.",
+    ),
     Source(
         "smap_sentinel1",
         title="SMAP and Sentinel-1 soil moisture and backscatter at 1 km (SPL2SMAP_S)",

@@ -101,13 +101,6 @@ class Layer:
     crs: str = ""
     flag_bits: int = 0
 
-    def unit_of(self, band: str, stated: str) -> str:
-        """The unit of a band's numbers; ``UnitError`` where nobody names one."""
-        unit = self.unit if isinstance(self.unit, str) else self.unit.get(band, "")
-        if not (unit or stated):
-            raise UnitError(f"nobody says what {band} is in. Name it, such as unit='m3 m-3'")
-        return unit or stated
-
 
 @dataclass(frozen=True)
 class Lattice:
@@ -182,7 +175,7 @@ class Arrays:
                 raise ContractError(f"it has {first.sizes[d]} values along {d!r}: choose one first")
         self.times = _moments(first.indexes[self._time]) if self._time else np.empty(0, US)
         self.linear = {
-            b: _to_stored(row.band(b), layer.unit_of(b, v.attrs.get("units") or self.layout.unit))
+            b: _to_stored(row.band(b), layer, stated=v.attrs.get("units") or self.layout.unit)
             for b, v in variables.items()
         }
 
@@ -194,8 +187,6 @@ class Arrays:
         held = list(map(str, _dataset(self.place, "").data_vars))
         if not names:
             names = {b.name: v for b in row.bands for v in (b.name, *b.aliases) if v in held}
-        if not names and len(held) == len(row.bands) == 1:
-            names = {row.bands[0].name: held[0]}
         return names or _absent(row, held)
 
     def _has(self, name: str) -> bool:
@@ -256,7 +247,7 @@ class Arrays:
             first.append(int(offsets[0]))
         return _on(grids.ease2_grid(first[0], first[1], height=height, width=width))
 
-    def cut(self, band: str, image: int, grid: Grid) -> rasters.Patch | None:
+    def cut(self, band: str, grid: Grid, *, image: int) -> rasters.Patch | None:
         """What a band holds under a grid; None where nothing."""
         window = self.lattice.window(grid)
         if window is None:
@@ -265,17 +256,19 @@ class Arrays:
         values = self._read(band, slice(image, image + 1), rows, cols)
         return rasters.Patch.of(values, crs, transform=affine)
 
-    def at(self, band: str, images: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def at(self, band: str, points: np.ndarray, *, images: np.ndarray) -> np.ndarray:
         """The pixels that hold points of the lattice, (image, point)."""
         col, row = np.floor(self.lattice.place(points)).astype(int)
         rows, cols = (np.arange(v.min(), v.max() + 1) for v in (row, col))
-        step, parts = max(1, MOST_NUMBERS // (len(rows) * len(cols))), []
+        step = max(1, MOST_NUMBERS // (len(rows) * len(cols)))
+        out = np.empty((len(images), len(points)), "f4")
         for first in range(0, int(images.max()) + 1, step):
-            some = images[(images >= first) & (images < first + step)]
-            if len(some):
-                block = self._read(band, slice(some.min(), some.max() + 1), rows, cols)
-                parts.append(block[some - some.min()][:, row - rows[0], col - cols[0]])
-        return np.concatenate(parts)
+            here = (images >= first) & (images < first + step)
+            if here.any():
+                span = slice(images[here].min(), images[here].max() + 1)
+                block = self._read(band, span, rows, cols)
+                out[here] = block[images[here] - span.start][:, row - rows[0], col - cols[0]]
+        return out
 
     def _read(self, band: str, images: slice, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         values = self._block(self._names[band], images, rows, cols).astype("f4")
@@ -288,7 +281,10 @@ class Arrays:
 
     def _block(self, name: str, images: slice, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """A part of a variable, (image, row, col)."""
-        data, (y, x) = self._variable(name), self._dims
+        data = self._variable(name)
+        y, x = self._dims if set(self._dims) <= set(data.dims) else data.dims[-2:]
+        if (data.sizes[y], data.sizes[x]) != (self.lattice.height, self.lattice.width):
+            raise ContractError(f"{name} has another shape than {next(iter(self._names.values()))}")
         is_one_run = cols[-1] - cols[0] == len(cols) - 1
         where: dict[Any, Any] = dict.fromkeys(data.dims, 0)
         where |= {y: slice(rows[0], rows[-1] + 1)} | ({self._time: images} if self._time else {})
@@ -314,15 +310,15 @@ class Raster:
         self.lattice = Lattice(*head.place)
         self.linear = {}
         for band, n in self._numbers.items():
-            a, b = _to_stored(row.band(band), layer.unit_of(band, head.units[n - 1]))
+            a, b = _to_stored(row.band(band), layer, stated=head.units[n - 1])
             self.linear[band] = a * head.scales[n - 1], a * head.offsets[n - 1] + b
 
-    def cut(self, band: str, image: int, grid: Grid) -> rasters.Patch:
+    def cut(self, band: str, grid: Grid, *, image: int) -> rasters.Patch:
         """What a band holds under a grid."""
         number = image + 1 if self._is_stack else self._numbers[band]
         return rasters.cut(self.place, grid, bands=[number])
 
-    def at(self, band: str, images: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def at(self, band: str, points: np.ndarray, *, images: np.ndarray) -> np.ndarray:
         """The pixels that hold points, (image, point)."""
         numbers = images + 1 if self._is_stack else np.full(len(images), self._numbers[band])
         return rasters.sample(self.place, points, bands=numbers.tolist()).values[:, :, 0]
@@ -410,10 +406,14 @@ def _moments(index: Any) -> np.ndarray:
     return index.to_numpy().astype(US)
 
 
-def _to_stored(band: Band, unit: str) -> tuple[float, float]:
-    """Factor and summand from a number in a unit to the band's stored value."""
-    if unit == STORED:
+def _to_stored(band: Band, layer: Layer, *, stated: str) -> tuple[float, float]:
+    """Factor and summand from a file's number, of the unit that it states, to a stored value."""
+    unit = layer.unit if isinstance(layer.unit, str) else layer.unit.get(band.name, "")
+    unit = unit or stated
+    if unit == STORED or not band.continuous:
         return 1.0, 0.0
+    if not unit:
+        raise UnitError(f"nobody says what {band.name} is in. Name it, such as unit='m3 m-3'")
     a, b = units.conversion(unit, band.unit, layer_mm=band.layer_mm)
     return a / band.scale, (b - band.offset) / band.scale
 

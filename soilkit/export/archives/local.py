@@ -53,7 +53,7 @@ class Holding:
             return None
         return int(numbers[0])
 
-    def on_grid(self, k: int, band: Band, request: ChipRequest) -> tuple[np.ndarray, str]:
+    def on_grid(self, k: int, band: Band, *, request: ChipRequest) -> tuple[np.ndarray, str]:
         """An image's band on the request's grid, stored values, and why nothing of it is left."""
         grid = request.grid
         out, reason = np.full((grid.height, grid.width), np.nan, "f4"), ""
@@ -63,7 +63,7 @@ class Holding:
             if band.name not in one.linear:
                 reason = f"{one.place} has no {band.name}"
                 continue
-            patch = one.cut(band.name, image, grid)
+            patch = one.cut(band.name, grid, image=image)
             if patch is None:
                 continue
             stored = _stored(patch.values[0], one.linear[band.name])
@@ -221,10 +221,11 @@ class LocalArchive:
             files.append(one)
             parts.append(part[~is_lost])
         if not files:
-            known = isinstance(errors[0], SoilkitError)
-            kind = type(errors[0]) if known else CatalogueError
-            raise kind(f"{row.name}: none of {len(places)} files can be used; {places[0]}: "
-                       f"{errors[0]}.") from errors[0]  # fmt: skip
+            kind = type(errors[0]) if isinstance(errors[0], SoilkitError) else CatalogueError
+            _, first, reason = self._lost[-len(places)]
+            raise kind(
+                f"{row.name}: none of {len(places)} files can be used; {first}: {reason}"
+            ) from errors[0]
         return _holding(row, layer, files, pd.concat(parts))
 
     def _known(self, source: str) -> Holding:
@@ -286,7 +287,7 @@ class LocalArchive:
             return Failure(f"no scene {request.scene_id} at {request.time}")
         bands, reasons = [], list[str]()
         for name in request.bands:
-            values, reason = held.on_grid(k, held.row.band(name), request)
+            values, reason = held.on_grid(k, held.row.band(name), request=request)
             bands.append(values)
             reasons += [reason] if reason and not np.isfinite(values).any() else []
         if len(reasons) == len(bands):
@@ -318,7 +319,7 @@ class LocalArchive:
             try:
                 for b, band in enumerate(bands if len(here) else ()):
                     if band.name in one.linear:
-                        numbers = one.at(band.name, some.image.to_numpy(), points[here]).T
+                        numbers = one.at(band.name, points[here], images=some.image.to_numpy()).T
                         stored = band.valid(_stored(numbers, one.linear[band.name]))
                         where = (here[:, None], some.column.to_numpy(), b)
                         values[where] = np.where(np.isnan(values[where]), stored, values[where])

@@ -81,8 +81,8 @@ def interval(source: Source, stamps: np.ndarray, *, dated_by: str = "") -> pd.Da
     """``start`` and ``end`` of scenes from their stamps, datetime64[us] (scene,).
 
     ``dated_by`` says what a stamp is, where it is not what the source's row says: "instant", any
-    moment of the "day" (UTC), "start", "middle" or "end" of a composite. A composite that restarts with the year ends with it,
-    and a yearly one lasts a whole calendar year.
+    moment of the "day" (UTC), "start", "middle" or "end" of a composite. Composites that restart
+    with the year end with it.
     """
     stamps = np.asarray(stamps).astype("datetime64[us]")
     by = dated_by or source.dated_by
