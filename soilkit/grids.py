@@ -66,6 +66,32 @@ def in_degrees(crs: str) -> bool:
     return pyproj.CRS.from_user_input(crs).is_geographic
 
 
+def in_metres(crs: str) -> str:
+    """A projected CRS as its EPSG code, or as WKT where it has none.
+
+    Raises
+    ------
+    ContractError
+        For a CRS that is none, or does not count metres.
+
+    Examples
+    --------
+    >>> in_metres("epsg:6933")
+    'EPSG:6933'
+    """
+    try:
+        known = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as error:
+        raise ContractError(f"{crs!r} is no CRS ({error}). Give an EPSG code.") from error
+    units = {axis.unit_name for axis in known.axis_info}
+    if units != {"metre"}:
+        raise ContractError(
+            f"Wanted a CRS in metres; {crs} counts {', '.join(sorted(units)) or 'nothing'}. Give a "
+            "UTM zone such as EPSG:32614, or EPSG:6933 (EASE-Grid 2.0)."
+        )
+    return f"EPSG:{known.to_epsg()}" if known.to_epsg() else known.to_wkt()
+
+
 def chip_grid(latitude: float, longitude: float, *, size_px: int, pixel_size_m: float) -> Grid:
     """The square UTM grid around a station, its origin snapped to 10 m.
 
@@ -185,13 +211,28 @@ def ease2_shape(pixel_size_km: int) -> tuple[int, int]:
     return round(2 * EASE2_TOP_M / size), round(-2 * EASE2_LEFT_M / size)
 
 
-def ease2_cover(bounds_m: tuple[float, float, float, float], *, pixel_size_km: int) -> Grid:
-    """The cells of the global EASE-Grid 2.0 that hold (left, bottom, right, top) [m]."""
-    size, (rows, cols) = EASE2_PIXEL_SIZE_M[pixel_size_km], ease2_shape(pixel_size_km)
+def ease2_cover(bounds_m: tuple[float, float, float, float], *, pixel_size_m: float) -> Grid:
+    """The cells of the global EASE-Grid 2.0 that hold (left, bottom, right, top) [m].
+
+    Pixels of nominally 1000, 3000, 9000 or 36000 m, which stand for the exact sizes.
+
+    Raises
+    ------
+    ContractError
+        For another pixel size, which would nest in none of these.
+    """
+    sizes = EASE2_PIXEL_SIZE_M.items()
+    kms = [km for km, m in sizes if pixel_size_m in (1000 * km, m)]
+    if not kms:
+        raise ContractError(
+            f"EASE-Grid 2.0 has pixels of nominally {', '.join(str(1000 * km) for km, _ in sizes)} "
+            f"m, found {pixel_size_m:g} m, which nests in none. Give one of these, or another CRS."
+        )
+    size, (rows, cols) = EASE2_PIXEL_SIZE_M[kms[0]], ease2_shape(kms[0])
     left, bottom, right, top = bounds_m
     col, width = _span(left - EASE2_LEFT_M, right - EASE2_LEFT_M, size, cells=cols)
     row, height = _span(EASE2_TOP_M - top, EASE2_TOP_M - bottom, size, cells=rows)
-    return ease2_grid(row, col, height=height, width=width, pixel_size_km=pixel_size_km)
+    return ease2_grid(row, col, height=height, width=width, pixel_size_km=kms[0])
 
 
 def cover(bounds_m: tuple[float, float, float, float], crs: str, *, pixel_size_m: float) -> Grid:
@@ -242,7 +283,14 @@ def quadkey_bounds(quadkey: str) -> tuple[float, float, float, float]:
     return left, top - side, left + side, top
 
 
-def quadkey_grid(quadkey: str, *, size_px: int) -> Grid:
-    """The ``size_px`` x ``size_px`` pixels of a Web-Mercator tile; metres are those of its CRS."""
+def quadkey_grid(quadkey: str, *, pixel_size_m: float) -> Grid:
+    """A Web-Mercator tile in the whole number of pixels whose size comes nearest, m of its CRS.
+
+    Examples
+    --------
+    >>> quadkey_grid("02310102300231", pixel_size_m=9.55).width
+    256
+    """
     left, _, right, top = quadkey_bounds(quadkey)
-    return Grid(WEB_MERCATOR_CRS, left, top, (right - left) / size_px, size_px, size_px)
+    n = max(1, round((right - left) / pixel_size_m))
+    return Grid(WEB_MERCATOR_CRS, left, top, (right - left) / n, n, n)

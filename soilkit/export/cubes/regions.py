@@ -4,7 +4,6 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyproj
 import shapely
 import shapely.geometry
 
@@ -23,7 +21,6 @@ from soilkit.errors import ContractError
 TILE_PX = 256
 REQUEST_PX = 4096  # a request costs about as much as so many pixels
 QUADKEY_LENGTHS = (12, 14)  # tiles of about 9.8 and 2.4 km at the equator
-QUADKEY_MISFIT = 0.05  # of the wanted pixel size: so far may the one that divides a tile lie off
 ZONE_DEG = 6.0
 EDGE_STEP_DEG = 0.1  # edges are straight in degrees: between such points they are so in metres too
 TORN_M = 1e6  # neighbours on an edge that are projected so far apart lie on both ends of the map
@@ -70,23 +67,23 @@ class Region:
     @cached_property
     def tiles(self) -> list[Tile]:
         """The tiles that the outline touches, row by row from the north-west."""
-        tiles = list(self._all_tiles())
+        whole, side, size = self.grid, self.tile_px, self.grid.pixel_size_m
+        tiles = [
+            Tile(
+                f"r{row // side:03d}c{col // side:03d}",
+                slice(row, min(row + side, whole.height)),
+                slice(col, min(col + side, whole.width)),
+                Grid(
+                    whole.crs, whole.left_m + col * size, whole.top_m - row * size, size, side, side
+                ),
+            )
+            for row in range(0, whole.height, side)
+            for col in range(0, whole.width, side)
+        ]
         shapely.prepare(self.outline)
         boxes = shapely.box(*np.array([tile.bounds_m for tile in tiles]).T)
         touched = shapely.intersects(self.outline, boxes) & ~shapely.touches(self.outline, boxes)
         return [tile for tile, is_wanted in zip(tiles, touched, strict=True) if is_wanted]
-
-    def _all_tiles(self) -> Iterator[Tile]:
-        whole, side, size = self.grid, self.tile_px, self.grid.pixel_size_m
-        for i, row in enumerate(range(0, whole.height, side)):
-            for j, col in enumerate(range(0, whole.width, side)):
-                left, top = whole.left_m + col * size, whole.top_m - row * size
-                yield Tile(
-                    f"r{i:03d}c{j:03d}",
-                    slice(row, min(row + side, whole.height)),
-                    slice(col, min(col + side, whole.width)),
-                    Grid(whole.crs, left, top, size, side, side),
-                )
 
     @property
     def stations(self) -> pd.DataFrame:
@@ -116,9 +113,8 @@ def region_of(
     where : (west, south, east, north) in degrees, where a west above the east crosses the
         antimeridian; the path of a GeoJSON file; a geometry of shapely, GeoJSON or anything with
         ``__geo_interface__``; or a Web-Mercator quadkey of 12 or 14 digits
-    pixel_size_m : float, m of the CRS. In EPSG:6933 nominal: 1000, 3000, 9000 and 36000 stand for
-        the exact sizes, and pixels are cells of the global grids, which nest. A quadkey without
-        ``crs`` is divided into the whole number of pixels that comes nearest.
+    pixel_size_m : float, m of the CRS. In EPSG:6933 nominal: 1000, 3000, 9000 and 36000 are cells
+        of the global grids, which nest. A quadkey holds a whole number of pixels.
     crs : in metres; by default the UTM zone of the region's centre, EPSG:3857 for a quadkey
     tile_px : int, the longest side of a tile; it is less where that spares pixels beyond the grid
 
@@ -128,20 +124,20 @@ def region_of(
         For a region that is none: crossing itself, without extent, not in degrees, torn by the
         edge of the CRS or too wide for a zone; for a CRS in degrees; for a size that does not fit.
     """
-    if not (0 < pixel_size_m < np.inf):
-        raise ContractError(f"pixel_size_m should be a length above zero, found {pixel_size_m!r}.")
-    if tile_px < 1:
-        raise ContractError(f"tile_px is a number of pixels from 1 on, found {tile_px!r}.")
-    crs = None if crs is None else _metric(crs)
+    if not (0 < pixel_size_m < np.inf and tile_px >= 1):
+        raise ContractError(
+            "pixel_size_m should be a length and tile_px a number above zero, found "
+            f"{pixel_size_m!r} and {tile_px!r}."
+        )
+    crs = None if crs is None else grids.in_metres(crs)
     degrees = _degrees(where)
     if is_quadkey(where) and crs in (None, grids.WEB_MERCATOR_CRS):
-        grid = _divided(where, pixel_size_m)
+        grid = grids.quadkey_grid(where, pixel_size_m=pixel_size_m)
         return Region(grid, _side(grid, tile_px), shapely.box(*grid.bounds_m), degrees)
     crs = crs or _zone(degrees)
     outline = _projected(degrees, crs)
     if crs == grids.EASE2_CRS:
-        km = _nominal_km(pixel_size_m)
-        grid = grids.ease2_cover(outline.bounds, pixel_size_km=km)
+        grid = grids.ease2_cover(outline.bounds, pixel_size_m=pixel_size_m)
     else:
         grid = grids.cover(outline.bounds, crs, pixel_size_m=pixel_size_m)
     return Region(grid, _side(grid, tile_px), outline, degrees)
@@ -170,7 +166,13 @@ def _degrees(where: Any) -> Any:
         (west, east), (south, north) = to_degrees.transform((left, right), (bottom, top))
         return shapely.box(west, south, east, north)
     if isinstance(where, str | os.PathLike):
-        where = _read(Path(where))
+        try:
+            where = json.loads(Path(where).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ContractError(
+                f"The region {where} cannot be read as GeoJSON ({error}). Give the path of a "
+                "GeoJSON file, a bounding box, a geometry or a quadkey of 12 or 14 digits."
+            ) from error
     if isinstance(where, dict) or hasattr(where, "__geo_interface__"):
         return _unwrapped(_checked(_shapes(getattr(where, "__geo_interface__", where))))
     return _box(where)
@@ -185,22 +187,12 @@ def _box(where: Any) -> Any:
             f"geometry or a quadkey; found {where!r}."
         ) from error
     east += 360 if west > east else 0
-    if not south < north:
+    if not (south < north and west < east):
         raise ContractError(
-            f"The south {south:g} of a region should lie below its north {north:g}: it would have "
-            "no extent. Boxes are (west, south, east, north)."
+            f"The box {where} has no extent: wanted (west, south, east, north), the south below "
+            "the north, the west another than the east."
         )
     return _checked(shapely.box(west, south, east, north))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ContractError(
-            f"The region {path} cannot be read as GeoJSON ({error}). Give the path of a GeoJSON "
-            "file, a bounding box, a geometry or a quadkey of 12 or 14 digits."
-        ) from error
 
 
 def _shapes(content: Any) -> Any:
@@ -211,7 +203,9 @@ def _shapes(content: Any) -> Any:
             return parts[0] if len(parts) == 1 else shapely.union_all(parts)
         geometry = content["geometry"] if content["type"] == "Feature" else content
         return shapely.force_2d(shapely.geometry.shape(geometry))
-    except (KeyError, TypeError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
+    except ContractError:
+        raise
+    except Exception as error:  # shapely raises whatever its input provokes
         raise ContractError(
             f"The region is no GeoJSON geometry ({type(error).__name__}: {error}). Give polygons, "
             "as a geometry, a Feature or a FeatureCollection."
@@ -263,21 +257,6 @@ def _unwrapped(outline: Any) -> Any:
 # ---- from degrees to a grid ----------------------------------------------------------------------
 
 
-def _metric(crs: str) -> str:
-    """A CRS in metres by its EPSG code where it has one."""
-    try:
-        known = pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError as error:
-        raise ContractError(f"{crs!r} is no CRS ({error}). Give an EPSG code.") from error
-    units = {axis.unit_name for axis in known.axis_info}
-    if units != {"metre"}:
-        raise ContractError(
-            f"A cube's CRS counts metres; {crs} counts {', '.join(sorted(units)) or 'nothing'}. "
-            f"Leave crs out for UTM, or give {OTHER_CRS}."
-        )
-    return f"EPSG:{known.to_epsg()}" if known.to_epsg() else known.to_wkt()
-
-
 def _zone(degrees: Any) -> str:
     """The UTM zone of a region's centre; a warning where it reaches into another."""
     west, south, east, north = degrees.bounds
@@ -303,41 +282,20 @@ def _projected(degrees: Any, crs: str) -> Any:
     """An outline in a CRS; its edges are straight in degrees."""
     project = grids.transformer("EPSG:4326", crs).transform
     dense = shapely.segmentize(degrees, EDGE_STEP_DEG)
-    ends = shapely.get_coordinates(
-        shapely.transform(dense, lambda v: np.column_stack(project(*v.T)))
+    outline = shapely.transform(dense, lambda v: np.column_stack(project(*v.T)))
+    lengths_m, steps_deg = (
+        np.abs(np.diff(shapely.get_coordinates(one), axis=0)).max(axis=1)
+        for one in (outline, dense)
     )
-    steps, jumps = (
-        np.abs(np.diff(v, axis=0)).max(axis=1) for v in (shapely.get_coordinates(dense), ends)
-    )
-    if not np.isfinite(ends).all() or (jumps[steps <= 2 * EDGE_STEP_DEG] > TORN_M).any():
+    if (
+        not np.isfinite(lengths_m).all()
+        or (lengths_m[steps_deg <= 2 * EDGE_STEP_DEG] > TORN_M).any()
+    ):
         raise ContractError(
-            f"The edge of {crs} runs through the region, or it lies beyond: a cube would be torn. "
-            "Across the antimeridian leave crs out for UTM, or give two regions."
+            f"The region lies beyond the edge of {crs} or across it: a cube would be torn. Across "
+            "the antimeridian leave crs out for UTM, or give two regions."
         )
-    return shapely.transform(dense, lambda v: np.column_stack(project(*v.T)))
-
-
-def _nominal_km(pixel_size_m: float) -> int:
-    for km, exact_m in grids.EASE2_PIXEL_SIZE_M.items():
-        if pixel_size_m == km * 1000 or abs(pixel_size_m - exact_m) < 1e-3:
-            return km
-    names = ", ".join(str(km * 1000) for km in grids.EASE2_PIXEL_SIZE_M)
-    raise ContractError(
-        f"EASE-Grid 2.0 has pixels of nominally {names} m here, found {pixel_size_m:g} m, which "
-        "nests in none. Give one of these, or another CRS."
-    )
-
-
-def _divided(quadkey: str, pixel_size_m: float) -> Grid:
-    left, _, right, _ = grids.quadkey_bounds(quadkey)
-    size_px = max(1, round((right - left) / pixel_size_m))
-    grid = grids.quadkey_grid(quadkey, size_px=size_px)
-    if abs(grid.pixel_size_m / pixel_size_m - 1) > QUADKEY_MISFIT:
-        raise ContractError(
-            f"Pixels of {pixel_size_m:g} m do not fit the {right - left:.2f} m of the quadkey "
-            f"{quadkey}: the nearest that do have {grid.pixel_size_m:.2f} m. Give these, or finer."
-        )
-    return grid
+    return outline
 
 
 def _side(grid: Grid, longest: int) -> int:
