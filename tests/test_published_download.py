@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from soilkit.errors import DownloadError, UnknownNameError
+from soilkit.export import download as transfer
 from soilkit.export.published import download, shards
 
 SHARD = gzip.compress(np.random.default_rng(0).bytes(3_000_000), 1)
@@ -87,7 +88,7 @@ def serve(monkeypatch):
     """Start servers; pauses between attempts are noted in ``serve.pauses``, not waited for."""
     running, pauses = [], []
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(shards.time, "sleep", pauses.append)
+    monkeypatch.setattr(transfer.time, "sleep", pauses.append)
 
     def start(**options):
         server = Server(**options)
@@ -211,7 +212,7 @@ def test_bytes_are_kept_as_they_are_stored(serve, tmp_path):
 
 def test_what_is_larger_than_any_shard_is_not_kept(serve, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "MAX_FILE_BYTES", len(SHARD) - 1)
-    with pytest.raises(DownloadError, match="sends more than .* no published shard"):
+    with pytest.raises(DownloadError, match="sends more than .* no file of this kind"):
         fetch(serve(), tmp_path)
     assert not sum(path.stat().st_size for path in tmp_path.iterdir())
 

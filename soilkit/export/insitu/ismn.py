@@ -6,18 +6,20 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import requests
+from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 
 from soilkit import contracts
-from soilkit.errors import ArchiveReadError
+from soilkit.errors import ArchiveReadError, ConnectError
 from soilkit.export.insitu import rules
 from soilkit.files import temporary_folder
 from soilkit.strata import texture_class
@@ -27,6 +29,35 @@ if TYPE_CHECKING:  # ismn is slow to load, and what lacks it reads everything el
 
 
 MOST_BYTES = 2**26  # of a member: forty years of hours in CEOP's long lines are 38 MB
+
+
+class _Patient(HTTPAdapter):
+    """The package asks without a deadline, so a silent portal would hold it for good."""
+
+    def send(self, *words: Any, **options: Any) -> Any:
+        return super().send(*words, **options | {"timeout": options.get("timeout") or 60})
+
+
+def portal_session(user: str, password: str, *, base_url: str) -> tuple[requests.Session, str]:
+    """A session that is logged in at the ISMN's portal by the package's own client, and the address
+    of the archive; ``ConnectError`` where the portal does not answer."""
+    from ismn.download import ISMNDownloader
+
+    client = ISMNDownloader(user, password)
+    client.LOGIN_URL, address = (
+        one.replace(client.BASE_URL, base_url) for one in (client.LOGIN_URL, client.DOWNLOAD_URL)
+    )
+    for scheme in ("http://", "https://"):
+        client.session.mount(scheme, _Patient())
+    try:
+        with redirect_stdout(StringIO()):  # it prints, a part of its token too
+            client._login(client._get_csrf_token())
+    except (requests.RequestException, KeyError, RuntimeError) as error:
+        raise ConnectError(
+            f"{base_url} does not let us log in ({type(error).__name__}: {error}). Check the "
+            "network and your account, and try again."
+        ) from error
+    return client.session, address
 
 
 @dataclass(frozen=True)

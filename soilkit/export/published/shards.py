@@ -4,8 +4,6 @@ import base64
 import hashlib
 import logging
 import os
-import random
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import requests
-from tqdm.auto import tqdm
 
 from soilkit.errors import ContractError, DownloadError, ShardError, UnknownNameError
+from soilkit.export import download as transfer
 from soilkit.export.published import schema
 from soilkit.export.published.schema import N_SHARDS, SHARD_NAME
 from soilkit.export.published.wire import (
@@ -297,12 +295,8 @@ def _values(scalar: Any) -> Values:
 
 log = logging.getLogger(__name__)
 
-BASE_URL = "https://storage.googleapis.com/eoscience-public/soil_moisture_retrieval_data"
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
-TIMEOUT_S = (10, 60)  # to connect, and between two pieces
-CHUNK_BYTES = 2**16  # what a cut connection can lose
 MAX_FILE_BYTES = 8 * 2**30  # a published shard has less than 2 GB
-_RETRIED = {408, 429, 500, 502, 503, 504}
+BASE_URL = "https://storage.googleapis.com/eoscience-public/soil_moisture_retrieval_data"
 
 
 def download(
@@ -353,7 +347,10 @@ def download(
             for path in paths:
                 if not path.exists():
                     url = f"{base_url.rstrip('/')}/{path.name}"
-                    _fetch(session, url, path=path, attempts=attempts, progress=progress)
+                    transfer.fetch(
+                        session, url, path=path, attempts=attempts, progress=progress,
+                        fault_of=_fault, most_bytes=MAX_FILE_BYTES,
+                    )  # fmt: skip
     except OSError as error:
         if isinstance(error, DownloadError):
             raise
@@ -364,116 +361,11 @@ def download(
     return paths
 
 
-class _Broken(Exception):
-    """One attempt failed in a way that another may not; ``wait_s`` is what the server asked for."""
-
-    def __init__(self, reason: str, wait_s: float | None = None):
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
-def _fetch(
-    session: requests.Session, url: str, *, path: Path, attempts: int, progress: bool
-) -> None:
-    part = path.with_name(f"{path.name}.part")
-    reason = "no attempt was allowed"
-    for attempt in range(1, attempts + 1):
-        try:
-            headers = _transfer(session, url, part=part, progress=progress)
-            _verify(part, headers)
-        except (_Broken, requests.RequestException) as broken:
-            known = isinstance(broken, _Broken)
-            reason = str(broken) if known else f"the connection failed ({broken})"
-            log.warning("%s: %s (attempt %d of %d)", url, reason, attempt, attempts)
-            wait_s = min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)
-            wait_s *= random.uniform(0.5, 1)
-            asked_s = broken.wait_s if isinstance(broken, _Broken) else None
-            if attempt < attempts:
-                time.sleep(wait_s if asked_s is None else asked_s)
-        else:
-            os.replace(part, path)
-            return
-    have = _size(part)
-    kept = f"{have} bytes are kept in {part}" if have else "Nothing came"
-    raise DownloadError(
-        f"{url} could not be fetched in {attempts} attempts: {reason}. {kept}; call download again "
-        "when the network is back: it goes on from there."
-    )
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _transfer(
-    session: requests.Session, url: str, *, part: Path, progress: bool
-) -> Mapping[str, str]:
-    """One request for what is missing, appended to the partial file; the answer's headers."""
-    have = _size(part)
-    wanted = {"Range": f"bytes={have}-"} if have else {}
-    with session.get(url, headers=wanted, stream=True, timeout=TIMEOUT_S) as answer:
-        status, headers = answer.status_code, answer.headers
-        if status in _RETRIED:
-            after = headers.get("Retry-After", "")
-            wait_s = min(float(after), LONGEST_WAIT_S) if after.isdigit() else None
-            raise _Broken(f"the server answered {status} {answer.reason}", wait_s)
-        if status not in (200, 206, 416):
-            raise DownloadError(
-                f"{url}: the server answered {status} {answer.reason}. Open the address in a "
-                "browser: if the dataset has moved, give its new place as base_url=."
-            )
-        came = headers.get("Content-Range", "").removeprefix("bytes ")
-        if status == 206 and came.split("-")[0] != str(have):
-            raise _Broken(f"bytes from {have} on were wanted, {came or 'unnamed ones'} came")
-        if status == 416:  # the partial file is as long as the whole one, or longer
-            headers.pop("Content-Length", None)  # the error message's
-        else:
-            start = 0 if status == 200 else have  # some servers send the whole file anyway
-            _append(answer, part, start=start, progress=progress)
-        return headers
-
-
-def _append(answer: requests.Response, part: Path, *, start: int, progress: bool) -> None:
-    answer.raw.headers.pop("Content-Encoding", None)  # or requests would unpack the gzip
-    promised = _promised_size(answer.headers)
-    bar = tqdm(
-        total=promised, initial=start, unit="B", unit_scale=True, desc=part.stem,
-        disable=not progress,
-    )  # fmt: skip
-    with part.open("r+b" if part.exists() else "w+b") as file, bar:
-        file.seek(start)
-        file.truncate()
-        for piece in answer.iter_content(CHUNK_BYTES):
-            if max(promised or 0, file.tell() + len(piece)) > MAX_FILE_BYTES:
-                file.truncate(0)
-                raise DownloadError(
-                    f"{answer.url} sends more than {MAX_FILE_BYTES} bytes, which is no published "
-                    "shard. Name the folder of the shards as base_url=."
-                )
-            file.write(piece)
-            bar.update(len(piece))
-
-
-def _promised_size(headers: Mapping[str, str]) -> int | None:
-    """The size of the whole file, bytes, where the server tells it."""
-    whole = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    return int(whole) if whole.isdigit() else None
-
-
-def _verify(part: Path, headers: Mapping[str, str]) -> None:
-    """Raise ``_Broken`` unless the file is what the server promised; a wrong one is removed."""
-    size, promised = _size(part), _promised_size(headers)
-    if promised is not None and size < promised:
-        raise _Broken(f"it broke off at {size} of {promised} bytes")
-    if promised is not None and size > promised:
-        fault = f"{size} bytes came, the server holds {promised}"
-    elif not _is_gzip(part):
-        fault = "what came is no gzip file (a login page of the network, perhaps)"
-    else:
-        fault = _wrong_hash(part, headers.get("x-goog-hash", ""))
-    if fault:
-        part.unlink(missing_ok=True)  # none of it can be trusted
-        raise _Broken(fault)
+def _fault(part: Path, headers: Mapping[str, str]) -> str:
+    """What is wrong with a file that came whole; empty where nothing is."""
+    if not _is_gzip(part):
+        return "what came is no gzip file (a login page of the network, perhaps)"
+    return _wrong_hash(part, headers.get("x-goog-hash", ""))
 
 
 def _is_gzip(path: Path) -> bool:
@@ -492,7 +384,7 @@ def _wrong_hash(path: Path, stated: str) -> str:
         return ""
     digest = Crc32c() if name == "crc32c" else hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
+        while piece := file.read(transfer.CHUNK_BYTES):
             digest.update(piece)
     computed = base64.b64encode(digest.digest()).decode()
     return "" if computed == hashes[name] else f"its {name} is {computed}, wanted {hashes[name]}"
