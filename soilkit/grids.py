@@ -238,11 +238,15 @@ def ease2_cover(bounds_m: tuple[float, float, float, float], *, pixel_size_m: fl
 def cover(bounds_m: tuple[float, float, float, float], crs: str, *, pixel_size_m: float) -> Grid:
     """The grid that holds (left, bottom, right, top) [m], its edges multiples of the pixel size.
 
+    In EPSG:6933 it is that of ``ease2_cover``.
+
     Examples
     --------
     >>> cover((1005.0, 0.0, 1030.0, 15.0), "EPSG:32614", pixel_size_m=10).bounds_m
     (1000.0, 0.0, 1030.0, 20.0)
     """
+    if crs == EASE2_CRS:
+        return ease2_cover(bounds_m, pixel_size_m=pixel_size_m)
     left, bottom, right, top = bounds_m
     col, width = _span(left, right, pixel_size_m)
     row, height = _span(-top, -bottom, pixel_size_m)

@@ -293,7 +293,10 @@ def test_a_region_is_held_by_its_grid_and_by_its_tiles():
     left, bottom, right, top = region.grid.bounds_m
     assert left % 10 == top % 10 == 0 and region.grid.crs == "EPSG:32614"
     assert left <= min(x) and right >= max(x) and bottom <= min(y) and top >= max(y)
-    assert sum(np.prod(t.shape) for t in region.tiles) == region.grid.height * region.grid.width
+    assert (
+        sum(t.part.height * t.part.width for t in region.tiles)
+        == region.grid.height * region.grid.width
+    )
     stations = region.stations
     assert stations.longitude.between(BOX[0], BOX[2]).all()
     assert stations.latitude.between(BOX[1], BOX[3]).all()

@@ -182,10 +182,11 @@ class _Plan(Planner):
         max_cloud_fraction: Mapping[str, float] | None, tile_px: int | None,
     ):  # fmt: skip
         self.bands, self.days = _bands(sources), _days(times)
-        passes = [catalogue.get(name) for name in self.bands]
-        if tile_px is None and any(s.resolution == "high" and not s.is_static for s in passes):
-            tile_px = max(1, min(TILE_PX, int(WIDEST_TILE_M // pixel_size_m)))
-        tile_px = TILE_PX if tile_px is None else tile_px
+        rows = [catalogue.get(name) for name in self.bands]
+        if tile_px is None:
+            passes = any(row.resolution == "high" and not row.is_static for row in rows)
+            widest = max(1, WIDEST_TILE_M // max(pixel_size_m, 1)) if passes else TILE_PX
+            tile_px = int(min(TILE_PX, widest))
         self.area = region_of(region, pixel_size_m=pixel_size_m, crs=crs, tile_px=tile_px)
         self.tiles, stations = self.area.tiles, self.area.stations
         tiles = pd.Categorical(stations["station_id"].repeat(len(self.days)))
@@ -205,36 +206,32 @@ class _Plan(Planner):
         """The tile's grid, whatever the source's own pixels."""
         return self._tile_grids[station_id]
 
-    def scenes(self, name: str) -> np.ndarray:
-        """The scene of a source, (tile, time), empty where there is none."""
-        return scene_ids(self.samples, catalogue.get(name)).to_numpy().reshape(-1, len(self.days))
-
-    def ages(self, name: str) -> np.ndarray:
-        """Its age in hours, (tile, time)."""
-        return self.samples[f"{name}_age_hours"].to_numpy().reshape(-1, len(self.days))
+    def scenes(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
+        """The scene of a source, empty where there is none, and its age in hours: (tile, time)."""
+        columns = scene_ids(self.samples, source), self.samples[f"{source.name}_age_hours"]
+        scenes, ages = (column.to_numpy().reshape(-1, len(self.days)) for column in columns)
+        return scenes, ages
 
     def _choose(
         self, archive: Archive, stations: pd.DataFrame, *, bounds: Mapping[str, Any],
         limits: Mapping[str, float],
     ) -> None:  # fmt: skip
-        for name in (*bounds, *limits):
-            if name not in self.bands:
-                raise UnknownNameError(
-                    f"A bound or cloud limit is given for {name!r}, none of the sources "
-                    f"{', '.join(self.bands)}. Add it to the sources, or take the limit away."
-                )
-        rows = {name: catalogue.get(name) for name in self.bands}
-        lengths = {
-            name: bounds.get(name, catalogue.duration(r.max_age)) for name, r in rows.items()
-        }
-        oldest = {name: np.timedelta64(bound_us(name, b), "us") for name, b in lengths.items()}
-        first, after = self.days[0], self.days[-1] + np.timedelta64(1, "us")
-        for name, row in rows.items():
-            start = first if row.is_static else first - oldest[name]
-            scenes = all_scenes(archive, stations, sources=[name], start=start, end=after)
-            rules = {"max_cloud_fraction": {k: v for k, v in limits.items() if k == name}}
+        strange = [name for name in (*bounds, *limits) if name not in self.bands]
+        if strange:
+            raise UnknownNameError(
+                f"A bound or cloud limit is given for {strange[0]!r}, none of the sources "
+                f"{', '.join(self.bands)}. Add it to the sources, or take the limit away."
+            )
+        rows = [catalogue.get(name) for name in self.bands]
+        ages = {row.name: bounds.get(row.name, catalogue.duration(row.max_age)) for row in rows}
+        lengths = {name: np.timedelta64(bound_us(name, age), "us") for name, age in ages.items()}
+        after = self.days[-1] + np.timedelta64(1, "us")
+        for row in rows:
+            start = self.days[0] - (np.timedelta64(0) if row.is_static else lengths[row.name])
+            scenes = all_scenes(archive, stations, sources=[row.name], start=start, end=after)
+            bound, limit = ({k: v for k, v in d.items() if k == row.name} for d in (ages, limits))
             self.samples = latest_scenes(
-                self.samples, scenes, bounds={name: lengths[name]}, **rules
+                self.samples, scenes, bounds=bound, max_cloud_fraction=limit
             )
             self.reasons |= self.samples.attrs["reasons"]
 
@@ -263,15 +260,12 @@ def _days(times: Any) -> np.ndarray:
             f"times should be dates of the common calendar, found {str(times)[:80]} ({error})."
         ) from error
     if index.tz is not None:
-        raise TimeZoneError(
-            f"times carry the zone {index.tz}; wanted naive UTC. Convert them with "
-            ".tz_convert('UTC').tz_localize(None)."
-        )
+        how = ".tz_convert('UTC').tz_localize(None)"
+        raise TimeZoneError(f"times carry the zone {index.tz}; wanted naive UTC: use {how}.")
     if not len(index) or index.hasnans or not (index.is_monotonic_increasing and index.is_unique):
         raise ParameterError(
             f"times should be at least one and increase, each once; found {len(index)} with "
-            f"{int(index.duplicated().sum())} repeated. Sort them, for instance with "
-            "pandas.DatetimeIndex(times).unique().sort_values()."
+            f"{int(index.duplicated().sum())} repeated. Sort them and drop what repeats."
         )
     return index.to_numpy().astype("datetime64[us]")
 
@@ -291,7 +285,7 @@ class _Mosaic:
     def take(self, source: Source) -> Counter[tuple[str, str]]:
         """Lay a source at every moment unless it lies; what it lacks by source and reason."""
         known, lost = self.writer.entries[source.name], Counter[tuple[str, str]]()
-        scenes, ages = self.plan.scenes(source.name), self.plan.ages(source.name)
+        scenes, ages = self.plan.scenes(source)
         names = [tile.name for tile in self.plan.tiles]
         for k in range(1 if source.is_static else len(self.plan.days)):
             entries = [known.get(key) for key in zip(scenes[:, k], names, strict=True)]
@@ -311,7 +305,7 @@ class _Mosaic:
 
     def _lay(self, source: Source, tile: Tile, *, entry: Entry | None, at: tuple) -> None:
         """One tile at a moment and age, or none of both: its pixels, or fill for want of them."""
-        bands, (height, width) = self.plan.bands[source.name], tile.shape
+        bands, part = self.plan.bands[source.name], tile.part
         where, packed = (*at[:1], tile.rows, tile.cols), np.full(len(bands), FILL, dtype="<i2")
         if entry and entry.data_sha256:
             packed = self.writer.shards[source.name].read(entry.row)
@@ -320,7 +314,7 @@ class _Mosaic:
                     f"{source.name} {entry.scene_id} of tile {tile.name} is damaged. Run "
                     f"chips.verify on {self.path / CHIPS}, then cubes.build again."
                 )
-            packed = packed[:, :height, :width]
+            packed = packed[:, : part.height, : part.width]
         for band, values in zip(bands, packed, strict=True):
             self._array(f"{source.name}_{band}")[where] = values
         for age in at[1:]:
@@ -367,14 +361,13 @@ def _create_arrays(path: Path, plan: _Plan) -> None:
             shutil.rmtree(array.parent)
     create_group(path, {})
     height, width, side = plan.area.grid.height, plan.area.grid.width, plan.size_px
-    shape = {"time": len(plan.days), "y": height, "x": width}
-    chunk = {"time": 1, "y": min(side, height), "x": min(side, width)}
+    sizes = {"time": (len(plan.days), 1), "y": (height, min(side, height)),
+             "x": (width, min(side, width))}  # fmt: skip
     for name, dims, fill, words in _layers(plan):
-        shapes = [
-            tuple(sizes[d] for d in dims) for sizes in (shape, shape if name in dims else chunk)
-        ]
-        create_array(path / name, shapes[0], chunks=shapes[1], fill=fill, dimension_names=dims,
-                     attributes=words)  # fmt: skip
+        shape = tuple(sizes[d][0] for d in dims)
+        chunks = shape if name in dims else tuple(sizes[d][1] for d in dims)
+        words = {"dimension_names": dims, "attributes": words}
+        create_array(path / name, shape, chunks=chunks, fill=fill, **words)
     _fill_coordinates(path, plan)
     write_text_whole(path / LAID, json.dumps({"layout": layout, "digests": {}}))
 
@@ -388,15 +381,11 @@ def _layers(plan: _Plan) -> Iterator[tuple[str, tuple[str, ...], np.generic, dic
         words = {"standard_name": f"projection_{axis}_coordinate", "units": "m"}
         yield axis, (axis,), np.float64(0), words
     (a, b, c, d, e, f), crs = plan.area.grid.transform, pyproj.CRS(plan.area.grid.crs)
-    yield (
-        "spatial_ref",
-        (),
-        np.int64(0),
-        {**crs.to_cf(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"},
-    )
+    words = {**crs.to_cf(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
+    yield "spatial_ref", (), np.int64(0), words
     words = {"long_name": "pixel centre in the region", "flag_meanings": "outside inside"}
     yield "inside", ("y", "x"), np.int8(0), {**words, "flag_values": [0, 1], **ON_GRID}
-    for source, names in ((catalogue.get(name), bands) for name, bands in plan.bands.items()):
+    for source, names in zip(map(catalogue.get, plan.bands), plan.bands.values(), strict=True):
         dims = ("y", "x") if source.is_static else ("time", "y", "x")
         if not source.is_static:
             words = {"long_name": f"age of {source.title}", "units": "h", **ON_GRID}

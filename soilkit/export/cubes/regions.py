@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ OTHER_CRS = 'crs="EPSG:6933" (EASE-Grid 2.0, any longitude) or another CRS in me
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of pixels: a station without a probe. ``grid`` may reach beyond its region's.
+    """A square ``grid``, a station without a probe, and the ``part`` of it inside its region's.
 
     ``rows`` and ``cols`` are those of the region's grid.
     """
@@ -38,18 +37,7 @@ class Tile:
     rows: slice
     cols: slice
     grid: Grid
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns inside the region's grid."""
-        return self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
-
-    @property
-    def bounds_m(self) -> tuple[float, float, float, float]:
-        """(left, bottom, right, top) of those, m."""
-        (height, width), size = self.shape, self.grid.pixel_size_m
-        left, top = self.grid.left_m, self.grid.top_m
-        return left, top - height * size, left + width * size, top
+    part: Grid
 
 
 @dataclass(frozen=True)
@@ -67,28 +55,24 @@ class Region:
     @cached_property
     def tiles(self) -> list[Tile]:
         """The tiles that the outline touches, row by row from the north-west."""
-        whole, side, size = self.grid, self.tile_px, self.grid.pixel_size_m
-        tiles = [
-            Tile(
-                f"r{row // side:03d}c{col // side:03d}",
-                slice(row, min(row + side, whole.height)),
-                slice(col, min(col + side, whole.width)),
-                Grid(
-                    whole.crs, whole.left_m + col * size, whole.top_m - row * size, size, side, side
-                ),
-            )
-            for row in range(0, whole.height, side)
-            for col in range(0, whole.width, side)
-        ]
+        whole, side = self.grid, self.tile_px
+        tiles = []
+        for i, j in np.ndindex(-(-whole.height // side), -(-whole.width // side)):
+            height, width = min(side, whole.height - i * side), min(side, whole.width - j * side)
+            left, top = (n * side * whole.pixel_size_m for n in (j, -i))
+            grid = replace(whole, left_m=whole.left_m + left, top_m=whole.top_m + top)
+            rows, cols = slice(i * side, i * side + height), slice(j * side, j * side + width)
+            parts = (replace(grid, height=h, width=w) for h, w in ((side, side), (height, width)))
+            tiles.append(Tile(f"r{i:03d}c{j:03d}", rows, cols, *parts))
         shapely.prepare(self.outline)
-        boxes = shapely.box(*np.array([tile.bounds_m for tile in tiles]).T)
+        boxes = shapely.box(*np.array([tile.part.bounds_m for tile in tiles]).T)
         touched = shapely.intersects(self.outline, boxes) & ~shapely.touches(self.outline, boxes)
         return [tile for tile, is_wanted in zip(tiles, touched, strict=True) if is_wanted]
 
     @property
     def stations(self) -> pd.DataFrame:
         """A station a tile, ``station_id``, ``latitude`` and ``longitude`` of its centre."""
-        left, bottom, right, top = np.array([tile.bounds_m for tile in self.tiles]).T
+        left, bottom, right, top = np.array([tile.part.bounds_m for tile in self.tiles]).T
         to_degrees = grids.transformer(self.grid.crs, "EPSG:4326")
         longitude, latitude = to_degrees.transform((left + right) / 2, (bottom + top) / 2)
         names = [tile.name for tile in self.tiles]
@@ -96,11 +80,9 @@ class Region:
 
     def inside(self, tile: Tile) -> np.ndarray:
         """Whether the centre of each pixel of a tile lies in the outline, (row, col) bool."""
-        if shapely.covers(self.outline, shapely.box(*tile.bounds_m)):
-            return np.ones(tile.shape, dtype=bool)
-        height, width = tile.shape
-        x, y = np.meshgrid(tile.grid.x_m[:width], tile.grid.y_m[:height])
-        return shapely.contains_xy(self.outline, x, y)
+        if shapely.covers(self.outline, shapely.box(*tile.part.bounds_m)):
+            return np.ones((tile.part.height, tile.part.width), dtype=bool)
+        return shapely.contains_xy(self.outline, *np.meshgrid(tile.part.x_m, tile.part.y_m))
 
 
 def region_of(
@@ -125,42 +107,33 @@ def region_of(
         edge of the CRS or too wide for a zone; for a CRS in degrees; for a size that does not fit.
     """
     if not (0 < pixel_size_m < np.inf and tile_px >= 1):
-        raise ContractError(
-            "pixel_size_m should be a length and tile_px a number above zero, found "
-            f"{pixel_size_m!r} and {tile_px!r}."
-        )
+        sizes = f"{pixel_size_m!r} and {tile_px!r}"
+        raise ContractError(f"pixel_size_m and tile_px should be above zero, found {sizes}.")
     crs = None if crs is None else grids.in_metres(crs)
     degrees = _degrees(where)
-    if is_quadkey(where) and crs in (None, grids.WEB_MERCATOR_CRS):
+    if _is_quadkey(where) and crs in (None, grids.WEB_MERCATOR_CRS):
         grid = grids.quadkey_grid(where, pixel_size_m=pixel_size_m)
         return Region(grid, _side(grid, tile_px), shapely.box(*grid.bounds_m), degrees)
     crs = crs or _zone(degrees)
     outline = _projected(degrees, crs)
-    if crs == grids.EASE2_CRS:
-        grid = grids.ease2_cover(outline.bounds, pixel_size_m=pixel_size_m)
-    else:
-        grid = grids.cover(outline.bounds, crs, pixel_size_m=pixel_size_m)
+    grid = grids.cover(outline.bounds, crs, pixel_size_m=pixel_size_m)
     return Region(grid, _side(grid, tile_px), outline, degrees)
 
 
 # ---- what users call a region --------------------------------------------------------------------
 
 
-def is_quadkey(where: Any) -> bool:
+def _is_quadkey(where: Any) -> bool:
     """Whether a region is named by digits; ``ContractError`` for too few or too many of them."""
-    if not isinstance(where, str) or not re.fullmatch("[0-9]+", where):
-        return False
-    if len(where) not in QUADKEY_LENGTHS:
-        raise ContractError(
-            f"A quadkey has 12 or 14 digits here, found the {len(where)} of {where!r}. Give one of "
-            "these, or a bounding box."
-        )
-    return True
+    is_number = isinstance(where, str) and where.isdecimal()
+    if is_number and len(where) not in QUADKEY_LENGTHS:
+        raise ContractError(f"A quadkey has 12 or 14 digits here, found {len(where)} in {where!r}.")
+    return is_number
 
 
 def _degrees(where: Any) -> Any:
     """A region's outline in WGS84 degrees, checked."""
-    if is_quadkey(where):
+    if _is_quadkey(where):
         left, bottom, right, top = grids.quadkey_bounds(where)
         to_degrees = grids.transformer(grids.WEB_MERCATOR_CRS, "EPSG:4326")
         (west, east), (south, north) = to_degrees.transform((left, right), (bottom, top))
@@ -188,10 +161,8 @@ def _box(where: Any) -> Any:
         ) from error
     east += 360 if west > east else 0
     if not (south < north and west < east):
-        raise ContractError(
-            f"The box {where} has no extent: wanted (west, south, east, north), the south below "
-            "the north, the west another than the east."
-        )
+        words = "wanted (west, south, east, north), the south below the north"
+        raise ContractError(f"The box {where} has no extent: {words}.")
     return _checked(shapely.box(west, south, east, north))
 
 
@@ -215,16 +186,10 @@ def _shapes(content: Any) -> Any:
 def _checked(outline: Any) -> Any:
     """An outline that is a whole area in degrees."""
     if not outline.is_valid:
-        raise ContractError(
-            f"The region's outline is no simple polygon: {shapely.is_valid_reason(outline)}. Draw "
-            "its corners in order; shapely.make_valid mends most."
-        )
+        why = shapely.is_valid_reason(outline)
+        raise ContractError(f"The outline is no polygon: {why}. shapely.make_valid mends most.")
     if not outline.area > 0:
-        raise ContractError(
-            f"The region has no extent: {outline.geom_type} "
-            f"{shapely.to_wkt(outline, rounding_precision=4)[:80]}. Give an area, for instance a "
-            "box around the point."
-        )
+        raise ContractError(f"{outline.wkt[:80]} has no extent. Give an area around it.")
     west, south, east, north = outline.bounds
     if not (west >= -180 and east <= 540 and south >= -90 and north <= 90 and east - west <= 360):
         raise ContractError(
@@ -244,14 +209,14 @@ def _unwrapped(outline: Any) -> Any:
             "Earth cannot be told. Cut it at the antimeridian (RFC 7946, 3.1.9), or give a "
             "bounding box."
         )
-    turned = np.where(west < 0, 360.0, 0.0)
-    if np.ptp(np.r_[west + turned, east + turned]) >= np.ptp(np.r_[west, east]):
+    by = np.where(west < 0, 360.0, 0.0)
+    if np.ptp(np.r_[west + by, east + by]) >= np.ptp(np.r_[west, east]):
         return outline
-    moved = [
-        shapely.transform(part, lambda v, by=by: v + (by, 0))
-        for part, by in zip(parts, turned, strict=True)
+    turned = [
+        shapely.transform(part, lambda v, x=x: v + (x, 0))
+        for part, x in zip(parts, by, strict=True)
     ]
-    return shapely.union_all(moved)
+    return shapely.union_all(turned)
 
 
 # ---- from degrees to a grid ----------------------------------------------------------------------
@@ -266,9 +231,8 @@ def _zone(degrees: Any) -> str:
             f"latitude, more than one UTM zone holds ({ZONE_DEG:g} degrees, 80 S to 84 N). Give "
             f"{OTHER_CRS}."
         )
-    latitude, middle = (south + north) / 2, (west + east) / 2
-    edges = west, east - 1e-9
-    crs, *others = (grids.utm_crs(latitude, (at + 180) % 360 - 180) for at in (middle, *edges))
+    places = (west + east) / 2, west, east - 1e-9
+    crs, *others = (grids.utm_crs((south + north) / 2, (x + 180) % 360 - 180) for x in places)
     if set(others) - {crs}:
         warnings.warn(
             f"The region lies in several UTM zones, {' and '.join(sorted({crs, *others}))}: its "
@@ -287,10 +251,8 @@ def _projected(degrees: Any, crs: str) -> Any:
         np.abs(np.diff(shapely.get_coordinates(one), axis=0)).max(axis=1)
         for one in (outline, dense)
     )
-    if (
-        not np.isfinite(lengths_m).all()
-        or (lengths_m[steps_deg <= 2 * EDGE_STEP_DEG] > TORN_M).any()
-    ):
+    along = steps_deg <= 2 * EDGE_STEP_DEG  # not from one part to the next
+    if not (np.isfinite(lengths_m).all() and (lengths_m[along] < TORN_M).all()):
         raise ContractError(
             f"The region lies beyond the edge of {crs} or across it: a cube would be torn. Across "
             "the antimeridian leave crs out for UTM, or give two regions."
