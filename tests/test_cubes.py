@@ -28,7 +28,9 @@ from soilkit.errors import (
 )
 from soilkit.export import chips, cubes
 from soilkit.export.archives import confirm, open_archive
+from soilkit.export.archives.local import Layer
 from soilkit.export.archives.scenes import places_of, scenes_everywhere, static_image
+from tests.helpers_stac import raster
 from tests.world_catalogue import export_world
 
 WORLD = {"seed": 0, "n_stations": 2, "start": "2019-05-01", "end": "2019-07-01"}
@@ -36,7 +38,7 @@ BOX = (-99.205, 36.398, -99.199, 36.402)  # some 540 m x 440 m in zone 14
 TIMES = ["2019-06-12", "2019-06-20 18:00"]
 LAYERS = {"sentinel1": ["VV", "VH"], "sentinel2": ["B4", "QA60"], "dem": None, "smap": None}
 OPTIONS = {"times": TIMES, "pixel_size_m": 10, "tile_px": 32, "progress": False}
-ARCHIVES = ("synthetic", "earthengine", "stac")
+ARCHIVES = ("synthetic", "earthengine", "stac", "local")
 
 
 # ---- a small archive: the day of a scene and the place decide each value -------------------------
@@ -91,13 +93,36 @@ def grid_of(cube):
 
 
 def layers_of(name):
-    """The catalogue of the world is written with fine layers only."""
-    return {k: v for k, v in LAYERS.items() if name != "stac" or k != "smap"}
+    """The catalogue of the world is written with fine layers, one's own files hold no optics."""
+    without = {"stac": "smap", "local": "sentinel2"}.get(name)
+    return {k: v for k, v in LAYERS.items() if k != without}
+
+
+def own_files(folder):
+    """Backscatter as noise in a dataset on a grid of its own, terrain as GeoTIFF, SMAP on EASE."""
+    rng, grid = np.random.default_rng(3), Grid("EPSG:32614", 481_003.0, 4_029_004.0, 10, 200, 200)
+    times = pd.to_datetime(["2019-06-11 12:30", "2019-06-15 12:30", "2019-06-19 12:30"])
+    axes = {"time": times.to_numpy(), "y": grid.y_m, "x": grid.x_m}
+    noise = rng.normal(-14, 2, (2, 3, 200, 200)).astype("f4")
+    bands = {"VV": (tuple(axes), noise[0]), "VH": (tuple(axes), noise[1])}
+    radar = xr.Dataset(bands, axes)
+    raster(folder / "dem.tif", rng.normal(400, 20, (200, 200)).astype("f4"), grid)
+    cell = grids.cover((-9.6e6, 4.2e6, -9.5e6, 4.4e6), "EPSG:6933", pixel_size_m=9000)
+    axes = {"time": times.to_numpy(), "y": cell.y_m, "x": cell.x_m}
+    ssm = rng.uniform(5, 25, (3, cell.height, cell.width)).astype("f4")
+    smap = xr.DataArray(ssm, axes, dims=list(axes), name="ssm", attrs={"units": "mm"})
+    return {
+        "sentinel1": Layer(radar, crs="EPSG:32614", unit="dB"),
+        "dem": Layer(folder / "dem.tif", unit="m"),
+        "smap": Layer(smap, crs="EPSG:6933", dated_by="instant"),
+    }
 
 
 def archive_of(name, folder):
     if name == "earthengine":
         return open_archive(name, cache_dir=folder / "scenes")
+    if name == "local":
+        return open_archive(name, layers=own_files(folder))
     world = open_archive("synthetic", **WORLD)
     if name == "synthetic":
         return world
@@ -219,7 +244,8 @@ def test_a_cube_says_in_cf_what_and_where_it_is(built):
     assert plain.spatial_ref.attrs["grid_mapping_name"] == "transverse_mercator"
     assert cube.attrs["archive_version"] == archive.version and "history" not in cube.attrs
     assert ("comment" in cube.attrs) == (archive.name == "synthetic")
-    assert plain.sentinel2_QA60.attrs["flag_masks"] == [1024, 2048]
+    if archive.name != "local":
+        assert plain.sentinel2_QA60.attrs["flag_masks"] == [1024, 2048]
 
 
 def test_the_plan_of_a_standing_cube_is_empty_and_an_estimate_takes_the_plan(built, tmp_path):
