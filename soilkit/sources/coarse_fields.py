@@ -21,8 +21,9 @@ _smap_l3 = partial(
     pixel_size_m=9_000, resolution="coarse", dated_by="middle", cadence="1D", max_age="3D",
 )  # fmt: skip
 ERA5_LAYERS_MM = (70, 210, 720, 1890)  # 0-7, 7-28, 28-100 and 100-289 cm
+MOISTURE_ONLY = (1e-4, 0.0)  # a packing
 _era5 = partial(
-    _instant, cadence="1h", max_age="6h",
+    _instant, cadence="1h", max_age="6h", packing=MOISTURE_ONLY,
     bands=tuple(
         Band(f"volumetric_soil_water_layer_{n}", "m3 m-3", FRACTION, layer_mm=mm,
              aliases=(f"swvl{n}",))
@@ -30,7 +31,7 @@ _era5 = partial(
     ),
 )  # fmt: skip
 _cci = partial(
-    Source, bands=(Band("sm", "m3 m-3", FRACTION),),
+    Source, bands=(Band("sm", "m3 m-3", FRACTION),), packing=MOISTURE_ONLY,
     pixel_size_m=27_830, resolution="coarse", dated_by="middle", cadence="1D", begins="1978-11-01",
     citation="Dorigo et al. (2017), doi:10.1016/j.rse.2017.07.001",
     trap="Made of radiometers, ASCAT and, for its scale, a land model: no independent third of a "
@@ -155,6 +156,7 @@ MOISTURE = (
         "smos_l3", title="SMOS Level 3 daily soil moisture, 25 km (CATDS)",
         bands=(Band("Soil_Moisture", "m3 m-3", FRACTION),),
         pixel_size_m=25_000, cadence="1D", max_age="3D", begins="2010-01-12",
+        packing=MOISTURE_ONLY,
         lives_at="CATDS, https://www.catds.fr: netCDF, ascending (6 h) and descending (18 h local "
         "solar time) apart; read from a local copy.",
         citation="Al Bitar et al. (2017), doi:10.5194/essd-9-293-2017",

@@ -1,5 +1,6 @@
 """Where the numbers of the user's own files lie and what they mean: pixels, times, units."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -328,7 +329,8 @@ class Raster:
 
 
 @lru_cache(maxsize=64)
-def _opened(path: str, group: str) -> Any:
+def _opened(path: str, group: str, changed_ns: int) -> Any:
+    """A file's group; ``changed_ns`` tells its states apart."""
     import xarray as xr
 
     engine: Any = ENGINES[Path(path).suffix.lower()]
@@ -339,7 +341,9 @@ def _opened(path: str, group: str) -> Any:
 
 
 def _dataset(place: Any, group: str) -> Any:
-    return _opened(place, group) if isinstance(place, str) else place
+    if isinstance(place, str):
+        return _opened(place, group, os.stat(place).st_mtime_ns)
+    return place
 
 
 def _on(grid: Grid) -> Lattice:

@@ -46,12 +46,9 @@ class Holding:
 
     def number(self, request: ChipRequest) -> int | None:
         """The number of a request's image."""
-        numbers = np.flatnonzero(self.images["scene_id"] == request.scene_id)
-        if not len(numbers) or (
-            abs(self.images["end"].to_numpy()[numbers[0]] - request.time) > SAME_MOMENT
-        ):
-            return None
-        return int(numbers[0])
+        is_of_name = (self.images["scene_id"] == request.scene_id).to_numpy()
+        is_later = abs(self.images["end"].to_numpy() - request.time) > SAME_MOMENT  # of NaT false
+        return next(iter(np.flatnonzero(is_of_name & ~is_later).tolist()), None)
 
     def on_grid(self, k: int, band: Band, *, request: ChipRequest) -> tuple[np.ndarray, str]:
         """An image's band on the request's grid, stored values, and why nothing of it is left."""
@@ -140,8 +137,9 @@ def _fingerprint(place: Any) -> list[str]:
     """What tells one state of a file from another: name, size and time of change; of an xarray
     object in memory its content."""
     if isinstance(place, str):
-        state = os.stat(place)
-        return [os.path.basename(place), str(state.st_size), str(state.st_mtime_ns)]
+        parts = sorted(Path(place).rglob("*")) if os.path.isdir(place) else [Path(place)]
+        states = [(part.name, part.stat()) for part in parts]
+        return [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     content = hashlib.sha256()
     for name, variable in sorted(place.variables.items(), key=lambda pair: str(pair[0])):
         content.update(f"{name}{variable.dims}{variable.attrs}".encode())
@@ -163,7 +161,7 @@ class LocalArchive:
     layers : {source: Layer}; bare files or an xarray object stand for ``Layer(files)``
     footprint_m : float, m
         Side of the square around a station that a scene must touch, and whose covered part is
-        ``valid_fraction``.
+        ``valid_fraction``; for a cube the side of its tiles, or those at the files' edge are lost.
 
     Raises
     ------
