@@ -19,8 +19,8 @@ from soilkit.errors import (
     UnitError,
     UnknownNameError,
 )
-from soilkit.export import rasters
-from soilkit.export.archives import open_archive
+from soilkit.export import chips, cubes, rasters
+from soilkit.export.archives import all_scenes, open_archive
 from soilkit.export.archives.local import Layer, LocalArchive
 from soilkit.export.archives.scenes import interval
 from soilkit.export.join import anchored_join
@@ -567,3 +567,74 @@ def test_an_array_of_ten_day_windows_is_joined_like_any_archive():
     assert (joined.samples.smap_age_hours == 1).all()
     series = archive.series(place, "smap", "2019-01-01", "2022-01-01")
     assert series.ssm.to_numpy() == pytest.approx(values[:, 3, 3])
+
+
+def test_a_cube_of_western_australia_holds_the_files_own_cells(tmp_path):
+    """SMAP on its EASE-Grid, ERA5-Land beside it: SMAP of the day before, 0 h old at midnight."""
+    path = real("cubes/smap_w_australia_2020.nc")
+    archive = LocalArchive(
+        {
+            "smap_l3_005": Layer(path, bands={"soil_moisture_am": "sm"}, unit="m3 m-3"),
+            "era5_land": real("cubes/era5_w_australia_hourly_202001.nc"),
+        }
+    )
+    bands = {"smap_l3_005": ["soil_moisture_am"], "era5_land": ["volumetric_soil_water_layer_1"]}
+    cube = cubes.build(
+        (116.0, -32.0, 122.0, -27.05), archive, tmp_path / "cube", sources=bands,
+        times=["2020-01-03", "2020-01-08"], pixel_size_m=9008.055210146, crs="EPSG:6933",
+        progress=False,
+    )  # fmt: skip
+    assert cubes.losses(tmp_path / "cube").empty
+    with xr.open_dataset(path) as data:
+        expected = data.sm.sel(t="2020-01-02").values[::-1]  # south first in the file
+    smap = cube.smap_l3_005_soil_moisture_am[0].values
+    assert (np.isfinite(smap) == np.isfinite(expected)).all()
+    assert np.nanmax(abs(smap - expected)) <= 0.005 + 1e-6  # half a step of the store
+    assert (cube.smap_l3_005_age_hours == 0).all()
+    with xr.open_dataset(real("cubes/era5_w_australia_hourly_202001.nc")) as data:
+        here = data.swvl1.sel(valid_time="2020-01-08T00")
+        lon, lat = grids.transformer("EPSG:6933", "EPSG:4326").transform(
+            float(cube.x[30]), float(cube.y[30])
+        )
+        expected = here.sel(latitude=lat, longitude=lon, method="nearest").item()
+    moisture = float(cube.era5_land_volumetric_soil_water_layer_1[1, 30, 30].compute())
+    assert moisture == pytest.approx(expected, abs=1e-4)
+
+
+def test_chips_of_kings_creek_are_built_from_its_stack(tmp_path):
+    """Probes, 149 images and the elevation through join and chips: each reading an image of a day
+    that is over, and its pixels as rasterio reads them."""
+    path = real("kings_creek/ndvi_stack_int16_1e4.tif")
+    archive = LocalArchive(
+        {
+            "ndvi_10m": Layer(path, unit="stored"),
+            "dem_3dep": Layer(real("kings_creek/kings_creek_elevation.tif"), unit="m"),
+        }
+    )
+    place = stations(KONZA).assign(sensor_id="A__0__x__0.05__0.05", network="A", station="0")
+    days = pd.date_range("2023-04-01 13:00", "2023-09-30", freq="1D").astype("datetime64[us]")
+    observations = pd.DataFrame({"sensor_id": "A__0__x__0.05__0.05", "time": days,
+                                 "soil_moisture_m3_m3": 0.2, "flag": "G"})  # fmt: skip
+    scenes = all_scenes(
+        archive, place, sources=["ndvi_10m", "dem_3dep"], start="2023-01-01", end="2023-10-01"
+    )
+    bounds = {"ndvi_10m": np.timedelta64(5, "D"), "dem_3dep": np.timedelta64(18_000, "D")}
+    joined = anchored_join(observations, scenes, place, bounds=bounds, anchor="ndvi_10m")
+    assert (joined.samples.ndvi_10m_age_hours == 13).all()  # since midnight, not since the stamp
+    samples, drops = chips.build(
+        joined.samples, archive, tmp_path / "chips.zarr", stations=place, size_px=64,
+        progress=False,
+    )  # fmt: skip
+    assert len(samples) == len(joined.samples) > 10
+    assert drops.empty
+    first = samples.iloc[0]
+    stored = chips.open_store(tmp_path / "chips.zarr")
+    values = stored.read("ndvi_10m", first.ndvi_10m_scene, "A__0").values
+    grid = grids.chip_grid(*KONZA, size_px=64, pixel_size_m=10)
+    expected = rasters.read(path, grid, bands=[_number(path, first.ndvi_10m_scene)])
+    assert np.nanmax(abs(values - expected)) <= 1
+
+
+def _number(path, scene):
+    with rasterio.open(path) as file:
+        return [name.replace("-", "") for name in file.descriptions].index(scene[:8]) + 1
