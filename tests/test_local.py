@@ -90,6 +90,19 @@ def test_a_dataset_speaks_the_archives_contract():
     assert chip.values[0, 2, 2] == pytest.approx(12.2)
 
 
+def test_one_image_with_a_time_and_a_forecast_for_later():
+    """A scalar coordinate dates an image; a GRIB's reader gives the run's time and the valid one."""
+    image = field().isel(time=1)
+    assert scenes_at(LocalArchive({"gldas": image}), "gldas", HERE).end.tolist() == [
+        pd.Timestamp("2020-05-01 03:00")
+    ]
+    run = field().assign_coords(step=np.timedelta64(6, "h"))
+    run = run.assign_coords(valid_time=run.time + run.step)
+    assert scenes_at(LocalArchive({"gldas": run}), "gldas", HERE).end[0] == pd.Timestamp(
+        "2020-05-01 06:00"
+    )
+
+
 def test_the_period_is_half_open_and_places_outside_have_no_scene():
     archive = LocalArchive({"gldas": field()})
     assert len(scenes_at(archive, "gldas", HERE, "2020-05-01", "2020-05-01 03:00")) == 1

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from soilkit import grids, sources, units
 from soilkit.contracts import Grid
@@ -174,7 +173,7 @@ class Arrays:
         for d in first.dims:
             if d not in (*self._dims, self._time) and first.sizes[d] > 1:
                 raise ContractError(f"it has {first.sizes[d]} values along {d!r}: choose one first")
-        self.times = _moments(first.indexes[self._time]) if self._time else np.empty(0, US)
+        self.times = _times(first, self._time)
         self.linear = {
             b: _to_stored(row.band(b), layer, stated=v.attrs.get("units") or self.layout.unit)
             for b, v in variables.items()
@@ -401,13 +400,19 @@ def _is_time(data: Any, dim: Any) -> bool:
     return dim in data.indexes and "time" in type(data.indexes[dim]).__name__.lower()
 
 
-def _moments(index: Any) -> np.ndarray:
-    if not isinstance(index, pd.DatetimeIndex):
+def _times(data: Any, dim: Any) -> np.ndarray:
+    """The times along a dimension, or the one of a single image; of a forecast those it is for."""
+    dims = (dim,) if dim else ()
+    axes = [data.coords.get(name) for name in ("valid_time", dim or "time")]
+    axis = next((one for one in axes if one is not None and one.dims == dims), None)
+    if axis is None or axis.dtype.kind not in "MO":
+        return np.empty(0, US)
+    if axis.dtype.kind == "O":
         raise ContractError(
-            f"its times are of the calendar {index.calendar!r}, whose days are none of ours: "
+            f"its times are of the calendar {axis.dt.calendar!r}, whose days are none of ours: "
             "convert them first (xarray's convert_calendar)"
         )
-    return index.to_numpy().astype(US)
+    return axis.to_numpy().astype(US).reshape(-1)
 
 
 def _to_stored(band: Band, layer: Layer, *, stated: str) -> tuple[float, float]:
