@@ -17,7 +17,8 @@ OF_ENDINGS = {  # of names: what a column called "rain_mm" is in
 SPELLINGS = {
     "m3 m-3": "m3 m-3|m3/m3|m3m-3|m3.m-3|cm3/cm3|cm3 cm-3|m³ m⁻³|m³/m³",
     "kg m-2": "kg m-2|kg/m2|kgm-2|kg.m-2|mm", "K": "k|kelvin|kelvins", "degC": "degc|c|°c|celsius",
-    "%": "%|percent", "vol %": "vol %|vol%|vol. %|% vol", "1": "1|-|dimensionless|unitless|normalized",
+    "%": "%|percent", "vol %": "vol %|vol%|vol. %|% vol",
+    "1": "1|-|dimensionless|unitless|normalized",
     "dB": "db|decibel|decibels", "deg": "deg|degree|degrees", "m": "m|metre|metres|meter|meters",
     "mm d-1": "mm d-1|mm/d|mm/day|mm day-1|kg m-2 d-1", "mm s-1": "kg m-2 s-1|kg/m2/s|mm/s|mm s-1",
 }  # fmt: skip

@@ -91,7 +91,7 @@ def test_a_dataset_speaks_the_archives_contract():
 
 
 def test_one_image_with_a_time_and_a_forecast_for_later():
-    """A scalar coordinate dates an image; a GRIB's reader gives the run's time and the valid one."""
+    """A scalar coordinate dates an image; GRIB readers give the run's time and the valid one."""
     image = field().isel(time=1)
     assert scenes_at(LocalArchive({"gldas": image}), "gldas", HERE).end.tolist() == [
         pd.Timestamp("2020-05-01 03:00")
