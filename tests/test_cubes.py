@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyproj
 import pytest
+import rasterio
 import shapely
 import xarray as xr
 
@@ -199,7 +201,7 @@ def test_every_layer_is_the_archives_own_chip_of_the_nearest_past_scene(built):
                 layer = cube[f"{source}_{band}"]
                 layer = layer if sources.get(source).is_static else layer[k]
                 step = (
-                    chips.packing_of(sources.get(source)).scale
+                    np.ravel(chips.packing_of(sources.get(source), [band]).scale)[0]
                     * sources.get(source).band(band).scale
                 )
                 np.testing.assert_array_equal(np.isnan(layer), np.isnan(values))
@@ -542,10 +544,10 @@ KILLED = """
 import sys
 from tests import test_cubes as t
 from tests.helpers_jobs import die
-from soilkit.export.cubes import builder
+from soilkit.export.cubes import mosaic
 from soilkit.export.chips import builder as chips_builder
-chips_builder.SAVE_EVERY_S = builder.SAVE_EVERY_S = 0.0
-kind, where = {"fetch": (t.Plain, "chips"), "lay": (builder._Mosaic, "_lay")}[sys.argv[1]]
+chips_builder.SAVE_EVERY_S = mosaic.SAVE_EVERY_S = 0.0
+kind, where = {"fetch": (t.Plain, "chips"), "lay": (mosaic._Mosaic, "_lay")}[sys.argv[1]]
 usual, calls = getattr(kind, where), iter(range(int(sys.argv[2])))
 if where == "_lay":
     def dying(*a, **k):
@@ -605,3 +607,67 @@ def test_memory_stays_flat_while_a_region_grows_16_times(tmp_path):
         sizes.append(cube.nbytes)
     assert sizes[2] > 14 * sizes[1] and sizes[2] > 5 * peaks[2]
     assert peaks[2] < 1.5 * peaks[1], peaks
+
+
+# ---- real files ----------------------------------------------------------------------------------
+
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "/nonexistent"))
+
+
+def real(path):
+    if not (DATA / path).exists():
+        pytest.skip(f"no {path} in $SOILKIT_TEST_DATA")
+    return DATA / path
+
+
+def test_a_watershed_from_its_own_rasters(tmp_path):
+    """Konza's Kings Creek: its area, its 15-day NDVI as the latest picture's pixels, its losses."""
+    stack, boundary = real("kings_creek/ndvi_stack_int16_1e4.tif"), real(
+        "kings_creek/kings_creek_boundary.geojson"
+    )  # fmt: skip
+    layers = {
+        "ndvi_10m": Layer(stack, unit="stored"),
+        "dem_3dep": Layer(real("kings_creek/kings_creek_elevation.tif"), unit="m"),
+    }
+    archive, days = open_archive("local", layers=layers), ["2023-01-01", "2023-07-15"]
+    cube = cubes.build(
+        boundary, archive, tmp_path / "c", sources=list(layers), times=days, pixel_size_m=10,
+        progress=False,
+    )  # fmt: skip
+    outline = shapely.from_geojson(boundary.read_text())
+    area_m2 = abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(outline)[0])
+    assert float(cube.inside.sum()) * 100 == pytest.approx(
+        area_m2, rel=0.003
+    )  # UTM: 0.9996 squared
+    with rasterio.open(stack) as file:
+        band = 1 + file.descriptions.index("2023-07-03")  # none from then to the 15th
+        there = grids.transformer("EPSG:32614", "EPSG:4326").transform(*np.meshgrid(cube.x, cube.y))
+        pixels = [v[0] for v in file.sample(np.stack(there, axis=-1).reshape(-1, 2), band)]
+    raw = np.array(pixels, dtype=float).reshape(cube.inside.shape)
+    raw[(raw == -32768) | (raw == 0) | (cube.inside.to_numpy() == 0)] = np.nan
+    ndvi = cube.ndvi_10m_NDVI[1].to_numpy()
+    known = np.isfinite(raw) & np.isfinite(ndvi)
+    assert known.sum() > 100_000 and np.corrcoef(raw[known], ndvi[known])[0, 1] > 0.97
+    assert float(cube.ndvi_10m_age_hours[1].max()) == 11 * 24  # dated by the end of its day
+    assert cubes.losses(cube)["count"].tolist() == [4] and cube.ndvi_10m_NDVI[0].isnull().all()
+
+
+def test_smap_over_western_australia_on_its_own_grid(tmp_path):
+    """Cells of EASE-Grid 2.0 hold the file's own numbers, rounded to half a step."""
+    with xr.open_dataset(real("cubes/smap_w_australia_2020.nc")) as file:
+        data = file.rename(t="time").load()
+    layer = Layer(data, bands={"soil_moisture_am": "sm"}, unit="m3 m-3")
+    archive = open_archive("local", layers={"smap_l3_005": layer})
+    cube = cubes.build(
+        (116.2, -31.8, 121.8, -27.3), archive, tmp_path / "c", crs="EPSG:6933", progress=False,
+        sources={"smap_l3_005": ["soil_moisture_am"]}, times=["2020-01-15"], pixel_size_m=9000,
+    )  # fmt: skip
+    lon, lat = grids.lonlat(grid_of(cube))
+    at = {"lon": ("p", lon.ravel()), "lat": ("p", lat.ravel())}
+    age_days = float(cube.smap_l3_005_age_hours.max()) / 24
+    day = pd.Timestamp("2020-01-14") - pd.Timedelta(days=age_days)  # known when its day is over
+    values = data.sm.sel(time=day).interp(at, method="nearest").to_numpy().reshape(lon.shape)
+    moisture = cube.smap_l3_005_soil_moisture_am[0].to_numpy()
+    known = np.isfinite(values) & np.isfinite(moisture)
+    assert known.sum() > 1000 and (np.isfinite(values) == np.isfinite(moisture)).mean() > 0.99
+    assert np.mean(np.abs(values - moisture)[known] < 0.0006) > 0.99

@@ -302,11 +302,11 @@ def describe(
     source = catalogue.get(name)
     kept = [source.band(band) for band in bands or [band.name for band in source.bands]]
     size, pixel_m = (size_px, pixel_size_m) if pixel_size_m else chip_size(source, size_px)
-    packing = packing_of(source)
+    packing = packing_of(source, [band.name for band in kept])
     return {
         "bands": [band.name for band in kept], "units": [band.unit for band in kept],
         "resolution": source.resolution, "size_px": size, "pixel_size_m": pixel_m,
-        "scale_factor": packing.scale, "add_offset": packing.offset, "citation": source.citation,
+        **packing.words, "citation": source.citation,
     }  # fmt: skip
 
 
@@ -333,7 +333,8 @@ def prepare(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 def _description(name: str, described: dict[str, Any]) -> dict[str, Any]:
     """What the array of a source says of itself."""
     attributes = {key: described[key] for key in ("bands", "units")}
-    return {"packing": packing_of(catalogue.get(name)), "attributes": attributes}
+    packing = packing_of(catalogue.get(name), described["bands"])
+    return {"packing": packing, "attributes": attributes}
 
 
 def _merged(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -458,10 +459,11 @@ class Writer:
         entry.valid_fraction = float(np.isfinite(counted).all(axis=0).mean())
         if entry.valid_fraction == 0:
             return Failure("empty")
+        packing = packing_of(source, request.bands)
         try:
-            packed = packing_of(source).pack(chip.values)
+            packed = packing.pack(chip.values)
         except ContractError:  # the value differs from chip to chip, the reason does not
-            low, high = packing_of(source).limits
+            low, high = packing.limits
             return Failure(f"values outside the store's {low:g} to {high:g}")
         self.arrays[request.source][entry.row] = packed
         entry.data_sha256 = sha256(packed)

@@ -22,7 +22,7 @@ from zarr.storage import MemoryStore
 from soilkit.contracts import Chip, Grid
 from soilkit.errors import ContractError, SceneNotFoundError, StoreError, UnknownNameError
 from soilkit.files import write_text_whole, write_whole
-from soilkit.sources import Source
+from soilkit.sources import Band, Source
 
 FORMAT_VERSION = 2
 FILL = -32768  # no data
@@ -33,6 +33,8 @@ _LARGEST = 32767
 class Packing:
     """How one source's values become integers: ``scale`` is the step between two of them.
 
+    Bands of one source may differ, where both are tuples, a number a band of (band, row, col).
+
     Examples
     --------
     >>> step = Packing(0.02)
@@ -40,13 +42,25 @@ class Packing:
     array([-12.34,    nan], dtype=float32)
     """
 
-    scale: float
-    offset: float = 0.0
+    scale: float | tuple[float, ...]
+    offset: float | tuple[float, ...] = 0.0
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The smallest and the largest value that fit."""
-        return self.offset - self.scale * _LARGEST, self.offset + self.scale * _LARGEST
+        """The smallest and the largest value that fit, in any band."""
+        scale, offset = self._numbers()
+        return float((offset - scale * _LARGEST).min()), float((offset + scale * _LARGEST).max())
+
+    def _numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and offset as float64, (band, 1, 1) where bands differ."""
+        scale, offset = np.asarray(self.scale, float), np.asarray(self.offset, float)
+        return (scale[:, None, None], offset[:, None, None]) if scale.ndim else (scale, offset)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """Scale and offset as JSON holds them."""
+        numbers = {"scale_factor": self.scale, "add_offset": self.offset}
+        return {k: [*v] if isinstance(v, tuple) else v for k, v in numbers.items()}
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Integers of the same shape, int16; anything that is no finite number becomes ``FILL``.
@@ -56,8 +70,8 @@ class Packing:
         ContractError
             When a value lies outside ``limits``.
         """
-        finite = np.isfinite(values)
-        steps = np.rint((values - self.offset) / self.scale)
+        finite, (scale, offset) = np.isfinite(values), self._numbers()
+        steps = np.rint((values - offset) / scale)
         if bool((np.abs(steps) > _LARGEST)[finite].any()):
             low, high = self.limits
             worst = values[finite][np.abs(steps[finite]).argmax()]
@@ -66,7 +80,8 @@ class Packing:
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """float32 of the same shape, NaN for ``FILL``."""
-        values = packed.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
+        scale, offset = (v.astype(np.float32) for v in self._numbers())
+        values = packed.astype(np.float32) * scale + offset
         return np.where(packed == FILL, np.float32(np.nan), values)
 
     def table(self) -> np.ndarray:
@@ -78,11 +93,35 @@ _CLASSES = Packing(1.0)
 _ANYTHING = Packing(0.01)
 
 
-def packing_of(source: Source) -> Packing:
-    """The packing that a source's row states, else steps of 1 for classes and of 0.01."""
+def packing_of(source: Source, bands: Iterable[str] | None = None) -> Packing:
+    """The packing that a source's row states, else steps of 1 for classes and of 0.01.
+
+    Coarse sources hold moistures beside temperatures: without a stated packing each of their
+    ``bands`` (all: None) has the least of the steps 1, 2 and 5 x 10^n that holds its valid range.
+
+    Examples
+    --------
+    >>> from soilkit import sources
+    >>> packing_of(sources.get("smap_l4"), ["sm_surface", "surface_temp"]).scale
+    (2e-05, 0.005)
+    """
     if source.packing:
         return Packing(*source.packing)
-    return _ANYTHING if any(band.continuous for band in source.bands) else _CLASSES
+    if source.resolution != "coarse":
+        return _ANYTHING if any(band.continuous for band in source.bands) else _CLASSES
+    names = [band.name for band in source.bands] if bands is None else bands
+    steps, offsets = zip(*(_finest(source.band(name)) for name in names), strict=True)
+    return Packing(steps, offsets)
+
+
+def _finest(band: Band) -> tuple[float, float]:
+    """Step and offset of a band by itself; classes have steps of 1."""
+    low, high = band.stored_range
+    least = (high - low) / (2 * _LARGEST)
+    tens = np.floor(np.log10(least))
+    step = next(float(f"{n}e{int(tens)}") for n in (1, 2, 5, 10) if n * 10**tens >= least)
+    step = step if band.continuous else max(1.0, step)
+    return step, round((low + high) / 2 / step) * step
 
 
 # Everything that soilkit says to zarr: one array a source, one shard a scene.
@@ -121,7 +160,7 @@ class Shards:
     def create(self, *, packing: Packing, attributes: dict, store: Any = None) -> zarr.Array:
         """Make an empty array that knows its CF packing, at ``path`` or in a ``store`` of zarr."""
         side, inner = self.size_px, inner_px(self.size_px)
-        cf = {"scale_factor": packing.scale, "add_offset": packing.offset, "_FillValue": FILL}
+        cf = {**packing.words, "_FillValue": FILL}
         return zarr.create_array(
             self.path if store is None else store,
             shape=(0, self.bands, side, side), shards=(1, self.bands, side, side),
@@ -454,7 +493,8 @@ class ChipStore:
     def packing(self, source: str) -> Packing:
         """How a source's integers become values."""
         described = self._described(source)
-        return Packing(described["scale_factor"], described["add_offset"])
+        numbers = (described[name] for name in ("scale_factor", "add_offset"))
+        return Packing(*(tuple(n) if isinstance(n, list) else n for n in numbers))
 
     def index(self, source: str) -> pd.DataFrame:
         """One row a chip: scene_id, station_id, row, valid_fraction, data_sha256, reason, place."""

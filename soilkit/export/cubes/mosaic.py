@@ -405,9 +405,11 @@ def _fill_coordinates(path: Path, plan: _Plan) -> None:
 
 def _words(source: Source, band: Band) -> dict[str, Any]:
     """The attributes of a band: physical = (packed x step + offset) x band scale + band offset."""
-    packing, unit = packing_of(source), "1" if band.unit in ("class", "bits") else band.unit
+    packing, unit = packing_of(source, [band.name]), band.unit
     words: dict[str, Any] = {"long_name": f"{source.title}: {band.name}", "units": unit}
-    scale, offset = packing.scale * band.scale, packing.offset * band.scale + band.offset
+    words |= {"units": "1"} if unit in ("class", "bits") else {}
+    step, middle = (np.ravel(v)[0].item() for v in (packing.scale, packing.offset))
+    scale, offset = step * band.scale, middle * band.scale + band.offset
     words |= {"scale_factor": scale} if scale != 1 else {}
     words |= {"add_offset": offset} if offset else {}
     if band.cloud_bits:
