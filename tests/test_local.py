@@ -298,7 +298,7 @@ def test_rasters_are_dated_by_their_names_a_pattern_or_a_list(tmp_path):
         assert chip.values == pytest.approx(2000)  # 0.2 in stored steps of 1e-4
     assert ends["name"] == ends["pattern"] == ends["list"]
     assert ends["name"] == [pd.Timestamp(f"2020-06-{d:02}") for d in (2, 7, 12)]
-    exact = LocalArchive({"ndvi_10m": Layer(files, dated_by="instant")})
+    exact = LocalArchive({"ndvi_10m": {"files": files, "dated_by": "instant"}})
     assert scenes_at(exact, "ndvi_10m", KONZA).end[0] == pd.Timestamp("2020-06-01")
 
 

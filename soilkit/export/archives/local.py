@@ -158,7 +158,8 @@ class LocalArchive:
 
     Parameters
     ----------
-    layers : {source: Layer}; bare files or an xarray object stand for ``Layer(files)``
+    layers : {source: Layer}; bare files or an xarray object stand for ``Layer(files)``, and a
+        dictionary, as parameters of a notebook can be, for ``Layer(**dictionary)``
     footprint_m : float, m
         Side of the square around a station that a scene must touch, and whose covered part is
         ``valid_fraction``; for a cube the side of its tiles, or those at the files' edge are lost.
@@ -181,6 +182,7 @@ class LocalArchive:
         self._held = {}
         for name, given in layers.items():
             layer = given if isinstance(given, Layer) else Layer(given)
+            layer = Layer(**given) if isinstance(given, dict) else layer
             if layer.dated_by not in ("", *DATED_BY):
                 raise UnknownNameError(f"dated_by is one of {DATED_BY}, not {layer.dated_by!r}.")
             row = sources.get(name)
