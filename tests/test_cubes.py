@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -525,8 +526,12 @@ def test_a_cube_of_another_grid_or_no_cube_is_not_overwritten(tmp_path):
     assert tree(tmp_path / "c") == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(StoreError, match="something else"):
+    with pytest.raises(StoreError, match="thesis.txt"):
         cubes.build(BOX, Plain(), tmp_path / "mine", **PLAIN)
+    shutil.copytree(tmp_path / "c" / "chips", tmp_path / "dataset" / "chips")
+    (tmp_path / "dataset" / "chips" / "laid.json").unlink()
+    with pytest.raises(StoreError, match="chips, which is no cube"):
+        cubes.build(BOX, Plain(), tmp_path / "dataset", **PLAIN)
     with pytest.raises(StoreError, match="No cube"):
         cubes.open_cube(tmp_path / "mine")
 
@@ -641,9 +646,10 @@ def test_a_watershed_from_its_own_rasters(tmp_path):
     )  # UTM: 0.9996 squared
     with rasterio.open(stack) as file:
         band = 1 + file.descriptions.index("2023-07-03")  # none from then to the 15th
-        there = grids.transformer("EPSG:32614", "EPSG:4326").transform(*np.meshgrid(cube.x, cube.y))
-        pixels = [v[0] for v in file.sample(np.stack(there, axis=-1).reshape(-1, 2), band)]
-    raw = np.array(pixels, dtype=float).reshape(cube.inside.shape)
+        picture, place = file.read(band).astype(float), ~file.transform
+    lon, lat = grids.transformer("EPSG:32614", "EPSG:4326").transform(*np.meshgrid(cube.x, cube.y))
+    cols, rows = (np.floor(v).astype(int) for v in place * (lon, lat))
+    raw = picture[rows.clip(0, 455), cols.clip(0, 513)]
     raw[(raw == -32768) | (raw == 0) | (cube.inside.to_numpy() == 0)] = np.nan
     ndvi = cube.ndvi_10m_NDVI[1].to_numpy()
     known = np.isfinite(raw) & np.isfinite(ndvi)

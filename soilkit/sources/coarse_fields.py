@@ -123,7 +123,7 @@ MOISTURE = (
         "smap_hydroblocks", title="SMAP-HydroBlocks surface soil moisture, 30 m, United States",
         bands=(Band("soil_moisture", "m3 m-3", (0, 1)),),
         pixel_size_m=30, resolution="high", dated_by="instant", cadence="6h", begins="2015-03-31",
-        ends="2020-01-01",
+        ends="2020-01-01", packing=(1e-4, 0.0),
         lives_at="Zenodo, https://doi.org/10.5281/zenodo.5206725: values by hydrologic response "
         "unit with a map of the units; read from a local copy.",
         citation="Vergopolan et al. (2021), doi:10.1038/s41597-021-01050-2",

@@ -28,7 +28,14 @@ from soilkit.export.archives import all_scenes
 from soilkit.export.chips import FILL, packing_of
 from soilkit.export.chips.builder import SAVE_EVERY_S, Writer, describe, prepare, sole_builder
 from soilkit.export.chips.requests import Planner, fault, scene_ids
-from soilkit.export.chips.store import Entry, consolidate, create_array, create_group, open_array
+from soilkit.export.chips.store import (
+    MANIFEST,
+    Entry,
+    consolidate,
+    create_array,
+    create_group,
+    open_array,
+)
 from soilkit.export.chips.store import sha256 as sha256_of
 from soilkit.export.cubes.regions import TILE_PX, Tile, region_of
 from soilkit.export.join import bound_us, latest_scenes
@@ -90,8 +97,9 @@ def build(
         bounds=bounds, max_cloud_fraction=max_cloud_fraction, tile_px=tile_px,
     )  # fmt: skip
     path = Path(store)
-    if path.exists() and any(path.iterdir()) and not (path / CHIPS).is_dir():
-        raise StoreError(f"{path} holds something else than a cube. Name another folder.")
+    strange = [p.name for p in path.glob("*") if p.name != CHIPS or (p / MANIFEST).exists()]
+    if strange and not (path / LAID).exists():
+        raise StoreError(f"{path} holds {strange[0]}, which is no cube. Name another folder.")
     content = {
         "archive": {"name": archive.name, "version": archive.version}, "size_px": wanted.size_px,
         "sources": wanted.described, "networks": {}, "join": {},
@@ -354,7 +362,7 @@ def _create_arrays(path: Path, plan: _Plan) -> None:
             f"{path} is a cube of the grid {old.get('grid')} in tiles of {old.get('tile_px')}; "
             f"wanted {place['grid']} in tiles of {plan.size_px}. Choose another folder."
         )
-    (path / LAID).unlink(missing_ok=True)
+    write_text_whole(path / LAID, json.dumps({"layout": place}))
     (path / "zarr.json").unlink(missing_ok=True)
     for array in path.glob("*/zarr.json"):
         if array.parent.name != CHIPS:
