@@ -38,18 +38,16 @@ DATE = re.compile(
 class Layout:
     """How a product's own files hold a source.
 
-    ``variables`` and ``flags`` (bits of quality) are "group/name" by band; ``stamp`` is added to
-    the date in a file's name.
+    ``variables`` and ``flags`` (bits of quality) are "group/name" by band.
     """
 
     variables: Mapping[str, str]
     unit: str = ""
     flags: Mapping[str, str] = field(default_factory=dict)
-    stamp: np.timedelta64 = np.timedelta64(0, "us")
     crs: str = ""
 
 
-_L3, _NOON = "Soil_Moisture_Retrieval_Data_{}/{}", np.timedelta64(12, "h")
+_L3 = "Soil_Moisture_Retrieval_Data_{}/{}"
 
 
 def _smap_l3(name: str) -> Layout:
@@ -60,7 +58,7 @@ def _smap_l3(name: str) -> Layout:
         ending = "_pm" if half == "PM" else ""
         fields[band.name] = _L3.format(half, re.sub("_[ap]m$", "", band.name) + ending)
         flags[band.name] = _L3.format(half, f"retrieval_qual_flag{ending}")
-    return Layout(fields, flags=flags, stamp=_NOON)
+    return Layout(fields, flags=flags)
 
 
 LAYOUTS = {

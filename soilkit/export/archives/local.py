@@ -19,7 +19,7 @@ from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, ContractError, SoilkitError, UnknownNameError
 from soilkit.export.archives import scenes as tables
-from soilkit.export.archives.layers import ENGINES, US, Arrays, Layout, Raster, date_in
+from soilkit.export.archives.layers import ENGINES, US, Arrays, Raster, date_in
 from soilkit.export.archives.layers import Layer as Layer
 from soilkit.sources import Band, Source
 
@@ -98,7 +98,7 @@ def _stamps(one: Any, row: Source, layer: Layer, *, number: int, n_files: int) -
     date = date_in(name)
     if np.isnat(date):
         raise ContractError("it has no time: name one a file, or a pattern of names, as dates=")
-    return np.array([date + getattr(one, "layout", Layout({})).stamp], US)
+    return np.array([date], US)
 
 
 def _holding(row: Source, layer: Layer, files: list[Any], parts: pd.DataFrame) -> Holding:
