@@ -21,6 +21,10 @@ SMALL = {
         "layers": ["sentinel1", "landsat8", "polaris", "modis_lst", "smap_l4"],
     },
     "10_build_dataset": {"n_stations": 15, "start": "2019-03-01", "end": "2019-12-01"},
+    "14_build_a_cube": {
+        "region": [-99.205, 36.398, -99.199, 36.402], "pixel_size_m": 40.0,
+        "dates": ["2019-05-11", "2019-05-16"],
+    },
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
     "25_simple_ensembles": {
         "n_stations": 16, "preset": "small", "epochs": 1, "start": "2019-05-01",
@@ -123,8 +127,8 @@ def test_a_notebook_is_stored_clean_and_short(path):
 
 PAGES = (
     "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ",
-    "12_read_published_shards",
-    "13_choose_splits", "25_simple_ensembles", "30_ablate_sources", "31_evaluate_by_stratum",
+    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "25_simple_ensembles",
+    "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",
 )  # fmt: skip
 

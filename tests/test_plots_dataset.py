@@ -7,6 +7,7 @@ matplotlib.use("agg")
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 
@@ -206,6 +207,50 @@ def test_radar_is_averaged_in_linear_power():
 
     checker = np.where(np.indices((4, 4)).sum(axis=0) % 2 == 0, 0.0, -20.0)
     assert _multilook(checker, 4)[0, 0] == pytest.approx(10 * np.log10(0.505))
+
+
+def cube():
+    """8 x 8 pixels of 20 m on two days: the second has no radar, and a cloud in its first row."""
+    y, x = 4e6 - 20 * np.arange(8.0), 5e5 + 20 * np.arange(8.0)
+    time = pd.to_datetime(["2019-06-01", "2019-06-11"])
+    checker = np.where(np.indices((8, 8)).sum(axis=0) % 2, 0.0, -20.0)
+    flags = np.zeros((2, 8, 8))
+    flags[1, 0] = 1 << 10
+    ground = np.random.default_rng(0).uniform(0.1, 0.15, (2, 8, 8))
+    dated = {
+        "sentinel1_VV": np.stack([checker, np.full((8, 8), np.nan)]), "sentinel2_QA60": flags,
+        "sentinel1_age_hours": np.stack([np.full((8, 8), 12.0), np.full((8, 8), np.nan)]),
+        "sentinel2_age_hours": np.stack([np.full((8, 8), 24.0), np.full((8, 8), 84.0)]),
+        **{f"sentinel2_{band}": ground for band in ("B2", "B3", "B4")}, "sentinel2_B8": 3 * ground,
+    }  # fmt: skip
+    layers = {name: (("time", "y", "x"), values) for name, values in dated.items()}
+    layers["dem_elevation"] = ("y", "x"), np.tile(np.arange(300.0, 308.0), (8, 1))
+    layers["inside"] = ("y", "x"), np.ones((8, 8), dtype="i1")
+    place = xr.DataArray(0, attrs={"GeoTransform": "499990.0 20.0 0.0 4000010.0 0.0 -20.0"})
+    return xr.Dataset(layers, {"time": time, "y": y, "x": x, "spatial_ref": place})
+
+
+def test_every_layer_of_a_cube_has_a_picture_with_its_age():
+    figure = plots.cube_panel(cube(), "2019-06-10", title="synthetic")  # the 11th is nearest
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == [
+        "sentinel1: VV [dB], 80 m means\nnone", "sentinel2: true colour\n3.5 d old",
+        "sentinel2: NDVI [1]\n3.5 d old, 0.5 everywhere", "sentinel2: QA60, clouds\n3.5 d old",
+        "dem: elevation [m]\nstatic",
+    ]  # fmt: skip
+    by_title = {axis.get_title().split("\n")[0]: axis for axis in figure.axes}
+    clouds = by_title["sentinel2: QA60, clouds"].images[0].get_array()
+    assert clouds.sum() == 8 and (clouds[0] == 1).all()
+    first = plots.cube_panel(cube(), "2019-06-01", title="synthetic")
+    np.testing.assert_allclose(first.axes[0].images[0].get_array(), 10 * np.log10(0.505))
+
+
+def test_the_gaps_of_a_cube_count_clouds_and_ages_do_not_fill_them():
+    """Of radar nothing on the second day; of optics one row in eight under a cloud."""
+    figure = plots.cube_ages(cube(), title="synthetic")
+    ages, gaps = ([text.get_text() for text in axis.texts] for axis in figure.axes[:2])
+    assert ages == ["0.5", "none", "1.0", "3.5"]
+    assert gaps == ["0", "100", "0", "12"]
 
 
 def test_a_split_without_a_score_leaves_a_gap():

@@ -12,6 +12,8 @@ from soilkit.show.plots.diagrams import taylor_diagram as taylor_diagram
 from soilkit.show.plots.diagrams import trait_plane as trait_plane
 from soilkit.show.plots.diagrams import win_matrices as win_matrices
 from soilkit.show.plots.region_maps import chip_panel as chip_panel
+from soilkit.show.plots.region_maps import cube_ages as cube_ages
+from soilkit.show.plots.region_maps import cube_panel as cube_panel
 from soilkit.show.plots.region_maps import imagery_series as imagery_series
 from soilkit.show.plots.region_maps import layer_page as layer_page
 from soilkit.show.plots.region_maps import map_and_truth as map_and_truth

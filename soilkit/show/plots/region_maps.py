@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from soilkit import grids, sources, units
 from soilkit.contracts import Chip, Grid
@@ -20,7 +21,7 @@ from soilkit.export.features import cloudy
 from soilkit.show.plots import style
 from soilkit.show.plots.series import draw_readings
 
-WET, ERROR = "YlGnBu", "RdBu"
+WET, GREEN, ERROR = "YlGnBu", "YlGn", "RdBu"
 TRUE_COLOUR, SOIL_COLOUR = ("B4", "B3", "B2"), ("sand", "silt", "clay")
 MOST_SOIL_G_KG = 700.0  # of one fraction, the full brightness of its colour
 SHADOW = 0.6
@@ -28,6 +29,15 @@ PICTURES = {"Sentinel-2 RGB": "sentinel2", "VV": "sentinel1", "VH": "sentinel1",
             "SoilGrids": "soilgrids"}  # fmt: skip
 LOOKS, MAP_LOOKS = 4, 8  # radar pixels a side that are averaged for the eye
 WEB_MERCATOR = "EPSG:3857"
+AGE = "_age_hours"
+MISSING_COLOUR = "0.75"
+LOOKS_OF_UNITS = {
+    "dB": "gray", "m3 m-3": WET, "mm": WET, "mm d-1": WET, "kg m-2": WET, "K": "inferno",
+    "m": "cividis",
+}  # fmt: skip
+LEAST_SPAN = 0.02  # of a value, that a scale of colours covers
+FILLS_GRID = 0.97  # of the pixels in the region: the rest is a turned box's rim
+MOST_PX, MOST_WORDS = 600, 16  # a side of a panel that is drawn; columns that have room for numbers
 
 
 class Overlay(NamedTuple):
@@ -191,6 +201,179 @@ def _in_km(figure: Figure, place: Any, *, title: str) -> Figure:
     origin = "of the station" if place is not None else "of the corner"
     figure.supxlabel(f"east {origin} [km]", fontsize="medium")
     figure.supylabel(f"north {origin} [km]", fontsize="medium")
+    return style.head(figure, title)
+
+
+# What a cube holds, and what it lacks.
+
+
+class _Picture(NamedTuple):
+    """A layer as drawn: numbers (row, col) or RGBA, its look, and the names of its classes."""
+
+    title: str
+    values: np.ndarray
+    look: dict[str, Any]
+    classes: Sequence[str] = ()
+
+
+def cube_panel(cube: Any, time: Any = None, *, title: str = "") -> Figure:
+    """Every layer of a cube at one time, with its age; axes in km.
+
+    Grey is missing, and a line bounds a region that leaves more than a rim of its grid. Optics
+    stand in true colour and as NDVI, flags as cloud or none, radar in means of linear power over
+    some 80 m.
+
+    Parameters
+    ----------
+    cube : as ``cubes.build`` returns it or ``xarray.open_zarr`` opens it
+    time : the cube's nearest time is shown; by default its last
+    """
+    step = max(1, max(cube.sizes["y"], cube.sizes["x"]) // MOST_PX)  # of a large one fewer pixels
+    moment = cube.isel(time=-1) if time is None else cube.sel(time=time, method="nearest")
+    drawn = moment.isel(y=slice(None, None, step), x=slice(None, None, step)).load()
+    side_km, inside = _pixel_m(cube) / 1000, drawn["inside"].values == 1
+    looks = min(max(1, round(0.08 / side_km / step)), *inside.shape)
+    pictures = [
+        p for row in sources.CATALOGUE for p in _pictures_of(drawn, row, looks=looks, step=step)
+    ]
+    shared: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "compressed"}
+    figure, axes = style.panels(len(pictures), columns=4, size=(3.1, 3.4), **shared)
+    extent = (0, cube.sizes["x"] * side_km, 0, cube.sizes["y"] * side_km)
+    for axis, one in zip(axes, pictures, strict=True):
+        _draw(axis, one, inside=inside, extent=extent)
+    return _in_km(figure, None, title=title)
+
+
+def _draw(axis: Axes, one: _Picture, *, inside: np.ndarray, extent) -> None:
+    """A picture with its scale, stretched to the region."""
+    look, is_map = dict(one.look), one.values.ndim == 2
+    is_cut = one.values.shape == inside.shape and inside.any()  # or smaller than half a pixel
+    known = one.values[inside] if is_cut else one.values
+    if is_map and "vmin" not in look and np.isfinite(known).any():
+        low, high = np.nanpercentile(known, [2, 98])
+        spare = max(0.0, LEAST_SPAN * abs(low) - (high - low)) / 2  # no drama out of a rounding
+        look["vmin"], look["vmax"], is_map = low - spare, high + spare, not np.isclose(low, high)
+    drawn = axis.imshow(one.values, extent=extent, interpolation="nearest", **look)
+    axis.set_facecolor(MISSING_COLOUR)
+    constant = "" if is_map or "vmin" not in look else f", {np.nanmax(known):.4g} everywhere"
+    axis.set_title(one.title + constant, fontsize="small")
+    if inside.mean() < FILLS_GRID and min(inside.shape) > 1:
+        axis.contour(inside[::-1], [0.5], extent=extent, colors="black", linewidths=0.8)
+    if is_map and np.isfinite(one.values).any():
+        ends: dict[str, Any] = {"ticks": [*range(len(one.classes))]} if one.classes else {}
+        ends = ends or {"extend": "both", "ticks": MaxNLocator(3)}
+        bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.8, location="bottom", **ends)
+        if one.classes:
+            bar.ax.set_xticklabels(one.classes, fontsize="x-small", rotation=20)
+
+
+def _pixel_m(cube: Any) -> float:
+    return float(cube["spatial_ref"].attrs["GeoTransform"].split()[1])
+
+
+def _pictures_of(
+    drawn: Any, source: sources.Source, *, looks: int, step: int
+) -> Iterator[_Picture]:
+    """The pictures of what a source has in a cube at one time."""
+    values = {
+        band.name: drawn[f"{source.name}_{band.name}"].values
+        for band in source.bands
+        if f"{source.name}_{band.name}" in drawn
+    }
+    age = drawn.get(f"{source.name}{AGE}")
+    age_text = "\nstatic" if age is None else "\n" + _age_text(age.values / 24)
+    if set(TRUE_COLOUR) <= set(values):
+        picture = _colours_of_cube(values, age=None if age is None else age.values)
+        yield _Picture(f"{source.name}: true colour{age_text}", picture, {})
+    if {"B4", "B8"} <= set(values):
+        red, infrared = values.pop("B4"), values.pop("B8")
+        ndvi = (infrared - red) / (infrared + red)
+        yield _Picture(f"{source.name}: NDVI [1]{age_text}", ndvi, {"cmap": GREEN})
+        values = {name: one for name, one in values.items() if not name.startswith("B")}
+    for name, one in values.items():
+        band, attributes = source.band(name), drawn[f"{source.name}_{name}"].attrs
+        is_radar = band.unit == "dB" and looks > 1
+        means = f", {looks * step * _pixel_m(drawn):.0f} m means" if is_radar else ""
+        one = _multilook(one, looks) if is_radar else one
+        words = f"{source.name}: {{}}{means}{age_text}"
+        yield _picture(band, one, title=words, attributes=attributes)
+
+
+def _colours_of_cube(values: Mapping[str, np.ndarray], *, age: np.ndarray | None) -> np.ndarray:
+    """Red, green, blue and opacity (row, col, 4); the haze of each scene is its own."""
+    bands = np.stack([*values.values()])
+    grid = Grid(WEB_MERCATOR, 0.0, 0.0, 1.0, *bands.shape[1:])
+    ages = np.zeros(bands.shape[1:]) if age is None else age
+    parts = [np.where(ages == one, bands, np.nan) for one in np.unique(ages[np.isfinite(ages)])]
+    colours = true_colours([Chip(part, tuple(values), grid) for part in parts])
+    return np.dstack([sum(colours, np.zeros(3)), np.isfinite(bands).all(axis=0)])
+
+
+def _picture(
+    band: sources.Band, values: np.ndarray, *, title: str, attributes: Mapping[str, Any]
+) -> _Picture:
+    """One band: numbers on a scale, classes by name or code, flags as cloud or none."""
+    if band.cloud_bits:
+        clouds = np.where(np.isfinite(values), cloudy(values, band), np.nan)
+        look = {"cmap": colormaps["Blues_r"].resampled(2), "vmin": -0.5, "vmax": 1.5}
+        return _Picture(title.format(f"{band.name}, clouds"), clouds, look, ("clear", "cloud"))
+    if not band.continuous:
+        codes = np.unique(values[np.isfinite(values)])
+        numbers = np.where(np.isfinite(values), np.searchsorted(codes, values), np.nan)
+        look = {"cmap": colormaps["tab20"].resampled(max(len(codes), 1)), "vmin": -0.5}
+        look["vmax"] = len(codes) - 0.5
+        meanings = str(attributes.get("flag_meanings", "")).split()
+        names = dict(zip(attributes.get("flag_values", []), meanings, strict=True))
+        classes = [names.get(code, f"{code:.0f}").replace("_", " ") for code in codes]
+        return _Picture(title.format("classes"), numbers, look, classes)
+    words = title.format(f"{band.name.replace('_', ' ')} [{band.unit}]")
+    colours = GREEN if band.name == "NDVI" else LOOKS_OF_UNITS.get(band.unit, "viridis")
+    return _Picture(words, values, {"cmap": colours})
+
+
+def _age_text(days: np.ndarray) -> str:
+    if not np.isfinite(days).any():
+        return "none"
+    low, high = np.nanmin(days), np.nanmax(days)
+    return f"{low:.1f} d old" if high - low < 0.05 else f"{low:.1f} to {high:.1f} d old"
+
+
+def cube_ages(cube: Any, *, title: str = "") -> Figure:
+    """How old the dated layers of a cube are at its times, and how much of the region they lack.
+
+    Rows are sources and columns times: the mean age of what is there, and the share of the region's
+    pixels that hold no value or, where flags tell, a cloud.
+    """
+    names = [str(name).removesuffix(AGE) for name in cube.data_vars if str(name).endswith(AGE)]
+    inside, table = cube["inside"] == 1, np.full((2, len(names), cube.sizes["time"]), np.nan)
+    inside = inside if inside.any() else ~inside  # smaller than half a pixel
+    for row, source in enumerate(map(sources.get, names)):
+        stored = {band: f"{source.name}_{band.name}" for band in source.bands}
+        layers = {band: cube[name] for band, name in stored.items() if name in cube}
+        lacks = next(iter(layers.values())).isnull()
+        for band, layer in layers.items():
+            mask = sum(1 << bit for bit in band.cloud_bits)
+            lacks = lacks | ((layer.fillna(0).astype(int) & mask) != 0) if mask else lacks
+        table[0, row] = cube[f"{source.name}{AGE}"].where(inside).mean(("y", "x")) / 24
+        table[1, row] = 100 * lacks.where(inside).mean(("y", "x"))
+    figure, axes = style.panels(2, columns=1, size=(9.5, 0.8 + 0.3 * len(names)), sharex=True)
+    kinds = (("mean age [d]", "YlOrBr", None), ("missing or cloud [% of the region]", "Greys", 100))
+    for axis, values, (words, colours, most) in zip(axes, table, kinds, strict=True):
+        top = most or max([1.0, *values[np.isfinite(values)]])
+        drawn = axis.imshow(values, aspect="auto", cmap=colours, vmin=0, vmax=top)
+        figure.colorbar(drawn, ax=axis, pad=0.01)
+        axis.set(yticks=range(len(names)), yticklabels=names)
+        axis.set_title(words, fontsize="medium")
+        for (row, k), value in np.ndenumerate(values):
+            text = "none" if np.isnan(value) else f"{value:.{1 if most is None else 0}f}"
+            dark = np.nan_to_num(drawn.norm(value)) > 0.6
+            if len(values[0]) <= MOST_WORDS:
+                axis.text(k, row, text, ha="center", va="center", fontsize="small",
+                          color="white" if dark else "black")  # fmt: skip
+    axes[0].tick_params(labelbottom=False)
+    every = -(-table.shape[2] // MOST_WORDS)
+    days = [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(cube["time"].values)[::every]]
+    axes[1].set_xticks(range(0, table.shape[2], every), days, rotation=30, ha="right")
     return style.head(figure, title)
 
 
