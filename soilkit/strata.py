@@ -51,6 +51,14 @@ CCI_WORDS = {
     "lichens|water|permanent": "Other",
 }
 
+# Codes of Koeppen-Geiger maps: Beck et al. (2018), doi:10.1038/sdata.2018.214
+KOEPPEN_CODES = {
+    "Af": 1, "Am": 2, "Aw": 3, "BWh": 4, "BWk": 5, "BSh": 6, "BSk": 7, "Csa": 8, "Csb": 9,
+    "Csc": 10, "Cwa": 11, "Cwb": 12, "Cwc": 13, "Cfa": 14, "Cfb": 15, "Cfc": 16, "Dsa": 17,
+    "Dsb": 18, "Dsc": 19, "Dsd": 20, "Dwa": 21, "Dwb": 22, "Dwc": 23, "Dwd": 24, "Dfa": 25,
+    "Dfb": 26, "Dfc": 27, "Dfd": 28, "ET": 29, "EF": 30,
+}  # fmt: skip
+
 # Triangle of the USDA Soil Survey Manual (2017), chapter 3; the first rule that holds names the
 # class, so that a boundary belongs to one class only. s, i, c: sand, silt, clay in percent.
 TEXTURE_RULES = (

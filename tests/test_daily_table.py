@@ -1,15 +1,12 @@
 """The daily table loses no station-day without a reason and never looks ahead."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit import contracts
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit import contracts, grids
+from soilkit.errors import CatalogueError, ContractError, UnknownNameError
 from soilkit.export import archives, daily_table, ten_day_table
-from soilkit.world.sensors import composites
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +19,13 @@ def archive():
 @pytest.fixture(scope="module")
 def table(archive):
     return daily_table.build(archive)
+
+
+def observations(archive):
+    """The readings of the world's surface sensors as one table, of all flags."""
+    sensors = archive.world.stations().query("depth_to_m < 0.055")["sensor_id"]
+    parts = [archive.world.readings(name).assign(sensor_id=name) for name in sensors]
+    return pd.concat(parts, ignore_index=True)
 
 
 def sites(textures):
@@ -56,15 +60,18 @@ def test_only_networks_without_flags_are_pruned_by_temperature(archive, table):
 def test_a_composite_serves_only_once_it_has_ended(archive, table):
     """Aged 0-7 days from its end, or, as the paper pads it, from its first day."""
     assert table.rows["lst_c_age_days"].between(0, 7).all()
-    days = np.arange("2019-03-01", "2019-03-12", dtype="datetime64[D]")
-    here = composites.pixels_at(np.array([-98.0]), np.array([37.0]), size_m=1000)
-    ask = partial(daily_table.composite_on, archive.world, "lst_c", pixels=here)
-    ended, age = ask(days=days)
-    ahead, _ = ask(days=days + np.timedelta64(8, "D"), causal="end")
-    padded, _ = ask(days=days, causal="start")
+    at = ["station_id", "time"]
+    ended = table.rows.set_index(at)
+    padded = daily_table.build(archive, causal="start").rows.set_index(at)
+    day, eight = pd.Timestamp("2019-03-06"), pd.Timedelta(days=8)  # the ninth period's first
+    on = ended.index.get_level_values("time")
 
-    assert age.tolist() == [3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5]  # 6 March is the ninth period's first
-    assert (padded == ahead).all() and not (padded == ended).any()
+    assert set(ended.lst_c_age_days[on == day - pd.Timedelta(days=1)]) == {7}
+    assert set(ended.lst_c_age_days[on == day]) == {0}
+    later = ended.set_axis(pd.MultiIndex.from_arrays([ended.index.get_level_values(0), on - eight]))
+    both = padded[["lst_c"]].join(later["lst_c"], rsuffix="_later", how="inner")
+    assert len(both) > 100 and (both.lst_c == both.lst_c_later).all()
+    assert (padded.lst_c == ended.lst_c.reindex(padded.index)).mean() < 0.02  # by chance
 
 
 def test_a_daily_mean_is_that_of_its_accepted_hours(archive, table):
@@ -81,14 +88,14 @@ def test_a_daily_mean_is_that_of_its_accepted_hours(archive, table):
     assert row["soil_moisture_m3_m3"] == pytest.approx(np.mean(means))
 
 
-def test_pixels_are_the_same_for_a_map_and_a_station(archive):
-    """A station's NDVI is that of the pixel in which it stands, noise included."""
-    starts = np.array(["2019-03-06"], "datetime64[D]")
-    here = composites.pixels_at(-98.0, 37.0, size_m=500)
-    block = composites.Pixels(500.0, here.rows + np.arange(3), np.repeat(here.cols, 3))
+def test_a_stations_ndvi_is_that_of_the_chip_over_it(archive, table):
+    """Series and images are drawn from the same pixels, noise included."""
+    row = table.rows[table.rows["ndvi_age_days"] == 0].iloc[0]
+    site = table.stations.set_index("station_id").loc[row["station_id"]]
+    here = grids.chip_grid(site["latitude"], site["longitude"], size_px=1, pixel_size_m=10)
+    image = archive.world.render("modis_ndvi_500", row["time"], here)
 
-    alone = composites.ndvi(archive.world, here, starts=starts)
-    assert composites.ndvi(archive.world, block, starts=starts)[0, 0] == pytest.approx(alone[0, 0])
+    assert row["ndvi"] == pytest.approx(1e-4 * image[0, 0, 0])
 
 
 def test_thinning_keeps_each_stations_every_third_day(archive, table):
@@ -123,11 +130,13 @@ def test_predictions_and_characteristics_follow_the_rows(table):
     assert np.allclose(classes["clay"], rows["clay_percent"])
 
 
-def test_other_archives_and_wrong_words_are_refused(archive):
-    class Other:
-        name = "stac"
+def test_what_an_archive_or_a_call_lacks_is_named(archive):
+    local = archives.open_archive("local", layers={})
+    known = {"stations": archive.world.stations(), "readings": observations(archive)}
 
-    with pytest.raises(UnknownNameError, match="synthetic archive, found 'stac'"):
-        daily_table.build(Other())  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="'local' has no readings of its own"):
+        daily_table.build(local)
+    with pytest.raises(CatalogueError, match="lacks .* smap_m3_m3 .*, ndvi .* or modis_ndvi_250"):
+        daily_table.build(local, **known)
     with pytest.raises(UnknownNameError, match="'end' or 'start'"):
         daily_table.build(archive, causal="middle")

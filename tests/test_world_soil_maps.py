@@ -12,7 +12,7 @@ from soilkit import grids, retention, sources
 from soilkit.contracts import Grid
 from soilkit.world import World, climate, fields, schedule
 from soilkit.world import parameters as p
-from soilkit.world.sensors import SOURCES, composites, soil_maps
+from soilkit.world.sensors import SOURCES, soil_maps
 from soilkit.world.sensors import instruments as c
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA", ""))
@@ -326,8 +326,6 @@ def test_maps_know_nothing_of_the_worlds_start_or_end():
         assert name in SOURCES
         first, second = (world.render(name, "2019-07-01", grid) for world in worlds)
         assert first.tobytes() == second.tobytes()
-    pixels = composites.pixels_at([-98.0, -95.0], [38.0, 35.0], size_m=1000.0)
-    np.testing.assert_array_equal(*(composites.ph(world, pixels) for world in worlds))
 
 
 def test_seeds_make_other_maps():

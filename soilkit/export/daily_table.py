@@ -1,43 +1,72 @@
 """Daily tables: the nine predictors of seed 004, and weather alone, with their drops."""
 
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from soilkit import grids, strata
-from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit import grids, sources, strata
+from soilkit.contracts import (
+    DROPS,
+    FEATURES,
+    OBSERVATIONS,
+    SAMPLES,
+    STATIONS,
+    Archive,
+    ChipRequest,
+    Failure,
+    check,
+)
+from soilkit.errors import CatalogueError, ContractError, UnknownNameError
 from soilkit.export import antecedents, columns, ten_day_table
 from soilkit.export.insitu import rules
+from soilkit.export.join import latest_scenes
 from soilkit.files import read_table
-from soilkit.world.sensors import composites
+from soilkit.sources import Band, Source
+from soilkit.units import conversion
 
+log = logging.getLogger(__name__)
 # In the paper's order (section 2); units in the names.
 STATIC = ("sand_percent", "clay_percent", "ph", "elevation_m")
 PREDICTORS = ("smap_m3_m3", "ndvi", "lst_c", "precipitation_mm", "sand_percent", "clay_percent",
               "ph", "et_mm_8d", "elevation_m")  # fmt: skip
-COMPOSITE_DAYS = {"ndvi": 16, "lst_c": 8, "et_mm_8d": 8}
-_MAKERS = {"ndvi": (composites.ndvi, 500.0), "lst_c": (composites.lst_c, 1000.0),
-           "et_mm_8d": (composites.et_mm, 500.0)}  # fmt: skip
-SOIL_PX, SOIL_PIXEL_M = 4, 250  # SoilGrids at 1 km, as in the paper
-DEM_PX, DEM_PIXEL_M = 3, 30  # averaged to MERIT's 90 m
+DAILY, COMPOSITES = ("smap_m3_m3", "precipitation_mm"), ("ndvi", "lst_c", "et_mm_8d")
+_SMAP = ("soil_moisture_am", "soil_moisture_pm")
+# Which bands make a column: of the first source that an archive has, of ``smap_m3_m3`` of all.
+LAYERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "smap_m3_m3": {"smap_l3_005": _SMAP, "smap_l3_006": _SMAP},
+    "ndvi": {"modis_ndvi_500": ("NDVI",), "modis_ndvi_250": ("NDVI",)},
+    "lst_c": {"modis_lst": ("LST_Day_1km",)},
+    "precipitation_mm": {"chirps": ("precipitation",), "gridmet": ("pr",)},
+    "et_mm_8d": {"modis_et": ("ET",)},
+    "texture": {"soilgrids": ("sand", "silt", "clay")},
+    "ph": {"soilgrids_ph": ("phh2o",)},
+    "elevation_m": {"dem_merit": ("dem",), "dem": ("elevation",)},
+    "land_cover": {"land_cover": ("discrete_classification",)},
+    "koeppen": {"koeppen": ("class",)},
+}
+CLASSES = ("land_cover", "koeppen")  # a station's own stand in for a map of them
+# The square around a station whose mean counts: SoilGrids at 1 km, as in the paper, MERIT's 90 m.
+SIDE_M = {"texture": 1000.0, "ph": 1000.0, "elevation_m": 90.0, "land_cover": 100.0,
+          "koeppen": 1000.0}  # fmt: skip
 FROST_C, MOST_M3_M3 = 3.0, 0.7  # section 2.5
 MAX_DEPTH_M = 0.055
 WETLAND = "Wetland"
+DAY = np.timedelta64(1, "D")
 SOURCES = (
-    ("smap_m3_m3", "SMAP L3, AM and PM averaged", "SMAP L3, AM", "the world has no evening pass"),
-    ("ndvi", "MOD13A1, 500 m", "stand-in", "mean NDVI of the pixel's canopy, mid-period"),
-    ("lst_c", "MOD11A2, 1 km", "stand-in", "skin on clear days at 10:30; 1 K of error"),
-    ("precipitation_mm", "CHIRPS, 5.5 km", "stand-in", "the rain with errors that drives SMAP10KM"),
-    ("sand_percent", "SoilGrids, 1 km", "SoilGrids, 1 km", ""),
-    ("clay_percent", "SoilGrids, 1 km", "SoilGrids, 1 km", ""),
-    ("ph", "SoilGrids, 1 km", "stand-in", "from the water balance; the world's soil has none"),
-    ("et_mm_8d", "MOD16A2, 500 m", "stand-in", "the cell's evaporation, by leaf area"),
-    ("elevation_m", "MERIT, 90 m", "NASADEM, mean of 90 m", ""),
-    ("land_cover", "MCD12Q1, IGBP", "Copernicus 100 m", "the world has no IGBP classes"),
-    ("koeppen", "Koeppen-Geiger map", "the 9 km cell's weather", ""),
+    ("smap_m3_m3", "SMAP L3, AM and PM averaged", ""),
+    ("ndvi", "MOD13A1, 500 m", ""),
+    ("lst_c", "MOD11A2, 1 km", ""),
+    ("precipitation_mm", "CHIRPS, 5.5 km", ""),
+    ("texture", "SoilGrids, 1 km", "mean of 1 km; sand_percent and clay_percent"),
+    ("ph", "SoilGrids, 1 km", "mean of 1 km"),
+    ("et_mm_8d", "MOD16A2, 500 m", "the paper prints MOD16A1, which does not exist"),
+    ("elevation_m", "MERIT, 90 m", "mean of 90 m"),
+    ("land_cover", "MCD12Q1, IGBP", "classes of Copernicus, else the stations' own"),
+    ("koeppen", "Koeppen-Geiger map", "else the stations' own"),
 )
 
 
@@ -49,19 +78,84 @@ class DailyTable(NamedTuple):
     drops: pd.DataFrame
 
 
+class Choice(NamedTuple):
+    """A source that an archive has, its bands that make a column, and its scenes."""
+
+    source: Source
+    bands: tuple[str, ...]
+    scenes: pd.DataFrame
+
+    def physical(self, stored: dict[str, np.ndarray] | pd.DataFrame) -> list[np.ndarray]:
+        """Each band in its unit, temperatures in degrees C."""
+        bands = [self.source.band(name) for name in self.bands]
+        return [in_celsius(b, b.physical(np.asarray(stored[b.name], float))) for b in bands]
+
+
+def in_celsius(band: Band, values: np.ndarray) -> np.ndarray:
+    """Values in the band's unit, kelvin in degrees C."""
+    scale, offset = conversion("K", "degC") if band.unit == "K" else (1.0, 0.0)
+    return values * scale + offset
+
+
 def sources_table() -> pd.DataFrame:
     """What the paper took for each layer, and what stands here: ``layer, paper, here, note``."""
-    return pd.DataFrame(SOURCES, columns=["layer", "paper", "here", "note"])
+    rows = []
+    for layer, paper, note in SOURCES:
+        titles = [sources.get(name).title for name in LAYERS[layer]]
+        rows.append((layer, paper, ", else ".join(titles), note))
+    return pd.DataFrame(rows, columns=["layer", "paper", "here", "note"])
+
+
+def choose(
+    archive: Archive,
+    stations: pd.DataFrame,
+    *,
+    start: Any,
+    end: Any,
+    layers: Mapping[str, Mapping[str, tuple[str, ...]]] = LAYERS,
+) -> dict[str, list[Choice]]:
+    """The sources of layers that an archive has over places, from days ``start`` to ``end``.
+
+    Raises
+    ------
+    CatalogueError
+        Where layers of predictors lack: the message names them all.
+    """
+    chosen, lacking = dict[str, list[Choice]](), list[str]()
+    for column, options in layers.items():
+        chosen[column] = []
+        for name, bands in options.items():
+            row = sources.get(name)
+            back = 0 * DAY if row.is_static else sources.duration(row.max_age)
+            try:
+                scenes = archive.scenes(stations, name, start - back, end + DAY)
+            except UnknownNameError:
+                continue
+            if len(scenes):
+                chosen[column].append(Choice(row, bands, scenes))
+            if chosen[column] and column != "smap_m3_m3":
+                break
+        if not chosen[column] and column not in CLASSES:
+            lacking.append(f"{column} ({' or '.join(options)})")
+    if lacking:
+        raise CatalogueError(
+            f"The archive {archive.name!r} lacks layers of the daily table from {start} to {end}: "
+            f"{', '.join(lacking)}. Open one that has them, or add the user's own files by the "
+            "archive 'local'."
+        )
+    return chosen
 
 
 def build(
     archive: Archive,
     *,
+    stations: pd.DataFrame | None = None,
+    readings: pd.DataFrame | None = None,
     unflagged: tuple[str, ...] = ("SYN-CLIMATE",),
     every_days: int = 1,
     causal: str = "end",
 ) -> DailyTable:
-    """The daily table of all stations of a synthetic archive.
+    """The daily table of stations, with the layers of any archive that has them (``LAYERS``).
 
     Readings at 5 cm or above, flag G, are averaged to UTC days of at least twelve hours, then over
     a station's sensors. Of networks named ``unflagged`` any flag counts, but no reading above
@@ -70,7 +164,9 @@ def build(
 
     Parameters
     ----------
-    archive : synthetic archive
+    archive : any; dated layers come by its ``series``, static ones by small chips
+    stations, readings : tables STATIONS and OBSERVATIONS, of all flags; without them those of the
+        synthetic archive's own world
     unflagged : networks whose flags are not used
     every_days : keep each station's every so many-th day, staggered over stations
     causal : "end": a composite is used once it has ended (age from its last day); "start": from
@@ -80,55 +176,81 @@ def build(
     -------
     DailyTable. ``rows``: sample_id, sensor_id (the station's first), station_id, network, time,
     soil_moisture_m3_m3, n_hours, ``PREDICTORS`` and ``<predictor>_age_days``. ``stations``: of the
-    contract, one row a station, with texture, clay, sand, land
-    cover, climate and pH as mapped layers tell them. ``drops``:
-    step, unit, dropped, rows, stations.
+    contract, one row a station, with texture, clay, sand, land cover, climate and pH as mapped
+    layers tell them. ``drops``: step, unit, dropped, rows, stations.
 
     Raises
     ------
+    CatalogueError
+        Where the archive lacks layers.
+    ContractError
+        For an archive without readings of its own, where none are given.
     UnknownNameError
-        For another archive than the synthetic one, or another ``causal``.
+        For another ``causal``.
     """
-    if not hasattr(archive, "world"):
-        raise UnknownNameError(
-            f"The daily table is made from the synthetic archive, found {archive.name!r}: NDVI, "
-            "LST, ET, rain and pH have no door in it yet."
-        )
     if causal not in ("end", "start"):
         raise UnknownNameError(f"causal is 'end' or 'start', found {causal!r}.")
-    world: Any = archive.world
-    stations = _stations(world)
-    days = np.arange(world.start.astype("datetime64[D]"), world.end.astype("datetime64[D]"))
-    labels, wild = _labels(world, stations, unflagged=unflagged)
-    rows = _grid_of_days(stations, days).merge(labels, on=["station_id", "time"], how="left")
-    rows = rows.assign(**_moving(archive, stations, days=days, causal=causal))
+    sensors, parts = _in_situ(archive, stations, readings)
+    sensors = sensors[sensors["depth_to_m"] <= MAX_DEPTH_M]
+    labels, wild, (first, last) = _labels(parts, sensors, unflagged=unflagged)
+    days = np.arange(first, last + DAY)
+    sites = sensors.drop_duplicates("station_id").reset_index(drop=True)
+    sites = sites.astype({"station_id": "str", "network": "str"})
+    chosen = choose(archive, sites, start=days[0], end=days[-1] + DAY)
+    sites = _mapped(archive, sites, chosen)
+    rows = _grid_of_days(sites, days).merge(labels, on=["station_id", "time"], how="left")
+    for name in DAILY:
+        rows[name] = _of_day(archive, rows, sites, choices=chosen[name])
+    for name in COMPOSITES:
+        last_known = _composite(archive, rows, sites, choice=chosen[name][0], causal=causal)
+        rows[name], rows[f"{name}_age_days"] = last_known
     for name in STATIC:
-        rows[name] = np.repeat(stations[name].to_numpy(float), len(days))
-    return _pruned(rows, stations, unflagged=unflagged, every_days=every_days, wild=wild)
+        rows[name] = np.repeat(sites[name].to_numpy(float), len(days))
+    return _pruned(rows, sites, unflagged=unflagged, every_days=every_days, wild=wild)
 
 
-def _stations(world) -> pd.DataFrame:
-    """One row a station (its first surface sensor), statics and classes as maps tell them."""
+def _in_situ(
+    archive: Archive, stations: pd.DataFrame | None, readings: pd.DataFrame | None
+) -> tuple[pd.DataFrame, Iterable[pd.DataFrame]]:
+    """The table of sensors, and their readings in parts."""
+    if stations is not None and readings is not None:
+        check(stations, STATIONS)
+        check(readings, OBSERVATIONS)
+        return stations, [readings]
+    world: Any = getattr(archive, "world", None)
+    if world is None or stations is not None or readings is not None:
+        raise ContractError(
+            f"The archive {archive.name!r} has no readings of its own: give both stations= and "
+            "readings=, such as insitu.read_stations(path) and read_ismn(path, flags=None)."
+        )
     table = world.stations()
-    table = table[table["depth_to_m"] <= MAX_DEPTH_M].drop_duplicates("station_id")
-    table = table.reset_index(drop=True).astype({"station_id": "str", "network": "str"})
-    places = list(zip(table["latitude"], table["longitude"], strict=True))
-    soil = np.array([_mean_of(world, "soilgrids", at, (SOIL_PX, SOIL_PIXEL_M)) for at in places])
-    high = [_mean_of(world, "dem", at, (DEM_PX, DEM_PIXEL_M))[0] for at in places]
-    code = [_mean_of(world, "land_cover", at, (1, 100))[0] for at in places]
-    pixels = composites.pixels_at(table["longitude"], table["latitude"], size_m=1000.0)
-    return table.assign(
-        sand_percent=soil[:, 0] / 10, clay_percent=soil[:, 2] / 10, elevation_m=high,
-        ph=composites.ph(world, pixels), land_cover=strata.land_cover_class(np.array(code)),
-        texture=strata.texture_class(soil[:, 0], soil[:, 1], clay=soil[:, 2]),
-        sand=soil[:, 0] / 10, clay=soil[:, 2] / 10,
-    )  # fmt: skip
+    names = table.loc[table["depth_to_m"] <= MAX_DEPTH_M, "sensor_id"]
+    return table, (world.readings(name).assign(sensor_id=name) for name in names)
 
 
-def _mean_of(world, source, at, size):
-    n, pixel_m = size
-    grid = grids.chip_grid(*at, size_px=n, pixel_size_m=pixel_m)
-    return world.render(source, world.start, grid).reshape(-1, n * n).mean(axis=1)
+def _labels(parts, sensors, *, unflagged):
+    """Daily means (station_id, time, soil_moisture_m3_m3, n_hours), readings above the most, and
+    the first and the last day with a reading."""
+    of = sensors.set_index(sensors["sensor_id"].astype("str"))[["station_id", "network"]]
+    tables, n_above, spans = [], 0, []
+    for readings in parts:
+        readings = readings.assign(sensor_id=readings["sensor_id"].astype("str"))
+        readings = readings[readings["sensor_id"].isin(of.index)]
+        is_free = readings["sensor_id"].map(of["network"].astype("str")).isin(unflagged)
+        wild = is_free & (readings["soil_moisture_m3_m3"] > MOST_M3_M3)
+        n_above += int(wild.sum())
+        tables.append(
+            ten_day_table.daily_means(readings[~wild & (is_free | (readings["flag"] == "G"))])
+        )
+        spans += [readings["time"].min(), readings["time"].max()]
+    span = pd.Series(spans).dropna()
+    if not len(span):
+        raise ContractError(f"No reading of a sensor at {MAX_DEPTH_M:g} m or above: none is a row.")
+    days = pd.concat(tables)
+    days["station_id"] = days["sensor_id"].map(of["station_id"].astype("str"))
+    table = days.groupby(["station_id", "time"], observed=True, as_index=False)
+    means = table.agg({"soil_moisture_m3_m3": "mean", "n_hours": "max"})
+    return means, n_above, np.array([span.min(), span.max()], "datetime64[D]")
 
 
 def _grid_of_days(stations, days):
@@ -137,61 +259,84 @@ def _grid_of_days(stations, days):
     return table.assign(sample_id=table["station_id"] + "_" + table["time"].dt.strftime("%Y-%m-%d"))
 
 
-def _labels(world, stations, *, unflagged):
-    """Daily means (station_id, time, soil_moisture_m3_m3, n_hours); readings above the most."""
-    sensors = world.stations()
-    sensors = sensors[sensors["depth_to_m"] <= MAX_DEPTH_M]
-    parts, n_above = [], 0
-    for sensor in sensors.itertuples(index=False):
-        readings = world.readings(sensor.sensor_id)
-        kept = readings["flag"] == "G"
-        if str(sensor.network) in unflagged:
-            kept = ~(readings["soil_moisture_m3_m3"] > MOST_M3_M3)
-            n_above += int((~kept).sum())
-        parts.append(ten_day_table.daily_means(readings[kept].assign(sensor_id=sensor.sensor_id)))
-    days = pd.concat(parts).merge(sensors[["sensor_id", "station_id"]], on="sensor_id")
-    table = days.groupby(["station_id", "time"], observed=True, as_index=False)
-    return table.agg({"soil_moisture_m3_m3": "mean", "n_hours": "max"}), n_above
+def _mapped(archive, stations, chosen):
+    """Stations with statics and classes as maps tell them, else with classes of their own."""
+    found = {name: _around(archive, stations, name, choice=chosen[name][0])
+             for name in SIDE_M if chosen[name]}  # fmt: skip
+    sand, silt, clay = found["texture"]
+    table = stations.assign(
+        sand_percent=sand, clay_percent=clay, sand=sand, clay=clay, ph=found["ph"][0],
+        elevation_m=found["elevation_m"][0], texture=strata.texture_class(sand, silt, clay=clay),
+    )  # fmt: skip
+    own = {name: table[name].to_numpy(str) for name in CLASSES}
+    for name in CLASSES:
+        if name in found:
+            mapped = class_names(name, found[name][0])
+            own[name] = np.where(mapped == strata.UNKNOWN, own[name], mapped)
+    return table.assign(**own)
 
 
-def _moving(archive, stations, *, days, causal):
-    """What changes with the day, and its age: name -> (station x day,)."""
-    world = archive.world
-    series = archive.series(stations, "smap_l3_005", world.start, world.end)
-    series = series.assign(day=series["start"].dt.floor("D").to_numpy().astype("datetime64[D]"))
-    wide = series.pivot(index="station_id", columns="day", values="soil_moisture_am")
-    wide = wide.reindex(index=stations["station_id"], columns=days.astype("datetime64[us]"))
-    out = {"smap_m3_m3": wide.to_numpy(float).ravel()}
-    places = stations["longitude"], stations["latitude"]
-    cells = composites.pixels_at(*places, size_m=grids.EASE2_PIXEL_SIZE_M[9])
-    rain_days, rain = composites.rain_mm(world, cells)
-    out["precipitation_mm"] = rain[:, np.isin(rain_days, days)].ravel()
-    for name in COMPOSITE_DAYS:
-        pixels = composites.pixels_at(*places, size_m=_MAKERS[name][1])
-        values, age = composite_on(world, name, pixels=pixels, days=days, causal=causal)
-        out[name], out[f"{name}_age_days"] = values.ravel(), np.tile(age, len(stations))
-    return out
+def class_names(column: str, codes: np.ndarray) -> np.ndarray:
+    """Names of "land_cover" or "koeppen" codes, of the codes' shape; empty where unknown."""
+    if column == "land_cover":
+        return strata.land_cover_class(codes).reshape(np.shape(codes))
+    names = np.array([strata.UNKNOWN, *strata.KOEPPEN_CODES])  # the codes are 1, 2, ...
+    known = np.nan_to_num(codes).astype(int)
+    return names[np.where((known > 0) & (known < len(names)), known, 0)]
 
 
-def composite_on(world, name: str, *, pixels, days, causal: str = "end"):
-    """The last composite known on each day, (pixel, day), and its age in days, (day,).
+def _around(archive, stations, column, *, choice) -> list[np.ndarray]:
+    """Each band's mean over the square around the stations, (station,); of classes their pixel."""
+    row, scenes = choice.source, choice.scenes
+    n_px = max(1, round(SIDE_M[column] / row.pixel_size_m))
+    scene_of = dict(zip(scenes["station_id"].astype(str), scenes["scene_id"], strict=True))
+    way = "bilinear" if row.band(choice.bands[0]).continuous else "nearest"
+    requests = [
+        ChipRequest(
+            row.name, str(scene_of[site.station_id]), site.station_id, np.datetime64("NaT", "us"),
+            choice.bands, version=archive.version, resampling=way,
+            grid=grids.chip_grid(site.latitude, site.longitude, size_px=n_px,
+                                 pixel_size_m=SIDE_M[column] / n_px),
+        )
+        for site in stations.itertuples() if site.station_id in scene_of
+    ]  # fmt: skip
+    values = pd.DataFrame(np.nan, stations["station_id"], choice.bands)
+    for request, chip in archive.chips(requests):
+        if isinstance(chip, Failure):
+            log.warning("%s of %s: %s", row.name, request.station_id, chip.reason)
+        elif np.isfinite(chip.values).any():
+            values.loc[request.station_id] = np.nanmean(chip.values, axis=(1, 2))
+    return choice.physical(values)
 
-    Parameters
-    ----------
-    world : World
-    name : "ndvi", "lst_c" or "et_mm_8d"
-    pixels : composites.Pixels
-    days : datetime64[D] array (day,), in order
-    causal : as in ``build``
-    """
-    length = COMPOSITE_DAYS[name]
-    margin = np.timedelta64(2 * length, "D")
-    first, after = composites.periods(days[0] - margin, days[-1] + 1, days=length)
-    known = after if causal == "end" else first
-    last = np.searchsorted(known, days, side="right") - 1  # the last that is known by then
-    used = np.unique(last)
-    values = _MAKERS[name][0](world, pixels, starts=first[used])
-    return values[np.searchsorted(used, last)].T, (days - known[last]).astype(int)
+
+def _of_day(archive, rows, stations, *, choices) -> np.ndarray:
+    """The mean of a day's values, of all bands and sources, (row,)."""
+    first, after = rows["time"].min(), rows["time"].max() + 2 * DAY
+    tables = []
+    for choice in choices:
+        series = archive.series(stations, choice.source.name, first, after)
+        tables += [
+            pd.DataFrame({"station_id": series["station_id"].astype("str"),
+                          "time": series["start"].dt.floor("D"), "value": values})
+            for values in choice.physical(series)
+        ]  # fmt: skip
+    values = pd.concat(tables).groupby(["station_id", "time"])["value"].mean()
+    return values.reindex(pd.MultiIndex.from_frame(rows[["station_id", "time"]])).to_numpy()
+
+
+def _composite(archive, rows, stations, *, choice, causal) -> tuple[np.ndarray, np.ndarray]:
+    """The last composite known on each row's day, and its age in days, (row,)."""
+    source, length = choice.source, sources.duration(choice.source.max_age)
+    scenes = choice.scenes if causal == "end" else choice.scenes.assign(end=choice.scenes["start"])
+    moments = rows[["station_id", "time"]].astype({"station_id": "category"})
+    last = latest_scenes(moments, scenes, bounds={source.name: length})
+    first, after = rows["time"].min() - length, choice.scenes["end"].max() + DAY
+    series = archive.series(stations, source.name, first, after)
+    at = pd.MultiIndex.from_frame(series[["station_id", "scene_id"]].astype("str"))
+    values = pd.Series(choice.physical(series)[0], at)
+    scene = last[f"{source.name}_scene"].astype("str").fillna("")
+    wanted = pd.MultiIndex.from_arrays([rows["station_id"].astype("str"), scene])
+    return values.reindex(wanted).to_numpy(), last[f"{source.name}_age_hours"].to_numpy() / 24
 
 
 def _pruned(rows, stations, *, unflagged, every_days, wild):
@@ -316,30 +461,32 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return read_table(paths[0]), names
 
 
-def from_world(archive: Archive) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same two tables from the synthetic archive, in the same units.
+def from_archive(archive: Archive, **options: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same two tables from an archive with gridMET, in the same units.
 
-    Moisture is that of ``build``, soil temperature its LST. Rain is the world's with errors, air
-    temperature that of the 9 km cell with a range of 12 degrees C; humidity is unknown.
+    Moisture is that of ``build``, which takes the options, soil temperature its LST; rain and air
+    are those of gridMET's day, which begins at 06:00 UTC.
     """
-    table = build(archive)
-    world: Any = archive.world  # type: ignore[attr-defined]
+    table = build(archive, **options)
     sites = table.stations.rename_axis("number").reset_index()
-    places = sites["longitude"], sites["latitude"]
-    cells = composites.pixels_at(*places, size_m=grids.EASE2_PIXEL_SIZE_M[9])
-    days, rain = composites.rain_mm(world, cells)
-    air = np.asarray(world.cells(cells.rows, cells.cols).temperature_c).ravel()
-    at = [sites["station_id"], days.astype("datetime64[us]")]
-    index = pd.MultiIndex.from_product(at, names=["station_id", "time"])
-    ground = table.rows.set_index(index.names).reindex(index)
+    ground = table.rows[["station_id", "time", "soil_moisture_m3_m3", "lst_c"]]
+    first, after = ground["time"].min() - RAIN_DAYS * DAY, ground["time"].max() + 2 * DAY
+    row = sources.get("gridmet")
+    air = archive.series(sites, "gridmet", first, after)
+    number = dict(zip(sites["station_id"], sites["number"], strict=True))
+    stations = air["station_id"].astype("str")
+    names = ("pr", "tmmn", "tmmx", "rmin", "rmax")
+    pr, low, high, *humid = Choice(row, names, air).physical(air)
     rows = pd.DataFrame({
-        "Date": index.get_level_values("time"), "Station Id": np.repeat(sites["number"], len(days)),
-        "sm_2in": 100 * ground["soil_moisture_m3_m3"].to_numpy(), "precip_mm": rain.ravel(),
-        "tair_c": air, "tmax_c": air + 6, "tmin_c": air - 6, "rh_pct": np.nan,
-        "st_2in": ground["lst_c"].to_numpy(),
+        "station_id": stations, "time": air["start"].dt.floor("D"),
+        "Station Id": stations.map(number), "precip_mm": pr, "tair_c": (low + high) / 2,
+        "tmax_c": high, "tmin_c": low, "rh_pct": np.mean(humid, axis=0),
     })  # fmt: skip
-    names = ["station", "latitude", "longitude", "elevation_m", "number"]
-    return rows.reset_index(drop=True), sites[names]
+    rows = rows.merge(ground, on=["station_id", "time"], how="left").rename(
+        columns={"time": "Date", "lst_c": "st_2in"}
+    )
+    rows["sm_2in"] = 100 * rows.pop("soil_moisture_m3_m3")
+    return rows.drop(columns="station_id"), sites[["station", *SITE, "number"]]
 
 
 def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:

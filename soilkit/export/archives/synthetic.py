@@ -20,10 +20,11 @@ from soilkit.export.archives.scenes import (
     static_image,
 )
 from soilkit.world import World, schedule, sensors
-from soilkit.world.sensors import coarse, instruments, optics
+from soilkit.world.sensors import coarse, composites, instruments, optics
 
 SKY_PX = 24  # points a side at which a footprint's clouds are counted
 PASS_COLUMNS = ["scene_id", "start", "end", "orbit", "valid_fraction"]
+SERIES = tuple(dict.fromkeys((*coarse.MODELS, *composites.MODIS)))
 Period = tuple[np.datetime64, np.datetime64]
 
 
@@ -134,7 +135,7 @@ class SyntheticArchive:
         return chip_of(request, image[[names.index(band) for band in request.bands]])
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
-        """A coarse product at the stations: one row a station and scene with a value.
+        """A coarse or MODIS product at the stations: one row a station and scene with a value.
 
         ``station_id``, ``scene_id``, ``start``, ``end`` and the product's bands, stored values.
 
@@ -143,14 +144,20 @@ class SyntheticArchive:
         UnknownNameError
             For a source without a series.
         """
-        if source not in coarse.MODELS:
+        if source not in SERIES:
             raise UnknownNameError(
                 f"The synthetic archive has no series of {source!r}; it has "
-                f"{', '.join(coarse.MODELS)}. Ask chips for images."
+                f"{', '.join(SERIES)}. Ask chips for images."
             )
         places, (first, last) = places_of(stations), self._inside(start, end)
-        rows, cols = coarse.cells(source, places.longitude, latitude=places.latitude)
-        product = coarse.product(self.world, source, rows=rows, cols=cols)
+        at = {"latitude": places.latitude.to_numpy()}
+        longitude = places.longitude.to_numpy()
+        if source in coarse.MODELS:
+            rows, cols = coarse.cells(source, longitude, **at)
+            product = coarse.product(self.world, source, rows=rows, cols=cols)
+        else:
+            period = first, last
+            product = composites.series(self.world, source, longitude, period=period, **at)
         inside = (product.periods.end >= first) & (product.periods.end < last)
         images, bands = _images(product.periods)[inside], sources.get(source).bands
         names = [band.name for band in bands]

@@ -1,8 +1,9 @@
 """A model of tables on a grid: layers of any pixel size, sampled tile by tile, predicted by row."""
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -10,15 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, uniform_filter
 
 from soilkit import grids, strata
 from soilkit.contracts import Archive, Grid
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.export import daily_table, ten_day_table
+from soilkit.export import cubes, daily_table, ten_day_table
 from soilkit.models.maps.windows import map_dataset
-from soilkit.world.sensors import coarse as products
-from soilkit.world.sensors import composites
 
 RESAMPLINGS = ("nearest", "smooth")
 NET_PX = 32  # projections are exact on a net of so many pixels
@@ -38,6 +37,8 @@ MAPS: dict[str, dict[str, str]] = {
 class Layer:
     """One input of a map: ``values`` (row, col), numbers with NaN or class names, on ``grid``.
 
+    ``source_m`` is the size of the source's pixels where the grid's are smaller and repeat them.
+
     Raises
     ------
     ContractError
@@ -46,11 +47,19 @@ class Layer:
 
     values: np.ndarray
     grid: Grid
+    source_m: float = 0.0
 
     def __post_init__(self) -> None:
         wanted = (self.grid.height, self.grid.width)
         if self.values.shape != wanted:
             raise ContractError(f"A layer of shape {self.values.shape} has a grid of {wanted}.")
+
+    def smoothed(self) -> "Layer":
+        """The surface between the centres of the source's pixels, on the same grid."""
+        side_px = round(self.source_m / self.grid.pixel_size_m)
+        if side_px <= 1 or self.values.dtype.kind != "f":
+            return self
+        return replace(self, values=_box_mean(self.values, side_px))
 
 
 def predict_table_map(
@@ -97,6 +106,8 @@ def predict_table_map(
     _check_names(model, layers)
     for name, layer in {**layers, **classes}.items():
         _check_cover(name, layer, grid)
+    if resampling == "smooth":
+        layers = {name: layer.smoothed() for name, layer in layers.items()}
     maps = {n: np.full((grid.height, grid.width), np.nan, np.float32) for n in MAPS}
     for rows, cols in _tiles(grid):
         points = _Points(grid, rows, cols)
@@ -193,128 +204,136 @@ def _check_cover(name: str, layer: Layer, grid: Grid) -> None:
         )
 
 
-# The synthetic world's layers over a region and a day, for a model of the daily table.
+# The layers of an archive over a region and a day, for a model of the daily table.
 
-NDVI_PIXEL_M = 250.0  # the finer product, as the paper takes for maps
-SOIL_M, ELEVATION_M, COVER_M = 1000.0, 90.0, 100.0
+LAYER_PIXEL_M = 90.0  # MERIT's, the finest that the paper takes
+MARGIN_M = 5_000.0  # beyond the map: half a SMAP cell, over which "smooth" reaches
 SMAP_DAYS = 3  # how old a cell's last retrieval may be
-EDGE_PX = 2  # pixels of each layer beyond the map
-CELL_M = grids.EASE2_PIXEL_SIZE_M[9]
 
 
 def daily_layers(
-    archive: Archive, day: Any, *, grid: Grid
+    archive: Archive,
+    day: Any,
+    *,
+    grid: Grid,
+    store: str | os.PathLike[str],
+    progress: bool = True,
 ) -> tuple[dict[str, Layer], dict[str, Layer]]:
-    """Predictors and classes of the daily table over a grid, each on its own pixels.
+    """Predictors and classes of the daily table over a grid, from a cube of any archive.
 
-    A SMAP cell shows its last retrieval of the three days up to ``day``. NDVI has pixels of 250 m,
-    finer than in training, as in the paper.
+    A SMAP cell shows its last retrieval of the three days up to ``day``. NDVI has pixels of 250 m
+    where the archive has them, finer than in training, as in the paper.
 
     Parameters
     ----------
-    archive : synthetic archive
-    day : date, UTC, within the world's period
+    archive : any that has the layers of ``daily_table.LAYERS``
+    day : date, UTC
     grid : Grid of the map
+    store : folder of the cube, 90 m and a margin about the map; a later call goes on there
+    progress : whether the building of the cube shows its progress
 
     Returns
     -------
-    {predictor: Layer} in the order of ``daily_table.PREDICTORS``, and {characteristic: Layer}
+    {predictor: Layer} in the order of ``daily_table.PREDICTORS``, and {characteristic: Layer} of
+    those that the archive has
 
     Raises
     ------
-    UnknownNameError
-        For another archive than the synthetic one.
+    CatalogueError
+        Where the archive lacks layers.
+    ContractError, StoreError, UnknownNameError
+        As ``cubes.build``.
     """
-    if not hasattr(archive, "world"):
-        raise UnknownNameError(f"The layers come from the synthetic world, found {archive.name!r}.")
-    world: Any = archive.world
-    day = np.datetime64(day, "D")
-    cells, cell_grid = _around(grid, CELL_M)
-    shape = (cell_grid.height, cell_grid.width)
-    rain_days, rain = composites.rain_mm(world, cells)
-    layers = {
-        "smap_m3_m3": Layer(_smap(world, cells, day).reshape(shape), cell_grid),
-        "precipitation_mm": Layer(
-            rain[:, (day - rain_days[0]).astype(int)].reshape(shape), cell_grid
-        ),
-    }
-    for name, size_m in (("ndvi", NDVI_PIXEL_M), ("lst_c", 1000.0), ("et_mm_8d", 500.0)):
-        layers[name] = _composite(world, name, grid, day=day, size_m=size_m)
-    ground, classes = _ground(world, grid)
-    climate = world.cells(cells.rows, cells.cols).koeppen.astype(str).reshape(shape)
-    layers |= {name: ground[name] for name in daily_table.STATIC}
-    classes |= {"koeppen": Layer(climate, cell_grid), "ph": ground["ph"]}
-    classes |= {"clay": ground["clay_percent"], "sand": ground["sand_percent"]}
+    day, noon = np.datetime64(day, "D"), np.timedelta64(12, "h")
+    region = _box(grid)
+    west, south, east, north = region
+    middle = {"latitude": (south + north) / 2, "longitude": (west + east) / 2}
+    place = pd.DataFrame({"station_id": ["map"], **{k: [v] for k, v in middle.items()}})
+    wanted = daily_table.LAYERS
+    finest_first = {"ndvi": dict(reversed(wanted["ndvi"].items()))}
+    chosen = daily_table.choose(
+        archive, place, start=day - SMAP_DAYS, end=day + 1, layers=wanted | finest_first
+    )
+    names = {one.source.name: one.bands for some in chosen.values() for one in some}
+    daily = [one.source.name for name in daily_table.DAILY for one in chosen[name]]
+    cube = cubes.build(
+        region, archive, store, sources=names, pixel_size_m=LAYER_PIXEL_M, crs=grid.crs,
+        times=np.arange(day - SMAP_DAYS + 1, day + 2).astype("datetime64[us]") + noon,
+        bounds=dict.fromkeys(daily, "1D"), progress=progress,  # the day's own, known the next noon
+    )  # fmt: skip
+    area = cubes.region_of(region, pixel_size_m=LAYER_PIXEL_M, crs=grid.crs)
+    layers = _predictors(cube, chosen, area.grid)
+    classes = {k: layers[f"{k}_percent"] for k in ("clay", "sand")} | {"ph": layers["ph"]}
+    classes["texture"] = layers["texture"]
+    for name in daily_table.CLASSES:
+        for one in chosen[name]:
+            codes = cube[f"{one.source.name}_{one.bands[0]}"].to_numpy()
+            classes[name] = Layer(daily_table.class_names(name, codes), area.grid)
+    characteristics = [name for name in ten_day_table.CHARACTERISTICS if name in classes]
     predictors = {name: layers[name] for name in daily_table.PREDICTORS}
-    return predictors, {name: classes[name] for name in ten_day_table.CHARACTERISTICS}
+    return predictors, {name: classes[name] for name in characteristics}
 
 
-def _covering(crs, x_m, y_m, *, size_m, left_m=0.0, top_m=0.0):
-    """A grid of whole pixels from an origin on, over points and an edge; its rows and columns."""
-    cols, rows = (np.floor(n / size_m).astype(int) for n in (x_m - left_m, top_m - y_m))
-    cols = np.arange(cols.min() - EDGE_PX, cols.max() + EDGE_PX + 1)
-    rows = np.arange(rows.min() - EDGE_PX, rows.max() + EDGE_PX + 1)
-    left_m, top_m = left_m + cols[0] * size_m, top_m - rows[0] * size_m
-    return Grid(crs, float(left_m), float(top_m), size_m, len(rows), len(cols)), rows, cols
-
-
-def _around(grid: Grid, size_m: float) -> tuple[composites.Pixels, Grid]:
-    """Pixels of the world's plane that cover a grid and an edge, and their grid."""
+def _box(grid: Grid) -> tuple[float, ...]:
+    """West, south, east and north of a grid and its margin, degrees."""
     left, bottom, right, top = grid.bounds_m
-    x, y = np.meshgrid(np.linspace(left, right, 9), np.linspace(bottom, top, 9))
-    u_m, v_m = grids.transformer(grid.crs, grids.EASE2_CRS).transform(x.ravel(), y.ravel())
-    origin = {"left_m": grids.EASE2_LEFT_M, "top_m": grids.EASE2_TOP_M}
-    cells, rows, cols = _covering(grids.EASE2_CRS, u_m, v_m, size_m=size_m, **origin)
-    return composites.Pixels(size_m, np.repeat(rows, len(cols)), np.tile(cols, len(rows))), cells
+    x = np.linspace(left - MARGIN_M, right + MARGIN_M, 9)
+    y = np.linspace(bottom - MARGIN_M, top + MARGIN_M, 9)
+    x, y = (part.ravel() for part in np.meshgrid(x, y))
+    degrees = grids.transformer(grid.crs, "EPSG:4326").transform(x, y)
+    return tuple(float(end(v)) for end in (np.min, np.max) for v in degrees)
 
 
-def _smap(world, cells, day) -> np.ndarray:
-    """Each cell's last retrieval of some days, (cell,)."""
-    series = products.product(world, "smap_l3_005", rows=cells.rows, cols=cells.cols)
-    when = series.periods.start.astype("datetime64[D]")
-    out = np.full(len(cells.rows), np.nan)
-    for back in range(SMAP_DAYS, -1, -1):
-        today = series.values[:, when == day - back, 0]  # the first band, soil_moisture_am
-        if today.shape[1]:
-            out = np.where(np.isfinite(today[:, 0]), today[:, 0], out)
-    return out
+def _predictors(
+    cube: xr.Dataset, chosen: Mapping[str, list[daily_table.Choice]], grid: Grid
+) -> dict[str, Layer]:
+    """The predictors of a cube whose last but one moment is the day, and texture."""
 
+    def values(column: str, at: int = 0) -> list[np.ndarray]:
+        """Every band of a column's sources, (row, col); of dated ones at a moment."""
+        images = []
+        for one in chosen[column]:
+            for band in map(one.source.band, one.bands):
+                layer = cube[f"{one.source.name}_{band.name}"]
+                layer = layer.isel(time=at) if "time" in layer.dims else layer
+                images.append(daily_table.in_celsius(band, layer.to_numpy().astype(float)))
+        return images
 
-def _composite(world, name, grid, *, day, size_m) -> Layer:
-    pixels, cells = _around(grid, size_m)
-    values, _ = daily_table.composite_on(world, name, pixels=pixels, days=np.array([day]))
-    return Layer(values[:, 0].reshape(cells.height, cells.width), cells)
-
-
-def _ground(world, grid) -> tuple[dict[str, Layer], dict[str, Layer]]:
-    """SoilGrids at 1 km, elevation at 90 m, pH; texture and land cover as classes."""
-    coarse = _aligned(grid, SOIL_M)
-    soil = _means(world, "soilgrids", coarse, daily_table.SOIL_PX)
-    pixels, ph_grid = _around(grid, 1000.0)
-    ph = composites.ph(world, pixels).reshape(ph_grid.height, ph_grid.width)
-    fine = _aligned(grid, ELEVATION_M)
-    cover = _aligned(grid, COVER_M)
-    codes = world.render("land_cover", world.start, cover)[0]
-    names = strata.land_cover_class(codes).reshape(codes.shape)
-    texture = strata.texture_class(soil[0], soil[1], clay=soil[2])
-    ground = {
-        "sand_percent": Layer(soil[0] / 10, coarse),
-        "clay_percent": Layer(soil[2] / 10, coarse),
-        "ph": Layer(ph, ph_grid),
-        "elevation_m": Layer(_means(world, "dem", fine, daily_table.DEM_PX)[0], fine),
+    layers = {}
+    smap = np.full((grid.height, grid.width), np.nan)
+    for moment in range(cube.sizes["time"]):  # the last retrieval stays
+        today = _mean(values("smap_m3_m3", moment))
+        smap = np.where(np.isfinite(today), today, smap)
+    layers["smap_m3_m3"] = smap
+    layers["precipitation_mm"] = values("precipitation_mm", -1)[0]
+    layers |= {name: values(name, -2)[0] for name in daily_table.COMPOSITES}
+    layers["elevation_m"] = values("elevation_m")[0]
+    sizes = {n: chosen[n][0].source.pixel_size_m for n in layers}
+    sides = {
+        name: round(daily_table.SIDE_M[name] / grid.pixel_size_m) for name in ("texture", "ph")
     }
-    return ground, {"texture": Layer(texture, coarse), "land_cover": Layer(names, cover)}
+    sand, silt, clay = (_box_mean(v, sides["texture"]) for v in values("texture"))
+    layers |= {"sand_percent": sand, "clay_percent": clay,
+               "ph": _box_mean(values("ph")[0], sides["ph"]),
+               "texture": strata.texture_class(sand, silt, clay=clay)}  # fmt: skip
+    return {name: Layer(v, grid, sizes.get(name, 0.0)) for name, v in layers.items()}
 
 
-def _aligned(grid: Grid, size_m: float) -> Grid:
-    """Pixels of a size on whole multiples of it that cover a grid and an edge."""
-    left, bottom, right, top = grid.bounds_m
-    return _covering(grid.crs, np.array([left, right]), np.array([bottom, top]), size_m=size_m)[0]
+def _mean(images: list[np.ndarray]) -> np.ndarray:
+    """Mean of what is known, NaN where nothing is."""
+    known = np.isfinite(images)
+    total, n = np.where(known, images, 0).sum(axis=0), known.sum(axis=0)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _means(world, source, grid, factor) -> np.ndarray:
-    """A rendered layer averaged over ``factor`` x ``factor`` pixels, (band, row, col)."""
-    fine = Grid(grid.crs, grid.left_m, grid.top_m, grid.pixel_size_m / factor,
-                grid.height * factor, grid.width * factor)  # fmt: skip
-    image = world.render(source, world.start, fine).astype(float)
-    return image.reshape(-1, grid.height, factor, grid.width, factor).mean(axis=(2, 4))
+def _box_mean(values: np.ndarray, side_px: int) -> np.ndarray:
+    """Mean of what is known in a square about each pixel; unknown pixels stay so.
+
+    Of pixels drawn as squares of ``side_px`` this is the bilinear surface between their centres.
+    """
+    known = np.isfinite(values)
+    total, weight = (
+        uniform_filter(part, side_px, mode="nearest")
+        for part in (np.where(known, values, 0.0), known.astype(float))
+    )
+    return np.where(known, total / np.where(known, weight, 1.0), np.nan)

@@ -1,4 +1,4 @@
-"""Products on pixels of their own: MODIS composites, HydroBlocks' moisture; rain and pH."""
+"""Products on pixels of their own: MODIS composites, HydroBlocks' moisture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.world import fields, schedule, surface
 from soilkit.world.sensors import instruments as c
-from soilkit.world.sensors import lattice, optics, soil_maps
-from soilkit.world.sensors.coarse.forcing import forcing, observed_rain
+from soilkit.world.sensors import lattice, optics
+from soilkit.world.sensors.coarse.forcing import Product
 
 POINTS_PER_SIDE, SKIN_POINTS = 3, 2  # of the net whose mean is a pixel
 DAY_HOUR_UTC, NIGHT_HOUR_UTC = 17, 29  # half past ten at 98 W, in the morning and at night
@@ -49,22 +49,6 @@ def pixels_at(longitude, latitude, *, size_m: float) -> Pixels:
     there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
     u_m, v_m = there.transform(np.atleast_1d(longitude), np.atleast_1d(latitude))
     return Pixels(float(size_m), *_rows_cols(u_m, v_m, size_m=size_m))
-
-
-def periods(start, end, *, days: int) -> tuple[np.ndarray, np.ndarray]:
-    """First days of composites that restart with the year, and the days after their last.
-
-    Those that start before ``end`` and end after ``start``: datetime64[D], (composite,) each.
-
-    Examples
-    --------
-    >>> first, after = periods("2019-12-25", "2020-01-05", days=16)
-    >>> first.astype(str).tolist(), after.astype(str).tolist()
-    (['2019-12-19', '2020-01-01'], ['2020-01-01', '2020-01-17'])
-    """
-    start, end = np.datetime64(start, "D"), np.datetime64(end, "D")
-    first, after = schedule.restarting_days(np.arange(start - days, end), length=days)
-    return first[after > start], after[after > start]
 
 
 def ndvi(world, pixels: Pixels, *, starts, days: int = 16) -> np.ndarray:
@@ -120,17 +104,6 @@ def et_mm(world, pixels: Pixels, *, starts, days: int = 8) -> np.ndarray:
     return np.where(water > 0.5, np.nan, total * taken / mean * np.maximum(error, 0.1))
 
 
-def rain_mm(world, cells: Pixels) -> tuple[np.ndarray, np.ndarray]:
-    """Days, and rain on 9 km cells with the errors of SMAP10KM and GLDAS, (cell, day), mm d-1."""
-    weather = forcing(world.cells(cells.rows, cells.cols), rows=cells.rows, cols=cells.cols)
-    return weather.days[weather.kept], observed_rain(weather, seed=world.seed)[:, weather.kept]
-
-
-def ph(world, pixels: Pixels) -> np.ndarray:
-    """pH in water (pixel,) as SoilGrids maps it (see ``soil_maps.ph``)."""
-    return soil_maps.ph("soilgrids", world.seed, place=pixels.points(1))[:, 0]
-
-
 def _indices(world, pixels, *, starts, days):
     """NDVI and EVI, 2.5 (N - R) / (N + 6 R - 7.5 B + 1): Huete (2002),
     doi:10.1016/S0034-4257(02)00096-2."""
@@ -180,6 +153,19 @@ def modis(world, source: str, *, grid: Grid, time: np.datetime64) -> np.ndarray:
     pixels, show = _pixels_of(grid, size_m=size_m)
     starts = last.start[-1:].astype("datetime64[D]")
     return show(make(world, pixels, starts=starts, days=days)[:, 0])
+
+
+def series(
+    world, source: str, longitude, *, latitude, period: tuple[np.datetime64, np.datetime64]
+) -> Product:
+    """The composites that end in a period at the pixels under places: (place, time, band)."""
+    size_m, days, make = MODIS[source]
+    periods = schedule.CALENDARS[source](*period)
+    at = pixels_at(longitude, latitude, size_m=size_m)
+    pixels, inverse = _distinct(at.rows, at.cols, size_m=size_m)
+    starts = periods.start.astype("datetime64[D]")
+    values = make(world, pixels, starts=starts, days=days)  # (band, composite, pixel)
+    return Product(periods, values.astype(np.float32).transpose(2, 1, 0)[inverse])
 
 
 def hydroblocks(world, grid: Grid, *, time: np.datetime64) -> np.ndarray:

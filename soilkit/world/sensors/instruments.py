@@ -6,6 +6,8 @@ after a model's score was seen.
 
 from typing import Any
 
+from soilkit import strata
+
 # --- radar at 5.405 GHz ---------------------------------------------------------------------
 WAVENUMBER_CM = 1.132  # 2 pi f / c, rad cm-1
 # sigma0 = 10^a cos^b 10^(c cot mv) (k s)^(d sin): Baghdadi et al. (2016), doi:10.3390/rs8110920
@@ -291,14 +293,9 @@ TAKEN_FOR = {
         13: (12, 14), 14: (12, 10), 16: (7, 10),
     },
 }  # fmt: skip
-# Beck's codes, and errors of the normals behind them, as stations' interpolation leaves them: Beck
-# et al. (2018), doi:10.1038/sdata.2018.214
-KOEPPEN = {
-    "Af": 1, "Am": 2, "Aw": 3, "BWh": 4, "BWk": 5, "BSh": 6, "BSk": 7, "Csa": 8, "Csb": 9,
-    "Csc": 10, "Cwa": 11, "Cwb": 12, "Cwc": 13, "Cfa": 14, "Cfb": 15, "Cfc": 16, "Dsa": 17,
-    "Dsb": 18, "Dsc": 19, "Dsd": 20, "Dwa": 21, "Dwb": 22, "Dwc": 23, "Dwd": 24, "Dfa": 25,
-    "Dfb": 26, "Dfc": 27, "Dfd": 28, "ET": 29, "EF": 30,
-}  # fmt: skip
+# Errors of the normals behind Koeppen's classes, as stations' interpolation leaves them: Beck et
+# al. (2018), doi:10.1038/sdata.2018.214
+KOEPPEN = strata.KOEPPEN_CODES
 NORMALS_ERROR_C, NORMALS_RAIN_ERROR, NORMALS_ERROR_SCALE_M = 0.5, 0.06, 40_000.0
 
 # --- composites ------------------------------------------------------------------------------
