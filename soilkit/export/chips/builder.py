@@ -455,8 +455,9 @@ class Writer:
                 "grid and hold its bands."
             )
         continuous = [i for i, b in enumerate(chip.bands) if source.band(b).continuous]
-        counted = chip.values[continuous] if continuous else chip.values
-        entry.valid_fraction = float(np.isfinite(counted).all(axis=0).mean())
+        known = np.isfinite(chip.values[continuous] if continuous else chip.values)
+        is_coarse = source.resolution == "coarse"  # of a cube, where SMAP's mornings lack evenings
+        entry.valid_fraction = float((known.any(axis=0) if is_coarse else known.all(axis=0)).mean())
         if entry.valid_fraction == 0:
             return Failure("empty")
         packing = packing_of(source, request.bands)

@@ -209,6 +209,8 @@ def _check_cover(name: str, layer: Layer, grid: Grid) -> None:
 LAYER_PIXEL_M = 90.0  # MERIT's, the finest that the paper takes
 MARGIN_M = 5_000.0  # beyond the map: half a SMAP cell, over which "smooth" reaches
 SMAP_DAYS = 3  # how old a cell's last retrieval may be
+# After a day's end: gridMET's has ended by then, and the next noon, which dates SMAP, is not there.
+SEEN_AFTER = np.timedelta64(11, "h")
 
 
 def daily_layers(
@@ -244,7 +246,7 @@ def daily_layers(
     ContractError, StoreError, UnknownNameError
         As ``cubes.build``.
     """
-    day, noon = np.datetime64(day, "D"), np.timedelta64(12, "h")
+    day = np.datetime64(day, "D")
     region = _box(grid)
     west, south, east, north = region
     middle = {"latitude": (south + north) / 2, "longitude": (west + east) / 2}
@@ -258,8 +260,8 @@ def daily_layers(
     daily = [one.source.name for name in daily_table.DAILY for one in chosen[name]]
     cube = cubes.build(
         region, archive, store, sources=names, pixel_size_m=LAYER_PIXEL_M, crs=grid.crs,
-        times=np.arange(day - SMAP_DAYS + 1, day + 2).astype("datetime64[us]") + noon,
-        bounds=dict.fromkeys(daily, "1D"), progress=progress,  # the day's own, known the next noon
+        times=np.arange(day - SMAP_DAYS + 1, day + 2).astype("datetime64[us]") + SEEN_AFTER,
+        bounds=dict.fromkeys(daily, "1D"), progress=progress,  # the day's own
     )  # fmt: skip
     area = cubes.region_of(region, pixel_size_m=LAYER_PIXEL_M, crs=grid.crs)
     layers = _predictors(cube, chosen, area.grid)
