@@ -655,6 +655,11 @@ def test_a_watershed_from_its_own_rasters(tmp_path):
     known = np.isfinite(raw) & np.isfinite(ndvi)
     assert known.sum() > 100_000 and np.corrcoef(raw[known], ndvi[known])[0, 1] > 0.97
     assert float(cube.ndvi_10m_age_hours[1].max()) == 11 * 24  # dated by the end of its day
+    with rasterio.open(real("kings_creek/kings_creek_elevation.tif")) as file:
+        heights = np.reshape([*file.sample(np.c_[lon.ravel(), lat.ravel()])], lon.shape)
+        known = cube.dem_3dep_elevation.notnull().to_numpy() & (heights > 0)
+    off_m = (cube.dem_3dep_elevation.to_numpy() - heights)[known]
+    assert known.sum() > 100_000 and abs(off_m.mean()) < 0.02 and off_m.std() < 1
     assert cubes.losses(cube)["count"].tolist() == [4] and cube.ndvi_10m_NDVI[0].isnull().all()
 
 

@@ -1,4 +1,4 @@
-"""Notebook 10 on every archive: the road is the same, only where pixels come from differs."""
+"""Notebooks 10 and 14 on every archive: one road, only where pixels come from differs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from soilkit import contracts
-from soilkit.export import chips, insitu
+from soilkit.export import chips, cubes, insitu
 from soilkit.export.archives import open_archive
 from soilkit.show import reports
 from tests.stand_in_ee.fixtures import PROJECT, stand_in_environment
@@ -107,6 +107,33 @@ def test_earth_engine_is_asked_for_each_chip_once_after_saying_what_it_costs(ear
     assert held > 20 and len(answered) == held and set(answered.values()) == {1}
     assert f"{held} chips to fetch" in html and "EECU" in html
     assert road.asked["most_in_flight"] <= 32
+
+
+@pytest.mark.parametrize("name", ["stac", "earthengine"])
+def test_the_cube_notebook_takes_either_road(request, road, name):
+    """Around a station of the same world: all that the archive has, its ages and its losses."""
+    stac, stand_in = (request.getfixturevalue(one) for one in ("stac", "stand_in"))
+    place = pd.read_parquet(stac[0] / "stations.parquet").iloc[0]
+    west, south = float(place["longitude"]) - 0.004, float(place["latitude"]) - 0.003
+    parameters = {
+        "archive": name, "out_dir": str(road.folder / f"{name}_cube"), "bounds": {}, "clear": {},
+        "region": [west, south, west + 0.008, south + 0.006], "pixel_size_m": 20.0,
+        "dates": ["2019-05-20", "2019-06-01"], "project": PROJECT, "go_ahead": True,
+        "bands": {"sentinel1": ["VV"], "sentinel2": ["B2", "B3", "B4", "B8"], "dem": []},
+        "catalogue": str(road.folder / "catalogue"),
+    }  # fmt: skip
+    with (
+        stand_in_environment(road.folder, url=stand_in.url) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("IPYTHONDIR", variables["IPYTHONDIR"])
+        page = reports.run(NOTEBOOK.with_name("14_build_a_cube.ipynb"), parameters, road.folder)
+    cube = cubes.open_cube(road.folder / f"{name}_cube" / "cube.zarr")
+    assert reports.external_loads(page.read_text(encoding="utf-8")) == []
+    assert cube.sizes["time"] == 2 and cube.dem_elevation.notnull().all()
+    known = cube.sentinel1_age_hours.notnull()
+    assert known.any() and (cube.sentinel1_VV.notnull() == known).all()
+    assert known.all() or "sentinel1" in set(cubes.losses(cube)["source"])
 
 
 @pytest.mark.slow
