@@ -245,6 +245,15 @@ def test_every_layer_of_a_cube_has_a_picture_with_its_age():
     np.testing.assert_allclose(first.axes[0].images[0].get_array(), 10 * np.log10(0.505))
 
 
+def test_optics_of_no_scene_are_clear_to_the_grey_behind_them():
+    optics = [name for name in cube() if name.startswith("sentinel2")]
+    figure = plots.cube_panel(cube().assign({n: cube()[n] * np.nan for n in optics}), title="none")
+    (axis,) = (a for a in figure.axes if a.get_title() == "sentinel2: true colour\nnone")
+    assert (axis.images[0].get_array()[..., 3] == 0).all()
+    assert to_rgba(axis.get_facecolor())[0] < 1
+    plots.cube_ages(cube().isel(time=[1])[["sentinel1_VV", "sentinel1_age_hours", "inside"]])
+
+
 def test_the_gaps_of_a_cube_count_clouds_and_ages_do_not_fill_them():
     """Of radar nothing on the second day; of optics one row in eight under a cloud."""
     figure = plots.cube_ages(cube(), title="synthetic")

@@ -306,7 +306,8 @@ def _colours_of_cube(values: Mapping[str, np.ndarray], *, age: np.ndarray | None
     ages = np.zeros(bands.shape[1:]) if age is None else age
     parts = [np.where(ages == one, bands, np.nan) for one in np.unique(ages[np.isfinite(ages)])]
     colours = true_colours([Chip(part, tuple(values), grid) for part in parts])
-    return np.dstack([sum(colours, np.zeros(3)), np.isfinite(bands).all(axis=0)])
+    whole = sum(colours, np.zeros((*bands.shape[1:], 3)))
+    return np.dstack([whole, np.isfinite(bands).all(axis=0)])
 
 
 def _picture(

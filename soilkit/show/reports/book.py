@@ -171,7 +171,7 @@ SYNTHETIC = Book(
         Section("11_inspect_in_situ"),
         Section("12_read_published_shards", folder="published"),
         Section("13_choose_splits"),
-        Section("14_build_a_cube", {"pixel_size_m": 30.0}),
+        Section("14_build_a_cube"),
         Section("20_train_xception_fusion"),
         Section("24_tabular_baselines", {"preset": "small"}),
         Section("31_evaluate_by_stratum"),
