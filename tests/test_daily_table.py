@@ -3,10 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
-from soilkit import contracts, grids
+from soilkit import contracts, grids, sources
+from soilkit.contracts import Grid
 from soilkit.errors import CatalogueError, ContractError, UnknownNameError
-from soilkit.export import archives, daily_table, ten_day_table
+from soilkit.export import archives, daily_table, rasters, ten_day_table
+from soilkit.export.archives.local import Layer
+from tests import world_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +145,121 @@ def test_what_an_archive_or_a_call_lacks_is_named(archive):
         daily_table.build(local, **known)
     with pytest.raises(UnknownNameError, match="'end' or 'start'"):
         daily_table.build(archive, causal="middle")
+
+
+# ---- other archives ------------------------------------------------------------------------------
+
+SPAN = np.datetime64("2019-06-01"), np.datetime64("2019-06-16")
+PIXELS_M = {"modis_ndvi_500": 500.0, "modis_lst": 1000.0, "modis_et": 500.0, "soilgrids": 250.0,
+            "soilgrids_ph": 250.0, "dem_merit": 90.0, "land_cover": 100.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def known():
+    """A world, and two of its probes set down two kilometres apart, in one 0.05 degree cell."""
+    options = {"seed": 3, "n_stations": 4, "start": "2019-04-20", "end": "2019-07-01"}
+    archive = archives.open_archive("synthetic", **options)
+    stations = archive.world.stations().query("depth_to_m < 0.055").drop_duplicates("station_id")
+    stations = stations.iloc[[0, 2]].assign(latitude=[37.02, 37.04], longitude=[-98.015, -98.02])
+    readings = observations(archive)
+    readings = readings[readings["sensor_id"].isin(stations["sensor_id"])]
+    readings = readings[readings["time"].between(*SPAN, inclusive="left")]
+    return archive, {"stations": stations, "readings": readings.reset_index(drop=True)}
+
+
+@pytest.fixture(scope="module")
+def images(known):
+    """What the archive's scenes hold over 20 km: source -> (scenes, (scene, band, y, x), Grid)."""
+    archive, tables = known
+    chosen = daily_table.choose(archive, tables["stations"][:1], start=SPAN[0], end=SPAN[1])
+    u_m, v_m = grids.transformer("EPSG:4326", grids.EASE2_CRS).transform(-98.025, 37.025)
+    held = {}
+    for one in (one for some in chosen.values() for one in some):
+        name = one.source.name
+        size_m = PIXELS_M.get(name, grids.EASE2_PIXEL_SIZE_M[9])
+        if name in ("chirps", "koeppen"):  # on pixels that neither cells nor degrees know
+            size_m = 800.0
+        n = int(20_000 // size_m // 2 * 2)
+        origin = (grids.EASE2_LEFT_M, grids.EASE2_TOP_M)
+        left, top = (at + size_m * np.floor((v - at) / size_m - s * n // 2)
+                     for at, v, s in zip(origin, (u_m, v_m), (1, -1), strict=True))  # fmt: skip
+        grid = Grid(grids.EASE2_CRS, float(left), float(top), size_m, n, n)
+        moments = one.scenes["end"].fillna(pd.Timestamp("2019-06-01"))
+        held[name] = one.scenes, [archive.world.render(name, t, grid) for t in moments], grid
+    return archive, tables, held
+
+
+def local_archive(images):
+    """The images as xarray objects in memory, a dated one a time."""
+    layers = {}
+    for name, (scenes, stack, grid) in images.items():
+        row, values = sources.get(name), np.stack(stack)
+        place = {"y": grid.y_m, "x": grid.x_m}
+        if row.is_static:
+            dims, values = ("y", "x"), values[0][None]
+        else:
+            dims, place = ("time", "y", "x"), {"time": scenes["start"].to_numpy(), **place}
+        bands = {b.name: (dims, values[0, k] if row.is_static else values[:, k])
+                 for k, b in enumerate(row.bands)}  # fmt: skip
+        dated = (
+            {}
+            if row.is_static
+            else {"dated_by": "instant" if row.dated_by == "middle" else "start"}
+        )
+        layers[name] = Layer(xr.Dataset(bands, place), unit="stored", crs=grid.crs, **dated)
+    return archives.open_archive("local", layers=layers)
+
+
+def stac_archive(images, folder, *, start):
+    """The images as cloud-optimised GeoTIFFs in a static catalogue."""
+    for name, (scenes, stack, grid) in images.items():
+        row = sources.get(name)
+        for scene, values in zip(scenes.itertuples(), stack, strict=True):
+            scene = scene._replace(orbit="")
+            named = type("Scene", (), {**scene._asdict(), "item_id": f"{name}-{scene.scene_id}"})
+            moments = (start, start) if row.is_static else (scene.start, scene.end)
+            item = world_catalogue._item(row, named, moments=moments, values=values, grid=grid)
+            place, names = folder / name, [band.name for band in row.bands]
+            path = place / f"{named.item_id}.tif"
+            rasters.write_cog(path, values, grid=grid, names=names, tags={})
+            world_catalogue._write_json(place / f"{named.item_id}.json", item)
+    return archives.open_archive(
+        "stac", catalogue=world_catalogue._write_catalogue(folder, "daily")
+    )
+
+
+@pytest.mark.parametrize("name", ["local", "stac"])
+@pytest.mark.parametrize("causal", ["end", "start"])
+def test_every_archive_gives_the_same_table(images, tmp_path, name, causal):
+    """Dated layers to their last digit; static ones within what resampling their files changes."""
+    synthetic, tables, held = images
+    other = local_archive(held) if name == "local" else stac_archive(
+        held, tmp_path, start=synthetic.world.start)  # fmt: skip
+    wanted = daily_table.build(synthetic, **tables, causal=causal)
+    made = daily_table.build(other, **tables, causal=causal)
+
+    assert len(wanted.rows) > 10 and (made.rows["sample_id"] == wanted.rows["sample_id"]).all()
+    pd.testing.assert_frame_equal(made.drops, wanted.drops)
+    same = ["soil_moisture_m3_m3", *daily_table.DAILY, *daily_table.COMPOSITES]
+    same += [f"{name}_age_days" for name in daily_table.COMPOSITES]
+    np.testing.assert_allclose(made.rows[same], wanted.rows[same], rtol=1e-5, atol=1e-6)
+    slack = {"sand_percent": 1.0, "clay_percent": 1.0, "ph": 0.1, "elevation_m": 4.0}
+    for column, atol in slack.items():
+        np.testing.assert_allclose(made.rows[column], wanted.rows[column], rtol=0, atol=atol)
+    classes = ["texture", "koeppen"]
+    assert (made.stations[classes] == wanted.stations[classes]).all(axis=None)
+
+
+def test_an_archive_that_lacks_a_layer_is_told_which_and_classes_may_lack(images):
+    """Without a Koeppen map the stations' own classes stand; without NDVI there is no table."""
+    _, tables, held = images
+    local = local_archive({k: v for k, v in held.items() if k not in ("koeppen", "land_cover")})
+    made = daily_table.build(local, **tables)
+    own = tables["stations"].set_index("station_id").loc[made.stations["station_id"]]
+
+    assert made.stations["koeppen"].tolist() == own["koeppen"].tolist()
+    local = local_archive({k: v for k, v in held.items() if "ndvi" not in k and k != "chirps"})
+    with pytest.raises(CatalogueError) as lacking:
+        daily_table.build(local, **tables)
+    assert "ndvi (modis_ndvi_500 or modis_ndvi_250), precipitation_mm" in str(lacking.value)
+    assert "smap" not in str(lacking.value)

@@ -181,11 +181,11 @@ class Arrays:
         """The variable of each band that the file holds."""
         if layer.bands:
             return {row.band(band).name: str(variable) for band, variable in layer.bands.items()}
-        names = {b: v for b, v in self.layout.variables.items() if self._has(v)}
+        of_layout = {b: v for b, v in self.layout.variables.items() if self._has(v)}
         held = list(map(str, _dataset(self.place, "").data_vars))
-        if not names:
-            names = {b.name: v for b in row.bands for v in (b.name, *b.aliases) if v in held}
-        return names or _absent(row, held)
+        plain = {b.name: v for b in row.bands for v in (b.name, *b.aliases) if v in held}
+        # without groups an evening's name is the same in both, and a morning's is not
+        return max(of_layout, plain, key=len) or _absent(row, held)
 
     def _has(self, name: str) -> bool:
         try:
