@@ -8,18 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from soilkit import grids, sources, strata
-from soilkit.contracts import (
-    DROPS,
-    FEATURES,
-    OBSERVATIONS,
-    SAMPLES,
-    STATIONS,
-    Archive,
-    ChipRequest,
-    Failure,
-    check,
-)
+from soilkit import contracts, grids, sources, strata
+from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
 from soilkit.errors import CatalogueError, ContractError, UnknownNameError
 from soilkit.export import antecedents, columns, ten_day_table
 from soilkit.export.insitu import rules
@@ -215,7 +205,7 @@ def _in_situ(
     """The table of sensors, and their readings in parts."""
     if stations is not None and readings is not None:
         check(stations, STATIONS)
-        check(readings, OBSERVATIONS)
+        check(readings, contracts.OBSERVATIONS)
         return stations, [readings]
     world: Any = getattr(archive, "world", None)
     if world is None or stations is not None or readings is not None:
@@ -292,7 +282,7 @@ def _around(archive, stations, column, *, choice) -> list[np.ndarray]:
     scene_of = dict(zip(scenes["station_id"].astype(str), scenes["scene_id"], strict=True))
     way = "bilinear" if row.band(choice.bands[0]).continuous else "nearest"
     requests = [
-        ChipRequest(
+        contracts.ChipRequest(
             row.name, str(scene_of[site.station_id]), site.station_id, np.datetime64("NaT", "us"),
             choice.bands, version=archive.version, resampling=way,
             grid=grids.chip_grid(site.latitude, site.longitude, size_px=n_px,
@@ -302,7 +292,7 @@ def _around(archive, stations, column, *, choice) -> list[np.ndarray]:
     ]  # fmt: skip
     values = pd.DataFrame(np.nan, stations["station_id"], choice.bands)
     for request, chip in archive.chips(requests):
-        if isinstance(chip, Failure):
+        if isinstance(chip, contracts.Failure):
             log.warning("%s of %s: %s", row.name, request.station_id, chip.reason)
         elif np.isfinite(chip.values).any():
             values.loc[request.station_id] = np.nanmean(chip.values, axis=(1, 2))
