@@ -164,7 +164,8 @@ def test_a_pattern_is_told_to_hold_in_both_worlds_or_in_one():
     """By hand: of three lines the paper steps up; world 1 agrees on two, world 2 on one of them."""
     line = {
         "experiment": "table9", "table": 9, "split": "validation", "metric": "r",
-        "paper_step": 0.05, "our_step": 0.04, "lower": 0.01, "upper": 0.07, "pattern": "as in the paper",
+        "paper_step": 0.05, "our_step": 0.04, "lower": 0.01, "upper": 0.07,
+        "pattern": "as in the paper",
     }  # fmt: skip
     open_step = {"our_step": 0.01, "lower": -0.02, "upper": 0.04, "pattern": "not resolved"}
     first = pd.DataFrame([
