@@ -4,7 +4,9 @@ Every band stands beside its source. The numbers measured here are synthetic.
 """
 
 import errno
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from scipy.signal import lfilter
 
 from soilkit import contracts, grids
 from soilkit.errors import ContractError, StoreError, UnknownNameError
-from soilkit.retention import from_texture
+from soilkit.retention import from_texture, water_content
 from soilkit.world import World, bucket, fields, noise, parameters
 from soilkit.world.climate import Climate, koeppen_of
 from soilkit.world.surface import skin_excess_c
@@ -538,3 +540,29 @@ def test_some_probes_are_stuck_or_broken_and_flagged():
 def test_constants_are_the_ones_that_were_frozen():
     """Another hash is another world: results of the old one do not carry over."""
     assert parameters.constants_hash() == FROZEN_HASH
+
+
+def test_retention_curves_lie_inside_the_scatter_of_measured_soils():
+    """Oklahoma Mesonet soils (MesoSoil 2.0): medians at 33 and 1500 kPa, and few values beyond."""
+    path = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data")) / "mesosoil/mesosoil_v2.parquet"
+    if not path.exists():
+        pytest.skip(f"{path} is not here: set SOILKIT_TEST_DATA")
+    measured = pd.read_parquet(path)
+    rng = np.random.default_rng(3)
+    place = tuple(
+        middle + half * rng.uniform(-1, 1, 3000)
+        for middle, half in (
+            (parameters.CENTRE_U_M, parameters.HALF_U_M),
+            (parameters.CENTRE_V_M, parameters.HALF_V_M),
+        )
+    )
+    for seed in (0, 1, 2):
+        ground = fields.ground(seed, *place)
+        soil = fields.hydraulics(seed, place, ground=ground)
+        for suction_cm, column in ((330.0, "th33"), (15_300.0, "th1500")):
+            held = water_content(suction_cm, soil.curve)
+            low, middle, high = np.nanpercentile(measured[column], [1, 50, 99])
+            assert abs(np.median(held) - middle) < 0.03
+            assert np.mean((held > low) & (held < high)) > 0.97
+        ks_cm_d = 24 * np.median(soil.saturated_conductivity_cm_h)
+        assert 0.3 < ks_cm_d / measured["ks_cm_d"].median() < 4
