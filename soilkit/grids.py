@@ -72,7 +72,7 @@ def in_metres(crs: str) -> str:
     Raises
     ------
     ContractError
-        For a CRS that is none, or does not count metres.
+        For a CRS that is none, or no plane in metres.
 
     Examples
     --------
@@ -83,11 +83,11 @@ def in_metres(crs: str) -> str:
         known = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as error:
         raise ContractError(f"{crs!r} is no CRS ({error}). Give an EPSG code.") from error
-    units = {axis.unit_name for axis in known.axis_info}
-    if units != {"metre"}:
+    units = [axis.unit_name for axis in known.axis_info]
+    if units != ["metre", "metre"] or not known.is_projected:
         raise ContractError(
-            f"Wanted a CRS in metres; {crs} counts {', '.join(sorted(units)) or 'nothing'}. Give a "
-            "UTM zone such as EPSG:32614, or EPSG:6933 (EASE-Grid 2.0)."
+            f"Wanted a projected CRS in metres; {crs} is a {known.type_name} that counts "
+            f"{', '.join(units) or 'nothing'}. Give a UTM zone such as EPSG:32614, or EPSG:6933."
         )
     return f"EPSG:{known.to_epsg()}" if known.to_epsg() else known.to_wkt()
 
@@ -222,7 +222,7 @@ def ease2_cover(bounds_m: tuple[float, float, float, float], *, pixel_size_m: fl
         For another pixel size, which would nest in none of these.
     """
     sizes = EASE2_PIXEL_SIZE_M.items()
-    kms = [km for km, m in sizes if pixel_size_m in (1000 * km, m)]
+    kms = [km for km, m in sizes if np.isclose(pixel_size_m, (1000 * km, m), rtol=1e-6).any()]
     if not kms:
         raise ContractError(
             f"EASE-Grid 2.0 has pixels of nominally {', '.join(str(1000 * km) for km, _ in sizes)} "

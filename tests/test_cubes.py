@@ -27,6 +27,7 @@ from soilkit.errors import (
     ParameterError,
     StoreError,
     TimeZoneError,
+    UnitError,
     UnknownNameError,
 )
 from soilkit.export import chips, cubes
@@ -275,6 +276,25 @@ def test_a_coarse_product_on_ease_grid_nests_in_finer_pixels(tmp_path):
     assert np.unique(nine.smap_ssm).size > 4 and nine.smap_ssm.notnull().all()
 
 
+def test_web_mercator_pixels_show_the_ground_that_utm_pixels_show(built, tmp_path):
+    """Terrain at a place is the same in both; five pixels off it is not. A pixel is 8 m there."""
+    archive, cube = built
+    options = {**OPTIONS, "sources": ["dem"], "crs": "EPSG:3857"}
+    mercator = cubes.build(BOX, archive, tmp_path / "c", **options)
+    assert grid_of(mercator).crs == "EPSG:3857" and cubes.losses(mercator).empty
+    ratio = mercator.sizes["x"] / cube.sizes["x"]
+    assert ratio == pytest.approx(1 / np.cos(np.radians(36.4)), rel=0.04)
+    to_utm = grids.transformer("EPSG:3857", grid_of(cube).crs).transform
+    x, y = to_utm(*np.meshgrid(mercator.x, mercator.y))
+
+    def off(dx):
+        at = {"x": xr.Variable(("row", "col"), x + dx), "y": xr.Variable(("row", "col"), y)}
+        there = cube.dem_elevation.interp(at, "nearest").to_numpy()
+        return float(np.abs(there - mercator.dem_elevation.to_numpy())[2:-2, 9:-9].mean())
+
+    assert off(0) < 0.6 * min(off(50), off(-50))
+
+
 # ---- grids and regions ---------------------------------------------------------------------------
 
 
@@ -285,6 +305,7 @@ def test_the_global_ease_grids_have_their_published_rows_and_columns():
     world = grids.ease2_cover((-2e7, -2e7, 2e7, 2e7), pixel_size_m=36_000)
     assert (world.height, world.width) == (406, 964)
     assert world.bounds_m[2] == pytest.approx(-grids.EASE2_LEFT_M, abs=1e-3)
+    assert grids.ease2_cover((0, 0, 1, 1), pixel_size_m=9008.055).pixel_size_m == 9008.055210146
     globe = cubes.region_of((-180, -85, 180, 85), pixel_size_m=36_000, crs="EPSG:6933")
     assert len(globe.tiles) * globe.tile_px**2 < 1.1 * 406 * 964
 
@@ -411,6 +432,14 @@ BOW = shapely.Polygon([(-99.2, 36.4), (-99.1, 36.5), (-99.1, 36.4), (-99.2, 36.5
         (BOX, {"crs": "EPSG:4326"}, "in metres"),
         (BOX, {"crs": "EPSG:2227"}, "US survey foot"),
         (BOX, {"crs": "EPSG:nothing"}, "no CRS"),
+        (BOX, {"crs": "EPSG:4978"}, "Geocentric CRS"),
+        (BOX, {"crs": "EPSG:5773"}, "Vertical CRS"),
+        (BOX, {"crs": "EPSG:5556"}, "Compound CRS"),
+        ((10, 86, 20, 87), {"crs": "EPSG:6933", "pixel_size_m": 9000}, "beyond the grid"),
+        ((10, 80, 20, 86), {"crs": "EPSG:6933", "pixel_size_m": 9000}, "ends at 85.04"),
+        (BOX, {"pixel_size_m": "10"}, "a number"),
+        (BOX, {"pixel_size_m": None}, "a number"),
+        (BOX, {"tile_px": 32.5}, "a whole one"),
         (BOX, {"crs": "EPSG:6933", "pixel_size_m": 5000}, "nests in none"),
         (BOX, {"pixel_size_m": 0}, "pixel_size_m"),
         (BOX, {"pixel_size_m": np.nan}, "pixel_size_m"),
@@ -439,6 +468,9 @@ def test_a_bad_region_is_refused_by_what_is_wrong_with_it(where, options, words)
         ({"times": ["2019-06-11", "2019-06-11"]}, ParameterError, "1 repeated"),
         ({"times": []}, ParameterError, "increase"),
         ({"times": ["2019-06-11", None]}, ParameterError, "increase"),
+        ({"times": None}, ParameterError, "dates"),
+        ({"times": ["2019-06-11T00:00:00.0000001", "2019-06-11T00:00:00.0000002"]}, ParameterError,
+         "1 repeated"),
         ({"times": [20190611]}, ParameterError, "numbers"),
         ({"times": ["2019-06-31"]}, ParameterError, "common calendar"),
         ({"times": [cftime.Datetime360Day(2019, 2, 30)]}, ParameterError, "common calendar"),
@@ -449,7 +481,12 @@ def test_a_bad_region_is_refused_by_what_is_wrong_with_it(where, options, words)
         ({"sources": {"dem": ["depth"]}}, UnknownNameError, "depth"),
         ({"bounds": {"smap": "1D"}}, UnknownNameError, "smap"),
         ({"bounds": {"sentinel1": 3}}, BoundError, "sentinel1"),
+        ({"bounds": "1D"}, ParameterError, "name sources"),
+        ({"max_cloud_fraction": 0.3}, ParameterError, "name sources"),
         ({"max_cloud_fraction": {"smap": 0.3}}, UnknownNameError, "smap"),
+        ({"max_cloud_fraction": {"sentinel1": None}}, UnitError, "0 to 1"),
+        ({"max_cloud_fraction": {"sentinel1": "half"}}, UnitError, "half"),
+        ({"pixel_size_m": "10"}, ContractError, "a number"),
     ],
 )  # fmt: skip
 def test_bad_times_sources_and_bounds_are_refused_before_anything_is_written(
@@ -500,6 +537,25 @@ def test_a_scene_is_fetched_once_however_many_times_use_it(tmp_path):
     assert len(archive.asked) == 2 * len(tiles)
     assert np.ptp(cube.sentinel1_VV.to_numpy(), axis=0).max() == 0
     assert cube.sentinel1_age_hours[:, 0, 0].to_numpy().tolist() == [1, 7, 13]
+
+
+def test_one_day_and_one_band_need_no_list_and_a_repeated_band_is_one(tmp_path):
+    for k, (day, band) in enumerate(
+        [("2019-06-10", "VV"), (pd.Timestamp("2019-06-10"), ["VV", "VV"]),
+         (np.datetime64("2019-06-10"), ["VV"]), (pd.Timestamp("2019-06-10").date(), ("VV",))]
+    ):  # fmt: skip
+        options = {**PLAIN, "times": day, "sources": {"sentinel1": band}}
+        cube = cubes.build(BOX, Plain(), tmp_path / f"{k}", **options)
+        assert cube.sizes["time"] == 1 and cube.time.values[0] == np.datetime64("2019-06-10")
+        assert {*cube.data_vars} == {"sentinel1_VV", "sentinel1_age_hours", "inside"}
+
+
+def test_what_is_no_cube_is_said_to_be_none(tmp_path):
+    (tmp_path / "zarr.json").write_text("[]")
+    with pytest.raises(StoreError, match="No cube at"):
+        cubes.open_cube(tmp_path)
+    with pytest.raises(StoreError, match="No cube with its attributes"):
+        cubes.losses(xr.Dataset())
 
 
 def test_more_times_and_sources_ask_only_for_what_is_new(tmp_path):

@@ -8,8 +8,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from soilkit.errors import DependencyError
+from soilkit.export import cubes
 from soilkit.export.archives import open_archive
 from soilkit.export.archives.earthengine.executor import (
     Fault,
@@ -168,6 +170,29 @@ def test_an_archive_fetches_the_same_chips_on_a_cluster(client, earth_engine, st
     for request, values in found.items():
         np.testing.assert_array_equal(values, expected[request])
     assert stand_in.counters.snapshot()["most_in_flight"] == POLICY.concurrency
+
+
+def _log_in(url):
+    from tests.stand_in_ee.fixtures import initialise
+
+    initialise(url)
+
+
+@pytest.mark.slow
+def test_a_cube_from_worker_processes_is_that_of_threads(earth_engine, stand_in, tmp_path):
+    """Workers of two processes of their own, which are logged in as they start."""
+    box, days = (-99.205, 36.398, -99.199, 36.402), ["2019-06-12", "2019-06-20 18:00"]
+    options = {"sources": {"sentinel1": ["VV"], "dem": None}, "times": days, "pixel_size_m": 10,
+               "tile_px": 32, "progress": False}  # fmt: skip
+    workers = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None}
+    with distributed.LocalCluster(**workers) as cluster, distributed.Client(cluster) as client:
+        client.run(_log_in, stand_in.url)
+        made = []
+        for name, used in (("threads", None), ("workers", client)):
+            archive = open_archive("earthengine", cache_dir=tmp_path / "index", client=used)
+            made.append(cubes.build(box, archive, tmp_path / name, **options).load())
+    xr.testing.assert_identical(*made)
+    assert cubes.losses(made[1]).empty and made[1].sentinel1_VV.notnull().all()
 
 
 def test_without_distributed_the_error_says_what_to_install(monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from soilkit import contracts
 from soilkit.errors import BoundError, ContractError, UnitError, UnknownNameError
-from soilkit.export.join import anchored_join
+from soilkit.export.join import anchored_join, latest_scenes
 
 HOUR = pd.Timedelta("1h")
 NOON = pd.Timestamp("2020-06-01 12:00")
@@ -424,3 +424,60 @@ def test_nothing_is_lost_anchors_are_unique_and_order_does_not_matter(world, ran
             getattr(r, name).sort_values(key, ignore_index=True) for r in (result, unsorted)
         )
         pd.testing.assert_frame_equal(found, expected)
+
+
+# ---- the same look-up without readings -----------------------------------------------------------
+
+
+def moments(*places, times):
+    times = pd.DatetimeIndex(list(times)).as_unit("us")
+    return pd.DataFrame({"station_id": list(places), "time": times})
+
+
+def test_moments_take_their_own_stations_latest_scene():
+    """No row is dropped; a category stands for a text, whatever it counts."""
+    early, late = (
+        scene("early", NOON - 3 * HOUR, station="1"),
+        scene("late", NOON - HOUR, station="1"),
+    )
+    scenes = scenes_table(early, late, scene("other", NOON - 2 * HOUR, station="2"))
+    table = moments("1", "2", "1", "3", times=[NOON, NOON, NOON - 2 * HOUR, NOON])
+    for column in (table.station_id, pd.Categorical([1, 2, 1, 3])):
+        joined = latest_scenes(
+            table.assign(station_id=column), scenes, bounds={"sentinel1": 2 * HOUR}
+        )
+        assert joined.sentinel1_scene.astype(object).fillna("").tolist() == [
+            "late",
+            "",
+            "early",
+            "",
+        ]
+        np.testing.assert_array_equal(joined.sentinel1_age_hours, [1, np.nan, 1, np.nan])
+    assert latest_scenes(table, scenes, bounds={}).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"station_id": [1]}, "station_id should be string"),
+        ({"station_id": pd.Categorical([None], categories=["A"])}, "without a station_id"),
+        ({"time": ["2020-06-01"]}, "time should be time"),
+        ({"time": pd.DatetimeIndex([NOON], tz="America/Chicago")}, "naive UTC"),
+    ],
+)
+def test_moments_that_would_find_nothing_or_another_time_are_refused(change, words):
+    scenes = scenes_table(scene("one", NOON))
+    table = moments("A", times=[NOON]).assign(**change)
+    with pytest.raises(ContractError, match=words):
+        latest_scenes(table, scenes, bounds={"sentinel1": HOUR})
+    with pytest.raises(ContractError, match="lacks time"):
+        latest_scenes(table[["station_id"]], scenes, bounds={"sentinel1": HOUR})
+
+
+@pytest.mark.parametrize("limits", [{"sentinel1": None}, {"sentinel1": "half"}, 0.3])
+def test_a_cloud_limit_that_is_no_number_is_refused(limits):
+    scenes, bounds = scenes_table(scene("one", NOON)), {"sentinel1": HOUR}
+    with pytest.raises(UnitError, match="0 to 1"):
+        latest_scenes(moments("A", times=[NOON]), scenes, bounds=bounds, max_cloud_fraction=limits)
+    with pytest.raises(UnitError, match="0 to 1"):
+        anchored_join(readings(NOON), scenes, STATIONS, bounds=bounds, max_cloud_fraction=limits)

@@ -1,7 +1,7 @@
 """The anchored join: which past scene of every source goes with which in-situ reading."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, cast
@@ -27,6 +27,8 @@ ENDS, STATIONS = (
     for table in (replace(contracts.OBSERVATIONS, key=()), contracts.STATIONS)
 )
 OBSERVATIONS = replace(ENDS, columns=tuple(replace(c, within=None) for c in ENDS.columns))
+_PLACE_AND_TIME = (contracts.Column("station_id", "string"), contracts.Column("time", "time"))
+MOMENTS = contracts.Table("moments", _PLACE_AND_TIME)
 _SCENE_COLUMNS = tuple(c for c in contracts.SCENES.columns if c.name != "orbit")
 SCENES = replace(contracts.SCENES, columns=_SCENE_COLUMNS, key=())
 
@@ -365,8 +367,8 @@ def anchored_join(
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649, section 2b, Tables 5 and 20
     """
-    limits = {name: float(limit) for name, limit in (max_cloud_fraction or {}).items()}
-    bounds_us = _checked(bounds, anchor, causal=causal, limits=limits)
+    limits = _limits(max_cloud_fraction)
+    bounds_us = _checked(bounds, (anchor, *limits), causal=causal, limits=limits)
     contracts.check(stations, STATIONS)
     station_ids = pd.Index(stations["station_id"].astype(str).unique())
     readings = slice_readings(observations, stations, station_ids=station_ids)
@@ -431,10 +433,14 @@ def latest_scenes(
     BoundError, ContractError, UnitError, UnknownNameError
         As ``anchored_join``.
     """
-    limits = {name: float(limit) for name, limit in (max_cloud_fraction or {}).items()}
-    bounds_us = _checked(bounds, next(iter(bounds)), causal="end", limits=limits)
+    limits = _limits(max_cloud_fraction)
+    bounds_us = _checked(bounds, limits, causal="end", limits=limits)
+    contracts.check(moments, MOMENTS)
     stations, ticks = as_categorical(moments["station_id"]), to_us(moments["time"])
-    table = index_scenes(scenes, station_ids=pd.Index(stations.categories), causal="end")
+    if (stations.codes < 0).any():
+        raise ContractError("The moments table has rows without a station_id. Drop them first.")
+    station_ids = pd.Index(stations.categories.astype(str))
+    table = index_scenes(scenes, station_ids=station_ids, causal="end")
     columns, reasons = {}, {}
     for source, length_us in bounds_us.items():
         position, line = np.full(len(ticks), -1), None
@@ -456,13 +462,23 @@ def latest_scenes(
     return joined
 
 
+def _limits(fractions: Mapping[str, Any] | None) -> dict[str, float]:
+    try:
+        return {name: float(limit) for name, limit in (fractions or {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UnitError(
+            "max_cloud_fraction should give a number from 0 to 1 by source, as {'sentinel2': 0.3}; "
+            f"found {fractions!r}."
+        ) from error
+
+
 def _checked(
-    bounds: Mapping[str, Any], anchor: str, *, causal: str, limits: Mapping[str, float]
+    bounds: Mapping[str, Any], names: Iterable[str], *, causal: str, limits: Mapping[str, float]
 ) -> dict[str, int]:
     """The bounds in microseconds, once all rules of a join are known to make sense."""
     if causal not in ("end", "start"):
         raise UnknownNameError(f"causal should be 'end' or 'start', found {causal!r}.")
-    for name in (anchor, *limits):
+    for name in names:
         if name not in bounds:
             raise UnknownNameError(
                 f"{name!r} has no bound; bounds are given for {', '.join(bounds) or 'no source'}. "

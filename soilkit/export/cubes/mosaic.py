@@ -4,6 +4,7 @@ The chips of all tiles lie in a chip store, ``chips`` inside the cube; what is l
 from them can always be laid again.
 """
 
+import datetime
 import hashlib
 import json
 import os
@@ -157,7 +158,7 @@ def open_cube(store: str | os.PathLike[str]) -> xr.Dataset:
     path = Path(store)
     try:
         words = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"No cube at {path} ({error}). Mend the path, or build one.") from error
     version = words.get("format_version", "none: its build did not end")
     if version != FORMAT_VERSION:
@@ -171,6 +172,8 @@ def open_cube(store: str | os.PathLike[str]) -> xr.Dataset:
 def losses(cube: xr.Dataset | str | os.PathLike[str]) -> pd.DataFrame:
     """What a cube lacks: source, reason and count, of tiles times moments (static: of tiles)."""
     opened = cube if isinstance(cube, xr.Dataset) else open_cube(cube)
+    if "losses" not in opened.attrs:
+        raise StoreError("No cube with its attributes. Hand what cubes.open_cube gives, or a path.")
     rows = json.loads(opened.attrs["losses"])
     return pd.DataFrame(rows, columns=["source", "reason", "count"])
 
@@ -191,11 +194,12 @@ class _Plan(Planner):
     ):  # fmt: skip
         self.bands, self.days = _bands(sources), _days(times)
         rows = [catalogue.get(name) for name in self.bands]
-        if tile_px is None:
-            passes = any(row.resolution == "high" and not row.is_static for row in rows)
-            widest = max(1, WIDEST_TILE_M // max(pixel_size_m, 1)) if passes else TILE_PX
-            tile_px = int(min(TILE_PX, widest))
-        self.area = region_of(region, pixel_size_m=pixel_size_m, crs=crs, tile_px=tile_px)
+        passes = any(row.resolution == "high" and not row.is_static for row in rows)
+        self.area = region_of(
+            region, pixel_size_m=pixel_size_m, crs=crs,
+            tile_px=TILE_PX if tile_px is None else tile_px,
+            widest_m=WIDEST_TILE_M if passes and tile_px is None else np.inf,
+        )  # fmt: skip
         self.tiles, stations = self.area.tiles, self.area.stations
         tiles = pd.Categorical(stations["station_id"].repeat(len(self.days)))
         moments = {"station_id": tiles, "time": np.tile(self.days, len(stations))}
@@ -224,6 +228,11 @@ class _Plan(Planner):
         self, archive: Archive, stations: pd.DataFrame, *, bounds: Mapping[str, Any],
         limits: Mapping[str, float],
     ) -> None:  # fmt: skip
+        if not (isinstance(bounds, Mapping) and isinstance(limits, Mapping)):
+            raise ParameterError(
+                "bounds and max_cloud_fraction should name sources, as in {'sentinel2': '10D'} and "
+                f"{{'sentinel2': 0.3}}; found {bounds!r} and {limits!r}."
+            )
         strange = [name for name in (*bounds, *limits) if name not in self.bands]
         if strange:
             raise UnknownNameError(
@@ -248,21 +257,22 @@ def _bands(names: Sources) -> dict[str, list[str]]:
     """The wanted bands of each source."""
     if isinstance(names, str) or not names:
         raise ParameterError(f"sources should name at least one source in a list, found {names!r}.")
-    given = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    rows = {name: catalogue.get(name) for name in given}
-    return {
-        name: [row.band(b).name for b in given[name] or [band.name for band in row.bands]]
-        for name, row in rows.items()
-    }
+    given: Mapping[str, Any] = names if isinstance(names, Mapping) else dict.fromkeys(names)
+    bands = {}
+    for name, some in given.items():
+        row, some = catalogue.get(name), [some] if isinstance(some, str) else some
+        bands[name] = [row.band(b).name for b in dict.fromkeys(some or (b.name for b in row.bands))]
+    return bands
 
 
 def _days(times: Any) -> np.ndarray:
     """Moments as datetime64[us], strictly increasing."""
     try:
-        index = pd.Index([times] if isinstance(times, str) else times)
+        is_one = isinstance(times, str | datetime.date | np.datetime64)
+        index = pd.Index([times] if is_one else times)
         if index.dtype.kind in "biuf" and len(index):  # numbers would be nanoseconds
             raise TypeError("numbers without a unit")
-        index = pd.DatetimeIndex(index)
+        index = pd.DatetimeIndex(index).as_unit("us")
     except (TypeError, ValueError) as error:  # a calendar of 360 days among them
         raise ParameterError(
             f"times should be dates of the common calendar, found {str(times)[:80]} ({error})."
@@ -273,9 +283,10 @@ def _days(times: Any) -> np.ndarray:
     if not len(index) or index.hasnans or not (index.is_monotonic_increasing and index.is_unique):
         raise ParameterError(
             f"times should be at least one and increase, each once; found {len(index)} with "
-            f"{int(index.duplicated().sum())} repeated. Sort them and drop what repeats."
+            f"{index.duplicated().sum()} repeated and {index.isna().sum()} missing. Sort and drop "
+            "what repeats."
         )
-    return index.to_numpy().astype("datetime64[us]")
+    return index.to_numpy()
 
 
 # ---- laying chips side by side -------------------------------------------------------------------

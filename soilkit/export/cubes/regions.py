@@ -5,6 +5,7 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,9 @@ class Region:
 
 
 def region_of(
-    where: Any, *, pixel_size_m: float, crs: str | None = None, tile_px: int = TILE_PX
-) -> Region:
+    where: Any, *, pixel_size_m: float, crs: str | None = None, tile_px: int = TILE_PX,
+    widest_m: float = np.inf,
+) -> Region:  # fmt: skip
     """The grid that holds a region, snapped to multiples of its pixel size, and its tiles.
 
     Parameters
@@ -99,6 +101,7 @@ def region_of(
         of the global grids, which nest. A quadkey holds a whole number of pixels.
     crs : in metres; by default the UTM zone of the region's centre, EPSG:3857 for a quadkey
     tile_px : int, the longest side of a tile; it is less where that spares pixels beyond the grid
+    widest_m : float, m, the longest side of a tile of more than one pixel
 
     Raises
     ------
@@ -106,9 +109,13 @@ def region_of(
         For a region that is none: crossing itself, without extent, not in degrees, torn by the
         edge of the CRS or too wide for a zone; for a CRS in degrees; for a size that does not fit.
     """
-    if not (0 < pixel_size_m < np.inf and tile_px >= 1):
+    are_numbers = isinstance(pixel_size_m, Real) and isinstance(tile_px, Integral)
+    if not (are_numbers and 0 < pixel_size_m < np.inf and tile_px >= 1):
         sizes = f"{pixel_size_m!r} and {tile_px!r}"
-        raise ContractError(f"pixel_size_m and tile_px should be above zero, found {sizes}.")
+        raise ContractError(
+            f"pixel_size_m is a number above 0, tile_px a whole one; found {sizes}."
+        )
+    tile_px = int(min(tile_px, max(1, widest_m / pixel_size_m)))
     crs = None if crs is None else grids.in_metres(crs)
     degrees = _degrees(where)
     if _is_quadkey(where) and crs in (None, grids.WEB_MERCATOR_CRS):
@@ -117,6 +124,12 @@ def region_of(
     crs = crs or _zone(degrees)
     outline = _projected(degrees, crs)
     grid = grids.cover(outline.bounds, crs, pixel_size_m=pixel_size_m)
+    beyond_m = (np.subtract(grid.bounds_m, outline.bounds) * (1, 1, -1, -1)).max()
+    if beyond_m > grid.pixel_size_m / 1000:  # EASE-Grid 2.0 ends before the poles
+        raise ContractError(
+            f"The region reaches {beyond_m:.0f} m beyond the grid of {crs}, which ends at 85.04 "
+            "degrees of latitude. Cut it there, or give a polar CRS in metres such as EPSG:6931."
+        )
     return Region(grid, _side(grid, tile_px), outline, degrees)
 
 
