@@ -7,7 +7,7 @@ import xarray as xr
 
 from soilkit import contracts, grids, sources
 from soilkit.contracts import Grid
-from soilkit.errors import CatalogueError, ContractError, UnknownNameError
+from soilkit.errors import CatalogueError, ContractError, UnitError, UnknownNameError
 from soilkit.export import archives, daily_table, rasters, ten_day_table
 from soilkit.export.archives.local import Layer
 from tests import world_catalogue
@@ -145,6 +145,12 @@ def test_what_an_archive_or_a_call_lacks_is_named(archive):
         daily_table.build(local, **known)
     with pytest.raises(UnknownNameError, match="'end' or 'start'"):
         daily_table.build(archive, causal="middle")
+    for days in (0, -1, 2.5):
+        with pytest.raises(ContractError, match="every_days is a whole number"):
+            daily_table.build(archive, every_days=days)
+    percent = known["readings"].assign(soil_moisture_m3_m3=25.0)
+    with pytest.raises(UnitError, match="divide percent by 100"):
+        daily_table.build(archive, **known | {"readings": percent})
 
 
 # ---- other archives ------------------------------------------------------------------------------

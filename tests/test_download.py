@@ -94,6 +94,7 @@ def test_networks_are_cut_out_of_the_one_archive_that_there_is(portal, tmp_path,
         assert all(file.read(name) == whole.read(name) for name in file.namelist())
     asked = len(portal.asked)
     assert fetch(portal, tmp_path / "new", networks=["USCRN", "TxSON"]).exists()
+    assert fetch(portal, tmp_path / "new", networks="SCAN") == path  # one name is no six letters
     assert fetch(portal, tmp_path / "new").read_bytes() == WHOLE
     assert len(portal.asked) == asked
     assert TOKEN[:10] not in capsys.readouterr().out  # the package would print it
@@ -148,6 +149,10 @@ def test_the_command_takes_its_account_from_the_environment(portal, tmp_path, mo
     monkeypatch.delenv("ISMN_USER", raising=False)
     assert download.main(words) == 1
     assert "ISMN_USER and ISMN_PASSWORD" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ISMN_USER", "me"), monkeypatch.setenv("ISMN_PASSWORD", "secret")
+    assert download.main([*words, "--out", str(tmp_path / "file")]) == 1  # no traceback
+    assert "File exists" in capsys.readouterr().err
     monkeypatch.setenv("ISMN_USER", "me")
     monkeypatch.setenv("ISMN_PASSWORD", "secret")
     assert download.main(words) == 0

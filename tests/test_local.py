@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import dask.array as da
 import netCDF4
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import rasterio
 import xarray as xr
@@ -300,6 +302,118 @@ def test_rasters_are_dated_by_their_names_a_pattern_or_a_list(tmp_path):
     assert ends["name"] == [pd.Timestamp(f"2020-06-{d:02}") for d in (2, 7, 12)]
     exact = LocalArchive({"ndvi_10m": {"files": files, "dated_by": "instant"}})
     assert scenes_at(exact, "ndvi_10m", KONZA).end[0] == pd.Timestamp("2020-06-01")
+
+
+def test_two_rasters_of_two_bands_and_two_dates_are_no_stacks(tmp_path):
+    """As many dates as files, and as bands in each: a date is a file's, a band none of a day."""
+    grid = grids.chip_grid(*KONZA, size_px=8, pixel_size_m=10)
+    files = [
+        write_tif(tmp_path / f"pass{n}.tif", np.stack([np.full((8, 8), v - n) for v in (-10, -17)]),
+                  grid=grid, unit="dB", names=("VV", "VH")) for n in (0, 1)
+    ]  # fmt: skip
+    dates = ["2020-01-01 00:30", pd.Timestamp("2020-01-13 01:30+01:00")]
+    archive = LocalArchive({"sentinel1": Layer(files, dates=dates)})
+    table = scenes_at(archive, "sentinel1", KONZA)
+    assert table.end.tolist() == [
+        pd.Timestamp("2020-01-01 00:30"),
+        pd.Timestamp("2020-01-13 00:30"),
+    ]
+    for n, scene in enumerate(table.itertuples()):
+        values = ask(archive, "sentinel1", scene, grid=grid, bands=("VV", "VH")).values
+        assert values[:, 4, 4] == pytest.approx([-10 - n, -17 - n])
+    with pytest.raises(ContractError, match="3 dates are named for 2 files"):
+        LocalArchive({"sentinel1": Layer(files, dates=[*dates, "2020-01-25"])})
+
+
+def test_named_dates_go_before_those_of_the_file():
+    """One a time step; another number of them is an error, and so are words."""
+    days = pd.date_range("2021-07-01", periods=3)
+    table = scenes_at(LocalArchive({"gldas": Layer(field(), dates=days)}), "gldas", HERE)
+    assert table.start.tolist() == list(days)
+    with pytest.raises(ContractError, match="2 dates are named for its 3 images"):
+        LocalArchive({"gldas": Layer(field(), dates=days[:2])})
+    with pytest.raises(ContractError, match="are no times"):
+        Layer(field(), dates=["yesterday"])
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "words"),
+    [
+        ({"files": field(), "variable": "x"}, ContractError, "gldas: .*'variable'"),
+        ({"unit": "mm"}, ContractError, "gldas: .*'files'"),
+        (None, ContractError, "paths or xarray objects, found None"),
+        ([], ContractError, "paths or xarray objects, found .."),
+        (Layer(field(), unit={"soil": "mm"}), UnknownNameError, "gldas has no band 'soil'"),
+        (Layer(field(), flag_bits=1), ContractError, "gldas has no flags"),
+        (Layer(field(), crs="EPSG:999999"), ContractError, "EPSG:999999 is no CRS"),
+        (field().assign_coords(time=np.full(3, NAT)), ContractError, "it has no time"),
+    ],
+)  # fmt: skip
+def test_a_layer_that_says_too_little_or_too_much_is_a_named_error(layer, kind, words):
+    """None of it may be ignored: a mask that masks nothing, a unit of no band."""
+    with pytest.raises(kind, match=words):
+        LocalArchive({"gldas": layer})
+
+
+def test_a_grid_mapping_without_wkt_is_understood_and_kilometres_are_not_taken_for_metres():
+    mapping = pyproj.CRS("EPSG:5070").to_cf()
+    del mapping["crs_wkt"]
+    data = field().rename(lat="y", lon="x")
+    data = data.assign_coords(
+        y=6e5 + 1e4 * np.arange(8), x=1e4 * np.arange(8), albers=((), 0, mapping)
+    )
+    data["SoilMoi0_10cm_inst"].attrs["grid_mapping"] = "albers"
+    lon, lat = grids.transformer("EPSG:5070", "EPSG:4326").transform(3e4, 6e5 + 2e4)
+    series = LocalArchive({"gldas": data}).series(stations((lat, lon)), "gldas", "2020", "2021")
+    assert series["SoilMoi0_10cm_inst"].tolist() == pytest.approx([2.3, 12.3, 22.3])
+    data.x.attrs["units"] = "km"
+    with pytest.raises(ContractError, match="x is in km"):
+        LocalArchive({"gldas": data})
+
+
+@pytest.mark.parametrize("mapping", [pyproj.CRS(4326).to_cf(),
+                                     {"grid_mapping_name": "latitude_longitude"}])  # fmt: skip
+def test_degrees_are_degrees_however_they_are_told(mapping):
+    plain = field()
+    told = plain.assign_coords(spatial_ref=((), 0, mapping))
+    lattices = [LocalArchive({"gldas": d})._held["gldas"].files[0].lattice for d in (plain, told)]
+    assert lattices[0] == lattices[1]
+
+
+def test_smos_in_degrees_of_its_25_km_ease_grid():
+    """1,388 columns of an equal-area grid that nests in none of ours: each station in its cell."""
+    size, rows, cols = 25_025.26, 584, 1388
+    x = size * (np.arange(cols) + 0.5 - cols / 2)
+    y = size * (rows / 2 - np.arange(rows) - 0.5)
+    degrees = grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform
+    axes = {"lat": degrees(0 * y, y)[1].astype("f4"), "lon": degrees(x, 0 * x)[0].astype("f4")}
+    values = (np.arange(rows)[:, None] / 1000 + np.arange(cols) / 1e4).astype("f4")
+    data = xr.DataArray(values, axes, dims=list(axes), attrs={"units": "m3.m-3"},
+                        name="Soil_Moisture")  # fmt: skip
+    archive = LocalArchive({"smos_l3": Layer(data, dates=["2020-05-01"])})
+    inside = [(300, 700), (40, 5), (560, 1380)]
+    for row, col in inside:
+        lon, lat = degrees(x[col] + 0.4 * size, y[row] - 0.4 * size)
+        series = archive.series(stations((lat, lon)), "smos_l3", "2020", "2021")
+        assert series.Soil_Moisture.tolist() == pytest.approx([values[row, col]])
+
+
+def test_a_lazy_array_is_opened_without_being_computed():
+    """A cloud store's years: opening them asks for none of their numbers, a series for a few."""
+    asked = []
+
+    def made(block_info=None):
+        asked.append(block_info[None]["array-location"])
+        return np.full(block_info[None]["chunk-shape"], 30, "f4")
+
+    lazy = da.map_blocks(made, chunks=((1,) * 5000, (8,), (8,)), dtype="f4", meta=np.empty(0, "f4"))
+    data = field(n_times=1).isel(time=0, drop=True)
+    place = {"time": pd.date_range("2020-01-01", periods=5000, freq="3h"), **data.coords}
+    data = xr.Dataset({"SoilMoi0_10cm_inst": (list(place), lazy, {"units": "kg m-2"})}, place)
+    archive = LocalArchive({"gldas": data})
+    assert asked == [] and archive.version == LocalArchive({"gldas": data}).version
+    series = archive.series(stations(HERE), "gldas", "2020-01-01 00:00", "2020-01-01 09:00")
+    assert series["SoilMoi0_10cm_inst"].tolist() == [30] * 3 and len(asked) == 3
 
 
 def test_tiles_of_one_moment_are_one_scene(tmp_path):

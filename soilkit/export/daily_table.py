@@ -1,7 +1,7 @@
 """Daily tables: the nine predictors of seed 004, and weather alone, with their drops."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,7 +141,7 @@ def build(
     *,
     stations: pd.DataFrame | None = None,
     readings: pd.DataFrame | None = None,
-    unflagged: tuple[str, ...] = ("SYN-CLIMATE",),
+    unflagged: str | Sequence[str] = ("SYN-CLIMATE",),
     every_days: int = 1,
     causal: str = "end",
 ) -> DailyTable:
@@ -174,10 +174,15 @@ def build(
     CatalogueError
         Where the archive lacks layers.
     ContractError
-        For an archive without readings of its own, where none are given.
+        For an archive without readings of its own, where none are given, or no ``every_days``.
+    UnitError
+        For readings in percent.
     UnknownNameError
         For another ``causal``.
     """
+    if every_days < 1 or every_days != int(every_days):
+        raise ContractError(f"every_days is a whole number from 1 on, found {every_days!r}.")
+    unflagged = (unflagged,) if isinstance(unflagged, str) else tuple(unflagged)
     if causal not in ("end", "start"):
         raise UnknownNameError(f"causal is 'end' or 'start', found {causal!r}.")
     sensors, parts = _in_situ(archive, stations, readings)

@@ -330,12 +330,14 @@ def ten_day_labels(observations: pd.DataFrame, stations: pd.DataFrame) -> pd.Dat
 
 
 def daily_means(observations: pd.DataFrame) -> pd.DataFrame:
-    """Each sensor's UTC days with at least twelve readings.
+    """Each sensor's UTC days with at least twelve readings; ``UnitError`` for percent.
 
     Returns
     -------
     DataFrame with ``sensor_id``, ``time`` (the day), ``soil_moisture_m3_m3`` (mean), ``n_hours``
     """
+    if (typical := observations["soil_moisture_m3_m3"].median()) > MAX_SOIL_MOISTURE_M3_M3:
+        raise UnitError(f"Half of the readings exceed {typical:.3g} m3 m-3: divide percent by 100.")
     by_day = [observations["sensor_id"], observations["time"].dt.floor("D")]
     values = observations.groupby(by_day, observed=True)["soil_moisture_m3_m3"]
     days = values.agg(soil_moisture_m3_m3="mean", n_hours="count").reset_index()

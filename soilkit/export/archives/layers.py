@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from importlib.util import find_spec
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 
 from soilkit import grids, sources, units
 from soilkit.contracts import Grid
@@ -19,6 +20,7 @@ from soilkit.export import rasters
 from soilkit.sources import Band, Source
 
 US, DEGREES = "datetime64[us]", "EPSG:4326"
+DATED_BY = ("instant", "day", "start", "middle", "end")
 STORED = "stored"  # the unit of numbers as the catalogue stores them
 MOST_NUMBERS = 2**25  # of a series that are read at once
 KERNEL_PX = 2  # pixels beyond a grid's border that interpolation reaches
@@ -82,12 +84,12 @@ class Layer:
         those of the product's own layout (``LAYOUTS``), else of the band's name or alias
     unit : of the numbers once a file's scale and offset are applied, or {band: unit}; by default
         what the files say. "stored" are numbers as the catalogue stores them
-    dates : a pattern of file names such as "ndvi_%Y%j.tif", or one time a file (of a single raster:
-        a band), UTC; by default the time coordinate, band descriptions that are dates, or the date
-        in the file's name
+    dates : a pattern of file names such as "ndvi_%Y%j.tif", or one time a file (of a single file:
+        an image), UTC; by default the time coordinate, band descriptions that are dates, or the
+        date in the file's name
     dated_by : what a stamp is: "instant", "day" (the whole of it, UTC), "start", "middle" or "end";
         by default as the source's row says, and "day" where all are dates without an hour
-    crs : where the files do not say; coordinates called lat and lon are WGS84 degrees
+    crs : where arrays do not say; coordinates called lat and lon are WGS84 degrees
     flag_bits : bits of the quality flag that make a value none; 1 keeps what SMAP recommends
     """
 
@@ -98,6 +100,23 @@ class Layer:
     dated_by: str = ""
     crs: str = ""
     flag_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dated_by not in ("", *DATED_BY):
+            raise UnknownNameError(f"dated_by is one of {DATED_BY}, not {self.dated_by!r}.")
+        if not isinstance(self.dates, str):
+            try:
+                object.__setattr__(self, "dates", tuple(np.array(list(self.dates), US)))
+            except (TypeError, ValueError) as error:
+                raise ContractError(f"dates={self.dates!r} are no times: {error}") from error
+
+    def of_file(self, number: int, n_files: int) -> "Layer":
+        """The layer of one of its files: of several dates the file's."""
+        if isinstance(self.dates, str) or n_files == 1 or not self.dates:
+            return self
+        if len(self.dates) != n_files:
+            raise ContractError(f"{len(self.dates)} dates are named for {n_files} files: one each")
+        return replace(self, dates=self.dates[number : number + 1])
 
 
 @dataclass(frozen=True)
@@ -213,7 +232,7 @@ class Arrays:
         if rows is None or cols is None:
             y, x = data.dims[-2:]
             return self._ease(data.sizes[y], data.sizes[x]), (y, x)
-        crs = layer.crs or _crs_of(data, root, x) or self.layout.crs
+        crs = _crs_of(data, root, x, layer.crs) or self.layout.crs
         if not crs:
             raise ContractError(f"nobody says what {x} and {y} are: name it, crs='EPSG:...'")
         on_ease = _on_ease(cols.to_numpy(), rows.to_numpy()) if crs == DEGREES else None
@@ -224,10 +243,8 @@ class Arrays:
 
     def _ease(self, height: int, width: int) -> Lattice:
         """Arrays without axes: a global EASE-Grid 2.0, or the part of it that their indices say."""
-        for km, size in grids.EASE2_PIXEL_SIZE_M.items():
-            if [round(2 * v / size) for v in (grids.EASE2_TOP_M, -grids.EASE2_LEFT_M)] == [
-                height, width,
-            ]:  # fmt: skip
+        for km in grids.EASE2_PIXEL_SIZE_M:
+            if grids.ease2_shape(km) == (height, width):
                 return _on(grids.ease2_grid(0, 0, height=height, width=width, pixel_size_km=km))
         group, first = next(iter(self._names.values())).rpartition("/")[0], []
         for axis, word in enumerate(("row", "column")):
@@ -338,9 +355,7 @@ def _opened(path: str, group: str, changed_ns: int) -> Any:
 
 
 def _dataset(place: Any, group: str) -> Any:
-    if isinstance(place, str):
-        return _opened(place, group, os.stat(place).st_mtime_ns)
-    return place
+    return _opened(place, group, os.stat(place).st_mtime_ns) if isinstance(place, str) else place
 
 
 def _on(grid: Grid) -> Lattice:
@@ -354,31 +369,38 @@ def _absent(row: Source, held: Iterable[str]) -> Any:
     raise UnknownNameError(f"it has none of {wanted}; it has {have}. Name them: bands={{...}}")
 
 
-def _crs_of(data: Any, root: Any, x: Any) -> str:
-    """The CRS by CF's grid mapping, or by the names of the coordinates; empty where unknown."""
+def _crs_of(data: Any, root: Any, x: Any, named: str) -> str:
+    """The named CRS, else CF's grid mapping, else by the coordinates' names; empty if unknown."""
     mapping = data.attrs.get("grid_mapping") or data.encoding.get("grid_mapping") or "spatial_ref"
     attributes = root[mapping].attrs if mapping in root.variables else {}
-    text = attributes.get("crs_wkt") or attributes.get("spatial_ref") or ""
-    return text or ("EPSG:4326" if str(x).lower().startswith("lon") else "")
+    is_told = not attributes.keys().isdisjoint(("crs_wkt", "spatial_ref", "grid_mapping_name"))
+    try:
+        crs = pyproj.CRS(named) if named else pyproj.CRS.from_cf(attributes) if is_told else None
+    except pyproj.exceptions.CRSError as error:
+        raise ContractError(f"{named or attributes} is no CRS: name it, crs='EPSG:...'") from error
+    if crs is None or (crs.is_geographic and crs.to_epsg() in (4326, None)):
+        return DEGREES if crs is not None or str(x).lower().startswith("lon") else ""
+    return crs.to_string()
 
 
 def _on_ease(longitude: np.ndarray, latitude: np.ndarray) -> Lattice | None:
-    """The part of a global EASE-Grid 2.0 whose cells have these centres, if there is one."""
-    for km, size in grids.EASE2_PIXEL_SIZE_M.items():
-        rows = grids.ease2_cell(np.zeros(len(latitude)), latitude, pixel_size_km=km)[0]
-        cols = grids.ease2_cell(longitude, np.zeros(len(longitude)), pixel_size_km=km)[1]
-        down = 1 if rows[-1] >= rows[0] else -1
-        if (np.diff(rows) != down).any() or (np.diff(cols) != 1).any():
-            continue
-        part = grids.ease2_grid(rows.min(), cols[0], height=len(rows), width=len(cols),
-                                pixel_size_km=km)  # fmt: skip
-        project = grids.transformer(DEGREES, part.crs).transform
-        x, y = project(longitude, 0 * longitude)[0], project(0 * latitude, latitude)[1]
-        off = max(abs(x - part.x_m).max(), abs(y - part.y_m[::down]).max())
-        if off < UNEVEN * size:
-            top = part.top_m if down == 1 else part.bounds_m[1]
-            return Lattice(part.crs, part.left_m, top, size, -down * size, len(rows), len(cols))
-    return None
+    """The part of an EASE-Grid 2.0 whose cells have these centres, if there is one: of a global one
+    of ours, or where degrees are uneven of any other, such as SMOS's 25 km."""
+    project = grids.transformer(DEGREES, grids.EASE2_CRS).transform
+    x, y = project(longitude, 0 * longitude)[0], project(0 * latitude, latitude)[1]
+    n, m, down = len(y), len(x), 1 if y[0] >= y[-1] else -1
+    for size in grids.EASE2_PIXEL_SIZE_M.values():
+        col, row = (x - grids.EASE2_LEFT_M) / size - 0.5, (grids.EASE2_TOP_M - y) / size - 0.5
+        first_col, first_row = round(col[0]), round(row[0])
+        off = abs(col - first_col - np.arange(m)), abs(row - first_row - down * np.arange(n))
+        if max(map(np.max, off)) < UNEVEN:
+            left = grids.EASE2_LEFT_M + first_col * size
+            top = grids.EASE2_TOP_M - (first_row + (down < 0)) * size
+            return Lattice(grids.EASE2_CRS, left, top, size, -down * size, n, m)
+    if _is_even(latitude) or not (_is_even(x) and _is_even(y)):
+        return None
+    dx, dy = (float(v[-1] - v[0]) / (len(v) - 1) for v in (x, y))
+    return Lattice(grids.EASE2_CRS, float(x[0]) - dx / 2, float(y[0]) - dy / 2, dx, dy, n, m)
 
 
 def _even(axis: Any) -> tuple[float, float]:
@@ -386,12 +408,20 @@ def _even(axis: Any) -> tuple[float, float]:
     values = axis.to_numpy().astype(float)
     if str(axis.name).lower().startswith("lon"):
         values = np.unwrap(values, period=360)
-    steps = np.diff(values)
-    if not len(steps) or np.ptp(steps) > 2 * UNEVEN * abs(steps.mean()) or not steps.all():
-        spread = f"{steps.min():g} to {steps.max():g}" if len(steps) else "none"
-        raise ContractError(f"{axis.name} is not evenly spaced (steps: {spread}): regrid it first")
-    step = float(values[-1] - values[0]) / len(steps)
+    if axis.attrs.get("units") in ("km", "rad", "radian"):
+        raise ContractError(f"{axis.name} is in {axis.attrs['units']}: turn it into metres first")
+    if not _is_even(values):
+        ends = sorted(np.diff(values))[:1] + sorted(np.diff(values))[1:][-1:]
+        steps = " to ".join(f"{v:g}" for v in ends) or "none"
+        raise ContractError(f"{axis.name} is not evenly spaced (steps: {steps}): regrid it first")
+    step = float(values[-1] - values[0]) / (len(values) - 1)
     return float(values[0]) - step / 2, step
+
+
+def _is_even(values: np.ndarray) -> bool:
+    """Whether coordinates lie on a line, and more than one of them."""
+    steps = np.diff(values)
+    return len(steps) > 0 and bool(steps.all()) and np.ptp(steps) <= 2 * UNEVEN * abs(steps.mean())
 
 
 def _is_time(data: Any, dim: Any) -> bool:

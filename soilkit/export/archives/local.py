@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +19,11 @@ from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import CatalogueError, ContractError, SoilkitError, UnknownNameError
 from soilkit.export.archives import scenes as tables
-from soilkit.export.archives.layers import ENGINES, US, Arrays, Raster, date_in
+from soilkit.export.archives.layers import ENGINES, LAYOUTS, US, Arrays, Layout, Raster, date_in
 from soilkit.export.archives.layers import Layer as Layer
 from soilkit.sources import Band, Source
 
 log = logging.getLogger(__name__)
-DATED_BY = ("instant", "day", "start", "middle", "end")
 POINTS_A_SIDE = 9  # at which a footprint's cover is counted
 SAME_MOMENT = np.timedelta64(1, "s")  # a time that went through ages comes back rounded
 
@@ -84,21 +83,19 @@ def _stored(numbers: np.ndarray, linear: tuple[float, float]) -> np.ndarray:
     return (numbers * np.float32(linear[0]) + np.float32(linear[1])).astype("f4")
 
 
-def _stamps(one: Any, row: Source, layer: Layer, *, number: int, n_files: int) -> np.ndarray:
-    """The times of a file's images, NaT for a static layer."""
+def _stamps(one: Any, row: Source, dates: str | Sequence[Any]) -> np.ndarray:
+    """The times of a file's images, NaT for a static layer; ``dates`` go before what it says."""
     if row.is_static:
         return np.array(["NaT"], US)
-    if len(one.times):
-        return one.times
     name = Path(one.place).name if isinstance(one.place, str) else ""
-    if isinstance(layer.dates, str) and layer.dates:
-        return np.array([datetime.strptime(name, layer.dates)], US)
-    if len(layer.dates) == n_files:
-        return np.array([layer.dates[number]], US)
-    date = date_in(name)
-    if np.isnat(date):
+    if dates and isinstance(dates, str):
+        dates = [datetime.strptime(name, dates)]
+    times = np.array(dates or (one.times if len(one.times) else [date_in(name)]), US)
+    if len(times) != max(1, len(one.times)):
+        raise ContractError(f"{len(times)} dates are named for its {max(1, len(one.times))} images")
+    if np.isnat(times).all():
         raise ContractError("it has no time: name one a file, or a pattern of names, as dates=")
-    return np.array([date], US)
+    return times
 
 
 def _holding(row: Source, layer: Layer, files: list[Any], parts: pd.DataFrame) -> Holding:
@@ -120,8 +117,10 @@ def _listed(files: Any, row: Source) -> list[Any]:
     if hasattr(files, "dims"):
         is_bare = not hasattr(files, "data_vars")
         return [files.to_dataset(name=files.name or row.bands[0].name) if is_bare else files]
-    if not isinstance(files, str | os.PathLike):
+    if isinstance(files, Iterable) and not isinstance(files, str) and len(files := list(files)):
         return [one for some in files for one in _listed(some, row)]
+    if not isinstance(files, str | os.PathLike):
+        raise ContractError(f"{row.name}: files are paths or xarray objects, found {files!r}.")
     text = os.path.expanduser(files)
     if os.path.exists(text) and (os.path.isfile(text) or text.endswith(".zarr")):
         return [text]
@@ -135,15 +134,16 @@ def _listed(files: Any, row: Source) -> list[Any]:
 
 def _fingerprint(place: Any) -> list[str]:
     """What tells one state of a file from another: name, size and time of change; of an xarray
-    object in memory its content."""
+    object in memory its content, on Dask, where that may be large, the name of its graph."""
     if isinstance(place, str):
         parts = sorted(Path(place).rglob("*")) if os.path.isdir(place) else [Path(place)]
         states = [(part.name, part.stat()) for part in parts]
         return [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     content = hashlib.sha256()
     for name, variable in sorted(place.variables.items(), key=lambda pair: str(pair[0])):
-        content.update(f"{name}{variable.dims}{variable.attrs}".encode())
-        content.update(np.ascontiguousarray(variable.to_numpy()).tobytes())
+        content.update(f"{name}{variable.dims}{variable.shape}{variable.attrs}".encode())
+        is_here = variable.chunks is None
+        content.update(variable.to_numpy().tobytes() if is_here else variable.data.name.encode())
     return [content.hexdigest()]
 
 
@@ -181,10 +181,11 @@ class LocalArchive:
         words: list[Any] = []
         self._held = {}
         for name, given in layers.items():
-            layer = given if isinstance(given, Layer) else Layer(given)
-            layer = Layer(**given) if isinstance(given, dict) else layer
-            if layer.dated_by not in ("", *DATED_BY):
-                raise UnknownNameError(f"dated_by is one of {DATED_BY}, not {layer.dated_by!r}.")
+            given = given if isinstance(given, Layer | dict) else {"files": given}
+            try:
+                layer = given if isinstance(given, Layer) else Layer(**given)
+            except TypeError as error:
+                raise ContractError(f"{name}: {error}") from error
             row = sources.get(name)
             places = _listed(layer.files, row)
             self._held[name] = self._hold(row, layer, places)
@@ -204,12 +205,17 @@ class LocalArchive:
     def _hold(self, row: Source, layer: Layer, places: list[Any]) -> Holding:
         """The files that can be used, and their images by time."""
         files, parts, errors = list[Any](), list[pd.DataFrame](), list[Exception]()
+        for band in () if isinstance(layer.unit, str) else layer.unit:
+            row.band(band)
+        if layer.flag_bits and not LAYOUTS.get(row.name, Layout({})).flags:
+            raise ContractError(f"{row.name} has no flags that flag_bits= could ask: mask it first")
         for n, place in enumerate(places):
             is_array = not isinstance(place, str) or Path(place).suffix.lower() in ENGINES
             kind: Any = Arrays if is_array else Raster
             try:
-                one = kind(place, row, layer)
-                stamps = _stamps(one, row, layer, number=n, n_files=len(places))
+                words = layer.of_file(n, len(places))
+                one = kind(place, row, words)
+                stamps = _stamps(one, row, words.dates)
             except Exception as error:  # what no reader understands costs one file
                 errors.append(error)
                 self._lose(row.name, place, str(error) or type(error).__name__)
@@ -256,13 +262,10 @@ class LocalArchive:
             lattice: lattice.holds(points).reshape(len(places), -1).mean(axis=1)
             for lattice in {held.files[n].lattice for k in inside for n, _ in held.pieces[k]}
         }
-        cover = np.zeros((len(places), len(inside)))
-        for column, k in enumerate(inside):
-            for n, _ in held.pieces[k]:
-                cover[:, column] = np.maximum(cover[:, column], covers[held.files[n].lattice])
+        of_images = [[covers[held.files[n].lattice] for n, _ in held.pieces[k]] for k in inside]
         images = held.images.iloc[inside].reset_index(drop=True)
         table = tables.scenes_everywhere(source, images, places=places)
-        table["valid_fraction"] = cover.ravel()
+        table["valid_fraction"] = np.array([np.max(some, axis=0) for some in of_images]).T.ravel()
         return table[table.valid_fraction > 0].reset_index(drop=True)
 
     def chips(

@@ -165,7 +165,7 @@ def ismn_archive(
     *,
     user: str,
     password: str,
-    networks: Iterable[str] = (),
+    networks: str | Iterable[str] = (),
     base_url: str = ISMN_URL,
     attempts: int = ATTEMPTS,
     progress: bool = True,
@@ -180,7 +180,7 @@ def ismn_archive(
     ----------
     folder : where to put the files; made if it is not there
     user, password : of an account at ismn.earth, whose terms forbid to pass the data on
-    networks : such as "SCAN", "USCRN"; none keeps the whole archive only
+    networks : such as "SCAN", or several of them; none keeps the whole archive only
     base_url, attempts, progress : the portal, how often to try, whether to show a bar
 
     Returns
@@ -205,7 +205,7 @@ def ismn_archive(
         with session:
             fetch(session, url, path=whole, attempts=attempts, progress=progress, fault_of=_no_zip,
                   most_bytes=ISMN_MOST_BYTES)  # fmt: skip
-    names = sorted(set(networks))
+    names = sorted({networks} if isinstance(networks, str) else set(networks))
     return _subset(whole, names) if names else whole
 
 
@@ -268,7 +268,7 @@ def main(words: Sequence[str] | None = None) -> int:
             given.out, user=account[0], password=account[1], networks=given.network,
             base_url=given.base_url,
         )  # fmt: skip
-    except SoilkitError as error:
+    except (SoilkitError, OSError) as error:  # of the folder, or a full disk
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{path}\n")
