@@ -112,11 +112,10 @@ class Layer:
 
     def of_file(self, number: int, n_files: int) -> "Layer":
         """The layer of one of its files: of several dates the file's."""
-        if isinstance(self.dates, str) or n_files == 1 or not self.dates:
-            return self
-        if len(self.dates) != n_files:
+        is_shared = isinstance(self.dates, str) or n_files == 1
+        if not is_shared and len(self.dates) not in (0, n_files):
             raise ContractError(f"{len(self.dates)} dates are named for {n_files} files: one each")
-        return replace(self, dates=self.dates[number : number + 1])
+        return self if is_shared else replace(self, dates=self.dates[number : number + 1])
 
 
 @dataclass(frozen=True)
@@ -216,8 +215,9 @@ class Arrays:
         group, _, variable = name.rpartition("/")
         dataset = _dataset(self.place, group)
         if variable not in dataset:
-            have = ", ".join(map(str, dataset.data_vars)) or "none"
-            raise UnknownNameError(f"it has no variable {name}; it has {have}")
+            raise UnknownNameError(
+                f"it has no variable {name}; it has {', '.join(dataset) or None}"
+            )
         return dataset[variable]
 
     def _located(self, data: Any, layer: Layer) -> tuple[Lattice, tuple[Any, Any]]:
@@ -350,7 +350,7 @@ def _opened(path: str, group: str, changed_ns: int) -> Any:
     engine: Any = ENGINES[Path(path).suffix.lower()]
     if engine == "cfgrib" and find_spec("cfgrib") is None:
         raise DependencyError("GRIB needs a reader of its own: pip install cfgrib")
-    options: dict[str, Any] = {"group": group} if group else {}
+    options: Any = {"group": group} if group else {}
     return xr.open_dataset(path, engine=engine, decode_timedelta=False, **options)
 
 
@@ -391,15 +391,14 @@ def _on_ease(longitude: np.ndarray, latitude: np.ndarray) -> Lattice | None:
     n, m, down = len(y), len(x), 1 if y[0] >= y[-1] else -1
     for size in grids.EASE2_PIXEL_SIZE_M.values():
         col, row = (x - grids.EASE2_LEFT_M) / size - 0.5, (grids.EASE2_TOP_M - y) / size - 0.5
-        first_col, first_row = round(col[0]), round(row[0])
-        off = abs(col - first_col - np.arange(m)), abs(row - first_row - down * np.arange(n))
+        c, r = round(col[0]), round(row[0])
+        off = abs(col - c - np.arange(m)), abs(row - r - down * np.arange(n))
         if max(map(np.max, off)) < UNEVEN:
-            left = grids.EASE2_LEFT_M + first_col * size
-            top = grids.EASE2_TOP_M - (first_row + (down < 0)) * size
-            return Lattice(grids.EASE2_CRS, left, top, size, -down * size, n, m)
+            edges = grids.EASE2_LEFT_M + c * size, grids.EASE2_TOP_M - (r + (down < 0)) * size
+            return Lattice(grids.EASE2_CRS, *edges, size, -down * size, n, m)
     if _is_even(latitude) or not (_is_even(x) and _is_even(y)):
         return None
-    dx, dy = (float(v[-1] - v[0]) / (len(v) - 1) for v in (x, y))
+    dx, dy = float(x[-1] - x[0]) / (m - 1), float(y[-1] - y[0]) / (n - 1)
     return Lattice(grids.EASE2_CRS, float(x[0]) - dx / 2, float(y[0]) - dy / 2, dx, dy, n, m)
 
 
@@ -470,13 +469,9 @@ def _numbered(held: Sequence[str], row: Source, layer: Layer) -> dict[str, int]:
     names = {band.name: (band.name, *band.aliases) for band in row.bands}
     if layer.bands:
         names = {row.band(b).name: (v,) for b, v in layer.bands.items()}
-    numbers: dict[str, int] = {}
-    for band, some in names.items():
-        for name in some:
-            if isinstance(name, int) and 1 <= name <= len(held):
-                numbers.setdefault(band, name)
-            elif name in held:
-                numbers.setdefault(band, held.index(name) + 1)
+    counted = {n: n for n in range(1, len(held) + 1)}
+    at: dict[Any, int] = {held[n - 1]: n for n in reversed(counted)} | counted
+    numbers = {b: at[v] for b, some in names.items() for v in reversed(some) if v in at}
     if not numbers and not layer.bands and len(held) == len(names) == 1:
         numbers = dict.fromkeys(names, 1)
     if not numbers or (layer.bands and len(numbers) < len(names)):

@@ -45,9 +45,9 @@ class Holding:
 
     def number(self, request: ChipRequest) -> int | None:
         """The number of a request's image."""
-        is_of_name = (self.images["scene_id"] == request.scene_id).to_numpy()
-        is_later = abs(self.images["end"].to_numpy() - request.time) > SAME_MOMENT  # of NaT false
-        return next(iter(np.flatnonzero(is_of_name & ~is_later).tolist()), None)
+        is_later = abs(self.images["end"] - request.time) > SAME_MOMENT  # of NaT false
+        is_it = (self.images["scene_id"] == request.scene_id) & ~is_later
+        return int(is_it.argmax()) if is_it.any() else None
 
     def on_grid(self, k: int, band: Band, *, request: ChipRequest) -> tuple[np.ndarray, str]:
         """An image's band on the request's grid, stored values, and why nothing of it is left."""
@@ -140,10 +140,9 @@ def _fingerprint(place: Any) -> list[str]:
         states = [(part.name, part.stat()) for part in parts]
         return [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     content = hashlib.sha256()
-    for name, variable in sorted(place.variables.items(), key=lambda pair: str(pair[0])):
-        content.update(f"{name}{variable.dims}{variable.shape}{variable.attrs}".encode())
-        is_here = variable.chunks is None
-        content.update(variable.to_numpy().tobytes() if is_here else variable.data.name.encode())
+    for name, one in sorted(place.variables.items(), key=lambda pair: str(pair[0])):
+        content.update(f"{name}{one.dims}{one.shape}{one.attrs}".encode())
+        content.update(one.data.name.encode() if one.chunks else one.to_numpy().tobytes())
     return [content.hexdigest()]
 
 
@@ -285,8 +284,7 @@ class LocalArchive:
         held = self._held[request.source]
         if reason := tables.refusal(request, self.version):
             return Failure(reason)
-        k = held.number(request)
-        if k is None:
+        if (k := held.number(request)) is None:
             return Failure(f"no scene {request.scene_id} at {request.time}")
         bands, reasons = [], list[str]()
         for name in request.bands:

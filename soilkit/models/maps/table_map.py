@@ -249,8 +249,8 @@ def daily_layers(
     day = np.datetime64(day, "D")
     region = _box(grid)
     west, south, east, north = region
-    middle = {"latitude": (south + north) / 2, "longitude": (west + east) / 2}
-    place = pd.DataFrame({"station_id": ["map"], **{k: [v] for k, v in middle.items()}})
+    middle = {"latitude": [(south + north) / 2], "longitude": [(west + east) / 2]}
+    place = pd.DataFrame({"station_id": ["map"], **middle})
     wanted = daily_table.LAYERS
     finest_first = {"ndvi": dict(reversed(wanted["ndvi"].items()))}
     chosen = daily_table.choose(
