@@ -738,3 +738,27 @@ def test_smap_over_western_australia_on_its_own_grid(tmp_path):
     known = np.isfinite(values) & np.isfinite(moisture)
     assert known.sum() > 1000 and (np.isfinite(values) == np.isfinite(moisture)).mean() > 0.99
     assert np.mean(np.abs(values - moisture)[known] < 0.0006) > 0.99
+
+
+def test_a_mesonet_beside_a_watershed_is_a_layer_of_its_cube(tmp_path):
+    """Kings Creek: rain and warmth of one station 4-8 km away, a field of equal pixels."""
+    hours = pd.read_parquet(real("kings_creek/mesonet_ashland_hourly.parquet"))
+    days = hours.set_index("TIMESTAMP").loc["2023-05-01":"2023-07-31"].resample("1D")
+    table = pd.DataFrame({"pr": days["PRECIP"].sum(), "tmmx": 273.15 + days["TEMP2MAVG"].max()})
+    axes = {"time": table.index.to_numpy(), "lat": [39.3, 38.9], "lon": [-96.8, -96.4]}
+    fields = {
+        name: (("time", "lat", "lon"), np.broadcast_to(v.to_numpy()[:, None, None], (len(v), 2, 2)))
+        for name, v in table.items()
+    }
+    units = {"pr": "mm d-1", "tmmx": "K"}
+    archive = open_archive("local", layers={"gridmet": Layer(xr.Dataset(fields, axes), unit=units)})
+    cube = cubes.build(
+        real("kings_creek/kings_creek_boundary.geojson"), archive, tmp_path / "c", progress=False,
+        sources={"gridmet": ["pr", "tmmx"]}, times=["2023-07-05", "2023-07-06"], pixel_size_m=100,
+    )  # fmt: skip
+    for k, day in enumerate(("2023-07-04", "2023-07-05")):  # whole days that are over
+        for name in units:
+            layer = cube[f"gridmet_{name}"][k].to_numpy()
+            assert np.nanmin(layer) == pytest.approx(table.loc[day, name], abs=0.02)
+            assert np.nanmax(layer) == pytest.approx(table.loc[day, name], abs=0.02)
+    assert cubes.losses(cube).empty
