@@ -74,7 +74,7 @@ def profile_weights(depth_m) -> np.ndarray:
 
     Examples
     --------
-    >>> profile_weights((0.0, 1.0)).tolist()
+    >>> profile_weights((0.0, 1.0)).round(2).tolist()
     [0.05, 0.1, 0.25, 0.6]
     >>> profile_weights(0.20).round(2).tolist()
     [0.0, 0.43, 0.57, 0.0]
