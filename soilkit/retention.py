@@ -78,8 +78,7 @@ def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_perc
     >>> water_content(WILTING_POINT_CM, soil).round(2)
     array([0.03, 0.23])
     """
-    clay = np.clip(clay_percent, 1.0, 99.0)
-    silt = np.clip(100.0 - np.asarray(sand_percent) - clay_percent, 1.0, 99.0)
+    clay, silt = _fine_fractions(sand_percent, clay_percent)
     density, organic = bulk_density_g_cm3, organic_percent
     words = {"clay": clay, "silt": silt, "density": density, "organic": organic}
     return Retention(
@@ -88,6 +87,12 @@ def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_perc
         alpha_per_cm=np.exp(_log_alpha(**words)),
         n=1 + np.exp(_log_n_minus_one(**words)),
     )
+
+
+def _fine_fractions(sand_percent, clay_percent):
+    """Clay and silt, %, kept off the ends where the regressions have poles."""
+    silt = 100.0 - np.asarray(sand_percent) - clay_percent
+    return np.clip(clay_percent, 1.0, 99.0), np.clip(silt, 1.0, 99.0)
 
 
 def saturated_conductivity_cm_h(
@@ -115,8 +120,7 @@ def saturated_conductivity_cm_h(
     ...      > saturated_conductivity_cm_h(20.0, 45.0, bulk_density_g_cm3=1.5))
     True
     """
-    clay = np.clip(clay_percent, 1.0, 99.0)
-    silt = np.clip(100.0 - np.asarray(sand_percent) - clay_percent, 1.0, 99.0)
+    clay, silt = _fine_fractions(sand_percent, clay_percent)
     density, organic = bulk_density_g_cm3, organic_percent
     log_cm_day = (
         7.755 + 0.0352 * silt + 0.93 - 0.967 * density**2 - 0.000484 * clay**2

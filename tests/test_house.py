@@ -43,7 +43,7 @@ ONE_MODULE_EACH = [
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
     "modules": 142,
-    "lines": 41_960,
+    "lines": 41_955,
     "lines of code": 26_840,
     "entries at the top": 17,
     "modules in the fullest folder": 8,

@@ -276,8 +276,8 @@ NLCD = {20: 52, 30: 71, 40: 82, 50: 22, 60: 31, 80: 11, 90: 95, 111: 42, 114: 41
 IGBP = {20: 7, 30: 10, 40: 12, 50: 13, 60: 16, 80: 17, 90: 11, 111: 1, 114: 4, 121: 8, 124: 8}
 HAY_RAIN_MM, HAY_SHARE, MIXED_FOREST_SHARE, WOODY_WETLAND_SHARE = 700.0, 0.4, 0.2, 0.4
 DEVELOPED_SHARES = (0.45, 0.75, 0.93)  # up to open space, low, medium intensity
-# What a class is taken for, mostly the first, else the second; lakes are known. The neighbours in
-# the error matrices of the same papers.
+# What a class is taken for, mostly the first, else the second; lakes are known. Chosen by the
+# legends' definitions: the papers tell how often, and their error matrices were not copied.
 TAKEN_FOR = {
     "copernicus": {
         20: (30, 60), 30: (40, 20), 40: (30, 20), 50: (40, 30), 60: (20, 30), 90: (30, 126),

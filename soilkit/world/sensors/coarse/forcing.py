@@ -159,12 +159,6 @@ def instants(
     return values + jump[:, day] * fallen
 
 
-def cell_numbers(forcing: Forcing) -> np.ndarray:
-    """A number for each cell, (cell,) int64, on which its own errors hang."""
-    row, col = np.round(forcing.y_m / 9000), np.round(forcing.x_m / 9000)
-    return row.astype(np.int64) * 4096 + col.astype(np.int64)
-
-
 def slow_noise(name: str, forcing: Forcing, *, seed: int, days: float) -> np.ndarray:
     """Standard normal noise that changes within ``days``, smooth in space too, (cell, day)."""
     knot, weight = lattice.cubic(forcing.days_of_epoch / days)
