@@ -18,6 +18,7 @@ from soilkit import grids
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
 from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
 from soilkit.export import rasters
+from soilkit.metrics import map_scores, ubrmse_difference
 from soilkit.models import maps
 from soilkit.models.inputs import Inputs, stored_statistics
 from soilkit.models.maps import (
@@ -25,8 +26,6 @@ from soilkit.models.maps import (
     map_grid,
     predict_map,
     region_chips,
-    spatial_scores,
-    ubrmse_difference,
 )
 from soilkit.models.xception_fusion import look
 from soilkit.show import plots
@@ -156,7 +155,7 @@ def truth(side=25, seed=0):
 
 def test_one_number_has_the_truths_own_spread_as_its_ubrmse():
     ground = truth()
-    scores = spatial_scores(np.full(ground.shape, 0.15), ground)
+    scores = map_scores(np.full(ground.shape, 0.15), ground)
     assert scores["ubrmse_m3_m3"] == pytest.approx(ground.std())
     assert scores["bias_m3_m3"] == pytest.approx(0.15 - ground.mean())
     assert np.isnan(scores["r"])
@@ -164,7 +163,7 @@ def test_one_number_has_the_truths_own_spread_as_its_ubrmse():
 
 def test_rmse_is_bias_and_ubrmse_together():
     ground = truth()
-    scores = spatial_scores(ground + 0.03 + 0.5 * (ground - ground.mean()), ground)
+    scores = map_scores(ground + 0.03 + 0.5 * (ground - ground.mean()), ground)
     parts = scores["bias_m3_m3"] ** 2 + scores["ubrmse_m3_m3"] ** 2
     assert scores["rmse_m3_m3"] ** 2 == pytest.approx(parts)
     assert scores["r"] == pytest.approx(1)
@@ -173,12 +172,12 @@ def test_rmse_is_bias_and_ubrmse_together():
 def test_unknown_cells_are_left_out():
     ground, guess = truth(), truth() + 0.1
     guess[:5] = np.nan
-    scores = spatial_scores(guess, ground)
+    scores = map_scores(guess, ground)
     assert (scores["n"], scores["bias_m3_m3"]) == (500, pytest.approx(0.1))
     with pytest.raises(ContractError, match="share no known cell"):
-        spatial_scores(np.full((2, 2), np.nan), np.zeros((2, 2)))
+        map_scores(np.full((2, 2), np.nan), np.zeros((2, 2)))
     with pytest.raises(ContractError, match="Average the truth"):
-        spatial_scores(np.zeros((2, 2)), np.zeros((4, 4)))
+        map_scores(np.zeros((2, 2)), np.zeros((4, 4)))
 
 
 def test_fine_detail_counts_by_the_difference_of_ubrmse():

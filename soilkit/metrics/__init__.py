@@ -23,6 +23,8 @@ from soilkit.metrics.comparison import paired_difference as paired_difference
 from soilkit.metrics.comparison import site_scores as site_scores
 from soilkit.metrics.comparison import win_counts as win_counts
 from soilkit.metrics.intervals import block_bootstrap as block_bootstrap
+from soilkit.metrics.map_error import map_scores as map_scores
+from soilkit.metrics.map_error import ubrmse_difference as ubrmse_difference
 from soilkit.metrics.points import METRICS as METRICS
 from soilkit.metrics.points import point_scores as point_scores
 from soilkit.metrics.scores import block_means as block_means

@@ -1,13 +1,11 @@
 """Maps: a region's layers as a model eats them, and the model slid over them."""
 
+from soilkit.models.maps.products import to_cog as to_cog
+from soilkit.models.maps.scene import Scene as Scene
+from soilkit.models.maps.scene import region_chips as region_chips
+from soilkit.models.maps.scene import scene_of as scene_of
 from soilkit.models.maps.table_map import Layer as Layer
 from soilkit.models.maps.table_map import daily_layers as daily_layers
 from soilkit.models.maps.table_map import predict_table_map as predict_table_map
-from soilkit.models.maps.windows import Scene as Scene
 from soilkit.models.maps.windows import map_grid as map_grid
 from soilkit.models.maps.windows import predict_map as predict_map
-from soilkit.models.maps.windows import region_chips as region_chips
-from soilkit.models.maps.windows import scene_of as scene_of
-from soilkit.models.maps.windows import spatial_scores as spatial_scores
-from soilkit.models.maps.windows import to_cog as to_cog
-from soilkit.models.maps.windows import ubrmse_difference as ubrmse_difference
