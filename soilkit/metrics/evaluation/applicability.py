@@ -24,7 +24,7 @@ from soilkit.metrics.intervals import (
 )
 from soilkit.metrics.points import correlation_of_sums, require_columns
 from soilkit.metrics.scores import OK
-from soilkit.metrics.spatial import site_means
+from soilkit.metrics.spatial.station_fields import site_means
 
 EXACT_ROWS = 5_000  # above, the mean distance is that of as many rows drawn at random
 MOST_SEARCHES = 4_000  # above, the threshold is that of as many training rows drawn at random

@@ -34,7 +34,7 @@ from soilkit.metrics.intervals import (
     mean_of_means,
 )
 from soilkit.metrics.points import METRICS, SERIES, correlation_of_sums
-from soilkit.metrics.spatial import (
+from soilkit.metrics.spatial.station_fields import (
     LOST,
     MIN_STATIONS,
     PARTS,

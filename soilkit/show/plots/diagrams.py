@@ -15,7 +15,7 @@ from soilkit.constants import MIN_SAMPLES
 from soilkit.metrics import normalized_wins, point_scores
 from soilkit.metrics.evaluation.applicability import TraitSpace
 from soilkit.metrics.points import pearson_r
-from soilkit.metrics.spatial import THRESHOLD
+from soilkit.metrics.spatial.station_fields import THRESHOLD
 from soilkit.show.plots import style
 from soilkit.strata import MIN_STATIONS, mark_small
 

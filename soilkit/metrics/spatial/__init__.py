@@ -1,0 +1,1 @@
+"""Skill in space: across the stations of a date, and over the cells of a map."""
