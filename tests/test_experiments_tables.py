@@ -158,3 +158,24 @@ def test_table_20_joins_smap_within_an_hour():
     smap = PROFILES["small"].recipes["smap"]
     assert smap.anchor == "smap"
     assert (smap.seed, smap.n_stations) == (PROFILES["small"].recipes["sentinel1"].seed, 300)
+
+
+def test_a_pattern_is_told_to_hold_in_both_worlds_or_in_one():
+    """By hand: of three lines the paper steps up; world 1 agrees on two, world 2 on one of them."""
+    line = {
+        "experiment": "table9", "table": 9, "split": "validation", "metric": "r",
+        "paper_step": 0.05, "our_step": 0.04, "lower": 0.01, "upper": 0.07,
+        "pattern": "as in the paper",
+    }  # fmt: skip
+    open_step = {"our_step": 0.01, "lower": -0.02, "upper": 0.04, "pattern": "not resolved"}
+    first = pd.DataFrame([
+        line | {"variant": "a"}, line | {"variant": "b"}, line | {"variant": "c"} | open_step,
+        line | {"variant": "a", "split": "test"}, line | {"variant": "d", "our_step": np.nan},
+    ])  # fmt: skip
+    second = pd.DataFrame([
+        line | {"variant": "a"}, line | {"variant": "b"} | open_step,
+        line | {"variant": "c"} | open_step, line | {"variant": "d"},
+    ])  # fmt: skip
+    both = paper_tables.in_both_worlds(first, second).set_index("line")
+    assert both["holds in"].to_dict() == {"a": "both", "b": "world 1", "c": "neither"}
+    assert both.loc["b", ["step 1", "step 2", "paper"]].tolist() == [0.04, 0.01, 0.05]

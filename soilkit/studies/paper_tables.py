@@ -264,6 +264,37 @@ def printed_score(experiment: Experiment, name: str, *, split: str, metric: str)
     return float(table.loc[mine, metric].iloc[0]) if mine.any() else np.nan
 
 
+def in_both_worlds(first: pd.DataFrame, second: pd.DataFrame, *, metric: str = "r") -> pd.DataFrame:
+    """Steps of the paper beside those of two synthetic worlds, and where its pattern holds.
+
+    Parameters
+    ----------
+    first, second : tables of ``paper_beside_ours``, of world 1 and world 2
+    metric : str, a column of ``SCORES``
+
+    Returns
+    -------
+    DataFrame, one row a line that both have on the validation split: ``table, line, paper``, for
+    each world ``step, lower, upper, pattern`` with its number behind, ``holds in``
+    """
+    keys = ["experiment", "variant"]
+    parts = []
+    for number, table in ((1, first), (2, second)):
+        kept = table[(table["split"] == "validation") & (table["metric"] == metric)]
+        renamed = {"our_step": "step"} | {name: name for name in ("lower", "upper", "pattern")}
+        renamed = {old: f"{new} {number}" for old, new in renamed.items()}
+        parts.append(
+            kept.rename(columns=renamed)[[*keys, "table", "paper_step", *renamed.values()]]
+        )
+    both = parts[0].merge(parts[1].drop(columns=["table", "paper_step"]), on=keys)
+    both = both[both["paper_step"].notna() & both["step 1"].notna() & both["step 2"].notna()]
+    same = both[["pattern 1", "pattern 2"]] == SAME
+    names = np.select([same.all(axis=1), same["pattern 1"], same["pattern 2"]],
+                      ["both", "world 1", "world 2"], "neither")  # fmt: skip
+    both = both.rename(columns={"variant": "line", "paper_step": "paper"})
+    return both.drop(columns="experiment").assign(**{"holds in": names}).reset_index(drop=True)
+
+
 def by_stratum(
     results: Results, experiment: str, *, variant: str, split: str = "validation"
 ) -> pd.DataFrame:
