@@ -178,4 +178,4 @@ def test_a_pattern_is_told_to_hold_in_both_worlds_or_in_one():
     ])  # fmt: skip
     both = paper_tables.in_both_worlds(first, second).set_index("line")
     assert both["holds in"].to_dict() == {"a": "both", "b": "world 1", "c": "neither"}
-    assert both.loc["b", ["step 1", "step 2", "paper"]].tolist() == [0.04, 0.01, 0.05]
+    assert both.loc["b", ["world 1", "world 2", "paper"]].tolist() == [0.04, 0.01, 0.05]

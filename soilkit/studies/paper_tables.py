@@ -274,25 +274,25 @@ def in_both_worlds(first: pd.DataFrame, second: pd.DataFrame, *, metric: str = "
 
     Returns
     -------
-    DataFrame, one row a line that both have on the validation split: ``table, line, paper``, for
-    each world ``step, lower, upper, pattern`` with its number behind, ``holds in``
+    DataFrame, one row a line of the paper that both have on the validation split: ``table, line,
+    paper``, for each world its step, as ``world 1``, with ``_lower`` and ``_upper``, and ``holds
+    in``: "both", one of them, or "neither"
     """
-    keys = ["experiment", "variant"]
-    parts = []
+    keys, parts = ["experiment", "variant"], []
     for number, table in ((1, first), (2, second)):
-        kept = table[(table["split"] == "validation") & (table["metric"] == metric)]
-        renamed = {"our_step": "step"} | {name: name for name in ("lower", "upper", "pattern")}
-        renamed = {old: f"{new} {number}" for old, new in renamed.items()}
-        parts.append(
-            kept.rename(columns=renamed)[[*keys, "table", "paper_step", *renamed.values()]]
-        )
-    both = parts[0].merge(parts[1].drop(columns=["table", "paper_step"]), on=keys)
-    both = both[both["paper_step"].notna() & both["step 1"].notna() & both["step 2"].notna()]
-    same = both[["pattern 1", "pattern 2"]] == SAME
-    names = np.select([same.all(axis=1), same["pattern 1"], same["pattern 2"]],
-                      ["both", "world 1", "world 2"], "neither")  # fmt: skip
-    both = both.rename(columns={"variant": "line", "paper_step": "paper"})
-    return both.drop(columns="experiment").assign(**{"holds in": names}).reset_index(drop=True)
+        name = f"world {number}"
+        heads = {"our_step": name, "lower": f"{name}_lower", "upper": f"{name}_upper"}
+        heads |= {"pattern": f"{name} pattern", "table": "table", "paper_step": "paper"}
+        kept = table.query("split == 'validation' and metric == @metric and paper_step.notna()")
+        kept = kept[kept["our_step"].notna()].rename(columns=heads)
+        parts.append(kept[[*keys, *heads.values()]])
+    both = parts[0].merge(parts[1].drop(columns=["table", "paper"]), on=keys)
+    same = [both.pop(f"world {n} pattern") == SAME for n in (1, 2)]
+    cases = [same[0] & same[1], *same]
+    both["holds in"] = np.select(cases, ["both", "world 1", "world 2"], "neither")
+    heads = ["table", "line", "paper"]
+    both = both.rename(columns={"variant": "line"}).drop(columns="experiment")
+    return both[[*heads, *both.columns.drop(heads)]]
 
 
 def by_stratum(
