@@ -284,8 +284,8 @@ def in_both_worlds(first: pd.DataFrame, second: pd.DataFrame, *, metric: str = "
         heads = {"our_step": name, "lower": f"{name}_lower", "upper": f"{name}_upper"}
         heads |= {"pattern": f"{name} pattern", "table": "table", "paper_step": "paper"}
         kept = table.query("split == 'validation' and metric == @metric and paper_step.notna()")
-        kept = kept[kept["our_step"].notna()].rename(columns=heads)
-        parts.append(kept[[*keys, *heads.values()]])
+        kept = kept.loc[kept["our_step"].notna(), [*keys, *heads]]
+        parts.append(kept.rename(columns=heads))
     both = parts[0].merge(parts[1].drop(columns=["table", "paper"]), on=keys)
     same = [both.pop(f"world {n} pattern") == SAME for n in (1, 2)]
     cases = [same[0] & same[1], *same]
