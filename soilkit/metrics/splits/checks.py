@@ -250,13 +250,10 @@ class Check:
     examples: tuple[str, ...] = ()
     advice: str = ""
 
-    def blocks(self, claim: str, *, strict: bool = False) -> bool:
-        """Whether this check forbids ``claim``; if ``strict``, also when it was not made."""
-        if claim not in self.denies:
-            return False
-        if self.is_required:
-            return self.status != "pass"
-        return self.status == "fail" or (strict and self.status == "not checked")
+    def blocks(self, claim: str) -> bool:
+        """Whether this check forbids ``claim``."""
+        is_refuted = self.status != "pass" if self.is_required else self.status == "fail"
+        return claim in self.denies and is_refuted
 
 
 def _answered(name, rows, n_units, *, detail, examples=(), fault="fail", **rest) -> Check:

@@ -83,8 +83,8 @@ class AuditReport:
             return f"{level}: {', '.join(c.name for c in self.blocking(Claim.SENSORS))}"
         return level.value
 
-    def blocking(self, claim: str, *, strict: bool = False) -> list[Check]:
-        """The checks that forbid ``claim``; if ``strict``, also those that were not made.
+    def blocking(self, claim: str) -> list[Check]:
+        """The checks that forbid ``claim``.
 
         Raises
         ------
@@ -94,23 +94,22 @@ class AuditReport:
         full = [name for name in CLAIMS if claim in (name, name.split(":")[0])]
         if not full:
             raise UnknownNameError(f"No claim {claim!r}; there are {'; '.join(CLAIMS)}.")
-        return [check for check in self.checks if check.blocks(full[0], strict=strict)]
+        return [check for check in self.checks if check.blocks(full[0])]
 
-    def require(self, claim: str, *, strict: bool = False) -> None:
+    def require(self, claim: str) -> None:
         """Refuse to go on unless a result on this split may be called ``claim``.
 
         Parameters
         ----------
         claim : "unseen sensors", "unseen stations", "unseen places", "unseen networks" or
             "unseen times"
-        strict : refuse too where a check was not made for lack of information
 
         Raises
         ------
         LeakageError
             With every check that forbids it, and what to do.
         """
-        if blocking := self.blocking(claim, strict=strict):
+        if blocking := self.blocking(claim):
             lines = [
                 f"- {c.name}: {c.status}, {c.detail}"
                 + (f" (such as {c.examples[0]})" if c.examples else "")
