@@ -20,20 +20,11 @@ from soilkit.errors import SoilkitError, StoreError
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it.
+    """Let ``write`` fill a temporary file beside ``path``, whose folder is made, then rename it.
 
     Where ``write`` fails, what stood at ``path`` still stands and nothing else is left; what a
-    process that was killed leaves goes when the next one writes into the folder.
-
-    Parameters
-    ----------
-    path : file to write; its folder is made
-    write : is called with the temporary path
-
-    Raises
-    ------
-    StoreError
-        When the disk is full, or refuses the folder or the file.
+    process that was killed leaves goes when the next one writes into the folder. Raises
+    ``StoreError`` when the disk is full, or refuses the folder or the file.
 
     Examples
     --------
@@ -131,10 +122,7 @@ def write_table(path: str | os.PathLike[str], table: Any, *, index: bool = False
 def read_table(path: str | os.PathLike[str]) -> Any:
     """The DataFrame that ``write_table`` wrote, or any parquet file holds.
 
-    Raises
-    ------
-    StoreError
-        As ``read_whole``.
+    Raises as ``read_whole``.
     """
     import pandas as pd  # the words import none
 
@@ -144,10 +132,7 @@ def read_table(path: str | os.PathLike[str]) -> Any:
 def read_whole(path: str | os.PathLike[str], read: Callable[[Any], Any]) -> Any:
     """What ``read`` makes of a file.
 
-    Raises
-    ------
-    StoreError
-        When the file is absent, damaged, or cannot be read.
+    Raises ``StoreError`` when the file is absent, damaged, or cannot be read.
     """
     try:
         return read(path)

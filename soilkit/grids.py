@@ -23,16 +23,9 @@ SNAP = 1e-6  # of a pixel: by so much an edge may miss the border of two
 
 
 def utm_crs(latitude: float, longitude: float) -> str:
-    """The EPSG code of the UTM zone that holds a point.
+    """The EPSG code of the UTM zone that holds a point in WGS84 degrees.
 
-    Parameters
-    ----------
-    latitude, longitude : float, WGS84 degrees
-
-    Raises
-    ------
-    ContractError
-        Where UTM is undefined (beyond 84 N and 80 S) or the point is no point.
+    Raises ``ContractError`` beyond 84 N and 80 S, where UTM is undefined, and for no point.
 
     Examples
     --------
@@ -69,10 +62,7 @@ def in_degrees(crs: str) -> bool:
 def in_metres(crs: str) -> str:
     """A projected CRS as its EPSG code, or as WKT where it has none.
 
-    Raises
-    ------
-    ContractError
-        For a CRS that is none, or no plane in metres.
+    Raises ``ContractError`` for a CRS that is none, or no plane in metres.
 
     Examples
     --------
@@ -93,16 +83,10 @@ def in_metres(crs: str) -> str:
 
 
 def chip_grid(latitude: float, longitude: float, *, size_px: int, pixel_size_m: float) -> Grid:
-    """The square UTM grid around a station, its origin snapped to 10 m.
+    """The square UTM grid around a station [WGS84 degrees], its origin snapped to 10 m.
 
     Grids of one station and one footprint (``size_px * pixel_size_m``) share their origin whatever
     their pixel size, so that 10 m and 160 m chips cover the same ground.
-
-    Parameters
-    ----------
-    latitude, longitude : float, WGS84 degrees
-    size_px : int, pixels a side
-    pixel_size_m : float, m
 
     Examples
     --------
@@ -156,20 +140,9 @@ def _bilinear(values, rows, cols, row, col):
 
 
 def ease2_cell(longitude, latitude, *, pixel_size_km: int = 9) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the global EASE-Grid 2.0 cell that holds each point.
+    """Row and column of the global EASE-Grid 2.0 cell that holds each point [WGS84 degrees].
 
-    Parameters
-    ----------
-    longitude, latitude : array, WGS84 degrees
-    pixel_size_km : 1, 3, 9 or 36
-
-    Returns
-    -------
-    (row, col) : integer arrays of the input's shape
-
-    References
-    ----------
-    Brodzik et al. (2012), doi:10.3390/ijgi1010032
+    Brodzik et al. (2012), doi:10.3390/ijgi1010032; ``pixel_size_km`` is 1, 3, 9 or 36.
 
     Examples
     --------
@@ -196,16 +169,12 @@ def ease2_grid(row: int, col: int, *, height: int, width: int, pixel_size_km: in
 
 
 def ease2_shape(pixel_size_km: int) -> tuple[int, int]:
-    """Rows and columns of the whole global EASE-Grid 2.0 [1]_; each grid nests in the next.
+    """Rows and columns of the whole global EASE-Grid 2.0; each grid nests in the next.
 
     Examples
     --------
     >>> [ease2_shape(km) for km in (36, 9)]
     [(406, 964), (1624, 3856)]
-
-    References
-    ----------
-    .. [1] Brodzik et al. (2012), doi:10.3390/ijgi1010032
     """
     size = EASE2_PIXEL_SIZE_M[pixel_size_km]
     return round(2 * EASE2_TOP_M / size), round(-2 * EASE2_LEFT_M / size)
@@ -214,12 +183,8 @@ def ease2_shape(pixel_size_km: int) -> tuple[int, int]:
 def ease2_cover(bounds_m: tuple[float, float, float, float], *, pixel_size_m: float) -> Grid:
     """The cells of the global EASE-Grid 2.0 that hold (left, bottom, right, top) [m].
 
-    Pixels of nominally 1000, 3000, 9000 or 36000 m, which stand for the exact sizes.
-
-    Raises
-    ------
-    ContractError
-        For another pixel size, which would nest in none of these.
+    Pixels of nominally 1000, 3000, 9000 or 36000 m, which stand for the exact sizes. Raises
+    ``ContractError`` for another pixel size, which would nest in none of these.
     """
     sizes = EASE2_PIXEL_SIZE_M.items()
     kms = [km for km, m in sizes if np.isclose(pixel_size_m, (1000 * km, m), rtol=1e-6).any()]
@@ -265,12 +230,8 @@ def _span(low: float, high: float, size: float, *, cells: int | None = None) -> 
 def quadkey_bounds(quadkey: str) -> tuple[float, float, float, float]:
     """(left, bottom, right, top) of a Web-Mercator tile in EPSG:3857, m.
 
-    Each digit halves the side: 0 and 1 are the upper, 0 and 2 the left quarters.
-
-    Raises
-    ------
-    ContractError
-        For anything but digits 0 to 3.
+    Each digit halves the side: 0 and 1 are the upper, 0 and 2 the left quarters. Raises
+    ``ContractError`` for anything but digits 0 to 3.
 
     Examples
     --------

@@ -98,21 +98,9 @@ def _fine_fractions(sand_percent, clay_percent):
 def saturated_conductivity_cm_h(
     sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0
 ):
-    """Saturated conductivity of a topsoil from its texture, by the HYPRES regression [1]_.
+    """Saturated conductivity of a topsoil, cm h-1, from its texture, by the HYPRES regression.
 
-    Parameters
-    ----------
-    sand_percent, clay_percent : array, %; silt is the rest
-    bulk_density_g_cm3 : array, g cm-3
-    organic_percent : float or array, % organic matter
-
-    Returns
-    -------
-    array, cm h-1
-
-    References
-    ----------
-    .. [1] Wosten et al. (1999), doi:10.1016/S0016-7061(98)00132-3, Table 5
+    Parameters, units and source are those of ``from_texture``.
 
     Examples
     --------

@@ -78,18 +78,11 @@ TEXTURE_RULES = (
 
 
 def texture_class(sand, silt, *, clay):
-    """USDA texture class of sand, silt and clay fractions, renormalised to a sum of one.
+    """USDA texture class of sand, silt and clay fractions (any common unit), renormalised to one.
 
     Each fraction enters as f / (sand + silt + clay), because mapped fractions are predicted apart
-    and rarely sum to one. Class limits are those of the USDA triangle [1]_.
-
-    Parameters
-    ----------
-    sand, silt, clay : array, any common unit (%, g/kg)
-
-    Returns
-    -------
-    array of str, same shape; empty where a fraction is missing, negative, or all are zero
+    and rarely sum to one. Class limits are those of the USDA triangle [1]_; text of the same shape,
+    empty where a fraction is missing, negative, or all are zero.
 
     References
     ----------
@@ -154,11 +147,7 @@ def land_cover_class(codes, *, legend="copernicus"):
 
 
 def koeppen_pair(classes):
-    """The first two letters of Koeppen classes, the stratum of the paper's Table 12.
-
-    Returns
-    -------
-    array of str; empty where the class is unknown
+    """The first two letters of Koeppen classes, the stratum of the paper's Table 12, or empty.
 
     Examples
     --------

@@ -76,15 +76,7 @@ def conversion(unit: str, wanted: str, *, layer_mm: float | None = None) -> tupl
 
 
 def db_from_linear(power):
-    """Backscatter in dB from linear power, 10 log10(power).
-
-    Parameters
-    ----------
-    power : array, m2 m-2 (sigma nought, linear)
-
-    Returns
-    -------
-    array, dB; NaN where the power is not positive
+    """Backscatter, dB, of linear power (m2 m-2), 10 log10(power); NaN where that is not positive.
 
     Examples
     --------
@@ -97,15 +89,7 @@ def db_from_linear(power):
 
 
 def linear_from_db(backscatter_db):
-    """Linear power from backscatter in dB, 10^(dB / 10).
-
-    Parameters
-    ----------
-    backscatter_db : array, dB
-
-    Returns
-    -------
-    array, m2 m-2 (sigma nought, linear)
+    """Linear power (sigma nought, m2 m-2) of backscatter in dB, 10^(dB / 10).
 
     Examples
     --------
@@ -116,19 +100,10 @@ def linear_from_db(backscatter_db):
 
 
 def volumetric_from_water_depth(water_mm, *, layer_mm):
-    """Volumetric soil moisture from a water depth, water / layer.
+    """Volumetric soil moisture, m3 m-3, of a water depth [mm or kg m-2] in a layer [mm].
 
     One mm of water is one kg m-2 at 1000 kg m-3: GLDAS's 0-10 cm layer has ``layer_mm=100``,
     SMAP's 5 cm has ``layer_mm=50`` (seed 001, 2b3).
-
-    Parameters
-    ----------
-    water_mm : array, mm or kg m-2
-    layer_mm : float, mm
-
-    Returns
-    -------
-    array, m3 m-3
 
     Examples
     --------
@@ -139,19 +114,10 @@ def volumetric_from_water_depth(water_mm, *, layer_mm):
 
 
 def normalised_difference(first, second):
-    """(first - second) / (first + second); of infrared and red it is the NDVI [1]_.
+    """(first - second) / (first + second), NaN where the sum is not positive.
 
-    Parameters
-    ----------
-    first, second : arrays of one shape, such as reflectances
-
-    Returns
-    -------
-    array, dimensionless; NaN where the sum is not positive
-
-    References
-    ----------
-    .. [1] Tucker (1979), doi:10.1016/0034-4257(79)90013-0
+    Of reflectances in the infrared and the red it is the NDVI: Tucker (1979),
+    doi:10.1016/0034-4257(79)90013-0.
 
     Examples
     --------

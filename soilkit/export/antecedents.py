@@ -70,21 +70,8 @@ def widen(samples: pd.DataFrame, features: pd.DataFrame) -> Widened:
     """Cloud-free optics and indices, and the context in time of each series at its station.
 
     Each series x of ``SERIES`` that the table has gives the columns ``x_<suffix>`` of ``MEANINGS``,
-    averages over known values only, NaN where nothing is known near.
-
-    Parameters
-    ----------
-    samples : table with sample_id, station_id and time
-    features : table with sample_id and one column a predictor, in the samples' row order
-
-    Returns
-    -------
-    Widened
-
-    Raises
-    ------
-    ContractError
-        If the features' rows are not those of the samples.
+    averages over known values only, NaN where nothing is known near. ``samples`` have sample_id,
+    station_id and time; ``features`` stand in their row order, or ``ContractError`` is raised.
     """
     if features["sample_id"].astype(str).tolist() != samples["sample_id"].astype(str).tolist():
         raise ContractError("Features and samples differ in their rows. Give both in one order.")
@@ -136,18 +123,9 @@ def derived(features: pd.DataFrame) -> pd.DataFrame:
 
 
 def antecedent_precipitation(precipitation_mm, *, retention: float) -> np.ndarray:
-    """Antecedent precipitation index API(t) = retention API(t - 1) + P(t), mm.
+    """Antecedent precipitation index (day, ...), API(t) = retention API(t - 1) + P(t), mm.
 
-    A bucket that loses a fixed share a day [1]_. An unknown day counts as dry.
-
-    Parameters
-    ----------
-    precipitation_mm : array (day, ...)
-    retention : float, share kept a day
-
-    Returns
-    -------
-    array (day, ...), mm
+    A bucket that keeps the share ``retention`` a day [1]_. An unknown day counts as dry.
 
     References
     ----------
@@ -259,16 +237,10 @@ class Weather(NamedTuple):
 
 
 def extraterrestrial_mm(day_of_year, latitude) -> np.ndarray:
-    """Solar radiation above the air as the water it could evaporate, mm d-1, (day, station) [1]_.
+    """Solar radiation above the air as the water it could evaporate, mm d-1, (day, station).
 
-    Parameters
-    ----------
-    day_of_year : array (day,)
-    latitude : array (station,), degrees
-
-    References
-    ----------
-    .. [1] Allen et al. (1998), FAO Irrigation and Drainage Paper 56, equations 20 to 25
+    Of the day of year (day,) and the latitude (station,), degrees: Allen et al. (1998), FAO
+    Irrigation and Drainage Paper 56, equations 20 to 25.
 
     Examples
     --------
@@ -287,14 +259,8 @@ def extraterrestrial_mm(day_of_year, latitude) -> np.ndarray:
 def hargreaves_mm(mean_c, range_c, *, radiation_mm) -> np.ndarray:
     """Potential evapotranspiration 0.0023 Ra (T + 17.8) sqrt(Tmax - Tmin), mm d-1, not below 0.
 
-    Parameters
-    ----------
-    mean_c, range_c : arrays, air temperature and its daily range, degrees C
-    radiation_mm : array, of ``extraterrestrial_mm``
-
-    References
-    ----------
-    Hargreaves and Samani (1985), doi:10.13031/2013.26773
+    Of air temperature, its daily range [degrees C] and ``extraterrestrial_mm``: Hargreaves and
+    Samani (1985), doi:10.13031/2013.26773.
 
     Examples
     --------

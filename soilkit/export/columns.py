@@ -342,10 +342,8 @@ def load(
 ) -> Columns:
     """The columns of a CSV (comma, semicolon or tab; UTF-8) or parquet, gzipped or not, or frame.
 
-    Raises
-    ------
-    ArchiveReadError, ContractError, ParameterError
-        No file, or no table; columns missing, ambiguous or twice; another ``decimal`` than these.
+    Raises ``ArchiveReadError``, ``ContractError``, ``ParameterError``: no file, or no table;
+    columns missing, ambiguous or twice; another ``decimal`` than these.
     """
     if decimal not in (".", ","):
         raise ParameterError(f"decimal is '.' or ',', found {decimal!r}.")

@@ -106,10 +106,7 @@ def choose(
 ) -> dict[str, list[Choice]]:
     """The sources of layers that an archive has over places, from days ``start`` to ``end``.
 
-    Raises
-    ------
-    CatalogueError
-        Where layers of predictors lack: the message names them all.
+    Raises ``CatalogueError`` where layers of predictors lack: the message names them all.
     """
     chosen, lacking = dict[str, list[Choice]](), list[str]()
     for column, options in layers.items():
@@ -368,16 +365,9 @@ def split_by_texture(stations: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Four fifths of the sites of each texture class train, the others validate [1]_.
 
     A class of n sites gives round(n / 5) of them, at least one; a class with one site trains, and
-    its status says so. Within a dense network a validation site lies beside training sites.
-
-    Parameters
-    ----------
-    stations : one row a station, with ``texture``
-    seed : int
-
-    Returns
-    -------
-    DataFrame: ``station_id, texture, part`` ("train" or "validation"), ``status``
+    its status says so. Within a dense network a validation site lies beside training sites. Of
+    stations with ``texture``, one row each, comes ``station_id, texture, part`` ("train" or
+    "validation"), ``status``.
 
     References
     ----------
@@ -431,14 +421,9 @@ class DailyWeather(NamedTuple):
 def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Raw readings and stations of the folder with SCAN's and SNOTEL's daily table.
 
-    Returns
-    -------
-    readings (as they are, percent), and stations: number, station, latitude, longitude, elevation_m
-
-    Raises
-    ------
-    ContractError
-        If a file or a column is missing, or the list of stations is not one.
+    Readings come as they are, in percent; stations have number, station, latitude, longitude and
+    elevation_m. Raises ``ContractError`` if a file or a column is missing, or the list of stations
+    is not one.
     """
     paths = [Path(folder) / name for name in (READINGS, PLACES)]
     lacking = [path.name for path in paths if not path.is_file()]

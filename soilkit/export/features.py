@@ -18,15 +18,7 @@ _MIN_PIXELS = 4  # fewer pixels than this within a radius make no statistic
 
 
 def season(samples: pd.DataFrame) -> pd.DataFrame:
-    """Day of year as a point on the circle: sin and cos of 2 pi day / 365.2425.
-
-    Parameters
-    ----------
-    samples : samples table
-
-    Returns
-    -------
-    DataFrame with sample_id, season_sin, season_cos, dimensionless
+    """Day of year of samples as a point on the circle: sin and cos of 2 pi day / 365.2425.
 
     Examples
     --------
@@ -100,16 +92,7 @@ def from_chips(samples: pd.DataFrame, store: Any) -> pd.DataFrame:
     mean of the pixels' (infrared - red) / (infrared + red); ``slope`` in degrees; the spread
     within the circle, as ``sentinel1_VV_std`` in dB. Pixels flagged as cloud are left out; a class
     source gives its most frequent class. A circle with fewer than four known pixels gives NaN;
-    radii below one pixel of a source are left out for it.
-
-    Parameters
-    ----------
-    samples : samples table
-    store : an open chip store
-
-    Returns
-    -------
-    DataFrame with sample_id and the columns above
+    radii below one pixel of a source are left out for it. ``store`` is an open chip store.
     """
     parts = [_of_source(samples, store, source) for source in store.sources]
     return pd.concat([pd.DataFrame({"sample_id": _ids(samples)}), *parts], axis=1)

@@ -149,19 +149,11 @@ def _observations(readings: pd.DataFrame, sensors: list[str], notes: rules.Notes
 def read_uscrn_daily(
     path: str | Path, *, max_depth_m: float = rules.DEFAULT_MAX_DEPTH_M
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Read a table of USCRN daily means (parquet, gzipped or not), soil moisture in m3 m-3.
+    """Read a table of USCRN daily means (parquet, gzipped or not), as of ``read_readings``.
 
     A day is a day of local standard time; its mean is dated at the middle of that day, 12:00 local
     standard time, with the zone taken as the nearest hour of longitude / 15 degrees.
-
-    Parameters
-    ----------
-    path : str or Path
-    max_depth_m : float, m; of 0.05, 0.1, 0.2, 0.5 and 1.0
-
-    Returns
-    -------
-    stations, observations, notes : as ``read_readings``
+    ``max_depth_m`` chooses of 0.05, 0.1, 0.2, 0.5 and 1.0 m.
     """
     names, metres = zip(*USCRN_DEPTHS_M.items(), strict=True)
     kept = rules.depth_accepted(metres, metres, max_depth_m=max_depth_m)

@@ -49,18 +49,12 @@ class TabularDataset(NamedTuple):
 def read_ten_day_table(path: str | Path) -> TabularDataset:
     """Read a parquet table of ten-day windows as stations, samples and features.
 
-    ``station_id`` is ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples
-    carry ``label_days``, the days with in-situ readings in the window; one without a label keeps
-    its row, moisture NaN. Negative moisture, predictors of -9999 and infinite ones are missing: a
-    warning counts both. A station's elevation, given with the label only, is filled in elsewhere.
-
-    Parameters
-    ----------
-    path : parquet file with key, network, station, lat, lon [degrees], start and predictors
-
-    Returns
-    -------
-    TabularDataset; features are named ``<source>_<band>``, in the table's own units
+    The table has key, network, station, lat, lon [degrees], start and predictors. ``station_id`` is
+    ``key``, ``time`` is ``start`` (UTC), ``sample_id`` is key and start. Samples carry
+    ``label_days``, the days with in-situ readings in the window; one without a label keeps its row,
+    moisture NaN. Features are named ``<source>_<band>``, in the table's own units. Negative
+    moisture, predictors of -9999 and infinite ones are missing: a warning counts both. A station's
+    elevation, given with the label only, is filled in elsewhere.
 
     Raises
     ------
@@ -158,10 +152,8 @@ def _stations(table: pd.DataFrame) -> pd.DataFrame:
 def read_dataset(folder: str | Path) -> TabularDataset:
     """Read a built dataset's stations, samples and features, features in the samples' row order.
 
-    Raises
-    ------
-    ContractError
-        If the folder holds no built dataset, or a sample has no row of features.
+    Raises ``ContractError`` if the folder holds no built dataset, or a sample has no row of
+    features.
     """
     paths = [Path(folder) / f"{name}.parquet" for name in TabularDataset._fields]
     lacking = [path.name for path in paths if not path.is_file()]
@@ -183,10 +175,7 @@ def read_dataset(folder: str | Path) -> TabularDataset:
 def read(path: str | Path, *, n_stations: int = 0) -> TabularDataset:
     """A table of ten-day windows, or a built dataset's folder, with the season among its features.
 
-    Parameters
-    ----------
-    path : parquet file, or folder
-    n_stations : int, take the first so many stations; 0 takes all
+    ``n_stations`` takes the first so many stations; 0 takes all.
     """
     data = read_dataset(path) if Path(path).is_dir() else read_ten_day_table(path)
     data = with_season(data)
@@ -303,11 +292,8 @@ def ten_day_labels(observations: pd.DataFrame, stations: pd.DataFrame) -> pd.Dat
 
     Readings of flag "G" from sensors at two inches or less. A sensor's day is the mean of its
     readings and counts with at least twelve of them; a station's day is the mean over its sensors;
-    the label is the mean over the window's days. Windows are counted from 2019-01-01.
-
-    Parameters
-    ----------
-    observations, stations : DataFrame, as ``read_ismn`` and ``read_stations`` return them
+    the label is the mean over the window's days. Windows are counted from 2019-01-01. The tables
+    are those of ``read_ismn`` and ``read_stations``.
 
     Returns
     -------
@@ -332,9 +318,7 @@ def ten_day_labels(observations: pd.DataFrame, stations: pd.DataFrame) -> pd.Dat
 def daily_means(observations: pd.DataFrame) -> pd.DataFrame:
     """Each sensor's UTC days with at least twelve readings; ``UnitError`` for percent.
 
-    Returns
-    -------
-    DataFrame with ``sensor_id``, ``time`` (the day), ``soil_moisture_m3_m3`` (mean), ``n_hours``
+    ``time`` is the day, ``soil_moisture_m3_m3`` its mean over ``n_hours`` readings.
     """
     if (typical := observations["soil_moisture_m3_m3"].median()) > MAX_SOIL_MOISTURE_M3_M3:
         raise UnitError(f"Half of the readings exceed {typical:.3g} m3 m-3: divide percent by 100.")
@@ -345,18 +329,12 @@ def daily_means(observations: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_labels(labels: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """How far our labels agree with a published table of the same stations and windows.
+    """How far ``ten_day_labels`` agree with a published table of the same stations and windows.
 
-    Parameters
-    ----------
-    labels : DataFrame from ``ten_day_labels``
-    published : DataFrame with ``key``, ``start``, ``sm_insitu``, ``sm_days`` (NaN = no label)
-
-    Returns
-    -------
-    DataFrame with ``what`` and ``value``: stations and windows compared, windows that one side
-        lacks, mean and largest absolute difference (m3 m-3), windows that differ by more than
-        0.001 m3 m-3, and how many of those rest on another number of days
+    ``published`` has ``key``, ``start``, ``sm_insitu`` and ``sm_days`` (NaN = no label). ``what``
+    and ``value`` tell stations and windows compared, windows that one side lacks, mean and largest
+    absolute difference (m3 m-3), windows that differ by more than 0.001 m3 m-3, and how many of
+    those rest on another number of days.
     """
     names = ["key", "start", "sm_insitu", "sm_days"]
     theirs = published[names]

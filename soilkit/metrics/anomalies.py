@@ -46,11 +46,8 @@ def climatology_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
     The climatology of a sample is the mean of its sensor's values within the half of such a window
     of the same time in every other year (365.2425 days on or back, and so on): the sample's own
     season never enters, and New Year parts nothing. It is made of the sensor's own observations, so
-    at a station that the model never saw it is an oracle, and ``state`` says so.
-
-    Returns
-    -------
-    DataFrame as from ``window_anomalies``
+    at a station that the model never saw it is an oracle, and ``state`` says so. The table is as
+    from ``window_anomalies``.
     """
     windows = _Windows(predictions)
     return windows.less(windows.other_years(), state=f"anomaly: {windows.days}-day {ORACLE}")
@@ -246,10 +243,8 @@ NORTH = ("winter", "spring", "summer", "autumn")
 def season_of(time: pd.Series, latitude: pd.Series | float) -> pd.DataFrame:
     """The three months and the season of each row; south of the equator DJF is summer.
 
-    Parameters
-    ----------
-    time : Series (row,), UTC
-    latitude : Series (row,) or one float [WGS84 degrees]; NaN where unknown
+    ``time`` is a Series (row,), UTC, ``latitude`` one too or a float [WGS84 degrees], NaN where
+    unknown.
 
     Returns
     -------
@@ -278,17 +273,9 @@ def season_scores(
     """``station_scores`` of every sensor in every season, all years of a season together.
 
     Within a season the memory is fitted in time, so the nine months between two of them are a long
-    step and not a short one.
-
-    Parameters
-    ----------
-    stations : stations table, for latitudes
-    **options : those of ``station_scores``
-
-    Returns
-    -------
-    DataFrame as from ``station_scores``, one row a model, split, sensor and season, with
-    ``season, months, hemisphere`` in front; ``summarize(..., by="season")`` makes the table
+    step and not a short one. The stations give latitudes; ``options`` are those of
+    ``station_scores``. In front of its columns stand ``season, months, hemisphere``;
+    ``summarize(..., by="season")`` makes the table.
     """
     latitude = of_stations(predictions, stations, column="latitude").astype(float)
     seasons = season_of(predictions["time"], latitude)
@@ -315,7 +302,8 @@ def training_climatology(
     """The training stations' mean for the day of year: a season that knows no place.
 
     On each day of the year, the mean over stations of their values within 15 days, whatever the
-    year; every station with a value there counts the same.
+    year; every station with a value there counts the same. NaN on days that no training value is
+    near.
 
     Parameters
     ----------
@@ -323,10 +311,6 @@ def training_climatology(
     training : table with station_id, time and ``observed_m3_m3`` or ``soil_moisture_m3_m3``, whose
         stations are not those that are predicted
     model : name of the baseline
-
-    Returns
-    -------
-    predictions table; NaN on days that no training value is near
 
     Raises
     ------

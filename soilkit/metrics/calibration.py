@@ -16,24 +16,16 @@ PLACES = ["sensor_id", "station_id", "network"]
 def forecast_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """PIT, CRPS, spread and error of every row, its forecast a normal distribution.
 
-    The PIT is the probability that the forecast gave to values below the observation; the CRPS is
-    d (2 Phi(z) - 1) + s (2 phi(z) - 1 / sqrt(pi)), d = observed - predicted, s the std, z = d / s
-    [1]_; the absolute error where s is zero.
-
-    Parameters
-    ----------
-    predictions : table of that contract with ``predicted_std_m3_m3``
+    The PIT is the probability that the forecast gave to values below the observation; the CRPS is d
+    (2 Phi(z) - 1) + s (2 phi(z) - 1 / sqrt(pi)), d = observed - predicted, s the std, z = d / s
+    [1]_; the absolute error where s is zero. Raises ``ContractError`` without
+    ``predicted_std_m3_m3``, or for a negative one.
 
     Returns
     -------
     DataFrame, the rows in their order: ``model, split, sensor_id, station_id, network``, ``pit``,
     ``crps_m3_m3``, ``spread_m3_m3`` (the std), ``error_m3_m3`` (predicted - observed) and
     ``status``
-
-    Raises
-    ------
-    ContractError
-        Without a spread column, or for a negative std.
 
     References
     ----------

@@ -201,19 +201,9 @@ def triple_collocation(
 def triplets_of(predictions: Iterable[pd.DataFrame], *, observed: str = "in_situ") -> pd.DataFrame:
     """The observations and two models' predictions on common samples, ready to be collocated.
 
-    Parameters
-    ----------
-    predictions : two predictions tables of one model each
-    observed : name of the observations' column
-
-    Returns
-    -------
-    DataFrame: ``sensor_id, time``, the column ``observed`` and one column a model
-
-    Raises
-    ------
-    ContractError
-        For other than two tables, or as ``common_samples``.
+    ``predictions`` are two tables of one model each, ``observed`` names the observations' column;
+    beside it stand ``sensor_id, time`` and one column a model. Raises ``ContractError`` for other
+    than two tables, or as ``common_samples``.
     """
     tables = list(predictions)
     names = [observed, *(model_of(table) for table in tables)]

@@ -106,12 +106,8 @@ def common_samples(tables: Iterable[pd.DataFrame]) -> list[pd.DataFrame]:
     """Of each table, one model's, the rows that all predict with finite pairs, in one order.
 
     Every table has the first one's observations and keys, ``model`` and ``split`` left empty, so
-    that a sensor's scores stand on the same line.
-
-    Raises
-    ------
-    ContractError
-        When a sample stands twice in a table, or has another observation in another.
+    that a sensor's scores stand on the same line. Raises ``ContractError`` when a sample stands
+    twice in a table, or has another observation in another.
     """
     keyed = [_finite(table) for table in tables]
     shared = keyed[0].index
@@ -147,13 +143,10 @@ def check_metrics(names: Iterable[str]) -> None:
 
 
 def adjust(p_values):
-    """Holm's adjusted p-values of a family [1]_, at most 1; NaN is no test and does not count.
+    """Holm's adjusted p-values of a family, at most 1; NaN is no test and does not count.
 
-    They keep the family-wise error rate under any dependence.
-
-    References
-    ----------
-    .. [1] Holm (1979), Scandinavian Journal of Statistics 6, 65-70
+    They keep the family-wise error rate under any dependence: Holm (1979), Scandinavian Journal of
+    Statistics 6, 65-70.
 
     Examples
     --------
@@ -359,14 +352,8 @@ def _sites(scores, names, metric):
 def win_counts(sites: pd.DataFrame) -> pd.DataFrame:
     """Each pair of models head to head: on how many stations each is the better one [1]_.
 
-    Parameters
-    ----------
-    sites : from ``site_scores``
-
-    Returns
-    -------
-    DataFrame, one row a metric and pair: ``metric, model_a, model_b, wins_a, wins_b, ties,
-    n_stations``
+    Of ``site_scores`` one row a metric and pair: ``metric, model_a, model_b, wins_a, wins_b, ties,
+    n_stations``.
 
     References
     ----------

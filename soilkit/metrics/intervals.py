@@ -107,14 +107,11 @@ def _lifted(tau, steps, lift):
 
 
 def longer(tau: np.ndarray, steps: Steps) -> np.ndarray:
-    """A fitted memory, half a standard error sqrt((1 - rho^2) / n) [1]_ longer, (group,), h.
+    """A fitted memory, half a standard error sqrt((1 - rho^2) / n) longer, (group,), h.
 
     Who divides by a number of effective errors that was fitted from those same few errors takes
-    this one: seven in ten such memories are above the true one.
-
-    References
-    ----------
-    .. [1] Bartlett (1946), doi:10.2307/2983611
+    this one: seven in ten such memories are above the true one. The error is Bartlett's (1946),
+    doi:10.2307/2983611.
     """
     return _lifted(tau, steps, lambda rho, n: CAUTION * np.sqrt((1 - rho**2) / n))
 
@@ -208,12 +205,9 @@ def student(freedom, confidence: float = CONFIDENCE):
 def tail_of_clusters(k):
     """The share of draws below the lower percentile of a 95 % interval over k clusters.
 
-    Draws of k clusters vary too little by sqrt(1 - 1 / k), and know nothing of Student's t [1]_:
-    percentiles are taken as far out as sqrt(k / (k - 1)) t would be.
-
-    References
-    ----------
-    .. [1] Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5.3
+    Draws of k clusters vary too little by sqrt(1 - 1 / k), and know nothing of Student's t:
+    percentiles are taken as far out as sqrt(k / (k - 1)) t would be: Hesterberg (2015),
+    doi:10.1080/00031305.2015.1089789, section 5.3.
     """
     k = np.maximum(k, 2)
     return special.ndtr(-np.sqrt(k / (k - 1)) * student(k - 1))
@@ -246,10 +240,7 @@ N_RESAMPLES = 2000
 def clusters(rows: pd.DataFrame, stations: pd.DataFrame | None, *, kind: str = "") -> np.ndarray:
     """The cluster of each row: its 2-degree "block" or its "network"; "" takes what is known.
 
-    Raises
-    ------
-    ContractError
-        For another kind, or a station whose place is unknown.
+    Raises ``ContractError`` for another kind, or a station whose place is unknown.
     """
     kind = kind or ("network" if stations is None else "block")
     if kind == "network":
@@ -273,11 +264,9 @@ def few_clusters(k: int, kind: str = "cluster") -> str:
 
 
 def cluster_weights(k: int, rng: np.random.Generator, *, n_draws: int = N_RESAMPLES) -> np.ndarray:
-    """How often each of k clusters stands in a draw of k with replacement, (draw, cluster) [1]_.
+    """How often each of k clusters stands in a draw of k with replacement, (draw, cluster).
 
-    References
-    ----------
-    .. [1] Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8.
     """
     return rng.multinomial(k, np.full(k, 1 / k), size=n_draws)
 
@@ -330,11 +319,8 @@ def limits(
 def cluster_error(values: np.ndarray, cluster: np.ndarray) -> tuple[float, int]:
     """Standard error of a mean over values (row,) in whole clusters (row,), and their number k.
 
-    sqrt(k / (k - 1) sum S2) / n, S the clusters' sums of deviations [1]_; NaN for one cluster.
-
-    References
-    ----------
-    .. [1] Cameron and Miller (2015), doi:10.3368/jhr.50.2.317
+    sqrt(k / (k - 1) sum S2) / n, S the clusters' sums of deviations; NaN for one cluster: Cameron
+    and Miller (2015), doi:10.3368/jhr.50.2.317.
     """
     sums = cluster_sums(values - values.mean(), cluster)
     k = len(sums)

@@ -244,11 +244,8 @@ def check_predictions(predictions: pd.DataFrame, *, one_state: bool = False) -> 
     """As ``contracts.check``, in eight bytes a row; a sample may stand once in every state.
 
     Rows are told apart by 64-bit hashes of their keys; only where two agree are the keys compared.
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract, or has several states where ``one_state`` is asked for.
+    Raises ``ContractError`` when the table breaks its contract, or has several states where
+    ``one_state`` is asked for.
     """
     key = (*contracts.PREDICTIONS.key, *state_of(predictions))
     contracts.check(predictions, dataclasses.replace(contracts.PREDICTIONS, key=()))
@@ -321,16 +318,9 @@ def correlation_of_sums(sums):
 
 
 def pearson_r(x, y, *, codes=None):
-    """Pearson's R of two series; with ``codes``, of each group of rows.
+    """Pearson's R of two finite series (row,); with ``codes`` from 0 on, of each group of rows.
 
-    Parameters
-    ----------
-    x, y : array (row,), finite
-    codes : int array (row,), groups from 0 on
-
-    Returns
-    -------
-    float, or array (group,); NaN where a series is constant
+    NaN where a series is constant.
 
     Examples
     --------
@@ -359,10 +349,8 @@ def metrics_of(table: pd.DataFrame) -> list[str]:
 def extra_names(metrics: Iterable[str], table: pd.DataFrame) -> list[str]:
     """The columns that ``metrics`` adds to the four; "kge" is Kling-Gupta's of 2012.
 
-    Raises
-    ------
-    ContractError
-        For an unknown name, or Kling-Gupta's score of anomalies, whose mean is no amount of water.
+    Raises ``ContractError`` for an unknown name, or Kling-Gupta's score of anomalies, whose mean is
+    no amount of water.
     """
     asked = [KGE if name == "kge" else name for name in metrics]
     unknown = [name for name in asked if name not in METRICS + EXTRA_METRICS]
@@ -425,15 +413,9 @@ def points(groups: Groups, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
 
 
 def point_scores(predictions: pd.DataFrame, *, metrics: Iterable[str] = ()) -> pd.DataFrame:
-    """R, ubRMSE, RMSE, bias and n of every model, split and sensor, without intervals.
+    """R, ubRMSE, RMSE, bias [m3 m-3] and n of every model, split and sensor, without intervals.
 
-    Parameters
-    ----------
-    metrics : further scores: "spearman", "kge" (Kling-Gupta of 2012) or "kge_2009"
-
-    Returns
-    -------
-    DataFrame, one row a model, split and sensor; moisture scores in m3 m-3
+    ``metrics`` are further scores: "spearman", "kge" (Kling-Gupta of 2012) or "kge_2009".
     """
     names = extra_names(metrics, predictions)
     keys, parts = pieces(predictions, in_time=False, most_rows=ROWS_AT_ONCE)

@@ -382,11 +382,7 @@ def rmse_size(rmse, bias, *, n_mean, n_square):
 
     The mean square s2 + b2 has the variance 2 s4 / n_square + 4 b2 s2 / n_mean, where s2 is the
     scatter freed of the factor 1 - 1 / n_mean; the degrees of freedom are those that give a
-    chi-square the same relative variance [1]_.
-
-    References
-    ----------
-    .. [1] Satterthwaite (1946), doi:10.2307/3002019
+    chi-square the same relative variance: Satterthwaite (1946), doi:10.2307/3002019.
     """
     scatter = np.maximum(rmse**2 - bias**2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -505,16 +501,9 @@ def classes_of(scores, stations, *, by):
 def block_means(scores: pd.DataFrame, stations: pd.DataFrame) -> pd.DataFrame:
     """The mean of 2-degree blocks' means: what a dense network counts is one place.
 
-    Each block's sensors are averaged first; the interval is Student's over the blocks' means.
-
-    Parameters
-    ----------
-    scores : from ``station_scores``
-
-    Returns
-    -------
-    DataFrame, one row a model, split and metric: ``value, lower, upper, n_blocks, n_stations`` and
-    ``status``; fewer than five blocks give no interval
+    Each block's sensors are averaged first; the interval is Student's over the blocks' means. Of
+    ``station_scores`` one row a model, split and metric: ``value, lower, upper, n_blocks,
+    n_stations`` and ``status``; fewer than five blocks give no interval.
     """
     table = scores.assign(_cluster=intervals.clusters(scores, stations, kind="block"))
 
@@ -536,15 +525,9 @@ def to_scores_table(*tables: pd.DataFrame) -> pd.DataFrame:
 
     Scores of sensors keep their metric's name; summaries give ``<metric>_mean`` and
     ``<metric>_median``, block means ``<metric>_block_mean``. ``n`` counts samples for a sensor and
-    stations for an aggregate; ``n_effective`` is the sensor's, or the number of clusters.
-
-    Parameters
-    ----------
-    *tables : from ``station_scores``, ``summarize`` or ``block_means``
-
-    Returns
-    -------
-    DataFrame of that contract; stratum columns that a table lacks are empty text
+    stations for an aggregate; ``n_effective`` is the sensor's, or the number of clusters. Tables
+    are from ``station_scores``, ``summarize`` or ``block_means``; stratum columns that one lacks
+    are empty text.
     """
     long = pd.concat([part for table in tables for part in _long(table)], ignore_index=True)
     words = [name for name in long.columns if name not in VALUES]

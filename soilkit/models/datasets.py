@@ -214,10 +214,7 @@ def _as_is(batch: Any) -> Any:
 def image_sides(crop_px: int) -> dict[str, int]:
     """Sides of a window's images over the same ground, pixels of 10 m and of 160 m.
 
-    Raises
-    ------
-    ContractError
-        When the crop is no whole number of 160 m pixels.
+    Raises ``ContractError`` when the crop is no whole number of 160 m pixels.
     """
     if crop_px < 1 or crop_px % PIXEL_RATIO:
         raise ContractError(
@@ -315,19 +312,10 @@ def _matrices(a, b, c, d):
 
 
 def warp(images: torch.Tensor, matrices: torch.Tensor, *, size_px: int) -> torch.Tensor:
-    """Sample square images bilinearly through linear maps about their centre.
+    """Sample square images (B, band, row, col) bilinearly by maps (B, 2, 2) about their centre.
 
-    out(p) = in(M p), p the offset from the centre in pixels; reflection outside the image.
-
-    Parameters
-    ----------
-    images : tensor (B, band, row, col), square
-    matrices : tensor (B, 2, 2)
-    size_px : int, the output's side
-
-    Returns
-    -------
-    tensor (B, band, size_px, size_px)
+    out(p) = in(M p), p the offset from the centre in pixels; reflection outside the image. The
+    output is (B, band, size_px, size_px).
     """
     scale = size_px / images.shape[-1]  # the sampler counts in half sides, of output and of input
     # Half precision could not tell neighbouring pixels' coordinates apart.

@@ -219,18 +219,10 @@ def coarse_column(name: str) -> str:
 
 
 def coarse_values(features: pd.DataFrame, inputs: Inputs) -> np.ndarray:
-    """Coarse scalars in m3 m-3, or in physical units where no layer's depth is known.
+    """Coarse scalars (sample, channel), m3 m-3, or physical where no layer's depth is known.
 
     Water depths are divided by their layer: SMAP's mm by 50, GLDAS's kg m-2 by 100 (seed 001, 2b3).
-
-    Returns
-    -------
-    array (sample, channel)
-
-    Raises
-    ------
-    ContractError
-        When the features lack a column.
+    Raises ``ContractError`` when the features lack a column.
     """
     columns = []
     for name in inputs.coarse:
@@ -266,10 +258,7 @@ def stored_statistics(
 ) -> dict[str, tuple[float, float]]:
     """``coarse_statistics`` out of a checkpoint's normalisation, plain numbers by channel.
 
-    Raises
-    ------
-    CheckpointError
-        When the checkpoint holds none for a channel.
+    Raises ``CheckpointError`` when the checkpoint holds none for a channel.
     """
     statistics = {}
     for name in inputs.coarse:
@@ -383,12 +372,8 @@ class Layer:
 def chip_rows(store: ChipStore, source: str, *, samples: Any, allow_missing: bool) -> np.ndarray:
     """The row of each sample's chip in the store, ``ABSENT`` where the sample names no scene.
 
-    Raises
-    ------
-    ContractError
-        When samples name no scene and ``allow_missing`` is false.
-    SceneNotFoundError
-        When the store lacks a chip of a scene that a sample names.
+    Raises ``ContractError`` when samples name no scene and ``allow_missing`` is false, and
+    ``SceneNotFoundError`` when the store lacks a chip of a scene that a sample names.
     """
     column = f"{source}_scene"
     if column not in samples:

@@ -64,10 +64,7 @@ def _read_row(path: Path) -> dict[str, Any]:
 def claim(folder: Path, *tables: Any) -> None:
     """Mark a folder as that of some tables, by their hash, so that no other's results mix in.
 
-    Raises
-    ------
-    StoreError
-        When it is another's.
+    Raises ``StoreError`` when it is another's.
     """
     digest = hashlib.sha256()
     for table in tables:
@@ -100,10 +97,7 @@ class Rows:
     def read(self, key: str) -> dict[str, Any] | None:
         """The row of a trial; None where it was not run, or with another format.
 
-        Raises
-        ------
-        StoreError
-            When the file is damaged.
+        Raises ``StoreError`` when the file is damaged.
         """
         path = self.path(key)
         if not path.exists():

@@ -98,21 +98,10 @@ def predict_unseen(
 ) -> pd.DataFrame:
     """Predictions of scored rows by models, one a fold, that saw no label of their blocks.
 
-    Parameters
-    ----------
-    rows : "complete", "all", or bool array (row,) of the rows that are scored
-    fold_seed : int, of the folds of 2-degree blocks
-    split : str, what they are called
-    options : of ``TabularSystem.train``
-
-    Returns
-    -------
-    predictions table with ``fold`` and, in words, what was ``chosen`` inside training
-
-    Raises
-    ------
-    ContractError
-        If it needs strata and there are none.
+    ``rows`` are "complete", "all", or a bool array (row,) of the rows that are scored;
+    ``fold_seed`` deals the 2-degree blocks; ``options`` are those of ``TabularSystem.train``, whose
+    errors may come. Beside the predictions stand ``fold`` and, in words, what was ``chosen`` inside
+    training.
     """
     scored = problem.scored(rows)
     deal = problem.random_folds if system.kind == LEAKY else problem.folds

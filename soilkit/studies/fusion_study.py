@@ -239,10 +239,7 @@ EXPERIMENTS = (
 def chosen(names: list[str] | None = None) -> tuple[Experiment, ...]:
     """The experiments of these names, all of them for None.
 
-    Raises
-    ------
-    UnknownNameError
-        Naming those that there are.
+    Raises ``UnknownNameError``, naming those that there are.
     """
     known = {e.name: e for e in EXPERIMENTS}
     for name in names or ():

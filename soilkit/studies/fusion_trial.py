@@ -114,10 +114,7 @@ class Recipe:
 def prepare(recipe: Recipe, work: str | os.PathLike[str]) -> Path:
     """The recipe's folder, built when it is not whole; an interrupted build goes on.
 
-    Raises
-    ------
-    ContractError
-        When a recipe names a folder that holds no dataset.
+    Raises ``ContractError`` when a recipe names a folder that holds no dataset.
     """
     place = recipe.place(Path(work))
     if (place / "samples.parquet").exists():
@@ -211,17 +208,10 @@ def run_trial(
 ) -> dict[str, Any]:
     """Train one trial and score it; one that is trained is only looked at on the test split.
 
-    The checkpoint and the predictions of all its samples stay in ``work``; a trial that was
-    killed is taken up at its last validation. The test split is predicted only when
-    ``look_at_test`` says so, and the row tells.
-
-    Parameters
-    ----------
-    row : of the trained trial, or empty
-
-    Returns
-    -------
-    dict of plain values: ``n_weights, flops, best_step, history, evaluations, looked_at_test``
+    The checkpoint and the predictions of all its samples stay in ``work``; a trial that was killed
+    is taken up at its last validation. The test split is predicted only when ``look_at_test`` says
+    so, and the row tells. ``row`` is the trained trial's, or empty; the new one has ``n_weights,
+    flops, best_step, history, evaluations, looked_at_test`` as plain values.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # the other cores are for the other trials
     torch.set_num_threads(1)

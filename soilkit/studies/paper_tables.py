@@ -23,22 +23,16 @@ def mean_with_interval(values: np.ndarray, blocks: np.ndarray) -> dict[str, Any]
     """The mean over seeds and sensors, with an interval for other places and other seeds.
 
     Sensors stand in blocks whose errors go together, and every seed is one draw of weights and
-    order, seen by all sensors: two ways of sampling that cross. The variance of the mean is the
-    sum of that over blocks (of the seeds' mean) and that over seeds (of the sensors' mean), as in
+    order, seen by all sensors: two ways of sampling that cross. The variance of the mean is the sum
+    of that over blocks (of the seeds' mean) and that over seeds (of the sensors' mean), as in
     two-way clustering [1]_ without taking off what both count, which can only make the interval
     wider. Student's t has the degrees of freedom of such a sum [2]_, so that three seeds are not
     taken for a hundred.
 
-    Parameters
-    ----------
-    values : array (seed, sensor), scores or differences; a sensor with a NaN at a seed is left out
-    blocks : array (sensor,), names of 2-degree blocks
-
-    Returns
-    -------
-    dict: ``value, lower, upper, se_blocks, se_seeds, n_seeds, n_sensors, n_blocks, status``. One
-    seed gives an interval over blocks alone, and its status says so; fewer than five blocks give
-    none.
+    ``values`` are scores or differences (seed, sensor), a sensor with a NaN at a seed left out;
+    ``blocks`` name the 2-degree block of each sensor. The dict has ``value, lower, upper,
+    se_blocks, se_seeds, n_seeds, n_sensors, n_blocks, status``. One seed gives an interval over
+    blocks alone, and its status says so; fewer than five blocks give none.
 
     References
     ----------
@@ -87,12 +81,9 @@ KEPT = (
 
 
 def trials_table(rows: Iterable[dict[str, Any]], *, labels: dict[str, str]) -> pd.DataFrame:
-    """One line a trial: its definition, how it ended, its size; ``data`` names what it learnt from.
+    """One line a trial: its definition, how it ended, its size, and what ``data`` it learnt from.
 
-    Parameters
-    ----------
-    rows : as ``Study.run`` returned them
-    labels : {content hash: name of the data}, such as "synthetic"
+    ``labels`` name the data by their content hash, such as "synthetic".
     """
     return pd.DataFrame(
         {name: row.get(name) for name in KEPT}
@@ -159,12 +150,7 @@ STRATA = {"land_cover": 10, "texture": 11, "koeppen": 12}
 
 
 class Results:
-    """The collected tables of a study, indexed for questions.
-
-    Parameters
-    ----------
-    lines, sensors, places : of ``lines_table``, ``sensors_table`` and ``places_of``
-    """
+    """``lines_table``, ``sensors_table`` and ``places_of`` of a study, indexed for questions."""
 
     def __init__(self, lines: pd.DataFrame, sensors: pd.DataFrame, places: pd.DataFrame):
         text = {"withheld": "str"}
@@ -300,11 +286,9 @@ def by_stratum(
 ) -> pd.DataFrame:
     """One line's scores by land cover, texture, climate (Tables 10-12) and network.
 
-    Returns
-    -------
-    DataFrame, one row a stratum, class and metric: ``stratum, class, name`` (the paper's, with its
-    asterisk), ``metric, paper, ours, lower, upper, n_seeds, n_sensors, n_blocks, is_small`` (fewer
-    than five of our stations) and ``status``
+    One row a stratum, class and metric: ``stratum, class, name`` (the paper's, with its asterisk),
+    ``metric, paper, ours, lower, upper, n_seeds, n_sensors, n_blocks, is_small`` (fewer than five
+    of our stations) and ``status``.
     """
     rows = []
     for metric in SCORES:
@@ -326,10 +310,7 @@ def by_stratum(
 def beside_literature(strata_table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Our value by network with the paper's and the others' as columns of text, asterisks kept.
 
-    Parameters
-    ----------
-    strata_table : from ``by_stratum``
-    metric : "r" or "ubrmse_m3_m3"
+    ``strata_table`` is from ``by_stratum``, ``metric`` "r" or "ubrmse_m3_m3".
     """
     works = literature.literature_table(metric)
     works = works[works["value"].notna()]

@@ -21,10 +21,8 @@ QUESTION = "Go ahead? [y/N] "
 def places_of(stations: pd.DataFrame) -> pd.DataFrame:
     """One row a station: ``station_id``, ``longitude``, ``latitude``.
 
-    Raises
-    ------
-    ContractError
-        Where the table lacks a column, a station its coordinates on Earth, or one has several.
+    Raises ``ContractError`` where the table lacks a column, a station its coordinates on Earth, or
+    one has several.
     """
     columns = ["station_id", "longitude", "latitude"]
     if not isinstance(stations, pd.DataFrame):
@@ -54,12 +52,8 @@ def scenes_everywhere(
 ) -> pd.DataFrame:
     """A scenes table of images that cover every place, station after station.
 
-    Parameters
-    ----------
-    source : str
-    images : DataFrame with ``scene_id``, ``start``, ``end``, distinct
-    places : as ``places_of`` gives them
-    valid_fraction : of every scene
+    ``images`` has ``scene_id``, ``start`` and ``end``, distinct; ``places`` are those of
+    ``places_of``; ``valid_fraction`` is every scene's.
     """
     n, m = len(places), len(images)
     image, station = np.tile(np.arange(m), n), np.repeat(np.arange(n), m)
@@ -112,12 +106,8 @@ def series_table(
 ) -> pd.DataFrame:
     """Rows (station, image) with a value in any band, station after station.
 
-    Parameters
-    ----------
-    images : DataFrame with ``scene_id``, ``start``, ``end``
-    values : (station, image, band), NaN where there is none
-    places : as ``places_of`` gives them
-    bands : names, in the order of ``values``
+    ``images`` has ``scene_id``, ``start`` and ``end``; ``values`` are (station, image, band), NaN
+    where there is none; ``bands`` are names in their order.
     """
     station, image = np.nonzero(np.isfinite(values).any(axis=2))
     table: dict[str, Any] = {
@@ -141,14 +131,8 @@ def _us(times: pd.Series) -> np.ndarray:
 def pass_numbers(images: pd.DataFrame, *, flight: list[str]) -> pd.Series:
     """A number for each image's pass: slices of one flight begin less than a minute after its end.
 
-    Parameters
-    ----------
-    images : DataFrame with ``start``, ``end`` and the columns of ``flight``
-    flight : columns that images of one pass have in common, such as station and orbit
-
-    Returns
-    -------
-    Series of int, with the index of ``images``
+    ``images`` have ``start``, ``end`` and the columns of ``flight``, which images of one pass have
+    in common, such as station and orbit; the numbers stand on their index.
     """
     images = images.astype(dict.fromkeys(("start", "end"), "datetime64[us]"))
     ordered = images.sort_values([*flight, "start"], kind="stable")

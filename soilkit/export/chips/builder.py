@@ -233,13 +233,8 @@ def sole_builder(path: Path) -> Iterator[None]:
     """Make the folder of a store and hold it alone: two builds would give one row to two chips.
 
     The system lets go of the lock when its holder ends, however it ends. A file system that knows
-    no locks is trusted.
-
-    Raises
-    ------
-    StoreError
-        When another build or ``verify`` works on the store, its folder cannot be made, or the
-        disk is full, be it while locking.
+    no locks is trusted. Raises ``StoreError`` when another build or ``verify`` works on the store,
+    its folder cannot be made, or the disk is full, be it while locking.
     """
     with contextlib.ExitStack() as stack:
         try:

@@ -65,10 +65,7 @@ class Packing:
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Integers of the same shape, int16; anything that is no finite number becomes ``FILL``.
 
-        Raises
-        ------
-        ContractError
-            When a value lies outside ``limits``.
+        Raises ``ContractError`` when a value lies outside ``limits``.
         """
         finite, (scale, offset) = np.isfinite(values), self._numbers()
         steps = np.rint((values - offset) / scale)
@@ -133,13 +130,7 @@ _CHECKSUM_BYTES = 4
 
 
 def inner_px(size_px: int) -> int:
-    """The side of inner chunks: 128, or the largest divisor of the chip's side up to 256.
-
-    Examples
-    --------
-    >>> [inner_px(n) for n in (512, 256, 362, 16)]
-    [128, 128, 181, 16]
-    """
+    """The side of inner chunks: 128, or the largest divisor of the chip's side up to 256."""
     if size_px % INNER_PX == 0:
         return INNER_PX
     return max(n for n in range(1, min(size_px, 2 * INNER_PX) + 1) if size_px % n == 0)
@@ -190,10 +181,7 @@ class Shards:
     def read(self, row: int, *, crop_px: int | None = None) -> np.ndarray:
         """The centre of a scene, packed, (band, crop_px, crop_px) int16.
 
-        Raises
-        ------
-        StoreError
-            When the shard is absent or damaged.
+        Raises ``StoreError`` when the shard is absent or damaged.
         """
         crop = self.size_px if crop_px is None else crop_px
         try:
@@ -416,12 +404,8 @@ def write_manifest(store: Path, content: dict[str, Any]) -> None:
 def read_manifest(store: Path) -> dict[str, Any]:
     """Read ``manifest.json``.
 
-    Raises
-    ------
-    StoreError
-        When there is none, or it is of another format version.
-    DamagedError
-        When it is no manifest, or does not match its SHA-256.
+    Raises ``StoreError`` when there is none, or it is of another format version, and
+    ``DamagedError`` when it is no manifest, or does not match its SHA-256.
     """
     try:
         content = json.loads((store / MANIFEST).read_text(encoding="utf-8"))
@@ -514,14 +498,9 @@ class ChipStore:
     def read(self, source: str, scene_id: str, station_id: str) -> Chip:
         """The chip of a scene at a station, in the source's stored values.
 
-        Raises
-        ------
-        UnknownNameError
-            For a source that the store lacks.
-        SceneNotFoundError
-            For a chip that the store lacks, with the reason where it knows one.
-        StoreError
-            For a damaged one.
+        Raises ``UnknownNameError`` for a source that the store lacks, ``SceneNotFoundError`` for a
+        chip that it lacks, with the reason where it knows one, and ``StoreError`` for a damaged
+        one.
         """
         row = int(self.rows(source, [scene_id], station_ids=[station_id])[0])
         entry = self._ledger(source).entries[(scene_id, station_id)]
@@ -539,10 +518,7 @@ class ChipStore:
     ) -> np.ndarray:
         """Where chips lie in the source's array, (chip,) int64.
 
-        Raises
-        ------
-        SceneNotFoundError
-            Naming the first chip that the store lacks.
+        Raises ``SceneNotFoundError``, naming the first chip that the store lacks.
         """
         entries = self._ledger(source).entries
         numbers = []
@@ -579,11 +555,5 @@ class ChipStore:
 
 
 def open_store(path: str | os.PathLike[str]) -> ChipStore:
-    """Open a store for reading.
-
-    Raises
-    ------
-    StoreError
-        When there is none, or it is damaged or of another format version.
-    """
+    """Open a store for reading; ``StoreError`` where it is absent, damaged or of other version."""
     return ChipStore(path)

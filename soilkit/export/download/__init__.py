@@ -49,13 +49,9 @@ def fetch(
     """Fetch a file whole or not at all; what broke off goes on where it stopped.
 
     ``fault_of`` says what is wrong with a file of the promised size (its path, the answer's
-    headers), or nothing; of more than ``most_bytes`` nothing is kept. Pauses between attempts
-    grow, or are those that the server asks for.
-
-    Raises
-    ------
-    DownloadError
-        When the server refuses, or no attempt brings the whole file.
+    headers), or nothing; of more than ``most_bytes`` nothing is kept. Pauses between attempts grow,
+    or are those that the server asks for. Raises ``DownloadError`` when the server refuses, or no
+    attempt brings the whole file.
     """
     part = path.with_name(f"{path.name}.part")
     reason = "no attempt was allowed"

@@ -49,18 +49,9 @@ def folder_of(content_hash: str, *, cache_dir: str | Path | None) -> Path:
 def build(folder: Path, sensors: Iterable[Any], unreadable: list[dict[str, str]]) -> None:
     """Write a cache beside its place and move it there in one step.
 
-    Parameters
-    ----------
-    folder : Path, the cache folder
-    sensors : iterable of objects with ``attributes``, ``readings``, ``lost``, read one at a time
-    unreadable : list of ``file`` and ``reason``, complete once ``sensors`` is exhausted
-
-    Raises
-    ------
-    ArchiveReadError
-        If no sensor came.
-    StoreError
-        If the cache cannot be written; nothing half-written stays.
+    ``sensors`` have ``attributes``, ``readings`` and ``lost`` and are read one at a time; once they
+    are, ``unreadable`` is complete. Raises ``ArchiveReadError`` if no sensor came, and
+    ``StoreError`` if the cache cannot be written; nothing half-written stays.
     """
     try:
         with temporary_folder(folder) as partial:
@@ -147,14 +138,9 @@ def read_observations(
 ) -> pd.DataFrame:
     """The readings of some sensors that carry one of some flags and lie in [0, 1] m3 m-3.
 
-    Memory: the result, plus the readings of 64 sensors at a time.
-
-    Parameters
-    ----------
-    folder : Path, a cache
-    sensors : DataFrame of ``read_tables``'s sensors, in the order wanted, with ``n_accepted``, the
-        number of such readings
-    flags : tuple of text, the categories of the result's ``flag``
+    Memory: the result, plus the readings of 64 sensors at a time. ``sensors`` are rows of
+    ``read_tables``'s, in the order wanted, with ``n_accepted``, the number of such readings;
+    ``flags`` are the categories of the result's ``flag``.
     """
     sensors = sensors[sensors["n_accepted"] > 0]
     groups, total, stop = sensors["row_group"].tolist(), int(sensors["n_accepted"].sum()), 0

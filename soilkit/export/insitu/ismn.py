@@ -98,10 +98,8 @@ class Files:
 def open_files(path: str | Path) -> Iterator[Files]:
     """Open a zip (fingerprint: size and CRC) or a folder (size and time of change).
 
-    Raises
-    ------
-    ArchiveReadError
-        If nothing is there, or an empty, truncated or corrupt zip, or no ``.stm`` file in it.
+    Raises ``ArchiveReadError`` if nothing is there, or an empty, truncated or corrupt zip, or no
+    ``.stm`` file in it.
     """
     path = Path(path)
     if not path.is_dir() and not path.is_file():
@@ -399,17 +397,9 @@ def _number(value: Any) -> float:
 
 
 def citations(stations: pd.DataFrame) -> dict[str, str]:
-    """How to cite each network of a stations table, as the ``ismn`` package lists it.
+    """How to cite each network of a stations table, by name, as the ``ismn`` package lists it.
 
-    ISMN's terms ask for the network's own reference beside ISMN's.
-
-    Parameters
-    ----------
-    stations : stations table
-
-    Returns
-    -------
-    {network: reference}, sorted by name; "" where ``ismn`` lists none
+    ISMN's terms ask for the network's own reference beside ISMN's; "" where ``ismn`` lists none.
     """
     from ismn.const import CITATIONS  # ismn is slow to load
 

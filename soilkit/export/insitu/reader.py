@@ -43,11 +43,8 @@ class Selection(NamedTuple):
     def wanted(self) -> pd.DataFrame:
         """The sensors within the depth rule, by id, with ``n_accepted`` readings.
 
-        Raises
-        ------
-        UnitError
-            For a network most of whose accepted values, 13 or more, exceed 1 m3 m-3: it shares one
-            unit. One such sensor alone is broken; its name goes to the log.
+        Raises ``UnitError`` for a network most of whose accepted values, 13 or more, exceed 1 m3
+        m-3: it shares one unit. One such sensor alone is broken; its name goes to the log.
         """
         sums = self.used.groupby("sensor")[["n", "n_above_1", "n_outside"]].sum()
         table = self.sensors.join(sums)[self.is_near].fillna(dict.fromkeys(sums, 0))
@@ -218,16 +215,10 @@ def read_counts(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What became of every line of an archive under these flags and this depth.
+    """What became of every line of an archive under these flags and this depth of ``read_ismn``.
 
-    Parameters
-    ----------
-    path, flags, max_depth_m, cache_dir, progress : as in ``read_ismn``
-
-    Returns
-    -------
-    counts : DataFrame, ``step`` ("input", "lost", "kept", "note"), ``what``, ``sensors``, ``rows``;
-        rows of input = rows lost + rows kept
+    The table has ``step`` ("input", "lost", "kept", "note"), ``what``, ``sensors`` and ``rows``;
+    rows of input = rows lost + rows kept.
     """
 
     def count(folder):

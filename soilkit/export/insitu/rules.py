@@ -45,11 +45,9 @@ def accepted_flags(
 ) -> tuple[str, ...]:
     """The accepted flags in one spelling; None accepts all that the archive holds (``present``).
 
-    Raises
-    ------
-    UnknownNameError
-        For a flag that neither ISMN's list nor the archive holds; and, unless ``unknown_flags`` is
-        "drop", for flags of the archive that stand neither there nor among the accepted.
+    Raises ``UnknownNameError`` for a flag that neither ISMN's list nor the archive holds; and,
+    unless ``unknown_flags`` is "drop", for flags of the archive that stand neither there nor among
+    the accepted.
     """
     present = set(present)
     if flags is None:
@@ -74,16 +72,9 @@ def accepted_flags(
 
 
 def depth_accepted(depth_from_m, depth_to_m, *, max_depth_m):
-    """Surface sensors: they begin at 0 or sit at one depth, and end no deeper than ``max_depth_m``.
+    """Whether sensors (sensor,) are surface ones: they begin at 0 or sit at one depth, [m].
 
-    Parameters
-    ----------
-    depth_from_m, depth_to_m : array (sensor,), m
-    max_depth_m : float, m
-
-    Returns
-    -------
-    array (sensor,), bool
+    And they end no deeper than ``max_depth_m``.
 
     Examples
     --------
@@ -101,16 +92,8 @@ def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame
 
     A missing value goes first, then a repeated time (the first row of the file stays), then the
     later rows of an hour: ISMN is hourly, and an hour that counts twice would weigh twice.
-
-    Parameters
-    ----------
-    readings : DataFrame with ``time`` (naive UTC), ``soil_moisture_m3_m3``, ``flag``
-    by : text, the column that tells sensors apart (None: one sensor)
-
-    Returns
-    -------
-    readings : DataFrame, sorted by sensor and time
-    lost : dict, rows lost as ``missing``, ``duplicate``, ``sub_hourly``
+    ``by`` is the column that tells sensors apart (None: one sensor). Beside the readings stand the
+    rows lost as ``missing``, ``duplicate`` and ``sub_hourly``.
     """
     sensor = [] if by is None else [by]
     value = readings["soil_moisture_m3_m3"]
@@ -127,10 +110,8 @@ def tidy(readings: pd.DataFrame, *, by: str | None = None) -> tuple[pd.DataFrame
 def placed(stations: pd.DataFrame, *, without_coordinates: str) -> pd.DataFrame:
     """The stations with one place each; "raise" names the others, "drop" leaves them out.
 
-    Raises
-    ------
-    ArchiveReadError
-        For stations without coordinates, and for those that stand at several places, by name.
+    Raises ``ArchiveReadError`` for stations without coordinates, and for those that stand at
+    several places, by name.
     """
     if without_coordinates not in ("raise", "drop"):
         raise ParameterError(
@@ -187,11 +168,8 @@ class Notes:
 def checked(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
     """The rows of any reader: readings, predictions, lists of stations, ISMN's stations.
 
-    Raises
-    ------
-    ContractError
-        For a place that is not on Earth, depths below zero or in centimetres, and a table of which
-        no row has a station and a time.
+    Raises ``ContractError`` for a place that is not on Earth, depths below zero or in centimetres,
+    and a table of which no row has a station and a time.
     """
     if "time" in table:
         table = _rows_with_station_and_time(table, notes)

@@ -140,13 +140,7 @@ def _converted(paths: list[Path], job: "_Job", min_valid_fraction: float) -> Dat
 
 
 def shard_paths(shards: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The shards of a folder, sorted, or the paths given.
-
-    Raises
-    ------
-    ShardError
-        When there is none, or one of the paths is no file.
-    """
+    """The shards of a folder, sorted, or the paths given; ``ShardError`` where there is none."""
     if isinstance(shards, str | os.PathLike):
         folder = Path(shards)
         paths = sorted(folder.glob(SHARD_GLOB)) if folder.is_dir() else [folder]

@@ -66,14 +66,10 @@ def grid_of(sample: Sample) -> tuple[Grid, bool]:
     """The 10 m grid of a record's images, and whether its polygon told it.
 
     The polygon's corners are eastings and northings in the record's UTM zone; their middle is the
-    image's, to the metre (32-bit floats hold a northing to half a metre). That form is inferred:
-    a polygon that does not enclose the sensor in a square of 5.12 km is passed over, and the image
-    is taken to lie around the sensor, snapped to 10 m.
-
-    Raises
-    ------
-    ContractError
-        For a sensor outside all UTM zones.
+    image's, to the metre (32-bit floats hold a northing to half a metre). That form is inferred: a
+    polygon that does not enclose the sensor in a square of 5.12 km is passed over, and the image is
+    taken to lie around the sensor, snapped to 10 m. Raises ``ContractError`` for a sensor outside
+    all UTM zones.
     """
     around = grids.chip_grid(
         sample.latitude, sample.longitude, size_px=SIDE_PX, pixel_size_m=PIXEL_SIZE_M
@@ -122,19 +118,9 @@ def chips_of(
 
     A scene's id is its time and a digest of its place and pixels: equal images of a station are one
     scene however many records hold them, and different ones never stand for each other. Soil maps,
-    published at 10 m, are averaged over blocks of 16 x 16 known pixels.
-
-    Parameters
-    ----------
-    sample : Sample with the images of ``schema.MODEL_IMAGES``
-    station_id : text
-    grid : the 10 m grid of the images
-    size_px : int, pixels of 10 m a side, a multiple of 32
-
-    Raises
-    ------
-    ContractError
-        For a size that is larger, or no multiple of 32: chips at 160 m would not fit.
+    published at 10 m, are averaged over blocks of 16 x 16 known pixels. The sample has the images
+    of ``schema.MODEL_IMAGES``, ``grid`` is their 10 m grid. Raises ``ContractError`` for a size
+    that is larger, or no multiple of 32 pixels of 10 m: chips at 160 m would not fit.
     """
     if size_px % 32 or not 0 < size_px <= grid.width:
         raise ContractError(

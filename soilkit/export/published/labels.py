@@ -138,10 +138,8 @@ class Labels:
     ) -> "Labels":
         """The labels of an ISMN archive, zip or folder; some 30 bytes a surface reading in memory.
 
-        Parameters
-        ----------
-        path, cache_dir, progress : as in ``insitu.read_ismn``
-        flags : tuple of text, the flags accepted; None accepts all
+        ``path``, ``cache_dir`` and ``progress`` are those of ``insitu.read_ismn``; ``flags`` None
+        accepts all.
         """
         reading: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
         stations = insitu.read_stations(path, without_coordinates="drop", **reading)
@@ -172,21 +170,11 @@ class Labels:
         self.fingerprint = digest.hexdigest()  # tells these labels from others
 
     def merge(self, records: pd.DataFrame) -> pd.DataFrame:
-        """A label, or the reason why there is none, for every record.
+        """A ``Label``, or the reason why there is none, of every record, a row each in their order.
 
-        Parameters
-        ----------
-        records : DataFrame of ``sensor_id`` (NETWORK__STATION__SENSOR), ``time`` (UTC),
-            ``soil_moisture_m3_m3`` (NaN where the shard has none), ``latitude``, ``longitude``
-
-        Returns
-        -------
-        DataFrame of ``Label``, a row a record in its order
-
-        Raises
-        ------
-        ContractError
-            If a column is missing.
+        Records have ``sensor_id`` (NETWORK__STATION__SENSOR), ``time`` (UTC),
+        ``soil_moisture_m3_m3`` (NaN where the shard has none), ``latitude`` and ``longitude``, or
+        raise ``ContractError``.
         """
         check(records, RECORDS)
         labels = [
@@ -286,10 +274,8 @@ def _distance_m(places: pd.DataFrame, latitude: float, longitude: float) -> pd.S
 def count(merged: pd.DataFrame, sensor_ids: pd.Series) -> pd.DataFrame:
     """What was merged, what was not and why, by network.
 
-    Parameters
-    ----------
-    merged : DataFrame with ``outcome``, as ``Labels.merge`` gives it
-    sensor_ids : Series, the records' published ids in the same order
+    ``merged`` has the ``outcome`` of ``Labels.merge``, ``sensor_ids`` are the records' published
+    ids in the same order.
 
     Returns
     -------
@@ -306,13 +292,9 @@ def count(merged: pd.DataFrame, sensor_ids: pd.Series) -> pd.DataFrame:
 
 
 def beside_the_paper(counts: pd.DataFrame) -> pd.DataFrame:
-    """The counts beside those that the published script's README gives for all 500 shards.
+    """``what``, ``records`` and ``paper_script_500_shards``, which its README tells in words.
 
     The script ignores flags and the probe's name; here flags are applied and nothing is guessed.
-
-    Returns
-    -------
-    DataFrame with ``what``, ``records`` (here) and ``paper_script_500_shards`` (text)
     """
     ours = counts.groupby("outcome")["records"].sum()
     labelled = int(ours[ours.index.isin((MERGED, IN_THE_SHARD))].sum())

@@ -184,12 +184,7 @@ MODEL_IMAGES: tuple[str, ...] = (
 
 
 def feature(name: str) -> Feature:
-    """The feature of that name.
-
-    Raises
-    ------
-    UnknownNameError
-        With the names alike.
+    """The feature of that name; ``UnknownNameError`` lists those alike.
 
     Examples
     --------
@@ -207,10 +202,7 @@ def feature(name: str) -> Feature:
 def images_of(*names: str) -> tuple[str, ...]:
     """The images of some sources of our catalogue, of the scenes themselves.
 
-    Raises
-    ------
-    UnknownNameError
-        For a source of which the shards have no image.
+    Raises ``UnknownNameError`` for a source of which the shards have no image.
 
     Examples
     --------
@@ -246,11 +238,6 @@ def decode(name: str, raw: Any) -> np.ndarray:
     Linear scalings span [minimum, maximum] by 0-255 (Table 4 [1]_). Sentinel-2's is the inverse of
     Table 17: byte / 255 = sigmoid(5 z - 1), z = (ln(0.005 DN + 1) - log_mean) / log_std; it
     saturates, and 255 is read as 254.5, the least that rounds to it.
-
-    Parameters
-    ----------
-    name : a feature
-    raw : integers of any shape
 
     References
     ----------
@@ -288,12 +275,8 @@ def encode(name: str, stored: Any) -> np.ndarray:
     """Integers of a feature's stored values: uint8, or int16 where they do not fit.
 
     NaN becomes 0. Where 0 stands for no data, a known value below the range becomes 1. Bytes are
-    rounded to the nearest; whether the publication rounds or cuts off is not said.
-
-    Raises
-    ------
-    ContractError
-        For a value that no int16 holds.
+    rounded to the nearest; whether the publication rounds or cuts off is not said. Raises
+    ``ContractError`` for a value that no int16 holds.
     """
     row, rule = feature(name), feature(name).scaling
     values = integers = np.asarray(stored, np.float64)

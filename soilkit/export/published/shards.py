@@ -176,10 +176,6 @@ def read_shard(
     checksums : bool, whether to compare the CRC32C of each record's data
     damaged : "raise" or "skip", what to do with a record that fails it
 
-    Returns
-    -------
-    ShardReader, an iterator of ``Sample``
-
     Raises
     ------
     ShardError
@@ -248,19 +244,11 @@ def _square(name: str, values: Values) -> np.ndarray:
 
 
 def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> int:
-    """Write samples as a shard of the published schema: 66 images, gzip, checksums.
+    """Write samples as a shard of the published schema: 66 images, gzip, checksums; tell how many.
 
     Images that a sample lacks are written as 0, which says no data. The same samples give the same
-    bytes. The file appears whole, or not at all.
-
-    Returns
-    -------
-    int, how many were written
-
-    Raises
-    ------
-    ContractError
-        For an image of another shape or name, or a sample without its id, time or place.
+    bytes. The file appears whole, or not at all. Raises ``ContractError`` for an image of another
+    shape or name, or a sample without its id, time or place.
     """
     return write_records(path, (encode_example(_features(sample)) for sample in samples))
 

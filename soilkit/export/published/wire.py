@@ -62,17 +62,9 @@ class Values:
 def decode_example(
     data: np.ndarray, wanted: Callable[[str], bool] = lambda name: True
 ) -> dict[str, Values]:
-    """The wanted features of a serialised Example; of a repeated name the last one counts.
+    """The wanted features of a serialised Example, uint8 (byte,); of a name given twice the last.
 
-    Parameters
-    ----------
-    data : uint8 (byte,)
-    wanted : called with each feature's name
-
-    Raises
-    ------
-    WireError
-        When the bytes are no Example.
+    ``wanted`` is called with each feature's name. Raises ``WireError`` when the bytes are none.
     """
     pieces_of: dict[str, list[memoryview]] = {}
     for features in _parts(data.data, 1, MAX_PIECES):
@@ -148,12 +140,8 @@ def packed_ints(view: memoryview | bytes) -> np.ndarray:
     """Varints one after the other: uint8 (value,) where all lie in 0-255, int64 otherwise.
 
     A byte from 128 to 255 is itself the first of the two bytes of its varint, and the second one is
-    1: to read a list of bytes is to drop what follows each of them.
-
-    Raises
-    ------
-    WireError
-        When the last varint is cut, or one is longer than ten bytes.
+    1: to read a list of bytes is to drop what follows each of them. Raises ``WireError`` when the
+    last varint is cut, or one is longer than ten bytes.
 
     Examples
     --------
@@ -332,19 +320,11 @@ class RecordStream:
     """The records of a shard, inflated one ahead of the caller on a thread of its own.
 
     Two records are in memory, whatever the size of the shard: the caller's, and the next one. Their
-    memory is used again, so a record's data hold until the next one is asked for.
-
-    Parameters
-    ----------
-    path : path of a ``.tfrecord.gz`` file
-    checksums : bool, whether to compare the CRC32C of every record's data; that of its length
-        always is, for a wrong length would be believed for gigabytes
-    skip_damaged : bool, whether to pass over records whose data fail it, noted in ``damaged``
-
-    Raises
-    ------
-    ShardError
-        While iterating: no gzip, an empty file, a stream or record that is cut or damaged.
+    memory is used again, so a record's data hold until the next one is asked for. ``checksums``
+    compares the CRC32C of every record's data; that of its length always is, for a wrong length
+    would be believed for gigabytes. ``skip_damaged`` passes over records whose data fail it, noted
+    in ``damaged``. Iterating raises ``ShardError`` for no gzip, an empty file, a stream or record
+    that is cut or damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, checksums: bool, skip_damaged: bool):

@@ -61,17 +61,10 @@ class Area:
         """How far each row's inputs lie from the training rows.
 
         The dissimilarity index is the distance to the nearest training row over the mean distance
-        between training rows (Meyer and Pebesma, 2021, doi:10.1111/2041-210X.13650).
-
-        Parameters
-        ----------
-        table : predictors as in training, one row a prediction
-
-        Returns
-        -------
-        DataFrame on the table's index: ``dissimilarity_index`` (dimensionless, NaN where a
-        predictor is missing), ``is_inside``, ``status`` ("inside", "outside", "missing: ...",
-        "unseen value: ..." where a predictor differs that never varied in training)
+        between training rows (Meyer and Pebesma, 2021, doi:10.1111/2041-210X.13650). On the table's
+        index stand ``dissimilarity_index`` (dimensionless, NaN where a predictor is missing),
+        ``is_inside`` and ``status`` ("inside", "outside", "missing: ...", "unseen value: ..." where
+        a predictor differs that never varied in training).
         """
         raw, still = _values(table, self.predictors), _values(table, list(self.constants))
         index, complete = np.full(len(table), np.nan), np.isfinite(raw).all(axis=1)
@@ -209,28 +202,19 @@ def skill_by_dissimilarity(
     """RMSE and R of predictions by their distance from training data, with 95 % intervals.
 
     Predictions inside the area are sorted into bins of equal numbers by their index, and so are
-    those outside into two. R is over all pairs of a bin, so it mixes places and times.
-    Intervals are Student's from the spread of log(RMSE) and arctanh(R) when whole clusters are
-    drawn with replacement; in simulations those of 95 % held the true RMSE in 92 % with 40
-    clusters, in 89 % with 10. Below five there is none.
+    those outside into two. R is over all pairs of a bin, so it mixes places and times. Intervals
+    are Student's from the spread of log(RMSE) and arctanh(R) when whole clusters are drawn with
+    replacement; in simulations those of 95 % held the true RMSE in 92 % with 40 clusters, in 89 %
+    with 10. Below five there is none.
 
-    Parameters
-    ----------
-    predictions : table of that contract
-    measured : what ``Area.measure`` says of each prediction, on the same index
-    clusters : per prediction, what errors go together in: 2-degree blocks, networks or stations
-    n_bins : inside the area
-    seed : of the draws
+    ``measured`` is what ``Area.measure`` says of each prediction, on the same index, ``clusters``
+    what errors go together in (2-degree blocks, networks or stations); else ``ContractError`` is
+    raised.
 
     Returns
     -------
     DataFrame, a row a model, split, side and bin ("all", then "1", "2" ...): index_from, index_to,
     n, n_clusters, rmse_m3_m3 and r with _lower and _upper, status ("ok" or what is lacking)
-
-    Raises
-    ------
-    ContractError
-        When measured or clusters do not belong to the predictions.
     """
     if not measured.index.equals(predictions.index) or len(clusters) != len(predictions):
         raise ContractError(

@@ -19,24 +19,16 @@ def literature_table(metric: str) -> pd.DataFrame:
 
     The text that these rows were read from has lost the tables' columns. A value stands where its
     place in the text or the list of works (Table 8) leaves one possibility; the other cells, which
-    the paper fills, are empty here. ``asterisk`` is the paper's: ``*`` in-situ data of other
-    years, ``**`` models for one region each, ``***`` readings of one sensor on both sides of the
-    split. Works differ in years, sampling and averaging: no rigorous comparison.
-
-    Parameters
-    ----------
-    metric : "r" (Table 13) or "ubrmse_m3_m3" (Table 14)
+    the paper fills, are empty here. ``asterisk`` is the paper's: ``*`` in-situ data of other years,
+    ``**`` models for one region each, ``***`` readings of one sensor on both sides of the split.
+    Works differ in years, sampling and averaging: no rigorous comparison. ``metric`` is "r" (Table
+    13) or "ubrmse_m3_m3" (Table 14); ``UnknownNameError`` for another.
 
     Returns
     -------
     DataFrame, one row a network and work: ``table, network, work, citation, product, period,
     split_type, statistic`` (over sensors: "mean" or "median"), ``metric, value`` [1 or m3 m-3],
     ``asterisk, note`` (why a value is missing)
-
-    Raises
-    ------
-    UnknownNameError
-        For another metric.
 
     References
     ----------
@@ -64,22 +56,14 @@ def beside_literature(scores: pd.DataFrame) -> pd.DataFrame:
     """Our scores by network with every known score of the literature beside them.
 
     A mean stands beside a mean, a median beside a median. The difference is between works, not
-    paired: other samples, other years, often other sensors.
-
-    Parameters
-    ----------
-    scores : from ``station_scores``
+    paired: other samples, other years, often other sensors. ``scores`` are from ``station_scores``;
+    ``ContractError`` for a table without their columns.
 
     Returns
     -------
     DataFrame, one row a model, split, network, metric and work: ``value, n_sensors, n_stations,
     is_small`` (fewer than five stations), then the work's columns, ``literature_value, difference``
     (value - literature_value) and ``status``. Networks match whatever their case and punctuation
-
-    Raises
-    ------
-    ContractError
-        For a table without those columns.
     """
     keys = ["model", "split", "network"]
     if lacking := {*keys, "station_id", *METRICS} - set(scores.columns):
@@ -197,15 +181,9 @@ def _printed(file: str, number: int) -> pd.DataFrame:
 
 
 def paper_strata(stations: pd.DataFrame) -> pd.DataFrame:
-    """Stations with land cover, texture and climate under the names of the paper's Tables 10-12.
+    """Stations with land cover, texture and two letters of climate as the paper's Tables 10-12.
 
-    Parameters
-    ----------
-    stations : stations table; its land cover is a name, or a Copernicus code
-
-    Returns
-    -------
-    the table with ``land_cover``, ``texture`` and two-letter ``koeppen``; empty where unknown
+    Land cover comes as a name or a Copernicus code; empty where unknown.
 
     Examples
     --------

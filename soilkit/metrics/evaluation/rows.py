@@ -301,10 +301,7 @@ class Fold(NamedTuple):
 def training_folds(rows: pd.DataFrame, background: Background) -> list[Fold]:
     """One model's predictions by what trained for them, each by the folds of its own split.
 
-    Raises
-    ------
-    ContractError
-        Where the folds of a split, or of one of its samples, are not known.
+    Raises ``ContractError`` where the folds of a split, or of one of its samples, are not known.
     """
     ids, words = rows["sample_id"].astype("str"), rows[GIVEN].astype("str")
     folds = []

@@ -67,10 +67,7 @@ def role_of(model: str) -> str:
 def main_model(predictions: pd.DataFrame, main: str | None) -> str:
     """The model to judge: the one named, else the first that is no baseline.
 
-    Raises
-    ------
-    ContractError
-        When no row is of the model named.
+    Raises ``ContractError`` when no row is of the model named.
     """
     models = list(dict.fromkeys(predictions["model"].astype("str")))
     if main is not None and main not in models:

@@ -256,14 +256,8 @@ THRESHOLD = 0.1  # seed 004, 4.4
 def site_means(station_scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     """A station's mean over its sensors that have the score; of the bias, over its size.
 
-    Returns
-    -------
-    DataFrame: ``model, split, station_id, network, value, n_sensors``
-
-    Raises
-    ------
-    ContractError
-        When the scores lack the metric.
+    The table has ``model, split, station_id, network, value, n_sensors``. Raises ``ContractError``
+    when the scores lack the metric, or hold several states.
     """
     states = sorted(set(station_scores["state"].astype("str"))) if "state" in station_scores else []
     if len(states) > 1:

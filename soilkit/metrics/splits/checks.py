@@ -87,10 +87,7 @@ def take_sides(
 ) -> Sides:
     """Samples sorted into those that train and those held out, or into folds.
 
-    Raises
-    ------
-    ContractError
-        When split and samples do not belong together, or a side is empty.
+    Raises ``ContractError`` when split and samples do not belong together, or a side is empty.
     """
     if len(split) != len(samples):
         raise ContractError(

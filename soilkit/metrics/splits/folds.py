@@ -18,11 +18,6 @@ _NEIGHBOURS = 8  # candidates for the nearest; straight lines rank them as geode
 def block_ids(stations, *, size_deg=BLOCK_SIZE_DEG):
     """The block of each row, floor(latitude / size) and floor(longitude / size) as text.
 
-    Parameters
-    ----------
-    stations : table with latitude, longitude [WGS84 degrees]
-    size_deg : float, degrees
-
     Examples
     --------
     >>> block_ids(pd.DataFrame({"latitude": [30.3], "longitude": [-98.8]})).tolist()
@@ -81,22 +76,9 @@ def training_distance_km(
     """Geodesic distance of each sensor labelled ``label`` to the nearest sensor that trains.
 
     A sensor whose own rows train, or whose replicate in the same pit does, is 0 km away. Distances
-    are on the WGS84 ellipsoid [1]_.
-
-    Parameters
-    ----------
-    samples, stations : tables of those contracts
-    split : Series on the samples' index, from ``soilkit.metrics.splits``
-    label : which side to measure from
-
-    Returns
-    -------
-    Series by sensor_id, km; empty where the split has no such sensor
-
-    Raises
-    ------
-    ContractError
-        When no sample trains.
+    are on the WGS84 ellipsoid [1]_. ``split`` stands on the samples' index. The Series by
+    sensor_id, km, is empty where the split has no such sensor; ``ContractError`` when no sample
+    trains.
 
     References
     ----------
@@ -223,7 +205,7 @@ def by_row(samples, stations=None, *, seed=0, fractions=FRACTIONS):
 
 
 def folds(groups, *, n_folds=5, seed=0):
-    """Number of the fold that holds each row out; folds hold whole groups, dealt out by chance.
+    """Number (row,) of the fold that holds each row out; whole groups are dealt out by chance.
 
     The same folds as scikit-learn's GroupKFold with ``shuffle=True`` and ``random_state=seed``.
 
@@ -231,11 +213,6 @@ def folds(groups, *, n_folds=5, seed=0):
     ----------
     groups : array (row,) of labels: 2-degree blocks, networks, or row numbers for single rows
     n_folds : int, at most; fewer groups than that are left out one at a time
-    seed : int
-
-    Returns
-    -------
-    array (row,) of int
 
     Raises
     ------

@@ -86,10 +86,8 @@ class AuditReport:
     def blocking(self, claim: str) -> list[Check]:
         """The checks that forbid ``claim``.
 
-        Raises
-        ------
-        UnknownNameError
-            For a claim that there is not; the part before a colon is enough.
+        Raises ``UnknownNameError`` for a claim that there is not; the part before a colon is
+        enough.
         """
         full = [name for name in CLAIMS if claim in (name, name.split(":")[0])]
         if not full:
@@ -97,17 +95,9 @@ class AuditReport:
         return [check for check in self.checks if check.blocks(full[0])]
 
     def require(self, claim: str) -> None:
-        """Refuse to go on unless a result on this split may be called ``claim``.
+        """Refuse to go on unless a result on this split may be called ``claim``, as of ``claim()``.
 
-        Parameters
-        ----------
-        claim : "unseen sensors", "unseen stations", "unseen places", "unseen networks" or
-            "unseen times"
-
-        Raises
-        ------
-        LeakageError
-            With every check that forbids it, and what to do.
+        Raises ``LeakageError`` with every check that forbids it, and what to do.
         """
         if blocking := self.blocking(claim):
             lines = [

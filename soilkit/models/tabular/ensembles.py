@@ -103,11 +103,7 @@ def train(rows: Rows, model: "NetworkEnsemble", *, shape: tuple[int, ...], seeds
     """Train one member a seed by AdamW; the rate falls to zero along a half cosine over the epochs.
 
     ``model`` tells the loss and the numbers, its ``epochs_`` and ``batch_size_`` those of training.
-
-    Raises
-    ------
-    DivergedError
-        If a member's loss is no finite number.
+    Raises ``DivergedError`` if a member's loss is no finite number.
     """
     starts = [first_member(shape, int(seed)) for seed in seeds]
     orders = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
@@ -228,11 +224,7 @@ class NetworkEnsemble(NanTolerant):
         """Mean of the members (row,), m3 m-3; with ``return_std`` its uncertainty beside it.
 
         A mean lies between 0 and ``target_max``, where there is one; members are left as they are.
-
-        Parameters
-        ----------
-        X : (row, predictor), NaN where missing
-        strata : as in ``fit``; only Wide & Deep looks at it
+        ``strata`` are those of ``fit``; only Wide & Deep looks at them.
         """
         moisture, variance = self._outputs(X, strata)
         mean = moisture.mean(axis=0)

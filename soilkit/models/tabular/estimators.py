@@ -29,12 +29,8 @@ class NanTolerant(RegressorMixin, BaseEstimator):
     def _training_rows(self, X, y):
         """Checked predictors (row, predictor) and target (row,), floats; their names are recorded.
 
-        Raises
-        ------
-        ContractError
-            If a predictor is infinite.
-        UnitError
-            If the target exceeds ``target_max``, as moisture in percent does.
+        Raises ``ContractError`` if a predictor is infinite, and ``UnitError`` if the target exceeds
+        ``target_max``, as moisture in percent does.
         """
         X, y = validate_data(self, X, y, ensure_all_finite=False, y_numeric=True, dtype=np.float64)
         _refuse_infinite(self, X)
@@ -127,10 +123,7 @@ N_BINS = 5  # classes that an amount among the strata falls into
 def matching_strata(strata, X, *, columns=None) -> pd.DataFrame:
     """The strata as a table whose rows are those of X; with ``columns``, these alone.
 
-    Raises
-    ------
-    ContractError
-        If rows do not match, no column is there, or a wanted one is missing.
+    Raises ``ContractError`` if rows do not match, no column is there, or a wanted one is missing.
     """
     strata = pd.DataFrame(strata)
     if len(strata) != len(X):
@@ -231,12 +224,9 @@ class ApiLinear(RegressorMixin, BaseEstimator):
     """Moisture as a straight line of one antecedent precipitation index, the daily yardstick.
 
     Of the indices offered, one a decay, it takes that with the highest mean correlation within
-    training stations (``column_``); the line is least squares over all training rows.
-
-    Parameters
-    ----------
-    season : bool; True adds the season and its products with the index, with slopes fitted within
-        stations, so that wet places do not set how a place answers to rain: a harder yardstick
+    training stations (``column_``); the line is least squares over all training rows. With
+    ``season`` it adds the season and its products with the index, with slopes fitted within
+    stations, so that wet places do not set how a place answers to rain: a harder yardstick.
     """
 
     def __init__(self, season: bool = False) -> None:
@@ -429,15 +419,11 @@ def fit_rows(model, X, *, y, rows, tables: Mapping[str, Any]):
 
 
 def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarray, Any]]:
-    """Each fold's rows, and a copy of the model trained on the other folds.
+    """Each fold's rows, and a copy of the unfitted model trained on the other folds.
 
-    Parameters
-    ----------
-    model : unfitted estimator
-    X : DataFrame or array (row, predictor)
-    y : array (row,), m3 m-3
-    held_out : array (row,), the fold that holds each row out, as of ``metrics.splits.folds``
-    tables : (row, ...) each, such as ``strata``, ``stations`` or ``at``; a model gets what it takes
+    ``X`` is (row, predictor), ``y`` (row,), m3 m-3, ``held_out`` (row,) the fold that holds each
+    row out, as of ``metrics.splits.folds``; of ``tables`` (row, ...), such as ``strata``,
+    ``stations`` or ``at``, a model gets what it takes.
     """
     for fold in np.unique(held_out):
         train = np.flatnonzero(held_out != fold)
@@ -447,19 +433,11 @@ def fitted_folds(model, X, *, y, held_out, **tables) -> Iterator[tuple[np.ndarra
 def cross_predict(
     model, X, *, y, groups=None, n_folds: int = 5, seed: int = 0, **tables
 ) -> np.ndarray:
-    """Predict every row by a copy of the model that has seen none of its group.
+    """Predict every row (row,), m3 m-3, by a copy of the model that has seen none of its group.
 
     Without groups rows are dealt out one by one: that split is leaky, as neighbours in time and
-    place stand on both sides.
-
-    Parameters
-    ----------
-    model, X, y, tables : as of ``fitted_folds``
-    groups, n_folds, seed : as in ``metrics.splits.folds``
-
-    Returns
-    -------
-    array (row,), m3 m-3
+    place stand on both sides. ``model, X, y, tables`` are those of ``fitted_folds``, ``groups,
+    n_folds, seed`` those of ``metrics.splits.folds``.
 
     Raises
     ------

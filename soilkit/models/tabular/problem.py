@@ -160,10 +160,8 @@ class Problem:
 def refuse_shared(training: Problem, asked: Problem) -> splits.AuditReport | None:
     """What two tables share; nothing to tell where the second has no label.
 
-    Raises
-    ------
-    LeakageError
-        If a station with labels in the second trains: it may be predicted, not scored.
+    Raises ``LeakageError`` if a station with labels in the second trains: it may be predicted, not
+    scored.
     """
     parts = {"train": (training, training.scored(ALL)), "test": (asked, asked.scored(ALL))}
     shared = set(asked.samples["station_id"]) & set(training.samples["station_id"])

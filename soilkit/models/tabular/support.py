@@ -62,11 +62,8 @@ class Support:
     def of(cls, fitted, problem: Problem, *, inputs, use: np.ndarray, kind: str):
         """The support of a fitted model's answers; None with fewer than ten training blocks.
 
-        Parameters
-        ----------
-        inputs : function of a problem to what the model sees of it, (row, predictor)
-        use : array of positions, the rows of the problem that trained
-        kind : of the system
+        ``inputs`` makes of a problem what the model sees of it, (row, predictor); ``use`` are
+        positions of the rows that trained; ``kind`` is that of the system.
         """
         blocks = problem.at["block"].to_numpy()[use]
         if len(set(blocks)) < LEAST_BLOCKS:

@@ -162,17 +162,8 @@ class TrainedTable:
         """A predictions table of the samples, those of folds by models that never saw theirs.
 
         Beside the contract stand, where the model was calibrated, ``lower_m3_m3`` and
-        ``upper_m3_m3``, which hold 90 % of a new block's rows.
-
-        Parameters
-        ----------
-        data : as of ``train``
-        rows : bool array (row,), the rows that are asked; None takes all (that have a fold)
-
-        Raises
-        ------
-        ContractError
-            If folds were trained and no sample stands in one.
+        ``upper_m3_m3``, which hold 90 % of a new block's rows. ``rows``, a bool array (row,), asks
+        for some only. Raises ``ContractError`` if folds were trained and no sample stands in one.
         """
         problem = Problem.of(data)
         answers = pd.concat(
@@ -240,12 +231,8 @@ class TrainedTable:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model whole or not at all; ``load_trained`` reads it.
 
-        Trees are scikit-learn's: only the same version of it is sure to read them.
-
-        Raises
-        ------
-        StoreError
-            When the disk refuses; what stood at ``path`` still stands.
+        Trees are scikit-learn's: only the same version of it is sure to read them. Raises
+        ``StoreError`` when the disk refuses; what stood at ``path`` still stands.
         """
         write_atomic(path, self, kind=KIND, version=FORMAT_VERSION)
 

@@ -27,12 +27,9 @@ CLIP = 4.0  # standard deviations; a predictor beyond them counts as there
 class GapRidge(NanTolerant):
     """Linear regression with a penalty on standardised predictors, winsorised, gaps at the mean.
 
-    Minimises sum w (y - b0 - Z b)^2 + penalty |b|^2 with weights of mean one; Z is clipped at four
-    training standard deviations (of rows, without weights), and a missing predictor is 0 there.
-
-    Parameters
-    ----------
-    penalty : float, in rows
+    Minimises sum w (y - b0 - Z b)^2 + penalty |b|^2 with weights of mean one, the penalty in rows;
+    Z is clipped at four training standard deviations (of rows, without weights), and a missing
+    predictor is 0 there.
 
     Examples
     --------
@@ -76,14 +73,10 @@ NOISE = 1.5  # variance of a station's own residual over that of the regional on
 class Neighbours(BaseEstimator):
     """Regional residuals by simple kriging, each time for itself [1]_.
 
-    cov(r_i, r_j) = exp(-d_ij / reach) + 1.5 [i = j], d the chord between two stations, so that the
-    expected residual is K_new (K + 1.5 I)^-1 r: a dense network counts little more than one place.
-    Between two times of training stations the field is interpolated; where they have none within
-    ten days, it is 0.
-
-    Parameters
-    ----------
-    reach_km : float
+    cov(r_i, r_j) = exp(-d_ij / reach_km) + 1.5 [i = j], d the chord between two stations, so that
+    the expected residual is K_new (K + 1.5 I)^-1 r: a dense network counts little more than one
+    place. Between two times of training stations the field is interpolated; where they have none
+    within ten days, it is 0.
 
     References
     ----------
@@ -233,12 +226,8 @@ def two_part(wide: antecedents.Widened, kind: str, *, learner=None) -> TwoPart:
 
     Dynamics see all of them but the station's means and deviations, and the mean of land-cover
     codes. Level sees means and deviations and static layers, spread SMAP's; a nowcast's level sees
-    the means so far and static layers, its spread static layers only.
-
-    Parameters
-    ----------
-    kind : "nowcast" or "retrospective"; another raises ``ContractError``
-    learner : as of ``TwoPart``
+    the means so far and static layers, its spread static layers only. ``kind`` is "nowcast" or
+    "retrospective", or raises ``ContractError``; ``learner`` is that of ``TwoPart``.
     """
     seen = [name for name in wide.names(kind) if name != "nlcd_mean"]
     static = [name for name in seen if name.startswith(STATIC)]
@@ -254,13 +243,7 @@ def two_part(wide: antecedents.Widened, kind: str, *, learner=None) -> TwoPart:
 
 
 def check_place(at: pd.DataFrame, n_rows: int) -> pd.DataFrame:
-    """The places of ``n_rows`` rows, numbered anew.
-
-    Raises
-    ------
-    ContractError
-        If a column is missing or their number differs.
-    """
+    """The places of ``n_rows`` rows, numbered anew; ``ContractError`` for other columns or rows."""
     lacking = [name for name in PLACE if name not in at]
     if lacking or len(at) != n_rows:
         raise ContractError(
@@ -295,18 +278,10 @@ FEWEST_ROWS_NESTED = 13  # of a station, for its correlation to count in the cho
 class Chosen(RegressorMixin, BaseEstimator):
     """A ``TwoPart`` whose parameters are chosen by folds of blocks inside its training rows.
 
-    Parameters are chosen one after the other: the value with the highest mean R over stations, a
-    station weighing as its block's number of stations to the power -1/2.
-
-    Parameters
-    ----------
-    model : unfitted TwoPart
-    stages : tuple of (name of a parameter, values)
-    seed : int, of the five inner folds
-
-    Attributes
-    ----------
-    model_ : the chosen one, fitted on all training rows
+    Parameters are chosen one after the other, each of ``stages`` (name, values): the value with the
+    highest mean R over stations, a station weighing as its block's number of stations to the power
+    -1/2. ``seed`` deals the five inner folds; ``model_`` is the chosen one, fitted on all training
+    rows.
     """
 
     def __init__(self, model, stages=(PENALTIES,), seed: int = 0) -> None:
@@ -416,16 +391,10 @@ class Blend(RegressorMixin, BaseEstimator):
 
 
 def weigh(predicted, y, *, stations, rows) -> np.ndarray:
-    """Weights (member,), none negative and one in sum at most, that move most like y.
+    """Weights (member,), none negative and one in sum at most, that move most like y (row,).
 
-    They minimise sum r (y' - P' w)^2, where ' takes a station's mean away.
-
-    Parameters
-    ----------
-    predicted : held-out predictions P (row,) by member
-    y : array (row,)
-    stations : array (row,) of names
-    rows : array (row,), weights r of rows
+    They minimise sum r (y' - P' w)^2, where ' takes a station's mean away, P are held-out
+    predictions (row,) by member, and r the weights of rows.
 
     Examples
     --------

@@ -71,10 +71,7 @@ class Checkpoint:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint whole or not at all.
 
-    Raises
-    ------
-    StoreError
-        When the disk refuses; what stood at ``path`` still stands.
+    Raises ``StoreError`` when the disk refuses; what stood at ``path`` still stands.
     """
     content = vars(checkpoint) | vars(checkpoint.provenance)
     del content["provenance"]
@@ -109,10 +106,7 @@ def write_atomic(
 ) -> None:
     """Save plain values and tensors whole or not at all, behind a line with their SHA-256.
 
-    Raises
-    ------
-    StoreError
-        When the disk refuses; what stood at ``path`` still stands.
+    Raises ``StoreError`` when the disk refuses; what stood at ``path`` still stands.
     """
 
     def write(file: BinaryIO) -> None:
@@ -134,10 +128,8 @@ def read_plain(
 ) -> Any:
     """Read what ``write_atomic`` wrote: not a bit of it differs, and no code runs unasked.
 
-    Raises
-    ------
-    CheckpointError
-        When the file is absent, damaged, of another kind or format version, or holds code.
+    Raises ``CheckpointError`` when the file is absent, damaged, of another kind or format version,
+    or holds code.
     """
     try:
         head, _, body = Path(path).read_bytes().partition(b"\n")

@@ -146,11 +146,8 @@ class Run:
     def learn(self, error: torch.Tensor, step: int, *, n_samples: int = 1) -> None:
         """One step down the gradient of the samples' mean error, at the step's rate.
 
-        Raises
-        ------
-        DivergedError
-            When the error is no finite number. On a CPU the weights stay as they were; a GPU tells
-            some steps late, the checkpoint untouched.
+        Raises ``DivergedError`` when the error is no finite number. On a CPU the weights stay as
+        they were; a GPU tells some steps late, the checkpoint untouched.
         """
         error, whole = self.team.pool(error, n_samples)
         self.unread.append((step, whole))
@@ -192,10 +189,7 @@ class Run:
     def restore(self) -> None:
         """Go on from the state beside ``path``, if there is one.
 
-        Raises
-        ------
-        CheckpointError
-            When it is another run's.
+        Raises ``CheckpointError`` when it is another run's.
         """
         saved = self.team.from_leader(self._saved)
         if saved is None:

@@ -73,10 +73,7 @@ class Team:
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
         """The model with the leader's weights, averaged gradients and batch norms over all samples.
 
-        Raises
-        ------
-        ContractError
-            For batch norms on the CPU, where torch cannot share them.
+        Raises ``ContractError`` for batch norms on the CPU, where torch cannot share them.
         """
         if self.size == 1:
             return model

@@ -174,10 +174,8 @@ def require(
 ) -> None:
     """Examine before an export: raise for what blocks it, warn of the rest in the log.
 
-    Raises
-    ------
-    DatasetError
-        Naming every asset that is gone, lacks a band or has nothing in the period, and what to do.
+    Raises ``DatasetError``, naming every asset that is gone, lacks a band or has nothing in the
+    period, and what to do.
     """
     table = examine(names, start=start, end=end)
     for row in table[~table.blocks & (table.status != "ok")].itertuples():

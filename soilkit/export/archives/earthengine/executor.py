@@ -95,10 +95,7 @@ def fault_of_status(
 ) -> Fault:
     """Classify an HTTP status that is no success, with the service's message [1]_.
 
-    Parameters
-    ----------
-    name : the ``status`` of Google's JSON error object, empty for an answer without one
-    retry_after_s : s, optional
+    ``name`` is the ``status`` of Google's JSON error object, empty for an answer without one.
 
     References
     ----------

@@ -293,12 +293,10 @@ class SeriesJob(PieceJob):
 
 
 def cloud_fraction(cloud: pd.Series, known: pd.Series, *, valid: pd.Series) -> pd.Series:
-    """The cloudy fraction where it is known, else NaN: what is masked is never clear.
+    """The cloudy fraction (scene,) where it is known, else NaN: what is masked is never clear.
 
-    Parameters
-    ----------
-    cloud : (scene,), fraction of the known points that is cloud
-    known, valid : (scene,), fractions of the footprint with a flag and with data
+    ``cloud`` is the fraction of the known points that is cloud, ``known`` and ``valid`` are the
+    fractions of the footprint with a flag and with data.
 
     Examples
     --------
@@ -310,17 +308,12 @@ def cloud_fraction(cloud: pd.Series, known: pd.Series, *, valid: pd.Series) -> p
 
 
 def dated(source: Source, stamps: pd.DataFrame) -> pd.DataFrame:
-    """``scene_id``, ``start`` and ``end`` of images from the times that are stamped on them.
+    """``scene_id``, ``start`` and ``end`` of images from ``begin_ms`` and ``end_ms``, NaN for none.
 
     What is instantaneous keeps its first stamp. A composite ends a cadence after its start; a later
     stamped end counts, an earlier one does not: some assets stamp the last day's beginning, and a
     scene that ends too early reads the future. Where a product restarts with the year, so does its
     last composite end with it, whatever is stamped.
-
-    Parameters
-    ----------
-    source : Source
-    stamps : DataFrame with ``scene_id``, ``begin_ms`` and ``end_ms``, NaN where there is none
 
     Examples
     --------

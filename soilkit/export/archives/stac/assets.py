@@ -57,14 +57,9 @@ def serve(
 ) -> dict[str, Served]:
     """The sources that a catalogue which holds these collections (their ids) serves.
 
-    ``collections``, ``assets`` and ``units`` are what a user said of it, each by source.
-
-    Raises
-    ------
-    UnknownNameError
-        When an option names a source, a band or a collection that does not exist.
-    ContractError
-        For a unit other than "power" and "dB".
+    ``collections``, ``assets`` and ``units`` are what a user said of it, each by source. Raises
+    ``UnknownNameError`` when one names a source, a band or a collection that does not exist, and
+    ``ContractError`` for a unit other than "power" and "dB".
     """
     for name in (*collections, *assets, *units):
         for band in assets.get(name, ()):
@@ -202,11 +197,8 @@ class Layer:
 
         What the item calls no data becomes NaN, and so does all that lies outside the band's valid
         range, such as the zeros of a radar image's border; a text says so where nothing is left.
-
-        Raises
-        ------
-        SceneNotFoundError
-            For a rendering, and for numbers that must be of another unit than the source's.
+        Raises ``SceneNotFoundError`` for a rendering, and for numbers that must be of another unit
+        than the source's.
         """
         values, tags = patch.values[n], (patch.scales[n], patch.offsets[n])
         values = np.where(np.isin(values, np.array(self.nodata, "f4")), np.float32(np.nan), values)
@@ -280,18 +272,10 @@ class Reader:
     def on_grid(self, records: Iterable[Record], request: ChipRequest) -> np.ndarray:
         """The items of a scene on the request's grid; a pixel is the first item's that knows it.
 
-        Returns
-        -------
-        array (band, row, col) float32, stored values, NaN where no item has data
-
-        Raises
-        ------
-        SceneNotFoundError
-            When an item lacks an asset, or states of it what cannot be.
-        CatalogueError
-            When ``sign`` fails.
-        StoreError
-            When a file is absent, damaged or without a CRS.
+        The array (band, row, col) float32 holds stored values, NaN where no item has data. Raises
+        ``SceneNotFoundError`` when an item lacks an asset, or states of it what cannot be,
+        ``CatalogueError`` when ``sign`` fails, and ``StoreError`` when a file is absent, damaged or
+        without a CRS.
         """
         grid, source = request.grid, self.served.source
         empty = np.full((grid.height, grid.width), np.nan, np.float32)

@@ -143,12 +143,8 @@ class StaticCatalogue(ItemCache):
     """A catalogue of files: ``catalog.json``, its collections and their items.
 
     An item that is absent, broken or a second one of its id is refused, and so is a link to the
-    network unless ``network``.
-
-    Raises
-    ------
-    CatalogueError
-        When there is no catalogue, or a collection of it is absent or broken.
+    network unless ``network``. Raises ``CatalogueError`` when there is no catalogue, or a
+    collection of it is absent or broken.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, network: bool = False) -> None:
@@ -257,10 +253,7 @@ def _read(href: str, parent: str) -> tuple[Item, list[tuple[str, str]]]:
 class Service(ItemCache):
     """A STAC API at the address of its root; what it was once asked for is not asked again.
 
-    Raises
-    ------
-    CatalogueError
-        When the service cannot be reached or is none.
+    Raises ``CatalogueError`` when the service cannot be reached or is none.
     """
 
     def __init__(
@@ -471,11 +464,7 @@ def interval(properties: Mapping[str, Any], source: Source) -> Period:
 
     ``start_datetime`` and ``end_datetime`` where they are given; a lone ``datetime`` is what the
     source is dated by: an instant, the start or the middle of a composite as long as its cadence.
-
-    Raises
-    ------
-    ValueError
-        Without a time, with one that is none, or with an end before its start.
+    Raises ``ValueError`` without a time, with one that is none, or with an end before its start.
     """
     first, last = (properties.get(f"{end}_datetime") for end in ("start", "end"))
     if first and last:
