@@ -200,7 +200,7 @@ def test_a_cell_whose_inputs_trained_the_model_is_inside(scene):
     starts = [(0, 0), (32, 64), (64, 128), (96, 32)]
     area = area_of(Samples(scene, starts), [0, 1, 2, 3])
     mapped = predict_map(CentreMean(), scene, look, progress=False)
-    mapped = with_applicability(mapped, scene, area, names=Samples.inputs.names)
+    mapped = with_applicability(mapped, scene, area=area, names=Samples.inputs.names)
     index = mapped["applicability"].values
     assert [index[r // 32, c // 32] for r, c in starts] == pytest.approx([0] * 4, abs=1e-3)
     assert (index > 0.05).sum() == index.size - 4
@@ -212,7 +212,7 @@ def test_a_scalar_that_never_varied_in_training_is_outside_wherever_it_differs(s
     area = area_of(Samples(scene, [(0, 0), (32, 64), (64, 128)]), [0, 1, 2])
     other = Scene(scene.grid, scene.images, {"coarse": np.array([0.4], np.float32)}, {"low": 16})
     mapped = predict_map(CentreMean(), other, look, progress=False)
-    mapped = with_applicability(mapped, other, area, names=Samples.inputs.names)
+    mapped = with_applicability(mapped, other, area=area, names=Samples.inputs.names)
     assert np.isinf(mapped["applicability"].values).all()
     flagged = with_interval(
         with_validity(mapped, []),

@@ -162,7 +162,7 @@ def _means(sample: Mapping[str, Any]) -> np.ndarray:
 
 
 def with_applicability(
-    mapped: xr.Dataset, scene: Scene, area: applicability.Area, *, names: Sequence[str]
+    mapped: xr.Dataset, scene: Scene, *, area: applicability.Area, names: Sequence[str]
 ) -> xr.Dataset:
     """A map with ``applicability``: the dissimilarity index over its threshold; up to 1 is inside.
 
