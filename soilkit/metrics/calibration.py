@@ -1,4 +1,7 @@
-"""Does a predicted spread mean what it says: PIT, CRPS, reliability, spread against skill."""
+"""Does a predicted spread mean what it says: PIT, CRPS, reliability, conformal widths."""
+
+import math
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -196,3 +199,44 @@ def _bin(rows, stations, seed):
         "ratio_lower": lower, "ratio_upper": upper, "n": len(rows),
         "n_stations": n_stations, "n_clusters": n_clusters, "status": status,
     }  # fmt: skip
+
+
+# Split-conformal widths for stations never seen: whole stations are exchangeable, rows not.
+
+
+def row_threshold(scores, groups, *, coverage):
+    """The score below which a random reading of a new group lies with probability ``coverage``.
+
+    The ``coverage`` quantile of all scores, each weighing 1 / ((K + 1) N_k) in a group of N_k
+    readings, with the missing 1 / (K + 1) at infinity [1]_.
+
+    Parameters
+    ----------
+    scores : array (row,)
+    groups : array (row,), names
+    coverage : float
+
+    References
+    ----------
+    .. [1] Lee, Barber and Willett (2023), arXiv:2306.06342, equation 4
+
+    Examples
+    --------
+    >>> float(row_threshold(np.arange(4.0), np.array(["a", "a", "a", "b"]), coverage=0.5))
+    3.0
+    """
+    codes, names = pd.factorize(np.asarray(groups))
+    if not 0 < coverage < 1:
+        raise ContractError(f"A coverage lies between 0 and 1, found {coverage}.")
+    exact = Fraction(str(coverage))
+    wanted = math.ceil(exact / (1 - exact))
+    if len(names) < wanted:
+        raise ContractError(
+            f"Intervals of {coverage:.0%} for unseen groups need {wanted} calibration "
+            f"groups with a finite residual, found {len(names)}. Ask for less, or hold out more "
+            "stations."
+        )
+    order = np.argsort(scores, kind="stable")
+    weights = 1 / np.bincount(codes)[codes][order] / (len(names) + 1)
+    # Sums of weights carry rounding: an exact hit must count as one.
+    return np.asarray(scores)[order][np.argmax(np.cumsum(weights) >= coverage - 1e-12)]
