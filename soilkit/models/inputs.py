@@ -346,7 +346,8 @@ class Layer:
             for c, b in bands.items()
             if b in computed
         ]
-        self.reflectance = _physical(source, packing)
+        band = next(b for b in sources.get(source).bands if b.continuous)
+        self.reflectance = packing.table() * np.float32(band.scale) + np.float32(band.offset)
 
     def write(self, i: int, out: np.ndarray) -> None:
         """Fill the source's channels of ``out`` (channel, row, col) float32 with sample ``i``."""
@@ -408,9 +409,3 @@ def _table(source: str, band: str, *, packing: Packing) -> np.ndarray:
     values = packing.table().astype(np.float64)
     scaled = values if rule is None else rule(values)
     return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
-
-
-def _physical(source: str, packing: Packing) -> np.ndarray:
-    """The physical value of every packed integer, (65536,) float32, unknown NaN."""
-    band = next(b for b in sources.get(source).bands if b.continuous)
-    return packing.table() * np.float32(band.scale) + np.float32(band.offset)

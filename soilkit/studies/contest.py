@@ -4,7 +4,7 @@ Procedures that predict the ten-day moisture of unseen blocks, over several deal
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -61,12 +61,9 @@ def _booster(_, *, preset, seed):
     )
 
 
-def _extra_trees(_, *, preset, seed):
-    return systems.extra_trees(systems.TREES[preset] // 3, seed=seed)
-
-
-def _small_forest(_, *, preset, seed):
-    return systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3, n_jobs=1)
+def _small(trees: Callable, **options):
+    """A third of a preset's trees."""
+    return lambda _, preset, seed: trees(n_trees=systems.TREES[preset] // 3, seed=seed, **options)
 
 
 PROCEDURES = {
@@ -86,8 +83,8 @@ PROCEDURES = {
         SYSTEMS["wide and deep ensemble"],
         SYSTEMS["texture forest"],
         TabularSystem("boosting: nowcast", _booster, _now, NOWCAST),
-        TabularSystem("extra trees: nowcast", _extra_trees, _now, NOWCAST),
-        TabularSystem("forest: nowcast", _small_forest, _now, NOWCAST),
+        TabularSystem("extra trees: nowcast", _small(systems.extra_trees), _now, NOWCAST),
+        TabularSystem("forest: nowcast", _small(systems.forest, n_jobs=1), _now, NOWCAST),
         *(system for name, system in SYSTEMS.items() if name.startswith(("two parts", "blend"))),
     )
 }
@@ -157,7 +154,7 @@ def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
     dense = replace(SYSTEMS["dense ensemble"], trains_on=SCORED, options={"epochs": epochs})
     see = {name: sets.get(f"{group} + static + season") for name, group in FOREST_INPUTS.items()}
     forests = {
-        name: replace(SYSTEMS[FOREST], see=partial(_same, columns))
+        name: replace(SYSTEMS[FOREST], see=lambda _, columns=columns: columns)
         for name, columns in see.items()
         if columns
     }
@@ -171,10 +168,6 @@ def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
         "two parts: retrospective with network": SYSTEMS["two parts: network"],
     }
     return {name: system.named(name) for name, system in side_by_side.items()}
-
-
-def _same(columns: list[str], _: Problem) -> list[str]:
-    return columns
 
 
 def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:

@@ -185,7 +185,8 @@ class Arrays:
         variables = {band: self._variable(name) for band, name in self._names.items()}
         first = next(iter(variables.values()))
         self.lattice, self._dims = self._located(first, layer)
-        self._time = next((d for d in first.dims if d not in self._dims and _is_time(first, d)), "")
+        clocks = [d for d in first.dims if "time" in type(first.indexes.get(d)).__name__.lower()]
+        self._time = next((d for d in clocks if d not in self._dims), "")
         for d in first.dims:
             if d not in (*self._dims, self._time) and first.sizes[d] > 1:
                 raise ContractError(f"it has {first.sizes[d]} values along {d!r}: choose one first")
@@ -421,10 +422,6 @@ def _is_even(values: np.ndarray) -> bool:
     """Whether coordinates lie on a line, and more than one of them."""
     steps = np.diff(values)
     return len(steps) > 0 and bool(steps.all()) and np.ptp(steps) <= 2 * UNEVEN * abs(steps.mean())
-
-
-def _is_time(data: Any, dim: Any) -> bool:
-    return dim in data.indexes and "time" in type(data.indexes[dim]).__name__.lower()
 
 
 def _times(data: Any, dim: Any) -> np.ndarray:

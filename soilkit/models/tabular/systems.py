@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,6 @@ SCORED, LABELLED = "scored", "labelled"
 NO_FOLD = (-1, "")
 
 
-def _given(problem: Problem) -> list[str]:
-    return problem.given
-
-
 @dataclass(frozen=True)
 class TabularSystem:
     """An estimator of tables as a system: the columns that it sees, and the rows that train it.
@@ -62,7 +59,7 @@ class TabularSystem:
 
     name: str
     make: Callable[..., Any]
-    see: Callable[[Problem], list[str]] = _given
+    see: Callable[[Problem], list[str]] = attrgetter("given")
     kind: str = GIVEN
     trains_on: str = LABELLED
     balances: bool = False
@@ -339,15 +336,13 @@ def _blend(*, network: bool = False):
     return make
 
 
-def _every_column(problem: Problem) -> list[str]:
-    return problem.wide.columns["column"].tolist()
-
-
 def _first_of_smap(problem: Problem) -> list[str]:
     return ten_day_table.predictor_sets(problem.features).get("SMAP", problem.given)[:1]
 
 
-_of_series = partial(TabularSystem, see=_every_column, calibrated=True)
+_of_series = partial(
+    TabularSystem, see=lambda problem: problem.wide.columns["column"].tolist(), calibrated=True
+)
 SYSTEMS = {
     system.name: system
     for system in (
