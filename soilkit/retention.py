@@ -23,18 +23,10 @@ class Retention:
 
 
 def water_content(suction_cm, curve: Retention):
-    """Volumetric water content at a suction, after van Genuchten.
+    """Volumetric water content, m3 m-3, at a suction [cm of water], after van Genuchten.
 
-    theta = theta_r + (theta_s - theta_r) / (1 + (a h)^n)^m with Mualem's m = 1 - 1/n [1]_.
-
-    Parameters
-    ----------
-    suction_cm : array, cm of water, positive in unsaturated soil (0 = saturated)
-    curve : Retention, broadcast against the suction
-
-    Returns
-    -------
-    array, m3 m-3
+    theta = theta_r + (theta_s - theta_r) / (1 + (a h)^n)^m with Mualem's m = 1 - 1/n [1]_. A
+    suction is positive in unsaturated soil (0 = saturated); the curve is broadcast against it.
 
     References
     ----------
@@ -56,15 +48,8 @@ def water_content(suction_cm, curve: Retention):
 def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0):
     """Retention parameters of a topsoil from its texture, by the HYPRES regressions [1]_.
 
-    Parameters
-    ----------
-    sand_percent, clay_percent : array, %; silt is the rest
-    bulk_density_g_cm3 : array, g cm-3
-    organic_percent : float or array, % organic matter
-
-    Returns
-    -------
-    Retention, arrays of the input's shape
+    Sand and clay are in % (silt is the rest), bulk density in g cm-3, organic matter in %; arrays
+    of one shape.
 
     References
     ----------

@@ -102,24 +102,12 @@ def texture_class(sand, silt, *, clay):
 
 
 def land_cover_class(codes, *, legend="copernicus"):
-    """Names of land-cover codes as the paper's Table 10 groups them [1]_.
+    """Names of land-cover codes as the paper's Table 10 groups them [1]_; empty where unknown.
 
-    The stations table holds these names, because one code means different things in two legends.
-
-    Parameters
-    ----------
-    codes : array of int, float or str; unknown and missing codes are allowed, names stay, and the
-        words of the CCI legend, as ISMN writes them, are read
-    legend : "copernicus" (Copernicus 100 m) or "cci" (ESA CCI, in ISMN's static variables)
-
-    Returns
-    -------
-    array of str, same length; empty where the code is unknown
-
-    Raises
-    ------
-    UnknownNameError
-        For another legend.
+    The stations table holds these names, because one code means different things in two legends:
+    "copernicus" (Copernicus 100 m) or "cci" (ESA CCI, in ISMN's static variables); another raises
+    ``UnknownNameError``. Unknown and missing codes are allowed, names stay, and the words of the
+    CCI legend, as ISMN writes them, are read.
 
     References
     ----------
@@ -171,26 +159,13 @@ def mark_small(names, n_stations):
 
 
 def koeppen(temperature_c, precipitation_mm):
-    """Koeppen-Geiger class of a monthly climatology, as revised by Peel et al. [1]_.
+    """Koeppen-Geiger class, as "Cfa", of a monthly climatology, as revised by Peel et al. [1]_.
 
     E where the warmest month stays below 10 degrees C; B where the annual precipitation is below
     ten times a threshold of 2 T + 28, 2 T or 2 T + 14 as 70 % of it falls in the warm half-year, in
     the cold half-year, or neither; else A, C, D by the coldest month (18 and 0 degrees C). The warm
-    half-year is the warmer one of April-September and October-March.
-
-    Parameters
-    ----------
-    temperature_c : array (..., 12), monthly means from January, degrees C
-    precipitation_mm : array (..., 12), monthly sums, mm
-
-    Returns
-    -------
-    array (...) of str such as "Cfa", "BSk", "ET"
-
-    Raises
-    ------
-    ContractError
-        When the last axis has not twelve months.
+    half-year is the warmer one of April-September and October-March. Means [degrees C] and sums
+    [mm] of the months from January are (..., 12), or ``ContractError`` is raised.
 
     References
     ----------

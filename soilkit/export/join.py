@@ -414,24 +414,10 @@ def latest_scenes(
 ) -> pd.DataFrame:
     """The nearest past scene of each source at places and times without a reading.
 
-    The rules are those of ``anchored_join``, without an anchor: no row is dropped.
-
-    Parameters
-    ----------
-    moments : DataFrame with ``station_id`` and ``time`` (naive UTC)
-    scenes : table SCENES
-    bounds, max_cloud_fraction : as in ``anchored_join``; a source of ``bounds`` may lack scenes
-
-    Returns
-    -------
-    DataFrame
-        ``moments`` with ``<source>_scene`` (missing: none) and ``<source>_age_hours`` [h];
-        ``attrs["reasons"]`` says by source why there may be none.
-
-    Raises
-    ------
-    BoundError, ContractError, UnitError, UnknownNameError
-        As ``anchored_join``.
+    The rules, options and errors are those of ``anchored_join``, without an anchor: no row is
+    dropped, and a source of ``bounds`` may lack scenes. To ``moments`` (``station_id`` and
+    ``time``, naive UTC) are added ``<source>_scene`` (missing: none) and ``<source>_age_hours``
+    [h]; ``attrs["reasons"]`` says by source why there may be none.
     """
     limits = _limits(max_cloud_fraction)
     bounds_us = _checked(bounds, limits, causal="end", limits=limits)

@@ -25,12 +25,8 @@ def window_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
     The window is centred in time, not in rows, and closed: |dt| <= 17.5 days, the sample itself
     included. Both means run over the same samples, those with a finite pair; ten are needed. A
     table whose median step is so long that 35 days do not hold ten has windows of at least seven
-    steps, 70 days of ten-day means, and needs five values; ``state`` names the days.
-
-    Returns
-    -------
-    DataFrame as the predictions, values being anomalies [m3 m-3]; ``state`` names them and
-    ``status`` says "ok", or why a row has none and is NaN in both series
+    steps, 70 days of ten-day means, and needs five values. ``state`` names the anomalies [m3 m-3]
+    and the days, and ``status`` says "ok", or why a row has none and is NaN in both series.
 
     References
     ----------
@@ -56,15 +52,9 @@ def climatology_anomalies(predictions: pd.DataFrame) -> pd.DataFrame:
 def climatology(predictions: pd.DataFrame) -> pd.DataFrame:
     """The sensor's own observed climatology, of ``climatology_anomalies``, as a prediction.
 
-    Returns
-    -------
-    DataFrame as the predictions, the model named "climatology of its own other years (oracle)";
-    ``status`` says why a row has no prediction, and is then NaN in both series
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract or holds several models.
+    The model is named "climatology of its own other years (oracle)"; ``status`` says why a row has
+    no prediction, and is then NaN in both series. Raises ``ContractError`` when the table breaks
+    its contract or holds several models.
     """
     if predictions["model"].nunique() > 1:
         raise ContractError("A climatology follows one model's samples: select a model's rows.")

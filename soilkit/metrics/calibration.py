@@ -82,13 +82,9 @@ def reliability(
 
     ``kind`` "interval": the share of observations inside the central interval of that level;
     "quantile": the share at or below the quantile. Both are means over sensors with at least 13
-    usable rows, so that a long record counts no more than a short one; intervals resample whole
-    2-degree blocks (networks without stations).
-
-    Parameters
-    ----------
-    rows : from ``forecast_rows``
-    levels : nominal levels, 0-1
+    usable rows of ``forecast_rows``, so that a long record counts no more than a short one;
+    intervals resample whole 2-degree blocks (networks without stations). Levels lie between 0 and
+    1.
 
     Returns
     -------
@@ -122,12 +118,9 @@ def spread_skill(
     """Root mean square error against root mean square spread, in bins of equally many rows.
 
     A calibrated spread lies on the 1:1 line in every bin [1]_: ``ratio`` = RMSE / spread is 1,
-    above 1 where the model is too sure. The interval of the ratio resamples whole clusters.
-
-    Returns
-    -------
-    DataFrame: ``model, split, bin, spread_m3_m3, rmse_m3_m3, ratio, ratio_lower, ratio_upper, n,
-    n_stations, n_clusters, status``
+    above 1 where the model is too sure. The interval of the ratio resamples whole clusters. Columns
+    are ``model, split, bin, spread_m3_m3, rmse_m3_m3, ratio, ratio_lower, ratio_upper, n,
+    n_stations, n_clusters, status``.
 
     References
     ----------

@@ -431,17 +431,11 @@ def _better_values(sites, metric):
 
 
 def normalized_wins(points: pd.DataFrame, *, include_small: bool = True) -> pd.DataFrame:
-    """Normalised points summed over all classes: the paper's unbiased contest, Fig. 15c.
+    """Normalised points of ``class_points`` over all classes: the paper's fair contest, Fig. 15c.
 
-    Parameters
-    ----------
-    points : from ``class_points``
-    include_small : bool; the paper counts every class, a class of one station like one of fifty
-
-    Returns
-    -------
-    DataFrame, one row a metric and model: ``metric, model, total, share`` (of the classes, which
-    is the most that a model can have), ``n_classes``
+    One row a metric and model: ``metric, model, total, share`` (of the classes, which is the most
+    that a model can have), ``n_classes``. The paper counts a class of one station like one of
+    fifty; ``include_small`` False leaves small ones out.
     """
     counted = points if include_small else points[~points["is_small"]]
     by_model = counted.groupby(["metric", "model"], sort=False)["normalized"]

@@ -244,10 +244,7 @@ class LocalArchive:
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
 
-        Raises
-        ------
-        UnknownNameError
-            For a source without files.
+        Raises ``UnknownNameError`` for a source without files.
         """
         held, places = self._known(source), tables.places_of(stations)
         inside = held.inside(start, end)

@@ -64,10 +64,7 @@ class SyntheticArchive:
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
 
-        Raises
-        ------
-        UnknownNameError
-            For a source that the synthetic world does not render.
+        Raises ``UnknownNameError`` for a source that the synthetic world does not render.
         """
         places, period = places_of(stations), self._inside(start, end)
         if source not in sensors.SOURCES:

@@ -161,17 +161,10 @@ def add(
     """Put chips into a store as they come, for data that cannot be asked for chip by chip.
 
     What stands already is passed over. An interruption leaves every chip in the index whole.
-
-    Parameters
-    ----------
-    pairs : requests with their chips or failures, read once and never held
-    origin : name and version of where the chips come from, as an archive would give them
-    bands : bands by source; these sources are in the store, and no others come
-    store, size_px, citations : as in ``build``, and so its errors
-
-    Returns
-    -------
-    What the store knows of each chip by source, and by scene and station
+    ``pairs`` are requests with their chips or failures, read once and never held; ``origin`` is
+    name and version of where they come from, as an archive would give them; ``bands`` are those of
+    each source, and no other source comes. ``store, size_px, citations`` and errors are those of
+    ``build``. Returns what the store knows of each chip by source, and by scene and station.
     """
     content = {
         "archive": {"name": origin[0], "version": origin[1]},
@@ -189,17 +182,10 @@ def add(
 def verify(store: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
     """Compare all that a store holds with its checksums, and mark what differs.
 
-    Returns
-    -------
-    DataFrame with source, scene_id, station_id and reason of each damaged chip or index entry, or
-    without a scene where the description or the places of an array are damaged; the next ``build``
-    mends all of them.
-
-    Raises
-    ------
-    StoreError
-        When there is no store, or one of another format version, its manifest is damaged, or a
-        build is at work on a damaged one.
+    The table has source, scene_id, station_id and reason of each damaged chip or index entry, or no
+    scene where the description or the places of an array are damaged; the next ``build`` mends all
+    of them. Raises ``StoreError`` when there is no store, or one of another format version, its
+    manifest is damaged, or a build is at work on a damaged one.
     """
     chips, rows = open_store(store), []
     for name, d in chips.manifest["sources"].items():

@@ -280,23 +280,13 @@ def write_archive_shard(
     stations: pd.DataFrame,
     labelled: Iterable[str] = (),
 ) -> int:
-    """Write what the publication would have exported of a joined samples table.
+    """Write what the publication would have exported of joined samples; tells how many there are.
 
     Images of 512 x 512 pixels of 10 m in bytes, SMAP and GLDAS in bytes, times as 32-bit floats of
     milliseconds, ``sensor_id`` without depths. The images of yearly statistics, of ASTER and the
-    masks stay 0, and so do those of a chip that does not come.
-
-    Parameters
-    ----------
-    path : file to write
-    samples : table SAMPLES with ``<source>_scene`` and ``<source>_age_hours``
-    archive : where chips and series come from
-    stations : table STATIONS
-    labelled : names of networks whose readings go into the shard; only some may be passed on
-
-    Returns
-    -------
-    int, how many samples were written
+    masks stay 0, and so do those of a chip that does not come. Chips and series come from
+    ``archive``; the readings of the ``labelled`` networks go into the shard; only some may be
+    passed on.
     """
     contracts.check(samples, contracts.SAMPLES)
     contracts.check(stations, contracts.STATIONS)

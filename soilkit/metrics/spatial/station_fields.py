@@ -328,16 +328,9 @@ def class_preferences(
 ) -> pd.DataFrame:
     """Each model on each class of land against the mean of all models there: Table 4 of [1]_.
 
-    Only stations where every model has the score are compared.
-
-    Returns
-    -------
-    DataFrame, as from ``class_differences`` with ``models_mean`` for ``rest_mean``
-
-    Raises
-    ------
-    ContractError
-        For one model only, or one model in several splits.
+    Only stations where every model has the score are compared. The table is as from
+    ``class_differences``, with ``models_mean`` for ``rest_mean``. Raises ``ContractError`` for one
+    model only, or one model in several splits.
 
     References
     ----------
@@ -445,13 +438,8 @@ def worst_stations(
 ) -> pd.DataFrame:
     """The worst stations of each model, with the sensors to plot and what sets the places apart.
 
-    Parameters
-    ----------
-    station_scores : from ``station_scores``
-    stations : stations table, with the columns ``traits``
-    metric : a score's name; stations rank by the mean over their sensors
-    traits : numeric columns of ``stations``
-    n : int, stations a model
+    Stations rank by the mean over their sensors of ``metric``, the name of a score; ``traits`` are
+    numeric columns of ``stations``; ``n`` counts stations a model.
 
     Returns
     -------

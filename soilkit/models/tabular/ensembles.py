@@ -187,22 +187,13 @@ class NetworkEnsemble(NanTolerant):
         self.target_max = target_max
 
     def fit(self, X, y, strata=None):
-        """Train the members; returns itself.
+        """Train the members on X (row, predictor), NaN where missing, and y (row,), m3 m-3.
 
-        Parameters
-        ----------
-        X : (row, predictor), NaN where missing
-        y : (row,), moisture, m3 m-3
-        strata : DataFrame (row, characteristic) or None; one member for each column balances its
-            classes, and one more is unweighted. Amounts (clay, sand, pH) fall into five classes
-            of equal width. None trains ``n_members`` unweighted members
-
-        Raises
-        ------
-        ContractError
-            If a value is infinite, or the rows of strata are not those of X.
-        UnitError
-            If the target exceeds ``target_max``, as moisture in percent does.
+        Of ``strata`` (row, characteristic) one member for each column balances its classes, and one
+        more is unweighted. Amounts (clay, sand, pH) fall into five classes of equal width. None
+        trains ``n_members`` unweighted members. Raises ``ContractError`` if a value is infinite, or
+        the rows of strata are not those of X, and ``UnitError`` if the target exceeds
+        ``target_max``, as moisture in percent does.
         """
         values, y = self._training_rows(X, y)
         if strata is not None:

@@ -325,19 +325,11 @@ class TextureForest(NanTolerant):
     def fit(self, X, y, strata=None, *, stations=None):
         """Train a forest on the rows of each texture class; returns itself.
 
-        Parameters
-        ----------
-        X : (row, predictor), NaN where missing
-        y : (row,), moisture, m3 m-3
-        strata : DataFrame with the column ``texture``; other columns are not looked at
-        stations : (row,) station of each row, to count sites; None counts each row as a site
-
-        Raises
-        ------
-        ContractError
-            If strata has no texture, or its rows are not those of X, or a value is infinite.
-        UnitError
-            If the target exceeds ``target_max``, as moisture in percent does.
+        X is (row, predictor), NaN where missing, y (row,) moisture, m3 m-3; ``strata`` has the
+        column ``texture``; ``stations`` (row,) count sites, None counts each row as one. Raises
+        ``ContractError`` if strata has no texture, or its rows are not those of X, or a value is
+        infinite, and ``UnitError`` if the target exceeds ``target_max``, as moisture in percent
+        does.
         """
         if strata is None:
             raise ContractError("A forest for each texture class needs strata with their texture.")

@@ -201,16 +201,11 @@ class TrainedTable:
     def map(self, cube: xr.Dataset) -> xr.Dataset:
         """Soil moisture of every cell of a cube whose variables are the predictors.
 
-        A cell is a station without a probe, so that context in time works on a cube with times.
-
-        Parameters
-        ----------
-        cube : Dataset (y, x) or (time, y, x) with a variable a predictor or characteristic, and
-            ``latitude``, ``longitude`` (y, x), or ``x``, ``y`` [m] and ``crs`` with a ``code``
-
-        Returns
-        -------
-        Dataset, ``soil_moisture`` and, where the model states one, ``soil_moisture_std``, m3 m-3
+        A cell is a station without a probe, so that context in time works on a cube with times. The
+        cube, (y, x) or (time, y, x), has a variable a predictor or characteristic, and
+        ``latitude``, ``longitude`` (y, x), or ``x``, ``y`` [m] and ``crs`` with a ``code``. The
+        Dataset has ``soil_moisture`` and, where the model states one, ``soil_moisture_std``, m3
+        m-3.
         """
         if self.split_name:
             raise ContractError(f"{self.name} was trained once a fold; a map wants one model.")

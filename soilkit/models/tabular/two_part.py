@@ -166,21 +166,11 @@ class TwoPart(RegressorMixin, BaseEstimator):
         self.learner = learner
 
     def fit(self, X, y, *, at):
-        """Train.
+        """Train on X (row, predictor), NaN allowed, and y (row,), m3 m-3; returns itself.
 
-        Parameters
-        ----------
-        X : DataFrame (row, predictor), NaN allowed
-        y : array (row,), m3 m-3
-        at : DataFrame (row, ...) with sensor_id, time, latitude, longitude [degrees] and block
-
-        Raises
-        ------
-        ContractError
-            If ``at`` lacks a column, rows differ in number, or no station has five rows whose
-            moisture varies.
-        UnitError
-            If moisture cannot be m3 m-3.
+        ``at`` (row, ...) has sensor_id, time, latitude, longitude [degrees] and block. Raises
+        ``ContractError`` if it lacks a column, rows differ in number, or no station has five rows
+        whose moisture varies, and ``UnitError`` if moisture cannot be m3 m-3.
         """
         at, y = check_place(at, len(X)), np.asarray(y, dtype=float)
         if len(y) and np.nanmax(y) > MAX_SOIL_MOISTURE_M3_M3:

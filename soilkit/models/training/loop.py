@@ -358,26 +358,11 @@ def predict(
     precision: str = "float32",
     progress: bool = False,
 ) -> np.ndarray:
-    """The model's answer for every sample of a loader, in its order.
+    """The model's answer for every sample of a loader, in its order, (sample, ...) float32.
 
-    Parameters
-    ----------
-    model : module
-    loader : batches
-    look : (model, batch) -> (predicted, observed), whose second is left aside
-    precision : "float32" or "bfloat16" (mixed)
-    progress : whether to show a bar
-
-    Returns
-    -------
-    array (sample, ...) float32
-
-    Raises
-    ------
-    ContractError
-        When an answer is no finite number.
-    MemoryError
-        With advice, when a batch does not fit.
+    ``look`` is (model, batch) -> (predicted, observed), whose second is left aside; ``precision``
+    "float32" or "bfloat16" (mixed). Raises ``ContractError`` when an answer is no finite number,
+    and ``MemoryError``, with advice, when a batch does not fit.
     """
     bar = tqdm(loader, disable=not progress, unit="batch")
     with memory_advice():

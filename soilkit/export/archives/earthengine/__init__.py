@@ -81,21 +81,14 @@ class EarthEngineArchive:
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
 
-        Radar and optical scenes are listed station by station; the images of global products
-        once, and repeated over the stations, with an unknown ``valid_fraction``.
+        Radar and optical scenes are listed station by station; the images of global products once,
+        and repeated over the stations, with an unknown ``valid_fraction``.
 
-        Raises
-        ------
-        UnknownNameError
-            For a source that Earth Engine lacks: the message says where it lives.
-        BoundError, TimeZoneError
-            For a start or end that is no moment in naive UTC.
-        ServiceError
-            When some of the index did not come; what came is kept in ``cache_dir``.
-        StoreError
-            When ``cache_dir`` cannot be written.
-        ConnectError
-            When there is no login.
+        Raises ``UnknownNameError`` for a source that Earth Engine lacks (the message says where it
+        lives), ``BoundError`` or ``TimeZoneError`` for a start or end that is no moment in naive
+        UTC, ``ServiceError`` when some of the index did not come (what came is kept in
+        ``cache_dir``), ``StoreError`` when ``cache_dir`` cannot be written, and ``ConnectError``
+        without a login.
         """
         places = places_of(stations)
         if layer(source).form == PASSES:
@@ -109,20 +102,9 @@ class EarthEngineArchive:
         """A coarse or MODIS product at the stations: one row a station and scene with a value.
 
         Scenes are those whose end lies in [start, end), UTC; values outside the valid range are
-        missing.
-
-        Returns
-        -------
-        DataFrame
-            ``station_id``, ``scene_id``, ``start``, ``end`` and a column a band: the stored value
-            of the native pixel that holds the station.
-
-        Raises
-        ------
-        UnknownNameError
-            For a source without a series.
-        ServiceError
-            When some of it did not come; what came is kept in ``cache_dir``.
+        missing. The columns are ``station_id``, ``scene_id``, ``start``, ``end`` and one a band:
+        the stored value of the native pixel that holds the station. Raises ``UnknownNameError`` for
+        a source without a series; else as ``scenes``.
         """
         if layer(source).form != GLOBAL:
             held = [row.name for row in sources.CATALOGUE if row.earth_engine]
@@ -139,14 +121,9 @@ class EarthEngineArchive:
     ) -> Iterator[tuple[ChipRequest, Chip | Failure]]:
         """Yield every request with its chip or its failure, as they come.
 
-        The dataset doctor looks at the sources first: what it doubts is logged.
-
-        Raises
-        ------
-        DatasetError
-            When an asset is gone, lacks a band or ended before the requested scenes.
-        ServiceError
-            When the login is refused: nothing else would come either.
+        The dataset doctor looks at the sources first: what it doubts is logged. Raises
+        ``DatasetError`` when an asset is gone, lacks a band or ended before the requested scenes,
+        and ``ServiceError`` when the login is refused: nothing else would come either.
         """
         wanted = []
         for request in requests:

@@ -125,12 +125,10 @@ def examine(
 
     Parameters
     ----------
-    names : iterable of str, or mapping from str to names of bands, optional
-        Sources, or sources with the bands that are wanted of them; all of all by default.
+    names : sources, or a mapping of sources to the bands that are wanted of them; all by default
     start, end : datetime64 or text, UTC, optional
         The requested period, half-open. Without it every end is reported, whenever it was.
-    facts : Facts, optional
-        From ``refresh``; the pinned ones by default.
+    facts : from ``refresh``; the pinned ones by default
 
     Returns
     -------
@@ -141,10 +139,8 @@ def examine(
 
     Raises
     ------
-    UnknownNameError
-        For a source that the catalogue lacks.
-    BoundError
-        For a period that ends before it starts.
+    UnknownNameError, BoundError
+        For a source that the catalogue lacks, and for a period that ends before it starts.
 
     Examples
     --------

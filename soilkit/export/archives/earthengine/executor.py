@@ -244,22 +244,20 @@ def run(
 ) -> Iterator[tuple[Any, Any]]:
     """Yield every item once, with its result or the ``Fault`` that ended it, in any order.
 
-    Items are drawn as slots come free, never more than ``AHEAD`` times the concurrency at once.
-    Closing the iterator, or an exception in its consumer, begins no further call.
+    Items are drawn in the caller's thread as slots come free, never more than ``AHEAD`` times the
+    concurrency at once. Closing the iterator, or an exception in its consumer, begins no further
+    call.
 
     Parameters
     ----------
-    items : iterable, drawn in the caller's thread
     job : callable
         Asks for an item once; raises ``ServiceError``. Its ``split(item)`` gives the parts of an
         item that asked for too much (none where it cannot be split), ``merge(item, results)`` puts
         theirs together. Called in several threads, or pickled to workers that have a login.
-    policy : Policy, optional
     client : distributed.Client, optional
         Asks on a Dask cluster: at most ``policy.concurrency`` calls are in flight over all of its
         workers and all runs of that concurrency.
-    seed : int
-        Of the back-off's jitter.
+    seed : of the back-off's jitter
 
     Raises
     ------

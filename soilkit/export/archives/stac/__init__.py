@@ -125,12 +125,8 @@ class StacArchive:
     def scenes(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """Scenes of one source over the stations whose end lies in [start, end) (contract SCENES).
 
-        Raises
-        ------
-        UnknownNameError
-            For a source that the catalogue does not serve.
-        CatalogueError
-            When a service does not answer.
+        Raises ``UnknownNameError`` for a source that the catalogue does not serve, and
+        ``CatalogueError`` when a service does not answer.
         """
         scenes = self._over(places_of(stations), self._known(source), period=(start, end))
         rows = [{"station_id": station, **vars(scene)} for station, scene in scenes]
