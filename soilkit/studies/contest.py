@@ -4,7 +4,7 @@ Procedures that predict the ten-day moisture of unseen blocks, over several deal
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -61,9 +61,12 @@ def _booster(_, *, preset, seed):
     )
 
 
-def _small(trees: Callable, **options):
-    """A third of a preset's trees."""
-    return lambda _, preset, seed: trees(n_trees=systems.TREES[preset] // 3, seed=seed, **options)
+def _extra_trees(_, *, preset, seed):
+    return systems.extra_trees(systems.TREES[preset] // 3, seed=seed)
+
+
+def _small_forest(_, *, preset, seed):
+    return systems.forest(seed=seed, n_trees=systems.TREES[preset] // 3, n_jobs=1)
 
 
 PROCEDURES = {
@@ -83,8 +86,8 @@ PROCEDURES = {
         SYSTEMS["wide and deep ensemble"],
         SYSTEMS["texture forest"],
         TabularSystem("boosting: nowcast", _booster, _now, NOWCAST),
-        TabularSystem("extra trees: nowcast", _small(systems.extra_trees), _now, NOWCAST),
-        TabularSystem("forest: nowcast", _small(systems.forest, n_jobs=1), _now, NOWCAST),
+        TabularSystem("extra trees: nowcast", _extra_trees, _now, NOWCAST),
+        TabularSystem("forest: nowcast", _small_forest, _now, NOWCAST),
         *(system for name, system in SYSTEMS.items() if name.startswith(("two parts", "blend"))),
     )
 }
