@@ -10,15 +10,7 @@ from soilkit import grids, sources
 from soilkit.constants import CHIP_SIDE_M
 from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.export.archives.scenes import (
-    chip_of,
-    places_of,
-    refusal,
-    scenes_everywhere,
-    scenes_table,
-    series_table,
-    static_image,
-)
+from soilkit.export.archives import scenes as tables
 from soilkit.world import World, schedule, sensors
 from soilkit.world.sensors import coarse, composites, instruments, optics
 
@@ -66,18 +58,18 @@ class SyntheticArchive:
 
         Raises ``UnknownNameError`` for a source that the synthetic world does not render.
         """
-        places, period = places_of(stations), self._inside(start, end)
+        places, period = tables.places_of(stations), self._inside(start, end)
         if source not in sensors.SOURCES:
             raise UnknownNameError(
                 f"The synthetic archive has no {source!r}; it has {', '.join(sensors.SOURCES)}."
             )
         if source in schedule.MISSIONS:
             parts = [self._passes(source, place, period) for place in places.itertuples()]
-            return scenes_table(source, pd.concat(parts, ignore_index=True) if parts else [])
-        images = static_image()
+            return tables.scenes_table(source, pd.concat(parts, ignore_index=True) if parts else [])
+        images = tables.static_image()
         if source in schedule.CALENDARS:
             images = _images(schedule.CALENDARS[source](*period))
-        return scenes_everywhere(source, images, places=places, valid_fraction=1.0)
+        return tables.scenes_everywhere(source, images, places=places, valid_fraction=1.0)
 
     def _passes(self, source: str, place: Any, period: Period) -> pd.DataFrame:
         """A mission's scenes over one place; one radar pass is one scene whatever its slices."""
@@ -121,7 +113,7 @@ class SyntheticArchive:
     def _chip(self, request: ChipRequest) -> Chip | Failure:
         if request.source not in sensors.SOURCES:
             return Failure(f"the synthetic world does not render {request.source!r}")
-        reason = refusal(request, self.version)
+        reason = tables.refusal(request, self.version)
         if not reason and request.source in schedule.MISSIONS:
             reason = _no_pass(request)
         if reason:
@@ -129,7 +121,7 @@ class SyntheticArchive:
         names = [band.name for band in sources.get(request.source).bands]
         time = self.world.start if np.isnat(request.time) else request.time
         image = self.world.render(request.source, time.astype("datetime64[us]"), request.grid)
-        return chip_of(request, image[[names.index(band) for band in request.bands]])
+        return tables.chip_of(request, image[[names.index(band) for band in request.bands]])
 
     def series(self, stations: pd.DataFrame, source: str, start: Any, end: Any) -> pd.DataFrame:
         """A coarse or MODIS product at the stations: one row a station and scene with a value.
@@ -146,7 +138,7 @@ class SyntheticArchive:
                 f"The synthetic archive has no series of {source!r}; it has "
                 f"{', '.join(SERIES)}. Ask chips for images."
             )
-        places, (first, last) = places_of(stations), self._inside(start, end)
+        places, (first, last) = tables.places_of(stations), self._inside(start, end)
         at = {"latitude": places.latitude.to_numpy()}
         longitude = places.longitude.to_numpy()
         if source in coarse.MODELS:
@@ -158,7 +150,7 @@ class SyntheticArchive:
         inside = (product.periods.end >= first) & (product.periods.end < last)
         images, bands = _images(product.periods)[inside], sources.get(source).bands
         names = [band.name for band in bands]
-        return series_table(images, product.values[:, inside], places=places, bands=names)
+        return tables.series_table(images, product.values[:, inside], places=places, bands=names)
 
     def _inside(self, start: Any, end: Any) -> Period:
         """A period cut to the world's own."""
