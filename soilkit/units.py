@@ -44,12 +44,8 @@ def unit_name(text: str) -> str:
 def conversion(unit: str, wanted: str, *, layer_mm: float | None = None) -> tuple[float, float]:
     """Factor a and summand b of value [wanted] = a value [unit] + b.
 
-    Water in a layer [kg m-2 or mm] becomes m3 m-3, and back, by the layer's thickness [mm].
-
-    Raises
-    ------
-    UnitError
-        Where no conversion is known, and for a water depth without the layer's thickness.
+    Water in a layer [kg m-2 or mm] becomes m3 m-3, and back, by the layer's thickness [mm]. Raises
+    ``UnitError`` where no conversion is known, and for a water depth without the layer's thickness.
 
     Examples
     --------

@@ -474,19 +474,14 @@ def prepare(readings: pd.DataFrame, places: pd.DataFrame) -> DailyWeather:
 
     Dropped and counted, in this order: moisture unknown, below 0 or above 0.6 m3 m-3, soil at or
     below 0 degrees C, soil temperature unknown, and days with rain unknown on more than a fifth of
-    the 90 days up to them (among them the first of each record).
+    the 90 days up to them (among them the first of each record). Raises ``ContractError`` if a
+    column or a station is missing, or a station-day stands twice, and ``UnitError`` if moisture is
+    m3 m-3 already.
 
     Parameters
     ----------
     readings : one row a station and day, with the columns ``NEEDED``; moisture in percent
     places : stations, as ``read_folder`` gives them
-
-    Raises
-    ------
-    ContractError
-        If a column or a station is missing, or a station-day stands twice.
-    UnitError
-        If moisture is m3 m-3 already.
     """
     readings = _checked(readings, places)
     readings, unknown = _bounded(readings)

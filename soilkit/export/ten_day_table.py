@@ -54,15 +54,9 @@ def read_ten_day_table(path: str | Path) -> TabularDataset:
     ``label_days``, the days with in-situ readings in the window; one without a label keeps its row,
     moisture NaN. Features are named ``<source>_<band>``, in the table's own units. Negative
     moisture, predictors of -9999 and infinite ones are missing: a warning counts both. A station's
-    elevation, given with the label only, is filled in elsewhere.
-
-    Raises
-    ------
-    ContractError
-        If a column that places a row is missing or has gaps, no predictor is there, a window stands
-        twice or a station at several places.
-    UnitError
-        If the label cannot be m3 m-3.
+    elevation, given with the label only, is filled in elsewhere. Raises ``ContractError`` if a
+    column that places a row is missing or has gaps, no predictor is there, a window stands twice or
+    a station at several places, and ``UnitError`` if the label cannot be m3 m-3.
     """
     table = read_table(path)
     lacking = [name for name in PLACE_COLUMNS if name not in table.columns]

@@ -151,9 +151,10 @@ def rescale(
     least-squares line of the observations on them; "cdf" joins equal percentiles of both by
     straight lines, one bin for every 20 pairs up to 100 of them [1]_ [2]_, and goes on along the
     end pieces outside. Years are calendar years, of which the others must hold 20 pairs ("cdf":
-    40). A map needs the sensor's own observations, so at a station that the model never saw it
-    is an oracle; one fitted ``in_sample`` has seen the very values that it is scored on, as is
-    usual in the literature. ``state`` says which.
+    40). A map needs the sensor's own observations, so at a station that the model never saw it is
+    an oracle; one fitted ``in_sample`` has seen the very values that it is scored on, as is usual
+    in the literature. ``state`` says which. Raises ``ContractError`` when the table breaks its
+    contract, or for another method.
 
     Parameters
     ----------
@@ -164,11 +165,6 @@ def rescale(
     -------
     DataFrame as the predictions, on the observations' scale [m3 m-3]; ``state`` names the method
     and ``status`` says "ok", or why a row has no value and is NaN in both series
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract, or for another method.
 
     References
     ----------
@@ -293,7 +289,7 @@ def training_climatology(
 
     On each day of the year, the mean over stations of their values within 15 days, whatever the
     year; every station with a value there counts the same. NaN on days that no training value is
-    near.
+    near. Raises ``ContractError`` when there is no training value, or several models are given.
 
     Parameters
     ----------
@@ -301,11 +297,6 @@ def training_climatology(
     training : table with station_id, time and ``observed_m3_m3`` or ``soil_moisture_m3_m3``, whose
         stations are not those that are predicted
     model : name of the baseline
-
-    Raises
-    ------
-    ContractError
-        When there is no training value, or several models are given.
     """
     column = next((c for c in TARGETS if c in training.columns), None)
     known = training[[]] if column is None else training[np.isfinite(training[column])]

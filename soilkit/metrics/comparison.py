@@ -32,7 +32,8 @@ def paired_difference(
     2-degree blocks; ``block_difference`` is the mean of the blocks' mean differences with Student's
     interval, for networks so dense that they would decide the mean. For the bias the difference is
     of absolute values, and ``metric`` then reads "abs_bias_m3_m3"; below zero, a is better, as for
-    both errors, and above zero for R.
+    both errors, and above zero for R. Raises ``ContractError`` for an unknown metric, several
+    models in one table, repeated samples, or samples whose observations differ.
 
     Parameters
     ----------
@@ -44,12 +45,6 @@ def paired_difference(
     -------
     Series: ``metric, model_a, model_b, mean_a, mean_b, difference, lower, upper, share_a_higher,
     block_difference, block_lower, block_upper, n_samples, n_sensors, n_stations, n_blocks, status``
-
-    Raises
-    ------
-    ContractError
-        For an unknown metric, several models in one table, repeated samples, or samples whose
-        observations differ.
     """
     check_metrics([metric])
     names = [model_of(table) for table in (predictions_a, predictions_b)]
@@ -185,7 +180,8 @@ def compare(
     that reach |d / s|, one added above and below; the 95 % interval is d -+ s times the 95 %
     quantile of |t*|, so that the two agree. Such an interval is wider than ``paired_difference``'s
     percentiles where blocks are few, and keeps its rate there. Adjusted p-values have all lines for
-    their family; intervals hold line by line.
+    their family; intervals hold line by line. Raises ``ContractError`` for an unknown metric, a
+    model without rows or named twice, repeated samples, or samples whose observations differ.
 
     Parameters
     ----------
@@ -199,12 +195,6 @@ def compare(
     difference, lower, upper, p_value, p_adjusted, better`` (a model's name where the adjusted
     p-value is below 0.05, else empty), ``n_samples, n_sensors, n_stations, n_blocks, status``.
     Sensors need thirteen common samples and the score in both models
-
-    Raises
-    ------
-    ContractError
-        For an unknown metric, a model without rows or named twice, repeated samples, or samples
-        whose observations differ.
 
     References
     ----------
@@ -300,8 +290,10 @@ def site_scores(
     """Every model's score at every station, on the samples that all models predict.
 
     A station's score is the mean over its sensors; of the bias, the mean of absolute values. A
-    sensor counts where every model has the score on thirteen common samples, so that all are
-    judged on the same series; a model that has it nowhere, such as R of a constant, takes no part.
+    sensor counts where every model has the score on thirteen common samples, so that all are judged
+    on the same series; a model that has it nowhere, such as R of a constant, takes no part. Raises
+    ``ContractError`` for one model only, an unknown metric, repeated samples or unequal
+    observations.
 
     Parameters
     ----------
@@ -313,11 +305,6 @@ def site_scores(
     DataFrame, one row a metric and station, ``metric, station_id, n_sensors`` and one column a
     model (NaN where it takes no part); stations where one of the others has no score are absent,
     and the table's ``attrs`` say how many: ``{"n_stations": ..., "unscored": {metric: count}}``
-
-    Raises
-    ------
-    ContractError
-        For one model only, an unknown metric, repeated samples or unequal observations.
     """
     metrics = tuple(metrics)
     check_metrics(metrics)
@@ -378,10 +365,11 @@ def class_points(
     other gets one point; (b) a class's points are divided by the highest of them, so that its top
     performer has one. What the paper leaves open is read so: a class is one value of one
     characteristic ("Loam" of texture), since section 5 normalises "for each texture/land
-    cover/Koeppen class"; a tie for the first place is shared out in equal parts; the bias counts
-    by its size; a station of unknown class counts in none; climate classes are as the stations
-    table spells them (three letters in the paper's Table 1; cut them beforehand for two). With two
-    models it is the head-to-head contest of Fig. 17.
+    cover/Koeppen class"; a tie for the first place is shared out in equal parts; the bias counts by
+    its size; a station of unknown class counts in none; climate classes are as the stations table
+    spells them (three letters in the paper's Table 1; cut them beforehand for two). With two models
+    it is the head-to-head contest of Fig. 17. Raises ``ContractError`` when the stations lack a
+    characteristic.
 
     Parameters
     ----------
@@ -393,11 +381,6 @@ def class_points(
     -------
     DataFrame, one row a metric, characteristic, class and model: ``metric, characteristic, class,
     model, points, normalized, n_stations, is_small`` (fewer than five stations)
-
-    Raises
-    ------
-    ContractError
-        When the stations lack a characteristic.
 
     References
     ----------

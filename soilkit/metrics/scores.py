@@ -419,7 +419,8 @@ def summarize(
 
     Sensors enter where their score is a number. Intervals of mean and median are percentiles of a
     bootstrap over 2-degree blocks where stations are given, else over networks; fewer than five
-    clusters give none, and the status says so.
+    clusters give none, and the status says so. Raises ``ContractError`` when no table has the
+    column ``by``, or clusters need stations that are not given.
 
     Parameters
     ----------
@@ -433,11 +434,6 @@ def summarize(
     DataFrame, one row a model, split, class of ``by`` and metric: ``mean, mean_lower, mean_upper,
     median, median_lower, median_upper, q25, q75, n_sensors, n_stations, n_clusters, is_small``
     (fewer than five stations) and ``status``
-
-    Raises
-    ------
-    ContractError
-        When no table has the column ``by``, or clusters need stations that are not given.
     """
     kind = clusters or ("network" if stations is None else "block")
     table = station_scores.assign(_cluster=intervals.clusters(station_scores, stations, kind=kind))

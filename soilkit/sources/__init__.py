@@ -81,14 +81,9 @@ def bounds(anchor: str, names: Iterable[str]) -> dict[str, np.timedelta64]:
     An anchor's own scene is at most an hour old, the others' as their rows say. For the paper's
     sources these are Tables 5 (anchor "sentinel1") and 20 ("smap") [1]_; for others two revisits,
     or two lengths of a composite, whose age runs from its end. The static layers' 50 years stand
-    for "whenever": a join that matches them by station need not read the number.
-
-    Raises
-    ------
-    UnknownNameError
-        For a source or an anchor that the catalogue lacks.
-    BoundError
-        For an anchor without a time.
+    for "whenever": a join that matches them by station need not read the number. Raises
+    ``UnknownNameError`` for a source or an anchor that the catalogue lacks, and ``BoundError`` for
+    an anchor without a time.
 
     References
     ----------

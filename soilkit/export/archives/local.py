@@ -296,10 +296,7 @@ class LocalArchive:
         """A coarse product at the stations: ``station_id``, ``scene_id``, ``start``, ``end`` and
         one column a band, stored values of the pixel that holds the station.
 
-        Raises
-        ------
-        UnknownNameError
-            For a source without a series, or without files.
+        Raises ``UnknownNameError`` for a source without a series, or without files.
         """
         held, places = self._known(source), tables.places_of(stations)
         if held.row.is_static or held.row.resolution == "high":

@@ -195,11 +195,7 @@ def confirm(
 
     ``yes`` is the answer of scripts and papermill, who are not asked. Returns the archive's
     estimate, to be displayed; None where nothing is to be fetched, or fetching costs nothing.
-
-    Raises
-    ------
-    DeclinedError
-        When the answer is no, or there is nobody to ask.
+    Raises ``DeclinedError`` when the answer is no, or there is nobody to ask.
     """
     if not requests or not hasattr(archive, "estimate"):
         return None

@@ -127,11 +127,7 @@ class SyntheticArchive:
         """A coarse or MODIS product at the stations: one row a station and scene with a value.
 
         ``station_id``, ``scene_id``, ``start``, ``end`` and the product's bands, stored values.
-
-        Raises
-        ------
-        UnknownNameError
-            For a source without a series.
+        Raises ``UnknownNameError`` for a source without a series.
         """
         if source not in SERIES:
             raise UnknownNameError(

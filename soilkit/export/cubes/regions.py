@@ -92,6 +92,10 @@ def region_of(
 ) -> Region:  # fmt: skip
     """The grid that holds a region, snapped to multiples of its pixel size, and its tiles.
 
+    Raises ``ContractError`` for a region that is none: crossing itself, without extent, not in
+    degrees, torn by the edge of the CRS or too wide for a zone; for a CRS in degrees; for a size
+    that does not fit.
+
     Parameters
     ----------
     where : (west, south, east, north) in degrees, where a west above the east crosses the
@@ -102,12 +106,6 @@ def region_of(
     crs : in metres; by default the UTM zone of the region's centre, EPSG:3857 for a quadkey
     tile_px : int, the longest side of a tile; it is less where that spares pixels beyond the grid
     widest_m : float, m, the longest side of a tile of more than one pixel
-
-    Raises
-    ------
-    ContractError
-        For a region that is none: crossing itself, without extent, not in degrees, torn by the
-        edge of the CRS or too wide for a zone; for a CRS in degrees; for a size that does not fit.
     """
     are_numbers = isinstance(pixel_size_m, Real) and isinstance(tile_px, Integral)
     if not (are_numbers and 0 < pixel_size_m < np.inf and tile_px >= 1):

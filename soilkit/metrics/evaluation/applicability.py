@@ -90,7 +90,8 @@ def fit(
 
     Predictors are standardised by their training mean and standard deviation. The threshold is the
     upper whisker of the training rows' own indices, each against rows of other groups: the largest
-    that is no more than 1.5 interquartile ranges above the upper quartile.
+    that is no more than 1.5 interquartile ranges above the upper quartile. Raises ``ContractError``
+    when columns are absent or all constant, three rows lack, or there is one group.
 
     Parameters
     ----------
@@ -99,11 +100,6 @@ def fit(
     groups : per row, the folds, blocks or stations that the cross-validation keeps apart; without
         them the area comes out too small for a model judged at unseen stations
     seed : draws the rows that the mean distance (5,000) and the threshold (4,000) are made of
-
-    Raises
-    ------
-    ContractError
-        When columns are absent or all constant, three rows lack, or there is one group.
 
     References
     ----------
@@ -316,7 +312,8 @@ def trait_space(
     and -sqrt(p) outside a class of share p, so that classes and numbers weigh alike [2]_. A station
     failed where its ubRMSE is above the baseline's (the paper's: SMAP's), or without a baseline
     where it is in the worst quarter. Stations lacking a trait are left out by status, and constant
-    traits too.
+    traits too. Raises ``ContractError`` for several models, missing columns, or fewer than three
+    stations with every trait.
 
     Parameters
     ----------
@@ -325,11 +322,6 @@ def trait_space(
     traits : columns, numbers or text
     baseline : ``station_scores`` of the model to beat
     seed : int, of the intervals over 2-degree blocks
-
-    Raises
-    ------
-    ContractError
-        For several models, missing columns, or fewer than three stations with every trait.
 
     References
     ----------

@@ -100,7 +100,8 @@ def paper_table(number: int) -> pd.DataFrame:
     """A table of scores that Batchu et al. print [1]_.
 
     Means over sensors with at least 13 samples; the strata are of the full model's validation
-    split. These are scores at real stations and stand beside others', never for them.
+    split. These are scores at real stations and stand beside others', never for them. Raises
+    ``UnknownNameError`` for another table.
 
     Parameters
     ----------
@@ -114,11 +115,6 @@ def paper_table(number: int) -> pd.DataFrame:
     letters, or the model that the name stands for; ``stratum, split``; ``r`` [1], ``ubrmse_m3_m3,
     rmse_m3_m3`` [m3 m-3], NaN where the paper prints none; ``n_samples`` of the split, NaN where
     the paper does not tell; ``anchor``, the source that readings were joined to; ``is_small``
-
-    Raises
-    ------
-    UnknownNameError
-        For another table.
 
     References
     ----------
@@ -137,7 +133,8 @@ def ensembles_table(number: int) -> pd.DataFrame:
     """A table of scores that Poehls et al. print for their ensembles of simple models [1]_.
 
     Means over real stations: they stand beside others', never for them. A cell that the text at
-    hand has lost is NaN; the file's head says which and why.
+    hand has lost is NaN; the file's head says which and why. Raises ``UnknownNameError`` for
+    another table.
 
     Parameters
     ----------
@@ -149,11 +146,6 @@ def ensembles_table(number: int) -> pd.DataFrame:
     DataFrame, one row a model (and member, class or data set): ``dataset, model`` (Dense, Prob,
     WDL, RF, SMAP), ``n_stations``, and those of ``member, characteristic, class, r`` [1],
     ``ubrmse_m3_m3, bias_m3_m3`` [m3 m-3], ``r_ratio, ubrmse_ratio`` [1] that the table has
-
-    Raises
-    ------
-    UnknownNameError
-        For another table.
 
     References
     ----------

@@ -45,9 +45,8 @@ def spatial_scores(
 
     A station counts once a date, with the mean of its pairs. Each value is the station's mean over
     the scored dates, its static part, plus the date's deviation from it, its dynamic part; either
-    can be scored alone. R's interval leaves out 2-degree blocks where stations are
-    given, else networks, one at a time; fewer than five at a date give none. A date needs ten
-    stations.
+    can be scored alone. R's interval leaves out 2-degree blocks where stations are given, else
+    networks, one at a time; fewer than five at a date give none. A date needs ten stations.
 
     Parameters
     ----------
@@ -60,11 +59,6 @@ def spatial_scores(
     DataFrame, one row a model, split and date: ``date`` (its start), ``r, r_lower, r_upper,
     ubrmse_m3_m3, rmse_m3_m3, bias_m3_m3, n_stations, n_clusters`` and ``status``: "ok", or why a
     score or an interval is missing
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract, or an argument its range.
     """
     if part not in PARTS:
         raise ContractError(f"Spatial scores are of {', '.join(PARTS)}, found {part!r}.")
@@ -170,12 +164,12 @@ def spatial_parts(
 ) -> pd.DataFrame:
     """The error and R of all station-dates, its static part (places) apart from its dynamic (days).
 
-    With d the error of a station on a date, m its mean at that station and M the mean of all,
-    sum d2 = N M2 + sum (m - M)2 + sum (d - m)2, every sum over the station-dates; so, exactly,
-    RMSE2 = bias2 + ubRMSE_static2 + ubRMSE_dynamic2. ``r_static`` is R across stations' means,
-    weighted by their dates; ``r_dynamic`` is R of the deviations from them; the covariance and both
-    variances of the pool are the sums of the two parts'. Intervals leave out 2-degree
-    blocks where stations are given, else networks, one at a time; fewer than five give none.
+    With d the error of a station on a date, m its mean at that station and M the mean of all, sum
+    d2 = N M2 + sum (m - M)2 + sum (d - m)2, every sum over the station-dates; so, exactly, RMSE2 =
+    bias2 + ubRMSE_static2 + ubRMSE_dynamic2. ``r_static`` is R across stations' means, weighted by
+    their dates; ``r_dynamic`` is R of the deviations from them; the covariance and both variances
+    of the pool are the sums of the two parts'. Intervals leave out 2-degree blocks where stations
+    are given, else networks, one at a time; fewer than five give none.
 
     Parameters
     ----------
@@ -187,11 +181,6 @@ def spatial_parts(
     DataFrame, one row a model, split and ``metric`` (rmse_m3_m3, bias_m3_m3, ubrmse_static_m3_m3,
     ubrmse_dynamic_m3_m3, r, r_static, r_dynamic): ``value, lower, upper, n_station_dates,
     n_stations, n_clusters, status``
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract, or a date has no length.
     """
     values = station_dates(predictions, stations, every=every)
     first = ["metric", "value", "lower", "upper"]

@@ -171,12 +171,8 @@ def by_block(samples, stations, *, size_deg=BLOCK_SIZE_DEG, seed=0, fractions=FR
 def by_network(samples, stations, *, held_out=None, seed=0, fractions=FRACTIONS):
     """Whole networks drawn at random; or ``held_out`` as test and the rest split by block.
 
-    Stations of another network whose chips overlap one that tests are tested too.
-
-    Raises
-    ------
-    UnknownNameError
-        When no station belongs to ``held_out``.
+    Stations of another network whose chips overlap one that tests are tested too. Raises
+    ``UnknownNameError`` when no station belongs to ``held_out``.
     """
     networks = _by_station(stations, stations["network"].astype("str").fillna("nan"))
     name = "by_network" if held_out is None else f"by_network (without {held_out})"
@@ -208,16 +204,12 @@ def folds(groups, *, n_folds=5, seed=0):
     """Number (row,) of the fold that holds each row out; whole groups are dealt out by chance.
 
     The same folds as scikit-learn's GroupKFold with ``shuffle=True`` and ``random_state=seed``.
+    Raises ``ContractError`` if there is one group only, so that nothing is left to train on.
 
     Parameters
     ----------
     groups : array (row,) of labels: 2-degree blocks, networks, or row numbers for single rows
     n_folds : int, at most; fewer groups than that are left out one at a time
-
-    Raises
-    ------
-    ContractError
-        If there is one group only, so that nothing is left to train on.
 
     Examples
     --------

@@ -86,17 +86,12 @@ def predict_days(
     """Every day of every station, predicted by models that saw none of its block.
 
     All models train on the same thinned rows. The blend is the plain mean of boosted trees, forest
-    and two parts.
+    and two parts. Raises ``LeakageError`` if a station stands in two folds.
 
     Returns
     -------
     predictions of all models, and a table of each fold: ``fold, train_stations, train_rows,
     test_stations, test_rows, decay``
-
-    Raises
-    ------
-    LeakageError
-        If a station stands in two folds.
     """
     problem, fold = Problem.of(data), folds["fold"]
     refuse_parted(data.samples["station_id"].astype(str), fold)

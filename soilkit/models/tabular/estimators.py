@@ -429,14 +429,9 @@ def cross_predict(
 
     Without groups rows are dealt out one by one: that split is leaky, as neighbours in time and
     place stand on both sides. ``model, X, y, tables`` are those of ``fitted_folds``, ``groups,
-    n_folds, seed`` those of ``metrics.splits.folds``.
-
-    Raises
-    ------
-    ContractError
-        If there is one group only, so that nothing is left to train on.
-    LeakageError
-        If a station of ``stations`` stands in two folds.
+    n_folds, seed`` those of ``metrics.splits.folds``. Raises ``ContractError`` if there is one
+    group only, so that nothing is left to train on, and ``LeakageError`` if a station of
+    ``stations`` stands in two folds.
     """
     y = np.asarray(y, dtype=float)
     groups = np.arange(len(y)) if groups is None else groups

@@ -73,6 +73,9 @@ class TabularSystem:
     ) -> "TrainedTable":  # fmt: skip
         """Train on the samples labelled "train", or once a fold on the samples of the others.
 
+        Raises ``ContractError`` if strata are needed and missing, or no row trains, and
+        ``LeakageError`` if folds part a station, but for a system of kind "leaky".
+
         Parameters
         ----------
         data : dataset folder, tables of one (stations, samples, features), or ``Problem``
@@ -83,13 +86,6 @@ class TabularSystem:
         rows : bool array (row,), rows that are scored; None takes all with a label
         columns : predictors to see instead of the system's own
         options : of the estimator
-
-        Raises
-        ------
-        ContractError
-            If strata are needed and missing, or no row trains.
-        LeakageError
-            If folds part a station, but for a system of kind "leaky".
         """
         problem = Problem.of(data)
         if preset not in ("paper", "small"):
@@ -376,15 +372,13 @@ SAFE: list[Any] = [
 def load_trained(path: str | os.PathLike[str], *, allow_pickle: bool = False) -> TrainedTable:
     """Read what ``TrainedTable.save`` wrote; it predicts as the saved one did.
 
+    Raises ``CheckpointError`` when the file is absent, damaged, of another format version, or holds
+    what is not allowed.
+
     Parameters
     ----------
     allow_pickle : bool, needed for trees, whose reading runs what the file holds; allow it only for
         files that you trust
-
-    Raises
-    ------
-    CheckpointError
-        When the file is absent, damaged, of another format version, or holds what is not allowed.
     """
     with torch.serialization.safe_globals(SAFE):
         trained = read_plain(path, kind=KIND, version=FORMAT_VERSION, allow_pickle=allow_pickle)

@@ -182,14 +182,8 @@ class StacArchive:
         one column a band, stored values of the pixel that holds the station.
 
         Of several tiles the first that knows the pixel is taken; an item that cannot be read is
-        left out by name.
-
-        Raises
-        ------
-        UnknownNameError
-            For a source without a series, or that the catalogue does not serve.
-        CatalogueError
-            When a service does not answer.
+        left out by name. Raises ``UnknownNameError`` for a source without a series, or that the
+        catalogue does not serve, and ``CatalogueError`` when a service does not answer.
         """
         row, places = self._known(source), places_of(stations)
         if row.is_static or row.resolution == "high":
