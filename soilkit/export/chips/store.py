@@ -447,10 +447,7 @@ def sha256(packed: np.ndarray) -> str:
 class ChipStore:
     """A store that is open for reading; it holds no open file and may be sent to other processes.
 
-    Attributes
-    ----------
-    path : Path
-    manifest : dict, the content of ``manifest.json``
+    ``manifest`` is the content of ``manifest.json``.
     """
 
     def __init__(self, path: str | os.PathLike[str]):

@@ -280,13 +280,13 @@ def write_archive_shard(
     stations: pd.DataFrame,
     labelled: Iterable[str] = (),
 ) -> int:
-    """Write what the publication would have exported of joined samples; tells how many there are.
+    """Write what the publication would have exported of joined samples; returns how many.
 
     Images of 512 x 512 pixels of 10 m in bytes, SMAP and GLDAS in bytes, times as 32-bit floats of
     milliseconds, ``sensor_id`` without depths. The images of yearly statistics, of ASTER and the
     masks stay 0, and so do those of a chip that does not come. Chips and series come from
-    ``archive``; the readings of the ``labelled`` networks go into the shard; only some may be
-    passed on.
+    ``archive``; the readings of the ``labelled`` networks, of which only some may be passed on, go
+    into the shard.
     """
     contracts.check(samples, contracts.SAMPLES)
     contracts.check(stations, contracts.STATIONS)

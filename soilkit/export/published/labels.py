@@ -100,11 +100,8 @@ def id_parts(sensor_id: str) -> tuple[str, str, str] | None:
 class Labels:
     """The readings of an in-situ archive, ready to be merged into published records.
 
-    Parameters
-    ----------
-    stations : stations table
-    observations : observations table with *all* flags, so that a flagged reading is told from none
-    flags : tuple of text, the flags accepted; None accepts all
+    The observations hold *all* flags, so that a flagged reading is told from none; ``flags`` are
+    those accepted, None accepts all.
     """
 
     def __init__(

@@ -244,11 +244,12 @@ def _square(name: str, values: Values) -> np.ndarray:
 
 
 def write_shard(path: str | os.PathLike[str], samples: Iterable[Sample]) -> int:
-    """Write samples as a shard of the published schema: 66 images, gzip, checksums; tell how many.
+    """Write samples as a shard of the published schema; returns how many.
 
-    Images that a sample lacks are written as 0, which says no data. The same samples give the same
-    bytes. The file appears whole, or not at all. Raises ``ContractError`` for an image of another
-    shape or name, or a sample without its id, time or place.
+    There are 66 images, gzip and checksums; images that a sample lacks are written as 0, which says
+    no data. The same samples give the same bytes. The file appears whole, or not at all. Raises
+    ``ContractError`` for an image of another shape or name, or a sample without its id, time or
+    place.
     """
     return write_records(path, (encode_example(_features(sample)) for sample in samples))
 

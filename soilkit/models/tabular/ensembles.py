@@ -359,13 +359,13 @@ BETWEEN = " x "
 
 
 class WideDeepEnsemble(NetworkEnsemble):
-    """The Wide & Deep ensemble of Poehls et al. [1]_, after Cheng et al. [2]_.
+    """The Wide & Deep ensemble of Poehls et al., cited in DenseEnsemble, after Cheng et al. [1]_.
 
     The deep part is a member of DenseEnsemble; the wide part adds one weight for each class of each
-    characteristic and for each pair of classes of two characteristics that training rows held.
-    Both are trained together. A class or pair that training never held adds nothing; unknown
-    classes are counted in a warning. Which characteristics were crossed stands in a supplement that
-    was not at hand: all pairs is our choice.
+    characteristic and for each pair of classes of two characteristics that training rows held. Both
+    are trained together. A class or pair that training never held adds nothing; unknown classes are
+    counted in a warning. Which characteristics were crossed stands in a supplement that was not at
+    hand: all pairs is our choice.
 
     ``strata`` is needed in ``fit`` and in ``predict``. Parameters are those of DenseEnsemble.
 
@@ -377,9 +377,7 @@ class WideDeepEnsemble(NetworkEnsemble):
 
     References
     ----------
-    .. [1] Poehls et al. (2024), Downscaling Soil Moisture to Sub-km Resolutions with Simple Machine
-       Learning Ensembles, section 3
-    .. [2] Cheng et al. (2016), doi:10.1145/2988450.2988454
+    .. [1] Cheng et al. (2016), doi:10.1145/2988450.2988454
     """
 
     def _with_crosses(self, rows: Rows, strata: pd.DataFrame | None) -> Rows:
