@@ -286,6 +286,9 @@ def write_cog(
 ) -> None:
     """Write a cloud-optimised GeoTIFF, whole or not at all.
 
+    What is larger than a block of 512 pixels gets overviews: means of numbers, of whole numbers
+    (classes, flags) the most frequent.
+
     Parameters
     ----------
     values : array (row, col) or (band, row, col); NaN is no data, and of a masked array the
@@ -318,7 +321,9 @@ def write_cog(
                 file.descriptions = tuple(names) or file.descriptions
                 file.units = tuple(units) or file.units
             with memory.open() as file:
-                copy_raster(file, part, driver="COG", compress="DEFLATE", predictor="YES")
+                overview = "AVERAGE" if cube.dtype.kind == "f" else "MODE"
+                packing = {"compress": "DEFLATE", "predictor": "YES", "resampling": overview}
+                copy_raster(file, part, driver="COG", **packing)
 
     with _named(f"Cannot write {path}", "Free some space, or choose another folder."):
         write_whole(path, write)

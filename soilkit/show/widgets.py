@@ -7,13 +7,18 @@ from typing import Any
 import ipywidgets as ipw
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from soilkit.errors import ContractError, UnknownNameError
+from soilkit.show import map_views
+from soilkit.show.plots import moisture_range, overlay
+from soilkit.show.plots.style import escape
 
 HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
 PICKED, OTHER = "#d7301f", "#2b8cbe"
+LAYERS = {"soil_moisture": "soil moisture", "soil_moisture_std": "standard deviation"}
 
 
 class StationExplorer(ipw.VBox):
@@ -65,23 +70,114 @@ class StationExplorer(ipw.VBox):
         self.picture.value = _png(self._draw(station_id))
 
     def _build_map(self, places: pd.DataFrame, basemap: str | None):
-        import leafmap
-        from ipyleaflet import CircleMarker
-
-        centre, zoom = _centre_and_zoom(places)
-        view = leafmap.Map(center=centre, zoom=zoom, height=f"{HEIGHT_PX}px", draw_control=False)
-        if basemap is None:
-            view.layers = ()
-        else:
-            view.add_basemap(basemap)
-        for row in places.itertuples():
-            marker = CircleMarker(location=(float(row.latitude), float(row.longitude)), radius=6)
-            marker.color = marker.fill_color = OTHER
-            marker.title = str(row.station_id)
-            marker.on_click(lambda station_id=str(row.station_id), **_: self.select(station_id))
+        view = _map(places, basemap)
+        self._markers = _markers(places)
+        for name, marker in self._markers.items():
+            marker.on_click(lambda station_id=name, **_: self.select(station_id))
             view.add(marker)
-            self._markers[str(row.station_id)] = marker
         return view
+
+
+class MapView(ipw.VBox):
+    """A map to move: choose a day and a layer, and click a cell to see it through time.
+
+    ``map_views.map_page`` and ``map_views.cell_series`` draw the pictures that stay in a printed
+    report.
+
+    Parameters
+    ----------
+    dataset : map of ``models.maps``, of (y, x) or (time, y, x)
+    stations : table with ``station_id``, ``latitude`` and ``longitude``, marked on the map
+    basemap : name of a leafmap basemap, or None for a plain background that needs no network
+    """
+
+    def __init__(
+        self, dataset: xr.Dataset, *, stations: pd.DataFrame | None = None,
+        basemap: str | None = None,
+    ) -> None:  # fmt: skip
+        from ipyleaflet import CircleMarker, ImageOverlay
+
+        self._dataset, self._days = dataset, map_views.days_of(dataset)
+        names = [map_views.day_words(time) for time in self._days["time"].values]
+        self.day = ipw.SelectionSlider(
+            options=[*zip(names, range(len(names)), strict=True)], description="day",
+            continuous_update=False,
+        )  # fmt: skip
+        layers = [(words, name) for name, words in LAYERS.items() if name in self._days]
+        self.layer = ipw.Dropdown(options=layers, description="layer")
+        self.opacity = ipw.FloatSlider(0.85, min=0.0, max=1.0, step=0.05, description="opacity")
+        self.scale, self.picture = (
+            ipw.Image(format="png", layout=ipw.Layout(max_width="100%")) for _ in range(2)
+        )
+        self.message = ipw.HTML("Click a cell to see it through time.")
+        self.image = ImageOverlay()
+        ipw.link((self.opacity, "value"), (self.image, "opacity"))
+        self._draw()
+        corners = pd.DataFrame(self.image.bounds, columns=["latitude", "longitude"])
+        self.map = _map(corners, basemap)
+        self.map.add(self.image)
+        for marker in () if stations is None else _markers(stations).values():
+            self.map.add(marker)
+        self._picked = CircleMarker(location=(0.0, 0.0), radius=7, color=PICKED, fill_opacity=0.0)
+        for control in (self.day, self.layer):
+            control.observe(lambda _: self._draw(), names="value")
+        self.map.on_interaction(self._on_map)
+        controls = ipw.HBox([self.day, self.layer, self.opacity])
+        title = ipw.HTML(f"<b>{escape(map_views.title_of(dataset))}</b>")
+        super().__init__([title, controls, self.map, self.scale, self.message, self.picture])
+
+    def pick(self, longitude: float, latitude: float) -> None:
+        """Mark a place and show its cell through time; outside the map, words say so."""
+        try:
+            figure = map_views.cell_series(self._dataset, longitude, latitude)
+        except ContractError as error:
+            self.message.value = escape(str(error))
+            return
+        self.message.value = ""
+        self._picked.location = (latitude, longitude)
+        if self._picked not in self.map.layers:
+            self.map.add(self._picked)
+        self.picture.value = _png(figure)
+
+    def _on_map(self, **event: Any) -> None:
+        if event.get("type") == "click":
+            latitude, longitude = event["coordinates"]
+            self.pick(longitude, latitude)
+
+    def _draw(self) -> None:
+        name = self.layer.value
+        values = self._days[name]
+        limits, cmap = moisture_range(values), map_views.COLOURS_OF[name]
+        grid = map_views.grid_of(self._dataset)
+        drawn = overlay(values[self.day.value].values, grid, limits=limits, cmap=cmap)
+        self.image.url, self.image.bounds = drawn
+        self.scale.value = _png(map_views.colour_scale(limits, cmap, words=LAYERS[name]))
+
+
+def _markers(stations: pd.DataFrame) -> dict[str, Any]:
+    """A dot for each station that has a place."""
+    from ipyleaflet import CircleMarker
+
+    markers = {}
+    for row in stations.dropna(subset=["latitude", "longitude"]).itertuples():
+        marker = CircleMarker(location=(float(row.latitude), float(row.longitude)), radius=6)
+        marker.color = marker.fill_color = OTHER
+        marker.title = str(row.station_id)
+        markers[str(row.station_id)] = marker
+    return markers
+
+
+def _map(places: pd.DataFrame, basemap: str | None) -> Any:
+    """A map that shows all places; without a basemap it asks the network for nothing."""
+    import leafmap
+
+    centre, zoom = _centre_and_zoom(places)
+    view = leafmap.Map(center=centre, zoom=zoom, height=f"{HEIGHT_PX}px", draw_control=False)
+    if basemap is None:
+        view.layers = ()
+    else:
+        view.add_basemap(basemap)
+    return view
 
 
 def _centre_and_zoom(places: pd.DataFrame) -> tuple[list[float], int]:

@@ -1,5 +1,6 @@
 """Maps: a region's layers as a model eats them, and the model slid over them."""
 
+from soilkit.models.maps.products import save as save
 from soilkit.models.maps.products import to_cog as to_cog
 from soilkit.models.maps.scene import Scene as Scene
 from soilkit.models.maps.scene import region_chips as region_chips

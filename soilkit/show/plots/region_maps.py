@@ -37,6 +37,7 @@ LOOKS_OF_UNITS = {
 }  # fmt: skip
 LEAST_SPAN = 0.02  # of a value, that a scale of colours covers
 FILLS_GRID = 0.97  # of the pixels in the region: the rest is a turned box's rim
+MOST_OVERLAY_PX = 2048  # a side of a picture that a web map can carry
 MOST_PX, MOST_WORDS = 600, 16  # a side of a panel that is drawn; columns that have room for numbers
 
 
@@ -169,7 +170,7 @@ def overlay(
 
     there = grids.transformer(grid.crs, WEB_MERCATOR)
     left, bottom, right, top = there.transform_bounds(*grid.bounds_m)
-    size = grid.pixel_size_m / 4
+    size = max(grid.pixel_size_m / 4, (right - left) / MOST_OVERLAY_PX)
     height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
     target = Grid(WEB_MERCATOR, left, top, size, height, width)
     warped = rasters.reproject(values, grid, target=target, resampling="nearest")

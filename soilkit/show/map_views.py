@@ -1,0 +1,508 @@
+"""A map for people: one page, the difference of two days, a cell through time, a short film.
+
+Each function takes a map of ``models.maps``, of (y, x) or (time, y, x), and says "synthetic" where
+the map's own comment does.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import matplotlib.patheffects as effects
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, PathPatch, Rectangle
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import MaxNLocator
+from pyproj import Geod
+
+from soilkit import grids
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError
+from soilkit.files import temporary_folder, write_whole
+from soilkit.show.plots import style
+from soilkit.show.plots.region_maps import ERROR, WET, moisture_range
+
+MOISTURE, SPREAD, VALIDITY = "soil_moisture", "soil_moisture_std", "validity"
+MISSING_COLOUR, VALID_COLOUR = "0.82", "#f4f1e6"
+REASON_COLOURS = {
+    "edge": "#b8b8b8", "cloud": "#9ecbe8", "water": "#0072B2", "snow_or_frozen": "#CC79A7",
+    "radar_shadow": "#555555", "outside_applicability": "#E69F00", "no_source": "#D55E00",
+    "no_value": "#b8b8b8",
+}  # fmt: skip
+COLOURS_OF = {MOISTURE: WET, SPREAD: "OrRd"}
+SHARE_COLOURS = "Greys"
+LEAST_CHANGE = 0.01  # m3 m-3, that the colours of a difference span on either side
+N_COLOURS = 24  # of a film: a GIF has 256 in all
+MOST_DAYS = 6  # side by side on a page
+SEA, LAND, COAST, BORDER = "#dcebf5", "#f4f1e6", "0.35", "0.55"
+OUTLINES = Path(__file__).with_name("outlines.npz")
+OUTLINES_FROM_M = 50_000.0  # a side of a region that the outlines' 2 km are fine enough for
+WINDOWS_DEG = (1.5, 3.0, 6.0, 12.0, 24.0)  # half the height of the small map of the place
+LEAST_POINTS = 150  # of outlines, from which a place is recognised
+WORDS_WIDTH, LINE = 40, 0.085  # letters; of the panel's height
+AGE = "_age_hours"
+HALO = [effects.withStroke(linewidth=2.5, foreground="white")]
+
+
+def map_page(
+    dataset: xr.Dataset, *, stations: pd.DataFrame | None = None, expected_error: str = "",
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """A map on one screen: the estimate, how sure it is, where not to believe it, and where it is.
+
+    Grey cells have no value, hatched ones a value that a flag warns of. Of several days at most six
+    stand side by side, evenly chosen, on one scale; the standard deviation is then their mean, and
+    the flags become the share of all days on which one is set. The scale bar counts metres on the
+    ground, the arrow points to true north.
+
+    Parameters
+    ----------
+    dataset : map with ``soil_moisture`` [m3 m-3] and, where it has them, ``soil_moisture_std``,
+        ``validity`` (CF flags) and ``<source>_age_hours``
+    stations : table with ``latitude`` and ``longitude``, degrees; those on the map are marked
+    expected_error : what is known of the map's error, in words with number, unit and data
+    title : by default that of the map
+    """
+    days, grid = days_of(dataset), grid_of(dataset)
+    figure = plt.figure(figsize=(12.5, 6.9), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1.2, 1])
+    shown = days.isel(time=np.unique(np.linspace(0, days.sizes["time"] - 1, MOST_DAYS).round())
+                      .astype(int))  # fmt: skip
+    _moisture_panels(left, shown, grid, stations=stations)
+    axes = right.subplots(2, 2, height_ratios=[1.6, 1])
+    _spread_panel(axes[0, 0], days, grid)
+    _validity_panel(axes[0, 1], days, grid)
+    _locator(axes[1, 0], grid, is_synthetic=_is_synthetic(dataset))
+    _words_panel(axes[1, 1], days, expected_error=expected_error)
+    note = "Grey: no value. Hatched: a value with a flag. A cell may have several flags."
+    note += " Outlines: Natural Earth."
+    right.supxlabel(note, fontsize="x-small", color="0.4")
+    return style.head(figure, title or title_of(dataset))
+
+
+def difference_of(dataset: xr.Dataset, first: Any, second: Any) -> Figure:
+    """Two days of a map on one scale, and the second minus the first: blue has become wetter.
+
+    ``first`` and ``second`` are times; the map's nearest ones are taken.
+    """
+    grid, days = grid_of(dataset), days_of(dataset)
+    earlier, later = (days.sel(time=t, method="nearest") for t in (first, second))
+    change = later[MOISTURE].values - earlier[MOISTURE].values
+    limits = moisture_range(earlier[MOISTURE], later[MOISTURE])
+    most = max(float(np.nanpercentile(np.abs(change), 99)), LEAST_CHANGE)
+    figure, axes = style.panels(3, columns=3, size=(4, 3.9))
+    for axis, day in zip(axes, (earlier, later), strict=False):
+        drawn = _draw_map(axis, day[MOISTURE].values, grid, limits=limits)
+        axis.set_title(day_words(day["time"].values))
+    changed = _draw_map(axes[2], change, grid, limits=(-most, most), cmap=ERROR)
+    axes[2].set_title("second − first")
+    for k, axis in enumerate(axes):
+        _furnish(axis, grid, n_ticks=2, arrow=k == 0)
+    for part, image, words in ((axes[:2], drawn, "soil moisture"), (axes[2:], changed, "change")):
+        figure.colorbar(image, ax=part, label=f"{words} [{style.MOISTURE}]", location="bottom",
+                        extend="both", shrink=0.8)  # fmt: skip
+    return style.head(figure, title_of(dataset))
+
+
+def cell_series(dataset: xr.Dataset, longitude: float, latitude: float) -> Figure:
+    """The cell of a map that holds a point through time: estimate, standard deviation, flags.
+
+    Raises
+    ------
+    ContractError
+        When the point lies outside the map.
+    """
+    days, grid = days_of(dataset), grid_of(dataset)
+    x, y = grids.transformer("EPSG:4326", grid.crs).transform(longitude, latitude)
+    left, bottom, right, top = grid.bounds_m
+    place = f"{_degrees(latitude, 'NS', 4)}, {_degrees(longitude, 'EW', 4)}"
+    if not (left <= x <= right and bottom <= y <= top):
+        raise ContractError(f"{place} lies outside the map. Choose a point on it.")
+    cell = days.sel(x=x, y=y, method="nearest")
+    time, moisture = cell["time"].values, cell[MOISTURE].values
+    figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    if SPREAD in cell:
+        spread = cell[SPREAD].values
+        look: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "label": "± standard deviation"}
+        axis.fill_between(
+            time, moisture - spread, moisture + spread, color=style.COLOURS[0], **look
+        )
+    axis.plot(time, moisture, "o-", color=style.COLOURS[0], markersize=4, label="map")
+    codes = cell[VALIDITY].values if VALIDITY in cell else np.isnan(moisture).astype(int)
+    for name, bit in _reasons(days).items():
+        at = time[(codes & bit) > 0]
+        look = {"color": REASON_COLOURS.get(name, "0.3"), "clip_on": False, "markersize": 7}
+        if len(at):
+            axis.plot(at, np.zeros(len(at)), "s", transform=axis.get_xaxis_transform(),
+                      label=name.replace("_", " "), **look)  # fmt: skip
+    axis.set_ylabel(f"soil moisture [{style.MOISTURE}]")
+    dates = AutoDateLocator(minticks=3, maxticks=8)
+    axis.xaxis.set_major_locator(dates)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(dates))
+    style.quiet_grid(axis)
+    synthetic = ", synthetic" if _is_synthetic(dataset) else ""
+    return style.finish(figure, f"{place}: one cell of {grid.pixel_size_m:g} m{synthetic}")
+
+
+def colour_scale(limits: tuple[float, float], cmap: str, *, words: str) -> Figure:
+    """A colour bar of soil moisture or its error alone, for a map that has none."""
+    figure, axis = plt.subplots(figsize=(5, 0.8), layout="constrained")
+    colours = ScalarMappable(Normalize(*limits), cmap)
+    figure.colorbar(colours, cax=axis, orientation="horizontal", extend="both",
+                    label=f"{words} [{style.MOISTURE}]")  # fmt: skip
+    return figure
+
+
+def animation(
+    dataset: xr.Dataset, path: str | os.PathLike[str], *, frames_per_second: float = 1.0
+) -> Path:
+    """A map's days as a GIF on one colour scale, a frame a day, whole or not at all."""
+    days, grid = days_of(dataset), grid_of(dataset)
+    figure, axis = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+    colours = {
+        "limits": moisture_range(days[MOISTURE]),
+        "cmap": colormaps[WET].resampled(N_COLOURS),
+    }
+    drawn = _draw_map(axis, days[MOISTURE].values[0], grid, **colours)
+    _furnish(axis, grid)
+    figure.colorbar(drawn, ax=axis, label=f"soil moisture [{style.MOISTURE}]", extend="both")
+    style.head(figure, title_of(dataset))
+    writer = PillowWriter(fps=frames_per_second)  # type: ignore[arg-type]
+    with temporary_folder(path) as folder:
+        whole = folder / "days.gif"
+        with writer.saving(figure, str(whole), dpi=100):
+            for values, time in zip(days[MOISTURE].values, days["time"].values, strict=True):
+                drawn.set_data(values)
+                axis.set_title(day_words(time))
+                writer.grab_frame()
+        plt.close(figure)
+        return write_whole(path, lambda part: os.replace(whole, part))
+
+
+# ---- what a map says of itself ------------------------------------------------------------------
+
+
+def grid_of(dataset: xr.Dataset) -> Grid:
+    """The cells of a map."""
+    from soilkit.models.maps.windows import map_grid  # here: other pictures need not wait for torch
+
+    return map_grid(dataset)
+
+
+def days_of(dataset: xr.Dataset) -> xr.Dataset:
+    """The map with a dimension of time, also where it is of one moment that it may not know."""
+    if "time" in dataset.dims:
+        return dataset
+    known = (
+        dataset if "time" in dataset.coords else dataset.assign_coords(time=np.datetime64("NaT"))
+    )
+    return known.expand_dims("time")
+
+
+def _is_synthetic(dataset: xr.Dataset) -> bool:
+    return (
+        "synthetic" in " ".join(str(dataset.attrs.get(k, "")) for k in ("comment", "title")).lower()
+    )
+
+
+def title_of(dataset: xr.Dataset) -> str:
+    """What a map is called, and that it is synthetic where it is."""
+    title = str(dataset.attrs.get("title") or "Surface soil moisture")
+    return title if not _is_synthetic(dataset) or "ynthetic" in title else f"{title} (synthetic)"
+
+
+def day_words(time: Any) -> str:
+    """A day in words, with its hour where it is not midnight; nothing where it is not known."""
+    moment = pd.Timestamp(time)
+    return "" if moment is pd.NaT else f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+
+
+def _degrees(value: float, sides: str, digits: int) -> str:
+    return f"{abs(value):.{digits}f}° {sides[int(value < 0)]}"
+
+
+def _reasons(days: xr.Dataset) -> dict[str, int]:
+    """Names and bits of the flags; a map without flags has the one reason that it has no value."""
+    if VALIDITY not in days:
+        return {"no_value": 1}
+    attrs = days[VALIDITY].attrs
+    bits = np.atleast_1d(attrs["flag_masks"]).astype(int).tolist()
+    return dict(zip(str(attrs["flag_meanings"]).split(), bits, strict=True))
+
+
+def _codes(days: xr.Dataset) -> np.ndarray:
+    """Flags (time, row, col)."""
+    return days[VALIDITY].values if VALIDITY in days else days[MOISTURE].isnull().values.astype(int)
+
+
+# ---- panels of the page -------------------------------------------------------------------------
+
+
+def _moisture_panels(figure: Any, days: xr.Dataset, grid: Grid, *, stations: Any) -> None:
+    n, limits = days.sizes["time"], moisture_range(days[MOISTURE])
+    across = 1 if n == 1 else 2 if n <= 4 else 3
+    axes = figure.subplots(-(-n // across), across, squeeze=False).ravel()
+    flags, values = _codes(days), days[MOISTURE].values
+    for k, (axis, time) in enumerate(zip(axes, days["time"].values, strict=False)):
+        drawn = _draw_map(axis, values[k], grid, limits=limits)
+        warned = (flags[k] > 0) & np.isfinite(values[k])
+        if warned.any() and min(warned.shape) > 1:
+            axis.contourf(grid.x_m, grid.y_m, warned, levels=[0.5, 1.5], colors="none",
+                          hatches=["////" if n == 1 else "//////"])  # fmt: skip
+        axis.set_title(day_words(time))
+        _furnish(axis, grid, n_ticks=4 if n == 1 else 2, arrow=k == 0)
+        _stations(axis, grid, stations)
+    for axis in axes[n:]:
+        axis.set_axis_off()
+    words = f"soil moisture, about 0-5 cm [{style.MOISTURE}]"
+    figure.colorbar(drawn, ax=axes.tolist(), label=words, location="bottom", extend="both",
+                    shrink=0.7, aspect=40)  # fmt: skip
+
+
+def _draw_map(axis: Axes, values: np.ndarray, grid: Grid, *, limits: Any, cmap: Any = WET) -> Any:
+    left, bottom, right, top = grid.bounds_m
+    axis.set_facecolor(MISSING_COLOUR)
+    look: dict[str, Any] = {"vmin": limits[0], "vmax": limits[1], "interpolation": "nearest"}
+    return axis.imshow(values, extent=(left, right, bottom, top), cmap=cmap, **look)
+
+
+def _spread_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
+    if SPREAD not in days or not np.isfinite(days[SPREAD].values).any():
+        axis.text(0.5, 0.5, "The map states no\nstandard deviation.", ha="center", va="center")
+        axis.set_axis_off()
+        return
+    spread = days[SPREAD].mean("time").values
+    limits = moisture_range(spread)
+    drawn = _draw_map(axis, spread, grid, limits=(limits[0], max(limits[1], limits[0] + 0.01)),
+                      cmap=COLOURS_OF[SPREAD])  # fmt: skip
+    axis.set_title("standard deviation" + (", mean" if days.sizes["time"] > 1 else ""),
+                   fontsize="medium")  # fmt: skip
+    axis.set(xticks=[], yticks=[], anchor="N")
+    axis.figure.colorbar(
+        drawn, ax=axis, label=f"[{style.MOISTURE}]", location="bottom", extend="both", shrink=0.8,
+        ticks=MaxNLocator(3), panchor=(0.5, 1.0),
+    )  # fmt: skip
+
+
+def _validity_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
+    """The reasons not to believe a map of one day; of several, the share of days with a reason."""
+    codes, reasons = _codes(days), _reasons(days)  # (time, row, col)
+    axis.set_title("where not to believe it", fontsize="medium")
+    axis.set(xticks=[], yticks=[], anchor="N")
+    if len(codes) > 1:
+        share = 100 * (codes > 0).mean(axis=0)
+        drawn = _draw_map(axis, share, grid, limits=(0, 100), cmap=SHARE_COLOURS)
+        axis.figure.colorbar(drawn, ax=axis, label="[% of days]", location="bottom", shrink=0.8)
+        return
+    colours = {"valid": VALID_COLOUR} | {n: REASON_COLOURS.get(n, "0.3") for n in reasons}
+    number = np.zeros(codes.shape[1:], int)
+    for k, bit in reversed([*enumerate(reasons.values(), start=1)]):
+        number[(codes[0] & bit) > 0] = k  # the first of several reasons is drawn
+    look = {"limits": (-0.5, len(reasons) + 0.5), "cmap": ListedColormap([*colours.values()])}
+    _draw_map(axis, number, grid, **look)
+    handles = [
+        Patch(facecolor=colours[name], edgecolor="0.6", label=f"{name.replace('_', ' ')}  {part}")
+        for name, part in _percents(days).items()
+    ]
+    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2,
+                fontsize="small", frameon=False, columnspacing=1.0, handlelength=1.0)  # fmt: skip
+
+
+def _percents(days: xr.Dataset) -> dict[str, str]:
+    """How much of the cells and days is valid, and how much each reason takes."""
+    codes = _codes(days)
+    parts = {"valid": codes == 0} | {
+        name: (codes & bit) > 0 for name, bit in _reasons(days).items()
+    }
+    shares = {name: 100 * float(part.mean()) for name, part in parts.items()}
+    return {n: f"{v:.0f} %" if v >= 0.5 else "< 1 %" for n, v in shares.items() if v > 0}
+
+
+def _words_panel(axis: Axes, days: xr.Dataset, *, expected_error: str) -> None:
+    """What is known of the map's error and of its inputs, in words."""
+    n, moisture = days.sizes["time"], days[MOISTURE]
+    known = expected_error or "not known: this map was not held against stations"
+    words = {"Error": fill(known, WORDS_WIDTH)}
+    if moisture.notnull().any():
+        mean, spread = float(moisture.mean()), float(moisture.std(("y", "x")).mean())
+        words["Map"] = f"mean {mean:.3f}, spatial SD {spread:.3f} {style.MOISTURE}"
+    if n > 1:
+        parts = ", ".join(
+            f"{name} {part}".replace("_", " ").replace(" ", "\u00a0")
+            for name, part in _percents(days).items()
+        )
+        words[f"Cells on {n} days"] = fill(parts, WORDS_WIDTH)
+    ages = {str(k): float(days[k].median()) for k in days.data_vars if str(k).endswith(AGE)}
+    if ages:
+        texts = (f"{k.removesuffix(AGE)} {h:.0f} h" if h < 48 else f"{k.removesuffix(AGE)} "
+                 f"{h / 24:.0f} d" for k, h in ages.items())  # fmt: skip
+        words["Median age of its inputs"] = fill(", ".join(texts), WORDS_WIDTH)
+    axis.set_axis_off()
+    height = 1.0
+    for name, text in words.items():
+        axis.text(0, height, name, va="top", fontsize="small", weight="bold")
+        axis.text(0, height - LINE, text, va="top", fontsize="small", linespacing=1.3)
+        height -= LINE * (text.count("\n") + 2.5)
+
+
+# ---- what every map needs: ticks, scale, north, stations ----------------------------------------
+
+
+def _furnish(axis: Axes, grid: Grid, *, n_ticks: int = 4, arrow: bool = True) -> None:
+    """Degrees at the frame, a scale bar, an arrow to the north; outlines where they are sharp."""
+    left, bottom, right, top = grid.bounds_m
+    if min(right - left, top - bottom) >= OUTLINES_FROM_M:
+        _outlines_on(axis, grid)
+    _degree_ticks(axis, grid, n=n_ticks)
+    axis.tick_params(labelsize="small")
+    to_degrees = grids.transformer(grid.crs, "EPSG:4326")
+    x, y = (left + right) / 2, (bottom + top) / 2
+    (west, east), (low, high) = to_degrees.transform([x, x + 1000], [y, y])
+    metres = Geod(ellps="WGS84").inv(west, low, east, high)[2] / 1000  # on the ground for one of it
+    length = _nice((right - left) * metres / 4)
+    start, height = left + 0.05 * (right - left), bottom + 0.05 * (top - bottom)
+    (bar,) = axis.plot([start, start + length / metres], [height, height], color="black",
+                       linewidth=3, solid_capstyle="butt")  # fmt: skip
+    bar.set_path_effects([effects.withStroke(linewidth=5, foreground="white")])
+    words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    axis.text(start, height + 0.03 * (top - bottom), words, fontsize="small", path_effects=HALO)
+    if arrow:
+        longitude, latitude = to_degrees.transform(x, y)
+        back = grids.transformer("EPSG:4326", grid.crs)
+        step = np.subtract(back.transform(longitude, latitude + 0.001), (x, y))
+        tip, length = np.array([0.93, 0.97]), 0.12 * step / np.hypot(*step)
+        axis.annotate("N", tip, tip - length, "axes fraction", ha="center", va="center",
+                      fontsize="small", path_effects=HALO,
+                      arrowprops={"arrowstyle": "-|>", "color": "black"})  # fmt: skip
+    axis.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def _nice(length: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is no longer.
+
+    Examples
+    --------
+    >>> _nice(2600.0), _nice(99.0)
+    (2000.0, 50.0)
+    """
+    unit = 10.0 ** np.floor(np.log10(length))
+    return float(max(n * unit for n in (1, 2, 5) if n * unit <= length))
+
+
+def _degree_ticks(axis: Axes, grid: Grid, *, n: int) -> None:
+    """Longitudes along the lower edge, latitudes along the left one."""
+    left, bottom, right, top = grid.bounds_m
+    to_degrees = grids.transformer(grid.crs, "EPSG:4326")
+    along, up = np.linspace(left, right, 65), np.linspace(bottom, top, 65)
+    longitude = np.unwrap(to_degrees.transform(along, np.full(65, bottom))[0], period=360)
+    latitude = np.asarray(to_degrees.transform(np.full(65, left), up)[1])
+    for which, degrees, metres, sides in (("x", longitude, along, "EW"), ("y", latitude, up, "NS")):
+        ticks = MaxNLocator(n, steps=[1, 2, 5, 10]).tick_values(degrees.min(), degrees.max())
+        ticks = ticks[(ticks >= degrees.min()) & (ticks <= degrees.max())]
+        step = np.diff(ticks).min() if len(ticks) > 1 else 0.01
+        digits = max(0, int(np.ceil(-np.log10(step) - 1e-9)))
+        words = [_degrees((t + 180) % 360 - 180, sides, digits) for t in ticks]
+        order = np.argsort(degrees)
+        places = np.interp(ticks, degrees[order], metres[order])
+        getattr(axis, f"set_{which}ticks")(places, words)
+
+
+def _stations(axis: Axes, grid: Grid, stations: pd.DataFrame | None) -> None:
+    if stations is None:
+        return
+    places = stations.dropna(subset=["latitude", "longitude"])
+    to_grid = grids.transformer("EPSG:4326", grid.crs)
+    x, y = to_grid.transform(places["longitude"].to_numpy(), places["latitude"].to_numpy())
+    left, bottom, right, top = grid.bounds_m
+    on_map = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
+    axis.plot(x[on_map], y[on_map], "^", color="white", markeredgecolor="black", markersize=7)
+
+
+# ---- outlines -----------------------------------------------------------------------------------
+
+
+@cache
+def _outlines() -> Mapping[str, list[np.ndarray]]:
+    """Natural Earth's land and borders, {kind: lines of (point, 2) degrees}, 1:50 million."""
+    with np.load(OUTLINES) as file:
+        # Steps of 0.01 degrees in 16 bits wrap around as their sums do.
+        return {
+            kind: np.split(
+                np.cumsum(file[kind], axis=1, dtype=np.int16).T / 100,
+                np.cumsum(file[f"{kind}_points"], dtype=int)[:-1],
+            )
+            for kind in ("land", "border")
+        }
+
+
+def _lines_in(kind: str, window: tuple[float, float, float, float]) -> Iterator[np.ndarray]:
+    """Lines that a window (west, south, east, north) may touch, also across the antimeridian."""
+    west, south, east, north = window
+    for turn in (-360.0, 0.0, 360.0):
+        for line in _outlines()[kind]:
+            low, high = line.min(axis=0) + (turn, 0), line.max(axis=0) + (turn, 0)
+            if low[0] <= east and high[0] >= west and low[1] <= north and high[1] >= south:
+                yield line + (turn, 0)
+
+
+def _outlines_on(axis: Axes, grid: Grid) -> None:
+    """Coasts and borders over a large map, in its own projection."""
+    left, bottom, right, top = grid.bounds_m
+    window = grids.transformer(grid.crs, "EPSG:4326").transform_bounds(left, bottom, right, top)
+    west, south, east, north = window
+    window = (west, south, east + 360 if east < west else east, north)
+    to_grid = grids.transformer("EPSG:4326", grid.crs)
+    for kind, colour in (("land", COAST), ("border", BORDER)):
+        for line in _lines_in(kind, window):
+            near = ((line >= np.array(window[:2]) - 2) & (line <= np.array(window[2:]) + 2)).all(1)
+            x, y = to_grid.transform(*np.where(near[:, None], line, np.nan).T)
+            axis.plot(np.where(near, x, np.nan), np.where(near, y, np.nan), color=colour,
+                      linewidth=1.0)  # fmt: skip
+
+
+def _locator(axis: Axes, grid: Grid, *, is_synthetic: bool) -> None:
+    """Where on Earth the map lies: coasts and borders around it, as wide as tells them apart."""
+    left, bottom, right, top = grid.bounds_m
+    to_degrees = grids.transformer(grid.crs, "EPSG:4326")
+    longitude, latitude = to_degrees.transform((left + right) / 2, (bottom + top) / 2)
+    size = (top - bottom) / 111_000
+    for half in WINDOWS_DEG:
+        wide = half / max(np.cos(np.radians(latitude)), 0.1) * 1.25
+        window = (longitude - wide, latitude - half, longitude + wide, latitude + half)
+        lines = {kind: [*_lines_in(kind, window)] for kind in ("land", "border")}
+        low, high = np.array(window[:2]), np.array(window[2:])
+        points = sum(
+            int(((line > low) & (line < high)).all(1).sum()) for each in lines.values()
+            for line in each
+        )  # fmt: skip
+        if points >= LEAST_POINTS and half > 3 * size:
+            break
+    axis.set_facecolor(SEA)
+    if lines["land"]:
+        shape = Outline.make_compound_path(*(Outline(line) for line in lines["land"]))
+        axis.add_patch(PathPatch(shape, facecolor=LAND, edgecolor=COAST, linewidth=0.7))
+    for line in lines["border"]:
+        axis.plot(*line.T, color=BORDER, linewidth=0.6, linestyle="--")
+    side = size / np.cos(np.radians(latitude))
+    red = style.COLOURS[1]
+    axis.add_patch(Rectangle((longitude - side / 2, latitude - size / 2), side, size, fill=False,
+                             edgecolor=red))  # fmt: skip
+    axis.plot(longitude, latitude, "o", color="none", markeredgecolor=red, markersize=9)
+    axis.set(xlim=window[::2], ylim=window[1::2], xticks=[], yticks=[])
+    axis.set_aspect(1 / max(np.cos(np.radians(latitude)), 0.1))
+    digits = 2 if size < 1 else 0
+    place = f"{_degrees(latitude, 'NS', digits)}, {_degrees(longitude, 'EW', digits)}"
+    axis.set_title(place + ("\n(synthetic ground)" if is_synthetic else ""), fontsize="small")
