@@ -93,7 +93,7 @@ def map_page(
     return style.head(figure, title or title_of(dataset))
 
 
-def difference_of(dataset: xr.Dataset, first: Any, second: Any) -> Figure:
+def difference_of(dataset: xr.Dataset, *, first: Any, second: Any) -> Figure:
     """Two days of a map on one scale, and the second minus the first: blue has become wetter.
 
     ``first`` and ``second`` are times; the map's nearest ones are taken.
@@ -117,7 +117,7 @@ def difference_of(dataset: xr.Dataset, first: Any, second: Any) -> Figure:
     return style.head(figure, title_of(dataset))
 
 
-def cell_series(dataset: xr.Dataset, longitude: float, latitude: float) -> Figure:
+def cell_series(dataset: xr.Dataset, *, longitude: float, latitude: float) -> Figure:
     """The cell of a map that holds a point through time: estimate, standard deviation, flags.
 
     Raises
@@ -207,7 +207,9 @@ def days_of(dataset: xr.Dataset) -> xr.Dataset:
     if "time" in dataset.dims:
         return dataset
     known = (
-        dataset if "time" in dataset.coords else dataset.assign_coords(time=np.datetime64("NaT"))
+        dataset
+        if "time" in dataset.coords
+        else dataset.assign_coords(time=np.datetime64("NaT", "us"))
     )
     return known.expand_dims("time")
 

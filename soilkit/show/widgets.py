@@ -129,7 +129,7 @@ class MapView(ipw.VBox):
     def pick(self, longitude: float, latitude: float) -> None:
         """Mark a place and show its cell through time; outside the map, words say so."""
         try:
-            figure = map_views.cell_series(self._dataset, longitude, latitude)
+            figure = map_views.cell_series(self._dataset, longitude=longitude, latitude=latitude)
         except ContractError as error:
             self.message.value = escape(str(error))
             return

@@ -13,8 +13,9 @@ import xarray as xr
 
 from soilkit import grids
 from soilkit.contracts import Grid
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, StoreError
 from soilkit.export import rasters
+from soilkit.export.chips.store import consolidate
 from soilkit.files import temporary_folder, write_text_whole
 from soilkit.models.maps.windows import map_grid
 
@@ -62,6 +63,9 @@ def save(
         When the disk refuses.
     """
     folder, grid = Path(folder), map_grid(dataset)
+    if MOISTURE not in dataset:
+        have = ", ".join(map(str, dataset.data_vars))
+        raise ContractError(f"A map has {MOISTURE!r}; this one has {have}. Name its estimate so.")
     moments = _moments(dataset, times)
     paths: dict[str, Path] = {"zarr": folder / f"{name}.zarr"}
     for key, moment in moments.items():
@@ -196,12 +200,18 @@ def _to_zarr(dataset: xr.Dataset, path: Path) -> None:
             sides = (min(chunk.get(str(n), size), size) for n, size in layer.sizes.items())
             encoding[str(name)] = {"chunks": tuple(sides)}
     plain = dataset.drop_encoding()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(path) as part:
-        plain.to_zarr(part / "new", zarr_format=3, consolidated=False, encoding=encoding)
-        if path.exists():
-            os.replace(path, part / "old")
-        os.replace(part / "new", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(path) as part:
+            plain.to_zarr(part / "new", zarr_format=3, consolidated=False, encoding=encoding)
+            consolidate(part / "new")
+            if path.exists():
+                os.replace(path, part / "old")
+            os.replace(part / "new", path)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write {path} ({error}). Free some space, or choose another folder."
+        ) from error
 
 
 def _assets(dataset: xr.Dataset, paths: Mapping[str, Path], grid: Grid) -> dict[str, Any]:
