@@ -51,6 +51,7 @@ SEA, LAND, COAST, BORDER = "#dcebf5", "#f4f1e6", "0.35", "0.55"
 OUTLINES = Path(__file__).with_name("outlines.npz")
 OUTLINES_FROM_M = 50_000.0  # a side of a region that the outlines' 2 km are fine enough for
 WINDOWS_DEG = (1.5, 3.0, 6.0, 12.0, 24.0)  # half the height of the small map of the place
+NEAR_DEG = 2.0  # beyond a map's edge, to which outlines are drawn in its projection
 LEAST_POINTS = 150  # of outlines, from which a place is recognised
 WORDS_WIDTH, LINE = 40, 0.085  # letters; of the panel's height
 AGE = "_age_hours"
@@ -78,7 +79,7 @@ def map_page(
     """
     days, grid = days_of(dataset), grid_of(dataset)
     figure = plt.figure(figsize=(12.5, 6.9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.2, 1])
+    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=[1.2, 1]))
     shown = days.isel(time=np.unique(np.linspace(0, days.sizes["time"] - 1, MOST_DAYS).round())
                       .astype(int))  # fmt: skip
     _moisture_panels(left, shown, grid, stations=stations)
@@ -385,8 +386,10 @@ def _furnish(axis: Axes, grid: Grid, *, n_ticks: int = 4, arrow: bool = True) ->
         longitude, latitude = to_degrees.transform(x, y)
         back = grids.transformer("EPSG:4326", grid.crs)
         step = np.subtract(back.transform(longitude, latitude + 0.001), (x, y))
-        tip, length = np.array([0.93, 0.97]), 0.12 * step / np.hypot(*step)
-        axis.annotate("N", tip, tip - length, "axes fraction", ha="center", va="center",
+        east, north = 0.12 * step / np.hypot(*step)
+        tip = 0.93, 0.97
+        axis.annotate("N", tip, (tip[0] - east, tip[1] - north), "axes fraction", ha="center",
+                      va="center",
                       fontsize="small", path_effects=HALO,
                       arrowprops={"arrowstyle": "-|>", "color": "black"})  # fmt: skip
     axis.set(xlim=(left, right), ylim=(bottom, top))
@@ -466,10 +469,11 @@ def _outlines_on(axis: Axes, grid: Grid) -> None:
     window = grids.transformer(grid.crs, "EPSG:4326").transform_bounds(left, bottom, right, top)
     west, south, east, north = window
     window = (west, south, east + 360 if east < west else east, north)
+    low, high = np.array(window[:2]), np.array(window[2:])
     to_grid = grids.transformer("EPSG:4326", grid.crs)
     for kind, colour in (("land", COAST), ("border", BORDER)):
         for line in _lines_in(kind, window):
-            near = ((line >= np.array(window[:2]) - 2) & (line <= np.array(window[2:]) + 2)).all(1)
+            near = np.all((line >= low - NEAR_DEG) & (line <= high + NEAR_DEG), axis=1)
             x, y = to_grid.transform(*np.where(near[:, None], line, np.nan).T)
             axis.plot(np.where(near, x, np.nan), np.where(near, y, np.nan), color=colour,
                       linewidth=1.0)  # fmt: skip

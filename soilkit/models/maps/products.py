@@ -218,8 +218,8 @@ def _assets(dataset: xr.Dataset, paths: Mapping[str, Path], grid: Grid) -> dict[
     assets: dict[str, Any] = {}
     for key, path in paths.items():
         if key == "zarr":
-            words = {"type": ZARR_TYPE, "title": "all layers and dates", "roles": ["data"]}
-            assets[key] = {"href": f"./{path.name}", **words}
+            about = {"type": ZARR_TYPE, "title": "all layers and dates", "roles": ["data"]}
+            assets[key] = {"href": f"./{path.name}", **about}
             continue
         is_flags = key.endswith(f"_{VALIDITY}")
         at = dataset.isel(time=0) if "time" in dataset.dims else dataset
@@ -236,7 +236,7 @@ def _assets(dataset: xr.Dataset, paths: Mapping[str, Path], grid: Grid) -> dict[
 
 def _band(at: xr.Dataset, name: str, *, grid: Grid) -> dict[str, Any]:
     layer = at[name]
-    band = {
+    band: dict[str, Any] = {
         "name": name,
         "description": str(layer.attrs.get("long_name", name.replace("_", " "))),
         "data_type": str(layer.dtype),
