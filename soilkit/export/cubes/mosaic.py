@@ -192,7 +192,7 @@ class _Plan(Planner):
         crs: str | None, bounds: Mapping[str, Any] | None,
         max_cloud_fraction: Mapping[str, float] | None, tile_px: int | None,
     ):  # fmt: skip
-        self.bands, self.days = _bands(sources), _days(times)
+        self.bands, self.days = _bands(sources), moments_of(times)
         rows = [catalogue.get(name) for name in self.bands]
         passes = any(row.resolution == "high" and not row.is_static for row in rows)
         self.area = region_of(
@@ -265,8 +265,14 @@ def _bands(names: Sources) -> dict[str, list[str]]:
     return bands
 
 
-def _days(times: Any) -> np.ndarray:
-    """Moments as datetime64[us], strictly increasing."""
+def moments_of(times: Any) -> np.ndarray:
+    """Dates or moments as naive UTC datetime64[us], strictly increasing.
+
+    Raises
+    ------
+    ParameterError, TimeZoneError
+        For what is no such list.
+    """
     try:
         is_one = isinstance(times, str | datetime.date | np.datetime64)
         index = pd.Index([times] if is_one else times)

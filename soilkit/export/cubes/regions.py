@@ -23,6 +23,7 @@ REQUEST_PX = 4096  # a request costs about as much as so many pixels
 QUADKEY_LENGTHS = (12, 14)  # tiles of about 9.8 and 2.4 km at the equator
 ZONE_DEG = 6.0
 EDGE_STEP_DEG = 0.1  # edges are straight in degrees: between such points they are so in metres too
+EDGE_STEP_M = 5_000.0  # the other way round
 TORN_M = 1e6  # neighbours on an edge that are projected so far apart lie on both ends of the map
 OTHER_CRS = 'crs="EPSG:6933" (EASE-Grid 2.0, any longitude) or another CRS in metres'
 
@@ -84,6 +85,39 @@ class Region:
         if shapely.covers(self.outline, shapely.box(*tile.part.bounds_m)):
             return np.ones((tile.part.height, tile.part.width), dtype=bool)
         return shapely.contains_xy(self.outline, *np.meshgrid(tile.part.x_m, tile.part.y_m))
+
+    def touched(self, tile: Tile) -> np.ndarray:
+        """Whether the outline reaches into each pixel of a tile, (row, col) bool."""
+        half_m = self.grid.pixel_size_m / 2
+        x_m, y_m = np.meshgrid(tile.part.x_m, tile.part.y_m)
+        boxes = shapely.box(x_m - half_m, y_m - half_m, x_m + half_m, y_m + half_m)
+        shapely.prepare(self.outline)
+        return shapely.intersects(self.outline, boxes) & ~shapely.touches(self.outline, boxes)
+
+    def around(self, margin_m: float) -> Any:
+        """All touched pixels and a square margin about each tile's, a geometry in degrees.
+
+        Its edges are straight in the grid's metres; longitudes run on beyond 180 as the outline's.
+        """
+        boxes = []
+        for tile in self.tiles:
+            rows, cols = (np.flatnonzero(self.touched(tile).any(axis)) for axis in (1, 0))
+            left, right = tile.part.x_m[cols[[0, -1]]]
+            top, bottom = tile.part.y_m[rows[[0, -1]]]
+            reach_m = margin_m + self.grid.pixel_size_m / 2
+            boxes.append(
+                shapely.box(left - reach_m, bottom - reach_m, right + reach_m, top + reach_m)
+            )
+        wide = shapely.segmentize(shapely.union_all(boxes), EDGE_STEP_M)
+        to_degrees = grids.transformer(self.grid.crs, "EPSG:4326").transform
+        middle = sum(self.degrees.bounds[::2]) / 2
+
+        def unwrapped(xy: np.ndarray) -> np.ndarray:
+            longitude, latitude = to_degrees(*xy.T)
+            longitude = middle + (np.asarray(longitude) - middle + 180) % 360 - 180
+            return np.column_stack([longitude, latitude])
+
+        return shapely.transform(wide, unwrapped)
 
 
 def region_of(

@@ -58,15 +58,17 @@ def scene_of(
     *,
     inputs: Inputs,
     statistics: Mapping[str, Sequence[float]] | None = None,
+    grid: Grid | None = None,
 ) -> Scene:
     """Normalise a region's layers as ``ChipDataset`` does in training.
 
     Parameters
     ----------
-    region : {source: layer}, a ``Chip`` of stored values with all bands of the catalogue in its
-        order, as ``region_chips`` cut it; or for a coarse source a number, or array (row, col)
+    region : {source: layer}, a ``Chip`` of stored values with the bands that it names, or with all
+        of the catalogue in its order; or for a coarse source a number, or array (row, col)
     inputs : Inputs, those of the training
     statistics : {coarse channel: (mean, std)}, those of the training
+    grid : Grid of 10 m; by default that of the finest chip
 
     Raises
     ------
@@ -83,11 +85,11 @@ def scene_of(
             f"the inputs are {', '.join(inputs.names)}. Hand in all of them."
         )
     cut = [layer.grid for layer in region.values() if isinstance(layer, Chip)]
-    if not cut:
+    if not cut and grid is None:
         raise ContractError("The region holds numbers only: hand at least one chip of 10 m pixels.")
-    grid = min(cut, key=lambda grid: grid.pixel_size_m)
+    grid = grid or min(cut, key=lambda grid: grid.pixel_size_m)
     layers = {
-        name: layer.values if isinstance(layer, Chip) else np.asarray(layer, float)
+        name: layer if isinstance(layer, Chip) else np.asarray(layer, float)
         for name, layer in region.items()
     }
     fed = {name: channels for name in ("high", "low") if (channels := getattr(inputs, name))}
@@ -99,28 +101,31 @@ def scene_of(
     return Scene(grid, images, scalars, {"low": PIXEL_RATIO})
 
 
-def _channel(layers: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def _band(chip: Chip, source: str, band: str) -> np.ndarray:
+    """A band of a chip, stored values (row, col) float64."""
+    names = chip.bands or [b.name for b in sources.get(source).bands]
+    return chip.values[names.index(band)].astype(float)
+
+
+def _channel(layers: Mapping[str, Any], name: str) -> np.ndarray:
     """One channel of an image, (row, col) float32: a band normalised, or an index."""
     source, _, band = name.partition(".")
-    bands = sources.get(source).bands
-    place = {b.name: n for n, b in enumerate(bands)}
+    row, chip = sources.get(source), layers[source]
     index = INDICES.get(source, {}).get(band)
     if index is not None:
-        places = [place[b] for b in index.bands]
-        physical = [layers[source][p] * bands[p].scale + bands[p].offset for p in places]
+        physical = [row.band(b).physical(_band(chip, source, b)) for b in index.bands]
         return index(*physical).astype(np.float32)
-    values, rule = layers[source][place[band]].astype(float), bands[place[band]].normalisation
+    values, rule = _band(chip, source, band), row.band(band).normalisation
     return (values if rule is None else rule(values)).astype(np.float32)
 
 
-def _coarse(layers: Mapping[str, np.ndarray], inputs: Inputs, statistics) -> np.ndarray:
+def _coarse(layers: Mapping[str, Any], inputs: Inputs, statistics) -> np.ndarray:
     """Standardised scalars (channel,), or rasters (channel, row, col)."""
     rasters = []
     for name in inputs.coarse:
         source, _, band = name.partition(".")
-        values = layers[source]
-        have = [b.name for b in sources.get(source).bands]
-        rasters.append(values[have.index(band)] if values.ndim == 3 else values)
+        layer = layers[source]
+        rasters.append(_band(layer, source, band) if isinstance(layer, Chip) else layer)
     if len({r.shape for r in rasters}) > 1:
         raise ContractError(
             f"The coarse layers have shapes {', '.join(str(r.shape) for r in rasters)}. "

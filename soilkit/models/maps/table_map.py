@@ -59,7 +59,7 @@ class Layer:
         side_px = round(self.source_m / self.grid.pixel_size_m)
         if side_px <= 1 or self.values.dtype.kind != "f":
             return self
-        return replace(self, values=_box_mean(self.values, side_px))
+        return replace(self, values=box_mean(self.values, side_px))
 
 
 def predict_table_map(
@@ -314,9 +314,9 @@ def _predictors(
     sides = {
         name: round(daily_table.SIDE_M[name] / grid.pixel_size_m) for name in ("texture", "ph")
     }
-    sand, silt, clay = (_box_mean(v, sides["texture"]) for v in values("texture"))
+    sand, silt, clay = (box_mean(v, sides["texture"]) for v in values("texture"))
     layers |= {"sand_percent": sand, "clay_percent": clay,
-               "ph": _box_mean(values("ph")[0], sides["ph"]),
+               "ph": box_mean(values("ph")[0], sides["ph"]),
                "texture": strata.texture_class(sand, silt, clay=clay)}  # fmt: skip
     return {name: Layer(v, grid, sizes.get(name, 0.0)) for name, v in layers.items()}
 
@@ -328,7 +328,7 @@ def _mean(images: list[np.ndarray]) -> np.ndarray:
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _box_mean(values: np.ndarray, side_px: int) -> np.ndarray:
+def box_mean(values: np.ndarray, side_px: int) -> np.ndarray:
     """Mean of what is known in a square about each pixel; unknown pixels stay so.
 
     Of pixels drawn as squares of ``side_px`` this is the bilinear surface between their centres.
