@@ -1,7 +1,8 @@
-"""A region cut around a station, its map held against the truth, and its pictures in place."""
+"""A region of any archive mapped tile by tile, held against the truth, its pictures in place."""
 
 import base64
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
 
@@ -10,16 +11,23 @@ matplotlib.use("agg")
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from matplotlib import image
 from matplotlib import pyplot as plt
 
-from soilkit import grids
+from soilkit import grids, sources
 from soilkit.contracts import Chip, ChipRequest, Failure, Grid
-from soilkit.errors import CheckpointError, ContractError, SceneNotFoundError
-from soilkit.export import rasters
+from soilkit.errors import (
+    CatalogueError,
+    CheckpointError,
+    ContractError,
+    SceneNotFoundError,
+    UnknownNameError,
+)
+from soilkit.export import archives, chips, cubes, features, join, rasters, ten_day_table
 from soilkit.metrics import map_scores, ubrmse_difference
-from soilkit.models import maps
+from soilkit.models import maps, training, xception_fusion
 from soilkit.models.inputs import Inputs, stored_statistics
 from soilkit.models.maps import (
     Scene,
@@ -27,6 +35,7 @@ from soilkit.models.maps import (
     predict_map,
     region_chips,
 )
+from soilkit.models.tabular import SYSTEMS
 from soilkit.models.xception_fusion import look
 from soilkit.show import plots
 from soilkit.show.plots.region_maps import true_colours
@@ -88,7 +97,6 @@ def mapped(values, *, left=500_000.0, top=4_206_000.0, size=320.0):
     side = Grid(
         crs, left - inset, top + inset, 10.0, 256 + 32 * (height - 1), 256 + 32 * (width - 1)
     )
-    import torch
 
     class Known(torch.nn.Module):
         def __init__(self):
@@ -312,3 +320,273 @@ def test_a_map_file_answers_in_another_projection(tmp_path):
     read = rasters.read(tmp_path / "map.tif", pixel, resampling="nearest")
     assert read.item() == pytest.approx(values[1, 4])
     assert isinstance(dataset, xr.Dataset)
+
+
+# ---- the door: any region, dates and archive ---------------------------------------------------
+
+BANDS = {"sentinel2": ("B2", "B3", "B4", "B8", "B11", "B12")}
+SOURCES = ("sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas")
+PERIOD = {"start": "2019-05-01", "end": "2019-07-01"}
+STATISTICS = {"smap.ssm": (0.2, 0.1), "gldas.SoilMoi0_10cm_inst": (0.25, 0.05)}
+
+
+def untrained(*names):
+    """A fusion model with settled batch norms, so that its answers depend on what it sees."""
+    inputs = Inputs.of(*names)
+    torch.manual_seed(0)
+    model = xception_fusion.XceptionFusion.for_inputs(inputs, preset="small")
+    for norm in (m for m in model.modules() if hasattr(m, "running_mean")):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(**{n: torch.randn(8, *t.shape[1:]) for n, t in model.example().items()})
+    rules = training.Provenance(inputs.names, inputs.normalisation(STATISTICS), "none")
+    checkpoint = training.Checkpoint(model.configuration, rules, model.state_dict(), 1, 0.1)
+    return xception_fusion.TrainedFusion(model.eval(), checkpoint)
+
+
+@pytest.fixture(scope="module")
+def archive():
+    return archives.open_archive("synthetic", seed=3, n_stations=4, revisit_days=12, **PERIOD)
+
+
+@pytest.fixture(scope="module")
+def at_a_cell(archive, tmp_path_factory):
+    """A dataset folder of two readings at a cell's centre, its samples, and a box about it."""
+    places = archive.world.stations().iloc[[0]]
+    crs = grids.utm_crs(places.latitude.iloc[0], places.longitude.iloc[0])
+    there = grids.transformer("EPSG:4326", crs)
+    x, y = there.transform(places.longitude.iloc[0], places.latitude.iloc[0])
+    x, y = (round((v - 160) / 320) * 320 + 160 for v in (x, y))
+    longitude, latitude = there.transform(x, y, direction="INVERSE")
+    places = places.assign(longitude=longitude, latitude=latitude)
+    period = {k: pd.Timestamp(v) for k, v in PERIOD.items()}
+    scenes = archives.all_scenes(archive, places, sources=SOURCES, **period)
+    passes = scenes.loc[scenes["source"] == "sentinel1", "end"].sort_values()[2:4]
+    readings = pd.DataFrame({"sensor_id": places["sensor_id"].iloc[0], "time": passes})
+    readings["time"] += pd.Timedelta("20min")
+    readings = readings.assign(soil_moisture_m3_m3=0.2, flag="G")
+    bounds = {n: pd.Timedelta(age) for n, age in sources.bounds("sentinel1", SOURCES).items()}
+    samples = join.anchored_join(
+        readings, scenes, places, bounds=bounds, max_cloud_fraction={"sentinel2": 0.3}
+    ).samples
+    folder = tmp_path_factory.mktemp("at_a_cell")
+    wanted = {"stations": places, "sources": SOURCES[:4], "bands": BANDS, "progress": False}
+    samples, _ = chips.build(samples, archive, folder / "chips.zarr", **wanted)
+    series = {name: archive.series(places, name, *period.values()) for name in SOURCES[4:]}
+    table = features.combine(
+        *(features.from_series(samples, values, name) for name, values in series.items()),
+        features.from_chips(samples, chips.open_store(folder / "chips.zarr")),
+        features.season(samples),
+    )
+    for name, part in {"stations": places, "samples": samples, "features": table}.items():
+        part.to_parquet(folder / f"{name}.parquet")
+    half = 0.004  # 0.9 km: five cells or so
+    box = longitude - half, latitude - half, longitude + half, latitude + half
+    return folder, samples, box, {"x": float(x), "y": float(y)}
+
+
+def test_the_map_says_at_a_station_what_the_model_says_of_its_chip(archive, at_a_cell, tmp_path):
+    """The same scenes, the same ground, the same scalars: both answers differ by rounding only."""
+    folder, samples, box, place = at_a_cell
+    trained = untrained(*SOURCES)
+    alone = trained.predict(folder)["predicted_m3_m3"]
+    times = samples["time"].to_numpy()
+    mapped = maps.predict_region(trained, archive, box, dates=times, store=tmp_path, progress=False)
+
+    here = mapped.sel(place)
+    assert here.soil_moisture.values == pytest.approx(alone.to_numpy(), abs=1e-4)
+    assert abs(alone[0] - alone[1]) > 0.01 and float(mapped.soil_moisture.std()) > 1e-3
+    for name in ("sentinel1", "sentinel2", "smap", "gldas"):
+        age = f"{name}_age_hours"
+        assert here[age].values == pytest.approx(samples[age].to_numpy(), rel=1e-5)
+    assert mapped.comment.startswith("Synthetic") and len(cubes.losses(mapped)) == 0
+    assert map_grid(mapped).pixel_size_m == 320
+    assert ((mapped.validity == 0) == mapped.soil_moisture.notnull()).all()
+
+
+def test_a_table_model_says_at_a_station_what_it_says_of_its_row(archive, at_a_cell, tmp_path):
+    """Statistics about a station are those about the cell; a forest sees them alike."""
+    folder, samples, box, place = at_a_cell
+    table = pd.read_parquet(folder / "features.parquet")
+    names = [c for c in table if c.endswith("_320m") or c in ("smap_ssm", "season_sin")]
+    rng = np.random.default_rng(0)
+    many = pd.concat([table] * 40, ignore_index=True)
+    scale = many[names].std().fillna(0) + 0.05 * many[names].abs().mean()
+    many[names] += rng.normal(size=(80, len(names))) * scale.to_numpy()
+    rows = pd.concat([samples] * 40, ignore_index=True).assign(
+        sample_id=[str(k) for k in range(80)], soil_moisture_m3_m3=rng.uniform(0.1, 0.4, 80)
+    )
+    stations = pd.read_parquet(folder / "stations.parquet")
+    data = ten_day_table.TabularDataset(stations, rows, many.assign(sample_id=rows.sample_id))
+    split = pd.Series(["train"] * 80)
+    trained = SYSTEMS["forest: all"].train(data, split, preset="small", columns=names)
+    alone = trained.predict(folder)["predicted_m3_m3"].to_numpy()
+    mapped = maps.predict_region(
+        trained, archive, box, dates=samples["time"].to_numpy(), store=tmp_path, progress=False
+    )
+
+    assert mapped.sel(place).soil_moisture.values == pytest.approx(alone, abs=0.01)
+    assert (mapped.known_fraction.where(mapped.validity == 0).max() == 1).all()
+    assert abs(alone[0] - alone[1]) > 0.01 or np.ptp(mapped.soil_moisture.values) > 0.01
+
+
+def files_of(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(archive, at_a_cell, tmp_path, monkeypatch):
+    """Stopped after the second tile: the rest is made, nothing twice, and no byte differs."""
+    _, samples, box, _ = at_a_cell
+    trained, made = untrained("dem", "smap"), []
+    monkeypatch.setattr(maps.scene, "TILE_CELLS", 2)
+    asked = {"dates": samples["time"].to_numpy()[:1], "progress": False}
+    whole = maps.predict_region(trained, archive, box, store=tmp_path / "whole", **asked)
+    predict = maps.scene.Windows.answer
+
+    def answer(self, scenes, cells):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(cells)
+        return predict(self, scenes, cells)
+
+    monkeypatch.setattr(maps.scene.Windows, "answer", answer)
+    with pytest.raises(KeyboardInterrupt):
+        maps.predict_region(trained, archive, box, store=tmp_path / "stopped", **asked)
+    made[:] = [None] * 10  # never two again
+    again = maps.predict_region(trained, archive, box, store=tmp_path / "stopped", **asked)
+
+    n_tiles = -(-whole.sizes["y"] // 2) * -(-whole.sizes["x"] // 2)
+    assert n_tiles > 3 and len(made) - 10 == n_tiles - 2
+    assert whole.identical(again)
+    first, second = (files_of(tmp_path / name / "maps") for name in ("whole", "stopped"))
+    assert first == second
+
+
+def test_tiles_leave_no_seam_and_workers_no_trace(archive, at_a_cell, tmp_path, monkeypatch):
+    """One tile for all, many tiles, many tiles by other workers: the same map."""
+    _, samples, box, _ = at_a_cell
+    trained = untrained("sentinel1", "soilgrids", "smap")
+    asked = {"dates": samples["time"].to_numpy()[:1], "progress": False}
+    one = maps.predict_region(trained, archive, box, store=tmp_path, **asked).load()
+    monkeypatch.setattr(maps.scene, "TILE_CELLS", 2)
+    many = maps.predict_region(trained, archive, box, store=tmp_path, **asked).load()
+    with ThreadPoolExecutor(2) as client:
+        shared = maps.predict_region(
+            trained, archive, box, store=tmp_path / "shared", client=client, **asked
+        )
+
+    assert one.sizes == many.sizes
+    np.testing.assert_allclose(one.soil_moisture, many.soil_moisture, atol=1e-5)
+    assert float(one.soil_moisture.std()) > 1e-4
+    xr.testing.assert_identical(many, shared.load())
+    xr.testing.assert_identical(many.validity, one.validity)
+
+
+def test_a_date_is_the_moment_after_its_pass_and_else_noon(archive, at_a_cell, tmp_path):
+    """A day without a pass has a map without values, and its reason is counted."""
+    _, samples, box, _ = at_a_cell
+    day = samples["time"].iloc[0].normalize()
+    days = [day, day + pd.Timedelta("1D")]
+    trained = untrained("sentinel1", "smap")
+    mapped = maps.predict_region(trained, archive, box, dates=days, store=tmp_path, progress=False)
+
+    taken = pd.DatetimeIndex(mapped.time.values)
+    assert 0 < mapped.sentinel1_age_hours.isel(time=0).max() < 0.5
+    assert taken[1] == days[1] + pd.Timedelta("12h")
+    assert mapped.soil_moisture.isel(time=0).notnull().any()
+    assert mapped.soil_moisture.isel(time=1).isnull().all()
+    assert set(np.unique(mapped.validity.isel(time=1))) <= {1, 64}
+    lost = cubes.losses(mapped)
+    assert (
+        set(lost["source"]) == {"sentinel1"}
+        and lost["reason"].str.contains("none within 1 h").all()
+    )
+    wider = maps.predict_region(
+        trained, archive, box, dates=days, store=tmp_path, progress=False,
+        cube_options={"bounds": {"sentinel1": "6D"}},
+    )  # fmt: skip
+    assert wider.soil_moisture.isel(time=1).notnull().any()
+
+
+def test_a_map_under_clouds_is_empty_and_says_why(archive, at_a_cell, tmp_path):
+    """No scene is clear enough for anybody: no value, a flag, and a count; no crash."""
+    _, samples, box, _ = at_a_cell
+    mapped = maps.predict_region(
+        untrained("sentinel2", "smap"), archive, box, dates=samples["time"].to_numpy()[:1],
+        store=tmp_path, cube_options={"max_cloud_fraction": {"sentinel2": 0.0}}, progress=False,
+    )  # fmt: skip
+
+    assert mapped.soil_moisture.isnull().all()
+    assert set(np.unique(mapped.validity)) <= {1, 64} and (mapped.validity == 64).any()
+    assert cubes.losses(mapped)["source"].tolist() == ["sentinel2"]
+
+
+class Without:
+    """An archive that lacks a source."""
+
+    def __init__(self, archive, name):
+        self.archive, self.lacks = archive, name
+        self.name, self.version = archive.name, archive.version
+
+    def scenes(self, stations, source, start, end):
+        if source == self.lacks:
+            raise UnknownNameError(f"no {source}")
+        return self.archive.scenes(stations, source, start, end)
+
+
+def test_what_cannot_be_mapped_is_refused_before_anything_is_fetched(archive, at_a_cell, tmp_path):
+    _, samples, box, _ = at_a_cell
+    asked = {"dates": samples["time"].to_numpy()[:1], "store": tmp_path, "progress": False}
+    trained = untrained("dem", "soilgrids", "smap", "gldas")
+    with pytest.raises(CatalogueError, match="has no smap over the region .* the model eats dem"):
+        maps.predict_region(trained, Without(archive, "smap"), box, **asked)
+    with pytest.raises(ContractError, match="stride of 200 m is no whole number of the 160 m"):
+        maps.predict_region(trained, archive, box, stride_m=200, **asked)
+    with pytest.raises(UnknownNameError, match="limit is given for sentinel9"):
+        options = {"bounds": {"sentinel9": "1D"}}
+        maps.predict_region(trained, archive, box, cube_options=options, **asked)
+    with pytest.raises(ContractError, match="does not tell what it eats"):
+        maps.predict_region(torch.nn.Linear(1, 1), archive, box, **asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("west", "south", "width_deg", "crs"),
+    [
+        (-100.0, 40.0, 0.001, "EPSG:32614"),  # less than a cell
+        (-96.004, 40.0, 0.012, "EPSG:32615"),  # two UTM zones, more of it in the eastern one
+        (179.995, 65.0, 0.012, "EPSG:32601"),  # the antimeridian
+        (25.0, 70.0, 0.02, "EPSG:32635"),
+    ],
+)
+def test_regions_at_the_edges_of_the_usual(archive, tmp_path, west, south, width_deg, crs):
+    """The whole box is covered by cells with values, wherever it lies."""
+    east, north = west + width_deg, south + width_deg / 2
+    box = west, south, east - 360 if east > 180 else east, north
+    mapped = maps.predict_region(
+        untrained("dem", "smap"), archive, box, dates=["2019-06-01"], store=tmp_path, progress=False
+    ).load()
+
+    grid = map_grid(mapped)
+    assert grid.crs == crs
+    x, y = grids.transformer("EPSG:4326", crs).transform([west, east, east], [south, south, north])
+    left, bottom, right, top = grid.bounds_m
+    assert left <= min(x) and max(x) <= right and bottom <= min(y) and max(y) <= top
+    col, row = ((np.array(x) - left) // 320).astype(int), ((top - np.array(y)) // 320).astype(int)
+    assert (mapped.validity.values[0, row, col] == 0).all()
+    assert np.isfinite(mapped.soil_moisture.values[0, row, col]).all()
+
+
+def test_coarse_inputs_may_be_smooth_in_space(archive, tmp_path):
+    """Across the border of two SMAP cells the answer steps, or it rises over many cells."""
+    trained = untrained("smap")
+    asked = {"dates": ["2019-06-10"], "progress": False}
+    box = -98.10, 38.0, -97.85, 38.004
+    steps = maps.predict_region(trained, archive, box, store=tmp_path / "a", **asked)
+    smooth = maps.predict_region(
+        trained, archive, box, store=tmp_path / "b", resampling="smooth", **asked
+    )
+
+    row = steps.sizes["y"] // 2
+    jumps, rises = (np.abs(np.diff(m.soil_moisture.values[0, row])) for m in (steps, smooth))
+    assert np.nanmax(jumps) > 4 * np.nanmax(rises) > 0

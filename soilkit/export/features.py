@@ -98,6 +98,77 @@ def from_chips(samples: pd.DataFrame, store: Any) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"sample_id": _ids(samples)}), *parts], axis=1)
 
 
+def around(
+    chip: contracts.Chip, source: str, *, x_m: np.ndarray, y_m: np.ndarray, columns: Any
+) -> dict[str, np.ndarray]:
+    """Statistics of ``from_chips`` about many points of one large chip, by column.
+
+    Parameters
+    ----------
+    chip : stored values; it should reach as far about the points as the columns' radii
+    source : name of its source
+    x_m, y_m : arrays of one shape, m of the chip's CRS, at the same place in a pixel, such as the
+        centres of a map's cells
+    columns : those that are wanted, such as "sentinel1_VV_mean_320m"; others are left out
+
+    Returns
+    -------
+    {column: array of the points' shape}
+    """
+    size, wanted = chip.grid.pixel_size_m, set(columns)
+    row, col = (chip.grid.top_m - y_m) / size, (x_m - chip.grid.left_m) / size
+    statistics = {}
+    for name, (values, statistic) in _layers(chip, source).items():
+        for radius in RADII_M:
+            column = f"{source}_{name}_{radius:g}m"
+            if column in wanted:
+                disc = _Disc(row, col, radius / size)
+                statistics[column] = disc.statistic(values, statistic)
+    return statistics
+
+
+class _Disc:
+    """The pixels whose centres lie within a radius [pixel] of points, row by row of the disc."""
+
+    def __init__(self, row: np.ndarray, col: np.ndarray, radius: float):
+        self.pad = int(np.ceil(radius)) + 1
+        base_row, base_col = np.floor(row).astype(int), np.floor(col).astype(int)
+        down, right = (float((v - np.floor(v)).flat[0]) for v in (row, col))
+        self.runs = []  # row, first column and the one after the last, of the padded image
+        for k in range(-self.pad, self.pad + 1):
+            half = radius**2 - (k + 0.5 - down) ** 2
+            if half < 0:
+                continue
+            first = int(np.ceil(right - np.sqrt(half) - 0.5))
+            after = int(np.floor(right + np.sqrt(half) - 0.5)) + 1
+            columns = (base_col + self.pad + edge for edge in (first, after))
+            self.runs.append((base_row + self.pad + k, *columns))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """The sum of an image (row, col) about each point; nothing lies beyond the image."""
+        sums = np.pad(np.cumsum(np.pad(values, self.pad), axis=1), ((0, 0), (1, 0)))
+        return sum(sums[row, after] - sums[row, first] for row, first, after in self.runs)
+
+    def statistic(self, values: np.ndarray, of: Any) -> np.ndarray:
+        """The statistic of ``_layers`` about each point, NaN where fewer than four are known."""
+        known = np.isfinite(values)
+        n = self.sums(known.astype(float))
+        if of is _mode:
+            classes = np.unique(values[known])
+            counts = [self.sums((values == one).astype(float)) for one in classes]
+            found = classes[np.argmax(counts, axis=0)] if len(classes) else np.full(n.shape, np.nan)
+            return np.where(n >= _MIN_PIXELS, found, np.nan)
+        middle = values[known].mean() if known.any() else 0.0
+        off, n_known = np.where(known, values - middle, 0.0), np.maximum(n, 1)
+        mean = self.sums(off) / n_known
+        if of is np.std:
+            result = np.sqrt(np.maximum(self.sums(off**2) / n_known - mean**2, 0))
+        else:
+            result = mean + middle
+            result = units.db_from_linear(np.maximum(result, 1e-12)) if of is _mean_db else result
+        return np.where(n >= _MIN_PIXELS, result, np.nan)
+
+
 def combine(*tables: pd.DataFrame) -> pd.DataFrame:
     """Features tables of the same samples side by side, in the order of the first.
 

@@ -2,21 +2,26 @@
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.ndimage import map_coordinates, uniform_filter
+from scipy.ndimage import map_coordinates
 
-from soilkit import grids, strata
+from soilkit import grids, sources, strata
+from soilkit.constants import HIGH_PIXEL_M
 from soilkit.contracts import Archive, Grid
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.export import cubes, daily_table, ten_day_table
+from soilkit.export import antecedents, cubes, daily_table, ten_day_table
+from soilkit.export.cubes.regions import Region
+from soilkit.export.features import around, season_point
+from soilkit.models.maps.scene import WIDE_PIXEL_M, RegionInputs, about, box_mean, stored_chip
 from soilkit.models.maps.windows import map_dataset
 
 RESAMPLINGS = ("nearest", "smooth")
@@ -251,29 +256,51 @@ def daily_layers(
     west, south, east, north = region
     middle = {"latitude": [(south + north) / 2], "longitude": [(west + east) / 2]}
     place = pd.DataFrame({"station_id": ["map"], **middle})
-    wanted = daily_table.LAYERS
-    finest_first = {"ndvi": dict(reversed(wanted["ndvi"].items()))}
-    chosen = daily_table.choose(
-        archive, place, start=day - SMAP_DAYS, end=day + 1, layers=wanted | finest_first
-    )
+    chosen = _choose(archive, place, first=day, last=day)
     names = {one.source.name: one.bands for some in chosen.values() for one in some}
-    daily = [one.source.name for name in daily_table.DAILY for one in chosen[name]]
     cube = cubes.build(
         region, archive, store, sources=names, pixel_size_m=LAYER_PIXEL_M, crs=grid.crs,
-        times=np.arange(day - SMAP_DAYS + 1, day + 2).astype("datetime64[us]") + SEEN_AFTER,
-        bounds=dict.fromkeys(daily, "1D"), progress=progress,  # the day's own
+        times=_times_of(day), bounds=_bounds(chosen), progress=progress,
     )  # fmt: skip
     area = cubes.region_of(region, pixel_size_m=LAYER_PIXEL_M, crs=grid.crs)
-    layers = _predictors(cube, chosen, area.grid)
+    return _day_layers(cube, chosen, area.grid)
+
+
+def _day_layers(
+    cube: xr.Dataset, chosen: Mapping[str, list[daily_table.Choice]], grid: Grid
+) -> tuple[dict[str, Layer], dict[str, Layer]]:
+    """Predictors and classes of a cube whose last but one moment is the day."""
+    layers = _predictors(cube, chosen, grid)
     classes = {k: layers[f"{k}_percent"] for k in ("clay", "sand")} | {"ph": layers["ph"]}
     classes["texture"] = layers["texture"]
     for name in daily_table.CLASSES:
         for one in chosen[name]:
             codes = cube[f"{one.source.name}_{one.bands[0]}"].to_numpy()
-            classes[name] = Layer(daily_table.class_names(name, codes), area.grid)
+            classes[name] = Layer(daily_table.class_names(name, codes), grid)
     characteristics = [name for name in ten_day_table.CHARACTERISTICS if name in classes]
     predictors = {name: layers[name] for name in daily_table.PREDICTORS}
     return predictors, {name: classes[name] for name in characteristics}
+
+
+def _choose(
+    archive: Archive, places: pd.DataFrame, *, first: np.datetime64, last: np.datetime64
+) -> dict[str, list[daily_table.Choice]]:
+    """The archive's layers of the daily table, NDVI the finest."""
+    wanted = daily_table.LAYERS
+    finest_first = {"ndvi": dict(reversed(wanted["ndvi"].items()))}
+    return daily_table.choose(
+        archive, places, start=first - SMAP_DAYS, end=last + 1, layers=wanted | finest_first
+    )
+
+
+def _times_of(day: np.datetime64) -> np.ndarray:
+    """The moments that tell of a day: SMAP's of three days, composites', and when it has ended."""
+    return np.arange(day - SMAP_DAYS + 1, day + 2).astype("datetime64[us]") + SEEN_AFTER
+
+
+def _bounds(chosen: Mapping[str, list[daily_table.Choice]]) -> dict[str, str]:
+    """Of daily sources only the day's own."""
+    return {one.source.name: "1D" for name in daily_table.DAILY for one in chosen[name]}
 
 
 def _box(grid: Grid) -> tuple[float, ...]:
@@ -328,14 +355,216 @@ def _mean(images: list[np.ndarray]) -> np.ndarray:
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def box_mean(values: np.ndarray, side_px: int) -> np.ndarray:
-    """Mean of what is known in a square about each pixel; unknown pixels stay so.
+# Models of tables by way of cubes: features of chips about each cell, or the daily table's layers.
 
-    Of pixels drawn as squares of ``side_px`` this is the bilinear surface between their centres.
+
+class Rows(RegionInputs):
+    """A model of features of chips and coarse products: each cell is a station without a probe.
+
+    Statistics about a station become those about the cell's centre; a band of its own the mean of
+    the cell's pixels. A model that looks back or forth in time is told all dates together.
     """
-    known = np.isfinite(values)
-    total, weight = (
-        uniform_filter(part, side_px, mode="nearest")
-        for part in (np.where(known, values, 0.0), known.astype(float))
-    )
-    return np.where(known, total / np.where(known, weight, 1.0), np.nan)
+
+    def __init__(self, trained: Any, columns: Sequence[str], options: Mapping[str, Any]):
+        self.trained, self.columns = trained, columns
+        self.cell_m, _ = _sizes(options, known=("stride_m",), cell_m=320.0)
+        self.is_series = getattr(trained, "kind", antecedents.GIVEN) != antecedents.GIVEN
+        parts = {column: _layer_of(column) for column in columns}
+        if self.is_series:
+            parts |= {c: _layer_of(c) for name in columns for c in _context_of(name)}
+        strange = [c for c, part in parts.items() if part is None and not _context_of(c)]
+        if strange:
+            raise ContractError(
+                f"{', '.join(strange)}: predictors that come from no layer of the catalogue. Map "
+                "by a model that was trained without."
+            )
+        self.parts = {column: part for column, part in parts.items() if part}
+        chips = [int(m[3]) for m in map(sources.CHIP.fullmatch, self.parts) if m]
+        self.halo_m = float(max(chips, default=0) + WIDE_PIXEL_M)
+
+    @cached_property
+    def bands(self) -> dict[float, dict[str, list[str]]]:
+        """The bands of each source, by the pixel size of the cube that holds them."""
+        wanted: dict[float, dict[str, list[str]]] = {}
+        for name, bands in (part for part in self.parts.values() if part[0]):
+            is_high = sources.get(name).resolution == "high"
+            some = wanted.setdefault(HIGH_PIXEL_M if is_high else WIDE_PIXEL_M, {})
+            have = some.setdefault(name, [])
+            have += [band for band in bands if band not in have]
+        return wanted
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """What the maps hang on beside the layers."""
+        return pickle.dumps((self.trained, list(self.parts)))
+
+    def reach_m(self, size: float) -> float:
+        """How far about the cells a cube is wanted."""
+        return self.halo_m
+
+    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, moment: Any) -> xr.Dataset:
+        """The predictors of a tile's cells at a moment, (y, x) each."""
+        x_m, y_m = np.meshgrid(cells.x_m, cells.y_m)
+        values = dict(season_point(np.full(x_m.shape, moment, "datetime64[ns]")))
+        for size, some in self.bands.items():
+            cut = cuts[size]
+            grid = about(cells, self.halo_m, pixel_size_m=size)
+            for name, bands in some.items():
+                chip = stored_chip(cut, name, bands=bands, grid=grid)
+                points = {"x_m": x_m, "y_m": y_m}
+                values |= around(chip, name, columns=self.parts, **points)
+                values |= {
+                    f"{name}_{band}": _cell_means(image, grid, cells=cells)
+                    for band, image in zip(bands, chip.values, strict=True)
+                }
+        layers = {c: (values[c].astype(float), {}) for c in self.parts}
+        return map_dataset(layers, cells).assign_coords(time=pd.Timestamp(moment))
+
+    def answer(self, eaten: Sequence[xr.Dataset], cells: Grid) -> list[xr.Dataset]:
+        """The map of each moment; no value where no dated source is known."""
+        names = list(self.parts)
+        together = xr.concat(eaten, "time", data_vars=names, coords="minimal", compat="override")
+        made = self._predicted(together)
+        dated = [c for c in names if (s := self.parts[c][0]) and not sources.get(s).is_static]
+        maps = []
+        for k, one in enumerate(eaten):
+            known = one[names].notnull().to_array().mean("variable").to_numpy()
+            seen = one[dated].notnull().to_array().any("variable").to_numpy() if dated else True
+            layers = {n: (np.where(seen, v[k], np.nan).astype(np.float32), MAPS[n])
+                      for n, v in made.items()}  # fmt: skip
+            layers["known_fraction"] = known.astype(np.float32), MAPS["known_fraction"]
+            maps.append(map_dataset(layers, cells))
+        return maps
+
+    def _predicted(self, together: xr.Dataset) -> dict[str, np.ndarray]:
+        """What the model says of (time, y, x)."""
+        if hasattr(self.trained, "map"):
+            made = self.trained.map(together)
+            return {name: made[name].to_numpy() for name in made.data_vars}
+        shape = tuple(together.sizes[name] for name in ("time", "y", "x"))
+        X = pd.DataFrame({c: together[c].to_numpy().ravel() for c in self.columns})
+        made = _predict(self.trained, X, pd.DataFrame(index=X.index))
+        return {name: np.reshape(values, shape) for name, values in made.items()}
+
+
+def _layer_of(column: str) -> tuple[str, tuple[str, ...]] | None:
+    """The source and bands behind a predictor; ("", ()) for the season, None where there is none.
+
+    Examples
+    --------
+    >>> _layer_of("sentinel2_NDVI_mean_320m"), _layer_of("smap_ssm"), _layer_of("rank")
+    (('sentinel2', ('B4', 'B8')), ('smap', ('ssm',)), None)
+    """
+    if column in ("season_sin", "season_cos"):
+        return "", ()
+    chip = sources.CHIP.fullmatch(column)
+    stem = chip[1] if chip else column
+    for row in sources.CATALOGUE:
+        layer = stem.removeprefix(f"{row.name}_")
+        if layer in [b.name for b in row.bands]:
+            return row.name, (layer,)
+        if chip and layer == "NDVI" and row.colours and stem != layer:
+            return row.name, (row.colours["red"], row.colours["infrared"])
+        if chip and layer == "slope" and stem != layer:
+            return row.name, tuple(b.name for b in row.bands if "slope" in b.features)
+    return None
+
+
+def _context_of(column: str) -> list[str]:
+    """The columns that ``antecedents.widen`` makes a predictor with context in time of."""
+    for name in sorted(antecedents.SERIES, key=len, reverse=True):
+        source, _, layer = name.partition("_")
+        if column != name and not column.startswith(f"{name}_"):
+            continue
+        bands = {"ratio": ("VV", "VH"), "STR": ("B12",)} | antecedents.INDICES
+        clear = ("B2",) if source == "sentinel2" else ()  # tells of clouds
+        return [f"{source}_{band}" for band in (*bands.get(layer, (layer,)), *clear)]
+    return []
+
+
+def _cell_means(image: np.ndarray, grid: Grid, *, cells: Grid) -> np.ndarray:
+    """The mean of what is known in each cell; of larger pixels the one at its centre."""
+    values = np.asarray(image, float)
+    side_px = round(cells.pixel_size_m / grid.pixel_size_m)
+    values = box_mean(values, side_px) if side_px > 1 else values
+    row, col = _position(grid, cells.x_m, cells.y_m)
+    return values[np.floor(row).astype(int)][:, np.floor(col).astype(int)]
+
+
+def _sizes(
+    options: Mapping[str, Any], *, known: Sequence[str], cell_m: float
+) -> tuple[float, dict[str, Any]]:
+    """The size of cells, and the other options, which must be known."""
+    strange = sorted(set(options) - set(known))
+    if strange:
+        raise UnknownNameError(
+            f"A model of tables is mapped with {' and '.join(known)}; found {', '.join(strange)}."
+        )
+    rest = {name: value for name, value in options.items() if name != "stride_m"}
+    return float(options.get("stride_m", cell_m)), rest
+
+
+class DailyRows(RegionInputs):
+    """A model of the daily table: its layers at 90 m, a date a day, as of ``daily_layers``."""
+
+    def __init__(self, trained: Any, columns: Sequence[str], options: Mapping[str, Any]):
+        known = ("stride_m", "resampling")
+        self.cell_m, self.options = _sizes(options, known=known, cell_m=LAYER_PIXEL_M)
+        self.model = trained.models["train"] if hasattr(trained, "models") else trained
+        self.columns = columns
+        self.chosen: dict[str, list[daily_table.Choice]] = {}
+
+    @property
+    def bands(self) -> dict[float, dict[str, list[str]]]:
+        """The bands of each source, once the archive's are chosen."""
+        some = [one for choices in self.chosen.values() for one in choices]
+        return {LAYER_PIXEL_M: {one.source.name: list(one.bands) for one in some}}
+
+    @property
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """Of daily sources the day's own; composites as the catalogue says."""
+        return {"bounds": _bounds(self.chosen), "max_cloud_fraction": {}}
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """What the maps hang on beside the layers."""
+        return pickle.dumps((self.model, self.options))
+
+    def reach_m(self, size: float) -> float:
+        """How far about the cells a cube is wanted."""
+        return MARGIN_M
+
+    def moments(self, archive: Archive, area: Region, *, days: np.ndarray) -> pd.DatetimeIndex:
+        """The days; the archive's layers are chosen for them.
+
+        Raises
+        ------
+        CatalogueError
+            Where the archive lacks layers.
+        """
+        days = np.unique(days.astype("datetime64[D]"))
+        middle = area.stations.iloc[[len(area.tiles) // 2]]
+        self.chosen = _choose(archive, middle, first=days[0], last=days[-1])
+        return pd.DatetimeIndex(days.astype("datetime64[us]"))
+
+    def cube_times(self, moments: pd.DatetimeIndex) -> pd.DatetimeIndex:
+        """The moments that tell of the days."""
+        times = [_times_of(day) for day in moments.to_numpy().astype("datetime64[D]")]
+        return pd.DatetimeIndex(np.unique(np.concatenate(times)))
+
+    def at(self, cube: xr.Dataset, moment: Any) -> xr.Dataset:
+        """The moments that tell of a day."""
+        return cube.sel(time=_times_of(np.datetime64(moment, "D")))
+
+    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, moment: Any) -> Any:
+        """Predictors and classes about a tile's cells."""
+        grid = about(cells, MARGIN_M, pixel_size_m=LAYER_PIXEL_M)
+        predictors, classes = _day_layers(cuts[LAYER_PIXEL_M], self.chosen, grid)
+        return {name: predictors[name] for name in self.columns}, classes
+
+    def answer(self, eaten: Sequence[Any], cells: Grid) -> list[xr.Dataset]:
+        """The map of each day."""
+        return [
+            predict_table_map(self.model, layers, grid=cells, classes=classes, **self.options)
+            for layers, classes in eaten
+        ]
