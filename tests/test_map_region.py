@@ -391,7 +391,9 @@ def test_the_map_says_at_a_station_what_the_model_says_of_its_chip(archive, at_a
     trained = untrained(*SOURCES)
     alone = trained.predict(folder)["predicted_m3_m3"]
     times = samples["time"].to_numpy()
-    mapped = maps.predict_region(trained, archive, box, dates=times, store=tmp_path, progress=False)
+    mapped = maps.predict_region(
+        trained, box, archive=archive, dates=times, store=tmp_path, progress=False
+    )
 
     here = mapped.sel(place)
     assert here.soil_moisture.values == pytest.approx(alone.to_numpy(), abs=1e-4)
@@ -422,7 +424,12 @@ def test_a_table_model_says_at_a_station_what_it_says_of_its_row(archive, at_a_c
     trained = SYSTEMS["forest: all"].train(data, split, preset="small", columns=names)
     alone = trained.predict(folder)["predicted_m3_m3"].to_numpy()
     mapped = maps.predict_region(
-        trained, archive, box, dates=samples["time"].to_numpy(), store=tmp_path, progress=False
+        trained,
+        box,
+        archive=archive,
+        dates=samples["time"].to_numpy(),
+        store=tmp_path,
+        progress=False,
     )
 
     assert mapped.sel(place).soil_moisture.values == pytest.approx(alone, abs=0.01)
@@ -440,7 +447,7 @@ def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(archive, at_a_cell, tmp
     trained, made = untrained("dem", "smap"), []
     monkeypatch.setattr(maps.scene, "TILE_CELLS", 2)
     asked = {"dates": samples["time"].to_numpy()[:1], "progress": False}
-    whole = maps.predict_region(trained, archive, box, store=tmp_path / "whole", **asked)
+    whole = maps.predict_region(trained, box, archive=archive, store=tmp_path / "whole", **asked)
     predict = maps.scene.Windows.answer
 
     def answer(self, scenes, cells):
@@ -451,9 +458,9 @@ def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(archive, at_a_cell, tmp
 
     monkeypatch.setattr(maps.scene.Windows, "answer", answer)
     with pytest.raises(KeyboardInterrupt):
-        maps.predict_region(trained, archive, box, store=tmp_path / "stopped", **asked)
+        maps.predict_region(trained, box, archive=archive, store=tmp_path / "stopped", **asked)
     made[:] = [None] * 10  # never two again
-    again = maps.predict_region(trained, archive, box, store=tmp_path / "stopped", **asked)
+    again = maps.predict_region(trained, box, archive=archive, store=tmp_path / "stopped", **asked)
 
     n_tiles = -(-whole.sizes["y"] // 2) * -(-whole.sizes["x"] // 2)
     assert n_tiles > 3 and len(made) - 10 == n_tiles - 2
@@ -467,12 +474,12 @@ def test_tiles_leave_no_seam_and_workers_no_trace(archive, at_a_cell, tmp_path, 
     _, samples, box, _ = at_a_cell
     trained = untrained("sentinel1", "soilgrids", "smap")
     asked = {"dates": samples["time"].to_numpy()[:1], "progress": False}
-    one = maps.predict_region(trained, archive, box, store=tmp_path, **asked).load()
+    one = maps.predict_region(trained, box, archive=archive, store=tmp_path, **asked).load()
     monkeypatch.setattr(maps.scene, "TILE_CELLS", 2)
-    many = maps.predict_region(trained, archive, box, store=tmp_path, **asked).load()
+    many = maps.predict_region(trained, box, archive=archive, store=tmp_path, **asked).load()
     with ThreadPoolExecutor(2) as client:
         shared = maps.predict_region(
-            trained, archive, box, store=tmp_path / "shared", client=client, **asked
+            trained, box, archive=archive, store=tmp_path / "shared", client=client, **asked
         )
 
     assert one.sizes == many.sizes
@@ -488,7 +495,9 @@ def test_a_date_is_the_moment_after_its_pass_and_else_noon(archive, at_a_cell, t
     day = samples["time"].iloc[0].normalize()
     days = [day, day + pd.Timedelta("1D")]
     trained = untrained("sentinel1", "smap")
-    mapped = maps.predict_region(trained, archive, box, dates=days, store=tmp_path, progress=False)
+    mapped = maps.predict_region(
+        trained, box, archive=archive, dates=days, store=tmp_path, progress=False
+    )
 
     taken = pd.DatetimeIndex(mapped.time.values)
     assert 0 < mapped.sentinel1_age_hours.isel(time=0).max() < 0.5
@@ -501,9 +510,10 @@ def test_a_date_is_the_moment_after_its_pass_and_else_noon(archive, at_a_cell, t
         set(lost["source"]) == {"sentinel1"}
         and lost["reason"].str.contains("none within 1 h").all()
     )
+    older = {"bounds": {"sentinel1": "6D"}}
     wider = maps.predict_region(
-        trained, archive, box, dates=days, store=tmp_path, progress=False,
-        cube_options={"bounds": {"sentinel1": "6D"}},
+        trained, box, archive=archive, dates=days, store=tmp_path, progress=False,
+        cube_options=older,
     )  # fmt: skip
     assert wider.soil_moisture.isel(time=1).notnull().any()
 
@@ -512,7 +522,7 @@ def test_a_map_under_clouds_is_empty_and_says_why(archive, at_a_cell, tmp_path):
     """No scene is clear enough for anybody: no value, a flag, and a count; no crash."""
     _, samples, box, _ = at_a_cell
     mapped = maps.predict_region(
-        untrained("sentinel2", "smap"), archive, box, dates=samples["time"].to_numpy()[:1],
+        untrained("sentinel2", "smap"), box, archive=archive, dates=samples["time"].to_numpy()[:1],
         store=tmp_path, cube_options={"max_cloud_fraction": {"sentinel2": 0.0}}, progress=False,
     )  # fmt: skip
 
@@ -539,14 +549,14 @@ def test_what_cannot_be_mapped_is_refused_before_anything_is_fetched(archive, at
     asked = {"dates": samples["time"].to_numpy()[:1], "store": tmp_path, "progress": False}
     trained = untrained("dem", "soilgrids", "smap", "gldas")
     with pytest.raises(CatalogueError, match="has no smap over the region .* the model eats dem"):
-        maps.predict_region(trained, Without(archive, "smap"), box, **asked)
+        maps.predict_region(trained, box, archive=Without(archive, "smap"), **asked)
     with pytest.raises(ContractError, match="stride of 200 m is no whole number of the 160 m"):
-        maps.predict_region(trained, archive, box, stride_m=200, **asked)
+        maps.predict_region(trained, box, archive=archive, stride_m=200, **asked)
     with pytest.raises(UnknownNameError, match="limit is given for sentinel9"):
         options = {"bounds": {"sentinel9": "1D"}}
-        maps.predict_region(trained, archive, box, cube_options=options, **asked)
+        maps.predict_region(trained, box, archive=archive, cube_options=options, **asked)
     with pytest.raises(ContractError, match="does not tell what it eats"):
-        maps.predict_region(torch.nn.Linear(1, 1), archive, box, **asked)
+        maps.predict_region(torch.nn.Linear(1, 1), box, archive=archive, **asked)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -564,7 +574,12 @@ def test_regions_at_the_edges_of_the_usual(archive, tmp_path, west, south, width
     east, north = west + width_deg, south + width_deg / 2
     box = west, south, east - 360 if east > 180 else east, north
     mapped = maps.predict_region(
-        untrained("dem", "smap"), archive, box, dates=["2019-06-01"], store=tmp_path, progress=False
+        untrained("dem", "smap"),
+        box,
+        archive=archive,
+        dates=["2019-06-01"],
+        store=tmp_path,
+        progress=False,
     ).load()
 
     grid = map_grid(mapped)
@@ -582,9 +597,9 @@ def test_coarse_inputs_may_be_smooth_in_space(archive, tmp_path):
     trained = untrained("smap")
     asked = {"dates": ["2019-06-10"], "progress": False}
     box = -98.10, 38.0, -97.85, 38.004
-    steps = maps.predict_region(trained, archive, box, store=tmp_path / "a", **asked)
+    steps = maps.predict_region(trained, box, archive=archive, store=tmp_path / "a", **asked)
     smooth = maps.predict_region(
-        trained, archive, box, store=tmp_path / "b", resampling="smooth", **asked
+        trained, box, archive=archive, store=tmp_path / "b", resampling="smooth", **asked
     )
 
     row = steps.sizes["y"] // 2

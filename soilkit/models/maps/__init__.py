@@ -2,6 +2,7 @@
 
 from soilkit.models.maps.products import save as save
 from soilkit.models.maps.products import to_cog as to_cog
+from soilkit.models.maps.region_map import plan_region as plan_region
 from soilkit.models.maps.region_map import predict_region as predict_region
 from soilkit.models.maps.scene import Scene as Scene
 from soilkit.models.maps.scene import region_chips as region_chips

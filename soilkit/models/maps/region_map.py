@@ -16,28 +16,23 @@ import pandas as pd
 import xarray as xr
 from tqdm.auto import tqdm
 
-from soilkit.contracts import Archive, Grid
+from soilkit.contracts import Archive, ChipRequest, Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import cubes, daily_table
 from soilkit.export.chips.builder import sole_builder
 from soilkit.export.cubes.regions import Region, Tile
 from soilkit.files import write_text_whole
+from soilkit.models.maps import validity
 from soilkit.models.maps.scene import RegionInputs, Windows, about, on_grid
 from soilkit.models.maps.table_map import DailyRows, Rows
 from soilkit.models.maps.windows import map_dataset
 
-EDGE, NO_SOURCE = 1, 64
-FLAGS = {
-    1: "edge", 2: "cloud", 4: "water", 8: "snow_or_frozen", 16: "radar_shadow",
-    32: "outside_applicability", 64: "no_source",
-}  # fmt: skip
-
 
 def predict_region(
     trained: Any,
-    archive: Archive,
     region: Any,
     *,
+    archive: Archive,
     dates: Any,
     store: str | os.PathLike[str],
     cube_options: Mapping[str, Any] | None = None,
@@ -55,13 +50,16 @@ def predict_region(
 
     Parameters
     ----------
-    trained : what a fusion's ``train`` or ``load`` returned
-    archive : any that has the model's sources
+    trained : what a fusion's ``train`` or ``load`` returned; a ``TrainedTable``, of features of a
+        built dataset or of the daily table; or an estimator that was fitted on a DataFrame of them
     region : as in ``cubes.region_of``: a box in degrees, GeoJSON, a geometry, a quadkey
+    archive : any that has the model's sources
     dates : dates or moments, naive UTC, increasing. A date is the moment after its last pass of
         Sentinel-1, where the model eats that and there was one, else its noon
     store : folder of the cubes and of the finished tiles
-    cube_options : of ``cubes.build``: ``bounds``, ``max_cloud_fraction``, ``crs``, ``tile_px``
+    cube_options : of ``cubes.build``: ``bounds``, ``max_cloud_fraction``, ``crs``, ``tile_px``; and
+        ``masks``, further bands by source that ``validity`` is to know of, such as
+        ``{"sentinel2": ["QA60"], "land_cover": ["discrete_classification"]}``
     client : of Dask, or an executor of processes; it shares the file system of ``store``
     progress : bool
     options : of the model's ``map``: ``stride_m``, ``precision`` ...; ``resampling="smooth"``
@@ -84,20 +82,18 @@ def predict_region(
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649
     """
-    recipe, cube_options = recipe_of(trained, options), dict(cube_options or {})
-    area = recipe.area(region, crs=cube_options.pop("crs", None))
-    moments = recipe.moments(archive, area, days=cubes.moments_of(dates))
-    folder = Path(store)
-    built = _build(
-        recipe, archive, area, moments=moments, folder=folder, options=cube_options,
-        progress=progress,
-    )  # fmt: skip
+    plan, folder = _Plan(trained, archive, region, dates, cube_options, options), Path(store)
+    built = {
+        size: cubes.build(where, archive, folder / name, progress=progress, **wanted)
+        for size, name, where, wanted in plan.cubes()
+    }
+    recipe, area, moments = plan.recipe, plan.area, plan.moments
     lost = pd.concat([cubes.losses(cube) for cube in built.values()], ignore_index=True)
-    work = Work(recipe, area, {size: _cube_path(folder, size) for size in built})
+    work = Work(recipe, area, {size: folder / name for size, name, *_ in plan.cubes()})
     together = [moments.tolist()] if recipe.is_series else [[t] for t in moments.tolist()]
     jobs = [(tile, some) for some in together for tile in area.tiles]
     with sole_builder(folder / "maps"):
-        kept = {t: _Kept(folder / "maps", t, work) for t in moments.tolist()}
+        kept = {t: _Kept(folder / "maps" / work.key[:16], t, work) for t in moments.tolist()}
         known = [{kept[t].digests.get(tile.name) for t in some} for tile, some in jobs]
         answers = _answers(work, jobs, known=known, client=client)
         bar = tqdm(answers, "tiles", total=len(jobs), disable=not progress)
@@ -106,6 +102,58 @@ def predict_region(
                 kept[t].write(tile, mapped, digest=digest)
     attributes = _attributes(trained, archive, area, lost=lost)
     return _series([one.open() for one in kept.values()], moments).assign_attrs(attributes)
+
+
+def plan_region(
+    trained: Any,
+    region: Any,
+    *,
+    archive: Archive,
+    dates: Any,
+    store: str | os.PathLike[str] | None = None,
+    cube_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[ChipRequest]:
+    """The chips that ``predict_region`` would ask for, for ``archives.confirm``.
+
+    Its parameters and errors; what stands in a ``store`` is left out.
+    """
+    plan, requests = _Plan(trained, archive, region, dates, cube_options, options), []
+    for _, name, where, wanted in plan.cubes():
+        folder = None if store is None else Path(store) / name
+        requests += cubes.plan(where, archive, store=folder, **wanted)
+    return requests
+
+
+class _Plan:
+    """What a map is made of: how its model eats, its cells and moments, and the cubes for them."""
+
+    def __init__(self, trained, archive, region, dates, cube_options, options):
+        self.options = dict(cube_options or {})
+        self.recipe = recipe_of(trained, options)
+        self.recipe.masks = dict(self.options.pop("masks", {}))
+        self.area = self.recipe.area(region, crs=self.options.pop("crs", None))
+        days = cubes.moments_of(dates)
+        self.moments = self.recipe.moments(archive, self.area, days=days)
+
+    def cubes(self) -> Iterator[tuple[float, str, Any, dict[str, Any]]]:
+        """Of each cube its pixel size, folder, region and options: nested grids about the cells."""
+        recipe, names = self.recipe, set(self.recipe.names)
+        limits = {
+            key: {**rule, **(self.options.get(key) or {})} for key, rule in recipe.limits.items()
+        }
+        strange = sorted({k for limit in limits.values() for k in limit} - names)
+        if strange:
+            raise UnknownNameError(
+                f"A bound or cloud limit is given for {', '.join(strange)}; the model eats "
+                f"{', '.join(recipe.names)}. Take it away."
+            )
+        times, crs = recipe.cube_times(self.moments), self.area.grid.crs
+        for size, some in recipe.wanted.items():
+            wanted = {"sources": some, "times": times, "pixel_size_m": size, "crs": crs}
+            wanted |= {k: {n: v for n, v in d.items() if n in some} for k, d in limits.items()}
+            wanted["tile_px"] = self.options.get("tile_px")
+            yield size, f"cube_{size:g}m", self.area.around(recipe.reach_m(size)), wanted
 
 
 def recipe_of(trained: Any, options: Mapping[str, Any]) -> RegionInputs:
@@ -120,33 +168,6 @@ def recipe_of(trained: Any, options: Mapping[str, Any]) -> RegionInputs:
         )
     kind = DailyRows if set(columns) <= set(daily_table.PREDICTORS) else Rows
     return kind(trained, list(columns), options)
-
-
-def _build(
-    recipe: RegionInputs, archive: Archive, area: Region, *, moments: pd.DatetimeIndex,
-    folder: Path, options: Mapping[str, Any], progress: bool,
-) -> dict[float, xr.Dataset]:  # fmt: skip
-    """A cube for each pixel size, on nested grids about the cells."""
-    limits = {key: {**rule, **(options.get(key) or {})} for key, rule in recipe.limits.items()}
-    strange = sorted({k for limit in limits.values() for k in limit} - set(recipe.names))
-    if strange:
-        raise UnknownNameError(
-            f"A bound or cloud limit is given for {', '.join(strange)}; the model eats "
-            f"{', '.join(recipe.names)}. Take it away."
-        )
-    return {
-        size: cubes.build(
-            area.around(recipe.reach_m(size)), archive, _cube_path(folder, size), sources=some,
-            times=recipe.cube_times(moments), pixel_size_m=size, crs=area.grid.crs,
-            progress=progress, tile_px=options.get("tile_px"),
-            **{key: {k: v for k, v in limit.items() if k in some} for key, limit in limits.items()},
-        )
-        for size, some in recipe.bands.items()
-    }  # fmt: skip
-
-
-def _cube_path(folder: Path, size: float) -> Path:
-    return folder / f"cube_{size:g}m"
 
 
 # ---- tiles ---------------------------------------------------------------------------------------
@@ -178,15 +199,19 @@ class Work:
                 for name in sorted(one.data_vars):
                     values = np.ascontiguousarray(one[name].to_numpy())
                     digest.update(name.encode() + values.tobytes())
-            eaten.append(self.recipe.prepare(cut, cells, moment))
-            cuts.append(_ages(cut, cells))
+            eaten.append(self.recipe.prepare(cut, cells, moment=moment))
+            flat = [one for one in cut.values() if "time" not in one.dims]
+            cuts.append((_ages(flat, cells), [validity.reasons_of(one, cells) for one in flat]))
         if known == {digest.hexdigest()}:
             return digest.hexdigest(), []
         touched = self.area.touched(tile)
-        maps = [
-            _finished(mapped, ages, touched=touched)
-            for mapped, ages in zip(self.recipe.answer(eaten, cells), cuts, strict=True)
-        ]
+        maps = []
+        for mapped, (ages, reasons) in zip(self.recipe.answer(eaten, cells), cuts, strict=True):
+            mapped = mapped.assign(ages)
+            layers = [name for name in mapped.data_vars if mapped[name].dims == ("y", "x")]
+            mapped = mapped.assign({name: mapped[name].where(touched) for name in layers})
+            edge = {"edge": (~touched).astype(float)}
+            maps.append(validity.with_validity(mapped, [edge, *reasons]))
         return digest.hexdigest(), maps
 
     def _cut(self, size: float, cells: Grid, moment: Any) -> xr.Dataset:
@@ -196,40 +221,15 @@ class Work:
         return on_grid(cube, about(cells, self.recipe.reach_m(size), pixel_size_m=size)).load()
 
 
-def _ages(cuts: Mapping[float, xr.Dataset], cells: Grid) -> dict[str, Any]:
+def _ages(cuts: Sequence[xr.Dataset], cells: Grid) -> dict[str, Any]:
     """The age of each dated source at the cells' centres."""
     ages = {}
-    for cut in cuts.values():
+    for cut in cuts:
         for name in (n for n in cut.data_vars if n.endswith("_age_hours")):
-            if cut[name].dims == ("y", "x"):
-                attrs = {"units": "h", "long_name": cut[name].attrs["long_name"], **ON_MAP}
-                values = on_grid(cut[name], cells).to_numpy().astype(np.float32)
-                ages[name] = ("y", "x"), values, attrs
+            values = on_grid(cut[name], cells).to_numpy().astype(np.float32)
+            attrs = {"units": "h", "long_name": cut[name].attrs["long_name"], "grid_mapping": "crs"}
+            ages[name] = ("y", "x"), values, attrs
     return ages
-
-
-def _finished(
-    mapped: xr.Dataset, ages: Mapping[str, Any], *, touched: np.ndarray
-) -> xr.Dataset:  # fmt: skip
-    """A tile's map with ages and validity, empty outside the region."""
-    mapped = mapped.assign(ages)
-    layers = [name for name in mapped.data_vars if mapped[name].dims == ("y", "x")]
-    mapped = mapped.assign({name: mapped[name].where(touched) for name in layers})
-    return mapped.assign(validity=(("y", "x"), _validity(mapped, touched=touched), VALIDITY))
-
-
-ON_MAP = {"grid_mapping": "crs"}
-VALIDITY = {
-    "long_name": "why there is no value", "flag_masks": np.array([*FLAGS], np.uint8),
-    "flag_meanings": " ".join(FLAGS.values()), **ON_MAP,
-}  # fmt: skip
-
-
-def _validity(mapped: xr.Dataset, *, touched: np.ndarray) -> np.ndarray:
-    """Flags (row, col) uint8: outside the region, or without what the model eats."""
-    is_empty = mapped["soil_moisture"].isnull().to_numpy()
-    flags = np.where(touched, 0, EDGE) | np.where(touched & is_empty, NO_SOURCE, 0)
-    return flags.astype(np.uint8)
 
 
 def _answers(
@@ -258,7 +258,7 @@ class _Kept:
             content = json.loads(self.log.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none, or damaged: made anew
             content = {}
-        self.digests: dict[str, str] = content["tiles"] if content.get("key") == work.key else {}
+        self.digests: dict[str, str] = content
 
     def write(self, tile: Tile, mapped: xr.Dataset, *, digest: str) -> None:
         """Keep a tile, and only then its digest."""
@@ -267,8 +267,7 @@ class _Kept:
         place = {"y": tile.rows, "x": tile.cols}
         mapped.drop_vars(["crs", "x", "y"]).to_zarr(self.path, region=place, consolidated=False)
         self.digests[tile.name] = digest
-        content = {"key": self.work.key, "tiles": self.digests}
-        write_text_whole(self.log, json.dumps(content, sort_keys=True, indent=1))
+        write_text_whole(self.log, json.dumps(self.digests, sort_keys=True, indent=1))
 
     def open(self) -> xr.Dataset:
         """The map, read when computed."""
@@ -281,7 +280,7 @@ class _Kept:
         layers, chunks = {}, {"y": min(side, grid.height), "x": min(side, grid.width)}
         for name in (n for n in mapped.data_vars if mapped[n].dims == ("y", "x")):
             kind = mapped[name].dtype
-            fill = np.array(np.nan if kind.kind == "f" else EDGE, kind)
+            fill = np.array(np.nan if kind.kind == "f" else validity.REASONS["edge"], kind)
             empty = np.broadcast_to(fill, (grid.height, grid.width))
             layers[name] = empty, mapped[name].attrs
         encoding = {name: {"chunks": (*chunks.values(),)} for name in layers}

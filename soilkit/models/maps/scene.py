@@ -252,12 +252,26 @@ class RegionInputs:
 
     cell_m: float
     bands: Mapping[float, Mapping[str, list[str]]]
+    masks: Mapping[str, Sequence[str]] = {}  # bands that tell where a map is not valid
     is_series = False  # whether a cell's moments are predicted together
+
+    def size_m(self, name: str) -> float:
+        """The pixel size of the cube that holds a source."""
+        return HIGH_PIXEL_M if sources.get(name).resolution == "high" else WIDE_PIXEL_M
+
+    @property
+    def wanted(self) -> dict[float, dict[str, list[str]]]:
+        """The bands and those of the masks."""
+        wanted = {size: {k: list(v) for k, v in some.items()} for size, some in self.bands.items()}
+        for name, bands in self.masks.items():
+            have = wanted.setdefault(self.size_m(name), {}).setdefault(name, [])
+            have += [band for band in bands if band not in have]
+        return wanted
 
     @property
     def names(self) -> list[str]:
         """The sources."""
-        return [name for some in self.bands.values() for name in some]
+        return [name for some in self.wanted.values() for name in some]
 
     @property
     def limits(self) -> dict[str, dict[str, Any]]:
@@ -378,7 +392,7 @@ class Windows(RegionInputs):
         weights = {n: t.cpu().numpy() for n, t in self.trained.checkpoint.weights.items()}
         return pickle.dumps((weights, self.trained.statistics, self.options, self.is_smooth))
 
-    def prepare(self, cuts: Mapping[float, Any], cells: Grid, moment: Any) -> Scene:
+    def prepare(self, cuts: Mapping[float, Any], cells: Grid, *, moment: Any) -> Scene:
         """The layers about a tile's cells, as the model eats them."""
         fine, region = about(cells, self.halo_m, pixel_size_m=HIGH_PIXEL_M), {}
         for size, some in self.bands.items():

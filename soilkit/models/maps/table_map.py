@@ -15,7 +15,6 @@ import xarray as xr
 from scipy.ndimage import map_coordinates
 
 from soilkit import grids, sources, strata
-from soilkit.constants import HIGH_PIXEL_M
 from soilkit.contracts import Archive, Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import antecedents, cubes, daily_table, ten_day_table
@@ -387,9 +386,7 @@ class Rows(RegionInputs):
         """The bands of each source, by the pixel size of the cube that holds them."""
         wanted: dict[float, dict[str, list[str]]] = {}
         for name, bands in (part for part in self.parts.values() if part[0]):
-            is_high = sources.get(name).resolution == "high"
-            some = wanted.setdefault(HIGH_PIXEL_M if is_high else WIDE_PIXEL_M, {})
-            have = some.setdefault(name, [])
+            have = wanted.setdefault(self.size_m(name), {}).setdefault(name, [])
             have += [band for band in bands if band not in have]
         return wanted
 
@@ -402,7 +399,7 @@ class Rows(RegionInputs):
         """How far about the cells a cube is wanted."""
         return self.halo_m
 
-    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, moment: Any) -> xr.Dataset:
+    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any) -> xr.Dataset:
         """The predictors of a tile's cells at a moment, (y, x) each."""
         x_m, y_m = np.meshgrid(cells.x_m, cells.y_m)
         values = dict(season_point(np.full(x_m.shape, moment, "datetime64[ns]")))
@@ -514,6 +511,10 @@ class DailyRows(RegionInputs):
         self.columns = columns
         self.chosen: dict[str, list[daily_table.Choice]] = {}
 
+    def size_m(self, name: str) -> float:
+        """The pixel size of the one cube."""
+        return LAYER_PIXEL_M
+
     @property
     def bands(self) -> dict[float, dict[str, list[str]]]:
         """The bands of each source, once the archive's are chosen."""
@@ -556,7 +557,7 @@ class DailyRows(RegionInputs):
         """The moments that tell of a day."""
         return cube.sel(time=_times_of(np.datetime64(moment, "D")))
 
-    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, moment: Any) -> Any:
+    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any) -> Any:
         """Predictors and classes about a tile's cells."""
         grid = about(cells, MARGIN_M, pixel_size_m=LAYER_PIXEL_M)
         predictors, classes = _day_layers(cuts[LAYER_PIXEL_M], self.chosen, grid)
