@@ -13,7 +13,7 @@ from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import archives, daily_table, ten_day_table
 from soilkit.models import maps
-from soilkit.models.tabular import DenseEnsemble
+from soilkit.models.tabular import SYSTEMS, DenseEnsemble
 
 MAP = Grid("EPSG:32614", 500_013.0, 4_000_047.0, 90.0, 150, 170)
 
@@ -162,6 +162,76 @@ def test_a_map_eats_what_its_stations_were_trained_on(tmp_path):
         assert found[name] == pytest.approx(row[name], abs=slack), name
     assert found["ndvi"] == pytest.approx(row["ndvi"], abs=0.2)  # finer pixels on the map
     assert tuple(classes) == ten_day_table.CHARACTERISTICS
+
+
+class First(Echo):
+    """Echoes the first predictor of the daily table."""
+
+    feature_names_in_ = np.array(daily_table.PREDICTORS)
+
+
+def test_a_model_of_the_daily_table_maps_days_of_a_region(tmp_path):
+    """Each day of the region is what that day's layers give; later days cost no more chips."""
+    archive = archives.open_archive(
+        "synthetic", seed=3, n_stations=2, start="2019-04-01", end="2019-05-01"
+    )
+    box, days = (-98.51, 38.0, -98.49, 38.01), ["2019-04-20", "2019-04-21"]
+    asked = {"archive": archive, "store": tmp_path / "region", "progress": False}
+    mapped = maps.predict_region(First(), box, dates=days, **asked)
+    grid = maps.map_grid(mapped)
+    layers, _ = maps.daily_layers(
+        archive, days[1], grid=grid, store=tmp_path / "day", progress=False
+    )
+    alone = maps.predict_table_map(First(), layers, grid=grid)
+
+    assert mapped.time.dt.strftime("%Y-%m-%d").values.tolist() == days
+    inside = mapped.validity.isel(time=1) == 0
+    assert inside.sum() > 0.8 * inside.size
+    expected = alone.soil_moisture.where(inside).values
+    np.testing.assert_allclose(mapped.soil_moisture.isel(time=1), expected, rtol=1e-5)
+    del asked["progress"]
+    assert maps.plan_region(First(), box, dates=days, **asked) == []
+
+
+def test_a_model_in_two_parts_is_told_all_dates_together(tmp_path):
+    """What came before moves its answer for the last date; a map of that alone knows nothing."""
+    rng, n = np.random.default_rng(0), 240
+    names = [f"s{k}" for k in range(8)]
+    stations = pd.DataFrame({"station_id": names, "sensor_id": names, "network": "N"})
+    stations = stations.assign(station=names, latitude=36.0 + np.arange(8), longitude=-98.0)
+    time = pd.date_range("2019-04-01", periods=30, freq="5D").as_unit("us")
+    samples = pd.DataFrame({"station_id": np.repeat(names, 30), "time": np.tile(time, 8)})
+    samples = samples.assign(sample_id=[str(k) for k in range(n)], sensor_id=samples.station_id)
+    water = rng.gamma(4, 3, n)
+    samples["soil_moisture_m3_m3"] = 0.1 + 0.01 * water + 0.005 * np.roll(water, 1)
+    features = pd.DataFrame({"sample_id": samples["sample_id"], "smap_ssm": water})
+    data = ten_day_table.TabularDataset(stations, samples, features)
+    system = SYSTEMS["two parts: nowcast"]
+    trained = system.train(data, pd.Series(["train"] * n), preset="small")
+    archive = archives.open_archive(
+        "synthetic", seed=3, n_stations=2, start="2019-04-01", end="2019-06-01"
+    )
+    box, dates = (-98.51, 38.0, -98.50, 38.005), ["2019-04-20", "2019-05-01", "2019-05-12"]
+    asked = {"archive": archive, "progress": False}
+    three = maps.predict_region(trained, box, dates=dates, store=tmp_path / "a", **asked)
+    last = maps.predict_region(trained, box, dates=dates[-1:], store=tmp_path / "b", **asked)
+
+    assert set(trained.columns) - {"smap_ssm"}  # it does see context
+    valid = three.validity == 0
+    assert valid.any() and three.soil_moisture.where(valid).notnull().sum() == valid.sum()
+    moved = np.abs(three.soil_moisture.isel(time=-1) - last.soil_moisture.isel(time=0))
+    assert float(moved.max()) > 1e-4
+
+
+def test_predictors_that_no_archive_has_are_named(tmp_path):
+    X = pd.DataFrame({"smap_ssm": [1.0, 2.0], "probe_depth": [0.0, 1.0]})
+    model = LinearRegression().fit(X, [0.1, 0.2])
+    asked = {"archive": None, "dates": ["2019-04-20"], "store": tmp_path}
+    with pytest.raises(ContractError, match="probe_depth: predictors that come from no layer"):
+        maps.predict_region(model, (-98.5, 38.0, -98.4, 38.1), **asked)
+    with pytest.raises(UnknownNameError, match="mapped with stride_m; found mode"):
+        model = LinearRegression().fit(X[["smap_ssm"]], [0.1, 0.2])
+        maps.predict_region(model, (-98.5, 38.0, -98.4, 38.1), mode="dense", **asked)
 
 
 def test_repeated_pixels_of_a_source_are_smoothed_as_its_own_would_be():
