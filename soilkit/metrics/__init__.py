@@ -29,7 +29,12 @@ from soilkit.metrics.scores import block_means as block_means
 from soilkit.metrics.scores import station_scores as station_scores
 from soilkit.metrics.scores import summarize as summarize
 from soilkit.metrics.scores import to_scores_table as to_scores_table
+from soilkit.metrics.spatial.map_error import Field as Field
+from soilkit.metrics.spatial.map_error import class_scores as class_scores
 from soilkit.metrics.spatial.map_error import map_scores as map_scores
+from soilkit.metrics.spatial.map_error import sampled_scores as sampled_scores
+from soilkit.metrics.spatial.map_error import scale_scores as scale_scores
+from soilkit.metrics.spatial.map_error import semivariogram as semivariogram
 from soilkit.metrics.spatial.map_error import ubrmse_difference as ubrmse_difference
 from soilkit.metrics.spatial.station_fields import class_differences as class_differences
 from soilkit.metrics.spatial.station_fields import class_preferences as class_preferences
