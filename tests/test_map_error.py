@@ -124,6 +124,22 @@ def test_what_a_map_knows_of_whole_smap_pixels_is_no_detail_below_them():
     assert 0.4 < share < 0.9  # one unit of variance inside, about one among
 
 
+def test_between_regions_one_number_a_region_can_be_all_that_is_known():
+    """With ``within_m`` infinite the differences between regions are the pattern."""
+
+    def make(rng):
+        level = rng.uniform(0.1, 0.4)
+        return np.full((4, 4), level), np.full((4, 4), level + 0.02)
+
+    fields = regions(6, make)
+    inside = metrics.scale_scores(fields, cell_size_m=9000, scales_m=[36_000])
+    across = metrics.scale_scores(fields, cell_size_m=9000, scales_m=[36_000], within_m=np.inf)
+    assert value(inside, "r").status == "constant"
+    assert value(across, "r").value == pytest.approx(1) and value(across, "r").n_cells == 6
+    levels = np.std([one.truth[0, 0] for one in fields])
+    assert value(across, "std_truth_m3_m3").value == pytest.approx(levels)
+
+
 def test_the_interval_of_the_bias_holds_the_truth_as_often_as_it_says():
     """Regions have biases of their own, so only regions count: 95 % of 400 intervals of six."""
     rng, hits = np.random.default_rng(1), 0

@@ -229,15 +229,16 @@ def scale_scores(
     deviations are of deviations from the mean of a region at a moment, pooled, so that no
     difference *between* regions or days counts as a pattern; RMSE and bias are of the values
     themselves. ``within_m`` takes deviations from the means of squares of about that size instead:
-    with SMAP's 9 km, what stands below it, the detail that Figure 14 of [1]_ shows. Intervals
-    leave out one region at a time (``intervals.jackknife``); fewer than five give none.
+    with SMAP's 9 km, what stands below it, the detail that Figure 14 of [1]_ shows; with infinity,
+    from one mean of all regions and moments. Intervals leave out one region at a time
+    (``intervals.jackknife``); fewer than five give none.
 
     Parameters
     ----------
     fields : of one cell size
     cell_size_m : of the maps, m
     scales_m : sizes of cells, m; each becomes the nearest whole multiple, or fraction, of a cell
-    within_m : m; None takes whole regions
+    within_m : m; None takes whole regions, ``np.inf`` all of them as one
 
     Returns
     -------
@@ -262,6 +263,7 @@ def scale_scores(
         for one in fields:
             predicted, truth = one.at(ratio)
             square = _blocks(truth.shape, size_m, block_m=within_m or np.inf)
+            square = None if within_m == np.inf else square
             parts.append((one.region, _columns(predicted, truth, square)))
         lines = _lines(parts).assign(scale_m=size_m, n_fields=len(fields))
         tables.append(lines)
@@ -295,7 +297,7 @@ def class_scores(fields: Iterable[Field]) -> pd.DataFrame:
         rows: dict[str, list] = {}
         for one in fields:
             predicted, truth = one.at(1)
-            columns = _columns(predicted, truth, np.zeros(truth.shape, int))
+            columns = _columns(predicted, truth, _blocks(truth.shape, 1.0, block_m=np.inf))
             names = one.classes[characteristic][np.isfinite(predicted) & np.isfinite(truth)]
             for name in np.unique(names[names != ""]):
                 rows.setdefault(str(name), []).append((one.region, columns[names == name]))
@@ -332,14 +334,18 @@ def _ratio(fields: list[Field], ratio: float) -> float:
     return ratio
 
 
-def _columns(predicted: np.ndarray, truth: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """Of each known cell (cell, 8): 1, both deviations and their products, error and its square."""
+def _columns(predicted: np.ndarray, truth: np.ndarray, square: np.ndarray | None) -> np.ndarray:
+    """Of each known cell (cell, 8): 1, both deviations and their products, error and its square.
+
+    Deviations are from the means of squares (row, col) of int; None leaves the values as they are.
+    """
     known = np.isfinite(predicted) & np.isfinite(truth)
-    _, code = np.unique(square[known], return_inverse=True)
     x, y = predicted[known], truth[known]
     error = x - y
-    n = np.bincount(code)
-    x, y = (v - (np.bincount(code, v) / n)[code] for v in (x, y))
+    if square is not None:
+        _, code = np.unique(square[known], return_inverse=True)
+        n = np.bincount(code)
+        x, y = (v - (np.bincount(code, v) / n)[code] for v in (x, y))
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y, error, error**2], axis=1)
 
 
