@@ -212,6 +212,26 @@ def test_a_page_says_what_is_known_and_where_not_to_believe_it():
     assert any("not held against stations" in w for w in words_of(map_views.map_page(one_day())))
 
 
+def test_a_page_takes_intervals_and_says_what_was_not_looked_for():
+    """A map that states limits and no deviation, the dense way, with two reasons unchecked."""
+    dataset = one_day().drop_vars("soil_moisture_std")
+    values = dataset["soil_moisture"]
+    dataset = dataset.assign(soil_moisture_lower=values - 0.06, soil_moisture_upper=values + 0.08)
+    dataset["validity"].attrs["not_checked"] = "snow_or_frozen radar_shadow"
+    dataset = dataset.assign_attrs(
+        interval="90% of readings at unseen stations", interval_half_width_m3_m3=0.08,
+        dense_deviation_m3_m3=0.0012, dense_deviation_n_cells=64,
+    )  # fmt: skip
+    figure = map_views.map_page(dataset)
+    words = " ".join(words_of(figure))
+    drawn = {axis.get_title(): axis for axis in figure.findobj(plt.Axes)}
+    half = drawn["half width of the interval"].images[0].get_array()
+    np.testing.assert_allclose(half.compressed(), 0.07, atol=1e-6)
+    assert "± 0.080 m³ m⁻³ holds 90% of readings at unseen stations" in words
+    assert "not held against stations" not in words
+    assert "snow or frozen, radar shadow" in words and "RMS 0.0012 m³ m⁻³ at 64 cells" in words
+
+
 def test_a_page_says_synthetic_where_the_map_does():
     figure = map_views.map_page(two_days(comment="Synthetic: made up."))
     assert figure.get_suptitle() == "Made for a test (synthetic)"
@@ -262,7 +282,8 @@ def test_a_scale_bar_counts_metres_on_the_ground():
 def test_a_map_without_flags_or_spread_still_gets_its_page():
     figure = map_views.map_page(one_day()[["soil_moisture", "crs"]])
     assert any("no standard deviation" in text for text in words_of(figure))
-    assert "no value < 1 %" in words_of(figure)
+    assert {"a value 100 %", "no value < 1 %"} <= set(words_of(figure))
+    assert "where it has a value; no flags" in words_of(figure)
 
 
 def test_the_outlines_are_small_and_know_land_from_sea():
@@ -292,7 +313,7 @@ def test_a_large_map_shows_the_coast_in_its_own_projection():
 def test_a_page_at_the_edges_of_the_earth(place):
     longitude, latitude, crs = place
     x, y = grids.transformer("EPSG:4326", crs).transform(longitude, latitude)
-    figure = map_views.map_page(one_day(Grid(crs, x - 60_000, y + 60_000, 4000.0, 30, 30)))
+    figure = map_views.map_page(one_day(Grid(crs, x - 80_000, y + 80_000, 8000.0, 20, 20)))
     figure.canvas.draw()
     axis = next(a for a in figure.findobj(plt.Axes) if a.images and a.lines)
     sides = {text.get_text()[-1] for text in axis.get_xticklabels()}

@@ -5,7 +5,7 @@ the map's own comment does.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from textwrap import fill
@@ -49,11 +49,12 @@ N_COLOURS = 24  # of a film: a GIF has 256 in all
 MOST_DAYS = 6  # side by side on a page
 SEA, LAND, COAST, BORDER = "#dcebf5", "#f4f1e6", "0.35", "0.55"
 OUTLINES = Path(__file__).with_name("outlines.npz")
-OUTLINES_FROM_M = 50_000.0  # a side of a region that the outlines' 2 km are fine enough for
+OUTLINES_FROM_M = 150_000.0  # a side of a region that outlines of 1:50 million are fine enough for
 WINDOWS_DEG = (1.5, 3.0, 6.0, 12.0, 24.0)  # half the height of the small map of the place
+SMALL = 0.05  # of the small map's height: a place that wants a ring around it
 NEAR_DEG = 2.0  # beyond a map's edge, to which outlines are drawn in its projection
 LEAST_POINTS = 150  # of outlines, from which a place is recognised
-WORDS_WIDTH, LINE = 40, 0.085  # letters; of the panel's height
+WORDS_WIDTH, LINE = 42, 0.078  # letters; of the panel's height
 AGE = "_age_hours"
 HALO = [effects.withStroke(linewidth=2.5, foreground="white")]
 
@@ -135,9 +136,10 @@ def cell_series(dataset: xr.Dataset, *, longitude: float, latitude: float) -> Fi
     cell = days.sel(x=x, y=y, method="nearest")
     time, moisture = cell["time"].values, cell[MOISTURE].values
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
-    if SPREAD in cell:
-        spread = cell[SPREAD].values
-        look: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "label": "± standard deviation"}
+    half = _spread(cell)
+    if half is not None:
+        spread = half.values
+        look: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "label": f"± {half.name}"}
         axis.fill_between(
             time, moisture - spread, moisture + spread, color=style.COLOURS[0], **look
         )
@@ -246,6 +248,16 @@ def _reasons(days: xr.Dataset) -> dict[str, int]:
     return dict(zip(str(attrs["flag_meanings"]).split(), bits, strict=True))
 
 
+def _spread(days: xr.Dataset) -> xr.DataArray | None:
+    """Standard deviation, else half the width of the interval, by its name in words."""
+    if SPREAD in days:
+        return days[SPREAD].rename("standard deviation")
+    lower, upper = (f"{MOISTURE}_{end}" for end in ("lower", "upper"))
+    if lower not in days or upper not in days:
+        return None
+    return ((days[upper] - days[lower]) / 2).rename("half width of the interval")
+
+
 def _codes(days: xr.Dataset) -> np.ndarray:
     """Flags (time, row, col)."""
     return days[VALIDITY].values if VALIDITY in days else days[MOISTURE].isnull().values.astype(int)
@@ -283,16 +295,16 @@ def _draw_map(axis: Axes, values: np.ndarray, grid: Grid, *, limits: Any, cmap: 
 
 
 def _spread_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
-    if SPREAD not in days or not np.isfinite(days[SPREAD].values).any():
+    spread = _spread(days)
+    if spread is None or not np.isfinite(spread.values).any():
         axis.text(0.5, 0.5, "The map states no\nstandard deviation.", ha="center", va="center")
         axis.set_axis_off()
         return
-    spread = days[SPREAD].mean("time").values
-    limits = moisture_range(spread)
-    drawn = _draw_map(axis, spread, grid, limits=(limits[0], max(limits[1], limits[0] + 0.01)),
-                      cmap=COLOURS_OF[SPREAD])  # fmt: skip
-    axis.set_title("standard deviation" + (", mean" if days.sizes["time"] > 1 else ""),
-                   fontsize="medium")  # fmt: skip
+    low, high = moisture_range(spread.mean("time"))
+    look = {"limits": (low, max(high, low + 0.01)), "cmap": COLOURS_OF[SPREAD]}
+    drawn = _draw_map(axis, spread.mean("time").values, grid, **look)
+    mean = ", mean" if days.sizes["time"] > 1 else ""
+    axis.set_title(f"{spread.name}{mean}", fontsize="medium")
     axis.set(xticks=[], yticks=[], anchor="N")
     axis.figure.colorbar(
         drawn, ax=axis, label=f"[{style.MOISTURE}]", location="bottom", extend="both", shrink=0.8,
@@ -303,14 +315,16 @@ def _spread_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
 def _validity_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
     """The reasons not to believe a map of one day; of several, the share of days with a reason."""
     codes, reasons = _codes(days), _reasons(days)  # (time, row, col)
-    axis.set_title("where not to believe it", fontsize="medium")
+    title = "where not to believe it" if VALIDITY in days else "where it has a value; no flags"
+    axis.set_title(title, fontsize="medium")
     axis.set(xticks=[], yticks=[], anchor="N")
     if len(codes) > 1:
         share = 100 * (codes > 0).mean(axis=0)
         drawn = _draw_map(axis, share, grid, limits=(0, 100), cmap=SHARE_COLOURS)
         axis.figure.colorbar(drawn, ax=axis, label="[% of days]", location="bottom", shrink=0.8)
         return
-    colours = {"valid": VALID_COLOUR} | {n: REASON_COLOURS.get(n, "0.3") for n in reasons}
+    good = "valid" if VALIDITY in days else "a_value"
+    colours = {good: VALID_COLOUR} | {n: REASON_COLOURS.get(n, "0.3") for n in reasons}
     number = np.zeros(codes.shape[1:], int)
     for k, bit in reversed([*enumerate(reasons.values(), start=1)]):
         number[(codes[0] & bit) > 0] = k  # the first of several reasons is drawn
@@ -326,39 +340,59 @@ def _validity_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
 
 def _percents(days: xr.Dataset) -> dict[str, str]:
     """How much of the cells and days is valid, and how much each reason takes."""
-    codes = _codes(days)
-    parts = {"valid": codes == 0} | {
-        name: (codes & bit) > 0 for name, bit in _reasons(days).items()
-    }
-    shares = {name: 100 * float(part.mean()) for name, part in parts.items()}
-    return {n: f"{v:.0f} %" if v >= 0.5 else "< 1 %" for n, v in shares.items() if v > 0}
+    from soilkit.models.maps.validity import reason_shares  # here, as ``map_grid``
+
+    missing = float(days[MOISTURE].isnull().mean())
+    plain = {"a_value": 1 - missing, "no_value": missing}
+    shares = reason_shares(days).items() if VALIDITY in days else plain.items()
+    return {
+        str(n): f"{100 * v:.0f} %" if v >= 0.005 else "< 1 %" for n, v in shares if v > 0
+    }  # fmt: skip
 
 
 def _words_panel(axis: Axes, days: xr.Dataset, *, expected_error: str) -> None:
     """What is known of the map's error and of its inputs, in words."""
-    n, moisture = days.sizes["time"], days[MOISTURE]
-    known = expected_error or "not known: this map was not held against stations"
-    words = {"Error": fill(known, WORDS_WIDTH)}
+    axis.set_axis_off()
+    height = 1.0
+    for name, text in _knowledge(days, expected_error).items():
+        text = fill(text, WORDS_WIDTH)
+        axis.text(0, height, name, va="top", fontsize="small", weight="bold")
+        axis.text(0, height - LINE, text, va="top", fontsize="small", linespacing=1.2)
+        height -= LINE * (text.count("\n") + 2.4)
+
+
+def _knowledge(days: xr.Dataset, expected_error: str) -> dict[str, str]:
+    """What a page says beside its pictures, {heading: text}."""
+    attrs, moisture = days.attrs, days[MOISTURE]
+    half = f"± {attrs.get('interval_half_width_m3_m3', np.nan):.3f} {style.MOISTURE} holds"
+    interval = f"{half} {attrs['interval']}" if "interval" in attrs else ""
+    words = {"Error": "; ".join(filter(None, (expected_error, interval)))}
+    words["Error"] = words["Error"] or "not known: this map was not held against stations"
+    if "dense_deviation_m3_m3" in attrs:
+        words["Dense way less the exact one"] = (
+            f"RMS {attrs['dense_deviation_m3_m3']:.4f} {style.MOISTURE} at "
+            f"{attrs['dense_deviation_n_cells']} cells"
+        )
     if moisture.notnull().any():
         mean, spread = float(moisture.mean()), float(moisture.std(("y", "x")).mean())
         words["Map"] = f"mean {mean:.3f}, spatial SD {spread:.3f} {style.MOISTURE}"
-    if n > 1:
-        parts = ", ".join(
-            f"{name} {part}".replace("_", " ").replace(" ", "\u00a0")
-            for name, part in _percents(days).items()
-        )
-        words[f"Cells on {n} days"] = fill(parts, WORDS_WIDTH)
+    if days.sizes["time"] > 1:
+        parts = (f"{name} {part}" for name, part in _percents(days).items())
+        words[f"Cells on {days.sizes['time']} days"] = _listed(parts)
+    unknown = str(days[VALIDITY].attrs.get("not_checked", "")) if VALIDITY in days else ""
+    if unknown:
+        words["Not looked for"] = _listed(unknown.split())
     ages = {str(k): float(days[k].median()) for k in days.data_vars if str(k).endswith(AGE)}
     if ages:
-        texts = (f"{k.removesuffix(AGE)} {h:.0f} h" if h < 48 else f"{k.removesuffix(AGE)} "
-                 f"{h / 24:.0f} d" for k, h in ages.items())  # fmt: skip
-        words["Median age of its inputs"] = fill(", ".join(texts), WORDS_WIDTH)
-    axis.set_axis_off()
-    height = 1.0
-    for name, text in words.items():
-        axis.text(0, height, name, va="top", fontsize="small", weight="bold")
-        axis.text(0, height - LINE, text, va="top", fontsize="small", linespacing=1.3)
-        height -= LINE * (text.count("\n") + 2.5)
+        times = (f"{h:.0f} h" if h < 48 else f"{h / 24:.0f} d" for h in ages.values())
+        pairs = zip(ages, times, strict=True)
+        words["Median age of its inputs"] = _listed(f"{k.removesuffix(AGE)} {t}" for k, t in pairs)
+    return words
+
+
+def _listed(parts: Iterable[str]) -> str:
+    """Parts with commas between them, none of which a line's end cuts."""
+    return ", ".join(part.replace("_", " ").replace(" ", "\u00a0") for part in parts)
 
 
 # ---- what every map needs: ticks, scale, north, stations ----------------------------------------
@@ -506,7 +540,8 @@ def _locator(axis: Axes, grid: Grid, *, is_synthetic: bool) -> None:
     red = style.COLOURS[1]
     axis.add_patch(Rectangle((longitude - side / 2, latitude - size / 2), side, size, fill=False,
                              edgecolor=red))  # fmt: skip
-    axis.plot(longitude, latitude, "o", color="none", markeredgecolor=red, markersize=9)
+    if size < SMALL * half:
+        axis.plot(longitude, latitude, "o", color="none", markeredgecolor=red, markersize=9)
     axis.set(xlim=window[::2], ylim=window[1::2], xticks=[], yticks=[])
     axis.set_aspect(1 / max(np.cos(np.radians(latitude)), 0.1))
     digits = 2 if size < 1 else 0
