@@ -80,7 +80,8 @@ def map_page(
     """
     days, grid = days_of(dataset), grid_of(dataset)
     figure = plt.figure(figsize=(12.5, 6.9), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=[1.2, 1]))
+    halves: Any = figure.subfigures(1, 2, width_ratios=[1.2, 1])
+    left, right = halves
     shown = days.isel(time=np.unique(np.linspace(0, days.sizes["time"] - 1, MOST_DAYS).round())
                       .astype(int))  # fmt: skip
     _moisture_panels(left, shown, grid, stations=stations)

@@ -17,6 +17,7 @@ from soilkit.show.plots import moisture_range, overlay
 from soilkit.show.plots.style import escape
 
 HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
+SCALE_PX = 400  # the width of a colour bar and of a slider with a long day
 PICKED, OTHER = "#d7301f", "#2b8cbe"
 LAYERS = {"soil_moisture": "soil moisture", "soil_moisture_std": "standard deviation"}
 
@@ -101,13 +102,14 @@ class MapView(ipw.VBox):
         names = [map_views.day_words(time) for time in self._days["time"].values]
         self.day = ipw.SelectionSlider(
             options=[*zip(names, range(len(names)), strict=True)], description="day",
-            continuous_update=False,
+            continuous_update=False, layout=ipw.Layout(width=f"{SCALE_PX}px"),
         )  # fmt: skip
         layers = [(words, name) for name, words in LAYERS.items() if name in self._days]
         self.layer = ipw.Dropdown(options=layers, description="layer")
         self.opacity = ipw.FloatSlider(0.85, min=0.0, max=1.0, step=0.05, description="opacity")
         self.scale, self.picture = (
-            ipw.Image(format="png", layout=ipw.Layout(max_width="100%")) for _ in range(2)
+            ipw.Image(format="png", layout=ipw.Layout(width=f"{width}px", max_width="100%"))
+            for width in (SCALE_PX, WIDTH_PX)
         )
         self.message = ipw.HTML("Click a cell to see it through time.")
         self.image = ImageOverlay()
