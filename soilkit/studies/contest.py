@@ -157,7 +157,7 @@ def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
     dense = replace(SYSTEMS["dense ensemble"], trains_on=SCORED, options={"epochs": epochs})
     see = {name: sets.get(f"{group} + static + season") for name, group in FOREST_INPUTS.items()}
     forests = {
-        name: replace(SYSTEMS[FOREST], see=lambda _, columns=columns: columns)
+        name: replace(SYSTEMS[FOREST], see=partial(_same, columns))
         for name, columns in see.items()
         if columns
     }
@@ -171,6 +171,10 @@ def lineup(problem: Problem, *, epochs: int = 60) -> dict[str, TabularSystem]:
         "two parts: retrospective with network": SYSTEMS["two parts: network"],
     }
     return {name: system.named(name) for name, system in side_by_side.items()}
+
+
+def _same(columns: list[str], _: Problem) -> list[str]:
+    return columns
 
 
 def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
