@@ -1,14 +1,18 @@
-"""Notebooks 10 and 14 on every archive: one road, only where pixels come from differs."""
+"""Notebooks 10, 14 and 40 on every archive: one road, only where pixels come from differs."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import xarray as xr
 
-from soilkit import contracts
-from soilkit.export import chips, cubes, insitu
+from soilkit import contracts, grids
+from soilkit.export import chips, cubes, insitu, rasters
 from soilkit.export.archives import open_archive
+from soilkit.models import training, xception_fusion
+from soilkit.models.inputs import Inputs
 from soilkit.show import reports
 from tests.stand_in_ee.fixtures import PROJECT, stand_in_environment
 from tests.world_catalogue import export_world
@@ -134,6 +138,58 @@ def test_the_cube_notebook_takes_either_road(request, road, name):
     known = cube.sentinel1_age_hours.notnull()
     assert known.any() and (cube.sentinel1_VV.notnull() == known).all()
     assert known.all() or "sentinel1" in set(cubes.losses(cube)["source"])
+
+
+def checkpoint(path, *names):
+    """An untrained fusion model of some sources, as notebook 20 leaves a trained one."""
+    torch.manual_seed(0)
+    inputs = Inputs.of(*names)
+    model = xception_fusion.XceptionFusion.for_inputs(inputs, preset="small")
+    rules = inputs.normalisation(dict.fromkeys(inputs.coarse, (0.2, 0.1)))
+    how = training.Provenance(inputs.names, rules, "none")
+    training.save_checkpoint(
+        path, training.Checkpoint(model.configuration, how, model.state_dict(), 1, 0.1)
+    )
+    return str(path)
+
+
+def ground(path, *, longitude, latitude):
+    """A GeoTIFF of hills, 8 km about a place."""
+    grid = grids.chip_grid(latitude, longitude, size_px=800, pixel_size_m=10)
+    x, y = np.meshgrid(grid.x_m, grid.y_m)
+    heights = (300 + 50 * np.sin(x / 700) * np.cos(y / 900)).astype(np.float32)
+    rasters.write_cog(path, heights, grid=grid, names=["elevation"], units=["m"])
+    return {"dem": {"files": str(path), "unit": "m"}}
+
+
+@pytest.mark.parametrize("name", ["stac", "earthengine", "local"])
+def test_the_map_notebook_takes_every_road(request, road, name):
+    """A few cells about a station by a saved model; the synthetic road is that of all notebooks."""
+    stac, stand_in = (request.getfixturevalue(one) for one in ("stac", "stand_in"))
+    place = pd.read_parquet(stac[0] / "stations.parquet").iloc[0]
+    at = {"longitude": float(place["longitude"]), "latitude": float(place["latitude"])}
+    west, south, out = at["longitude"] - 0.001, at["latitude"] - 0.001, road.folder / f"{name}_map"
+    eaten = ("dem",) if name == "local" else ("sentinel1", "dem", "smap")
+    out.mkdir()
+    parameters = {
+        "archive": name, "out_dir": str(out), "dates": ["2019-05-20", "2019-06-01"],
+        "region": [west, south, west + 0.002, south + 0.002], "project": PROJECT,
+        "checkpoint": checkpoint(out / "model.pt", *eaten), "go_ahead": True,
+        "catalogue": str(road.folder / "catalogue"), "layers": ground(out / "dem.tif", **at),
+        "bounds": {} if name == "local" else {"sentinel1": "12D"},
+    }  # fmt: skip
+    with (
+        stand_in_environment(road.folder, url=stand_in.url) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("IPYTHONDIR", variables["IPYTHONDIR"])
+        page = reports.run(NOTEBOOK.with_name("40_map_a_region.ipynb"), parameters, road.folder)
+    html = page.read_text(encoding="utf-8")
+    assert reports.external_loads(html) == [] and "truth (synthetic)" not in html
+    with xr.open_dataset(out / "map.nc") as mapped:
+        assert mapped.sizes["time"] == 2 and "truth" not in mapped
+        assert (mapped.validity == 0).any() and mapped.soil_moisture.notnull().any()
+    assert rasters.grid_of(out / "map.tif").pixel_size_m == 320
 
 
 @pytest.mark.slow

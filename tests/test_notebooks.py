@@ -39,7 +39,7 @@ SMALL = {
     "32_input_size_and_choices": {"steps": 2},
     "33_extra_inputs": {"steps": 2},
     "34_anchors": {"steps": 2},
-    "40_map_a_region": {"n_stations": 15, "region_km": 5.12},
+    "40_map_a_region": {"n_stations": 15, "region_km": 2.6},
 }  # fmt: skip
 # The order is that of the road: 10 writes what the others read, 20 and 24 what 31 and 40 read.
 ROAD = [path.stem for path in ALL]
@@ -130,6 +130,7 @@ PAGES = (
     "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "25_simple_ensembles",
     "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",
+    "40_map_a_region",
 )  # fmt: skip
 
 
