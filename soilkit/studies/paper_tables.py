@@ -276,9 +276,9 @@ def in_both_worlds(first: pd.DataFrame, second: pd.DataFrame, *, metric: str = "
     same = [both.pop(f"world {n} pattern") == SAME for n in (1, 2)]
     cases = [same[0] & same[1], *same]
     both["holds in"] = np.select(cases, ["both", "world 1", "world 2"], "neither")
-    heads = ["table", "line", "paper"]
     both = both.rename(columns={"variant": "line"}).drop(columns="experiment")
-    return both[[*heads, *both.columns.drop(heads)]]
+    first_columns = ["table", "line", "paper"]
+    return both[[*first_columns, *both.columns.drop(first_columns)]]
 
 
 def by_stratum(
