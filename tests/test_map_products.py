@@ -286,6 +286,26 @@ def test_a_map_without_flags_or_spread_still_gets_its_page():
     assert "where it has a value; no flags" in words_of(figure)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_map_of_clouds_and_a_map_of_one_cell_get_their_pages(tmp_path):
+    """Nothing to see is an answer: its reason is named, in pictures, film and view alike."""
+    flags = np.full((20, 30), 2, np.uint8)
+    clouds = two_days().assign(validity=(("time", "y", "x"), np.stack([flags, flags]), FLAGS))
+    names = ["soil_moisture", "soil_moisture_std"]
+    clouds = clouds.assign({name: clouds[name] * np.nan for name in names})
+    figure = map_views.map_page(clouds.isel(time=0))
+    figure.canvas.draw()
+    assert "cloud 100 %" in words_of(figure)
+    map_views.difference_of(clouds, first=DAYS[0], second=DAYS[1]).canvas.draw()
+    map_views.animation(clouds, tmp_path / "clouds.gif")
+    widgets.MapView(clouds)
+    one = map_dataset({"soil_moisture": (np.full((1, 1), 0.2, "f4"), {})}, Grid("EPSG:32614",
+                      700_000.0, 4_330_000.0, 100.0, 1, 1))  # fmt: skip
+    figure = map_views.map_page(one)
+    figure.canvas.draw()
+    assert "a value 100 %" in words_of(figure)
+
+
 def test_the_outlines_are_small_and_know_land_from_sea():
     assert map_views.OUTLINES.stat().st_size <= 200_000
     with np.load(map_views.OUTLINES) as file:

@@ -44,7 +44,8 @@ REASON_COLOURS = {
 }  # fmt: skip
 COLOURS_OF = {MOISTURE: WET, SPREAD: "OrRd"}
 SHARE_COLOURS = "Greys"
-LEAST_CHANGE = 0.01  # m3 m-3, that the colours of a difference span on either side
+LEAST_CHANGE = 0.01  # m3 m-3, that a scale of colours spans
+NO_LIMITS = (0.0, 0.5)  # m3 m-3, of a map without a value
 N_COLOURS = 24  # of a film: a GIF has 256 in all
 MOST_DAYS = 6  # side by side on a page
 SEA, LAND, COAST, BORDER = "#dcebf5", "#f4f1e6", "0.35", "0.55"
@@ -104,8 +105,9 @@ def difference_of(dataset: xr.Dataset, *, first: Any, second: Any) -> Figure:
     grid, days = grid_of(dataset), days_of(dataset)
     earlier, later = (days.sel(time=t, method="nearest") for t in (first, second))
     change = later[MOISTURE].values - earlier[MOISTURE].values
-    limits = moisture_range(earlier[MOISTURE], later[MOISTURE])
-    most = max(float(np.nanpercentile(np.abs(change), 99)), LEAST_CHANGE)
+    limits = limits_of(earlier[MOISTURE], later[MOISTURE])
+    known = np.abs(change[np.isfinite(change)])
+    most = max(float(np.percentile(known, 99)) if len(known) else 0.0, LEAST_CHANGE)
     figure, axes = style.panels(3, columns=3, size=(4, 3.9))
     for axis, day in zip(axes, (earlier, later), strict=False):
         drawn = _draw_map(axis, day[MOISTURE].values, grid, limits=limits)
@@ -177,7 +179,7 @@ def animation(
     days, grid = days_of(dataset), grid_of(dataset)
     figure, axis = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
     colours = {
-        "limits": moisture_range(days[MOISTURE]),
+        "limits": limits_of(days[MOISTURE]),
         "cmap": colormaps[WET].resampled(N_COLOURS),
     }
     drawn = _draw_map(axis, days[MOISTURE].values[0], grid, **colours)
@@ -240,6 +242,14 @@ def _degrees(value: float, sides: str, digits: int) -> str:
     return f"{abs(value):.{digits}f}° {sides[int(value < 0)]}"
 
 
+def limits_of(*values: Any) -> tuple[float, float]:
+    """The ends of one colour scale, also where no cell has a value or all have the same."""
+    if not any(np.isfinite(np.asarray(one)).any() for one in values):
+        return NO_LIMITS
+    low, high = moisture_range(*values)
+    return low, max(high, round(low + LEAST_CHANGE, 2))
+
+
 def _reasons(days: xr.Dataset) -> dict[str, int]:
     """Names and bits of the flags; a map without flags has the one reason that it has no value."""
     if VALIDITY not in days:
@@ -268,7 +278,7 @@ def _codes(days: xr.Dataset) -> np.ndarray:
 
 
 def _moisture_panels(figure: Any, days: xr.Dataset, grid: Grid, *, stations: Any) -> None:
-    n, limits = days.sizes["time"], moisture_range(days[MOISTURE])
+    n, limits = days.sizes["time"], limits_of(days[MOISTURE])
     across = 1 if n == 1 else 2 if n <= 4 else 3
     axes = figure.subplots(-(-n // across), across, squeeze=False).ravel()
     flags, values = _codes(days), days[MOISTURE].values
@@ -301,8 +311,7 @@ def _spread_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
         axis.text(0.5, 0.5, "The map states no\nstandard deviation.", ha="center", va="center")
         axis.set_axis_off()
         return
-    low, high = moisture_range(spread.mean("time"))
-    look = {"limits": (low, max(high, low + 0.01)), "cmap": COLOURS_OF[SPREAD]}
+    look = {"limits": limits_of(spread.mean("time")), "cmap": COLOURS_OF[SPREAD]}
     drawn = _draw_map(axis, spread.mean("time").values, grid, **look)
     mean = ", mean" if days.sizes["time"] > 1 else ""
     axis.set_title(f"{spread.name}{mean}", fontsize="medium")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.show import map_views
-from soilkit.show.plots import moisture_range, overlay
+from soilkit.show.plots import overlay
 from soilkit.show.plots.style import escape
 
 HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
@@ -149,7 +149,7 @@ class MapView(ipw.VBox):
     def _draw(self) -> None:
         name = self.layer.value
         values = self._days[name]
-        limits, cmap = moisture_range(values), map_views.COLOURS_OF[name]
+        limits, cmap = map_views.limits_of(values), map_views.COLOURS_OF[name]
         grid = map_views.grid_of(self._dataset)
         drawn = overlay(values[self.day.value].values, grid, limits=limits, cmap=cmap)
         self.image.url, self.image.bounds = drawn
