@@ -177,6 +177,7 @@ SYNTHETIC = Book(
         Section("31_evaluate_by_stratum"),
         Section("35_bring_your_own_predictions"),
         Section("40_map_a_region", {"n_stations": 120}),
+        Section("41_true_map_error", {"n_stations": 120}),
     ),
 )
 
@@ -242,7 +243,15 @@ DAILY = Book(
     (Section("26_daily_from_weather", {"table": "{data}/scan_snotel_daily"}),),
     needs="scan_snotel_daily",
 )
-BOOKS = (SYNTHETIC, US_10DAY, DAILY, TABULAR_SYNTHETIC, XCEPTION_FUSION)
+
+MAPS = Book(
+    "maps",
+    "Maps of real ground: Kings Creek (Kansas) and Yanco (New South Wales)",
+    "Real data: probes of Patrignani et al. (2022) and the daily table of Yu et al. (2025).",
+    (Section("42_real_ground", {"map_every_days": 5}),),
+    needs="kings_creek",
+)
+BOOKS = (SYNTHETIC, US_10DAY, DAILY, MAPS, TABULAR_SYNTHETIC, XCEPTION_FUSION)
 
 
 # Several reports at a time, each in a process of its own.
