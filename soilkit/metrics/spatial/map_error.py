@@ -263,8 +263,8 @@ def scale_scores(
         for one in fields:
             predicted, truth = one.at(ratio)
             square = _blocks(truth.shape, size_m, block_m=within_m or np.inf)
-            square = None if within_m == np.inf else square
-            parts.append((one.region, _columns(predicted, truth, square)))
+            of_all = within_m == np.inf
+            parts.append((one.region, _columns(predicted, truth, None if of_all else square)))
         lines = _lines(parts).assign(scale_m=size_m, n_fields=len(fields))
         tables.append(lines)
     table = pd.concat(tables, ignore_index=True)
@@ -360,7 +360,8 @@ def _lines(parts: Sequence[tuple[str, np.ndarray]]) -> pd.DataFrame:
         )
     sums = intervals.cluster_sums(columns[has], regions[has]).T[:, :, None]  # (8, region, 1)
     total, without = sums.sum(axis=1), sums.sum(axis=1)[:, None] - sums
-    values, left_out, rows = _quantities(total), _quantities(without), []
+    values, left_out = _quantities(total), _quantities(without)
+    rows: list[tuple] = []
     k = sums.shape[1]
     for name, scale in QUANTITIES.items():
         value = values[name]
