@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from soilkit.models import inference
 from soilkit.models.inference import folded, for_inference
 from soilkit.models.xception_fusion import XceptionFusion
 
@@ -82,6 +83,20 @@ def test_half_the_bits_move_the_answer_by_less_than_a_hundredth(model):
         assert 0 < distance(answers, model(*batch)) < 1e-2
     assert next(fast.high_encoder.parameters()).dtype == torch.bfloat16
     assert fast.head1[1].weight.dtype == torch.float32
+
+
+def test_in_float32_nothing_is_rounded(model):
+    fast, batch = for_inference(model, precision="float32"), inputs()
+    with torch.no_grad():
+        assert distance(fast(*batch), model(*batch)) < 1e-5
+    assert {p.dtype for p in fast.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_rounding_without_a_processor_for_it_warns(model, caplog, monkeypatch, is_native):
+    monkeypatch.setattr(inference, "has_bfloat16", lambda device: is_native)
+    for_inference(model)
+    assert ("reference kernels" in caplog.text) is not is_native
 
 
 def test_a_layer_without_its_own_norm_stays_as_it_is():

@@ -129,7 +129,7 @@ def test_enlarged_images_lie_on_the_same_ground(crop_px, low_px):
     """A plane in metres east, seen at 160 m, is that plane at 10 m but for the clamped edge."""
     east = lambda n, size: (torch.arange(n) - (n - 1) / 2) * size  # noqa: E731
     low = east(low_px, 160.0).expand(1, 1, low_px, low_px)
-    found = enlarge(low, size_px=crop_px)[0, 0, crop_px // 2]
+    found = enlarge(low, shape=(crop_px, crop_px))[0, 0, crop_px // 2]
     inside = slice(8, -8)
     torch.testing.assert_close(found[inside], east(crop_px, 10.0)[inside])
 

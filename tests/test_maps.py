@@ -8,12 +8,13 @@ import xarray as xr
 
 from soilkit import sources
 from soilkit.contracts import Chip, Grid
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import rasters
 from soilkit.models import maps
+from soilkit.models.encoders import ENCODERS
 from soilkit.models.inputs import Inputs
-from soilkit.models.maps import Scene, map_grid, scene_of, to_cog
-from soilkit.models.xception_fusion import XceptionFusion, look
+from soilkit.models.maps import Scene, map_grid, receptive_field, scene_of, to_cog, windows
+from soilkit.models.xception_fusion import FusionConfig, XceptionFusion, look
 
 torch.set_num_threads(1)
 SIDE = 256 + 3 * 32  # four windows along, four down
@@ -31,23 +32,56 @@ def chip(values):
     return Chip(values, (), grid())
 
 
-def random_scene(seed=0):
+def random_scene(seed=0, *, height=SIDE, width=SIDE):
     rng = np.random.default_rng(seed)
-    high = rng.normal(size=(3, SIDE, SIDE)).astype(np.float32)
-    low = rng.normal(size=(2, SIDE // 16, SIDE // 16)).astype(np.float32)
+    high = rng.normal(size=(3, height, width)).astype(np.float32)
+    low = rng.normal(size=(2, height // 16, width // 16)).astype(np.float32)
     coarse = rng.normal(size=(2, 4, 4)).astype(np.float32)
-    return Scene(grid(), {"high": high, "low": low}, {"coarse": coarse}, {"low": 16})
+    of_scene = Grid("EPSG:32614", 500_000.0, 4_000_000.0, 10.0, height, width)
+    return Scene(of_scene, {"high": high, "low": low}, {"coarse": coarse}, {"low": 16})
+
+
+def settled(**config):
+    """An untrained model whose answers depend on its input, its batch norms settled at once."""
+    torch.manual_seed(0)
+    model = XceptionFusion(FusionConfig(preset="small", **config))
+    for norm in (m for m in model.modules() if hasattr(m, "running_mean")):
+        norm.momentum = 1.0
+    sizes = {"high": (3, 256, 256), "low": (2, 16, 16), "coarse": (2,)}
+    wanted = dict(zip(sizes, (model.config.high_channels, model.config.low_channels,
+                              model.config.coarse), strict=True))  # fmt: skip
+    with torch.no_grad():
+        model(**{n: torch.randn(8, *sizes[n]) for n, channels in wanted.items() if channels})
+    return model.eval()
+
+
+ALL = {"high_channels": 3, "low_channels": 2, "coarse": 2}
 
 
 @pytest.fixture(scope="module")
 def fusion():
-    torch.manual_seed(0)
-    model = XceptionFusion.preset("small", high_channels=3, low_channels=2, coarse=2)
-    for norm in (m for m in model.modules() if hasattr(m, "running_mean")):
-        norm.momentum = 1.0  # settle the batch norms at once; untrained, it depends on its input
-    with torch.no_grad():
-        model(torch.randn(8, 3, 256, 256), torch.randn(8, 2, 16, 16), torch.randn(8, 2))
-    return model.eval()
+    return settled(**ALL)
+
+
+class Opaque(torch.nn.Module):
+    """A model of which nothing but its answers is known: every window by itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, **images):
+        return self.model(**images)
+
+
+def pointwise(model):
+    """The model with kernels of nothing but their centre: padding can make no difference."""
+    for layer in (m for m in model.modules() if isinstance(m, torch.nn.Conv2d)):
+        middle = layer.kernel_size[0] // 2
+        centre = layer.weight.detach()[:, :, middle, middle].clone()
+        torch.nn.init.zeros_(layer.weight)
+        layer.weight.detach()[:, :, middle, middle] = 2 * centre
+    return model
 
 
 class CentreMean(torch.nn.Module):
@@ -71,7 +105,7 @@ def eastings(side=SIDE, left=500_000.0):
 def test_a_cell_holds_the_models_own_answer_for_the_chip_around_it(fusion):
     """Row 1, column 2 of the map is the window that starts 32 pixels south and 64 east."""
     scene = random_scene()
-    mapped = predict_map(fusion, scene, batch_size=5, progress=False)
+    mapped = predict_map(fusion, scene, batch_size=3, coarse="nearest", progress=False)
     assert mapped.soil_moisture.shape == (4, 4)
     high = torch.from_numpy(scene.images["high"][None, :, 32 : 32 + 256, 64 : 64 + 256])
     low = torch.from_numpy(scene.images["low"][None, :, 2 : 2 + 16, 4 : 4 + 16])
@@ -213,3 +247,158 @@ def test_coarse_layers_may_be_single_numbers():
     region = {"dem": chip(np.zeros((1, SIDE, SIDE))), "smap": 12.5}
     scene = scene_of(region, inputs=inputs, statistics={"smap.ssm": (0.25, 0.1)})
     assert scene.scalars["coarse"].tolist() == [0.0]
+
+
+# What windows share, and dense maps.
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_shared_first_layers_change_no_answer(encoder):
+    """Windows by themselves and windows that share layers; a third of the cells are not asked."""
+    model, scene = settled(encoder=encoder, **ALL), random_scene(width=SIDE + 32)
+    scene.images["high"][:, 200:, :200] = np.nan
+    shared = predict_map(model, scene, batch_size=3, progress=False).soil_moisture
+    alone = predict_map(Opaque(model), scene, progress=False).soil_moisture
+    assert windows._shared(model, windows_of(scene)) is not None
+    assert 0 < int(shared.isnull().sum()) < shared.size
+    np.testing.assert_allclose(shared, alone, atol=1e-6)
+
+
+def windows_of(scene, stride_m=320):
+    return windows._Windows.of(scene, stride_m, coarse="smooth", device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_feature_sees_its_receptive_field_and_no_further(encoder):
+    """With positive weights the gradient reaches just the radius."""
+    high, _ = ENCODERS[encoder]["small"]
+    layers = high(1, drop_path_keep=1.0, momentum=0.1).double().eval().layers[:6]
+    for weight in layers.parameters():
+        torch.nn.init.constant_(weight, 0.1)
+    field = receptive_field.receptive_field(layers)
+    at = -(-2 * field.radius_px // field.stride_px)
+    image = torch.ones(1, 1, 2 * at * field.stride_px, 8, dtype=torch.double, requires_grad=True)
+    layers(image)[0, 0, at, 0].backward()
+    seen = image.grad[0, 0].abs().sum(dim=1).nonzero().ravel() - at * field.stride_px
+    assert max(-int(seen.min()), int(seen.max())) == field.radius_px
+
+
+@pytest.mark.parametrize("encoder", ["xception", "mobilenet"])
+@pytest.mark.parametrize("pooling", ["center", "average"])
+def test_a_dense_map_is_the_exact_one_where_padding_makes_no_difference(encoder, pooling):
+    """Every feature from its own pixel: what remains is that all is in its place."""
+    model, scene = pointwise(settled(encoder=encoder, pooling=pooling, **ALL)), random_scene()
+    scene.images["high"][:, 200:, :200] = np.nan
+    scene.images["low"][1, 3:9, 3:9] = np.nan
+    exact, dense = (predict_map(model, scene, mode=m, progress=False) for m in ("exact", "dense"))
+    assert 0 < int(exact.soil_moisture.isnull().sum()) < exact.soil_moisture.size
+    assert float(exact.soil_moisture.std()) > 1e-3
+    np.testing.assert_allclose(dense.soil_moisture, exact.soil_moisture, atol=1e-6)
+    xr.testing.assert_equal(dense.valid_fraction, exact.valid_fraction)
+    assert dense.attrs["dense_deviation_m3_m3"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"high_channels": 3}, {"low_channels": 2, "coarse": 2}, {"coarse": 2},
+        {**ALL, "source_dropout": 0.2, "sources": ("a", "a", "b", "c", "c", "d", "e")},
+    ],
+    ids=["high only", "no high", "coarse only", "source dropout"],
+)  # fmt: skip
+def test_models_of_fewer_inputs_map_densely_too(config):
+    model, scene = pointwise(settled(**config)), random_scene()
+    layers = {"high": "high_channels", "low": "low_channels"}
+    images = {n: v for n, v in scene.images.items() if layers[n] in config}
+    numbers = {"coarse": np.array([0.3, -0.2])} if "coarse" in config else {}
+    scene = Scene(scene.grid, images, numbers, {"low": 16})
+    exact, dense = (predict_map(model, scene, mode=m, progress=False) for m in ("exact", "dense"))
+    assert exact.soil_moisture.notnull().all()
+    np.testing.assert_allclose(dense.soil_moisture, exact.soil_moisture, atol=1e-6)
+
+
+def test_early_fusion_maps_densely_too():
+    """Enlarged at once or window by window, low images differ only where a window's edge clamps."""
+    model, scene = pointwise(settled(fusion="early", **ALL)), random_scene()
+    scene.images["low"][:] = scene.images["low"][:, :1, :1]  # without slopes there is no clamping
+    exact, dense = (predict_map(model, scene, mode=m, progress=False) for m in ("exact", "dense"))
+    np.testing.assert_allclose(dense.soil_moisture, exact.soil_moisture, atol=1e-6)
+
+
+def test_blocks_and_tiles_leave_no_seams(fusion, monkeypatch):
+    """In one piece, and in blocks of two cells whose first layers run over tiles of 64 pixels."""
+    scene = random_scene(height=256 + 32, width=256 + 40 * 32)
+    whole = predict_map(fusion, scene, mode="dense", progress=False).soil_moisture
+    monkeypatch.setattr(windows, "DENSE_BLOCK_PX", 16 * 32)
+    monkeypatch.setattr(receptive_field, "TILE_PX", 64)
+    pieces = predict_map(fusion, scene, mode="dense", progress=False).soil_moisture
+    assert float(whole.std()) > 1e-3
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)
+
+
+def test_a_dense_map_says_how_far_it_is_from_the_exact_one(fusion, caplog):
+    """Of sixteen cells all are compared: the deviation is the maps' own difference."""
+    scene = random_scene()
+    exact = predict_map(fusion, scene, progress=False)
+    with caplog.at_level("INFO"):
+        dense = predict_map(fusion, scene, mode="dense", progress=False)
+    rms = float(((dense.soil_moisture - exact.soil_moisture) ** 2).mean() ** 0.5)
+    assert dense.attrs["dense_deviation_m3_m3"] == pytest.approx(rms, rel=1e-4) and rms > 1e-5
+    assert dense.attrs["dense_deviation_n_cells"] == 16
+    assert f"{rms:.4f} m3 m-3 (rms) from the exact one at 16 cells" in caplog.text
+    assert "dense_deviation_m3_m3" not in exact.attrs
+    assert map_grid(dense) == map_grid(exact)
+
+
+def test_a_dense_map_has_coarser_cells_but_no_finer_ones(fusion):
+    scene = random_scene()
+    at_320 = predict_map(fusion, scene, mode="dense", progress=False).soil_moisture
+    at_640 = predict_map(fusion, scene, mode="dense", stride_m=640, progress=False).soil_moisture
+    np.testing.assert_allclose(at_640.values, at_320.values[::2, ::2], atol=1e-6)
+    with pytest.raises(ContractError, match="160 m lies between the encoder's features, .* 320 m"):
+        predict_map(fusion, scene, mode="dense", stride_m=160, progress=False)
+
+
+def test_what_cannot_be_mapped_so_is_refused_by_name(fusion):
+    with pytest.raises(ContractError, match="CentreMean has no encoders"):
+        predict_map(CentreMean(), eastings(), mode="dense", progress=False)
+    with pytest.raises(UnknownNameError, match="No 'sliding'; there are exact and dense"):
+        predict_map(fusion, random_scene(), mode="sliding", progress=False)
+    with pytest.raises(UnknownNameError, match="No 'cubic'; there are smooth and nearest"):
+        predict_map(fusion, random_scene(), coarse="cubic", progress=False)
+
+
+def test_a_scene_without_a_valid_window_has_an_empty_dense_map(fusion):
+    scene = random_scene()
+    scene.images["high"][:] = np.nan
+    mapped = predict_map(fusion, scene, mode="dense", progress=False)
+    assert mapped.soil_moisture.isnull().all()
+    assert mapped.attrs["dense_deviation_n_cells"] == 0
+
+
+class FirstScalar(CentreMean):
+    """Answers with its first scalar."""
+
+    def forward(self, coarse):
+        return self.weight * coarse[:, 0]
+
+
+def test_coarse_rasters_are_smooth_in_space_or_draw_their_pixels():
+    """A plane over four pixels east: smooth gives the plane back, nearest four steps of it.
+
+    The pixels are 880 m wide, their centres at 440, 1320, 2200 and 3080 m; the first cell's centre
+    lies at 1280 m, in the second pixel.
+    """
+    raster = np.broadcast_to([440.0, 1320.0, 2200.0, 3080.0], (1, 4, 4)).copy()
+    scene = Scene(grid(), scalars={"coarse": raster})
+    smooth, nearest = (
+        predict_map(FirstScalar(), scene, coarse=how, progress=False).soil_moisture
+        for how in ("smooth", "nearest")
+    )
+    np.testing.assert_allclose(smooth[0], [1280, 1600, 1920, 2240], rtol=1e-5)
+    np.testing.assert_allclose(nearest[0], [1320, 1320, 2200, 2200])
+
+    raster[0, :, 2] = np.nan  # beside it the only pixel that is known; in it nothing
+    lost = predict_map(FirstScalar(), Scene(grid(), scalars={"coarse": raster}), progress=False)
+    np.testing.assert_allclose(lost.soil_moisture[0, :2], [1280, 1320], rtol=1e-5)
+    assert lost.soil_moisture[:, 2:].isnull().all()

@@ -1,13 +1,16 @@
-"""Image encoders: modified aligned Xception, ResNet and MobileNet-V2."""
+"""Image encoders, modified aligned Xception, ResNet and MobileNet-V2; what stands before them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+from soilkit.constants import PIXEL_RATIO
 
 MIN_DEPTH = 8  # a depth multiplier never leaves fewer channels than this
 BATCH_NORM_EPSILON = 1e-3
@@ -327,6 +330,74 @@ ENCODERS: dict[str, dict[str, tuple[Build, Build]]] = {
         ),
     },
 }
+
+# What stands before the encoders: images of one size, and sources that may be absent.
+
+
+def enlarge(low: torch.Tensor, *, shape: Sequence[int]) -> torch.Tensor:
+    """Low-resolution images at the high ones' 10 m, bilinear, the same ground about the centre.
+
+    (B, channel, row, col) -> (B, channel, *shape)
+    """
+    fine = functional.interpolate(
+        low, scale_factor=PIXEL_RATIO, mode="bilinear", align_corners=False
+    )
+    top, left = ((have - want) // 2 for have, want in zip(fine.shape[-2:], shape, strict=True))
+    return fine[..., top : top + shape[0], left : left + shape[1]]
+
+
+class Presence(nn.Module):
+    """Replaces absent sources by learnt values and says which ones are known.
+
+    A source is absent from a sample where any of its numbers there is NaN; each of its channels
+    then holds one learnt value (0, the middle of the range, before training), so that nothing of
+    its pixels is left. In training each known source is withheld with probability ``rate`` [1]_,
+    but never all of a sample: the model learns to do without any.
+
+    Parameters
+    ----------
+    sources : the source of each channel of the images and scalars, in their order
+    rate : probability that training withholds a source
+
+    References
+    ----------
+    .. [1] Neverova et al. (2016), doi:10.1109/TPAMI.2015.2461544 (ModDrop)
+    """
+
+    members: torch.Tensor
+
+    def __init__(self, sources: Sequence[str], *, rate: float):
+        super().__init__()
+        self.names = tuple(dict.fromkeys(sources))
+        self.rate = rate
+        members = [[float(source == name) for name in self.names] for source in sources]
+        self.register_buffer("members", torch.tensor(members), persistent=False)
+        self.stand_in = nn.Parameter(torch.zeros(len(sources)))
+
+    def forward(self, groups: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The groups without NaN, and what is known, (B, source) of 0 and 1.
+
+        Parameters
+        ----------
+        groups : tensors (B, channel, row, col) or (B, channel); NaN is absent
+        """
+        sums = [group.flatten(2).sum(2) if group.ndim == 4 else group for group in groups]
+        unknown = torch.cat(sums, dim=1).isnan().to(self.members.dtype)  # (B, channel)
+        known = (unknown @ self.members) == 0  # (B, source)
+        if self.training and self.rate:
+            kept = known & (torch.rand(known.shape, device=known.device) >= self.rate)
+            known = torch.where(kept.any(dim=1, keepdim=True), kept, known)
+        flags = known.to(self.members.dtype)
+        shown = (flags @ self.members.T) > 0  # (B, channel)
+        sizes = [group.shape[1] for group in groups]
+        parts = zip(groups, shown.split(sizes, dim=1), self.stand_in.split(sizes), strict=True)
+        filled = []
+        for group, is_shown, stand_in in parts:
+            shape = (-1, group.shape[1], *(1,) * (group.ndim - 2))
+            value = stand_in.to(group.dtype).view(shape)
+            filled.append(torch.where(is_shown.view(shape), group, value))
+        return filled, flags
+
 
 # Pooling of features to an embedding.
 

@@ -1,7 +1,8 @@
 """How large a model is, and the same model made fast: batch norms folded, half the bits."""
 
 import copy
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from soilkit.constants import CROP_PX
 from soilkit.models.encoders import Encoder
+
+_log = logging.getLogger(__name__)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -97,26 +100,48 @@ def folded(model: nn.Module) -> nn.Module:
     return model.to(dtype).requires_grad_(requires_grad=False)
 
 
-def for_inference(model: nn.Module) -> nn.Module:
-    """A fusion model ``folded``, its encoders laid out and rounded for speed: in bfloat16.
+def for_inference(model: nn.Module, *, precision: str = "bfloat16") -> nn.Module:
+    """A fusion model ``folded``, its encoders laid out for speed and rounded to bfloat16.
 
     Pooling and heads stay in float32: they cost nothing and keep what averages out of the rounding.
-    How far answers move hangs on the weights: compare a few before maps are made so.
+    How far answers move hangs on the weights: compare a few before maps are made so. Where the
+    processor has no such numbers torch's reference kernels are slower than float32, and a warning
+    says so. With the precision "float32" nothing is rounded.
     """
     fast: Any = folded(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if precision == "float32":
+        return fast
+    if not has_bfloat16(next(model.parameters()).device):
+        _log.warning(
+            "This processor multiplies no bfloat16: torch falls back to its reference kernels, "
+            "slower than float32. Choose the precision float32."
+        )
     for name, child in list(fast.named_children()):
         if isinstance(child, Encoder):
-            setattr(fast, name, Rounded(child))
+            setattr(fast, name, Rounded(child.layers, out_channels=child.out_channels))
     return fast
 
 
-class Rounded(nn.Module):
-    """A model of images in bfloat16 that eats and gives float32."""
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions in bfloat16 are the processor's own here, not a reference in software.
 
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model.to(torch.bfloat16)
+    Examples
+    --------
+    >>> isinstance(has_bfloat16(torch.device("cpu")), bool)
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class Rounded(Encoder):
+    """An encoder in bfloat16 that eats and gives float32."""
+
+    def __init__(self, layers: Iterable[nn.Module], *, out_channels: int):
+        super().__init__(layers, out_channels=out_channels)
+        self.to(torch.bfloat16)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The model's answer to the images, rounded on the way."""
-        return self.model(images.to(torch.bfloat16)).float()
+        """Features of images, rounded on the way."""
+        return super().forward(images.to(torch.bfloat16)).float()

@@ -20,7 +20,7 @@ from soilkit.errors import CheckpointError, ContractError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import datasets, inference, training
 from soilkit.models.datasets import Augment, image_sides, turning_px
-from soilkit.models.encoders import BATCH_NORM_EPSILON, ENCODERS, POOLING
+from soilkit.models.encoders import BATCH_NORM_EPSILON, ENCODERS, POOLING, Presence, enlarge
 from soilkit.models.inputs import Inputs, distinct_sources, stored_statistics
 from soilkit.models.training.loop import PRECISIONS
 
@@ -121,74 +121,6 @@ def fusion_head(
         layers += [nn.Dropout(1 - keep), nn.Linear(channels, width), norm, nn.SiLU()]
         channels = width
     return nn.Sequential(*layers[:-2])
-
-
-def enlarge(low: torch.Tensor, *, size_px: int) -> torch.Tensor:
-    """Low-resolution images at the high ones' 10 m, bilinear, the same ground about the centre.
-
-    (B, channel, row, col) -> (B, channel, size_px, size_px)
-    """
-    fine = functional.interpolate(
-        low, scale_factor=PIXEL_RATIO, mode="bilinear", align_corners=False
-    )
-    edge = (fine.shape[-1] - size_px) // 2
-    return fine[..., edge : edge + size_px, edge : edge + size_px]
-
-
-# Sources that may be absent: what stands in for their channels, and flags that say so.
-
-
-class Presence(nn.Module):
-    """Replaces absent sources by learnt values and says which ones are known.
-
-    A source is absent from a sample where any of its numbers there is NaN; each of its channels
-    then holds one learnt value (0, the middle of the range, before training), so that nothing of
-    its pixels is left. In training each known source is withheld with probability ``rate`` [1]_,
-    but never all of a sample: the model learns to do without any.
-
-    Parameters
-    ----------
-    sources : the source of each channel of the images and scalars, in their order
-    rate : probability that training withholds a source
-
-    References
-    ----------
-    .. [1] Neverova et al. (2016), doi:10.1109/TPAMI.2015.2461544 (ModDrop)
-    """
-
-    members: torch.Tensor
-
-    def __init__(self, sources: Sequence[str], *, rate: float):
-        super().__init__()
-        self.names = tuple(dict.fromkeys(sources))
-        self.rate = rate
-        members = [[float(source == name) for name in self.names] for source in sources]
-        self.register_buffer("members", torch.tensor(members), persistent=False)
-        self.stand_in = nn.Parameter(torch.zeros(len(sources)))
-
-    def forward(self, groups: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The groups without NaN, and what is known, (B, source) of 0 and 1.
-
-        Parameters
-        ----------
-        groups : tensors (B, channel, row, col) or (B, channel); NaN is absent
-        """
-        sums = [group.flatten(2).sum(2) if group.ndim == 4 else group for group in groups]
-        unknown = torch.cat(sums, dim=1).isnan().to(self.members.dtype)  # (B, channel)
-        known = (unknown @ self.members) == 0  # (B, source)
-        if self.training and self.rate:
-            kept = known & (torch.rand(known.shape, device=known.device) >= self.rate)
-            known = torch.where(kept.any(dim=1, keepdim=True), kept, known)
-        flags = known.to(self.members.dtype)
-        shown = (flags @ self.members.T) > 0  # (B, channel)
-        sizes = [group.shape[1] for group in groups]
-        parts = zip(groups, shown.split(sizes, dim=1), self.stand_in.split(sizes), strict=True)
-        filled = []
-        for group, is_shown, stand_in in parts:
-            shape = (-1, group.shape[1], *(1,) * (group.ndim - 2))
-            value = stand_in.to(group.dtype).view(shape)
-            filled.append(torch.where(is_shown.view(shape), group, value))
-        return filled, flags
 
 
 # The model.
@@ -346,20 +278,52 @@ class XceptionFusion(nn.Module):
                     "Build it for the dataset's inputs, or feed the ones it was built for."
                 )
         fed = {name: value for name, value in inputs.items() if value is not None}
-        flags: list[torch.Tensor] = []  # (B, source), one tensor or none
+        known = None
         if self.presence is not None:
             filled, known = self.presence(list(fed.values()))
-            fed, flags = dict(zip(fed, filled, strict=True)), [known]
-        if self.config.is_early:
-            low_px = enlarge(fed.pop("low"), size_px=fed["high"].shape[-1])
-            fed["high"] = torch.cat([fed["high"], low_px], dim=1)
-        encoders: dict[str, Any] = {"high": self.high_encoder, "low": self.low_encoder}
-        parts = [self.pool(encoders[name](fed[name])) for name in encoders if name in fed]
+            fed = dict(zip(fed, filled, strict=True))
+        images = self.stack({name: image for name, image in fed.items() if name != "coarse"})
+        pooled = [self.pool(encoder(images[name])) for name, encoder in self.encoders.items()]
+        return self.answer(pooled, fed.get("coarse"), known)
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        """The encoder of each image, high before low."""
+        both = {"high": self.high_encoder, "low": self.low_encoder}
+        return {name: encoder for name, encoder in both.items() if encoder is not None}
+
+    def stack(self, images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The images as the encoders take them: with early fusion both in one."""
+        if not self.config.is_early:
+            return images
+        low_px = enlarge(images["low"], shape=images["high"].shape[-2:])
+        return {"high": torch.cat([images["high"], low_px], dim=1)}
+
+    def answer(
+        self,
+        pooled: Sequence[torch.Tensor],
+        coarse: torch.Tensor | None = None,
+        known: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Soil moisture (B,) m3 m-3 by the heads.
+
+        Parameters
+        ----------
+        pooled : tensors (B, depth), the pooled features of each of ``encoders``
+        coarse : tensor (B, coarse) or None, normalised
+        known : tensor (B, source) of 0 and 1 for a model with source dropout; None = all are known
+        """
+        parts = list(pooled)
+        first = parts[0] if coarse is None else coarse
+        flags: list[torch.Tensor] = []  # one tensor or none
+        if self.presence is not None:
+            every = first.new_ones(len(first), len(self.presence.names))
+            flags = [every if known is None else known]
         if self.head1 is not None:
-            seen = [known[:, : len(self.config.image_sources)] for known in flags]
+            seen = [flag[:, : len(self.config.image_sources)] for flag in flags]
             parts = [self.head1(torch.cat([*parts, *seen], dim=1))]  # (B, 1)
-        if self.head2 is not None:
-            parts = [self.head2(torch.cat([*parts, fed["coarse"], *flags], dim=1))]
+        if self.head2 is not None and coarse is not None:
+            parts = [self.head2(torch.cat([*parts, coarse, *flags], dim=1))]
         return parts[0].squeeze(1)
 
     def example(self, *, crop_px: int = CROP_PX) -> dict[str, torch.Tensor]:
@@ -567,9 +531,9 @@ class TrainedFusion:
         Parameters
         ----------
         cube : {source: Chip, or one number for the region}, or a ``maps.Scene``
-        precision : "float32", the model as it was trained, or "bfloat16": batch norms folded,
-            encoders rounded, several times as fast where the processor multiplies such numbers
-        options : of ``maps.predict_map``: ``stride_m``, ``batch_size``, ``progress`` ...
+        precision : "float32", or "bfloat16": encoders rounded, faster where the processor
+            multiplies such numbers; batch norms are folded in both
+        options : of ``maps.predict_map``: ``mode``, ``stride_m``, ``batch_size``, ``coarse`` ...
 
         Raises
         ------
@@ -583,7 +547,7 @@ class TrainedFusion:
         _chosen(PRECISIONS, precision, "precision")
         if not isinstance(cube, maps.Scene):
             cube = maps.scene_of(cube, inputs=self.inputs, statistics=self.statistics)
-        model = inference.for_inference(self.model) if precision == "bfloat16" else self.model
+        model = inference.for_inference(self.model, precision=precision)
         return maps.predict_map(model, cube, look, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:

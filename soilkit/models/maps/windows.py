@@ -1,23 +1,35 @@
 """A model slid over a region, one window for each 320 m cell."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
 import pyproj
 import torch
 import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 from tqdm.auto import tqdm
 
 from soilkit.constants import CROP_PX
 from soilkit.contracts import Grid
-from soilkit.errors import ContractError
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.models.maps import receptive_field
 from soilkit.models.maps.scene import Scene
 from soilkit.models.training import Look
 
+_log = logging.getLogger(__name__)
+
 MIN_VALID_FRACTION = 0.5  # a window with fewer pixels finite in all bands gives NaN
 STANDARD_NAME = "volume_fraction_of_condensed_water_in_soil"  # CF standard name table
+BLOCK_ROWS = 16  # rows of windows whose pixels are laid out at a time
+DENSE_BLOCK_PX = 4096  # cells of so many pixels a side are answered at a time
+LOW_BATCH = 1024  # cells at a time where only small windows and heads are left
+DEVIATION_CELLS = 32  # cells of a dense map that are answered exactly as well
+
+Answers = Iterator[tuple[np.ndarray, torch.Tensor]]  # places (cell, 2) of a map, and their values
 
 
 def predict_map(
@@ -25,23 +37,35 @@ def predict_map(
     scene: Scene,
     look: Look,
     *,
+    mode: str = "exact",
     stride_m: float = 320,
     batch_size: int = 32,
+    coarse: str = "smooth",
     progress: bool = True,
 ) -> xr.Dataset:
     """Soil moisture for every cell of ``stride_m`` whose 2.56 km window lies in the scene.
 
-    The model runs on each window, as in training: a cell's value is the model's own answer for the
-    chip around its centre, a missing pixel the middle of its band's range. Windows overlap, so
-    neighbours are not independent [1]_.
+    Exact, the model runs on each window, as in training: a cell's value is the model's own answer
+    for the chip around its centre, a missing pixel the middle of its band's range. Windows overlap,
+    so neighbours are not independent [1]_; what they share of a fusion model's first layers is made
+    once.
+
+    Dense, a fusion model's high-resolution encoder runs once over the scene and pooling is a
+    convolution over its features; low-resolution windows stay windows. It is many times as fast
+    and differs where a window sees padding and the scene goes on: by how much is measured at
+    ``DEVIATION_CELLS`` cells drawn at random, logged, and kept as the attributes
+    ``dense_deviation_m3_m3`` (root mean square) and ``dense_deviation_n_cells``.
 
     Parameters
     ----------
     model : module
     scene : Scene
     look : (model, batch) -> (predicted, ...), (B,) m3 m-3, of a batch named as the scene's layers
-    stride_m : float, m, a whole number of pixels of every image
-    batch_size : int, windows at a time
+    mode : "exact" or "dense"
+    stride_m : float, m, a whole number of pixels of every image; dense, of an encoder's features
+    batch_size : int, whole windows at a time
+    coarse : how rasters of scalars are read at a cell's centre: "smooth", bilinear between their
+        pixels' centres, or "nearest", which draws their pixels' borders into the map
     progress : bool
 
     Returns
@@ -52,34 +76,44 @@ def predict_map(
     Raises
     ------
     ContractError
-        When the stride does not fit the pixels, or the scene is smaller than a window.
+        When the stride does not fit the pixels, the scene is smaller than a window, or a model
+        without encoders is to run densely.
+    UnknownNameError
+        For another mode or reading of rasters.
 
     References
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649, section 3e
     """
-    step = _step_px(scene, stride_m)
-    rows, cols = _starts(scene.grid.height, step), _starts(scene.grid.width, step)
-    valid = _valid_fractions(scene, rows, cols)
+    for name, options in ((mode, ("exact", "dense")), (coarse, ("smooth", "nearest"))):
+        if name not in options:
+            raise UnknownNameError(f"No {name!r}; there are {' and '.join(options)}. Choose one.")
+    windows = _Windows.of(scene, stride_m, coarse=coarse, device=next(model.parameters()).device)
+    dense_step = _dense_step(model, windows) if mode == "dense" else 0
+    valid = windows.valid_fractions()
     places = np.argwhere(valid >= MIN_VALID_FRACTION)
     moisture = np.full(valid.shape, np.nan, np.float32)  # (row, col)
-    was_training, device = model.training, next(model.parameters()).device
+    attributes: dict[str, Any] = {}
+    was_training = model.training
     model.eval()
     with torch.inference_mode(), tqdm(total=len(places), disable=not progress) as bar:
-        for start in range(0, len(places), batch_size):
-            some = places[start : start + batch_size]
-            windows = [_window(scene, rows[r], cols[c]) for r, c in some]
-            answers = look(model, _stack(windows, device))[0]
-            moisture[tuple(some.T)] = answers.float().cpu().numpy()
+        if dense_step:
+            answers = _dense(model, windows, look, places, step=dense_step)
+        else:
+            answers = _exact(model, windows, look, places, batch_size=batch_size)
+        for some, values in answers:
+            moisture[tuple(some.T)] = values.float().cpu().numpy()
             bar.update(len(some))
+        if mode == "dense":
+            attributes = _deviation(model, windows, look, places, moisture)
     model.train(was_training)
-    cells = _cells(scene.grid, step, len(rows), len(cols))
+    cells = _cells(scene.grid, windows.step, *valid.shape)
     seen_fraction = {"units": "1", "long_name": "fraction of valid pixels in the window"}
     maps = {
         "soil_moisture": (moisture, {}),
         "valid_fraction": (valid.astype(np.float32), seen_fraction),
     }
-    return map_dataset(maps, cells)
+    return map_dataset(maps, cells, **attributes)
 
 
 def map_grid(dataset: xr.Dataset) -> Grid:
@@ -121,42 +155,248 @@ def _starts(side_px: int, step: int) -> np.ndarray:
     return np.arange(0, side_px - CROP_PX + 1, step)
 
 
-def _window(scene: Scene, row: int, col: int) -> dict[str, np.ndarray]:
-    """The layers of a window by its north-west pixel: images (band, side, side), scalars (n,)."""
-    window = {}
-    for name, values in scene.images.items():
-        r, c, side = (n // scene.ratio(name) for n in (row, col, CROP_PX))
-        window[name] = values[:, r : r + side, c : c + side]
-    for name, values in scene.scalars.items():
-        if values.ndim == 3:
-            r = int((row + CROP_PX / 2) / scene.grid.height * values.shape[1])
-            c = int((col + CROP_PX / 2) / scene.grid.width * values.shape[2])
-            values = values[:, r, c]
-        window[name] = values
-    return window
+@dataclass(frozen=True)
+class _Windows:
+    """A scene's windows: their first rows and columns, and the scalars (n, row, col) of each."""
 
+    scene: Scene
+    step: int
+    rows: np.ndarray
+    cols: np.ndarray
+    scalars: Mapping[str, np.ndarray]
+    device: torch.device
 
-def _valid_fractions(scene: Scene, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """The smallest fraction of a window's pixels, over the inputs, that all bands know."""
-    images, scalars = (
-        {name: np.isfinite(values).all(axis=0, keepdims=True) for name, values in layers.items()}
-        for layers in (scene.images, scene.scalars)
-    )
-    known = replace(scene, images=images, scalars=scalars)
-    return np.array(
-        [
-            [min(float(part.mean()) for part in _window(known, r, c).values()) for c in cols]
-            for r in rows
+    @classmethod
+    def of(cls, scene: Scene, stride_m: float, *, coarse: str, device: torch.device) -> "_Windows":
+        """The windows of a scene, a stride apart."""
+        step, shape = _step_px(scene, stride_m), (scene.grid.height, scene.grid.width)
+        rows, cols = (_starts(side, step) for side in shape)
+        centres = [
+            (starts + CROP_PX / 2) / side for starts, side in zip((rows, cols), shape, strict=True)
         ]
+        scalars = {n: _sampled(v, *centres, how=coarse) for n, v in scene.scalars.items()}
+        return cls(scene, step, rows, cols, scalars, device)
+
+    def image(self, name: str, rows: slice, cols: slice) -> torch.Tensor:
+        """Some of an image, by the grid's pixels, (1, band, row, col): channels last, no NaN."""
+        ratio = self.scene.ratio(name)
+        rows, cols = (slice(s.start // ratio, s.stop // ratio) for s in (rows, cols))
+        part = torch.from_numpy(np.ascontiguousarray(self.scene.images[name][:, rows, cols]))
+        part = part.to(self.device, torch.float32)[None].nan_to_num(nan=0.0)
+        return part.contiguous(memory_format=torch.channels_last)
+
+    def batch(self, places: np.ndarray, images: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The windows of some images, and all scalars, at places (cell, 2) of the map."""
+        corners = list(zip(self.rows[places[:, 0]], self.cols[places[:, 1]], strict=True))
+        batch = {}
+        for name in images:
+            ratio, values = self.scene.ratio(name), self.scene.images[name]
+            side = CROP_PX // ratio
+            parts = [
+                values[:, row // ratio : row // ratio + side, col // ratio : col // ratio + side]
+                for row, col in corners
+            ]
+            whole = np.stack(parts).astype(np.float32, copy=False)
+            batch[name] = torch.from_numpy(np.nan_to_num(whole, copy=False, nan=0.0))
+        for name, values in self.scalars.items():
+            at = values[:, places[:, 0], places[:, 1]].T.astype(np.float32)
+            batch[name] = torch.from_numpy(np.nan_to_num(at, nan=0.0))
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def valid_fractions(self) -> np.ndarray:
+        """The smallest fraction of a window's pixels, over the inputs, that all bands know."""
+        parts = [np.isfinite(values).all(axis=0).astype(float) for values in self.scalars.values()]
+        for name, values in self.scene.images.items():
+            known = np.isfinite(values[0])
+            for band in values[1:]:
+                known &= np.isfinite(band)
+            parts.append(self._means(known, self.scene.ratio(name)))
+        return np.minimum.reduce(parts)
+
+    def _means(self, known: np.ndarray, ratio: int) -> np.ndarray:
+        """Means over the windows, by sums over squares that no window cuts."""
+        side, step = CROP_PX // ratio, self.step // ratio
+        unit = gcd(side, step)
+        height, width = ((starts[-1] // ratio + side) // unit for starts in (self.rows, self.cols))
+        squares = known[: height * unit, : width * unit].reshape(height, unit, width, unit)
+        sums = sliding_window_view(squares.sum(axis=(1, 3)), (side // unit, side // unit))
+        return sums[:: step // unit, :: step // unit].sum(axis=(2, 3)) / side**2
+
+
+def _sampled(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, how: str) -> np.ndarray:
+    """Scalars (n,) or (n, row, col) at places in fractions of the sides, (n, place, place).
+
+    Smooth is bilinear over the known of the four pixels around; where the place's own pixel is
+    unknown, the place is.
+    """
+    if values.ndim == 1:
+        return np.broadcast_to(values[:, None, None], (len(values), len(rows), len(cols)))
+    r, c = (at * side for at, side in zip((rows, cols), values.shape[1:], strict=True))
+    nearest = values[:, r.astype(int)[:, None], c.astype(int)]
+    if how == "nearest":
+        return nearest
+    known = np.isfinite(values)
+    across, along = _between(r, values.shape[1]), _between(c, values.shape[2]).T
+    total = across @ np.where(known, values, 0.0) @ along
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.isfinite(nearest), total / (across @ known @ along), np.nan)
+
+
+def _between(places: np.ndarray, n: int) -> np.ndarray:
+    """Weights (place, pixel) of linear interpolation between the centres of n pixels."""
+    at = np.clip(places - 0.5, 0, n - 1)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(n)), 0.0)
+
+
+def _batches(places: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (places[start : start + size] for start in range(0, len(places), size))
+
+
+# Exact: the model's own answer for each window.
+
+
+def _each(
+    model: torch.nn.Module, windows: _Windows, look: Look, places: np.ndarray, *, batch_size: int
+) -> Answers:
+    for some in _batches(places, batch_size):
+        yield some, look(model, windows.batch(some, list(windows.scene.images)))[0]
+
+
+def _exact(
+    model: Any, windows: _Windows, look: Look, places: np.ndarray, *, batch_size: int
+) -> Answers:
+    """Answers for whole windows; the first layers of a high-resolution encoder are shared."""
+    parts = _shared(model, windows)
+    if parts is None:
+        yield from _each(model, windows, look, places, batch_size=batch_size)
+        return
+    first, last = parts
+    for above in range(0, len(windows.rows), BLOCK_ROWS):
+        block = places[places[:, 0] // BLOCK_ROWS == above // BLOCK_ROWS]
+        if not len(block):
+            continue
+        top, left = windows.rows[block[0, 0]], windows.cols[block[:, 1].min()]
+        bottom, right = windows.rows[block[-1, 0]], windows.cols[block[:, 1].max()]
+        image = windows.image("high", slice(top, bottom + CROP_PX), slice(left, right + CROP_PX))
+        pooled = []
+        for row in np.unique(block[:, 0]):
+            start = windows.rows[row] - top
+            strip = receptive_field.WindowRow(first, image[..., start : start + CROP_PX, :])
+            lefts = windows.cols[block[block[:, 0] == row, 1]] - left
+            pooled += [model.pool(last(strip.windows(n))) for n in _batches(lefts, batch_size)]
+        yield from _answers(model, windows, look, block, torch.cat(pooled))
+
+
+def _shared(model: Any, windows: _Windows) -> tuple[Any, Any] | None:
+    """The layers that windows share and those that follow, where there are such."""
+    encoders = getattr(model, "encoders", {})
+    if "high" not in encoders or encoders.keys() != windows.scene.images.keys():
+        return None
+    return receptive_field.split(
+        encoders["high"],
+        lambda field: (
+            field.edge_px <= receptive_field.EDGE_PX and windows.step % field.stride_px == 0
+        ),
     )
 
 
-def _stack(windows: list[dict[str, np.ndarray]], device: torch.device) -> dict[str, torch.Tensor]:
-    batch = {}
-    for name in windows[0]:
-        values = np.stack([window[name] for window in windows]).astype(np.float32)
-        batch[name] = torch.from_numpy(np.nan_to_num(values, nan=0.0)).to(device)
-    return batch
+class _Heads:
+    """A fusion model from the pooled features of its high-resolution image on."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def __call__(self, coarse: torch.Tensor | None = None, **images: torch.Tensor) -> torch.Tensor:
+        others = self.model.encoders | {"high": None}
+        pooled = [
+            self.model.pool(encoder(images[name])) if encoder is not None else images[name]
+            for name, encoder in others.items()
+        ]
+        return self.model.answer(pooled, coarse)
+
+
+def _answers(
+    model: Any, windows: _Windows, look: Look, places: np.ndarray, pooled: torch.Tensor
+) -> Answers:
+    """Answers at places by the pooled features (cell, depth) of the high-resolution image."""
+    heads, others = _Heads(model), [name for name in model.encoders if name != "high"]
+    for some, high in zip(_batches(places, LOW_BATCH), pooled.split(LOW_BATCH), strict=True):
+        yield some, look(heads, windows.batch(some, others) | {"high": high})[0]
+
+
+# Dense: the high-resolution encoder once over the scene.
+
+
+def _dense_step(model: Any, windows: _Windows) -> int:
+    """How many features of the high-resolution encoder lie between cells, 1 without one."""
+    encoders = getattr(model, "encoders", None)
+    if encoders is None:
+        raise ContractError(
+            f"{type(model).__name__} has no encoders that could run over a whole scene. Hand in a "
+            "fusion model, or choose the mode 'exact'."
+        )
+    if "high" not in encoders:
+        return 1
+    stride = receptive_field.receptive_field(encoders["high"].layers).stride_px
+    if windows.step % stride:
+        size_m = windows.scene.grid.pixel_size_m
+        raise ContractError(
+            f"A stride of {windows.step * size_m:g} m lies between the encoder's features, which "
+            f"are {stride * size_m:g} m apart. Choose a multiple of that, or the mode 'exact'."
+        )
+    return windows.step // stride
+
+
+def _dense(model: Any, windows: _Windows, look: Look, places: np.ndarray, *, step: int) -> Answers:
+    """Answers from features of whole blocks of cells, with all around that the encoder sees."""
+    if "high" not in model.encoders:
+        yield from _each(model, windows, look, places, batch_size=LOW_BATCH)
+        return
+    encoder = receptive_field.DenseEncoder(model.encoders["high"])
+    size = max(DENSE_BLOCK_PX // windows.step, 1)  # cells a side
+    for corner in np.unique(places // size, axis=0):
+        block = places[(places // size == corner).all(axis=1)]
+        first = block.min(axis=0)
+        pooled = _pooled_block(model, windows, encoder, (first, block.max(axis=0)), step=step)
+        yield from _answers(model, windows, look, block, pooled[tuple((block - first).T)])
+
+
+def _pooled_block(
+    model: Any,
+    windows: _Windows,
+    encoder: receptive_field.DenseEncoder,
+    corners: tuple[np.ndarray, np.ndarray],
+    *,
+    step: int,
+) -> torch.Tensor:
+    """Pooled features (row, col, depth) of the cells between two corners."""
+    stride, halo_px = encoder.field.stride_px, encoder.field.edge_px
+    shape = windows.scene.grid.height, windows.scene.grid.width
+    unit = max(map(windows.scene.ratio, windows.scene.images))
+    spans, insides = [], []
+    for axis, starts in enumerate((windows.rows, windows.cols)):
+        start, stop = starts[corners[0][axis]], starts[corners[1][axis]] + CROP_PX
+        around = slice(max(start - halo_px, 0), min(stop + halo_px, shape[axis] // unit * unit))
+        spans.append(around)
+        insides.append(slice((start - around.start) // stride, (stop - around.start) // stride))
+    images = {name: windows.image(name, *spans) for name in windows.scene.images}
+    features = encoder(model.stack(images)["high"])[(..., *insides)]
+    return receptive_field.pooled(features, model.pool, side=CROP_PX // stride, step=step)
+
+
+def _deviation(
+    model: torch.nn.Module, windows: _Windows, look: Look, places: np.ndarray, dense: np.ndarray
+) -> dict[str, Any]:
+    """How far a dense map is from the exact one at some of its cells, as attributes."""
+    n = min(DEVIATION_CELLS, len(places))
+    some = places[np.sort(np.random.default_rng(0).choice(len(places), n, replace=False))]
+    squares = [
+        (values.float().cpu().numpy() - dense[tuple(at.T)]) ** 2
+        for at, values in _each(model, windows, look, some, batch_size=8)
+    ]
+    rms = float(np.concatenate(squares).mean() ** 0.5) if n else float("nan")
+    _log.info("dense map: %.4f m3 m-3 (rms) from the exact one at %d cells", rms, n)
+    return {"dense_deviation_m3_m3": rms, "dense_deviation_n_cells": n}
 
 
 def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
@@ -167,7 +407,7 @@ def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
 
 
 def map_dataset(
-    variables: Mapping[str, tuple[np.ndarray, Mapping[str, str]]], grid: Grid, **attributes: str
+    variables: Mapping[str, tuple[np.ndarray, Mapping[str, str]]], grid: Grid, **attributes: Any
 ) -> xr.Dataset:
     """Maps {name: (array (row, col), attributes)} on one grid with CF metadata.
 

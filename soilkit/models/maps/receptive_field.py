@@ -1,0 +1,196 @@
+"""How far encoders see, and what overlapping windows share because of it.
+
+A feature far enough from a window's border is the same in every window over its place. An encoder's
+first layers see so little that most of their features are shared, exactly; all its layers together
+see further than a window is wide, so that features shared over a scene differ from the windows' own
+where those see padding and the scene goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from soilkit.constants import CROP_PX
+from soilkit.models.encoders import Encoder
+
+EDGE_PX = 16  # layers are shared between windows while their edge, made anew, is no wider
+EARLY_RADIUS_PX = 64  # the layers that run tile by tile: they hold the largest features
+TILE_PX = 512  # of a tile's features none is larger than what an allocator keeps
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What one feature sees: ``radius_px`` about its centre; centres ``stride_px`` apart."""
+
+    stride_px: int
+    radius_px: int
+
+    @property
+    def edge(self) -> int:
+        """How many features from a border see across it."""
+        return -(-self.radius_px // self.stride_px)
+
+    @property
+    def edge_px(self) -> int:
+        """The edge in pixels, a whole number of strides."""
+        return self.edge * self.stride_px
+
+
+def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
+    """The receptive field of convolutions and maxima in a row, each padded by half its kernel.
+
+    r = sum over layers of d (k - 1) / 2 * (the strides before), with kernel k and dilation d [1]_.
+    Skips see no more than the branch beside them.
+
+    References
+    ----------
+    .. [1] Araujo et al. (2019), doi:10.23915/distill.00021
+
+    Examples
+    --------
+    >>> receptive_field([nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.Conv2d(8, 8, 3, padding=1)])
+    ReceptiveField(stride_px=4, radius_px=6)
+    """
+    stride, radius = 1, 0
+    for layer in layers:
+        for name, part in layer.named_modules():
+            if isinstance(part, nn.Conv2d | nn.MaxPool2d) and not name.startswith("skip"):
+                kernel, dilation, step = map(_side, (part.kernel_size, part.dilation, part.stride))
+                radius += dilation * (kernel - 1) // 2 * stride
+                stride *= step
+    return ReceptiveField(stride, radius)
+
+
+def _side(size: Any) -> int:
+    return size[0] if isinstance(size, tuple) else size
+
+
+def split(
+    encoder: Encoder, fits: Callable[[ReceptiveField], bool]
+) -> tuple[Encoder, Encoder] | None:
+    """The longest beginning of an encoder whose receptive field fits, and what follows it.
+
+    Both share the encoder's weights; None where nothing fits.
+    """
+    layers = encoder.layers
+    fitting = [n for n in range(1, len(layers)) if fits(receptive_field(layers[:n]))]
+    if not fitting:
+        return None
+    parts = layers[: fitting[-1]], layers[fitting[-1] :]
+    first, last = (type(encoder)(part, out_channels=encoder.out_channels) for part in parts)
+    return first, last
+
+
+def stacked(
+    image: torch.Tensor, tops: Sequence[int], lefts: Sequence[int], shape: tuple[int, int]
+) -> torch.Tensor:
+    """Windows of an image in channels-last, (1, C, row, col) -> (window, C, *shape)."""
+    height, width = shape
+    pixels = image[0].permute(1, 2, 0)  # (row, col, C)
+    corners = zip(tops, lefts, strict=True)
+    windows = [pixels[top : top + height, left : left + width] for top, left in corners]
+    return torch.stack(windows).permute(0, 3, 1, 2)
+
+
+class WindowRow:
+    """Windows side by side: what an encoder's first layers say of each, exactly.
+
+    They run once over the whole strip; only the columns at a window's two sides, where the window
+    sees padding and the strip goes on, are made anew.
+
+    Parameters
+    ----------
+    first : Encoder, the layers
+    strip : tensor (1, C, 256, col)
+    """
+
+    def __init__(self, first: Encoder, strip: torch.Tensor):
+        self.first, self.strip, self.features = first, strip, first(strip)
+        self.field = receptive_field(first.layers)
+
+    def windows(self, lefts: Sequence[int]) -> torch.Tensor:
+        """Features (window, c, 256 / s, 256 / s) of the windows from these columns, pixels."""
+        stride, edge, n = self.field.stride_px, self.field.edge, len(lefts)
+        side, sides = CROP_PX // stride, (CROP_PX, 2 * edge * stride)
+        features = stacked(self.features, [0] * n, [left // stride for left in lefts], (side, side))
+        if edge:
+            east = [left + CROP_PX - sides[1] for left in lefts]
+            features[..., :edge] = self._anew(lefts, sides)[..., :edge]
+            features[..., -edge:] = self._anew(east, sides)[..., -edge:]
+        return features
+
+    def _anew(self, lefts: Sequence[int], shape: tuple[int, int]) -> torch.Tensor:
+        return self.first(stacked(self.strip, [0] * len(lefts), lefts, shape))
+
+
+class DenseEncoder:
+    """An encoder once over a large image, its first layers tile by tile with what they see around.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    """
+
+    def __init__(self, encoder: Encoder):
+        self.field = receptive_field(encoder.layers)
+        parts = split(encoder, lambda field: field.radius_px <= EARLY_RADIUS_PX)
+        self.early, self.late = parts or (None, encoder)
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Features (1, c, row / s, col / s) of an image (1, C, row, col)."""
+        return self.late(image if self.early is None else in_tiles(self.early, image))
+
+
+def in_tiles(encoder: Encoder, image: torch.Tensor) -> torch.Tensor:
+    """What an encoder says of an image, (1, C, row, col) -> (1, c, row / s, col / s), tile by tile.
+
+    Each tile is cut with all that its features see, so that none knows of its tile.
+    """
+    field = receptive_field(encoder.layers)
+    stride, edge_px, sides = field.stride_px, field.edge_px, image.shape[-2:]
+    corners = [
+        (top, left) for top in range(0, sides[0], TILE_PX) for left in range(0, sides[1], TILE_PX)
+    ]
+    features: torch.Tensor | None = None
+    for corner in corners:
+        starts = [max(at - edge_px, 0) for at in corner]
+        around = tuple(
+            slice(a, at + TILE_PX + edge_px) for a, at in zip(starts, corner, strict=True)
+        )
+        tile = encoder(image[(..., *around)])
+        offsets = [(at - a) // stride for a, at in zip(starts, corner, strict=True)]
+        tile = tile[(..., *(slice(n, n + TILE_PX // stride) for n in offsets))]
+        if features is None:
+            shape = [1, tile.shape[1], *(-(-side // stride) for side in sides)]
+            features = tile.new_empty(shape).contiguous(memory_format=torch.channels_last)
+        places = zip(corner, tile.shape[-2:], strict=True)
+        features[(..., *(slice(at // stride, at // stride + n) for at, n in places))] = tile
+    assert features is not None
+    return features
+
+
+def pooled(
+    features: torch.Tensor, pool: Callable[[torch.Tensor], torch.Tensor], *, side: int, step: int
+) -> torch.Tensor:
+    """The pooling of every square of features, as a convolution.
+
+    Parameters
+    ----------
+    features : tensor (1, depth, row, col)
+    pool : linear, (B, depth, side, side) -> (B, depth), alike for each depth
+    side, step : int, features
+
+    Returns
+    -------
+    tensor (row, col, depth) of the squares that start every ``step`` features
+    """
+    each = torch.eye(side * side).reshape(-1, 1, side, side)  # a square for each of its features
+    weights = pool(each).reshape(1, 1, side, side).to(features)
+    maps = functional.conv2d(features.transpose(0, 1), weights, stride=step)  # (depth, 1, row, col)
+    return maps[:, 0].permute(1, 2, 0)
