@@ -41,10 +41,21 @@ def random_scene(seed=0, *, height=SIDE, width=SIDE):
     return Scene(of_scene, {"high": high, "low": low}, {"coarse": coarse}, {"low": 16})
 
 
-def settled(**config):
+def forget_neighbours(model):
+    """Leave kernels nothing but their centre: padding can make no difference."""
+    for layer in (m for m in model.modules() if isinstance(m, torch.nn.Conv2d)):
+        middle = layer.kernel_size[0] // 2
+        centre = layer.weight.detach()[:, :, middle, middle].clone()
+        torch.nn.init.zeros_(layer.weight)
+        layer.weight.detach()[:, :, middle, middle] = centre
+
+
+def settled(is_pointwise: bool = False, **config):
     """An untrained model whose answers depend on its input, its batch norms settled at once."""
     torch.manual_seed(0)
     model = XceptionFusion(FusionConfig(preset="small", **config))
+    if is_pointwise:
+        forget_neighbours(model)
     for norm in (m for m in model.modules() if hasattr(m, "running_mean")):
         norm.momentum = 1.0
     sizes = {"high": (3, 256, 256), "low": (2, 16, 16), "coarse": (2,)}
@@ -72,16 +83,6 @@ class Opaque(torch.nn.Module):
 
     def forward(self, **images):
         return self.model(**images)
-
-
-def pointwise(model):
-    """The model with kernels of nothing but their centre: padding can make no difference."""
-    for layer in (m for m in model.modules() if isinstance(m, torch.nn.Conv2d)):
-        middle = layer.kernel_size[0] // 2
-        centre = layer.weight.detach()[:, :, middle, middle].clone()
-        torch.nn.init.zeros_(layer.weight)
-        layer.weight.detach()[:, :, middle, middle] = 2 * centre
-    return model
 
 
 class CentreMean(torch.nn.Module):
@@ -256,7 +257,7 @@ def test_coarse_layers_may_be_single_numbers():
 def test_shared_first_layers_change_no_answer(encoder):
     """Windows by themselves and windows that share layers; a third of the cells are not asked."""
     model, scene = settled(encoder=encoder, **ALL), random_scene(width=SIDE + 32)
-    scene.images["high"][:, 200:, :200] = np.nan
+    scene.images["high"][:, 150:, :230] = np.nan
     shared = predict_map(model, scene, batch_size=3, progress=False).soil_moisture
     alone = predict_map(Opaque(model), scene, progress=False).soil_moisture
     assert windows._shared(model, windows_of(scene)) is not None
@@ -287,8 +288,8 @@ def test_a_feature_sees_its_receptive_field_and_no_further(encoder):
 @pytest.mark.parametrize("pooling", ["center", "average"])
 def test_a_dense_map_is_the_exact_one_where_padding_makes_no_difference(encoder, pooling):
     """Every feature from its own pixel: what remains is that all is in its place."""
-    model, scene = pointwise(settled(encoder=encoder, pooling=pooling, **ALL)), random_scene()
-    scene.images["high"][:, 200:, :200] = np.nan
+    model, scene = settled(True, encoder=encoder, pooling=pooling, **ALL), random_scene()
+    scene.images["high"][:, 150:, :230] = np.nan
     scene.images["low"][1, 3:9, 3:9] = np.nan
     exact, dense = (predict_map(model, scene, mode=m, progress=False) for m in ("exact", "dense"))
     assert 0 < int(exact.soil_moisture.isnull().sum()) < exact.soil_moisture.size
@@ -307,7 +308,7 @@ def test_a_dense_map_is_the_exact_one_where_padding_makes_no_difference(encoder,
     ids=["high only", "no high", "coarse only", "source dropout"],
 )  # fmt: skip
 def test_models_of_fewer_inputs_map_densely_too(config):
-    model, scene = pointwise(settled(**config)), random_scene()
+    model, scene = settled(True, **config), random_scene()
     layers = {"high": "high_channels", "low": "low_channels"}
     images = {n: v for n, v in scene.images.items() if layers[n] in config}
     numbers = {"coarse": np.array([0.3, -0.2])} if "coarse" in config else {}
@@ -319,7 +320,7 @@ def test_models_of_fewer_inputs_map_densely_too(config):
 
 def test_early_fusion_maps_densely_too():
     """Enlarged at once or window by window, low images differ only where a window's edge clamps."""
-    model, scene = pointwise(settled(fusion="early", **ALL)), random_scene()
+    model, scene = settled(True, fusion="early", **ALL), random_scene()
     scene.images["low"][:] = scene.images["low"][:, :1, :1]  # without slopes there is no clamping
     exact, dense = (predict_map(model, scene, mode=m, progress=False) for m in ("exact", "dense"))
     np.testing.assert_allclose(dense.soil_moisture, exact.soil_moisture, atol=1e-6)
