@@ -284,7 +284,7 @@ class XceptionFusion(nn.Module):
             fed = dict(zip(fed, filled, strict=True))
         images = self.stack({name: image for name, image in fed.items() if name != "coarse"})
         pooled = [self.pool(encoder(images[name])) for name, encoder in self.encoders.items()]
-        return self.answer(pooled, fed.get("coarse"), known)
+        return self.answer(pooled, coarse=fed.get("coarse"), known=known)
 
     @property
     def encoders(self) -> dict[str, Any]:
@@ -302,6 +302,7 @@ class XceptionFusion(nn.Module):
     def answer(
         self,
         pooled: Sequence[torch.Tensor],
+        *,
         coarse: torch.Tensor | None = None,
         known: torch.Tensor | None = None,
     ) -> torch.Tensor:

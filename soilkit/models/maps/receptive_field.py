@@ -87,15 +87,11 @@ def split(
     return first, last
 
 
-def stacked(
-    image: torch.Tensor, tops: Sequence[int], lefts: Sequence[int], shape: tuple[int, int]
-) -> torch.Tensor:
-    """Windows of an image in channels-last, (1, C, row, col) -> (window, C, *shape)."""
+def stacked(image: torch.Tensor, lefts: Sequence[int], *, shape: tuple[int, int]) -> torch.Tensor:
+    """Windows along an image's top by their first columns, (1, C, row, col) -> (n, C, *shape)."""
     height, width = shape
-    pixels = image[0].permute(1, 2, 0)  # (row, col, C)
-    corners = zip(tops, lefts, strict=True)
-    windows = [pixels[top : top + height, left : left + width] for top, left in corners]
-    return torch.stack(windows).permute(0, 3, 1, 2)
+    pixels = image[0, :, :height].permute(1, 2, 0)  # (row, col, C)
+    return torch.stack([pixels[:, left : left + width] for left in lefts]).permute(0, 3, 1, 2)
 
 
 class WindowRow:
@@ -116,17 +112,17 @@ class WindowRow:
 
     def windows(self, lefts: Sequence[int]) -> torch.Tensor:
         """Features (window, c, 256 / s, 256 / s) of the windows from these columns, pixels."""
-        stride, edge, n = self.field.stride_px, self.field.edge, len(lefts)
-        side, sides = CROP_PX // stride, (CROP_PX, 2 * edge * stride)
-        features = stacked(self.features, [0] * n, [left // stride for left in lefts], (side, side))
+        stride, edge = self.field.stride_px, self.field.edge
+        side, width = CROP_PX // stride, 2 * edge * stride  # half of a side strip sees its cut
+        features = stacked(self.features, [left // stride for left in lefts], shape=(side, side))
         if edge:
-            east = [left + CROP_PX - sides[1] for left in lefts]
-            features[..., :edge] = self._anew(lefts, sides)[..., :edge]
-            features[..., -edge:] = self._anew(east, sides)[..., -edge:]
+            east = [left + CROP_PX - width for left in lefts]
+            features[..., :edge] = self._anew(lefts, width)[..., :edge]
+            features[..., -edge:] = self._anew(east, width)[..., -edge:]
         return features
 
-    def _anew(self, lefts: Sequence[int], shape: tuple[int, int]) -> torch.Tensor:
-        return self.first(stacked(self.strip, [0] * len(lefts), lefts, shape))
+    def _anew(self, lefts: Sequence[int], width: int) -> torch.Tensor:
+        return self.first(stacked(self.strip, lefts, shape=(CROP_PX, width)))
 
 
 class DenseEncoder:

@@ -177,10 +177,13 @@ class _Windows:
         scalars = {n: _sampled(v, *centres, how=coarse) for n, v in scene.scalars.items()}
         return cls(scene, step, rows, cols, scalars, device)
 
-    def image(self, name: str, rows: slice, cols: slice) -> torch.Tensor:
-        """Some of an image, by the grid's pixels, (1, band, row, col): channels last, no NaN."""
+    def image(self, name: str, spans: Sequence[slice]) -> torch.Tensor:
+        """Some of an image, (1, band, row, col): channels last, no NaN.
+
+        ``spans`` are the rows and columns in pixels of the grid.
+        """
         ratio = self.scene.ratio(name)
-        rows, cols = (slice(s.start // ratio, s.stop // ratio) for s in (rows, cols))
+        rows, cols = (slice(span.start // ratio, span.stop // ratio) for span in spans)
         part = torch.from_numpy(np.ascontiguousarray(self.scene.images[name][:, rows, cols]))
         part = part.to(self.device, torch.float32)[None].nan_to_num(nan=0.0)
         return part.contiguous(memory_format=torch.channels_last)
@@ -277,7 +280,7 @@ def _exact(
             continue
         top, left = windows.rows[block[0, 0]], windows.cols[block[:, 1].min()]
         bottom, right = windows.rows[block[-1, 0]], windows.cols[block[:, 1].max()]
-        image = windows.image("high", slice(top, bottom + CROP_PX), slice(left, right + CROP_PX))
+        image = windows.image("high", [slice(top, bottom + CROP_PX), slice(left, right + CROP_PX)])
         pooled = []
         for row in np.unique(block[:, 0]):
             start = windows.rows[row] - top
@@ -312,7 +315,7 @@ class _Heads:
             self.model.pool(encoder(images[name])) if encoder is not None else images[name]
             for name, encoder in others.items()
         ]
-        return self.model.answer(pooled, coarse)
+        return self.model.answer(pooled, coarse=coarse)
 
 
 def _answers(
@@ -379,7 +382,7 @@ def _pooled_block(
         around = slice(max(start - halo_px, 0), min(stop + halo_px, shape[axis] // unit * unit))
         spans.append(around)
         insides.append(slice((start - around.start) // stride, (stop - around.start) // stride))
-    images = {name: windows.image(name, *spans) for name in windows.scene.images}
+    images = {name: windows.image(name, spans) for name in windows.scene.images}
     features = encoder(model.stack(images)["high"])[(..., *insides)]
     return receptive_field.pooled(features, model.pool, side=CROP_PX // stride, step=step)
 
