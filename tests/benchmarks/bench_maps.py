@@ -94,7 +94,8 @@ def speed(side, threads):
     print(
         f"maps, small model, {side} x {side} px, {n} cells, {threads} threads, per cell | {told} | "
         f"ratio exact {ratio['exact']:.1f}, required {EXACT_REQUIRED} | "
-        f"dense {ratio['dense']:.1f}, required {DENSE_REQUIRED} | one by one over {SAMPLE} windows, scaled"
+        f"dense {ratio['dense']:.1f}, required {DENSE_REQUIRED} | "
+        f"one by one over {SAMPLE} windows, scaled"
     )
     print(
         f"maps, bfloat16 on this processor: {native} | exact bfloat16 against float32 "
