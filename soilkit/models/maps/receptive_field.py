@@ -67,6 +67,12 @@ def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
     return ReceptiveField(stride, radius)
 
 
+def dense_reach_px(model: Any) -> int:
+    """How far beyond its windows a dense map of a fusion model looks, pixels of 10 m."""
+    high = model.encoders.get("high")
+    return 0 if high is None else receptive_field(high.layers).edge_px
+
+
 def _side(size: Any) -> int:
     return size[0] if isinstance(size, tuple) else size
 

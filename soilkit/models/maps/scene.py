@@ -19,6 +19,7 @@ from soilkit.export.archives import all_scenes
 from soilkit.export.chips.requests import Planner
 from soilkit.export.cubes.regions import Region
 from soilkit.models.inputs import INDICES, Inputs, coarse_column, coarse_values, distinct_sources
+from soilkit.models.maps.receptive_field import dense_reach_px
 
 
 @dataclass(frozen=True)
@@ -347,7 +348,10 @@ class Windows(RegionInputs):
                 f"A stride of {self.cell_m:g} m is no whole number of the {self.unit_m:g} m pixels "
                 "of the model's images. Choose such a stride, for instance 320 m."
             )
-        self.halo_m = (CROP_PX * HIGH_PIXEL_M - self.cell_m) / 2
+        is_dense = self.options.get("mode") == "dense"
+        sight_m = dense_reach_px(trained.model) * HIGH_PIXEL_M if is_dense else 0
+        self.margin = int(np.ceil(sight_m / self.cell_m))  # cells about a tile's that are not kept
+        self.halo_m = (CROP_PX * HIGH_PIXEL_M - self.cell_m) / 2 + self.margin * self.cell_m
 
     @cached_property
     def bands(self) -> dict[float, dict[str, list[str]]]:
@@ -407,7 +411,11 @@ class Windows(RegionInputs):
 
     def answer(self, scenes: Sequence[Scene], cells: Grid) -> list[Any]:
         """The map of each moment's scene."""
-        return [self.trained.map(scene, **self.options) for scene in scenes]
+        inner = {
+            axis: slice(self.margin, self.margin + n)
+            for axis, n in (("y", cells.height), ("x", cells.width))
+        }
+        return [self.trained.map(scene, **self.options).isel(inner) for scene in scenes]
 
 
 def _whole(length_m: float) -> float:
