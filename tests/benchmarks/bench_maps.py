@@ -24,7 +24,7 @@ from soilkit.models.inputs import Inputs
 from soilkit.models.xception_fusion import XceptionFusion, look
 from soilkit.world import World
 
-SIDE, SAMPLE, ROUNDS = 2048, 32, 3
+SIDE, SAMPLE, ROUNDS = 2048, 32, 2
 TRUTH_SIDE, STEPS, BATCH = 1024, 150, 16
 WHEN = "2019-06-15T12:00"
 EXACT_REQUIRED, DENSE_REQUIRED, CHANGE_REQUIRED, MEMORY_REQUIRED_GB = 6, 40, 0.02, 4

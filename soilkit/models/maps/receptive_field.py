@@ -33,7 +33,10 @@ class ReceptiveField:
 
     @property
     def edge(self) -> int:
-        """How many features from a border see across it."""
+        """How many features from a northern or western border see across it.
+
+        From the others, which begin a stride further from their features, ``radius // stride`` do.
+        """
         return -(-self.radius_px // self.stride_px)
 
     @property
@@ -118,17 +121,15 @@ class WindowRow:
 
     def windows(self, lefts: Sequence[int]) -> torch.Tensor:
         """Features (window, c, 256 / s, 256 / s) of the windows from these columns, pixels."""
-        stride, edge = self.field.stride_px, self.field.edge
-        side, width = CROP_PX // stride, 2 * edge * stride  # half of a side strip sees its cut
+        stride, west = self.field.stride_px, self.field.edge
+        side, east = CROP_PX // stride, self.field.radius_px // stride
         features = stacked(self.features, [left // stride for left in lefts], shape=(side, side))
-        if edge:
-            east = [left + CROP_PX - width for left in lefts]
-            features[..., :edge] = self._anew(lefts, width)[..., :edge]
-            features[..., -edge:] = self._anew(east, width)[..., -edge:]
+        width = (west + east) * stride  # features enough that some see no cut
+        starts = [*lefts, *(left + CROP_PX - width for left in lefts)]
+        anew = self.first(stacked(self.strip, starts, shape=(CROP_PX, width)))
+        features[..., :west] = anew[: len(lefts), ..., :west]
+        features[..., side - east :] = anew[len(lefts) :, ..., west:]
         return features
-
-    def _anew(self, lefts: Sequence[int], width: int) -> torch.Tensor:
-        return self.first(stacked(self.strip, lefts, shape=(CROP_PX, width)))
 
 
 class DenseEncoder:
