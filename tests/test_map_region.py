@@ -470,15 +470,11 @@ def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(archive, at_a_cell, tmp
     assert first == second
 
 
-@pytest.mark.parametrize("mode", ["exact", "dense"])
-def test_tiles_leave_no_seam_and_workers_no_trace(archive, at_a_cell, tmp_path, monkeypatch, mode):
-    """One tile for all, many tiles, many tiles by other workers: the same map.
-
-    A dense map's tiles see beyond their windows what the whole map sees there.
-    """
+def test_tiles_leave_no_seam_and_workers_no_trace(archive, at_a_cell, tmp_path, monkeypatch):
+    """One tile for all, many tiles, many tiles by other workers: the same map."""
     _, samples, box, _ = at_a_cell
     trained = untrained("sentinel1", "soilgrids", "smap")
-    asked = {"dates": samples["time"].to_numpy()[:1], "progress": False, "mode": mode}
+    asked = {"dates": samples["time"].to_numpy()[:1], "progress": False}
     one = maps.predict_region(trained, box, archive=archive, store=tmp_path, **asked).load()
     monkeypatch.setattr(maps.scene, "TILE_CELLS", 2)
     many = maps.predict_region(trained, box, archive=archive, store=tmp_path, **asked).load()

@@ -1,5 +1,8 @@
 """Maps: each cell holds the model's own answer for its chip, at the chip's centre."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pyproj
 import pytest
@@ -335,6 +338,28 @@ def test_blocks_and_tiles_leave_no_seams(fusion, monkeypatch):
     pieces = predict_map(fusion, scene, mode="dense", progress=False).soil_moisture
     assert float(whole.std()) > 1e-3
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
+
+
+def test_a_tile_of_a_region_sees_what_the_dense_map_sees_there():
+    """Of four by four cells the two by two in the middle, from a scene cut for them alone."""
+    model = settled(high_channels=3)
+    trained = SimpleNamespace(
+        model=model, inputs=Inputs.of("sentinel1"), map=partial(predict_map, model)
+    )
+    recipe = maps.scene.Windows(trained, {"mode": "dense"})
+    assert recipe.halo_m == (2560 - 320) / 2 + 12 * 320  # the features see 374 px, 12 cells
+    side = 4 * 32 + 2 * round(recipe.halo_m / 10)
+    scene = random_scene(height=side, width=side)
+    whole = Scene(scene.grid, {"high": scene.images["high"]})
+    tile = Scene(grid(side - 64), {"high": scene.images["high"][:, 32:-32, 32:-32]})
+    (of_whole,), (of_tile,) = (
+        recipe.answer([cut], Grid("EPSG:32614", 0.0, 0.0, 320.0, n, n))
+        for cut, n in ((whole, 4), (tile, 2))
+    )
+    assert of_whole.soil_moisture.shape == (4, 4) and float(of_whole.soil_moisture.std()) > 1e-3
+    np.testing.assert_allclose(
+        of_tile.soil_moisture, of_whole.soil_moisture[1:3, 1:3], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_dense_map_says_how_far_it_is_from_the_exact_one(fusion, caplog):
