@@ -2,6 +2,9 @@
 
 import base64
 import io
+import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
@@ -488,6 +491,31 @@ def test_tiles_leave_no_seam_and_workers_no_trace(archive, at_a_cell, tmp_path, 
     assert float(one.soil_moisture.std()) > 1e-4
     xr.testing.assert_identical(many, shared.load())
     xr.testing.assert_identical(many.validity, one.validity)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_nothing(archive, at_a_cell, tmp_path, monkeypatch):
+    """Dask gives a dead worker's tiles to another; the map is that of one process."""
+    from distributed import Client, LocalCluster
+
+    _, samples, box, _ = at_a_cell
+    monkeypatch.setattr(maps.scene, "TILE_CELLS", 1)
+    trained = untrained("sentinel1", "smap")
+    asked = {"archive": archive, "dates": samples["time"].to_numpy()[:1], "progress": False}
+    alone = maps.predict_region(trained, box, store=tmp_path / "alone", **asked).load()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        store = tmp_path / "shared"
+        made = thread.submit(maps.predict_region, trained, box, store=store, client=client, **asked)
+        while not list(store.glob("maps/*/*.json")):  # until a tile stands
+            time.sleep(0.05)
+        os.kill(cluster.workers[0].pid, signal.SIGKILL)
+        shared = made.result(timeout=300).load()
+
+    xr.testing.assert_identical(alone, shared)
 
 
 def test_a_date_is_the_moment_after_its_pass_and_else_noon(archive, at_a_cell, tmp_path):

@@ -291,6 +291,8 @@ class _Kept:
 def _series(maps: list[xr.Dataset], moments: pd.DatetimeIndex) -> xr.Dataset:
     """Maps of one grid side by side in time."""
     layers = [name for name in maps[0].data_vars if maps[0][name].dims == ("y", "x")]
+    layers.sort(key=lambda name: (not str(name).startswith("soil_moisture"), name))
+    maps = [one[[*layers, "crs"]] for one in maps]
     time = pd.DatetimeIndex(moments, name="time")
     return xr.concat(
         maps, time, data_vars=layers, coords="minimal", compat="override", join="override",

@@ -53,10 +53,12 @@ def moisture_range(*arrays: Any) -> tuple[float, float]:
 
     Examples
     --------
-    >>> moisture_range(np.array([0.104, 0.2]), np.array([0.31]))
-    (0.1, 0.31)
+    >>> moisture_range(np.array([0.104, 0.2]), np.array([0.31])), moisture_range(np.array([np.nan]))
+    ((0.1, 0.31), (0.0, 0.5))
     """
     values = np.concatenate([np.ravel(np.asarray(a, float)) for a in arrays])
+    if not np.isfinite(values).any():  # all of it under clouds
+        return 0.0, 0.5
     low, high = np.nanpercentile(values, [1, 99])
     return round(float(np.floor(low * 100)) / 100, 2), round(float(np.ceil(high * 100)) / 100, 2)
 
