@@ -38,12 +38,15 @@ def grid_of(side):
 
 def fields(side, seed=0):
     """A scene of smooth random fields with noise."""
-    rng = np.random.default_rng(seed)
-    images = {}
+    rng, images = np.random.default_rng(seed), {}
     for name, bands in CHANNELS.items():
         n = side if name == "high" else side // 16
-        smooth = np.kron(rng.normal(size=(bands, 16, 16)), np.ones((n // 16, n // 16)))
-        images[name] = (smooth + 0.3 * rng.normal(size=(bands, n, n))).astype(np.float32)
+        images[name] = np.empty((bands, n, n), np.float32)
+        for band in images[name]:  # one at a time: what is held beside the scene is measured
+            rng.standard_normal(out=band, dtype=np.float32)
+            band *= 0.3
+            smooth = rng.standard_normal((16, 16), dtype=np.float32)
+            band += np.kron(smooth, np.ones((n // 16, n // 16), np.float32))
     return maps.Scene(grid_of(side), images, {"coarse": rng.normal(size=(2, 4, 4))}, {"low": 16})
 
 
