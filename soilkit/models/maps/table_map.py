@@ -458,11 +458,13 @@ def _layer_of(column: str) -> tuple[str, tuple[str, ...]] | None:
     stem = chip[1] if chip else column
     for row in sources.CATALOGUE:
         layer = stem.removeprefix(f"{row.name}_")
+        if layer == stem:
+            continue
         if layer in [b.name for b in row.bands]:
             return row.name, (layer,)
-        if chip and layer == "NDVI" and row.colours and stem != layer:
+        if chip and layer == "NDVI" and row.colours:
             return row.name, (row.colours["red"], row.colours["infrared"])
-        if chip and layer == "slope" and stem != layer:
+        if chip and layer == "slope":
             return row.name, tuple(b.name for b in row.bands if "slope" in b.features)
     return None
 
