@@ -14,7 +14,6 @@ from soilkit.export.archives import open_archive
 from soilkit.models.inputs import Inputs
 from soilkit.models.maps import (
     Scene,
-    area_of,
     predict_map,
     reason_shares,
     reasons_of,
@@ -22,7 +21,7 @@ from soilkit.models.maps import (
     with_interval,
     with_validity,
 )
-from soilkit.models.maps.validity import REASONS
+from soilkit.models.maps.validity import REASONS, area_of
 from soilkit.models.maps.windows import map_dataset
 from soilkit.world import fields
 

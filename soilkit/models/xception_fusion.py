@@ -526,7 +526,10 @@ class TrainedFusion:
             split=labels[rows],
         )
 
-    def map(self, cube: Any, *, precision: str = "float32", **options: Any) -> Any:
+    def map(
+        self, cube: Any, *, precision: str = "float32", area: Any = None,
+        **options: Any,
+    ) -> Any:  # fmt: skip
         """Soil moisture of a region's cells of 320 m, an xarray Dataset.
 
         Parameters
@@ -534,6 +537,7 @@ class TrainedFusion:
         cube : {source: Chip, or one number for the region}, or a ``maps.Scene``
         precision : "float32", or "bfloat16": encoders rounded, faster where the processor
             multiplies such numbers; batch norms are folded in both
+        area : of ``maps.training_area``, for ``applicability``
         options : of ``maps.predict_map``: ``mode``, ``stride_m``, ``batch_size``, ``coarse`` ...
 
         Raises
@@ -549,7 +553,10 @@ class TrainedFusion:
         if not isinstance(cube, maps.Scene):
             cube = maps.scene_of(cube, inputs=self.inputs, statistics=self.statistics)
         model = inference.for_inference(self.model, precision=precision)
-        return maps.predict_map(model, cube, look, **options)
+        mapped = maps.predict_map(model, cube, look, **options)
+        if area is None:
+            return mapped
+        return maps.with_applicability(mapped, cube, area=area, names=self.inputs.names)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, configuration, sources and normalisation whole or not at all."""

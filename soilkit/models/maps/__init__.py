@@ -10,9 +10,9 @@ from soilkit.models.maps.scene import scene_of as scene_of
 from soilkit.models.maps.table_map import Layer as Layer
 from soilkit.models.maps.table_map import daily_layers as daily_layers
 from soilkit.models.maps.table_map import predict_table_map as predict_table_map
-from soilkit.models.maps.validity import area_of as area_of
 from soilkit.models.maps.validity import reason_shares as reason_shares
 from soilkit.models.maps.validity import reasons_of as reasons_of
+from soilkit.models.maps.validity import training_area as training_area
 from soilkit.models.maps.validity import with_applicability as with_applicability
 from soilkit.models.maps.validity import with_interval as with_interval
 from soilkit.models.maps.validity import with_validity as with_validity

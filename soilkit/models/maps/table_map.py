@@ -20,7 +20,9 @@ from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import antecedents, cubes, daily_table, ten_day_table
 from soilkit.export.cubes.regions import Region
 from soilkit.export.features import around, season_point
+from soilkit.metrics.evaluation.applicability import Area
 from soilkit.models.maps.scene import WIDE_PIXEL_M, RegionInputs, about, box_mean, stored_chip
+from soilkit.models.maps.validity import APPLICABILITY, dissimilarity
 from soilkit.models.maps.windows import map_dataset
 
 RESAMPLINGS = ("nearest", "smooth")
@@ -34,6 +36,7 @@ MAPS: dict[str, dict[str, str]] = {
         "long_name": "standard deviation of soil moisture, by the ensemble",
     },
     "known_fraction": {"units": "1", "long_name": "fraction of the predictors that are known"},
+    "applicability": APPLICABILITY,
 }
 
 
@@ -73,6 +76,7 @@ def predict_table_map(
     grid: Grid,
     classes: Mapping[str, Layer] | None = None,
     resampling: str = "nearest",
+    area: Area | None = None,
 ) -> xr.Dataset:
     """Soil moisture of every pixel of a grid, by a model that was trained on a table.
 
@@ -87,6 +91,7 @@ def predict_table_map(
     classes : {characteristic: Layer}, for models whose ``predict`` wants ``strata``; always nearest
     resampling : "nearest", as in the paper [1]_, or "smooth": bilinear between pixel centres,
         over the known corners; a pixel whose own cell is missing stays missing
+    area : of ``applicability.fit`` on the training rows, for ``applicability``
 
     Returns
     -------
@@ -121,10 +126,14 @@ def predict_table_map(
         strata = pd.DataFrame({n: points.sample(one, smooth=False) for n, one in classes.items()})
         shape = rows.stop - rows.start, cols.stop - cols.start
         maps["known_fraction"][rows, cols] = X.notna().mean(axis=1).to_numpy().reshape(shape)
-        for name, values in _predict(model, X, strata).items():
+        answers = _predict(model, X, strata)
+        if area is not None:
+            answers["applicability"] = dissimilarity(area, X)
+        for name, values in answers.items():
             maps[name][rows, cols] = np.reshape(values, shape)
-    if not np.isfinite(maps["soil_moisture_std"]).any():
-        del maps["soil_moisture_std"]
+    for name in ("soil_moisture_std", "applicability"):
+        if np.isnan(maps[name]).all():
+            del maps[name]
     return map_dataset({n: (maps[n], MAPS[n]) for n in maps}, grid, resampling=resampling)
 
 
@@ -366,7 +375,8 @@ class Rows(RegionInputs):
 
     def __init__(self, trained: Any, columns: Sequence[str], options: Mapping[str, Any]):
         self.trained, self.columns = trained, columns
-        self.cell_m, _ = _sizes(options, known=("stride_m",), cell_m=320.0)
+        self.cell_m, rest = _sizes(options, known=("stride_m", "area"), cell_m=320.0)
+        self.applicable = rest.get("area")
         self.is_series = getattr(trained, "kind", antecedents.GIVEN) != antecedents.GIVEN
         parts = {column: _layer_of(column) for column in columns}
         if self.is_series:
@@ -393,7 +403,7 @@ class Rows(RegionInputs):
     @cached_property
     def fingerprint(self) -> bytes:
         """What the maps hang on beside the layers."""
-        return pickle.dumps((self.trained, list(self.parts)))
+        return pickle.dumps((self.trained, list(self.parts), self.applicable))
 
     def reach_m(self, size: float) -> float:
         """How far about the cells a cube is wanted."""
@@ -430,6 +440,10 @@ class Rows(RegionInputs):
             layers = {n: (np.where(seen, v[k], np.nan).astype(np.float32), MAPS[n])
                       for n, v in made.items()}  # fmt: skip
             layers["known_fraction"] = known.astype(np.float32), MAPS["known_fraction"]
+            if self.applicable is not None:
+                rows = pd.DataFrame({c: one[c].to_numpy().ravel() for c in names})
+                index = dissimilarity(self.applicable, rows).reshape(known.shape)
+                layers["applicability"] = index, MAPS["applicability"]
             maps.append(map_dataset(layers, cells))
         return maps
 
@@ -507,7 +521,7 @@ class DailyRows(RegionInputs):
     """A model of the daily table: its layers at 90 m, a date a day, as of ``daily_layers``."""
 
     def __init__(self, trained: Any, columns: Sequence[str], options: Mapping[str, Any]):
-        known = ("stride_m", "resampling")
+        known = ("stride_m", "resampling", "area")
         self.cell_m, self.options = _sizes(options, known=known, cell_m=LAYER_PIXEL_M)
         self.model = trained.models["train"] if hasattr(trained, "models") else trained
         self.columns = columns

@@ -1,6 +1,8 @@
 """Where a map is not to be believed, and how far its answers may be off."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from scipy.ndimage import uniform_filter
 from soilkit import sources, units
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError
+from soilkit.export import chips, ten_day_table
 from soilkit.export.features import cloudy
 from soilkit.metrics import calibration
 from soilkit.metrics.evaluation import applicability
@@ -126,6 +129,39 @@ def reason_shares(mapped: xr.Dataset) -> pd.Series:
 
 
 CENTRE_PX = 32  # of 10 m: a cell of the paper
+APPLICABILITY = {
+    "units": "1",
+    "long_name": "dissimilarity to the training samples, 1 at the rim of applicability",
+}
+
+
+def training_area(
+    trained: Any, data: str | os.PathLike[str], split: Sequence[str]
+) -> applicability.Area:
+    """The area of applicability of a trained fusion model.
+
+    Parameters
+    ----------
+    trained : what a fusion's ``train`` or ``load`` returned
+    data : folder of its dataset
+    split : labels (sample,), those of the training
+
+    Raises
+    ------
+    ContractError
+        When no sample is labelled "train", or as ``applicability.fit``.
+    """
+    folder, rows = Path(data), np.asarray(split) == "train"
+    if not rows.any():
+        raise ContractError("No sample is labelled train: hand in the split of the training.")
+    tables = ten_day_table.read_dataset(folder)
+    samples = tables.samples[rows]
+    dataset = ChipDataset(
+        samples, tables.features, chips.open_store(folder / "chips.zarr"), inputs=trained.inputs,
+        crop_px=CENTRE_PX, statistics=trained.statistics,
+        allow_missing=trained.model.config.source_dropout is not None,
+    )  # fmt: skip
+    return area_of(dataset, samples["station_id"].to_numpy())
 
 
 def area_of(dataset: ChipDataset, groups: Any) -> applicability.Area:
@@ -175,16 +211,16 @@ def with_applicability(
     """
     cells = map_grid(mapped)
     table = pd.DataFrame(_cell_means(scene, cells), columns=list(names))
+    index = dissimilarity(area, table).reshape(cells.height, cells.width)
+    return mapped.assign(applicability=(("y", "x"), index, APPLICABILITY | {"grid_mapping": "crs"}))
+
+
+def dissimilarity(area: applicability.Area, table: pd.DataFrame) -> np.ndarray:
+    """The dissimilarity index over its threshold, (row,) float32; infinite for an unseen value."""
     measured = area.measure(table)
-    index = measured["dissimilarity_index"].where(
-        measured["is_inside"] | (measured["status"] == "outside"), np.inf
-    )  # an unseen value lies beyond any threshold
-    values = (index / area.threshold).to_numpy(np.float32).reshape(cells.height, cells.width)
-    attributes = {
-        "units": "1", "grid_mapping": "crs",
-        "long_name": "dissimilarity to the training samples, 1 at the rim of applicability",
-    }  # fmt: skip
-    return mapped.assign(applicability=(("y", "x"), values, attributes))
+    index = measured["dissimilarity_index"].to_numpy(float) / area.threshold
+    is_unseen = measured["status"].str.startswith("unseen").to_numpy()
+    return np.where(is_unseen, np.inf, index).astype(np.float32)
 
 
 def _cell_means(scene: Scene, cells: Grid) -> np.ndarray:
