@@ -136,7 +136,7 @@ APPLICABILITY = {
 
 
 def training_area(
-    trained: Any, data: str | os.PathLike[str], split: Sequence[str]
+    trained: Any, data: str | os.PathLike[str], *, split: Sequence[str]
 ) -> applicability.Area:
     """The area of applicability of a trained fusion model.
 
