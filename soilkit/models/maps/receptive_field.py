@@ -87,7 +87,7 @@ def split(
 
     Both share the encoder's weights; None where nothing fits.
     """
-    layers = encoder.layers
+    layers = list(encoder.layers)
     fitting = [n for n in range(1, len(layers)) if fits(receptive_field(layers[:n]))]
     if not fitting:
         return None
@@ -143,7 +143,8 @@ class DenseEncoder:
     def __init__(self, encoder: Encoder):
         self.field = receptive_field(encoder.layers)
         parts = split(encoder, lambda field: field.radius_px <= EARLY_RADIUS_PX)
-        self.early, self.late = parts or (None, encoder)
+        self.early: Encoder | None = parts[0] if parts else None
+        self.late: Encoder = parts[1] if parts else encoder
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Features (1, c, row / s, col / s) of an image (1, C, row, col)."""
@@ -166,14 +167,15 @@ def in_tiles(encoder: Encoder, image: torch.Tensor) -> torch.Tensor:
         around = tuple(
             slice(a, at + TILE_PX + edge_px) for a, at in zip(starts, corner, strict=True)
         )
-        tile = encoder(image[(..., *around)])
-        offsets = [(at - a) // stride for a, at in zip(starts, corner, strict=True)]
-        tile = tile[(..., *(slice(n, n + TILE_PX // stride) for n in offsets))]
+        tile = encoder(image[..., around[0], around[1]])
+        row, col = ((at - a) // stride for a, at in zip(starts, corner, strict=True))
+        n = TILE_PX // stride
+        tile = tile[..., row : row + n, col : col + n]
         if features is None:
             shape = [1, tile.shape[1], *(-(-side // stride) for side in sides)]
             features = tile.new_empty(shape).contiguous(memory_format=torch.channels_last)
-        places = zip(corner, tile.shape[-2:], strict=True)
-        features[(..., *(slice(at // stride, at // stride + n) for at, n in places))] = tile
+        row, col = (at // stride for at in corner)
+        features[..., row : row + tile.shape[-2], col : col + tile.shape[-1]] = tile
     assert features is not None
     return features
 

@@ -286,7 +286,9 @@ def _exact(
             start = windows.rows[row] - top
             strip = receptive_field.WindowRow(first, image[..., start : start + CROP_PX, :])
             lefts = windows.cols[block[block[:, 0] == row, 1]] - left
-            pooled += [model.pool(last(strip.windows(n))) for n in _batches(lefts, batch_size)]
+            pooled += [
+                model.pool(last(strip.windows(n.tolist()))) for n in _batches(lefts, batch_size)
+            ]
         yield from _answers(model, windows, look, block, torch.cat(pooled))
 
 
@@ -383,7 +385,7 @@ def _pooled_block(
         spans.append(around)
         insides.append(slice((start - around.start) // stride, (stop - around.start) // stride))
     images = {name: windows.image(name, spans) for name in windows.scene.images}
-    features = encoder(model.stack(images)["high"])[(..., *insides)]
+    features = encoder(model.stack(images)["high"])[..., insides[0], insides[1]]
     return receptive_field.pooled(features, model.pool, side=CROP_PX // stride, step=step)
 
 
