@@ -196,7 +196,7 @@ class Work:
         for moment in moments:
             cut = {size: self._cut(size, cells, moment) for size in self.paths}
             for one in cut.values():
-                for name in sorted(one.data_vars):
+                for name in sorted(map(str, one.data_vars)):
                     values = np.ascontiguousarray(one[name].to_numpy())
                     digest.update(name.encode() + values.tobytes())
             eaten.append(self.recipe.prepare(cut, cells, moment=moment))
@@ -225,7 +225,7 @@ def _ages(cuts: Sequence[xr.Dataset], cells: Grid) -> dict[str, Any]:
     """The age of each dated source at the cells' centres."""
     ages = {}
     for cut in cuts:
-        for name in (n for n in cut.data_vars if n.endswith("_age_hours")):
+        for name in (n for n in map(str, cut.data_vars) if n.endswith("_age_hours")):
             values = on_grid(cut[name], cells).to_numpy().astype(np.float32)
             attrs = {"units": "h", "long_name": cut[name].attrs["long_name"], "grid_mapping": "crs"}
             ages[name] = ("y", "x"), values, attrs
@@ -278,7 +278,7 @@ class _Kept:
         shutil.rmtree(self.path, ignore_errors=True)
         grid, side = self.work.area.grid, self.work.area.tile_px
         layers, chunks = {}, {"y": min(side, grid.height), "x": min(side, grid.width)}
-        for name in (n for n in mapped.data_vars if mapped[n].dims == ("y", "x")):
+        for name in (n for n in map(str, mapped.data_vars) if mapped[n].dims == ("y", "x")):
             kind = mapped[name].dtype
             fill = np.array(np.nan if kind.kind == "f" else validity.REASONS["edge"], kind)
             empty = np.broadcast_to(fill, (grid.height, grid.width))

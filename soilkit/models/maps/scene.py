@@ -1,6 +1,7 @@
 """A region's layers as a model eats them."""
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -245,16 +246,34 @@ def box_mean(values: np.ndarray, side_px: int) -> np.ndarray:
     return np.where(known, total / np.where(known, weight, 1.0), np.nan)
 
 
-class RegionInputs:
-    """Base of how a model is mapped: the layers that it eats, their times, the grid of its cells.
-
-    ``bands`` are those of each source, by the pixel size of the cube that holds them.
-    """
+class RegionInputs(ABC):
+    """Base of how a model is mapped: the layers that it eats, their times and its cells."""
 
     cell_m: float
-    bands: Mapping[float, Mapping[str, list[str]]]
     masks: Mapping[str, Sequence[str]] = {}  # bands that tell where a map is not valid
     is_series = False  # whether a cell's moments are predicted together
+
+    @property
+    @abstractmethod
+    def bands(self) -> dict[float, dict[str, list[str]]]:
+        """The bands of each source, by the pixel size of the cube that holds them."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> bytes:
+        """What the maps hang on beside the layers."""
+
+    @abstractmethod
+    def reach_m(self, size: float) -> float:
+        """How far about the cells a cube is wanted."""
+
+    @abstractmethod
+    def prepare(self, cuts: Mapping[float, Any], cells: Grid, *, moment: Any) -> Any:
+        """The layers about a tile's cells at a moment, as the model eats them."""
+
+    @abstractmethod
+    def answer(self, eaten: Sequence[Any], cells: Grid) -> list[Any]:
+        """The maps of a tile's moments."""
 
     def size_m(self, name: str) -> float:
         """The pixel size of the cube that holds a source."""

@@ -424,7 +424,7 @@ class Rows(RegionInputs):
                     f"{name}_{band}": _cell_means(image, grid, cells=cells)
                     for band, image in zip(bands, chip.values, strict=True)
                 }
-        layers = {c: (values[c].astype(float), {}) for c in self.parts}
+        layers: dict[str, Any] = {c: (values[c].astype(float), {}) for c in self.parts}
         return map_dataset(layers, cells).assign_coords(time=pd.Timestamp(moment))
 
     def answer(self, eaten: Sequence[xr.Dataset], cells: Grid) -> list[xr.Dataset]:
@@ -437,8 +437,10 @@ class Rows(RegionInputs):
         for k, one in enumerate(eaten):
             known = one[names].notnull().to_array().mean("variable").to_numpy()
             seen = one[dated].notnull().to_array().any("variable").to_numpy() if dated else True
-            layers = {n: (np.where(seen, v[k], np.nan).astype(np.float32), MAPS[n])
-                      for n, v in made.items()}  # fmt: skip
+            layers: dict[str, Any] = {
+                n: (np.where(seen, v[k], np.nan).astype(np.float32), MAPS[n])
+                for n, v in made.items()
+            }
             layers["known_fraction"] = known.astype(np.float32), MAPS["known_fraction"]
             if self.applicable is not None:
                 rows = pd.DataFrame({c: one[c].to_numpy().ravel() for c in names})
