@@ -192,7 +192,9 @@ def test_the_map_notebook_takes_every_road(request, road, name):
         assert (mapped.valid_fraction > 0.9).any()
         # the stand-in's ground is noise, whose slopes no radar sees
         assert name == "earthengine" or mapped.soil_moisture.notnull().any()
-    assert rasters.grid_of(out / "map.tif").pixel_size_m == 320
+    files = sorted((out / "map_files").glob("map_*.tif"))
+    assert [path.stem.endswith("validity") for path in files] == [False, True] * 2
+    assert {rasters.grid_of(path).pixel_size_m for path in files} == {320}
 
 
 @pytest.mark.slow

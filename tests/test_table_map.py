@@ -229,7 +229,7 @@ def test_predictors_that_no_archive_has_are_named(tmp_path):
     asked = {"archive": None, "dates": ["2019-04-20"], "store": tmp_path}
     with pytest.raises(ContractError, match="probe_depth: predictors that come from no layer"):
         maps.predict_region(model, (-98.5, 38.0, -98.4, 38.1), **asked)
-    with pytest.raises(UnknownNameError, match="mapped with stride_m; found mode"):
+    with pytest.raises(UnknownNameError, match="mapped with stride_m and area; found mode"):
         model = LinearRegression().fit(X[["smap_ssm"]], [0.1, 0.2])
         maps.predict_region(model, (-98.5, 38.0, -98.4, 38.1), mode="dense", **asked)
 
