@@ -295,7 +295,7 @@ def _moisture_panels(figure: Any, days: xr.Dataset, grid: Grid, *, stations: Any
         axis.set_axis_off()
     words = f"soil moisture, about 0-5 cm [{style.MOISTURE}]"
     figure.colorbar(drawn, ax=axes.tolist(), label=words, location="bottom", extend="both",
-                    shrink=0.7, aspect=40)  # fmt: skip
+                    shrink=0.7, aspect=40, ticks=MaxNLocator(5))  # fmt: skip
 
 
 def _draw_map(axis: Axes, values: np.ndarray, grid: Grid, *, limits: Any, cmap: Any = WET) -> Any:

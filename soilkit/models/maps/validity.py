@@ -19,7 +19,7 @@ from soilkit.metrics import calibration
 from soilkit.metrics.evaluation import applicability
 from soilkit.models.datasets import ChipDataset, image_sides
 from soilkit.models.maps.scene import Scene
-from soilkit.models.maps.windows import map_grid
+from soilkit.models.maps.windows import map_grid, scalars_at
 from soilkit.sources import Source
 
 REASONS = {
@@ -234,11 +234,9 @@ def _cell_means(scene: Scene, cells: Grid) -> np.ndarray:
         r, c = ((n / scene.ratio(name)).astype(int) for n in (rows, cols))
         box = uniform_filter(np.nan_to_num(values), (0, side, side), mode="nearest")
         channels += [*box[:, r][:, :, c]]
+    down, across = rows / pixels.height, cols / pixels.width
     for values in scene.scalars.values():
-        whole = values if values.ndim == 3 else values[:, None, None]
-        r = (rows / pixels.height * whole.shape[1]).astype(int)
-        c = (cols / pixels.width * whole.shape[2]).astype(int)
-        channels += [*whole[:, r][:, :, c]]
+        channels += [*scalars_at(values, down, cols=across, how="nearest")]
     return np.stack([np.ravel(one) for one in channels], axis=1)
 
 

@@ -174,7 +174,10 @@ class _Windows:
         centres = [
             (starts + CROP_PX / 2) / side for starts, side in zip((rows, cols), shape, strict=True)
         ]
-        scalars = {n: _sampled(v, *centres, how=coarse) for n, v in scene.scalars.items()}
+        scalars = {
+            n: scalars_at(v, centres[0], cols=centres[1], how=coarse)
+            for n, v in scene.scalars.items()
+        }
         return cls(scene, step, rows, cols, scalars, device)
 
     def image(self, name: str, spans: Sequence[slice]) -> torch.Tensor:
@@ -226,7 +229,7 @@ class _Windows:
         return sums[:: step // unit, :: step // unit].sum(axis=(2, 3)) / side**2
 
 
-def _sampled(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, how: str) -> np.ndarray:
+def scalars_at(values: np.ndarray, rows: np.ndarray, *, cols: np.ndarray, how: str) -> np.ndarray:
     """Scalars (n,) or (n, row, col) at places in fractions of the sides, (n, place, place).
 
     Smooth is bilinear over the known of the four pixels around; where the place's own pixel is

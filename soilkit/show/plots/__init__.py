@@ -19,7 +19,6 @@ from soilkit.show.plots.region_maps import layer_page as layer_page
 from soilkit.show.plots.region_maps import map_and_truth as map_and_truth
 from soilkit.show.plots.region_maps import moisture_range as moisture_range
 from soilkit.show.plots.region_maps import overlay as overlay
-from soilkit.show.plots.region_maps import region_panel as region_panel
 from soilkit.show.plots.region_maps import sample_gallery as sample_gallery
 from soilkit.show.plots.reliability import dissimilarity_histogram as dissimilarity_histogram
 from soilkit.show.plots.reliability import dissimilarity_skill as dissimilarity_skill

@@ -27,7 +27,7 @@ MOST_SOIL_G_KG = 700.0  # of one fraction, the full brightness of its colour
 SHADOW = 0.6
 PICTURES = {"Sentinel-2 RGB": "sentinel2", "VV": "sentinel1", "VH": "sentinel1",
             "SoilGrids": "soilgrids"}  # fmt: skip
-LOOKS, MAP_LOOKS = 4, 8  # radar pixels a side that are averaged for the eye
+LOOKS = 4  # radar pixels a side that are averaged for the eye
 WEB_MERCATOR = "EPSG:3857"
 AGE = "_age_hours"
 MISSING_COLOUR = "0.75"
@@ -100,27 +100,6 @@ def map_and_truth(
     return _in_km(figure, place, title=title)
 
 
-def region_panel(
-    chips: Mapping[str, Chip], *, title: str = "", place: tuple[float, float] | None = None
-) -> Figure:
-    """What the model looks at: the first band of every layer, optics in true colour; axes in km.
-
-    ``chips`` is {source: Chip} of one region, stored values. Radar is shown as 80 m means of linear
-    power; axes count from ``place`` (longitude, latitude), degrees.
-    """
-    shared: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "compressed"}
-    figure, axes = style.panels(len(chips), columns=len(chips), size=(3, 3.4), **shared)
-    for axis, (name, chip) in zip(axes, chips.items(), strict=True):
-        extent, words = _extent_km(chip.grid, place), "true colour"
-        if set(TRUE_COLOUR) <= set(chip.bands):
-            axis.imshow(true_colours([chip])[0], extent=extent)
-        else:
-            words = _layer(axis, chip, 0, source=name, extent=extent, looks=MAP_LOOKS)
-        axis.set_title(f"{name}: {words}", fontsize="medium")
-        _mark(axis, place)
-    return _in_km(figure, place, title=title)
-
-
 def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:
     """The bands of one chip in physical units; optical chips in true colour first; axes in km.
 
@@ -139,17 +118,15 @@ def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:
     return _in_km(figure, (0, 0), title=title)
 
 
-def _layer(axis: Axes, chip: Chip, i: int, *, source: str, extent, looks: int = 1) -> str:
+def _layer(axis: Axes, chip: Chip, i: int, *, source: str, extent) -> str:
     """Draw one band in physical units and say what it is."""
     band = sources.get(source).band(chip.bands[i])
     values, is_radar = chip.values[i] * band.scale + band.offset, band.unit == "dB"
-    values = _multilook(values, looks) if is_radar else values
     low, high = np.nanpercentile(values, [2, 98])
     drawn = axis.imshow(values, extent=extent, vmin=low, vmax=high,
                         cmap="gray" if is_radar else "viridis")  # fmt: skip
     axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both", location="bottom")
-    means = f", {looks * chip.grid.pixel_size_m:.0f} m means" if is_radar and looks > 1 else ""
-    return f"{band.name} [{band.unit}]{means}"
+    return f"{band.name} [{band.unit}]"
 
 
 def overlay(
