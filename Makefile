@@ -35,7 +35,7 @@ study: $(STAMP)  ## hours: the paper's experiments on the synthetic world; inter
 	$(BIN)/python -m soilkit.studies reports/xception_fusion $(STUDY)
 
 contest: $(STAMP)  ## hours: procedures on the ten-day stations over five fold seeds, resumable
-	$(BIN)/python -m soilkit.studies.contest reports/tabular_us_10day \
+	$(BIN)/python -m tests.benchmarks.contest reports/tabular_us_10day \
 		--table $(SOILKIT_TEST_DATA)/us_10day/matched_10day.parquet \
 		--ismn $(SOILKIT_TEST_DATA)/ismn/ismn_us_header_2019_2021.zip $(CONTEST)
 

@@ -14,8 +14,9 @@ from soilkit.export import ten_day_table
 from soilkit.metrics import splits
 from soilkit.models.tabular import systems, two_part
 from soilkit.models.tabular.two_part import Blend, weigh
-from soilkit.studies import contest as contending
-from soilkit.studies.contest import Contest
+from soilkit.studies.contest import kept_means
+from tests.benchmarks import contest as contending
+from tests.benchmarks.contest import Contest
 
 TREES, NETWORK = "extra trees: nowcast", "two parts: network"
 LINE, FOREST = "SMAP line", contending.FOREST
@@ -208,7 +209,7 @@ def test_damaged_results_are_named(problem, tmp_path):
     for text in (b"\xff\xfe", b"", b'procedure\n"'):
         (out / "study.csv").write_bytes(text)
         with pytest.raises(StoreError, match="study.csv is damaged"):
-            contending.kept_means(out)
+            kept_means(out)
     (out / "data.json").write_text("{")
     with pytest.raises(StoreError, match="data.json is damaged"):
         contending.write_tables(contest, out)

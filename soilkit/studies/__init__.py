@@ -1,7 +1,7 @@
 """Resumable trials: a definition gives a key, a key a row file, and each runs in a process alone.
 
 A study, of whatever models, is a list of ``Job``; ``run`` does those whose rows are missing. The
-paper's experiments are ``fusion_study``, its tables ``paper_tables``, the tabular ones ``contest``.
+paper's experiments are ``fusion_study``, its tables ``paper_tables``; ``contest`` is of tables.
 """
 
 import argparse
@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from soilkit.constants import OK
-from soilkit.errors import StoreError
 from soilkit.files import read_whole, write_text_whole
 
 FORMAT_VERSION = 1  # raised when the same definition would give other numbers
 POLL_S = 0.2
-RESULTS = ("study.csv", "contrasts.csv", "*.parquet", "rows/*.json")  # of tables that claim them
 log = logging.getLogger("soilkit.studies")
 
 
@@ -59,29 +57,6 @@ class Job:
 def _read_row(path: Path) -> dict[str, Any]:
     row = json.loads(path.read_text("utf-8"))
     return {"status": row["status"], **row}
-
-
-def claim(folder: Path, *tables: Any) -> None:
-    """Mark a folder as that of some tables, by their hash, so that no other's results mix in.
-
-    Raises ``StoreError`` when it is another's.
-    """
-    digest = hashlib.sha256()
-    for table in tables:
-        digest.update(table.to_csv(index=False, float_format="%.9g").encode())
-    path, ours = folder / "data.json", {"tables_sha256": digest.hexdigest()}
-    if path.exists():
-        theirs = read_whole(path, lambda path: json.loads(path.read_text("utf-8")))
-    elif any(next(folder.glob(name), None) for name in RESULTS):
-        theirs = f"{path.name}, which says of which, is missing"
-    else:
-        theirs = ours
-        write_text_whole(path, json.dumps(ours))
-    if theirs != ours:
-        raise StoreError(
-            f"{folder} holds results of other data ({theirs}); these are {ours}. Name another "
-            "folder, or the table that it was made of."
-        )
 
 
 class Rows:
