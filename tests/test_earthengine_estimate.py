@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from soilkit.contracts import ChipRequest, Grid
-from soilkit.errors import ContractError
-from soilkit.export.archives.earthengine.estimate import Trial, estimate_cost, parts
+from soilkit.export.archives.earthengine import estimate_cost, parts
 from soilkit.export.archives.earthengine.executor import Policy
 
 NOW = np.datetime64("2020-06-01", "us")
 
 
-def estimate(wanted, *, concurrency=32, trial=None):
-    return estimate_cost(wanted, policy=Policy(concurrency=concurrency), trial=trial)
+def estimate(wanted, *, concurrency=32):
+    return estimate_cost(wanted, policy=Policy(concurrency=concurrency))
 
 
 def request(source, n_bands, size_px=512, number=0):
@@ -53,41 +52,18 @@ def test_minutes_follow_the_concurrency():
 
 
 def test_no_export_is_faster_than_the_request_rate():
-    """100 requests a second are the project's limit: 6,000 take a minute however quick each is."""
+    """100 requests a second are the project's limit: 6,000 take a minute however many at once."""
     wanted = [request("sentinel1", 3, number=i) for i in range(6000)]
-    assert estimate(wanted, trial=Trial(200, 0.1)).minutes == pytest.approx(1)
+    policy = Policy(concurrency=1000, service_limit=1000)
+    assert estimate_cost(wanted, policy=policy).minutes == pytest.approx(1)
 
 
-def test_without_a_trial_compute_is_a_wide_range_called_assumed():
+def test_compute_is_a_wide_range_called_assumed():
     """Nobody publishes what a chip costs, and the estimate says so."""
     found = estimate([request("sentinel1", 3, number=i) for i in range(3600)])
     assert found.eecu_hours_high / found.eecu_hours_low == pytest.approx(100)
     assert "assumed, not known" in found.basis
     assert "Community 150" in found.basis
-
-
-def test_a_trial_replaces_the_assumptions():
-    """200 requests took 25 s at 32 at once and 400 EECU-seconds: 4 s and 2 EECU-seconds each."""
-    trial = Trial(200, 25, eecu_seconds=400)
-    found = estimate([request("sentinel1", 3, number=i) for i in range(7200)], trial=trial)
-    assert found.minutes == pytest.approx(7200 * 4 / 32 / 60)
-    assert found.eecu_hours_low == found.eecu_hours_high == pytest.approx(4)
-    assert "your trial of 200 requests" in found.basis
-    assert "assumed" not in found.basis
-
-
-def test_a_trial_of_times_alone_leaves_the_compute_assumed():
-    """The metrics page lags: until it tells, the range stays."""
-    found = estimate([request("sentinel1", 3)], trial=Trial(200, 12.5))
-    assert found.eecu_hours_low < found.eecu_hours_high
-    assert "2 s each (as in your trial" in found.basis
-
-
-@pytest.mark.parametrize("numbers", [(0, 1.0), (10, -1.0), (10, float("nan")), (10, 1.0, -2.0)])
-def test_a_trial_of_nothing_is_refused(numbers):
-    """No requests or negative times would promise an export for free."""
-    with pytest.raises(ContractError, match="trial"):
-        Trial(*numbers)
 
 
 def test_it_reads_in_a_terminal():
@@ -114,10 +90,7 @@ def test_nothing_to_fetch_costs_nothing():
     assert "total" in str(found)
 
 
-@pytest.mark.parametrize(
-    ("eecu_seconds", "shown"), [(0.1, "0.28 E"), (100, "280 E"), (1000, "2,800 E"), (5, "14 E")]
-)
-def test_compute_is_told_to_two_digits(eecu_seconds, shown):
-    """10,000 requests: nobody knows a third digit, and nobody reads 2.8e+02."""
-    wanted = [request("dem", 1, 8)] * 10_000
-    assert f"compute  {shown}" in str(estimate(wanted, trial=Trial(9, 1, 9 * eecu_seconds)))
+def test_compute_is_told_to_two_digits():
+    """A million requests of 0.1 to 10 s: nobody knows a third digit, or reads 2.8e+03."""
+    wanted = [request("dem", 1, 8)] * 1_000_000
+    assert "compute  28 to 2,800 E" in str(estimate(wanted))

@@ -8,8 +8,16 @@ import pytest
 
 from soilkit.errors import ContractError
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import Background, Case, NotAudited, is_missing
-from soilkit.metrics.evaluation.rows import audit_splits, select_rows, shared_pixels, weakest
+from soilkit.metrics.evaluation.records import (
+    Background,
+    Case,
+    NotAudited,
+    audit_splits,
+    is_missing,
+    select_rows,
+    shared_pixels,
+    weakest,
+)
 from soilkit.metrics.evaluation.score_tables import baselines, main_model, triple
 from soilkit.metrics.splits.checks import LADDER, Claim
 

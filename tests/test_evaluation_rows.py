@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import Background
-from soilkit.metrics.evaluation.rows import TRAINING, select_rows
+from soilkit.metrics.evaluation.records import TRAINING, Background, select_rows
 from soilkit.metrics.splits.checks import NORMALISED, Claim
 from tests.test_evaluation import folds_of, world
 

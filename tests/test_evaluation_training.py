@@ -6,8 +6,13 @@ import pytest
 
 from soilkit.errors import ContractError
 from soilkit.metrics import evaluation
-from soilkit.metrics.evaluation.records import Background, Case
-from soilkit.metrics.evaluation.rows import audit_splits, select_rows, training_folds
+from soilkit.metrics.evaluation.records import (
+    Background,
+    Case,
+    audit_splits,
+    select_rows,
+    training_folds,
+)
 from soilkit.metrics.evaluation.score_tables import baselines
 from soilkit.metrics.splits.checks import Claim
 from tests.test_evaluation import folds_of, world

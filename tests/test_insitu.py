@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from soilkit import contracts
 from soilkit.errors import ArchiveReadError, ParameterError, StoreError, UnitError, UnknownNameError
 from soilkit.export import insitu, ten_day_table
-from soilkit.export.insitu import cache, ismn
+from soilkit.export.insitu import ismn, reader
 
 DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 BIG = DATA / "ismn" / "ismn_us_header_2019_2021.zip"
@@ -110,7 +110,7 @@ def test_other_flags_and_depths_reuse_the_same_cache(tmp_path, read, monkeypatch
         },
     )
     read(archive)
-    monkeypatch.setattr(cache, "build", None)  # would raise if it were called again
+    monkeypatch.setattr(reader, "write_cache", None)  # would raise if it were called again
     frozen = read(archive, flags=("D03",))
     assert values(frozen) == [0.21]
     assert read(archive, max_depth_m=0.2)["sensor_id"].nunique() == 2
@@ -376,7 +376,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, read, monkeypatch):
 
     archive = archive_of(tmp_path, *ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr(cache.pq.ParquetWriter, "write_table", full)
+        patch.setattr(reader.pq.ParquetWriter, "write_table", full)
         with pytest.raises(StoreError, match=r"No space left.*cache_dir"):
             read(archive)
     assert not list((tmp_path / "cache").iterdir())
@@ -446,7 +446,7 @@ def test_the_cache_lives_where_the_environment_says(tmp_path, monkeypatch):
 
 def test_sensors_come_back_in_order_however_many_are_read_at_a_time(tmp_path, read, monkeypatch):
     """A row group a sensor; deep ones in between are not read, and no sensor loses a reading."""
-    monkeypatch.setattr(cache, "SENSORS_AT_A_TIME", 3)
+    monkeypatch.setattr(reader, "SENSORS_AT_A_TIME", 3)
     members, wanted = {}, {}
     for number in range(7):
         depth = "0.050000_0.050000" if number % 3 else "0.300000_0.300000"
@@ -480,7 +480,7 @@ def test_a_build_holds_one_sensor_at_a_time(tmp_path):
             yield Sensor(number)
             most.append(len(alive))
 
-    cache.build(tmp_path / "cache", sensors(), [])
+    reader.write_cache(tmp_path / "cache", sensors(), unreadable=[])
     assert len(most) == 50
     assert max(most) <= 2
 
@@ -498,7 +498,7 @@ def test_two_builds_of_one_archive_leave_one_whole_cache(tmp_path, read):
             "lost": {},
         },
     )
-    cache.build(folder, [slower], [])
+    reader.write_cache(folder, [slower], unreadable=[])
     assert len(read(archive)) == 3
     assert [f.name for f in (tmp_path / "cache").iterdir()] == [folder.name]
 

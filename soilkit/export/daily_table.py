@@ -11,8 +11,8 @@ import pandas as pd
 from soilkit import contracts, grids, sources, strata
 from soilkit.contracts import DROPS, FEATURES, SAMPLES, STATIONS, Archive, check
 from soilkit.errors import CatalogueError, ContractError, UnknownNameError
-from soilkit.export import antecedents, columns, ten_day_table
-from soilkit.export.insitu import rules
+from soilkit.export import antecedents, ten_day_table
+from soilkit.export.insitu import columns, rules
 from soilkit.export.join import latest_scenes
 from soilkit.files import read_table
 from soilkit.sources import Band, Source

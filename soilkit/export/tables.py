@@ -13,8 +13,8 @@ import pandas as pd
 from soilkit import contracts
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
-from soilkit.export import columns as fields
 from soilkit.export import insitu
+from soilkit.export.insitu import columns as fields
 from soilkit.export.insitu import ismn, rules
 from soilkit.units import MAX_SOIL_MOISTURE_M3_M3
 

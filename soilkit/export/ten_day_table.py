@@ -9,7 +9,8 @@ import pandas as pd
 
 from soilkit.contracts import FEATURES, PREDICTIONS, SAMPLES, STATIONS, apart, check
 from soilkit.errors import ContractError, UnitError
-from soilkit.export import columns, features
+from soilkit.export import features
+from soilkit.export.insitu import columns
 from soilkit.export.insitu.ismn import plain
 from soilkit.export.insitu.rules import Notes
 from soilkit.files import read_table

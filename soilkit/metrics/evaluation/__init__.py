@@ -6,7 +6,7 @@ import pandas as pd
 
 from soilkit import metrics
 from soilkit.constants import MIN_SAMPLES
-from soilkit.metrics.evaluation import rows, score_tables
+from soilkit.metrics.evaluation import records, score_tables
 from soilkit.metrics.evaluation.cautions import cautions as cautions
 from soilkit.metrics.evaluation.cautions import checklist as checklist
 from soilkit.metrics.evaluation.cautions import protocol as protocol
@@ -52,13 +52,13 @@ def evaluate(
         When a table breaks its contract, or there is no row to score.
     """
     background = background or Background()
-    rows.check_predictions(predictions)
+    records.check_predictions(predictions)
     if background.samples is None:  # the predictions themselves know place, time and reading
         background = replace(background, samples=predictions)
     main = score_tables.main_model(predictions, main)
-    stations = rows.completed(stations, predictions)
-    audits = rows.audit_splits(predictions, stations, background=background)
-    unseen, candidates, losses, handed_in = rows.select_rows(
+    stations = records.completed(stations, predictions)
+    audits = records.audit_splits(predictions, stations, background=background)
+    unseen, candidates, losses, handed_in = records.select_rows(
         predictions, main, audits=audits, min_samples=min_samples, notes=background.notes
     )
     scores = metrics.station_scores(
@@ -67,14 +67,14 @@ def evaluate(
     case = Case(main, unseen, scores, stations, background, min_samples, seed)
     judged = unseen if len(unseen) else candidates
     splits = judged.loc[judged["model"].astype("str") == main, GIVEN].unique().tolist()
-    table = rows.audit_table(audits, predictions)
+    table = records.audit_table(audits, predictions)
     return Evaluation(
         **vars(case),
         label=label,
         models=list(dict.fromkeys([main, *candidates["model"].astype("str")])),
         handed_in=handed_in,
         losses=losses,
-        weakest=rows.weakest([audits[name] for name in splits]),
+        weakest=records.weakest([audits[name] for name in splits]),
         audits=audits,
         audit_table=table.assign(is_scored=table["split"].isin(splits)),
         overall=metrics.summarize(scores, stations, clusters=case.unit, seed=seed),

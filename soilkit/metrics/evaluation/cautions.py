@@ -10,8 +10,7 @@ from soilkit import __version__
 from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.metrics.evaluation import grades
 from soilkit.metrics.evaluation.grades import estimate
-from soilkit.metrics.evaluation.records import Evaluation, Fulfilment, Stage, is_missing
-from soilkit.metrics.evaluation.rows import PIXELS
+from soilkit.metrics.evaluation.records import PIXELS, Evaluation, Fulfilment, Stage, is_missing
 from soilkit.metrics.evaluation.score_tables import BY
 from soilkit.metrics.scores import CONSTANTS, MIN_EFFECTIVE
 from soilkit.metrics.splits.checks import Claim

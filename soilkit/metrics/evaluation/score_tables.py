@@ -17,15 +17,18 @@ from soilkit.metrics.comparison import COMPARISON, DIFFERENCES, with_better
 from soilkit.metrics.evaluation import applicability
 from soilkit.metrics.evaluation.literature import beside_literature
 from soilkit.metrics.evaluation.records import (
+    SHARED,
     Applicability,
     Background,
     Calibration,
     Case,
     Failures,
+    by_sample,
     is_missing,
     missing,
+    shared_pixels,
+    training_folds,
 )
-from soilkit.metrics.evaluation.rows import SHARED, by_sample, shared_pixels, training_folds
 from soilkit.metrics.intervals import (
     clusters,
     few_clusters,

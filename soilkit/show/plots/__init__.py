@@ -32,10 +32,10 @@ from soilkit.show.plots.score_charts import error_parts as error_parts
 from soilkit.show.plots.score_charts import interval_dots as interval_dots
 from soilkit.show.plots.score_charts import learning_curves as learning_curves
 from soilkit.show.plots.score_charts import paper_table as paper_table
+from soilkit.show.plots.score_charts import series_panel as series_panel
+from soilkit.show.plots.score_charts import spatial_skill as spatial_skill
+from soilkit.show.plots.score_charts import station_record as station_record
 from soilkit.show.plots.score_charts import strata_panels as strata_panels
-from soilkit.show.plots.series import series_panel as series_panel
-from soilkit.show.plots.series import spatial_skill as spatial_skill
-from soilkit.show.plots.series import station_record as station_record
 from soilkit.show.plots.station_maps import class_bars as class_bars
 from soilkit.show.plots.station_maps import difference_maps as difference_maps
 from soilkit.show.plots.station_maps import distributions as distributions

@@ -19,7 +19,7 @@ from soilkit.contracts import Chip, Grid
 from soilkit.errors import UnknownNameError
 from soilkit.export.features import cloudy
 from soilkit.show.plots import style
-from soilkit.show.plots.series import draw_readings
+from soilkit.show.plots.score_charts import draw_readings
 
 WET, GREEN, ERROR = "YlGnBu", "YlGn", "RdBu"
 TRUE_COLOUR, SOIL_COLOUR = ("B4", "B3", "B2"), ("sand", "silt", "clay")

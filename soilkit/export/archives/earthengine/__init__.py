@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import html
 import json
 import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,7 @@ from soilkit.contracts import Chip, ChipRequest, Failure
 from soilkit.errors import UnknownNameError
 from soilkit.export.archives.earthengine.connection import connect as connect
 from soilkit.export.archives.earthengine.doctor import examine, require
-from soilkit.export.archives.earthengine.estimate import Estimate, estimate_cost
-from soilkit.export.archives.earthengine.estimate import Trial as Trial
-from soilkit.export.archives.earthengine.executor import Fault, run
-from soilkit.export.archives.earthengine.executor import Policy as Policy
+from soilkit.export.archives.earthengine.executor import Fault, Policy, run
 from soilkit.export.archives.earthengine.expressions import ChipJob, layer
 from soilkit.export.archives.earthengine.scene_index import SceneIndex, ScenesCache, moments
 from soilkit.export.archives.scenes import chip_of, places_of, refusal, scenes_everywhere
@@ -29,6 +28,126 @@ from soilkit.sources.row import GLOBAL, PASSES
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 2
 SAME_SCENE = np.timedelta64(1, "h")  # between the time in a scene's name and its end
+
+
+# ---- what an export will cost: requests, bytes, minutes, EECU-hours ------------------------------
+
+
+# developers.google.com/earth-engine/guides/usage ("Earth Engine quotas")
+REQUESTS_A_SECOND = 100
+# "Total request size must be less than or equal to 50331648 bytes", uncompressed
+PAYLOAD_BYTES = 48 * 2**20
+# .../guides/noncommercial_tiers ("Noncommercial tiers"): a month, since 2026-04-27
+TIERS = "Community 150, Contributor 1,000, Partner 100,000"
+BYTES_A_VALUE = 4  # chips travel as float32
+# Nobody publishes these for chips; two orders of magnitude say how little is known.
+ASSUMED_SECONDS = 3.0
+ASSUMED_EECU_SECONDS = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of fetching chips; printed as a table in a terminal and in a notebook.
+
+    Attributes
+    ----------
+    by_source : DataFrame, one row a source: ``chips``, ``requests`` (a large chip takes several),
+        ``bytes`` before compression
+    minutes : at the policy's concurrency
+    eecu_hours_low, eecu_hours_high : compute, a range
+    basis : where the minutes and the range come from
+    """
+
+    by_source: pd.DataFrame
+    minutes: float
+    eecu_hours_low: float
+    eecu_hours_high: float
+    basis: str
+
+    @property
+    def requests(self) -> int:
+        """Calls of the service."""
+        return int(self.by_source["requests"].sum())
+
+    def table(self) -> pd.DataFrame:
+        """As text, the total last: source, chips, requests, uncompressed."""
+        rows = pd.concat([self.by_source, self.by_source.sum().to_frame("total").T])
+        table = rows[["chips", "requests"]].map("{:,}".format)
+        table = table.assign(uncompressed=rows["bytes"].map(_size))
+        return table.rename_axis("source").reset_index()
+
+    def _words(self) -> str:
+        low, high = (
+            f"{float(f'{h:.2g}'):,.12g}" for h in (self.eecu_hours_low, self.eecu_hours_high)
+        )
+        return (
+            f"time     about {_duration(self.minutes)}\n"
+            f"compute  {low} to {high} EECU-hours\n"
+            f"basis    {self.basis}"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.table().to_string(index=False)}\n{self._words()}"
+
+    def _repr_html_(self) -> str:
+        words = html.escape(self._words()).replace("\n", "<br>")
+        return f"{self.table().to_html(index=False, border=0)}<p>{words}</p>"
+
+
+def estimate_cost(requests: Iterable[ChipRequest], *, policy: Policy) -> Estimate:
+    """What fetching these chips will cost; the policy's concurrency decides the minutes."""
+    rows = [
+        (r.source, BYTES_A_VALUE * len(r.bands) * r.grid.height * r.grid.width) for r in requests
+    ]
+    sizes = pd.DataFrame(rows, columns=["source", "bytes"]).astype({"bytes": "int64"})
+    sizes = sizes.assign(chips=1, requests=[parts(size) for size in sizes["bytes"]])
+    by_source = sizes.groupby("source")[["chips", "requests", "bytes"]].sum().astype("int64")
+    n, (low, high) = int(by_source["requests"].sum()), ASSUMED_EECU_SECONDS
+    return Estimate(
+        by_source=by_source,
+        minutes=max(n * ASSUMED_SECONDS / policy.concurrency, n / REQUESTS_A_SECOND) / 60,
+        eecu_hours_low=n * low / 3600,
+        eecu_hours_high=n * high / 3600,
+        basis=f"{policy.concurrency} requests at once, {ASSUMED_SECONDS:.2g} s each (assumed); "
+        f"chips only: the scene index comes on top; {low:g} to {high:g} EECU-seconds a request is "
+        "assumed, not known: no figure for chips is published. Try chips.build(..., limit=200), "
+        "then read the EECU-seconds used from the project's Metrics Explorer; noncommercial quota "
+        f"in EECU-hours a month: {TIERS}.",
+    )
+
+
+def parts(size_bytes: int) -> int:
+    """Requests for one chip: quartered until each part is within the payload limit.
+
+    Examples
+    --------
+    >>> parts(4 * 10 * 512**2), parts(4 * 10 * 2048**2)
+    (1, 4)
+    """
+    n = 1
+    while size_bytes > n * PAYLOAD_BYTES:
+        n *= 4
+    return n
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} TB" if n_bytes < 999.5 else f"{n_bytes:,.0f} TB"
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return "a minute"
+    if minutes < 100:
+        return f"{minutes:.0f} minutes"
+    hours = minutes / 60
+    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+# ---- the archive ---------------------------------------------------------------------------------
 
 
 class EarthEngineArchive:
@@ -141,9 +260,9 @@ class EarthEngineArchive:
             for request, answer in answers:
                 yield request, _settled(request, answer)
 
-    def estimate(self, requests: Iterable[ChipRequest], *, trial: Trial | None = None) -> Estimate:
-        """What fetching these chips will cost; see ``estimate.estimate_cost``."""
-        return estimate_cost(requests, policy=self.policy, trial=trial)
+    def estimate(self, requests: Iterable[ChipRequest]) -> Estimate:
+        """What fetching these chips will cost; see ``estimate_cost``."""
+        return estimate_cost(requests, policy=self.policy)
 
     def _refusal(self, request: ChipRequest) -> str:
         """Why a request cannot be met, as far as is known before asking; or nothing."""

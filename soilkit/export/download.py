@@ -269,3 +269,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(f"{path}\n")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
