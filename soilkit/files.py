@@ -25,13 +25,6 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> P
     Where ``write`` fails, what stood at ``path`` still stands and nothing else is left; what a
     process that was killed leaves goes when the next one writes into the folder. Raises
     ``StoreError`` when the disk is full, or refuses the folder or the file.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> write_whole(f"{folder}/a.txt", lambda path: path.write_text("whole")).read_text()
-    'whole'
     """
     path = Path(path)
     try:

@@ -49,13 +49,7 @@ def transformer(source_crs: str, target_crs: str) -> pyproj.Transformer:
 
 @lru_cache(maxsize=512)
 def in_degrees(crs: str) -> bool:
-    """Whether a coordinate system counts degrees instead of metres.
-
-    Examples
-    --------
-    >>> in_degrees("EPSG:4326"), in_degrees("EPSG:32614")
-    (True, False)
-    """
+    """Whether a coordinate system counts degrees instead of metres."""
     return pyproj.CRS.from_user_input(crs).is_geographic
 
 
@@ -63,11 +57,6 @@ def in_metres(crs: str) -> str:
     """A projected CRS as its EPSG code, or as WKT where it has none.
 
     Raises ``ContractError`` for a CRS that is none, or no plane in metres.
-
-    Examples
-    --------
-    >>> in_metres("epsg:6933")
-    'EPSG:6933'
     """
     try:
         known = pyproj.CRS.from_user_input(crs)
@@ -157,13 +146,7 @@ def ease2_cell(longitude, latitude, *, pixel_size_km: int = 9) -> tuple[np.ndarr
 
 
 def ease2_grid(row: int, col: int, *, height: int, width: int, pixel_size_km: int = 9) -> Grid:
-    """A part of the global EASE-Grid 2.0 as a grid, ``row`` and ``col`` being its upper left cell.
-
-    Examples
-    --------
-    >>> ease2_grid(402, 869, height=1, width=2).bounds_m[0] == EASE2_LEFT_M + 869 * 9008.055210146
-    True
-    """
+    """A part of the global EASE-Grid 2.0; ``row`` and ``col`` are its upper left cell."""
     size = EASE2_PIXEL_SIZE_M[pixel_size_km]
     return Grid(EASE2_CRS, EASE2_LEFT_M + col * size, EASE2_TOP_M - row * size, size, height, width)
 

@@ -86,12 +86,6 @@ def saturated_conductivity_cm_h(
     """Saturated conductivity of a topsoil, cm h-1, from its texture, by the HYPRES regression.
 
     Parameters, units and source are those of ``from_texture``.
-
-    Examples
-    --------
-    >>> bool(saturated_conductivity_cm_h(85.0, 5.0, bulk_density_g_cm3=1.5)
-    ...      > saturated_conductivity_cm_h(20.0, 45.0, bulk_density_g_cm3=1.5))
-    True
     """
     clay, silt = _fine_fractions(sand_percent, clay_percent)
     density, organic = bulk_density_g_cm3, organic_percent

@@ -43,7 +43,7 @@ ONE_MODULE_EACH = [
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
     "modules": 145,
-    "lines": 43_650,
+    "lines": 43_300,
     "lines of code": 28_700,
     "entries at the top": 17,
     "modules in the fullest folder": 8,

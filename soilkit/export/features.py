@@ -18,14 +18,7 @@ _MIN_PIXELS = 4  # fewer pixels than this within a radius make no statistic
 
 
 def season(samples: pd.DataFrame) -> pd.DataFrame:
-    """Day of year of samples as a point on the circle: sin and cos of 2 pi day / 365.2425.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"sample_id": ["a"], "time": pd.to_datetime(["2020-01-01"])})
-    >>> season(table)[["season_sin", "season_cos"]].round(3).values.tolist()
-    [[0.0, 1.0]]
-    """
+    """Day of year of samples as a point on the circle: sin and cos of 2 pi day / 365.2425."""
     return pd.DataFrame({"sample_id": _ids(samples), **season_point(samples["time"].to_numpy())})
 
 
@@ -172,10 +165,7 @@ class _Disc:
 def combine(*tables: pd.DataFrame) -> pd.DataFrame:
     """Features tables of the same samples side by side, in the order of the first.
 
-    Raises
-    ------
-    ContractError
-        When a table lacks a sample of the first, or a column stands in two.
+    Raises ``ContractError`` when a table lacks a sample of the first, or a column stands in two.
     """
     out = tables[0].set_index("sample_id")
     for table in tables[1:]:

@@ -240,16 +240,12 @@ def read(
     """Read what a raster file holds on a grid, reprojected where it must be.
 
     Only the window that the grid touches is read. Scale and offset tags are applied; no-data and
-    whatever lies outside the file becomes NaN. ``bands`` count from 1; None reads all.
+    whatever lies outside the file becomes NaN. ``bands`` count from 1; None reads all. Raises
+    ``StoreError`` when the file is absent, damaged or without a CRS.
 
     Returns
     -------
     array (band, row, col) float32
-
-    Raises
-    ------
-    StoreError
-        When the file is absent, damaged or without a CRS.
     """
     patch = cut(path, grid, bands=bands)
     scales, offsets = (np.array(v, dtype=np.float32) for v in (patch.scales, patch.offsets))
@@ -260,10 +256,8 @@ def read(
 def grid_of(path: str | os.PathLike[str]) -> Grid:
     """The grid that a north-up raster file lies on.
 
-    Raises
-    ------
-    StoreError
-        When the file cannot be read, has no CRS, or its pixels are rotated or not square.
+    Raises ``StoreError`` when the file cannot be read, has no CRS, or its pixels are rotated or not
+    square.
     """
     with _opened(path) as file:
         t, crs, height, width = file.transform, file.crs, file.height, file.width

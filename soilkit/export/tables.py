@@ -363,7 +363,8 @@ def read_stations(
 
     A row is found by sensor_id, else station_id, else NETWORK__STATION, else by the bare name where
     one station has it and the list names no network; names are compared as they stand, never
-    nearly. Unknown numbers are NaN, unknown classes empty.
+    nearly. Unknown numbers are NaN, unknown classes empty. Raises ``ContractError`` or
+    ``ArchiveReadError`` as ``read_predictions``; and for coordinates that are none.
 
     Parameters
     ----------
@@ -379,11 +380,6 @@ def read_stations(
     -------
     stations : table of that contract, one row a sensor of ``predictions``
     notes : as those of ``read_predictions``
-
-    Raises
-    ------
-    ContractError, ArchiveReadError
-        As ``read_predictions``; and for coordinates that are none.
     """
     notes = rules.Notes()
     stations = predictions[["sensor_id", "station_id", "network"]].astype("str")

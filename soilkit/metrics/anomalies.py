@@ -236,12 +236,6 @@ def season_of(time: pd.Series, latitude: pd.Series | float) -> pd.DataFrame:
     -------
     DataFrame on the index of ``time``: ``months`` ("DJF", ...), ``hemisphere`` ("north", "south",
     "unknown") and ``season`` ("winter", ...; the months where the hemisphere is unknown)
-
-    Examples
-    --------
-    >>> days = pd.Series(pd.to_datetime(["2020-01-15", "2020-07-15"]))
-    >>> season_of(days, -30.0)["season"].tolist()
-    ['summer', 'winter']
     """
     quarter = time.dt.month.to_numpy() % 12 // 3
     degrees = np.broadcast_to(np.asarray(latitude, float), quarter.shape)

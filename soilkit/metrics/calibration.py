@@ -212,11 +212,6 @@ def row_threshold(scores, groups, *, coverage):
     References
     ----------
     .. [1] Lee, Barber and Willett (2023), arXiv:2306.06342, equation 4
-
-    Examples
-    --------
-    >>> float(row_threshold(np.arange(4.0), np.array(["a", "a", "a", "b"]), coverage=0.5))
-    3.0
     """
     codes, names = pd.factorize(np.asarray(groups))
     if not 0 < coverage < 1:

@@ -154,7 +154,9 @@ def triple_collocation(
     [1]_, R of x with the truth = sqrt(Qxy Qxz / (Qxx Qyz)) [2]_, SNR = -10 log10(1 / R^2 - 1) dB
     [3]_. A season that all share counts as truth: take anomalies where the truth is the weather's.
     Intervals are expanded percentiles of a moving-block bootstrap whose blocks follow the longest
-    memory; an infinite upper SNR says that the data allow no error at all.
+    memory; an infinite upper SNR says that the data allow no error at all. Raises ``ContractError``
+    when there are not three series, one names no source or an unknown one, two share one, or a
+    column is missing.
 
     Parameters
     ----------
@@ -173,12 +175,6 @@ def triple_collocation(
     error_std_m3_m3, r, snr_db``, each with ``_lower`` and ``_upper``, then ``n, n_effective``,
     ``shared`` (empty, or what the series share: errors are then too small or too large) and
     ``status``: "ok", or why an estimate or interval is missing
-
-    Raises
-    ------
-    ContractError
-        When there are not three series, one names no source or an unknown one, two share one, or
-        a column is missing.
 
     References
     ----------

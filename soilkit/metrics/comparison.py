@@ -142,11 +142,6 @@ def adjust(p_values):
 
     They keep the family-wise error rate under any dependence: Holm (1979), Scandinavian Journal of
     Statistics 6, 65-70.
-
-    Examples
-    --------
-    >>> adjust([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
     """
     p = np.array(p_values, float)
     order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]  # NaN stands last

@@ -51,14 +51,15 @@ def station_scores(
 ) -> pd.DataFrame:
     """R, ubRMSE, RMSE and bias of every sensor, with intervals that know about autocorrelation.
 
-    With d = predicted - observed, and lag-1 correlations rho fitted in time as exp(-dt / tau),
-    R's interval is Fisher's with n (1 - rho_x rho_y) / (1 + rho_x rho_y) [1]_ pairs, taken apart
-    by signal and error (``correlation_size``), or with as few as its stretches of about a year
+    With d = predicted - observed, and lag-1 correlations rho fitted in time as exp(-dt / tau), R's
+    interval is Fisher's with n (1 - rho_x rho_y) / (1 + rho_x rho_y) [1]_ pairs, taken apart by
+    signal and error (``correlation_size``), or with as few as its stretches of about a year
     disagree by (``r_error``); the bias's is Student's with n (1 - rho_d) / (1 + rho_d), those of
     ubRMSE and RMSE are chi-square's with n (1 - rho_d^2) / (1 + rho_d^2), where rho_d is half a
     standard error above what was fitted; with fewer errors where these are seen to have a slow part
     (``error_sizes``). Measured coverage, and where it falls short, stands in
-    ``reports/coverage/coverage.csv``.
+    ``reports/coverage/coverage.csv``. Raises ``ContractError`` when the table breaks its contract,
+    or an argument its range.
 
     Parameters
     ----------
@@ -79,11 +80,6 @@ def station_scores(
     score or an interval is missing: fewer than five effective give none. A score stands wherever
     it is no NaN. Further scores stand before ``n``; a column ``state`` of the predictions is kept,
     each state scored apart.
-
-    Raises
-    ------
-    ContractError
-        When the table breaks its contract, or an argument its range.
 
     References
     ----------

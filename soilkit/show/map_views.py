@@ -125,10 +125,7 @@ def difference_of(dataset: xr.Dataset, *, first: Any, second: Any) -> Figure:
 def cell_series(dataset: xr.Dataset, *, longitude: float, latitude: float) -> Figure:
     """The cell of a map that holds a point through time: estimate, standard deviation, flags.
 
-    Raises
-    ------
-    ContractError
-        When the point lies outside the map.
+    Raises ``ContractError`` when the point lies outside the map.
     """
     days, grid = days_of(dataset), grid_of(dataset)
     x, y = grids.transformer("EPSG:4326", grid.crs).transform(longitude, latitude)

@@ -25,17 +25,14 @@ LAYERS = {"soil_moisture": "soil moisture", "soil_moisture_std": "standard devia
 class StationExplorer(ipw.VBox):
     """Pick a station on a map or in a list, and see its figure.
 
+    Raises ``ContractError`` if no station has coordinates.
+
     Parameters
     ----------
     stations : stations table (latitude and longitude in WGS84 degrees)
     draw : function from a ``station_id`` to a matplotlib figure; call it yourself for the picture
         that stays in a printed report
     basemap : name of a leafmap basemap, or None for a plain background that needs no network
-
-    Raises
-    ------
-    ContractError
-        If no station has coordinates.
     """
 
     def __init__(

@@ -28,10 +28,7 @@ DERIVED = {"NDVI": "1", "slope": "°"}  # layers that chips give beside their ba
 def get(name: str) -> Source:
     """The source of that name.
 
-    Raises
-    ------
-    UnknownNameError
-        With the names that there are.
+    Raises ``UnknownNameError`` with the names that there are.
     """
     for source in CATALOGUE:
         if source.name == name:
@@ -65,13 +62,7 @@ def described(name: str) -> tuple[str, str, Band | None]:
 
 
 def duration(text: str) -> np.timedelta64:
-    """A span of whole minutes from the catalogue's words: a number of m, h, D or Y (365.25 days).
-
-    Examples
-    --------
-    >>> duration("14D") == np.timedelta64(14, "D"), duration("1Y") / np.timedelta64(1, "D")
-    (np.True_, np.float64(365.25))
-    """
+    """A span of whole minutes from words: a number of m, h, D or Y (365.25 days)."""
     return np.timedelta64(int(text[:-1]) * MINUTES[text[-1]], "m")
 
 

@@ -26,11 +26,6 @@ class Linear:
     References
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649, section 2b4, Table 4
-
-    Examples
-    --------
-    >>> Linear(-25, 5)(np.array([-25.0, -10.0, 5.0])).round(3)
-    array([-1.732,  0.   ,  1.732])
     """
 
     minimum: float
@@ -185,6 +180,10 @@ class Stac:
 class Source:
     """One input layer: where it lives, when it is dated, what its bands mean.
 
+    Raises ``ContractError`` for a dated source without a cadence, and for one with fine pixels that
+    does not say how Earth Engine holds them: taken for global, its images would go to every
+    station.
+
     Attributes
     ----------
     asset : in Earth Engine; empty where it lacks the layer: ``lives_at`` then says where to get it
@@ -199,12 +198,6 @@ class Source:
     model_bands : those that a model eats, in its order, where it does not eat all continuous ones
     colours : bands by what vegetation indices call them: "blue", "red", "infrared"
     earth_engine, stac : how these archives hold it; static and global products need no word
-
-    Raises
-    ------
-    ContractError
-        For a dated source without a cadence, and for one with fine pixels that does not say how
-        Earth Engine holds them: taken for global, its images would go to every station.
     """
 
     name: str

@@ -38,12 +38,6 @@ def mean_with_interval(values: np.ndarray, blocks: np.ndarray) -> dict[str, Any]
     ----------
     .. [1] Cameron, Gelbach and Miller (2011), doi:10.1198/jbes.2010.07136
     .. [2] Satterthwaite (1946), doi:10.2307/3002019
-
-    Examples
-    --------
-    >>> mean = mean_with_interval(np.full((3, 10), 0.1), np.arange(10))
-    >>> [round(float(mean[name]), 3) for name in ("value", "lower", "upper")]
-    [0.1, 0.1, 0.1]
     """
     values = np.atleast_2d(np.asarray(values, float))
     known = np.isfinite(values).all(axis=0)
@@ -412,13 +406,7 @@ def _series(study: Study, results: Results) -> pd.DataFrame:
 
 
 def read_study(folder: Path | str) -> dict[str, pd.DataFrame]:
-    """The tables of ``write_study``, those that there are, by name.
-
-    Examples
-    --------
-    >>> read_study("no such folder")
-    {}
-    """
+    """The tables of ``write_study``, those that there are, by name."""
     paths = {name: Path(folder) / f"{name}.csv" for name in NAMES}
     tables = {name: read_whole(path, read_csv) for name, path in paths.items() if path.is_file()}
     if {"sensors", "places"} <= tables.keys():

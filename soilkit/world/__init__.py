@@ -28,7 +28,6 @@ class World:
 
     Parameters
     ----------
-    seed : int
     n_stations : int
         How many stations stand in it; stations carry one or more sensors.
     start, end : str or datetime64, UTC
@@ -67,10 +66,12 @@ class World:
     def truth(self, time, grid: Grid, *, depth_m=(0.0, 0.05)) -> np.ndarray:
         """Soil moisture at a moment, averaged over each pixel.
 
+        Raises ``ContractError`` outside the world's period, at a depth that it does not have, on a
+        grid of degrees.
+
         Parameters
         ----------
         time : datetime64 or str, UTC
-        grid : Grid
         depth_m : float or (float, float), m
             A probe's depth, or a span of depths whose mean is wanted, within 0-1 m; by default
             0-5 cm (``bucket.profile_weights``).
@@ -78,11 +79,6 @@ class World:
         Returns
         -------
         array (row, col) float32, m3 m-3; of lakes, what their bed would hold if it were land
-
-        Raises
-        ------
-        ContractError
-            Outside the world's period, at a depth that it does not have, on a grid of degrees.
         """
         weights = bucket.profile_weights(depth_m)
         _check_metres(grid)
@@ -120,10 +116,7 @@ class World:
     def surface(self, time, grid: Grid) -> Surface:
         """The ground at a moment on a grid, averaged over each pixel (see ``Surface``).
 
-        Raises
-        ------
-        ContractError
-            Outside the world's period, on a grid of degrees.
+        Raises ``ContractError`` outside the world's period, on a grid of degrees.
         """
         _check_metres(grid)
         factor = 4 if grid.pixel_size_m >= surface.COARSE_FROM_M else _refinement(grid.pixel_size_m)

@@ -36,7 +36,6 @@ def soil(seed: int, means, *, u_m, v_m) -> Soil:
 
     Parameters
     ----------
-    seed : int
     means : dict of ``CELL_MEANS``, arrays (row, col)
     u_m, v_m : array (row, col), m
     """
@@ -66,11 +65,7 @@ def profile_weights(depth_m) -> np.ndarray:
 
     A pair is a span whose mean is wanted. A number is a probe's depth: to 5 cm it reads the surface
     alone, at 10, 27.5 and 70 cm the layer around, between them both neighbours, straight by depth.
-
-    Raises
-    ------
-    ContractError
-        For depths outside 0-1 m, and spans that do not run downwards.
+    Raises ``ContractError`` for depths outside 0-1 m, and spans that do not run downwards.
 
     Examples
     --------
@@ -235,14 +230,7 @@ def greenness(state, weather: Weather, *, soil: Soil) -> np.ndarray:
 
 
 def spread(mean_m3_m3):
-    """Standard deviation of fine moisture at a coarse mean, k m exp(-m / peak) (Famiglietti 2008).
-
-    Examples
-    --------
-    >>> mean = np.arange(0.02, 0.5, 0.01)
-    >>> round(float(mean[spread(mean).argmax()]), 2)
-    0.18
-    """
+    """Spread of fine moisture at a coarse mean, k m exp(-m / peak) (Famiglietti 2008)."""
     relative = mean_m3_m3 / c.PEAK_MEAN_M3_M3
     return c.PEAK_SD_M3_M3 * relative * np.exp(1 - relative)
 
@@ -399,10 +387,7 @@ class Cells:
     def states(self, times, *, rows, cols) -> np.ndarray:
         """All state variables at some times: array (name, time, cell), see ``moisture.NAMES``.
 
-        Raises
-        ------
-        ContractError
-            Where a time lies outside the world's period.
+        Raises ``ContractError`` where a time lies outside the world's period.
         """
         times = np.atleast_1d(np.asarray(times, "datetime64[us]"))
         days = times.astype("datetime64[D]")

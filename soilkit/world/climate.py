@@ -28,7 +28,6 @@ def climate(seed: int, place) -> Climate:
 
     Parameters
     ----------
-    seed : int
     place : (u_m, v_m), arrays of one shape, m (EPSG:6933)
     """
     u_m, v_m = place
@@ -74,7 +73,6 @@ def weather(seed: int, days, *, u_m, v_m) -> Weather:
 
     Parameters
     ----------
-    seed : int
     days : int array (day,), days since 1970-01-01, in sequence
     u_m : array (block, col), m, cell centres
     v_m : array (block, row), m
@@ -192,10 +190,6 @@ MONTH_MIDDLES = np.cumsum(MONTH_DAYS) - MONTH_DAYS / 2  # days of the year
 
 def koeppen_of(normals: Climate) -> np.ndarray:
     """Koeppen-Geiger classes of the climate's normals (see ``strata.koeppen``).
-
-    Parameters
-    ----------
-    normals : Climate, arrays of one shape
 
     Returns
     -------

@@ -49,7 +49,6 @@ def ground(seed: int, *axes) -> Ground:
 
     Parameters
     ----------
-    seed : int
     axes : u_m and v_m, arrays of one shape, m (EPSG:6933)
 
     Returns
@@ -95,7 +94,6 @@ def hydraulics(seed: int, place, *, ground: Ground) -> Hydraulics:
 
     Parameters
     ----------
-    seed : int
     place : (u_m, v_m), arrays of one shape, m
     ground : Ground at these points; its porosity is the curve's saturated water content
     """

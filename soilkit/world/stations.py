@@ -178,20 +178,12 @@ def _coarse_and_truth(world, site, depth, times):
 def readings(world, sensor_id: str) -> pd.DataFrame:
     """A sensor's hourly readings.
 
-    Parameters
-    ----------
-    world : World
-    sensor_id : str
+    Raises ``UnknownNameError`` where no sensor has that id.
 
     Returns
     -------
     DataFrame of ``time``, ``soil_moisture_m3_m3``, ``flag`` (ISMN's) and ``truth_m3_m3`` (which no
     probe has); hours without a reading are absent
-
-    Raises
-    ------
-    UnknownNameError
-        Where no sensor has that id.
     """
     net = world.network()
     found = np.flatnonzero(net.table.sensor_id == sensor_id)
@@ -310,21 +302,16 @@ Columns: date, time (UTC), soil moisture [m3 m-3], ISMN quality flag, provider f
 def write(world, path) -> Path:
     """Write every sensor of a world, hourly, as an ISMN-format zip (header+values).
 
-    The archive appears under its name only when it is complete.
+    The archive appears under its name only when it is complete. Raises ``StoreError`` when the disk
+    is full or refuses; what stood at ``path`` still stands.
 
     Parameters
     ----------
-    world : World
     path : path of the zip
 
     Returns
     -------
     Path
-
-    Raises
-    ------
-    StoreError
-        When the disk is full or refuses; what stood at ``path`` still stands.
     """
 
     def fill(part):

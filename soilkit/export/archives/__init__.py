@@ -24,12 +24,7 @@ def open_archive(name: str, **options: Any) -> Archive:
 
     ``name`` is "synthetic", "earthengine", "stac" or "local"; ``options`` are those of
     ``SyntheticArchive``, ``earthengine.EarthEngineArchive``, ``stac.StacArchive`` or
-    ``local.LocalArchive``.
-
-    Raises
-    ------
-    UnknownNameError
-        For a name that is no archive.
+    ``local.LocalArchive``. Raises ``UnknownNameError`` for a name that is no archive.
     """
     if name not in ARCHIVES:
         raise UnknownNameError(

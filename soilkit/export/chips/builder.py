@@ -83,7 +83,6 @@ def build(
     citations : how to cite each network, kept in the manifest
     limit : int or None, how many chips to ask for at most, those of samples from all over the
         table: a trial before a long export; other samples are dropped as "not fetched"
-    progress : whether to show a bar
 
     Returns
     -------

@@ -95,12 +95,6 @@ def packing_of(source: Source, bands: Iterable[str] | None = None) -> Packing:
 
     Coarse sources hold moistures beside temperatures: without a stated packing each of their
     ``bands`` (all: None) has the least of the steps 1, 2 and 5 x 10^n that holds its valid range.
-
-    Examples
-    --------
-    >>> from soilkit import sources
-    >>> packing_of(sources.get("smap_l4"), ["sm_surface", "surface_temp"]).scale
-    (2e-05, 0.005)
     """
     if source.packing:
         return Packing(*source.packing)

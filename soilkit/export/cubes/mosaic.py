@@ -150,10 +150,8 @@ def plan(
 def open_cube(store: str | os.PathLike[str]) -> xr.Dataset:
     """Open a cube that ``build`` wrote, to be read when computed; times in microseconds.
 
-    Raises
-    ------
-    StoreError
-        When there is none, its build did not end, or it is of another format version.
+    Raises ``StoreError`` when there is none, its build did not end, or it is of another format
+    version.
     """
     path = Path(store)
     try:
@@ -268,10 +266,7 @@ def _bands(names: Sources) -> dict[str, list[str]]:
 def moments_of(times: Any) -> np.ndarray:
     """Dates or moments as naive UTC datetime64[us], strictly increasing.
 
-    Raises
-    ------
-    ParameterError, TimeZoneError
-        For what is no such list.
+    Raises ``ParameterError`` or ``TimeZoneError`` for what is no such list.
     """
     try:
         is_one = isinstance(times, str | datetime.date | np.datetime64)

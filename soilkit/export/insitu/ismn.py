@@ -173,11 +173,6 @@ def parse(member: str) -> FileName | None:
 
     The network is the name of the parent folder that spells the file's own network ("FR_Aqui" for
     "FR-Aqui"), so archives with or without station folders and extra top folders agree.
-
-    Examples
-    --------
-    >>> parse("FR_Aqui/fraye/FR-Aqui_FR-Aqui_fraye_sm_0.05_0.05_ML2X_20100101_20101231.stm").network
-    'FR_Aqui'
     """
     *folders, name = PurePosixPath(member).parts
     match = FILE_NAME.match(name)

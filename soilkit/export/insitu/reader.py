@@ -280,13 +280,11 @@ def read_ismn(
 
     Parameters
     ----------
-    path : str or Path, the zip or the folder
     flags : tuple of text, ISMN flags accepted; a combination such as "C02,C03" is one flag; None
         accepts all that the archive holds
     max_depth_m : float, m; sensors that begin at 0 or sit at one depth, and end no deeper than this
     cache_dir : str or Path, where caches are kept (default: ``SOILKIT_CACHE`` or the user's cache)
     unknown_flags : "raise", or "drop" to leave readings of flags that no list explains out, counted
-    progress : bool, show a progress bar while the cache is built
 
     Returns
     -------
@@ -339,25 +337,19 @@ def read_stations(
 
     Texture is the USDA class of ISMN's sand, silt and clay; ``land_cover`` the name in
     ``strata.CCI_NAMES`` of the newest ESA CCI code (2010); ``koeppen`` the three-letter class; each
-    "" where the archive has no static variables.
+    "" where the archive has no static variables. Raises ``ArchiveReadError`` as ``read_ismn``, and
+    for stations without coordinates or at several places, by name.
 
     Parameters
     ----------
-    path : str or Path, the zip or the folder
     max_depth_m : float, m; as in ``read_ismn``
     cache_dir : str or Path, as in ``read_ismn``
     without_coordinates : "raise", or "drop" to leave out sensors that nobody can place on a map
-    progress : bool, show a progress bar while the cache is built
 
     Returns
     -------
     stations : DataFrame of the ``contracts.STATIONS`` columns and ``sand_percent``,
         ``silt_percent``, ``clay_percent`` (% weight, NaN = unknown), sorted by ``sensor_id``
-
-    Raises
-    ------
-    ArchiveReadError
-        As ``read_ismn``, and for stations without coordinates or at several places, by name.
     """
     sensors, _, _ = _from_cache(path, read_tables, cache_dir=cache_dir, progress=progress)
     near = rules.depth_accepted(

@@ -94,7 +94,6 @@ def to_dataset(
     labels : Labels, readings of an in-situ archive; None uses labels that the shards hold alone
     size_px : int, pixels of 10 m a side that are kept, a multiple of 32: models see 256, 512 is all
     min_valid_fraction : float, 0-1, of a chip's pixels, below which a sample is dropped
-    progress : whether to show a bar
 
     Returns
     -------

@@ -149,13 +149,7 @@ def chips_of(
 
 
 def compact(time: np.datetime64) -> str:
-    """A time to the second without colons; "undated" where there is none.
-
-    Examples
-    --------
-    >>> compact(np.datetime64("2020-06-01T12:00:05"))
-    '20200601T120005'
-    """
+    """A time to the second without colons; "undated" where there is none."""
     if np.isnat(time):
         return "undated"
     return str(time.astype("datetime64[s]")).replace("-", "").replace(":", "")

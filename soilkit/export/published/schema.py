@@ -184,13 +184,7 @@ MODEL_IMAGES: tuple[str, ...] = (
 
 
 def feature(name: str) -> Feature:
-    """The feature of that name; ``UnknownNameError`` lists those alike.
-
-    Examples
-    --------
-    >>> feature("sentinel_1_VV").scaling
-    Linear(minimum=-25, maximum=5)
-    """
+    """The feature of that name; ``UnknownNameError`` lists those alike."""
     if name not in _BY_NAME:
         alike = [n for n in _BY_NAME if n.startswith(str(name).split("_")[0])] or list(IMAGES)
         raise UnknownNameError(

@@ -308,7 +308,6 @@ def download(
     shards : int, how many, from the first one; or which, from 0 to 499
     base_url : str, the folder that serves ``data-00000-of-00500.tfrecord.gz`` and so on
     attempts : int, how often to try each file before giving up, with growing pauses
-    progress : bool, whether to show a bar for each file
 
     Returns
     -------

@@ -264,33 +264,12 @@ def _length(value: int) -> bytes:
 
 
 def pack_ints(values: np.ndarray) -> bytes:
-    """Integers (value,) as varints one after the other; negative ones take ten bytes.
-
-    Examples
-    --------
-    >>> pack_ints(np.array([5, 128, 300]))
-    b'\\x05\\x80\\x01\\xac\\x02'
-    """
-    if values.dtype == np.uint8:
-        n_each = 1 + (values >= _TWO_BYTES).astype(np.intp)
-        twice = np.repeat(values, n_each)  # the first of two bytes is the value itself
-        twice[(np.cumsum(n_each) - 1)[n_each == 2]] = 1
-        return twice.tobytes()
-    rest = values.astype(np.int64).view(np.uint64)
-    n_bytes = np.ones(rest.size, np.int64)
-    for k in range(1, _MAX_VARINT_BYTES):
-        longer = rest >> np.uint64(7 * k) > 0
-        if not longer.any():
-            break
-        n_bytes += longer
-    last = np.cumsum(n_bytes) - 1
-    out = np.zeros(int(n_bytes.sum()), np.uint8)
-    for k in range(int(n_bytes.max(initial=0))):
-        at = np.flatnonzero(n_bytes > k)
-        byte = (rest[at] >> np.uint64(7 * k) & np.uint64(0x7F)).astype(np.uint8)
-        more = (n_bytes[at] > k + 1).astype(np.uint8) << 7
-        out[last[at] - n_bytes[at] + 1 + k] = byte | more
-    return out.tobytes()
+    """Integers (value,) as varints one after the other; negative ones take ten bytes."""
+    if values.dtype == np.uint8:  # from 128 on with a second byte, which is 1
+        both = np.stack([values, np.ones_like(values)], axis=1)  # (value, byte)
+        return both[np.stack([values >= 0, values >= _TWO_BYTES], axis=1)].tobytes()
+    distinct, which = np.unique(values.astype(np.int64).view(np.uint64), return_inverse=True)
+    return b"".join(np.array([_length(n) for n in distinct.tolist()], object)[which])
 
 
 # ---- gzip and TFRecord framing -------------------------------------------------------------------

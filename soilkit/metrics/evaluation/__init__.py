@@ -32,9 +32,10 @@ def evaluate(
 ) -> Evaluation:
     """Everything of an evaluation report that is a table, from any predictions table.
 
-    Rows of splits that train or leak, repeats and rows without a pair are counted and left out;
-    the rest are scored per sensor, by stratum, against every other model and against climatology,
-    as anomalies, rescaled, and as maps. What cannot be made has one row that says why.
+    Rows of splits that train or leak, repeats and rows without a pair are counted and left out; the
+    rest are scored per sensor, by stratum, against every other model and against climatology, as
+    anomalies, rescaled, and as maps. What cannot be made has one row that says why. Raises
+    ``ContractError`` when a table breaks its contract, or there is no row to score.
 
     Parameters
     ----------
@@ -45,11 +46,6 @@ def evaluate(
     min_samples : a sensor with fewer pairs is not scored
     seed : of every resampling
     background : Background, what is known beside the table
-
-    Raises
-    ------
-    ContractError
-        When a table breaks its contract, or there is no row to score.
     """
     background = background or Background()
     records.check_predictions(predictions)

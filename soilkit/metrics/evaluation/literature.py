@@ -33,12 +33,6 @@ def literature_table(metric: str) -> pd.DataFrame:
     References
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649, Tables 8, 13 and 14
-
-    Examples
-    --------
-    >>> table = literature_table("r")
-    >>> table[table["network"] == "AMMA-CATCH"][["work", "value"]].to_numpy().tolist()[:4]
-    [['Batchu et al.', 0.93], ['SMAP', 0.876], ['GLDAS', 0.872], ['Kerr et al.', 0.77]]
     """
     if metric not in METRICS:
         raise UnknownNameError(f"No literature on {metric!r}; there is {' and '.join(METRICS)}.")
@@ -119,11 +113,6 @@ def paper_table(number: int) -> pd.DataFrame:
     References
     ----------
     .. [1] Batchu et al. (2022), arXiv:2206.09649
-
-    Examples
-    --------
-    >>> paper_table(10)[["name", "r"]].iloc[[4, 5]].to_numpy().tolist()
-    [['Shrubs', 0.775], ['Bareground*', 0.725]]
     """
     chosen = _printed("paper_001.csv", number)
     return chosen.assign(is_small=chosen["name"].str.endswith("*"))
@@ -150,12 +139,6 @@ def ensembles_table(number: int) -> pd.DataFrame:
     References
     ----------
     .. [1] Poehls et al. (2024), SSRN 4743411
-
-    Examples
-    --------
-    >>> table = ensembles_table(6)
-    >>> table[(table["model"] == "Dense")][["dataset", "r"]].to_numpy().tolist()
-    [['validation', 0.632], ['cross-validation', 0.639]]
     """
     chosen = _printed("paper_004.csv", number)
     always = ["dataset", "model", "n_stations"]

@@ -25,6 +25,7 @@ def map_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     "efficiency" is the share that the map explains as it stands, but for its bias: 1 - ubRMSE2 /
     var(truth) = R2 - (R - std(map) / std(truth))2 [2]_, never more. R is NaN for a map of one
     value, whose ubRMSE is the truth's own spatial standard deviation and whose efficiency is 0.
+    Raises ``ContractError`` when the shapes differ, or no cell is known on both sides.
 
     Parameters
     ----------
@@ -33,11 +34,6 @@ def map_scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     Returns
     -------
     {"r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3", "explained", "efficiency", "n"}
-
-    Raises
-    ------
-    ContractError
-        When the shapes differ, or no cell is known on both sides.
 
     References
     ----------
@@ -74,6 +70,7 @@ def ubrmse_difference(
 
     Windows of neighbouring cells overlap and moisture is smooth, so blocks of about one window are
     resampled, not cells. Below five blocks the interval is NaN, without a common cell all of it.
+    Raises ``ContractError`` when the shapes differ.
 
     Parameters
     ----------
@@ -85,11 +82,6 @@ def ubrmse_difference(
     -------
     {"difference", "lower", "upper", "n_blocks"}, m3 m-3, a 95 % interval; negative is in favour of
     the first map
-
-    Raises
-    ------
-    ContractError
-        When the shapes differ.
     """
     errors = np.stack([np.subtract(*_pair(one, truth)) for one in (first, second)])
     known = np.isfinite(errors).all(axis=0)  # (row, col)
@@ -138,17 +130,15 @@ def _blocks(shape: tuple[int, int], cell_size_m: float, *, block_m: float) -> np
 class Field:
     """A map and the truth over the same ground at one moment.
 
+    Raises ``ContractError`` when the truth's sides are no whole multiple of the map's, or the
+    classes' are others.
+
     Parameters
     ----------
     region : the ground's name; intervals leave out one region at a time, with all its moments
     predicted : array (row, col), m3 m-3, NaN unknown
     truth : array (row, col), m3 m-3, on the map's cells or a whole number of pixels a cell's side
     classes : {characteristic: array (row, col) of names on the map's cells}, "" unknown
-
-    Raises
-    ------
-    ContractError
-        When the truth's sides are no whole multiple of the map's, or the classes' are others.
     """
 
     region: str
@@ -231,7 +221,8 @@ def scale_scores(
     themselves. ``within_m`` takes deviations from the means of squares of about that size instead:
     with SMAP's 9 km, what stands below it, the detail that Figure 14 of [1]_ shows; with infinity,
     from one mean of all regions and moments. Intervals leave out one region at a time
-    (``intervals.jackknife``); fewer than five give none.
+    (``intervals.jackknife``); fewer than five give none. Raises ``ContractError`` when there is no
+    field, a scale is finer than a truth's pixels, or no whole cell is known.
 
     Parameters
     ----------
@@ -245,11 +236,6 @@ def scale_scores(
     DataFrame, one row a scale and ``metric`` (r, explained, efficiency, ubrmse_m3_m3, rmse_m3_m3,
     bias_m3_m3, std_map_m3_m3, std_truth_m3_m3): ``scale_m, metric, value, lower, upper, n_cells,
     n_fields, n_regions, status``
-
-    Raises
-    ------
-    ContractError
-        When there is no field, a scale is finer than a truth's pixels, or no whole cell is known.
 
     References
     ----------
@@ -276,7 +262,8 @@ def class_scores(fields: Iterable[Field]) -> pd.DataFrame:
 
     Deviations are from the mean of the whole region at the moment: a class that is shown too wet
     beside the others has a bias, whether or not its own pattern is right. R and ubRMSE are within
-    the class, over all regions and moments. Intervals leave out one region at a time.
+    the class, over all regions and moments. Intervals leave out one region at a time. Raises
+    ``ContractError`` when there is no field, or none has classes.
 
     Parameters
     ----------
@@ -286,11 +273,6 @@ def class_scores(fields: Iterable[Field]) -> pd.DataFrame:
     -------
     DataFrame, one row a ``characteristic``, ``class`` and ``metric``: ``value, lower, upper,
     n_cells, share`` (of the known cells), ``n_regions, status``
-
-    Raises
-    ------
-    ContractError
-        When there is no field, or none has classes.
     """
     fields, tables = _some(fields), []
     for characteristic in dict.fromkeys(name for one in fields for name in one.classes):
@@ -405,7 +387,8 @@ def semivariogram(
 
     gamma(h) = sum (z_i - z_j)2 / (2 N(h)) over the N(h) pairs of known cells whose centres are h
     apart, in classes of distance one cell wide and wider. All pairs count: their sums for every
-    shift of the grid come from its Fourier transform [2]_.
+    shift of the grid come from its Fourier transform [2]_. Raises ``ContractError`` when no two
+    known cells lie within ``max_lag_m``.
 
     Parameters
     ----------
@@ -417,11 +400,6 @@ def semivariogram(
     Returns
     -------
     DataFrame: ``lag_m`` (the pairs' mean distance), ``semivariance`` ((m3 m-3)2), ``n_pairs``
-
-    Raises
-    ------
-    ContractError
-        When no two known cells lie within ``max_lag_m``.
 
     References
     ----------
@@ -474,10 +452,11 @@ def sampled_scores(
 ) -> pd.DataFrame:
     """Scores at random stations in the regions, beside those against the truth everywhere.
 
-    A draw puts stations on pixels of the truth, the same at all moments of a region, and reads
-    them with a constant offset each and noise each time, both normal. A reading meets the cell that
+    A draw puts stations on pixels of the truth, the same at all moments of a region, and reads them
+    with a constant offset each and noise each time, both normal. A reading meets the cell that
     holds it: what a pixel is more or less than its cell counts as the map's error, as it does at a
-    real probe. Both scores pool all regions and moments.
+    real probe. Both scores pool all regions and moments. Raises ``ContractError`` when there is no
+    field, or no pixel is known at a region's last moment.
 
     Parameters
     ----------
@@ -485,17 +464,11 @@ def sampled_scores(
     n_stations : a region
     probe_std_m3_m3, probe_offset_m3_m3 : standard deviations of noise and offset, m3 m-3
     n_draws : int
-    seed : int
 
     Returns
     -------
     DataFrame, one row a ``metric`` (r, ubrmse_m3_m3, rmse_m3_m3, bias_m3_m3): ``dense`` (over all
     cells), ``value`` (the draws' median), ``lower, upper`` (95 % of the draws), ``n_stations``
-
-    Raises
-    ------
-    ContractError
-        When there is no field, or no pixel is known at a region's last moment.
     """
     fields, rng = _some(fields), np.random.default_rng(seed)
     maps, truths = (np.concatenate([v.ravel() for v in part]) for part in _at_cells(fields))

@@ -133,7 +133,6 @@ def by_station(samples, stations, *, seed=0, fractions=FRACTIONS):
     Parameters
     ----------
     samples, stations : tables of those contracts
-    seed : int
     fractions : train, validation and test shares of the stations
 
     Returns
@@ -210,12 +209,6 @@ def folds(groups, *, n_folds=5, seed=0):
     ----------
     groups : array (row,) of labels: 2-degree blocks, networks, or row numbers for single rows
     n_folds : int, at most; fewer groups than that are left out one at a time
-
-    Examples
-    --------
-    >>> held_out = folds(["a", "a", "b", "b"])
-    >>> held_out[0] == held_out[1], held_out[0] == held_out[2]
-    (np.True_, np.False_)
     """
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:

@@ -186,6 +186,8 @@ def audit(
 ) -> AuditReport:
     """Check a split for everything that lets a model remember instead of predict.
 
+    Raises ``ContractError`` when the tables do not belong together or one side is empty.
+
     Parameters
     ----------
     samples : samples or predictions table; ``<source>_scene`` columns are looked at where they are
@@ -201,11 +203,6 @@ def audit(
     Returns
     -------
     AuditReport
-
-    Raises
-    ------
-    ContractError
-        When the tables do not belong together or one side is empty.
     """
     rules = rules or Rules()
     footprints = [36 for c in rules.coarse_columns if "smap" in c.lower()]

@@ -49,10 +49,7 @@ class Checkpoint:
     def require(self, *, inputs: Sequence[str], data_hash: str | None = None) -> None:
         """Refuse other inputs, and other data where they are named.
 
-        Raises
-        ------
-        CheckpointError
-            Naming both sides.
+        Raises ``CheckpointError`` naming both sides.
         """
         ours = self.provenance
         if tuple(inputs) != ours.inputs:
@@ -82,10 +79,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint on the CPU without executing anything that it holds.
 
-    Raises
-    ------
-    CheckpointError
-        When the file is absent, damaged, holds code, or has another format version.
+    Raises ``CheckpointError`` when the file is absent, damaged, holds code, or has another format
+    version.
     """
     content = read_plain(path)
     content = content if isinstance(content, dict) else {}

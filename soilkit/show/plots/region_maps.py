@@ -49,13 +49,7 @@ class Overlay(NamedTuple):
 
 
 def moisture_range(*arrays: Any) -> tuple[float, float]:
-    """One colour scale for several maps: their common 1st-99th percentile, rounded to 0.01.
-
-    Examples
-    --------
-    >>> moisture_range(np.array([0.104, 0.2]), np.array([0.31])), moisture_range(np.array([np.nan]))
-    ((0.1, 0.31), (0.0, 0.5))
-    """
+    """One colour scale for several maps: their common 1st-99th percentile, rounded to 0.01."""
     values = np.concatenate([np.ravel(np.asarray(a, float)) for a in arrays])
     if not np.isfinite(values).any():  # all of it under clouds
         return 0.0, 0.5
@@ -137,7 +131,6 @@ def overlay(
     Parameters
     ----------
     values : array (row, col) on ``grid``; NaN becomes transparent
-    grid : Grid
     limits : the values at the two ends of the colour scale
     cmap : name of a matplotlib colour map
 
@@ -368,7 +361,8 @@ def imagery_series(
     """A sensor's readings over time, and under them what the satellites saw at some of its samples.
 
     Optical chips share one stretch after their haze is taken off, radar chips one grey scale after
-    averaging 4 x 4 pixels in linear power, so that panels compare.
+    averaging 4 x 4 pixels in linear power, so that panels compare. Raises ``UnknownNameError`` if
+    the sensor has no sample.
 
     Parameters
     ----------
@@ -376,11 +370,6 @@ def imagery_series(
     store : open chip store with sentinel1 and sentinel2
     sensor_id : the sensor to draw
     n_scenes : int, samples shown, evenly spread over the record
-
-    Raises
-    ------
-    UnknownNameError
-        If the sensor has no sample.
     """
     mine = samples[samples["sensor_id"].astype("str") == sensor_id].sort_values("time")
     if mine.empty:
@@ -502,7 +491,6 @@ def layer_page(
 
     Parameters
     ----------
-    world : World
     views : {title: (time, (longitude, latitude))}
     names : sources; by default all that the world renders
     n_bands : int, bands drawn of each source, its first

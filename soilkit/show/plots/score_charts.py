@@ -434,18 +434,14 @@ def station_record(
 
     A sample is a dot on the readings, tied to its anchor (the first of ``sources``). In the lanes
     below a filled mark is a scene that at least one sample chose, a hollow one that none did; where
-    the cloud fraction is known, its shade tells it.
+    the cloud fraction is known, its shade tells it. Raises ``UnknownNameError`` if the scenes know
+    no such station.
 
     Parameters
     ----------
     observations, samples, scenes : tables of those contracts
     station_id : the station to draw, with all its sensors
     sources : one lane each, the anchor first; they need times
-
-    Raises
-    ------
-    UnknownNameError
-        If the scenes know no such station.
     """
     passes = scenes[scenes["station_id"].astype("str") == station_id]
     if passes.empty:

@@ -66,7 +66,6 @@ def station_map(
     ----------
     scores : ``station_id`` and the column ``metric``, such as rows of ``metrics.station_scores`` of
         one model and split; a station's number is the mean over its rows, hollow where it has none
-    stations : stations table
     """
     points = _placed(scores, stations, [metric])
     if points.empty:
@@ -124,7 +123,6 @@ def difference_maps(
     Parameters
     ----------
     scores : from ``metrics.station_scores``, of both models (a, b) in one split each
-    stations : stations table
     metrics : columns of the scores, a panel each
     """
     tables = []

@@ -106,10 +106,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
 def pairs(texts: Sequence[str], *, option: str, last: bool = False) -> dict[str, str]:
     """``{"observed": "sm_obs"}`` of ``["observed=sm_obs"]``; the first "=" parts, or the ``last``.
 
-    Raises
-    ------
-    ParameterError
-        For a text without "=", and for a name that stands twice.
+    Raises ``ParameterError`` for a text without "=", and for a name that stands twice.
 
     Examples
     --------

@@ -36,7 +36,6 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
 
     Parameters
     ----------
-    seed : int
     data : mapping of a name to a path (hashed here) or to a hash that its owner gives (a chip
         store's ``data_hash``, a world's ``version``)
     """
@@ -158,12 +157,8 @@ def to_html(notebook: Any, title: str, *, for_lab: bool = True) -> str:
 
     Widgets and progress bars, which mean something only beside a running kernel, are left out:
     notebooks set a static picture beside each interactive view. Without ``for_lab`` so are code,
-    what was logged, and cells tagged "lab" (what teaches, and what asks for a hand).
-
-    Raises
-    ------
-    ValueError
-        If the page would still load something from the network.
+    what was logged, and cells tagged "lab" (what teaches, and what asks for a hand). Raises
+    ``ValueError`` if the page would still load something from the network.
     """
     import nbformat
     from jinja2 import DictLoader
@@ -215,11 +210,8 @@ def heading(notebook: str | Path) -> tuple[str, str]:
 def declared(notebook: str | Path) -> dict[str, Any]:
     """The notebook's parameters and their default values, from its ``parameters`` cell.
 
-    Raises
-    ------
-    ParameterError
-        If the notebook has no such cell, a line of it is no Python, or a default is no plain
-        literal (papermill would leave what is derived from it stale).
+    Raises ``ParameterError`` if the notebook has no such cell, a line of it is no Python, or a
+    default is no plain literal (papermill would leave what is derived from it stale).
     """
     file = Path(notebook).name
     tagged = [c for c in _cells(notebook) if "parameters" in c.metadata.get("tags", [])]
@@ -282,12 +274,8 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> dic
     """The parameters as plain values, as JSON holds them.
 
     Paths (made absolute) and dates become text, numpy's numbers Python's, tuples and arrays lists.
-
-    Raises
-    ------
-    ParameterError
-        For a parameter that the notebook lacks, one of another type than its default, and a value
-        that is not plain, however deep: a set, bytes, NaN.
+    Raises ``ParameterError`` for a parameter that the notebook lacks, one of another type than its
+    default, and a value that is not plain, however deep: a set, bytes, NaN.
     """
     known, file, plain = declared(notebook), Path(notebook).name, {}
     for name, value in dict(parameters or {}).items():

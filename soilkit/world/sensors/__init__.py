@@ -25,19 +25,13 @@ def render(world: Any, source: str, time: Any, grid: Grid) -> np.ndarray:
     Stored values of the asset: dB and degrees, digital numbers and QA60 bits, g/kg, mm, kg m-2.
     Radar and optical scenes are those of the pass that ended within ten minutes of ``time``, NaN
     outside its swath; where no pass was due, of a virtual one that covers everything. Composites
-    and coarse products give the last one that ended at or before ``time``.
+    and coarse products give the last one that ended at or before ``time``. Raises
+    ``UnknownNameError`` for a source that the synthetic world does not render.
 
     Parameters
     ----------
-    world : World
     source : str, a name of ``SOURCES``
     time : datetime64 or text, UTC; ignored by static sources
-    grid : Grid
-
-    Raises
-    ------
-    UnknownNameError
-        For a source that the synthetic world does not render.
     """
     if source not in SOURCES:
         raise UnknownNameError(

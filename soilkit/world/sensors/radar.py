@@ -40,8 +40,6 @@ def view(
 
     Parameters
     ----------
-    mission : Mission
-    grid : Grid
     time : datetime64, UTC
     default_incidence_deg : float, degrees
 
@@ -187,7 +185,6 @@ def speckle(grid: Grid, seed: int) -> np.ndarray:
 
     Parameters
     ----------
-    grid : Grid
     seed : int, of the scene and polarisation
 
     Returns
@@ -305,8 +302,6 @@ def smap_sentinel1(world: Any, grid: Grid, *, time: np.datetime64) -> np.ndarray
 
     Parameters
     ----------
-    world : World
-    grid : Grid
     time : datetime64, UTC, the end of Sentinel-1's pass
     """
     u_m, v_m = grids.project(grid, grids.EASE2_CRS)

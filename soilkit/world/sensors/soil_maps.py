@@ -42,12 +42,6 @@ def on_grid(layer: Map, grid: Grid, *, seed: int) -> np.ndarray:
     Where the grid's pixels are coarser, the mean of a net of up to 3 x 3 map pixels in each; of
     classes the commonest (of two equally common ones the smaller code).
 
-    Parameters
-    ----------
-    layer : Map
-    grid : Grid
-    seed : int
-
     Returns
     -------
     float32 array (band, row, col); NaN where the map has a gap
@@ -137,7 +131,6 @@ def soil(name: str, seed: int, *, place: Place) -> dict[str, np.ndarray]:
     Parameters
     ----------
     name : str, a key of ``instruments.SOIL_MAPS``, whose rows name their sources
-    seed : int
     place : (u_m, v_m), arrays (row, col), m
 
     Returns

@@ -117,13 +117,7 @@ def estimate_cost(requests: Iterable[ChipRequest], *, policy: Policy) -> Estimat
 
 
 def parts(size_bytes: int) -> int:
-    """Requests for one chip: quartered until each part is within the payload limit.
-
-    Examples
-    --------
-    >>> parts(4 * 10 * 512**2), parts(4 * 10 * 2048**2)
-    (1, 4)
-    """
+    """Requests for one chip: quartered until each part is within the payload limit."""
     n = 1
     while size_bytes > n * PAYLOAD_BYTES:
         n *= 4
@@ -168,11 +162,6 @@ class EarthEngineArchive:
         Fetches chips on a Dask cluster instead of in threads of this process.
     service_account_key : path, JSON text or mapping, optional
         As in ``connect``.
-
-    Examples
-    --------
-    >>> EarthEngineArchive().name  # asks nothing of the service yet
-    'earthengine'
     """
 
     name = "earthengine"

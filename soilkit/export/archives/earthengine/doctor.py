@@ -123,6 +123,9 @@ def examine(
 ) -> pd.DataFrame:
     """Compare sources of the catalogue with what is known about their assets.
 
+    Raises ``UnknownNameError`` or ``BoundError`` for a source that the catalogue lacks, and for a
+    period that ends before it starts.
+
     Parameters
     ----------
     names : sources, or a mapping of sources to the bands that are wanted of them; all by default
@@ -136,11 +139,6 @@ def examine(
         One row or more a source: ``source``, ``asset``, ``status`` ("ok", "deprecated", "renamed",
         "ended", "begins later", "band missing", "not in earth engine" or "unknown"), ``what`` was
         found, ``advice``, and whether it ``blocks`` an export of the source.
-
-    Raises
-    ------
-    UnknownNameError, BoundError
-        For a source that the catalogue lacks, and for a period that ends before it starts.
 
     Examples
     --------

@@ -52,10 +52,7 @@ def cells(source: str, longitude, *, latitude) -> tuple[np.ndarray, np.ndarray]:
 def product(world: Any, source: str, *, rows: np.ndarray, cols: np.ndarray) -> Product:
     """The whole series of a product over cells of the world, from its first day to its last.
 
-    Raises
-    ------
-    UnknownNameError
-        Where the world renders no such series.
+    Raises ``UnknownNameError`` where the world renders no such series.
     """
     if source not in MODELS:
         raise UnknownNameError(

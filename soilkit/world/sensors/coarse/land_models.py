@@ -168,8 +168,6 @@ def layers_of(name: str, forcing: Forcing, *, seed: int, rain_of: str, observed_
     Parameters
     ----------
     name : str, a row of ``LAND_MODELS``
-    forcing : Forcing
-    seed : int
     rain_of : str, a row of ``RAIN_ERRORS``
     observed_mm : as in ``two_layers``
 
@@ -201,8 +199,6 @@ def smap10km_mm(
 
     Parameters
     ----------
-    forcing : Forcing
-    seed : int
     retrieval_m3_m3 : array (cell, day), m3 m-3; NaN where none
     skip : int, days before the first period
 
@@ -232,9 +228,7 @@ def skin_k(forcing: Forcing, wetness, *, seed: int, times, name: str) -> np.ndar
 
     Parameters
     ----------
-    forcing : Forcing
     wetness : array (cell, time), 0-1, between wilting point and field capacity
-    seed : int
     times : datetime64 array (time,)
     name : str, of the model whose errors these are
 

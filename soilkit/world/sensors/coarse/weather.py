@@ -71,7 +71,6 @@ def reference_evapotranspiration_mm(air: Air, *, elevation_m, top_w_m2) -> np.nd
 
     Parameters
     ----------
-    air : Air
     elevation_m : array that broadcasts, m
     top_w_m2 : array that broadcasts, radiation above the air (``sun``)
     """
