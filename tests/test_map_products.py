@@ -19,7 +19,7 @@ from soilkit.contracts import Grid
 from soilkit.errors import ContractError, StoreError
 from soilkit.models import maps
 from soilkit.models.maps.windows import map_dataset
-from soilkit.show import map_views, widgets
+from soilkit.show import map_views, plots, widgets
 
 FLAGS = {
     "flag_masks": np.array([1, 2, 4, 32], np.uint8),
@@ -188,6 +188,32 @@ def test_what_is_no_dated_map_is_refused(tmp_path):
     with pytest.raises(ContractError, match="soil_moisture have other dimensions"):
         maps.to_cog(two_days(), tmp_path / "a.tif")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_dense_map_says_in_each_of_its_products_how_far_it_is_from_the_exact_one(tmp_path):
+    """Files, pictures and view alike; a map of no cell has nothing to say."""
+    dense = two_days().assign_attrs(dense_deviation_m3_m3=0.00456, dense_deviation_n_cells=96)
+    paths = maps.save(dense, tmp_path)
+    with rasterio.open(paths["2021-07-13"]) as file:
+        assert file.tags()["dense_deviation_m3_m3"] == "0.00456"
+        assert file.tags()["dense_deviation_n_cells"] == "96"
+    item = json.loads(paths["item"].read_text())["properties"]
+    assert item["soilkit:dense_deviation_m3_m3"] == 0.00456
+    assert item["soilkit:dense_deviation_n_cells"] == 96
+    assert xr.open_zarr(paths["zarr"]).attrs["dense_deviation_m3_m3"] == 0.00456
+    words, day = "RMS 0.0046 m³ m⁻³ at 96 cells", dense.isel(time=0)
+    for figure in (
+        map_views.map_page(dense),
+        map_views.difference_of(dense, first=DAYS[0], second=DAYS[1]),
+        map_views.cell_series(dense, longitude=-96.67, latitude=39.09),
+        plots.map_and_truth(day, moisture(), title="A map"),
+    ):
+        assert any(words in text for text in words_of(figure))
+    assert words in widgets.MapView(dense).children[0].value
+    nothing = dense.assign_attrs(dense_deviation_m3_m3=np.nan, dense_deviation_n_cells=0)
+    item = json.loads(maps.save(nothing, tmp_path)["item"].read_text())["properties"]
+    assert not any("dense" in name for name in item)
+    assert "dense" not in map_views.heading_of(nothing)
 
 
 # ---- the page -----------------------------------------------------------------------------------

@@ -328,11 +328,11 @@ PERIOD = {"start": "2019-05-01", "end": "2019-07-01"}
 STATISTICS = {"smap.ssm": (0.2, 0.1), "gldas.SoilMoi0_10cm_inst": (0.25, 0.05)}
 
 
-def untrained(*names):
+def untrained(*names, **options):
     """A fusion model with settled batch norms, so that its answers depend on what it sees."""
     inputs = Inputs.of(*names)
     torch.manual_seed(0)
-    model = xception_fusion.XceptionFusion.for_inputs(inputs, preset="small")
+    model = xception_fusion.XceptionFusion.for_inputs(inputs, preset="small", **options)
     for norm in (m for m in model.modules() if hasattr(m, "running_mean")):
         norm.momentum = 1.0
     with torch.no_grad():
@@ -383,10 +383,16 @@ def at_a_cell(archive, tmp_path_factory):
     return folder, samples, box, {"x": float(x), "y": float(y)}
 
 
-def test_the_map_says_at_a_station_what_the_model_says_of_its_chip(archive, at_a_cell, tmp_path):
-    """The same scenes, the same ground, the same scalars: both answers differ by rounding only."""
+@pytest.mark.parametrize("crop_px", [256, 128])
+def test_the_map_says_at_a_station_what_the_model_says_of_its_chip(
+    archive, at_a_cell, tmp_path, crop_px
+):
+    """The same scenes, the same ground, the same scalars: both answers differ by rounding only.
+
+    A model that was trained on crops of half the side looks at windows of half the side.
+    """
     folder, samples, box, place = at_a_cell
-    trained = untrained(*SOURCES)
+    trained = untrained(*SOURCES, crop_px=crop_px)
     alone = trained.predict(folder)["predicted_m3_m3"]
     times = samples["time"].to_numpy()
     mapped = maps.predict_region(
@@ -485,6 +491,26 @@ def test_tiles_leave_no_seam_and_workers_no_trace(archive, at_a_cell, tmp_path, 
     assert float(one.soil_moisture.std()) > 1e-4
     xr.testing.assert_identical(many, shared.load())
     xr.testing.assert_identical(many.validity, one.validity)
+
+
+def test_a_dense_map_of_tiles_says_how_far_all_of_it_is_from_the_exact_one(
+    archive, at_a_cell, tmp_path, monkeypatch
+):
+    """Every cell of every tile is compared; a call that finds all tiles made says the same."""
+    _, samples, box, _ = at_a_cell
+    monkeypatch.setattr(maps.scene, "TILE_CELLS", 4)
+    trained = untrained("dem", "smap")
+    asked = {"archive": archive, "dates": samples["time"].to_numpy()[:1], "progress": False}
+    exact = maps.predict_region(trained, box, store=tmp_path, **asked).load()
+    dense = maps.predict_region(trained, box, store=tmp_path, mode="dense", **asked).load()
+    again = maps.predict_region(trained, box, store=tmp_path, mode="dense", **asked)
+
+    assert dense.sizes["y"] > 4 and "dense_deviation_m3_m3" not in exact.attrs
+    moved = dense.soil_moisture - exact.soil_moisture
+    assert dense.attrs["dense_deviation_n_cells"] >= int(moved.notnull().sum()) > 16
+    rms = float((moved**2).mean() ** 0.5)
+    assert dense.attrs["dense_deviation_m3_m3"] == pytest.approx(rms, rel=0.5) and rms > 1e-5
+    assert again.attrs == dense.attrs
 
 
 @pytest.mark.slow

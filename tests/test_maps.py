@@ -253,6 +253,44 @@ def test_coarse_layers_may_be_single_numbers():
     assert scene.scalars["coarse"].tolist() == [0.0]
 
 
+def test_a_model_of_smaller_crops_has_smaller_windows():
+    """Trained on 128 pixels: the window of a cell is 128 wide, and more cells fit the scene."""
+    model, scene = settled(crop_px=128, **ALL), random_scene()
+    mapped = predict_map(model, scene, coarse="nearest", progress=False)
+    # 352 - 128 = 7 steps of 32; the first centre lies 640 m from the scene's edge
+    assert mapped.soil_moisture.shape == (8, 8) and mapped.x.values[0] == 500_640.0
+    high = torch.from_numpy(scene.images["high"][None, :, 32 : 32 + 128, 64 : 64 + 128])
+    low = torch.from_numpy(scene.images["low"][None, :, 2 : 2 + 8, 4 : 4 + 8])
+    coarse = torch.from_numpy(scene.scalars["coarse"][None, :, 1, 1])  # at pixel (96, 128) of 352
+    with torch.inference_mode():
+        alone = model(high, low, coarse).item()
+    assert mapped.soil_moisture.values[1, 2] == pytest.approx(alone, abs=1e-5)
+    apart = predict_map(Opaque(model), scene, coarse="nearest", progress=False)
+    assert apart.sizes["x"] == 4  # of a model that tells no crop the paper's
+
+    pointwise = settled(True, crop_px=128, **ALL)
+    exact, dense = (
+        predict_map(pointwise, scene, mode=m, progress=False) for m in ("exact", "dense")
+    )
+    np.testing.assert_allclose(dense.soil_moisture, exact.soil_moisture, atol=1e-6)
+
+
+def test_a_margin_is_seen_and_not_mapped(fusion):
+    """Two cells at each side left out: what remains is the middle of the whole map."""
+    scene = random_scene(height=SIDE + 64, width=SIDE + 96)
+    scene.images["high"][:, 150:, :230] = np.nan
+    for mode in ("exact", "dense"):
+        whole, inner = (
+            predict_map(fusion, scene, mode=mode, margin=m, progress=False) for m in (0, 2)
+        )
+        assert inner.soil_moisture.shape == (2, 3)
+        xr.testing.assert_allclose(
+            inner.drop_attrs(), whole.isel(y=slice(2, -2), x=slice(2, -2)).drop_attrs(), atol=1e-6
+        )
+    few = inner.attrs["dense_deviation_n_cells"]
+    assert few == int(inner.soil_moisture.notnull().sum()) < whole.attrs["dense_deviation_n_cells"]
+
+
 # What windows share, and dense maps.
 
 
@@ -263,13 +301,13 @@ def test_shared_first_layers_change_no_answer(encoder):
     scene.images["high"][:, 150:, :230] = np.nan
     shared = predict_map(model, scene, batch_size=3, progress=False).soil_moisture
     alone = predict_map(Opaque(model), scene, progress=False).soil_moisture
-    assert windows._shared(model, windows_of(scene)) is not None
+    assert windows._shared(model, windows_of(model, scene)) is not None
     assert 0 < int(shared.isnull().sum()) < shared.size
     np.testing.assert_allclose(shared, alone, atol=1e-6)
 
 
-def windows_of(scene, stride_m=320):
-    return windows._Windows.of(scene, stride_m, coarse="smooth", device=torch.device("cpu"))
+def windows_of(model, scene, stride_m=320):
+    return windows._Windows.of(scene, model, stride_m=stride_m, coarse="smooth")
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -381,7 +419,9 @@ def test_a_dense_map_has_coarser_cells_but_no_finer_ones(fusion):
     at_320 = predict_map(fusion, scene, mode="dense", progress=False).soil_moisture
     at_640 = predict_map(fusion, scene, mode="dense", stride_m=640, progress=False).soil_moisture
     np.testing.assert_allclose(at_640.values, at_320.values[::2, ::2], atol=1e-6)
-    with pytest.raises(ContractError, match="160 m lies between the encoder's features, .* 320 m"):
+    with pytest.raises(
+        ContractError, match="160 m .* lies between the encoder's features, .* 320 m"
+    ):
         predict_map(fusion, scene, mode="dense", stride_m=160, progress=False)
 
 

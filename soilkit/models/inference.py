@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-from soilkit.constants import CROP_PX
 from soilkit.models.encoders import Encoder
 
 _log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def count_flops(model: Any, *, crop_px: int = CROP_PX) -> int:
+def count_flops(model: Any, *, crop_px: int | None = None) -> int:
     """Floating-point operations of one sample's forward pass, a multiplication and an addition = 2.
 
     Convolutions and linear layers count; norms, activations and pooling, a few percent, do not. A
@@ -38,7 +37,7 @@ def count_flops(model: Any, *, crop_px: int = CROP_PX) -> int:
     Parameters
     ----------
     model : XceptionFusion
-    crop_px : int, pixels of 10 m a side, a multiple of 16
+    crop_px : int, pixels of 10 m a side, a multiple of 16; by default the model's
     """
     return int(size_table(model, model.example(crop_px=crop_px))["flops"].iloc[-1])
 

@@ -63,7 +63,8 @@ class FusionConfig:
     ``fusion`` "late" (an encoder for each resolution) or "early" (low-resolution images enlarged
     and stacked with the high ones). With a ``source_dropout`` the model accepts that a source is
     absent and, in training, withholds each with that probability; it needs ``sources``, the source
-    of every channel, high, low, then coarse.
+    of every channel, high, low, then coarse. ``crop_px``, pixels of 10 m, is the side of what it is
+    trained on: its windows on a map; configurations that tell none are of the paper's.
     """
 
     high_channels: int = 0
@@ -75,6 +76,7 @@ class FusionConfig:
     fusion: str = "late"
     source_dropout: float | None = None
     sources: tuple[str, ...] = ()
+    crop_px: int = CROP_PX
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
@@ -327,9 +329,9 @@ class XceptionFusion(nn.Module):
             parts = [self.head2(torch.cat([*parts, coarse, *flags], dim=1))]
         return parts[0].squeeze(1)
 
-    def example(self, *, crop_px: int = CROP_PX) -> dict[str, torch.Tensor]:
+    def example(self, *, crop_px: int | None = None) -> dict[str, torch.Tensor]:
         """Inputs of one sample by name, without numbers: what ``size_table`` counts over."""
-        config, sides = self.config, image_sides(crop_px)
+        config, sides = self.config, image_sides(crop_px or self.config.crop_px)
         shapes = {
             "high": (config.high_channels, sides["high"], sides["high"]),
             "low": (config.low_channels, sides["low"], sides["low"]),
@@ -428,6 +430,7 @@ def train(
         inputs,
         preset=preset,
         mean_label_m3_m3=float(learnt.moisture.mean()),
+        crop_px=crop_px,
         **{option: options.pop(option) for option in OPTIONS if option in options},
     ).to(_device())
     a_pass = len(loaders.train)
@@ -496,9 +499,8 @@ class TrainedFusion:
         *,
         part: str | None = None,
         withhold: Sequence[str] = (),
-        crop_px: int = CROP_PX,
     ) -> pd.DataFrame:
-        """A predictions table of a dataset folder.
+        """A predictions table of a dataset folder, by crops as of the training.
 
         Parameters
         ----------
@@ -506,13 +508,12 @@ class TrainedFusion:
         split : labels (sample,); None takes those of the training, else "unknown"
         part : the label of the samples that are predicted; None predicts all
         withhold : sources that every sample is made to lack, for a model with source dropout
-        crop_px : as of ``train``
         """
         tables, store = _read(data)
         if split is None:
             known = pd.Series(dtype=str) if self.labels is None else self.labels
             split = known.reindex(tables.samples["sample_id"].astype(str)).fillna("unknown")
-        labels = np.asarray(split, dtype=str)
+        labels, crop_px = np.asarray(split, dtype=str), self.model.config.crop_px
         rows = np.ones(len(labels), bool) if part is None else labels == part
         dataset = _chip_dataset(
             tables, store, rows, inputs=self.inputs, crop_px=crop_px, statistics=self.statistics,

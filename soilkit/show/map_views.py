@@ -33,7 +33,13 @@ from soilkit.contracts import Grid
 from soilkit.errors import ContractError
 from soilkit.files import temporary_folder, write_whole
 from soilkit.show.plots import style
-from soilkit.show.plots.region_maps import ERROR, WET, moisture_range
+from soilkit.show.plots.region_maps import (
+    ERROR,
+    WET,
+    deviation_words,
+    moisture_range,
+    with_deviation,
+)
 
 MOISTURE, SPREAD, VALIDITY = "soil_moisture", "soil_moisture_std", "validity"
 MISSING_COLOUR, VALID_COLOUR = "0.82", "#f4f1e6"
@@ -119,7 +125,7 @@ def difference_of(dataset: xr.Dataset, *, first: Any, second: Any) -> Figure:
     for part, image, words in ((axes[:2], drawn, "soil moisture"), (axes[2:], changed, "change")):
         figure.colorbar(image, ax=part, label=f"{words} [{style.MOISTURE}]", location="bottom",
                         extend="both", shrink=0.8)  # fmt: skip
-    return style.head(figure, title_of(dataset))
+    return style.head(figure, heading_of(dataset))
 
 
 def cell_series(dataset: xr.Dataset, *, longitude: float, latitude: float) -> Figure:
@@ -157,7 +163,8 @@ def cell_series(dataset: xr.Dataset, *, longitude: float, latitude: float) -> Fi
     axis.xaxis.set_major_formatter(ConciseDateFormatter(dates))
     style.quiet_grid(axis)
     synthetic = ", synthetic" if _is_synthetic(dataset) else ""
-    return style.finish(figure, f"{place}: one cell of {grid.pixel_size_m:g} m{synthetic}")
+    title = f"{place}: one cell of {grid.pixel_size_m:g} m{synthetic}"
+    return style.finish(figure, heading_of(dataset.assign_attrs(title=title)))
 
 
 def colour_scale(limits: tuple[float, float], cmap: str, *, words: str) -> Figure:
@@ -182,7 +189,7 @@ def animation(
     drawn = _draw_map(axis, days[MOISTURE].values[0], grid, **colours)
     _furnish(axis, grid)
     figure.colorbar(drawn, ax=axis, label=f"soil moisture [{style.MOISTURE}]", extend="both")
-    style.head(figure, title_of(dataset))
+    style.head(figure, heading_of(dataset))
     writer = PillowWriter(fps=frames_per_second)  # type: ignore[arg-type]
     with temporary_folder(path) as folder:
         whole = folder / "days.gif"
@@ -227,6 +234,11 @@ def title_of(dataset: xr.Dataset) -> str:
     """What a map is called, and that it is synthetic where it is."""
     title = str(dataset.attrs.get("title") or "Surface soil moisture")
     return title if not _is_synthetic(dataset) or "ynthetic" in title else f"{title} (synthetic)"
+
+
+def heading_of(dataset: xr.Dataset) -> str:
+    """The title, and how far a dense map is from the exact one."""
+    return with_deviation(title_of(dataset), dataset)
 
 
 def day_words(time: Any) -> str:
@@ -375,11 +387,8 @@ def _knowledge(days: xr.Dataset, expected_error: str) -> dict[str, str]:
     interval = f"{half} {attrs['interval']}" if "interval" in attrs else ""
     words = {"Error": "; ".join(filter(None, (expected_error, interval)))}
     words["Error"] = words["Error"] or "not known: this map was not held against stations"
-    if "dense_deviation_m3_m3" in attrs:
-        words["Dense way less the exact one"] = (
-            f"RMS {attrs['dense_deviation_m3_m3']:.4f} {style.MOISTURE} at "
-            f"{attrs['dense_deviation_n_cells']} cells"
-        )
+    if deviation := deviation_words(days):
+        words["Dense way less the exact one"] = deviation
     if moisture.notnull().any():
         mean, spread = float(moisture.mean()), float(moisture.std(("y", "x")).mean())
         words["Map"] = f"mean {mean:.3f}, spatial SD {spread:.3f} {style.MOISTURE}"

@@ -122,7 +122,7 @@ class MapView(ipw.VBox):
             control.observe(lambda _: self._draw(), names="value")
         self.map.on_interaction(self._on_map)
         controls = ipw.HBox([self.day, self.layer, self.opacity])
-        title = ipw.HTML(f"<b>{escape(map_views.title_of(dataset))}</b>")
+        title = ipw.HTML(f"<b>{escape(map_views.heading_of(dataset))}</b>")
         super().__init__([title, controls, self.map, self.scale, self.message, self.picture])
 
     def pick(self, longitude: float, latitude: float) -> None:

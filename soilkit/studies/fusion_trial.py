@@ -234,9 +234,7 @@ def run_trial(
             if trained is None:
                 table = _product_table(trial.product, data, split, part=part)
             else:
-                table = trained.predict(
-                    folder, split, part=part, withhold=withheld, crop_px=trial.crop_px
-                )
+                table = trained.predict(folder, split, part=part, withhold=withheld)
             tables.append(table.assign(model=key, withheld="+".join(withheld)))
         everything = pd.concat(tables, ignore_index=True)
         write_table(prediction_path(work, key, part=part), everything, index=True)
@@ -261,7 +259,7 @@ def _about(trained: xception_fusion.TrainedFusion, trial: Trial) -> dict[str, An
     assert trained.history is not None
     return {
         "n_weights": inference.count_parameters(trained.model),
-        "flops": inference.count_flops(trained.model, crop_px=trial.crop_px),
+        "flops": inference.count_flops(trained.model),
         "best_step": trained.checkpoint.step,
         "history": trained.history.astype(float).round(9).to_dict("records"),
     }

@@ -17,7 +17,7 @@ from soilkit.errors import ContractError, StoreError
 from soilkit.export import rasters
 from soilkit.export.chips.store import consolidate
 from soilkit.files import temporary_folder, write_text_whole
-from soilkit.models.maps.windows import map_grid
+from soilkit.models.maps.windows import DEVIATION, DEVIATION_N, map_grid
 
 MOISTURE, VALIDITY = "soil_moisture", "validity"
 CHUNK_PX = 512  # a side of a zarr chunk, as of a block of the GeoTIFF
@@ -94,8 +94,8 @@ def to_cog(
     """Write layers of one moment as a cloud-optimised GeoTIFF, a named band with its unit each.
 
     NaN is no data; flags have none, and their meanings stand among the tags. ``tags`` are those of
-    the file, such as the model or the data's hash; the map's title and what it says of being
-    synthetic go with them.
+    the file, such as the model or the data's hash; the map's title, what it says of being
+    synthetic and how far a dense one is from the exact one go with them.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def to_cog(
             " Name other variables, or choose a moment by dataset.sel(time=...)."
         )
     layers = [dataset[name] for name in variables]
-    about = {key: str(dataset.attrs[key]) for key in ("title", "comment") if key in dataset.attrs}
+    words = ("title", "comment", DEVIATION, DEVIATION_N)
+    about = {key: str(dataset.attrs[key]) for key in words if key in dataset.attrs}
     for layer in layers:
         masks = [str(int(bit)) for bit in np.atleast_1d(layer.attrs.get("flag_masks", []))]
         about |= {"flag_masks": " ".join(masks)} if masks else {}
@@ -161,6 +162,8 @@ def _item(
         "proj:transform": [*grid.transform, 0.0, 0.0, 1.0],
         "proj:bbox": list(grid.bounds_m),
     }
+    properties |= {f"soilkit:{k}": dataset.attrs[k] for k in (DEVIATION, DEVIATION_N)
+                   if dataset.attrs.get(DEVIATION_N)}  # fmt: skip
     if properties["proj:code"] is None:
         properties["proj:wkt2"] = grid.crs
     return {

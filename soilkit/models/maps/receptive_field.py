@@ -76,6 +76,11 @@ def dense_reach_px(model: Any) -> int:
     return 0 if high is None else receptive_field(high.layers).edge_px
 
 
+def window_px(model: Any) -> int:
+    """The side of what a model was trained on, pixels of 10 m; the paper's where it tells none."""
+    return getattr(getattr(model, "config", None), "crop_px", CROP_PX)
+
+
 def _side(size: Any) -> int:
     return size[0] if isinstance(size, tuple) else size
 
@@ -96,40 +101,61 @@ def split(
     return first, last
 
 
-def stacked(image: torch.Tensor, lefts: Sequence[int], *, shape: tuple[int, int]) -> torch.Tensor:
-    """Windows along an image's top by their first columns, (1, C, row, col) -> (n, C, *shape)."""
-    height, width = shape
-    pixels = image[0, :, :height].permute(1, 2, 0)  # (row, col, C)
+def stacked(image: torch.Tensor, lefts: Sequence[int], *, width: int) -> torch.Tensor:
+    """Parts of an image by their first columns, (1, C, row, col) -> (n, C, row, width)."""
+    pixels = image[0].permute(1, 2, 0)  # (row, col, C)
     return torch.stack([pixels[:, left : left + width] for left in lefts]).permute(0, 3, 1, 2)
 
 
-class WindowRow:
-    """Windows side by side: what an encoder's first layers say of each, exactly.
+class Windows:
+    """Windows of an image: what an encoder's first layers say of each, exactly.
 
-    They run once over the whole strip; only the columns at a window's two sides, where the window
-    sees padding and the strip goes on, are made anew.
+    They run once over the image. Only what lies at a window's four sides, where the window sees
+    padding and the image goes on, is made anew: the columns of its left and right for all windows
+    above one another at once, the rows of its top and bottom for all windows beside one another.
 
     Parameters
     ----------
     first : Encoder, the layers
-    strip : tensor (1, C, 256, col)
+    image : tensor (1, C, row, col)
+    lefts : first columns of the windows, pixels
+    side_px : of a window, a whole number of features
     """
 
-    def __init__(self, first: Encoder, strip: torch.Tensor):
-        self.first, self.strip, self.features = first, strip, first(strip)
-        self.field = receptive_field(first.layers)
+    def __init__(self, first: Encoder, image: torch.Tensor, *, lefts: Sequence[int], side_px: int):
+        self.first, self.lefts, self.side_px = first, lefts, side_px
+        field = receptive_field(first.layers)
+        self.stride, self.begin = field.stride_px, field.edge
+        self.end = field.radius_px // self.stride
+        self.width = (self.begin + self.end) * self.stride  # features enough that some see no cut
+        starts = [*lefts, *(left + side_px - self.width for left in lefts)]
+        sides = stacked(image, starts, width=self.width)
+        self.sheets = [(part, first(part)) for part in (image, sides)]
 
-    def windows(self, lefts: Sequence[int]) -> torch.Tensor:
-        """Features (window, c, 256 / s, 256 / s) of the windows from these columns, pixels."""
-        stride, west = self.field.stride_px, self.field.edge
-        side, east = CROP_PX // stride, self.field.radius_px // stride
-        features = stacked(self.features, [left // stride for left in lefts], shape=(side, side))
-        width = (west + east) * stride  # features enough that some see no cut
-        starts = [*lefts, *(left + CROP_PX - width for left in lefts)]
-        anew = self.first(stacked(self.strip, starts, shape=(CROP_PX, width)))
-        features[..., :west] = anew[: len(lefts), ..., :west]
-        features[..., side - east :] = anew[len(lefts) :, ..., west:]
+    def row(self, top: int, columns: Sequence[int]) -> torch.Tensor:
+        """Features (window, c, side / s, side / s) of the windows from a row, in some columns.
+
+        ``columns`` count along ``lefts``.
+        """
+        whole, sides = (self._strip(*sheet, top=top) for sheet in self.sheets)
+        n, side = len(self.lefts), self.side_px // self.stride
+        lefts = [self.lefts[k] // self.stride for k in columns]
+        features = stacked(whole, lefts, width=side)
+        features[..., : self.begin] = sides[columns, ..., : self.begin]
+        features[..., side - self.end :] = sides[[n + k for k in columns], ..., self.begin :]
         return features
+
+    def _strip(self, image: torch.Tensor, features: torch.Tensor, *, top: int) -> torch.Tensor:
+        """Features of the rows of pixels from the top of a window to its bottom."""
+        side, bottom = self.side_px // self.stride, top + self.side_px
+        strip = features[..., top // self.stride : top // self.stride + side, :].clone()
+        above, below = (
+            self.first(image[..., start : start + self.width, :])
+            for start in (top, bottom - self.width)
+        )
+        strip[..., : self.begin, :] = above[..., : self.begin, :]
+        strip[..., side - self.end :, :] = below[..., self.begin :, :]
+        return strip
 
 
 class DenseEncoder:

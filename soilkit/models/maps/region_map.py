@@ -25,7 +25,7 @@ from soilkit.files import write_text_whole
 from soilkit.models.maps import validity
 from soilkit.models.maps.scene import RegionInputs, Windows, about, on_grid
 from soilkit.models.maps.table_map import DailyRows, Rows
-from soilkit.models.maps.windows import map_dataset
+from soilkit.models.maps.windows import DEVIATION, DEVIATION_N, joint_deviation, map_dataset
 
 
 def predict_region(
@@ -69,7 +69,8 @@ def predict_region(
     -------
     Dataset (time, y, x), read when computed: ``soil_moisture``, m3 m-3, what else the model states,
     ``<source>_age_hours`` at the cells' centres, and ``validity``, 0 or bits that say why there is
-    no value; ``cubes.losses`` counts the scenes that lack
+    no value; ``cubes.losses`` counts the scenes that lack. Of a dense map the attributes
+    ``dense_deviation_m3_m3`` and ``dense_deviation_n_cells`` are those of all its tiles together
 
     Raises
     ------
@@ -94,13 +95,14 @@ def predict_region(
     jobs = [(tile, some) for some in together for tile in area.tiles]
     with sole_builder(folder / "maps"):
         kept = {t: _Kept(folder / "maps" / work.key[:16], t, work) for t in moments.tolist()}
-        known = [{kept[t].digests.get(tile.name) for t in some} for tile, some in jobs]
+        known = [{kept[t].digest(tile) for t in some} for tile, some in jobs]
         answers = _answers(work, jobs, known=known, client=client)
         bar = tqdm(answers, "tiles", total=len(jobs), disable=not progress)
         for (tile, some), (digest, maps) in zip(jobs, bar, strict=True):
             for t, mapped in zip(some, maps, strict=False):
                 kept[t].write(tile, mapped, digest=digest)
-    attributes = _attributes(trained, archive, area, lost=lost)
+    deviations = (part for one in kept.values() for part in one.tiles.values())
+    attributes = _attributes(trained, archive, area, lost=lost) | joint_deviation(deviations)
     return _series([one.open() for one in kept.values()], moments).assign_attrs(attributes)
 
 
@@ -249,25 +251,34 @@ def _answers(
 
 
 class _Kept:
-    """The map of one moment on disk, with the digests of its finished tiles."""
+    """The map of one moment on disk, with what is known of its finished tiles."""
 
     def __init__(self, folder: Path, moment: pd.Timestamp, work: Work):
         name = f"{pd.Timestamp(moment):%Y%m%dT%H%M%S}"
-        self.path, self.log, self.work = folder / f"{name}.zarr", folder / f"{name}.json", work
+        self.path, self.log, self.work = (
+            folder / f"{name}.zarr",
+            folder / f"{name}.tiles.json",
+            work,
+        )
         try:
             content = json.loads(self.log.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none, or damaged: made anew
             content = {}
-        self.digests: dict[str, str] = content
+        self.tiles: dict[str, dict[str, Any]] = content
+
+    def digest(self, tile: Tile) -> str | None:
+        """Of what a finished tile was made."""
+        return self.tiles.get(tile.name, {}).get("digest")
 
     def write(self, tile: Tile, mapped: xr.Dataset, *, digest: str) -> None:
-        """Keep a tile, and only then its digest."""
-        if not self.digests:
+        """Keep a tile, and only then its digest and how far it is from an exact one."""
+        if not self.tiles:
             self._create(mapped)
         place = {"y": tile.rows, "x": tile.cols}
         mapped.drop_vars(["crs", "x", "y"]).to_zarr(self.path, region=place, consolidated=False)
-        self.digests[tile.name] = digest
-        write_text_whole(self.log, json.dumps(self.digests, sort_keys=True, indent=1))
+        dense = {n: v for n, v in mapped.attrs.items() if n in (DEVIATION, DEVIATION_N)}
+        self.tiles[tile.name] = {"digest": digest, **dense}
+        write_text_whole(self.log, json.dumps(self.tiles, sort_keys=True, indent=1))
 
     def open(self) -> xr.Dataset:
         """The map, read when computed."""

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.ndimage import uniform_filter
 
 from soilkit import sources
-from soilkit.constants import CROP_PX, HIGH_PIXEL_M, PIXEL_RATIO
+from soilkit.constants import HIGH_PIXEL_M, PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
 from soilkit.errors import CatalogueError, ContractError, SceneNotFoundError, UnknownNameError
 from soilkit.export import cubes
@@ -20,7 +20,7 @@ from soilkit.export.archives import all_scenes
 from soilkit.export.chips.requests import Planner
 from soilkit.export.cubes.regions import Region
 from soilkit.models.inputs import INDICES, Inputs, coarse_column, coarse_values, distinct_sources
-from soilkit.models.maps.receptive_field import dense_reach_px
+from soilkit.models.maps.receptive_field import dense_reach_px, window_px
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,8 @@ class Windows(RegionInputs):
         is_dense = self.options.get("mode") == "dense"
         sight_m = dense_reach_px(trained.model) * HIGH_PIXEL_M if is_dense else 0
         self.margin = int(np.ceil(sight_m / self.cell_m))  # cells about a tile's that are not kept
-        self.halo_m = (CROP_PX * HIGH_PIXEL_M - self.cell_m) / 2 + self.margin * self.cell_m
+        window_m = window_px(trained.model) * HIGH_PIXEL_M
+        self.halo_m = (window_m - self.cell_m) / 2 + self.margin * self.cell_m
 
     @cached_property
     def bands(self) -> dict[float, dict[str, list[str]]]:
@@ -430,11 +431,7 @@ class Windows(RegionInputs):
 
     def answer(self, scenes: Sequence[Scene], cells: Grid) -> list[Any]:
         """The map of each moment's scene."""
-        inner = {
-            axis: slice(self.margin, self.margin + n)
-            for axis, n in (("y", cells.height), ("x", cells.width))
-        }
-        return [self.trained.map(scene, **self.options).isel(inner) for scene in scenes]
+        return [self.trained.map(scene, margin=self.margin, **self.options) for scene in scenes]
 
 
 def _whole(length_m: float) -> float:

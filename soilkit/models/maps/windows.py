@@ -1,7 +1,7 @@
 """A model slid over a region, one window for each 320 m cell."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -13,7 +13,6 @@ import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm.auto import tqdm
 
-from soilkit.constants import CROP_PX
 from soilkit.contracts import Grid
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.models.maps import receptive_field
@@ -24,10 +23,11 @@ _log = logging.getLogger(__name__)
 
 MIN_VALID_FRACTION = 0.5  # a window with fewer pixels finite in all bands gives NaN
 STANDARD_NAME = "volume_fraction_of_condensed_water_in_soil"  # CF standard name table
-BLOCK_ROWS = 16  # rows of windows whose pixels are laid out at a time
+BLOCK_PX = 1024  # windows of cells so many pixels a side share their first layers
 DENSE_BLOCK_PX = 4096  # cells of so many pixels a side are answered at a time
 LOW_BATCH = 1024  # cells at a time where only small windows and heads are left
 DEVIATION_CELLS = 32  # cells of a dense map that are answered exactly as well
+DEVIATION, DEVIATION_N = "dense_deviation_m3_m3", "dense_deviation_n_cells"
 
 Answers = Iterator[tuple[np.ndarray, torch.Tensor]]  # places (cell, 2) of a map, and their values
 
@@ -41,14 +41,15 @@ def predict_map(
     stride_m: float = 320,
     batch_size: int = 32,
     coarse: str = "smooth",
+    margin: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Soil moisture for every cell of ``stride_m`` whose 2.56 km window lies in the scene.
+    """Soil moisture for every cell of ``stride_m`` whose window of 2.56 km lies in the scene.
 
     Exact, the model runs on each window, as in training: a cell's value is the model's own answer
     for the chip around its centre, a missing pixel the middle of its band's range. Windows overlap,
     so neighbours are not independent [1]_; what they share of a fusion model's first layers is made
-    once.
+    once. A model that was trained on smaller crops has smaller windows.
 
     Dense, a fusion model's high-resolution encoder runs once over the scene and pooling is a
     convolution over its features; low-resolution windows stay windows. It is many times as fast
@@ -66,6 +67,7 @@ def predict_map(
     batch_size : int, whole windows at a time
     coarse : how rasters of scalars are read at a cell's centre: "smooth", bilinear between their
         pixels' centres, or "nearest", which draws their pixels' borders into the map
+    margin : int, cells at each side that are left out: ground that a dense encoder sees besides
     progress : bool
 
     Returns
@@ -88,7 +90,7 @@ def predict_map(
     for name, options in ((mode, ("exact", "dense")), (coarse, ("smooth", "nearest"))):
         if name not in options:
             raise UnknownNameError(f"No {name!r}; there are {' and '.join(options)}. Choose one.")
-    windows = _Windows.of(scene, stride_m, coarse=coarse, device=next(model.parameters()).device)
+    windows = _Windows.of(scene, model, stride_m=stride_m, coarse=coarse, margin=margin)
     dense_step = _dense_step(model, windows) if mode == "dense" else 0
     valid = windows.valid_fractions()
     places = np.argwhere(valid >= MIN_VALID_FRACTION)
@@ -107,7 +109,7 @@ def predict_map(
         if mode == "dense":
             attributes = _deviation(model, windows, look, places, moisture)
     model.train(was_training)
-    cells = _cells(scene.grid, windows.step, *valid.shape)
+    cells = windows.cells(*valid.shape)
     seen_fraction = {"units": "1", "long_name": "fraction of valid pixels in the window"}
     maps = {
         "soil_moisture": (moisture, {}),
@@ -146,13 +148,13 @@ def _step_px(scene: Scene, stride_m: float) -> int:
     return int(step)
 
 
-def _starts(side_px: int, step: int) -> np.ndarray:
-    if side_px < CROP_PX:
+def _starts(side_px: int, window_px: int, *, step: int) -> np.ndarray:
+    if side_px < window_px:
         raise ContractError(
-            f"The scene is {side_px} pixels long or wide; a window needs {CROP_PX}. "
+            f"The scene is {side_px} pixels long or wide; a window needs {window_px}. "
             "Cut a larger region."
         )
-    return np.arange(0, side_px - CROP_PX + 1, step)
+    return np.arange(0, side_px - window_px + 1, step)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class _Windows:
     """A scene's windows: their first rows and columns, and the scalars (n, row, col) of each."""
 
     scene: Scene
+    side: int
     step: int
     rows: np.ndarray
     cols: np.ndarray
@@ -167,18 +170,21 @@ class _Windows:
     device: torch.device
 
     @classmethod
-    def of(cls, scene: Scene, stride_m: float, *, coarse: str, device: torch.device) -> "_Windows":
-        """The windows of a scene, a stride apart."""
-        step, shape = _step_px(scene, stride_m), (scene.grid.height, scene.grid.width)
-        rows, cols = (_starts(side, step) for side in shape)
-        centres = [
-            (starts + CROP_PX / 2) / side for starts, side in zip((rows, cols), shape, strict=True)
-        ]
+    def of(
+        cls, scene: Scene, model: torch.nn.Module, *, stride_m: float, coarse: str, margin: int = 0
+    ) -> "_Windows":
+        """The windows of a scene for a model, a stride apart."""
+        side, step = receptive_field.window_px(model), _step_px(scene, stride_m)
+        shape = scene.grid.height, scene.grid.width
+        rows, cols = (_starts(length, side, step=step) for length in shape)
+        rows, cols = (starts[margin : len(starts) - margin] for starts in (rows, cols))
+        centres = [(starts + side / 2) / n for starts, n in zip((rows, cols), shape, strict=True)]
         scalars = {
             n: scalars_at(v, centres[0], cols=centres[1], how=coarse)
             for n, v in scene.scalars.items()
         }
-        return cls(scene, step, rows, cols, scalars, device)
+        device = next(model.parameters()).device
+        return cls(scene, side, step, rows, cols, scalars, device)
 
     def image(self, name: str, spans: Sequence[slice]) -> torch.Tensor:
         """Some of an image, (1, band, row, col): channels last, no NaN.
@@ -197,7 +203,7 @@ class _Windows:
         batch = {}
         for name in images:
             ratio, values = self.scene.ratio(name), self.scene.images[name]
-            side = CROP_PX // ratio
+            side = self.side // ratio
             parts = [
                 values[:, row // ratio : row // ratio + side, col // ratio : col // ratio + side]
                 for row, col in corners
@@ -221,12 +227,31 @@ class _Windows:
 
     def _means(self, known: np.ndarray, ratio: int) -> np.ndarray:
         """Means over the windows, by sums over squares that no window cuts."""
-        side, step = CROP_PX // ratio, self.step // ratio
+        side, step = self.side // ratio, self.step // ratio
         unit = gcd(side, step)
-        height, width = ((starts[-1] // ratio + side) // unit for starts in (self.rows, self.cols))
-        squares = known[: height * unit, : width * unit].reshape(height, unit, width, unit)
+        spans = (self.span(starts) for starts in (self.rows, self.cols))
+        inner = known[tuple(slice(s.start // ratio, s.stop // ratio) for s in spans)]
+        height, width = (n // unit for n in inner.shape)
+        squares = inner.reshape(height, unit, width, unit)
         sums = sliding_window_view(squares.sum(axis=(1, 3)), (side // unit, side // unit))
         return sums[:: step // unit, :: step // unit].sum(axis=(2, 3)) / side**2
+
+    def cells(self, height: int, width: int) -> Grid:
+        """The map's own grid: a cell of the stride around the centre of each window."""
+        grid, inset_px = self.scene.grid, (self.side - self.step) / 2
+        left, top = (n[0] + inset_px for n in (self.cols, self.rows))
+        left_m, top_m = grid.left_m + left * grid.pixel_size_m, grid.top_m - top * grid.pixel_size_m
+        return Grid(grid.crs, left_m, top_m, self.step * grid.pixel_size_m, height, width)
+
+    def blocks(self, places: np.ndarray, side_px: int) -> Iterator[np.ndarray]:
+        """Places of squares of cells, so many pixels a side."""
+        corners = places // max(side_px // self.step, 1)
+        for corner in np.unique(corners, axis=0):
+            yield places[(corners == corner).all(axis=1)]
+
+    def span(self, starts: np.ndarray) -> slice:
+        """The rows or columns of pixels of windows that start there."""
+        return slice(starts.min(), starts.max() + self.side)
 
 
 def scalars_at(values: np.ndarray, rows: np.ndarray, *, cols: np.ndarray, how: str) -> np.ndarray:
@@ -277,21 +302,17 @@ def _exact(
         yield from _each(model, windows, look, places, batch_size=batch_size)
         return
     first, last = parts
-    for above in range(0, len(windows.rows), BLOCK_ROWS):
-        block = places[places[:, 0] // BLOCK_ROWS == above // BLOCK_ROWS]
-        if not len(block):
-            continue
-        top, left = windows.rows[block[0, 0]], windows.cols[block[:, 1].min()]
-        bottom, right = windows.rows[block[-1, 0]], windows.cols[block[:, 1].max()]
-        image = windows.image("high", [slice(top, bottom + CROP_PX), slice(left, right + CROP_PX)])
+    for block in windows.blocks(places, BLOCK_PX):
+        tops, lefts = windows.rows[block[:, 0]], windows.cols[block[:, 1]]
+        spans = [windows.span(starts) for starts in (tops, lefts)]
+        columns, column_of = np.unique(lefts - spans[1].start, return_inverse=True)
+        shared = receptive_field.Windows(
+            first, windows.image("high", spans), lefts=columns.tolist(), side_px=windows.side
+        )
         pooled = []
-        for row in np.unique(block[:, 0]):
-            start = windows.rows[row] - top
-            strip = receptive_field.WindowRow(first, image[..., start : start + CROP_PX, :])
-            lefts = windows.cols[block[block[:, 0] == row, 1]] - left
-            pooled += [
-                model.pool(last(strip.windows(n.tolist()))) for n in _batches(lefts, batch_size)
-            ]
+        for top in np.unique(tops):
+            features = shared.row(int(top - spans[0].start), column_of[tops == top].tolist())
+            pooled += [model.pool(last(some)) for some in features.split(batch_size)]
         yield from _answers(model, windows, look, block, torch.cat(pooled))
 
 
@@ -303,7 +324,8 @@ def _shared(model: Any, windows: _Windows) -> tuple[Any, Any] | None:
     return receptive_field.split(
         encoders["high"],
         lambda field: (
-            field.edge_px <= receptive_field.EDGE_PX and windows.step % field.stride_px == 0
+            field.edge_px <= receptive_field.EDGE_PX
+            and windows.step % field.stride_px == windows.side % field.stride_px == 0
         ),
     )
 
@@ -346,11 +368,12 @@ def _dense_step(model: Any, windows: _Windows) -> int:
     if "high" not in encoders:
         return 1
     stride = receptive_field.receptive_field(encoders["high"].layers).stride_px
-    if windows.step % stride:
+    if windows.step % stride or windows.side % stride:
         size_m = windows.scene.grid.pixel_size_m
         raise ContractError(
-            f"A stride of {windows.step * size_m:g} m lies between the encoder's features, which "
-            f"are {stride * size_m:g} m apart. Choose a multiple of that, or the mode 'exact'."
+            f"A stride of {windows.step * size_m:g} m in windows of {windows.side * size_m:g} m "
+            f"lies between the encoder's features, which are {stride * size_m:g} m apart. Choose a "
+            "multiple of that, or the mode 'exact'."
         )
     return windows.step // stride
 
@@ -361,35 +384,36 @@ def _dense(model: Any, windows: _Windows, look: Look, places: np.ndarray, *, ste
         yield from _each(model, windows, look, places, batch_size=LOW_BATCH)
         return
     encoder = receptive_field.DenseEncoder(model.encoders["high"])
-    size = max(DENSE_BLOCK_PX // windows.step, 1)  # cells a side
-    for corner in np.unique(places // size, axis=0):
-        block = places[(places // size == corner).all(axis=1)]
-        first = block.min(axis=0)
-        pooled = _pooled_block(model, windows, encoder, (first, block.max(axis=0)), step=step)
-        yield from _answers(model, windows, look, block, pooled[tuple((block - first).T)])
+    for block in windows.blocks(places, DENSE_BLOCK_PX):
+        pooled = _pooled_block(model, windows, encoder, block, step=step)
+        at = tuple((block - block.min(axis=0)).T)
+        yield from _answers(model, windows, look, block, pooled[at])
 
 
 def _pooled_block(
     model: Any,
     windows: _Windows,
     encoder: receptive_field.DenseEncoder,
-    corners: tuple[np.ndarray, np.ndarray],
+    block: np.ndarray,
     *,
     step: int,
 ) -> torch.Tensor:
-    """Pooled features (row, col, depth) of the cells between two corners."""
+    """Pooled features (row, col, depth) of the cells from the first to the last of a block."""
     stride, halo_px = encoder.field.stride_px, encoder.field.edge_px
     shape = windows.scene.grid.height, windows.scene.grid.width
     unit = max(map(windows.scene.ratio, windows.scene.images))
     spans, insides = [], []
     for axis, starts in enumerate((windows.rows, windows.cols)):
-        start, stop = starts[corners[0][axis]], starts[corners[1][axis]] + CROP_PX
-        around = slice(max(start - halo_px, 0), min(stop + halo_px, shape[axis] // unit * unit))
-        spans.append(around)
-        insides.append(slice((start - around.start) // stride, (stop - around.start) // stride))
+        span = windows.span(starts[block[:, axis]])
+        first, last = (
+            max(span.start - halo_px, 0),
+            min(span.stop + halo_px, shape[axis] // unit * unit),
+        )
+        spans.append(slice(first, last))
+        insides.append(slice((span.start - first) // stride, (span.stop - first) // stride))
     images = {name: windows.image(name, spans) for name in windows.scene.images}
     features = encoder(model.stack(images)["high"])[..., insides[0], insides[1]]
-    return receptive_field.pooled(features, model.pool, side=CROP_PX // stride, step=step)
+    return receptive_field.pooled(features, model.pool, side=windows.side // stride, step=step)
 
 
 def _deviation(
@@ -404,14 +428,20 @@ def _deviation(
     ]
     rms = float(np.concatenate(squares).mean() ** 0.5) if n else float("nan")
     _log.info("dense map: %.4f m3 m-3 (rms) from the exact one at %d cells", rms, n)
-    return {"dense_deviation_m3_m3": rms, "dense_deviation_n_cells": n}
+    return {DEVIATION: rms, DEVIATION_N: n}
 
 
-def _cells(grid: Grid, step: int, height: int, width: int) -> Grid:
-    """The map's own grid: a cell of the stride around the centre of each window."""
-    size = step * grid.pixel_size_m
-    inset = (CROP_PX * grid.pixel_size_m - size) / 2
-    return Grid(grid.crs, grid.left_m + inset, grid.top_m - inset, size, height, width)
+def joint_deviation(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """How far dense maps are from the exact ones by what their parts say, weighted by cells.
+
+    The parts are attributes; without one of a dense map there is nothing to say.
+    """
+    dense = [part for part in parts if part.get(DEVIATION_N)]
+    if not dense:
+        return {}
+    n = sum(part[DEVIATION_N] for part in dense)
+    squares = sum(part[DEVIATION_N] * part[DEVIATION] ** 2 for part in dense)
+    return {DEVIATION: float((squares / n) ** 0.5), DEVIATION_N: n}
 
 
 def map_dataset(

@@ -91,7 +91,20 @@ def map_and_truth(
     for part, words in ((axes[:2], "soil moisture"), (axes[2:], "difference")):
         words = f"{words} [{style.MOISTURE}]"
         figure.colorbar(part[-1].images[0], ax=part, label=words, shrink=0.8, extend="both")
-    return _in_km(figure, place, title=title)
+    return _in_km(figure, place, title=with_deviation(title, dataset))
+
+
+def with_deviation(title: str, dataset: Any) -> str:
+    """A title, and how far a dense map is from the exact one."""
+    words = deviation_words(dataset)
+    return f"{title}; dense less exact: {words}" if words else title
+
+
+def deviation_words(dataset: Any) -> str:
+    """How far a dense map is from the exact one; nothing of another map."""
+    n = int(dataset.attrs.get("dense_deviation_n_cells", 0))
+    rms = float(dataset.attrs.get("dense_deviation_m3_m3", np.nan))
+    return f"RMS {rms:.4f} {style.MOISTURE} at {n} cells" if n else ""
 
 
 def chip_panel(chip: Chip, *, source: str, title: str = "") -> Figure:

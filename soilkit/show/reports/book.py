@@ -130,8 +130,9 @@ def _headlines(scores: pd.DataFrame) -> str:
     if scores.empty or "stratum" not in scores:
         return ""
     unseen = (scores["stratum"].fillna("all") == "all") & (scores["split"] != "train")
+    table = _wide(scores[unseen], HEADLINES, keys=["notebook", "split", "model"])
     head = "<h2>Scores: means over 2-degree blocks, with 95 % intervals</h2>"
-    return head + _wide(scores[unseen], HEADLINES, keys=["notebook", "split", "model"])
+    return head + table if table else ""
 
 
 def _comparisons(differences: pd.DataFrame) -> str:
