@@ -498,18 +498,20 @@ def test_a_dense_map_of_tiles_says_how_far_all_of_it_is_from_the_exact_one(
 ):
     """Every cell of every tile is compared; a call that finds all tiles made says the same."""
     _, samples, box, _ = at_a_cell
-    monkeypatch.setattr(maps.scene, "TILE_CELLS", 4)
+    monkeypatch.setattr(maps.scene, "TILE_CELLS", 2)
     trained = untrained("dem", "smap")
     asked = {"archive": archive, "dates": samples["time"].to_numpy()[:1], "progress": False}
-    exact = maps.predict_region(trained, box, store=tmp_path, **asked).load()
-    dense = maps.predict_region(trained, box, store=tmp_path, mode="dense", **asked).load()
-    again = maps.predict_region(trained, box, store=tmp_path, mode="dense", **asked)
+    exact = maps.predict_region(trained, box, store=tmp_path / "exact", **asked).load()
+    dense = maps.predict_region(
+        trained, box, store=tmp_path / "dense", mode="dense", **asked
+    ).load()
+    again = maps.predict_region(trained, box, store=tmp_path / "dense", mode="dense", **asked)
 
-    assert dense.sizes["y"] > 4 and "dense_deviation_m3_m3" not in exact.attrs
+    assert dense.sizes["y"] > 2 and "dense_deviation_m3_m3" not in exact.attrs
     moved = dense.soil_moisture - exact.soil_moisture
-    assert dense.attrs["dense_deviation_n_cells"] >= int(moved.notnull().sum()) > 16
+    assert dense.attrs["dense_deviation_n_cells"] == int(moved.notnull().sum()) == moved.size
     rms = float((moved**2).mean() ** 0.5)
-    assert dense.attrs["dense_deviation_m3_m3"] == pytest.approx(rms, rel=0.5) and rms > 1e-5
+    assert dense.attrs["dense_deviation_m3_m3"] == pytest.approx(rms, rel=1e-3) and rms > 1e-5
     assert again.attrs == dense.attrs
 
 

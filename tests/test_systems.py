@@ -171,6 +171,18 @@ def test_a_split_of_other_samples_is_refused(folder):
         xception_fusion.train(folder, ["train"])
 
 
+def test_a_fusion_model_remembers_how_much_it_was_shown(folder, tmp_path):
+    """Trained on 640 m, it predicts and maps by windows of 640 m, also when it is loaded."""
+    trained = Fusion(epochs=1, batch_size=4, crop_px=64).train(folder, None)[-1]
+    trained.save(tmp_path / "model.pt")
+    again = xception_fusion.load(tmp_path / "model.pt")
+    assert again.model.config.crop_px == 64
+    assert again.map(images(folder))["soil_moisture"].shape == (8, 8)  # (2880 - 640) / 320 + 1
+    kept = again.checkpoint.configuration
+    del kept["crop_px"]  # as of checkpoints before crops were kept: the paper's
+    assert xception_fusion.XceptionFusion.from_checkpoint(again.checkpoint).config.crop_px == 256
+
+
 def test_a_fusion_model_rounded_for_speed_draws_nearly_the_same_map(folder):
     trained = CASES["fusion"].train(folder, None)[-1]
     exact, rounded = (
