@@ -285,3 +285,48 @@ def test_an_offset_stays_with_its_probe():
         metrics.sampled_scores(
             [Field("r", np.full((2, 2), np.nan), truth[0][:2, :2])], n_stations=1
         )
+
+
+# ---- intervals -----------------------------------------------------------------------------------
+
+
+def with_limits(region, truth, *, half, n=1):
+    """A map of nought with an interval of one width, over a truth of n pixels a cell's side."""
+    zero = np.zeros(np.array(truth.shape) // n)
+    return Field(region, zero, truth, limits=(zero - half, zero + half))
+
+
+def test_an_interval_of_two_deviations_holds_what_a_normal_error_promises():
+    """1.645 deviations hold 90 %; the interval over regions holds that in some 95 of 100 worlds."""
+    rng, held = np.random.default_rng(1), []
+    for _ in range(100):
+        fields = [with_limits(f"r{k}", rng.standard_normal((12, 12)), half=1.645) for k in range(8)]
+        mean = metrics.interval_coverage(fields).iloc[-1]
+        held.append(mean["lower"] <= 0.9 <= mean["upper"])
+        assert mean["value"] == pytest.approx(0.9, abs=0.05) and mean["n_places"] == 8 * 144
+    assert sum(held) >= 88
+
+
+def test_every_region_counts_as_one_however_many_places_it_has():
+    # 4 of 4, and of 36 in two moments 18: the mean of 1 and 0.5
+    inside, outside = np.zeros((2, 2)), np.full((3, 6), 2.0)
+    fields = [with_limits("a", inside, half=1), with_limits("b", outside, half=1)]
+    table = metrics.interval_coverage([*fields, with_limits("b", outside * 0, half=1)])
+    assert table["region"].tolist() == ["a", "b", "all"]
+    assert table["value"].tolist() == [1, 0.5, 0.75]
+    assert table["n_places"].tolist() == [4, 36, 40]
+    assert table["lower"].isna().all()  # of two regions none is told
+
+
+def test_pixels_leave_an_interval_that_holds_their_mean():
+    """Of two pixels at -2 and two at 2 none is within 1, their mean of 0 is."""
+    field = with_limits("a", np.tile([[-2.0, 2.0], [2.0, -2.0]], (3, 3)), half=1, n=2)
+    assert metrics.interval_coverage([field])["value"].tolist() == [1, 1]
+    assert metrics.interval_coverage([field], is_fine=True)["value"].tolist() == [0, 0]
+    assert metrics.interval_coverage([field], is_fine=True)["n_places"].iloc[0] == 36
+
+
+def test_places_without_an_interval_or_a_truth_promise_nothing():
+    field = with_limits("a", np.array([[0.0, 5.0], [np.nan, 0.0]]), half=1)
+    field.limits[0][1, 1] = np.nan  # outside the area of applicability
+    assert metrics.interval_coverage([field])["value"].tolist() == [0.5, 0.5]

@@ -31,6 +31,7 @@ from soilkit.metrics.scores import summarize as summarize
 from soilkit.metrics.scores import to_scores_table as to_scores_table
 from soilkit.metrics.spatial.map_error import Field as Field
 from soilkit.metrics.spatial.map_error import class_scores as class_scores
+from soilkit.metrics.spatial.map_error import interval_coverage as interval_coverage
 from soilkit.metrics.spatial.map_error import map_scores as map_scores
 from soilkit.metrics.spatial.map_error import sampled_scores as sampled_scores
 from soilkit.metrics.spatial.map_error import scale_scores as scale_scores

@@ -139,12 +139,14 @@ class Field:
     predicted : array (row, col), m3 m-3, NaN unknown
     truth : array (row, col), m3 m-3, on the map's cells or a whole number of pixels a cell's side
     classes : {characteristic: array (row, col) of names on the map's cells}, "" unknown
+    limits : arrays (row, col), the lower and the upper end of the map's intervals, or nothing
     """
 
     region: str
     predicted: np.ndarray
     truth: np.ndarray
     classes: Mapping[str, np.ndarray] = default(default_factory=dict)
+    limits: Sequence[np.ndarray] = ()
 
     def __post_init__(self) -> None:
         (height, width), shape = self.predicted.shape, self.truth.shape
@@ -295,6 +297,37 @@ def class_scores(fields: Iterable[Field]) -> pd.DataFrame:
 
 
 LINE = ["metric", "value", "lower", "upper"]
+
+
+def interval_coverage(fields: Iterable[Field], *, is_fine: bool = False) -> pd.DataFrame:
+    """How often the intervals of maps hold the truth, in each region and on the mean of regions.
+
+    A share of places, of those where interval and truth are known. The mean's own interval is over
+    regions (``intervals.mean_of_means``), for within one the places are alike; fewer than five give
+    none.
+
+    Parameters
+    ----------
+    fields : with ``limits``
+    is_fine : on the truth's own pixels instead of its means over the map's cells
+
+    Returns
+    -------
+    DataFrame, one row a ``region`` and a last one "all": ``n_places, value, lower, upper``
+    """
+    sums: dict[str, np.ndarray] = {}
+    for one in _some(fields):
+        n = one.factor if is_fine else 1
+        truth, (lower, upper) = one.at(1 / n)[1], (_repeated(end, n) for end in one.limits)
+        known = np.isfinite(truth) & np.isfinite(lower)
+        held = known & (lower <= truth) & (truth <= upper)
+        sums[one.region] = sums.get(one.region, 0) + np.array([known.sum(), held.sum()])
+    rows = [(region, n, held / n) for region, (n, held) in sums.items() if n]
+    table = pd.DataFrame(rows, columns=["region", "n_places", "value"])
+    mean = intervals.mean_of_means(table["value"], table["region"])
+    mean |= {"region": "all", "n_places": table["n_places"].sum()}
+    table = pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
+    return table[["region", "n_places", "value", "lower", "upper"]]
 
 
 def _some(fields: Iterable[Field]) -> list[Field]:
