@@ -1,19 +1,23 @@
 """A chip store and a samples table as batches of named tensors, shuffled by seed."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from soilkit import sources
+from soilkit import grids, sources
 from soilkit.constants import CROP_PX, PIXEL_RATIO
-from soilkit.errors import ContractError
+from soilkit.contracts import SAMPLES, Grid, check
+from soilkit.errors import ContractError, UnitError
 from soilkit.export.chips import ChipStore
 from soilkit.models.inputs import (
     ABSENT,
@@ -25,6 +29,8 @@ from soilkit.models.inputs import (
     coarse_values,
     source_of,
 )
+
+log = logging.getLogger(__name__)
 
 
 class ChipDataset(Dataset):
@@ -179,7 +185,7 @@ class EpochOrder(Sampler[int]):
 
 
 def make_loader(
-    dataset: ChipDataset, *, batch_size: int, shuffle_seed: int | None = None, workers: int = 0
+    dataset: Any, *, batch_size: int, shuffle_seed: int | None = None, workers: int = 0
 ) -> DataLoader:
     """A loader of whole batches; a shuffled one leaves the last, smaller batch out of each epoch.
 
@@ -326,3 +332,148 @@ def warp(images: torch.Tensor, matrices: torch.Tensor, *, size_px: int) -> torch
         images.to(grid.dtype), grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
     return moved.to(images.dtype)
+
+
+# ---- a cube with stations on it ------------------------------------------------------------------
+
+SAME_MOMENT = np.timedelta64(12, "h")
+
+
+@dataclass(frozen=True)
+class StationCube:
+    """A cube and the readings of stations that stand on it, which a model of images trains on.
+
+    Attributes
+    ----------
+    cube : of ``cubes.build``, dims (time, y, x)
+    samples : those on the cube: at its moments within twelve hours, inside its pixels
+    stations : table of that contract
+    places : array (row, 3) int, time step, row and column of each sample
+    grid : Grid of the pixels
+    """
+
+    cube: xr.Dataset
+    samples: pd.DataFrame
+    stations: pd.DataFrame
+    places: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def of(
+        cls, cube: xr.Dataset, samples: pd.DataFrame, *, stations: pd.DataFrame
+    ) -> "StationCube":
+        """Put samples on a cube; those beyond it are left out, and the log counts them.
+
+        Raises ``ContractError`` for tables that are none, or a cube without times.
+        """
+        check(samples, SAMPLES)
+        grid, moments = cube_grid(cube), cube["time"].to_numpy().astype("datetime64[us]")
+        sensors = stations.drop_duplicates("sensor_id")
+        at = sensors.set_index(sensors["sensor_id"].astype(str))[["longitude", "latitude"]]
+        at = at.reindex(samples["sensor_id"].astype(str)).to_numpy(float)
+        x_m, y_m = grids.transformer("EPSG:4326", grid.crs).transform(*at.T)
+        times = samples["time"].to_numpy().astype("datetime64[us]")
+        step = abs(times[:, None] - moments).argmin(axis=1) if len(times) else np.zeros(0, int)
+        row = np.floor((grid.top_m - np.asarray(y_m)) / grid.pixel_size_m)
+        col = np.floor((np.asarray(x_m) - grid.left_m) / grid.pixel_size_m)
+        on = (row >= 0) & (row < grid.height) & (col >= 0) & (col < grid.width)
+        on &= abs(times - moments[step]) <= SAME_MOMENT
+        if not on.all():
+            log.info("%d of %d samples lie beyond the cube", (~on).sum(), len(on))
+        places = np.stack([step[on], row[on].astype(int), col[on].astype(int)], axis=1)
+        return cls(cube, samples[on].reset_index(drop=True), stations, places, grid)
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """The layers at the samples' pixels, a features table in their order."""
+        names = [n for n in map(str, self.cube) if {"y", "x"} <= set(self.cube[n].dims)]
+        names = [n for n in names if n != "inside" and not n.endswith("_age_hours")]
+        axes = zip(("time", "y", "x"), self.places.T, strict=True)
+        index = {axis: xr.DataArray(at, dims="sample") for axis, at in axes}
+        found = self.cube[names].isel(index).load()
+        table = pd.DataFrame({n: found[n].to_numpy() for n in names}, self.samples.index)
+        return table.assign(sample_id=self.samples["sample_id"])
+
+    def pixel_means(self, rows: np.ndarray) -> pd.Series:
+        """Mean moisture over a pixel's sensors [m3 m-3], by (step, row, col).
+
+        Each sensor's readings of a moment are averaged first. ``rows`` (row,) bool are the samples
+        that count; readings without a value do not.
+        """
+        keys = ["step", "row", "col"]
+        table = pd.DataFrame(self.places, columns=keys, index=self.samples.index)
+        table["sensor"] = self.samples["sensor_id"].astype(str)
+        table["moisture"] = self.samples["soil_moisture_m3_m3"].astype(float)
+        table = table[np.asarray(rows, bool)].dropna()
+        return table.groupby([*keys, "sensor"])["moisture"].mean().groupby(keys).mean()
+
+
+def cube_grid(cube: xr.Dataset) -> Grid:
+    """The pixels of a cube as ``cubes.build`` lays them. Raises ``ContractError`` for no cube."""
+    words = cube["spatial_ref"].attrs if "spatial_ref" in cube.variables else {}
+    lacks = [n for n in ("time", "y", "x") if n not in cube.dims] + ["crs_wkt"] * (not words)
+    if lacks or min(cube.sizes["y"], cube.sizes["x"]) < 2:
+        raise ContractError(
+            f"A cube has pixels (time, y, x) and spatial_ref; of these lacks "
+            f"{', '.join(lacks) or 'a second row or column'}. Hand in what cubes.build made."
+        )
+    x_m, y_m = cube["x"].to_numpy(), cube["y"].to_numpy()
+    size_m = float(x_m[-1] - x_m[0]) / (len(x_m) - 1)
+    left_m, top_m = float(x_m[0]) - size_m / 2, float(y_m[0]) + size_m / 2
+    return Grid(grids.in_metres(words["crs_wkt"]), left_m, top_m, size_m, len(y_m), len(x_m))
+
+
+CELL_PX = 9  # pixels of 1 km on a side of a cell of 9 km
+UNEQUAL = 1e-3  # m3 m-3, between the pixels of one coarse cell
+
+
+def whole_cells(cube: xr.Dataset) -> xr.Dataset:
+    """The part of a cube of 1 km that is made of whole cells of 9 km, read when computed.
+
+    Raises ``ContractError`` when its pixels are no 1 km EASE-Grid 2.0, which nests in that of 9 km,
+    or hold no whole cell.
+    """
+    grid, km = cube_grid(cube), grids.EASE2_PIXEL_SIZE_M[1]
+    left, top = (grid.left_m - grids.EASE2_LEFT_M) / km, (grids.EASE2_TOP_M - grid.top_m) / km
+    on_net = np.allclose([left, top], np.round([left, top]), atol=0.01)
+    if grid.crs != grids.EASE2_CRS or abs(grid.pixel_size_m - km) > 0.01 or not on_net:
+        raise ContractError(
+            f"Pixels of {grid.pixel_size_m:.2f} m in {grid.crs}, {left % 1:.2f} and {top % 1:.2f} "
+            "off the net, nest in no 9 km cells; wanted the 1 km EASE-Grid 2.0: cubes.build(..., "
+            f'pixel_size_m=1000, crs="{grids.EASE2_CRS}").'
+        )
+    first_row, first_col = -round(top) % CELL_PX, -round(left) % CELL_PX
+    height, width = ((n - n % CELL_PX) for n in (grid.height - first_row, grid.width - first_col))
+    if min(height, width) < CELL_PX:
+        raise ContractError(
+            f"A cube of {grid.height} x {grid.width} pixels holds no whole cell of {CELL_PX} x "
+            f"{CELL_PX}. Take a region of some 30 km at least."
+        )
+    rows = slice(first_row, first_row + height)
+    return cube.isel(y=rows, x=slice(first_col, first_col + width))
+
+
+def coarse_cells(layer: xr.DataArray) -> np.ndarray:
+    """The values of 9 km cells drawn on whole cells of 1 km pixels, (..., row / 9, col / 9).
+
+    Raises ``UnitError`` for values that are no m3 m-3, and ``ContractError`` where cells' pixels
+    differ among themselves: the layer is shifted against the cells, or of another grid.
+    """
+    values = layer.to_numpy()
+    top = np.nanmax(values, initial=0.0)
+    if top > 1 or np.nanmin(values, initial=0.0) < 0:
+        raise UnitError(
+            f"{layer.name} reaches from {np.nanmin(values):g} to {top:g}: wanted m3 m-3, 0 to 1. "
+            "Convert it (per cent / 100; mm or kg m-2 / the layer's depth in mm)."
+        )
+    rows, cols = (n // CELL_PX for n in values.shape[-2:])
+    blocks = values.reshape(*values.shape[:-2], rows, CELL_PX, cols, CELL_PX)
+    spread = blocks.max(axis=(-3, -1)) - blocks.min(axis=(-3, -1))
+    differ = np.mean(spread[np.isfinite(spread)] > UNEQUAL) if np.isfinite(spread).any() else 0.0
+    if differ > 0.05:
+        raise ContractError(
+            f"In {differ:.0%} of the 9 km cells the pixels of {layer.name} differ: it is shifted "
+            "against the cells, or lies on another grid. Take it on the 9 km EASE-Grid 2.0, "
+            "nearest pixel, or average it first: .coarsen(y=9, x=9).mean()."
+        )
+    return blocks.mean(axis=(-3, -1))  # a cell that is unknown in part stays unknown
