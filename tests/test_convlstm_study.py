@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.benchmarks import smap_members, smap_year
+from tests.benchmarks import depths, smap_members, smap_year
 from tests.benchmarks.smap_members import Inputs, Pixels, Recipe
 from tests.benchmarks.smap_year import Blended, YearAhead, kalman
 
@@ -217,6 +217,56 @@ def test_a_year_ahead_leaves_its_tables_and_is_not_run_twice(tmp_path, monkeypat
 
     study = YearAhead(tmp_path / "data", tmp_path / "work" / "out")
     assert not study.due()
+
+
+# The subsurface, and a window ahead.
+
+
+def test_the_exponential_filter_is_a_weighted_mean_of_the_past():
+    """The recursion of Albergel et al. (2008) is sum s exp(-age / T) / sum exp(-age / T)."""
+    rng = np.random.default_rng(5)
+    days, values = np.cumsum(rng.integers(1, 5, 30)), rng.random(30)
+    index = depths.exponential_filter(values, days, memory_days=6.0)
+    for n in (0, 7, 29):
+        weights = np.exp(-(days[n] - days[: n + 1]) / 6.0)
+        assert index[n] == pytest.approx(weights @ values[: n + 1] / weights.sum())
+
+
+def two_depths(memory_days=10, n_stations=20, n_days=200):
+    """Stations in blocks of their own whose depth is the filtered surface, and a little noise."""
+    rng, rows = np.random.default_rng(6), []
+    days = np.arange(n_days)
+    for i in range(n_stations):
+        surface = 0.2 + 0.05 * rng.normal(size=n_days)
+        kept = [
+            depths.exponential_filter(surface, days, memory_days=t) for t in depths.MEMORIES_DAYS
+        ]
+        deep = kept[depths.MEMORIES_DAYS.index(memory_days)] + rng.normal(0, 0.002, n_days)
+        deep[::7] = np.nan
+        rows.append(
+            (np.full(n_days, i), np.full(n_days, i // 2), days, surface, deep, np.stack(kept, 1))
+        )
+    return depths.Depths(*(np.concatenate(part) for part in zip(*rows, strict=True)))
+
+
+def test_the_memory_of_training_stations_is_found_at_unseen_ones():
+    table = depths.below(two_depths()).set_index(["model", "metric"])
+    r = table["value"].xs("r", level="metric")
+    assert r[depths.CHOSEN] == pytest.approx(r[depths.IN_SAMPLE])
+    assert r[depths.CHOSEN] > 0.95 > r["surface itself"]
+    assert r[depths.LINE] == pytest.approx(r[depths.CHOSEN], abs=0.02)
+    assert (table["n_blocks"] == 10).all()
+
+
+def test_a_field_that_returns_to_its_mean_is_foreseen_better_than_by_persistence():
+    """x' = x / 2 + noise: the best error is the noise's, persistence adds half of x."""
+    rng, cube = np.random.default_rng(7), np.zeros((6, 40, 2, 3, 3))
+    for t in range(1, 40):
+        cube[:, t, -1] = cube[:, t - 1, -1] / 2 + rng.normal(size=(6, 3, 3))
+    cube[:, ::4, 0] = np.nan
+    value = depths.ahead(cube).set_index("model")["value"]
+    assert value["ridge on SMAP's past"] == pytest.approx(1.0, abs=0.06)
+    assert value[depths.PERSISTENCE] == pytest.approx(np.sqrt(1 + 0.25 / 0.75), abs=0.06)
 
 
 @needs_data

@@ -97,7 +97,8 @@ def scaled_predictors(data: Depths) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """Predictors (row, name), the target, both in deviations of the station's surface, and those.
 
     The surface, its past means and their steps less the station's surface mean, the season, and
-    how the surface varies. The last is the deviation, (row,), m3 m-3.
+    how the surface varies: mean and deviation are of the surface's whole record, which an unseen
+    station has too. The last is the deviation, (row,), m3 m-3.
     """
     by = pd.Series(data.surface).groupby(data.station)
     mean, std = by.transform("mean").to_numpy(), by.transform("std").to_numpy()
