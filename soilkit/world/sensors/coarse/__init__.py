@@ -1,5 +1,6 @@
 """Coarse products of a world: one series a 9 km cell, and the cells that places belong to."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ CELL_DEG = {  # of products on a grid of degrees
 }  # fmt: skip
 NET_M = 5_000  # between points whose longitude and latitude are exact
 MAX_CELLS = 1024  # whose series are held at once when an image is made
+KEPT_SERIES = 4  # of so many cells, for a cube asks day by day
 # Each source's series and its calendar: bands in the order of its row in the catalogue.
 MODELS = {
     "smap": (land_models.smap, schedule.smap10km),
@@ -77,8 +79,14 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
     return values.T.reshape(-1, *rows.shape).astype(np.float32)
 
 
+@lru_cache(maxsize=KEPT_SERIES)
+def _kept(world, source, cells_of_image):
+    rows, cols = np.frombuffer(cells_of_image, np.int64).reshape(2, -1)
+    return product(world, source, rows=rows, cols=cols)
+
+
 def _latest(world, source, pair, time):
-    series = product(world, source, rows=pair[0], cols=pair[1])
+    series = _kept(world, source, np.ascontiguousarray(pair, np.int64).tobytes())
     last = np.searchsorted(series.periods.end, time.astype("datetime64[us]"), side="right") - 1
     if last >= 0:
         return series.values[:, last]

@@ -1,0 +1,331 @@
+"""ConvLSTM layers with channel attention, and the loss that draws on two teachers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+
+# "paper": ten layers, 1,389,367 parameters with 7 channels; "small" is for a laptop.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"filters": (16, 16, 32, 32, 32, 48, 48, 64, 64, 64), "attention": (2, 5),
+              "dropout": 0.2, "momentum": 0.01},
+    "small": {"filters": (16, 16, 16), "attention": (2,), "dropout": 0.0, "momentum": 0.1},
+}  # fmt: skip
+ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
+REDUCTION = 8  # of channels inside an attention block
+KERNEL_PX = 3
+BATCH_NORM_EPSILON = 1e-3  # Keras's, as the momenta above are
+
+
+class Memory(NamedTuple):
+    """What a layer hands to the next day: hidden state and cell state, (B, filters, row, col)."""
+
+    hidden: torch.Tensor
+    cell: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ConvLSTMConfig:
+    """What a model eats and how: channels, preset, and what the paper leaves open.
+
+    ``activation`` of candidate and output is "tanh" or "sigmoid"; ``peepholes`` lets the gates see
+    the cell state, by one weight a filter.
+    """
+
+    channels: int = 7
+    preset: str = "paper"
+    activation: str = "tanh"
+    peepholes: bool = False
+
+    def check(self) -> None:
+        """Refuse what no model can be built of."""
+        for option, known in (("preset", PRESETS), ("activation", ACTIVATIONS)):
+            if getattr(self, option) not in known:
+                raise UnknownNameError(
+                    f"No {option} {getattr(self, option)!r}; there are {', '.join(known)}. Name "
+                    "one."
+                )
+        if self.channels < 1:
+            raise ContractError(f"The model wants at least 1 channel, found {self.channels}.")
+
+
+class ConvLSTMLayer(nn.Module):
+    """Gates whose products are convolutions: one day's image at a time, a memory between days.
+
+    i, f, o = sigmoid(W_x * x_t + W_h * h_t-1 + w_c C + b), g = tanh(W_x * x_t + W_h * h_t-1 + b),
+    C_t = f C_t-1 + i g, h_t = o tanh(C_t) [1]_. The peepholes w_c, where there are any, see C_t-1
+    for i and f and C_t for o. All four gates are the channels of one convolution; that of the
+    inputs is made for all days at once.
+
+    References
+    ----------
+    .. [1] Rabiei et al. (2024), doi:10.20944/preprints202412.1356.v1, eq. 1-6; Shi et al. (2015),
+       arXiv:1506.04214
+    """
+
+    def __init__(self, channels: int, filters: int, *, activation: str, peepholes: bool):
+        super().__init__()
+        size, same = KERNEL_PX, KERNEL_PX // 2
+        self.filters, self.activation = filters, ACTIVATIONS[activation]
+        self.inputs = nn.Conv2d(channels, 4 * filters, size, padding=same)
+        self.hidden = nn.Conv2d(filters, 4 * filters, size, padding=same, bias=False)
+        shape = (3, filters, 1, 1)  # of i, f and o
+        self.peepholes = nn.Parameter(torch.zeros(shape)) if peepholes else None
+        nn.init.xavier_uniform_(self.inputs.weight)
+        nn.init.orthogonal_(self.hidden.weight)
+        nn.init.zeros_(self.inputs.bias)
+        nn.init.ones_(self.inputs.bias[filters : 2 * filters])  # remember at first
+
+    def forward(
+        self, days: torch.Tensor, memory: Memory | None, *, n_days: int
+    ) -> tuple[torch.Tensor, Memory]:
+        """Hidden states of all days, (day * B, filters, row, col), and the memory after the last.
+
+        ``days`` is (day * B, channels, row, col), day by day.
+        """
+        given = self.inputs(days).chunk(n_days)
+        states = []
+        for gates in given:
+            if memory is not None:
+                gates = self.hidden(memory.hidden).add_(gates)
+            memory = self._step(gates, None if memory is None else memory.cell)
+            states.append(memory.hidden)
+        assert memory is not None
+        return torch.cat(states), memory
+
+    def _step(self, gates: torch.Tensor, cell: torch.Tensor | None) -> Memory:
+        n = self.filters
+        before, output, candidate = gates.split((2 * n, n, n), dim=1)
+        if self.peepholes is not None and cell is not None:
+            before = before + (self.peepholes[:2] * cell[:, None]).flatten(1, 2)
+        enters, keeps = torch.sigmoid(before).chunk(2, dim=1)
+        new = enters * self.activation(candidate)
+        if cell is not None:
+            new = torch.addcmul(new, keeps, cell)
+        if self.peepholes is not None:
+            output = output + self.peepholes[2] * new
+        return Memory(torch.sigmoid(output) * self.activation(new), new)
+
+
+class ChannelAttention(nn.Module):
+    """A weight between 0 and 1 for every channel of every image, from its means over space [1]_.
+
+    References
+    ----------
+    .. [1] Rabiei et al. (2024), section 2.4; Hu et al. (2018), arXiv:1709.01507
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        inner = max(1, channels // REDUCTION)
+        self.squeeze, self.restore = nn.Linear(channels, inner), nn.Linear(inner, channels)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, channels, row, col), weighted."""
+        means = images.mean(dim=(2, 3))
+        weights = torch.sigmoid(self.restore(torch.relu(self.squeeze(means))))
+        return images * weights[:, :, None, None]
+
+
+class ConvLSTM(nn.Module):
+    """Soil moisture of every cell and day from sequences of images [1]_.
+
+    Layers of 3 x 3 convolutional gates, each followed by a batch norm and a dropout, two of them by
+    channel attention; one weight a filter makes the last hidden state a moisture. A day's answer
+    depends on that day and on days before it, never on a later one. The text names ten layers of
+    16, 32, 48 and 64 filters, not which has how many.
+
+    Attention weighs by means over the whole image: a map larger than the patches of training is
+    weighed by the means of the map.
+
+    Parameters
+    ----------
+    config : ConvLSTMConfig
+    mean_label_m3_m3 : float, m3 m-3, the output before any training
+
+    References
+    ----------
+    .. [1] Rabiei et al. (2024), doi:10.20944/preprints202412.1356.v1, section 2.4, Fig. 1
+
+    Examples
+    --------
+    >>> model = ConvLSTM.preset("small", channels=7).eval()
+    >>> model(torch.zeros(2, 3, 7, 16, 16)).shape  # patches of three days
+    torch.Size([2, 3, 16, 16])
+    """
+
+    def __init__(self, config: ConvLSTMConfig, *, mean_label_m3_m3: float = 0.2):
+        super().__init__()
+        config.check()
+        preset = PRESETS[config.preset]
+        self.config = config
+        self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.attention = nn.ModuleDict()
+        self.dropout = nn.Dropout(preset["dropout"])
+        channels = config.channels
+        for number, filters in enumerate(preset["filters"], start=1):
+            options = {"activation": config.activation, "peepholes": config.peepholes}
+            self.layers.append(ConvLSTMLayer(channels, filters, **options))
+            norm = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPSILON, momentum=preset["momentum"])
+            self.norms.append(norm)
+            if number in preset["attention"]:
+                self.attention[str(number)] = ChannelAttention(filters)
+            channels = filters
+        self.output = nn.Conv2d(channels, 1, 1)
+        nn.init.normal_(self.output.weight, std=0.1 / channels**0.5)
+        nn.init.constant_(self.output.bias, mean_label_m3_m3)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def preset(cls, name: str, *, mean_label_m3_m3: float = 0.2, **options: Any) -> ConvLSTM:
+        """A model of the size ``name``; ``options`` as in ``ConvLSTMConfig``."""
+        return cls(ConvLSTMConfig(preset=name, **options), mean_label_m3_m3=mean_label_m3_m3)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Any) -> ConvLSTM:
+        """The model that ``training.load_checkpoint`` read, in evaluation mode.
+
+        Raises
+        ------
+        CheckpointError
+            When the checkpoint holds another system's configuration or weights.
+        """
+        try:
+            model = cls(replace(ConvLSTMConfig(), **checkpoint.configuration))
+            model.load_state_dict(checkpoint.weights)
+        except Exception as error:  # a strange number or word fails wherever torch meets it
+            raise CheckpointError(
+                f"The checkpoint is no ConvLSTM (configuration {checkpoint.configuration}): "
+                f"{error} Build the model of the system that wrote it."
+            ) from error
+        return model.eval()
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self.config)
+
+    def forward(self, days: torch.Tensor) -> torch.Tensor:
+        """Moisture of each day, (B, day, row, col) m3 m-3, of normalised images without a past.
+
+        Parameters
+        ----------
+        days : tensor (B, day, channels, row, col), without NaN
+
+        Raises
+        ------
+        ContractError
+            For other channels or dimensions.
+        """
+        return self.advance(days, None)[0]
+
+    def advance(
+        self, days: torch.Tensor, memory: tuple[Memory, ...] | None
+    ) -> tuple[torch.Tensor, tuple[Memory, ...]]:
+        """Moisture as of ``forward``, and the memory that the following days go on from.
+
+        In evaluation mode days that are handed over one by one, each with the memory that the one
+        before it left, are answered as all of them at once.
+        """
+        if days.ndim != 5 or days.shape[2] != self.config.channels:
+            raise ContractError(
+                f"The model was built for (batch, day, {self.config.channels} channels, row, col) "
+                f"and was handed {tuple(days.shape)}. Stack the layers it was trained on."
+            )
+        n_samples, n_days = days.shape[:2]
+        images = days.transpose(0, 1).flatten(0, 1)  # (day * batch, channels, row, col)
+        images = images.contiguous(memory_format=torch.channels_last)
+        left: list[Memory] = []
+        for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            before = None if memory is None else memory[k]
+            images, after = layer(images, before, n_days=n_days)
+            left.append(after)
+            images = self.dropout(norm(images))
+            if str(k + 1) in self.attention:
+                images = self.attention[str(k + 1)](images)
+        moisture = self.output(images)[:, 0]  # (day * batch, row, col)
+        return moisture.unflatten(0, (n_days, n_samples)).transpose(0, 1), tuple(left)
+
+
+# The loss: how far from one teacher, how unlike the other.
+
+VARIANCE_FLOOR = 1e-6  # (m3 m-3)2: series that vary by less than 0.001 tell nothing
+FORMS = ("sound", "printed")
+
+
+@dataclass(frozen=True)
+class TeacherLoss:
+    """alpha RMSE(level) + beta (1 - likeness to timing) [1]_.
+
+    *Printed*: the likeness is R2, the squared correlation. It cannot tell a teacher's series from
+    its mirror image, and is NaN where either is constant. *Sound*: the likeness is r, negative for
+    a mirror image, with a floor under both variances, and the root has a floor too.
+
+    Either is taken over known cells (a teacher's NaN is unknown), in float32; a teacher that knows
+    no cell of a batch adds nothing. ``pooled`` correlates over all cells and days of a batch;
+    otherwise r is a cell's own over the days of its sequence, and its mean over cells counts.
+
+    References
+    ----------
+    .. [1] Rabiei et al. (2024), doi:10.20944/preprints202412.1356.v1, eq. 8
+
+    Examples
+    --------
+    >>> dca = torch.tensor([0.1, 0.2, 0.3]).reshape(1, 1, 1, 3)
+    >>> mirrored = 0.4 - dca
+    >>> [float(TeacherLoss(0, 1, form)(mirrored, dca, timing=dca).round(decimals=3))
+    ...  for form in FORMS]
+    [2.0, 0.0]
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    form: str = "sound"
+    pooled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise UnknownNameError(f"A loss is of the form {' or '.join(FORMS)}, not {self.form}.")
+
+    def __call__(
+        self, predicted: torch.Tensor, level: torch.Tensor, *, timing: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of moisture (B, day, row, col), m3 m-3, against its two teachers."""
+        with torch.autocast(predicted.device.type, enabled=False):
+            predicted = predicted.float()
+            error = self.alpha * self._rmse(predicted, level.float())
+            if self.beta:
+                error = error + self.beta * self._unlikeness(predicted, timing.float())
+        return error
+
+    def _rmse(self, predicted: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        known = torch.isfinite(level)
+        if not known.any():
+            return predicted.sum() * 0
+        square = (predicted - level)[known].square().mean()
+        return torch.sqrt(square if self.form == "printed" else square + VARIANCE_FLOOR)
+
+    def _unlikeness(self, predicted: torch.Tensor, timing: torch.Tensor) -> torch.Tensor:
+        known = torch.isfinite(timing)
+        if not known.any():
+            return predicted.sum() * 0
+        over = (0, 1, 2, 3) if self.pooled else (1,)
+        n = known.sum(over, keepdim=True)
+        floor = 0.0 if self.form == "printed" else VARIANCE_FLOOR
+
+        def centred(values: torch.Tensor) -> torch.Tensor:
+            held = torch.where(known, values, 0)
+            return torch.where(known, held - held.sum(over, keepdim=True) / n.clamp(min=1), 0)
+
+        x, y = centred(predicted), centred(timing)
+        covariance = (x * y).sum(over) / n.clamp(min=1).sum(over)
+        variances = [v.square().sum(over) / n.clamp(min=1).sum(over) + floor for v in (x, y)]
+        r = covariance / torch.sqrt(variances[0] * variances[1])
+        likeness = r.square() if self.form == "printed" else r
+        enough = n.sum(over) > 2  # days of a cell
+        return 1 - likeness[enough].mean() if enough.any() else predicted.sum() * 0
