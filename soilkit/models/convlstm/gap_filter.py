@@ -16,7 +16,7 @@ from soilkit.models import training
 LATENTS, INNER = 16, 32
 SHORTEST_DAYS, LONGEST_DAYS = 1.0, 300.0  # memories of the latent processes before training
 HIDDEN_SHARE = 0.3  # of the days of a training series, to be told from the others
-SERIES_DAYS = 90
+SERIES_DAYS = 60
 BATCH_SERIES = 128
 SERIES_AT_ONCE = 4096
 
@@ -77,13 +77,21 @@ class ContinuousFilter(nn.Module):
         kept = torch.exp(-days * torch.exp(-self.log_memory))
         return Belief(kept * belief.mean, 1 - kept**2 * (1 - belief.variance))
 
-    def update(self, belief: Belief, values: torch.Tensor) -> Belief:
-        """The belief after a day's values (series, channel), NaN where there are none."""
+    def read(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What values (..., channel) say of each process, and the variances of its errors.
+
+        NaN is unknown; where nothing is known the variance is infinite.
+        """
         known = torch.isfinite(values)
-        told = torch.cat([torch.where(known, values, 0), known.to(values.dtype)], dim=1)
-        observed, log_error = self.encoder(told).chunk(2, dim=1)
+        told = torch.cat([torch.where(known, values, 0), known.to(values.dtype)], dim=-1)
+        observed, log_error = self.encoder(told).chunk(2, dim=-1)
         error = torch.exp(log_error.clamp(-8, 8))
-        gain = belief.variance / (belief.variance + error) * known.any(dim=1, keepdim=True)
+        return observed, torch.where(known.any(dim=-1, keepdim=True), error, torch.inf)
+
+    @staticmethod
+    def update(belief: Belief, observed: torch.Tensor, *, error: torch.Tensor) -> Belief:
+        """The belief after a day's observation of each process, (series, latent)."""
+        gain = belief.variance / (belief.variance + error)
         mean = belief.mean + gain * (observed - belief.mean)
         return Belief(mean, (1 - gain) * belief.variance)
 
@@ -92,13 +100,25 @@ class ContinuousFilter(nn.Module):
         spread = belief.variance @ self.decoder.weight.T.square()
         return self.decoder(belief.mean), spread + torch.exp(self.log_noise)
 
-    def beliefs(self, values: torch.Tensor, gaps: torch.Tensor) -> Iterator[tuple[Belief, Belief]]:
-        """Belief before and after each day's values, (series, day, channel); ``gaps`` in days."""
-        belief = self.prior(len(values))
+    def beliefs(self, values: torch.Tensor, gaps: torch.Tensor) -> tuple[Belief, Belief]:
+        """Beliefs before and after each day's values (series, day, channel); ``gaps`` in days."""
+        observed, errors = self.read(values)
+        belief, days = self.prior(len(values)), []
         for k, gap in enumerate(gaps.tolist()):
             before = self.foresee(belief, gap)
-            belief = self.update(before, values[:, k])
-            yield before, belief
+            belief = self.update(before, observed[:, k], error=errors[:, k])
+            days.append((before, belief))
+        before, after = (Belief(*map(_by_day, zip(*one))) for one in zip(*days))  # noqa: B905
+        return before, after
+
+    def both(self, values: torch.Tensor, gaps: torch.Tensor) -> tuple[Belief, Belief]:
+        """Beliefs of each day (series, day, latent) from the past alone, and from both sides."""
+        _, after = self.beliefs(values, gaps)
+        turned, _ = self.beliefs(values.flip(1), torch.cat([gaps[:1], gaps[1:].flip(0)]))
+        later = Belief(turned.mean.flip(1), turned.variance.flip(1))
+        precision = 1 / after.variance + 1 / later.variance - 1  # of one prior, variance 1
+        mean = (after.mean / after.variance + later.mean / later.variance) / precision
+        return after, Belief(mean, 1 / precision)
 
     def forward(
         self, values: torch.Tensor, gaps: torch.Tensor, *, causal: bool = True
@@ -111,13 +131,8 @@ class ContinuousFilter(nn.Module):
         gaps : tensor (day,), days since the day before; the first is of no matter
         causal : whether a day knows only itself and the past
         """
-        after = [after for _, after in self.beliefs(values, gaps)]
-        if not causal:
-            turned = torch.cat([gaps[:1], gaps[1:].flip(0)])
-            back = [before for before, _ in self.beliefs(values.flip(1), turned)][::-1]
-            after = [_joined(one, other) for one, other in zip(after, back, strict=True)]
-        means, variances = zip(*map(self.decode, after), strict=True)
-        return torch.stack(means, dim=1), torch.stack(variances, dim=1)
+        belief = self.beliefs(values, gaps)[1] if causal else self.both(values, gaps)[1]
+        return self.decode(belief)
 
     def fill(self, values: np.ndarray, times: Any, *, causal: bool = True) -> np.ndarray:
         """Values (series, day, channel) with gaps filled; what is known stays.
@@ -134,11 +149,8 @@ class ContinuousFilter(nn.Module):
         return np.concatenate(parts)
 
 
-def _joined(one: Belief, other: Belief) -> Belief:
-    """Two beliefs of independent observations under one prior of mean 0 and variance 1."""
-    precision = 1 / one.variance + 1 / other.variance - 1
-    mean = (one.mean / one.variance + other.mean / other.variance) / precision
-    return Belief(mean, 1 / precision)
+def _by_day(days):
+    return torch.stack(days, dim=1)
 
 
 def gaps_of(times: Any) -> torch.Tensor:
@@ -158,7 +170,7 @@ def gaps_of(times: Any) -> torch.Tensor:
 
 
 def train_filter(
-    values: np.ndarray, times: Any, *, steps: int = 300, seed: int = 0, progress: bool = False
+    values: np.ndarray, times: Any, *, steps: int = 150, seed: int = 0, progress: bool = False
 ) -> ContinuousFilter:
     """A filter that has learnt to tell days which were hidden from it, both ways in time.
 
@@ -166,7 +178,7 @@ def train_filter(
     ----------
     values : array (series, day, channel), normalised, NaN where unknown; of training days alone
     times : naive datetimes (day,)
-    steps : of Adam, each with 128 series of at most 90 days
+    steps : of Adam, each with 128 series of at most 60 days
 
     Raises
     ------
@@ -223,13 +235,15 @@ class _Pieces:
 def _step(model, batch):
     told, gaps = batch["told"], batch["gaps"][0]
     unseen = batch["hidden"][..., None] & torch.isfinite(batch["true"])
-    errors = [_surprise(model(told, gaps, causal=way), batch["true"]) for way in (True, False)]
+    ways = map(model.decode, model.both(told, gaps))
+    errors = [_surprise(answer, batch["true"]) for answer in ways]
     return torch.stack([error[unseen].mean() for error in errors]).mean()
 
 
 def _surprise(told, true):
     mean, variance = told
-    return 0.5 * ((mean - true).square() / variance + torch.log(variance))
+    error = mean - torch.nan_to_num(true)  # no NaN may enter a gradient, not even times 0
+    return 0.5 * (error.square() / variance + torch.log(variance))
 
 
 def _look(model, batch):

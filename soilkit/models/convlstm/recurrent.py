@@ -34,13 +34,18 @@ class ConvLSTMConfig:
     """What a model eats and how: channels, preset, and what the paper leaves open.
 
     ``activation`` of candidate and output is "tanh" or "sigmoid"; ``peepholes`` lets the gates see
-    the cell state, by one weight a filter.
+    the cell state, by one weight a filter. ``lookback_days`` are the days that an answer knows, 0
+    for all before it; ``causal`` tells whether gaps of its inputs were filled from the past alone,
+    ``target`` which teacher told the level.
     """
 
     channels: int = 7
     preset: str = "paper"
     activation: str = "tanh"
     peepholes: bool = False
+    lookback_days: int = 3
+    causal: bool = True
+    target: str = ""
 
     def check(self) -> None:
         """Refuse what no model can be built of."""
@@ -50,8 +55,11 @@ class ConvLSTMConfig:
                     f"No {option} {getattr(self, option)!r}; there are {', '.join(known)}. Name "
                     "one."
                 )
-        if self.channels < 1:
-            raise ContractError(f"The model wants at least 1 channel, found {self.channels}.")
+        if self.channels < 1 or self.lookback_days < 0:
+            raise ContractError(
+                "The model wants at least 1 channel and 0 or more days to look back, found "
+                f"{self.channels} and {self.lookback_days}."
+            )
 
 
 class ConvLSTMLayer(nn.Module):
@@ -78,8 +86,9 @@ class ConvLSTMLayer(nn.Module):
         self.peepholes = nn.Parameter(torch.zeros(shape)) if peepholes else None
         nn.init.xavier_uniform_(self.inputs.weight)
         nn.init.orthogonal_(self.hidden.weight)
-        nn.init.zeros_(self.inputs.bias)
-        nn.init.ones_(self.inputs.bias[filters : 2 * filters])  # remember at first
+        bias = torch.zeros(4 * filters)
+        bias[filters : 2 * filters] = 1  # remember at first
+        self.inputs.bias = nn.Parameter(bias)
 
     def forward(
         self, days: torch.Tensor, memory: Memory | None, *, n_days: int
@@ -169,8 +178,8 @@ class ConvLSTM(nn.Module):
         self.dropout = nn.Dropout(preset["dropout"])
         channels = config.channels
         for number, filters in enumerate(preset["filters"], start=1):
-            options = {"activation": config.activation, "peepholes": config.peepholes}
-            self.layers.append(ConvLSTMLayer(channels, filters, **options))
+            cell: dict[str, Any] = {"activation": config.activation, "peepholes": config.peepholes}
+            self.layers.append(ConvLSTMLayer(channels, filters, **cell))
             norm = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPSILON, momentum=preset["momentum"])
             self.norms.append(norm)
             if number in preset["attention"]:
@@ -178,7 +187,7 @@ class ConvLSTM(nn.Module):
             channels = filters
         self.output = nn.Conv2d(channels, 1, 1)
         nn.init.normal_(self.output.weight, std=0.1 / channels**0.5)
-        nn.init.constant_(self.output.bias, mean_label_m3_m3)
+        self.output.bias = nn.Parameter(torch.tensor([mean_label_m3_m3]))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
