@@ -42,9 +42,9 @@ ONE_MODULE_EACH = [
     "isal", "google_crc32c", "filelock", "platformdirs",
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
-    "modules": 146,
-    "lines": 44_100,
-    "lines of code": 29_200,
+    "modules": 150,
+    "lines": 45_500,
+    "lines of code": 30_100,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }
