@@ -346,7 +346,16 @@ def smap10km(start, end) -> Periods:
 
 
 def _steps(start, end, *, name: str, hours: float = 3, begins: float = 0, lasts: float = 0):
-    """Regular steps of every day whose end lies in [start, end); ``name`` formats their begin."""
+    """Regular steps of every day whose end lies in [start, end); ``name`` formats their begin.
+
+    Examples
+    --------
+    >>> gldas("2019-01-01", "2019-01-01T07").scene_id.tolist()
+    ['A20190101_0000', 'A20190101_0300', 'A20190101_0600']
+    >>> days = gridmet("2019-01-01", "2019-01-02")
+    >>> days.scene_id.tolist(), str(days.start[0])
+    (['20181231'], '2018-12-31T06:00:00.000000')
+    """
     hour = 3_600_000_000 * np.timedelta64(1, "us")
     days = _days(np.datetime64(start, "D") - 2, end).astype("datetime64[us]")
     at = (days[:, None] + (begins + np.arange(0, 24, hours)) * hour).ravel()
@@ -355,26 +364,16 @@ def _steps(start, end, *, name: str, hours: float = 3, begins: float = 0, lasts:
     return Periods(np.array(names), periods.start, periods.end)
 
 
-def gldas(start, end) -> Periods:
-    """Three-hourly instants in [start, end).
-
-    Examples
-    --------
-    >>> gldas("2019-01-01", "2019-01-01T07").scene_id.tolist()
-    ['A20190101_0000', 'A20190101_0300', 'A20190101_0600']
-    """
-    return _steps(start, end, name="A%Y%m%d_%H%M")
-
-
-def nldas2_noah(start, end) -> Periods:
-    """Every third of NLDAS-2's hourly instants: a year of all would not fit into memory.
-
-    Examples
-    --------
-    >>> nldas2_noah("2019-01-01", "2019-01-01T03").scene_id.tolist()
-    ['NLDAS_NOAH0125_H.A20190101.0000.020']
-    """
-    return _steps(start, end, name="NLDAS_NOAH0125_H.A%Y%m%d.%H%M.020")
+# Instants in [start, end); of hourly fields every third: a year of all would not fit into memory.
+gldas = partial(_steps, name="A%Y%m%d_%H%M")
+nldas2_noah = partial(_steps, name="NLDAS_NOAH0125_H.A%Y%m%d.%H%M.020")
+geos5_lst = partial(_steps, name="GEOS5_LST_%Y%m%d_%H%M")
+smap_hydroblocks = partial(_steps, name="SMAP-HB_%Y%m%dT%H%M%S", hours=6)
+# Spans that end in [start, end): days of CHIRPS and, from 06:00 UTC, of gridMET; every sixth of
+# IMERG's half hours, which are rates: no day is their sum.
+chirps = partial(_steps, name="%Y%m%d", hours=24, lasts=24)
+gridmet = partial(_steps, name="%Y%m%d", hours=24, begins=6, lasts=24)
+imerg = partial(_steps, name="%Y%m%d%H%M%S", lasts=0.5)
 
 
 def smap_l4(start, end) -> Periods:
@@ -390,46 +389,10 @@ def smap_l4(start, end) -> Periods:
     return Periods(np.array(middle), steps.start, steps.end)
 
 
-def geos5_lst(start, end) -> Periods:
-    """Every third of GEOS-5's hourly instants."""
-    return _steps(start, end, name="GEOS5_LST_%Y%m%d_%H%M")
-
-
-def chirps(start, end) -> Periods:
-    """Days from midnight to midnight UTC that end in [start, end)."""
-    return _steps(start, end, name="%Y%m%d", hours=24, lasts=24)
-
-
-def gridmet(start, end) -> Periods:
-    """Days from 06:00 to 06:00 UTC that end in [start, end).
-
-    Examples
-    --------
-    >>> days = gridmet("2019-01-01", "2019-01-02")
-    >>> days.scene_id.tolist(), str(days.start[0])
-    (['20181231'], '2018-12-31T06:00:00.000000')
-    """
-    return _steps(start, end, name="%Y%m%d", hours=24, begins=6, lasts=24)
-
-
-def imerg(start, end) -> Periods:
-    """Every sixth of IMERG's half hours that end in [start, end): rates, of which no day is a sum.
-
-    Examples
-    --------
-    >>> imerg("2019-01-01", "2019-01-01T04").scene_id.tolist()
-    ['20190101000000', '20190101030000']
-    """
-    return _steps(start, end, name="%Y%m%d%H%M%S", lasts=0.5)
-
-
 def restarting_days(days: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Those days that begin a composite that restarts with the year, and the days after its last.
 
-    Parameters
-    ----------
-    days : datetime64[D] array (day,)
-    length : int, days of a composite
+    ``days`` are datetime64[D], (day,); a composite has ``length`` of them.
     """
     year = days.astype("datetime64[Y]")
     first = days[(days - year.astype("datetime64[D]")).astype(int) % length == 0]
@@ -460,20 +423,6 @@ def modis(start, end, *, length: int, is_cut: bool = True) -> Periods:
 
 
 modis_lai = partial(modis, length=MODIS_DAYS)
-
-
-def smap_hydroblocks(start, end) -> Periods:
-    """Six-hourly instants in [start, end).
-
-    Examples
-    --------
-    >>> smap_hydroblocks("2019-01-01", "2019-01-01T07").scene_id.tolist()
-    ['SMAP-HB_20190101T000000', 'SMAP-HB_20190101T060000']
-    """
-    at = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1, np.timedelta64(6, "h"))
-    names = np.array([f"SMAP-HB_{_stamp(time)}" for time in at])
-    at = at.astype("datetime64[us]")
-    return Periods(names, at, at).ending_in(start, end)
 
 
 def modis_land_cover(start, end) -> Periods:
