@@ -98,10 +98,6 @@ def test_chips_overlap_below_their_side(north_km, expected):
     samples, stations = tables(FAR[0], station("S2", 35 + north_km / 110.9, -99.0), FAR[1])
     report = splits.audit(samples, held(samples, "S2"), stations=stations)
     assert status(report)["overlapping chips (2.56 km)"] == expected
-    small = splits.audit(
-        samples, held(samples, "S2"), stations=stations, rules=splits.Rules(chip_side_m=1000)
-    )
-    assert status(small)["overlapping chips (1 km)"] == ("fail" if north_km == 0 else "pass")
 
 
 def test_one_coarse_pixel_on_both_sides_is_no_unseen_place():
@@ -114,17 +110,14 @@ def test_one_coarse_pixel_on_both_sides_is_no_unseen_place():
     assert found["same GLDAS pixel (0.25 degrees)"] == "fail"
     assert found["same block (2 degrees)"] == "info"
     assert report.claim() == "unseen stations"
-    finer = splits.Rules(degree_grids={"fine": 0.01}, ease2_km=())
-    report = splits.audit(samples, held(samples, "S2"), stations=stations, rules=finer)
-    assert report.claim() == "unseen places: no shared chip or coarse pixel"
 
 
 def test_the_ease_grid_is_looked_at_where_asked():
     """Rows of cells part at 34.23 N for 9 km, and at 34.14 N and 34.48 N for 36 km."""
     samples, stations = tables(station("S0", 34.20, -99.1), station("S2", 34.27, -99.1), FAR[1])
     samples["smap_l3"] = np.random.default_rng(0).uniform(0, 0.5, len(samples))
-    rules = splits.Rules(coarse_columns=("smap_l3",), degree_grids={})
-    found = status(splits.audit(samples, held(samples, "S2"), stations=stations, rules=rules))
+    eaten = {"coarse_columns": ("smap_l3",)}
+    found = status(splits.audit(samples, held(samples, "S2"), stations=stations, **eaten))
     assert found["same SMAP pixel (EASE-Grid 2.0, 9 km)"] == "pass"
     assert found["same SMAP pixel (EASE-Grid 2.0, 36 km)"] == "fail"
 
@@ -136,8 +129,7 @@ def test_stations_that_a_coarse_product_cannot_tell_apart_share_its_pixel():
     other = np.random.default_rng(2).uniform(0, 25, DAYS).round(1)
     features = pd.DataFrame({"sample_id": samples["sample_id"]})
     features["smap_mm"] = np.concatenate([series, series, other])
-    rules = splits.Rules(coarse_columns=("smap_mm",))
-    options = {"stations": stations, "features": features, "rules": rules}
+    options = {"stations": stations, "features": features, "coarse_columns": ("smap_mm",)}
     report = splits.audit(samples, held(samples, "S1"), **options)
     assert status(report)["same series of smap_mm"] == "fail"
     assert report.claim() == "unseen stations"
@@ -145,7 +137,7 @@ def test_stations_that_a_coarse_product_cannot_tell_apart_share_its_pixel():
     with pytest.raises(ContractError, match="coarse column 'gldas'"):
         splits.audit(
             samples, held(samples, "S1"), stations=stations,
-            rules=splits.Rules(coarse_columns=("gldas",)),
+            coarse_columns=("gldas",),
         )  # fmt: skip
 
 
@@ -265,15 +257,14 @@ def test_nearness_in_time_is_a_fault_of_splits_in_time_only():
     """Tested right after training it fails; ten days later it passes, at sensors that trained."""
     samples, stations = tables(*FAR)
     day = (samples["time"] - samples["time"].min()).dt.days
-    temporal = splits.Rules(kind="temporal")
     close = pd.Series(np.where(day < 20, "train", "test"), index=samples.index)
-    report = splits.audit(samples, close, stations=stations, rules=temporal)
+    report = splits.audit(samples, close, stations=stations, kind="temporal")
     # Training ends on day 19: days 20 to 28 are closer than ten days.
     row = report.table.set_index("check").loc["overlap in time (within 10 days)"]
     assert (row["status"], row["n_samples"]) == ("fail", 2 * 9)
     assert report.claim() == "random rows (leaky)"
     gap = close.where((day < 20) | (day >= 29), None)
-    report = splits.audit(samples, gap, stations=stations, rules=temporal)
+    report = splits.audit(samples, gap, stations=stations, kind="temporal")
     assert report.claim() == "unseen times"
     report.require("unseen times")
     # A spatial split shares its dates; that is told, and denies nothing but unseen times.
@@ -281,7 +272,7 @@ def test_nearness_in_time_is_a_fault_of_splits_in_time_only():
     assert status(report)["overlap in time (within 10 days)"] == "info"
     with pytest.raises(LeakageError, match="leave 10 days between"):
         report.require("unseen times")
-    report = splits.audit(samples, held(samples, "S1"), stations=stations, rules=temporal)
+    report = splits.audit(samples, held(samples, "S1"), stations=stations, kind="temporal")
     assert report.claim() == "leaky: overlap in time (within 10 days)"
 
 
@@ -307,11 +298,10 @@ def test_who_trains_and_who_is_held_out_can_be_said():
     split = held(samples, "S1")
     split[samples["time"] < "2020-01-11"] = "validation"
     assert splits.audit(samples, split, stations=stations).claim() == "unseen networks"
-    strict = splits.Rules(train=("train", "validation"))
-    report = splits.audit(samples, split, stations=stations, rules=strict)
+    strict = split.replace("validation", "train")
+    report = splits.audit(samples, strict, stations=stations)
     assert report.claim() == "random rows (leaky)"
-    scored = splits.Rules(held_out=("validation",))
-    report = splits.audit(samples, split, stations=stations, rules=scored)
+    report = splits.audit(samples, split, stations=stations, held_out=("validation",))
     assert report.claim() == "random rows (leaky)"
 
 
@@ -327,7 +317,7 @@ def test_tables_that_do_not_belong_together_are_refused():
     with pytest.raises(ContractError, match="sensor_id"):
         splits.audit(samples.drop(columns="sensor_id"), split, stations=stations)
     with pytest.raises(ContractError, match="'spatial' or 'temporal'"):
-        splits.Rules(kind="by chance")
+        splits.audit(samples, split, stations=stations, kind="by chance")
     report = splits.audit(samples, split.tolist(), stations=stations)
     with pytest.raises(UnknownNameError, match="unseen stations"):
         report.require("perfect")
@@ -370,16 +360,14 @@ def test_real_rows_at_random_are_caught(us_10day):
 def test_txson_by_station_shares_smap_pixels_and_by_block_does_not(us_10day, seed):
     """35 TxSON stations stand in 10 pixels of 9 km: a split by station parts some of them."""
     samples, stations = us_10day
-    rules = splits.Rules(coarse_columns=("smap_usda_ssm_mm",))
     options = {
         "stations": stations,
         "features": samples[["sample_id", "smap_usda_ssm_mm"]],
-        "rules": rules,
+        "coarse_columns": ("smap_usda_ssm_mm",),
     }
     txson = samples[samples["network"] == "TxSON"]
     split = splits.by_station(txson, stations[stations["network"] == "TxSON"], seed=seed)
-    rules_all = splits.Rules(held_out=("validation", "test"))
-    alone = splits.audit(txson, split, stations=stations, rules=rules_all)
+    alone = splits.audit(txson, split, stations=stations, held_out=("validation", "test"))
     row = alone.table.set_index("check").loc["same SMAP pixel (EASE-Grid 2.0, 9 km)"]
     assert row["status"] == "fail" and " of 10 on both sides" in row["detail"]
 

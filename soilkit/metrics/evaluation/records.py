@@ -475,10 +475,8 @@ def _audit(name, ids, samples, *, stations, background) -> Audit:
         stations=stations,
         features=background.features,
         fitted_on=background.fitted_on,
-        rules=splits.Rules(
-            held_out=(name,) if name in set(labels) else ("test",),
-            coarse_columns=background.coarse_columns,
-        ),
+        held_out=(name,) if name in set(labels) else ("test",),
+        coarse_columns=background.coarse_columns,
     )
     return replace(report, split=name)
 

@@ -15,5 +15,4 @@ from soilkit.metrics.splits.folds import chip_groups as chip_groups
 from soilkit.metrics.splits.folds import folds as folds
 from soilkit.metrics.splits.folds import training_distance_km as training_distance_km
 from soilkit.metrics.splits.leakage import AuditReport as AuditReport
-from soilkit.metrics.splits.leakage import Rules as Rules
 from soilkit.metrics.splits.leakage import audit as audit

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, triu
 
+from soilkit.constants import CHIP_SIDE_M
 from soilkit.errors import ContractError
 from soilkit.metrics.points import pearson_r
 from soilkit.metrics.splits.folds import (
@@ -19,6 +20,7 @@ from soilkit.metrics.splits.folds import (
 )
 
 LABEL_COLUMNS = ("soil_moisture_m3_m3", "observed_m3_m3")
+DEGREE_GRIDS = {"SMAP10KM": 0.1, "GLDAS": 0.25}  # counted on from 0 N, 0 E
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,7 @@ class Sides:
             yield self.side == side, self.side != side
 
 
-def take_sides(
-    samples: pd.DataFrame, split, *, stations: pd.DataFrame | None, train, held_out
-) -> Sides:
+def take_sides(samples: pd.DataFrame, split, *, stations: pd.DataFrame | None, held_out) -> Sides:
     """Samples sorted into those that train and those held out, or into folds.
 
     Raises ``ContractError`` when split and samples do not belong together, or a side is empty.
@@ -98,7 +98,7 @@ def take_sides(
             "The split's index is not the samples': take the labels that a split gave for this "
             "very table, or reset both indices."
         )
-    numbers, names, has_folds = _numbers(pd.Series(split), tuple(train), tuple(held_out))
+    numbers, names, has_folds = _numbers(pd.Series(split), tuple(held_out))
     used = np.flatnonzero(numbers >= 0)
     rows = samples.iloc[used].reset_index(drop=True)
     for column in ("sensor_id", "station_id"):
@@ -117,24 +117,25 @@ def take_sides(
 
 
 def _numbers(
-    labels: pd.Series, train: tuple[str, ...], held_out: tuple[str, ...]
+    labels: pd.Series, held_out: tuple[str, ...]
 ) -> tuple[np.ndarray, tuple[str, ...], bool]:
     """A side per sample, -1 where it takes no part; the sides' names; whether they are folds."""
     text = labels.astype("str").where(labels.notna())
     names = sorted(set(text.dropna()))
-    if not set(names) & {*LABELS, *train, *held_out}:
+    if not set(names) & {*LABELS, *held_out}:
         if len(names) < 2:
             raise ContractError(f"Folds need at least two names; found {names}.")
         return pd.factorize(text, sort=True)[0], tuple(names), True
-    if set(train) & set(held_out):
-        raise ContractError(f"{train} trains and {held_out} is held out: no label can be both.")
-    numbers = np.where(text.isin(train), 0, np.where(text.isin(held_out), 1, -1))
+    train, *_ = LABELS
+    if train in held_out:
+        raise ContractError(f"{train!r} trains and {held_out} is held out: no label can be both.")
+    numbers = np.where(text == train, 0, np.where(text.isin(held_out), 1, -1))
     if not {0, 1} <= set(numbers):
         raise ContractError(
-            f"An audit needs samples labelled {' or '.join(train)} and {' or '.join(held_out)}; "
-            f"found {', '.join(names)}. Say in Rules which labels train and which are held out."
+            f"An audit needs samples labelled {train} and {' or '.join(held_out)}; found "
+            f"{', '.join(names)}. Say in held_out which labels are, and call what trains {train!r}."
         )
-    return numbers, (" + ".join(train), " + ".join(held_out)), False
+    return numbers, (train, " + ".join(held_out)), False
 
 
 # Series that are copies of each other, found by the values that they share.
@@ -292,10 +293,10 @@ def _if_located(sides: Sides, check: Check) -> Check:
     )  # fmt: skip
 
 
-def overlapping(sides: Sides, *, side_m: float) -> Check:
+def overlapping(sides: Sides) -> Check:
     """Chips around stations on one side that cover ground of chips on the other."""
     which, names = np.flatnonzero(sides.located), sides.stations.index
-    pairs = which[overlapping_chips(sides.stations.iloc[which], side_m=side_m)]
+    pairs = which[overlapping_chips(sides.stations.iloc[which])]
     around = sides.present(sides.station, len(names))
     reach, (a, b) = around.copy(), pairs.T
     np.logical_or.at(reach, a, around[b])
@@ -305,7 +306,7 @@ def overlapping(sides: Sides, *, side_m: float) -> Check:
     touched = np.unique(sides.station[rows])
     near = pairs[np.isin(pairs, touched).any(axis=1)]
     check = _answered(
-        f"overlapping chips ({side_m / 1000:g} km)", rows, len(touched),
+        f"overlapping chips ({CHIP_SIDE_M / 1000:g} km)", rows, len(touched),
         detail=f"{len(touched)} held-out stations share ground with one that trains",
         examples=(f"{names[a]} and {names[b]}" for a, b in near), denies=LADDER[2:],
         is_required=True, advice="split with by_station, which keeps such chips together",
@@ -313,16 +314,14 @@ def overlapping(sides: Sides, *, side_m: float) -> Check:
     return _if_located(sides, check)
 
 
-def same_pixel(
-    sides: Sides, *, ease2_km: Iterable[int], degrees: Mapping[str, float]
-) -> Iterator[Check]:
+def same_pixel(sides: Sides, *, ease2_km: Iterable[int]) -> Iterator[Check]:
     """Stations in one pixel of a coarse product, or in one 2-degree block, on both sides."""
     places = sides.stations[sides.located]
     cells = {
         f"same SMAP pixel (EASE-Grid 2.0, {size} km)": ease2_ids(places, pixel_size_km=size)
         for size in ease2_km
     }
-    for product, size in degrees.items():
+    for product, size in DEGREE_GRIDS.items():
         cells[f"same {product} pixel ({size:g} degrees)"] = block_ids(places, size_deg=size)
     block = f"same block ({BLOCK_SIZE_DEG:g} degrees)"
     need = {

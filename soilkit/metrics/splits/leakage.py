@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -143,38 +143,6 @@ class AuditReport:
         return f"<b>{title}</b>{''.join(f'<p>{line}</p>' for line in rest)}{table}"
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How an audit looks at a split.
-
-    Attributes
-    ----------
-    train, held_out : labels of the samples that train, and of those that a score is made of; to
-        count model selection as training, give ``train=("train", "validation")``
-    kind : "spatial", or "temporal" for splits in time, where closeness in time is a fault
-    chip_side_m : side of a chip's footprint
-    ease2_km : pixel sizes of the EASE-Grid 2.0 products that the model or its rivals eat, 9 or 36;
-        36 is added where a coarse column is SMAP's, whose radiometer sees no less
-    degree_grids : products on grids of degrees counted on from 0 N, 0 E, and their pixel sizes
-    coarse_columns : feature columns that hold a coarse product: stations with one series share
-        its pixel, whatever its grid
-    """
-
-    train: tuple[str, ...] = ("train",)
-    held_out: tuple[str, ...] = ("test",)
-    kind: str = "spatial"
-    chip_side_m: float = CHIP_SIDE_M
-    ease2_km: tuple[int, ...] = (9,)
-    degree_grids: Mapping[str, float] = field(
-        default_factory=lambda: {"SMAP10KM": 0.1, "GLDAS": 0.25}
-    )
-    coarse_columns: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("spatial", "temporal"):
-            raise ContractError(f"A split is 'spatial' or 'temporal', found {self.kind!r}.")
-
-
 def audit(
     samples: pd.DataFrame,
     split,
@@ -182,46 +150,50 @@ def audit(
     stations: pd.DataFrame | None,
     features: pd.DataFrame | None = None,
     fitted_on: Iterable | Mapping | None = None,
-    rules: Rules | None = None,
+    held_out: tuple[str, ...] = ("test",),
+    coarse_columns: tuple[str, ...] = (),
+    kind: str = "spatial",
 ) -> AuditReport:
     """Check a split for everything that lets a model remember instead of predict.
 
-    Raises ``ContractError`` when the tables do not belong together or one side is empty.
+    Pixels are those of SMAP10KM, GLDAS and the EASE-Grid 2.0 of 9 km, and of 36 km where a coarse
+    column is SMAP's, whose radiometer sees no less. Raises ``ContractError`` when the tables do not
+    belong together or one side is empty, and for another ``kind``.
 
     Parameters
     ----------
     samples : samples or predictions table; ``<source>_scene`` columns are looked at where they are
     split : label per sample, from ``metrics.splits`` or elsewhere; values other than "train",
-        "validation", "test" (and those that ``rules`` name) are folds, each held out in turn
+        "validation", "test" (and those ``held_out``) are folds, each held out in turn
     stations : stations table; None when the samples carry latitude, longitude and network, or
         nobody knows them
     features : what the model eats, with ``sample_id`` or on the samples' index
     fitted_on : ids of the samples, sensors or stations that means and scalings were fitted on; for
         folds a mapping of fold to ids
-    rules : Rules
+    held_out : labels of the samples that a score is made of; "train" trains
+    coarse_columns : feature columns that hold a coarse product: stations with one series share its
+        pixel, whatever its grid
+    kind : "spatial", or "temporal" for splits in time, where closeness in time is a fault
 
     Returns
     -------
     AuditReport
     """
-    rules = rules or Rules()
-    footprints = [36 for c in rules.coarse_columns if "smap" in c.lower()]
-    sides = checks.take_sides(
-        samples, split, stations=stations, train=rules.train, held_out=rules.held_out
-    )
+    if kind not in ("spatial", "temporal"):
+        raise ContractError(f"A split is 'spatial' or 'temporal', found {kind!r}.")
+    ease2_km = (9, 36) if any("smap" in c.lower() for c in coarse_columns) else (9,)
+    sides = checks.take_sides(samples, split, stations=stations, held_out=held_out)
     eaten = _features(features, samples, sides)
     sensor, station, network = checks.same_names(sides)
     made = [
         sensor,
         station,
         *checks.same_scene(sides),
-        checks.overlapping(sides, side_m=rules.chip_side_m),
-        *checks.same_pixel(
-            sides, ease2_km=sorted({*rules.ease2_km, *footprints}), degrees=rules.degree_grids
-        ),
-        *_coarse(sides, eaten, rules.coarse_columns),
+        checks.overlapping(sides),
+        *checks.same_pixel(sides, ease2_km=ease2_km),
+        *_coarse(sides, eaten, coarse_columns),
         network,
-        checks.same_time(sides, is_temporal=rules.kind == "temporal"),
+        checks.same_time(sides, is_temporal=kind == "temporal"),
         checks.same_series(sides, sides.label),
         checks.label_in_features(sides, eaten),
         checks.fitted_on_training(sides, fitted_on, everything=samples),

@@ -303,7 +303,6 @@ class DenseEnsemble(NetworkEnsemble):
     batch_size : int, rows
     learning_rate : float, at the start; it falls to zero along a half cosine
     dropout : float, probability in training
-    seed : int
     max_rows_seen : int; a table of so many rows that all epochs would show a member more
         than this is passed fewer times, in larger batches; ``epochs_`` and ``batch_size_`` tell
     target_max : float or None, m3 m-3; a larger target is refused, None takes any

@@ -296,7 +296,6 @@ class TextureForest(NanTolerant):
     ----------
     n_trees : int, of each forest
     n_jobs : int, processes' worth of threads
-    seed : int
     target_max : float or None, m3 m-3; a larger target is refused, None takes any
 
     Attributes

@@ -149,19 +149,14 @@ class EarthEngineArchive:
 
     Parameters
     ----------
-    project : str, optional
-        The Google Cloud project, as in ``connect``, which is called when first needed.
-    cache_dir : path, optional
-        Where the pieces of the scene index and of series are kept, so that an interrupted one
-        goes on; without it they are asked for every time.
-    policy : Policy, optional
-        Calls in flight, attempts, deadline.
+    project : the Google Cloud project, as in ``connect``, which is called when first needed
+    cache_dir : where the pieces of the scene index and of series are kept, so that an interrupted
+        one goes on; without it they are asked for every time
+    policy : calls in flight, attempts, deadline
     footprint_m : float, m
         Side of the square over which ``cloud_fraction`` and ``valid_fraction`` are counted.
-    client : distributed.Client, optional
-        Fetches chips on a Dask cluster instead of in threads of this process.
-    service_account_key : path, JSON text or mapping, optional
-        As in ``connect``.
+    client : fetches chips on a Dask cluster instead of in threads of this process
+    service_account_key : as in ``connect``
     """
 
     name = "earthengine"

@@ -205,12 +205,10 @@ def connect(
 
     Parameters
     ----------
-    project : str, optional
-        A Google Cloud project with the Earth Engine API enabled.
+    project : a Google Cloud project with the Earth Engine API enabled
     service_account_key : path, JSON text or mapping, optional
     credentials : google.auth.credentials.Credentials, optional
-    policy : Policy, optional
-        Its deadline and concurrency.
+    policy : its deadline and concurrency
     """
     policy = policy or Policy()
     with _LOGIN:

@@ -129,8 +129,7 @@ def examine(
     Parameters
     ----------
     names : sources, or a mapping of sources to the bands that are wanted of them; all by default
-    start, end : datetime64 or text, UTC, optional
-        The requested period, half-open. Without it every end is reported, whenever it was.
+    start, end : the requested period, half-open. Without it every end is reported, whenever it was.
     facts : from ``refresh``; the pinned ones by default
 
     Returns

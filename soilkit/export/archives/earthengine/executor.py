@@ -250,13 +250,11 @@ def run(
 
     Parameters
     ----------
-    job : callable
-        Asks for an item once; raises ``ServiceError``. Its ``split(item)`` gives the parts of an
+    job : asks for an item once; raises ``ServiceError``. Its ``split(item)`` gives the parts of an
         item that asked for too much (none where it cannot be split), ``merge(item, results)`` puts
         theirs together. Called in several threads, or pickled to workers that have a login.
-    client : distributed.Client, optional
-        Asks on a Dask cluster: at most ``policy.concurrency`` calls are in flight over all of its
-        workers and all runs of that concurrency.
+    client : asks on a Dask cluster: at most ``policy.concurrency`` calls are in flight over all of
+        its workers and all runs of that concurrency
     seed : of the back-off's jitter
 
     Raises

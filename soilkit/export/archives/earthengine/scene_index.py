@@ -27,7 +27,13 @@ from soilkit.export.archives.earthengine.expressions import (
     Piece,
     layer,
 )
-from soilkit.export.archives.scenes import pass_numbers, scenes_table, series_table, static_image
+from soilkit.export.archives.scenes import (
+    interval,
+    pass_numbers,
+    scenes_table,
+    series_table,
+    static_image,
+)
 from soilkit.files import write_whole
 from soilkit.sources import Source
 
@@ -35,7 +41,6 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 DIGEST_BYTES = 32
 GROWING = np.timedelta64(90, "D")  # archives still receive scenes of the last weeks
-DAY = np.timedelta64(1, "D")
 HOUR = np.timedelta64(3_600_000_000, "us")
 SHORTEST = np.timedelta64(2, "D")  # a piece is not halved below
 BAR_AFTER_S = 3.0
@@ -326,20 +331,12 @@ def dated(source: Source, stamps: pd.DataFrame) -> pd.DataFrame:
         pd.to_datetime(stamps[name].round(), unit="ms").to_numpy().astype(US)
         for name in ("begin_ms", "end_ms")
     )
-    start, stamped = begin, np.fmax(begin, end)
-    if source.dated_by == "instant":
-        end = stamped if source.sliced else begin
-    elif source.dated_by == "middle":
-        step = cadence(source)
-        start = begin - step // 2
-        end = np.maximum(start + step, stamped)
-    elif layer(source.name).new_year:
-        next_year = (begin.astype("datetime64[Y]") + 1).astype(US)
-        step = -(-cadence(source) // DAY) * DAY  # a mean year ends before a leap year does
-        end = np.minimum(begin + step, next_year)
-    else:
-        end = np.maximum(begin + cadence(source), stamped)
-    return pd.DataFrame({"scene_id": stamps["scene_id"].astype("str"), "start": start, "end": end})
+    table, stamped = interval(source, begin), np.fmax(begin, end)
+    if source.sliced:
+        table["end"] = stamped
+    elif source.dated_by != "instant" and not layer(source.name).new_year:
+        table["end"] = np.maximum(table["end"], stamped)
+    return table.assign(scene_id=stamps["scene_id"].astype("str"))[["scene_id", "start", "end"]]
 
 
 def cadence(source: Source) -> np.timedelta64:

@@ -44,17 +44,14 @@ class StacArchive:
     assets : {source: {band: asset key, or (asset key, band number from 1)}}, optional
     units : {source: "power" or "dB"}, optional
         How backscatter is stored; dB unless the collection or the asset is known for another.
-    footprint_m : float, m
-        Side of the square around a station that scenes must touch, and whose covered part is
-        ``valid_fraction``. It is unknown where a scene's geometry is a mere bounding box.
-    sign : callable, optional
-        Turns an asset's address into one that may be opened, such as ``planetary_computer.sign``.
+    footprint_m : side, m, of the square around a station that scenes must touch, and whose covered
+        part is ``valid_fraction``. It is unknown where a scene's geometry is a mere bounding box.
+    sign : turns an asset's address into one that may be opened, such as ``planetary_computer.sign``
     headers : sent with every request to an API
     timeout_s : float, s, for one request to an API
     cache_dir : folder where an API's items are kept, so that a resumed build need not ask again
-    network : bool
-        Whether a catalogue on disk may have links to the network; else such are left out. Assets
-        may lie there in any case.
+    network : whether a catalogue on disk may have links to the network; else such are left out.
+        Assets may lie there in any case.
     workers : int, files read at once
 
     Raises

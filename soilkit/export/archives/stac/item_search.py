@@ -21,11 +21,11 @@ import pystac
 import shapely
 import shapely.geometry
 
-from soilkit import grids, sources
+from soilkit import grids
 from soilkit.constants import STATIC_SCENE
 from soilkit.contracts import Grid
 from soilkit.errors import CatalogueError
-from soilkit.export.archives.scenes import pass_numbers
+from soilkit.export.archives import scenes
 from soilkit.files import write_text_whole
 from soilkit.sources import Source, Stac
 
@@ -474,12 +474,8 @@ def interval(properties: Mapping[str, Any], source: Source) -> Period:
         return start, end
     if not properties.get("datetime"):
         raise ValueError("it has no datetime")
-    moment = _utc(properties["datetime"])
-    if source.dated_by == "instant":
-        return moment, moment
-    length = sources.duration(source.cadence).astype("timedelta64[us]")
-    start = moment if source.dated_by == "start" else moment - length // 2
-    return start, start + length
+    span = scenes.interval(source, np.array([_utc(properties["datetime"])])).to_numpy()
+    return span[0, 0], span[0, 1]
 
 
 def _utc(text: str) -> np.datetime64:
@@ -539,7 +535,7 @@ def _grouped(records: list[Record], source: Source) -> list[list[Record]]:
     if source.sliced:
         table = table.sort_values(["platform", "orbit", "start", "id"])
         key = ["pass"]
-        table = table.assign(**{"pass": pass_numbers(table, flight=["platform", "orbit"])})
+        table = table.assign(**{"pass": scenes.pass_numbers(table, flight=["platform", "orbit"])})
     elif source.resolution == "high" and not source.is_static:
         key = ["id"]
     else:
