@@ -20,12 +20,11 @@ from matplotlib import image
 from matplotlib import pyplot as plt
 
 from soilkit import grids, sources
-from soilkit.contracts import Chip, ChipRequest, Failure, Grid
+from soilkit.contracts import Chip, Grid
 from soilkit.errors import (
     CatalogueError,
     CheckpointError,
     ContractError,
-    SceneNotFoundError,
     UnknownNameError,
 )
 from soilkit.export import archives, chips, cubes, features, join, rasters, ten_day_table
@@ -37,7 +36,6 @@ from soilkit.models.maps import (
     Scene,
     map_grid,
     predict_map,
-    region_chips,
 )
 from soilkit.models.tabular import SYSTEMS
 from soilkit.models.xception_fusion import look
@@ -45,52 +43,12 @@ from soilkit.show import plots
 from soilkit.show.plots.region_maps import _multilook, true_colours
 
 LATITUDE, LONGITUDE = 38.0, -98.0
-INPUTS = Inputs(high=("sentinel1", "dem"), low=("soilgrids",), coarse=())
 
 
 @pytest.fixture(autouse=True)
 def close_figures():
     yield
     plt.close("all")
-
-
-def sample():
-    return pd.DataFrame(
-        {
-            "sample_id": ["a_1"], "sensor_id": ["N__a__p"], "station_id": ["N__a"],
-            "time": pd.to_datetime(["2020-06-01 12:00"]).astype("datetime64[us]"),
-            "soil_moisture_m3_m3": [0.2], "sentinel1_scene": ["S1_x"],
-            "sentinel1_age_hours": [0.5], "dem_scene": ["static"], "dem_age_hours": [np.nan],
-            "soilgrids_scene": ["static"], "soilgrids_age_hours": [np.nan],
-        }
-    )  # fmt: skip
-
-
-def stations():
-    return pd.DataFrame({"station_id": ["N__a"], "latitude": [LATITUDE], "longitude": [LONGITUDE]})
-
-
-class Eastings:
-    """An archive whose every band holds the pixel's easting."""
-
-    name, version = "eastings", "1"
-
-    def __init__(self, *, without=()):
-        self.without, self.asked = without, []
-
-    def chips(self, requests):
-        self.asked = list(requests)
-        for request in self.asked:
-            if request.source in self.without:
-                yield request, Failure("its orbit passes elsewhere")
-            else:
-                yield request, eastings_chip(request)
-
-
-def eastings_chip(request: ChipRequest) -> Chip:
-    grid = request.grid
-    shape = (len(request.bands), grid.height, grid.width)
-    return Chip(np.broadcast_to(grid.x_m, shape).copy(), request.bands, grid)
 
 
 def mapped(values, *, left=500_000.0, top=4_206_000.0, size=320.0):
@@ -115,36 +73,7 @@ def mapped(values, *, left=500_000.0, top=4_206_000.0, size=320.0):
     return predict_map(Known(), Scene(side, {"high": layer}), look, progress=False)
 
 
-# ---- the region -------------------------------------------------------------------------------
-
-
-def test_a_region_is_the_stations_own_chip_cut_wider():
-    """The middle 256 pixels of a region of 512 are, pixel by pixel, the station's chip."""
-    found = region_chips(sample(), Eastings(), stations=stations(), inputs=INPUTS, size_px=512)
-    chip = grids.chip_grid(LATITUDE, LONGITUDE, size_px=256, pixel_size_m=10)
-    np.testing.assert_array_equal(found["dem"].values[0, 0, 128:384], chip.x_m)
-    assert found["soilgrids"].values.shape == (4, 32, 32)
-    assert found["soilgrids"].grid.bounds_m == found["dem"].grid.bounds_m
-    assert list(found) == ["sentinel1", "dem", "soilgrids"]
-
-
-def test_a_region_asks_for_the_scene_that_the_join_chose():
-    """The radar scene of half an hour before the reading; layers without time have none."""
-    archive = Eastings()
-    region_chips(sample(), archive, stations=stations(), inputs=INPUTS, size_px=320)
-    asked = {request.source: request for request in archive.asked}
-    assert asked["sentinel1"].scene_id == "S1_x"
-    assert asked["sentinel1"].time == np.datetime64("2020-06-01T11:30")
-    assert np.isnat(asked["dem"].time)
-
-
-def test_a_layer_that_does_not_come_is_named():
-    archive = Eastings(without=("sentinel1",))
-    with pytest.raises(SceneNotFoundError, match="No sentinel1 .* its orbit passes elsewhere"):
-        region_chips(sample(), archive, stations=stations(), inputs=INPUTS, size_px=320)
-    two = pd.concat([sample(), sample()])
-    with pytest.raises(ContractError, match="one sample at a time, found 2"):
-        region_chips(two, Eastings(), stations=stations(), inputs=INPUTS, size_px=320)
+# ---- the scalars and the scores ----------------------------------------------------------------
 
 
 def test_coarse_inputs_are_scaled_by_what_the_checkpoint_carries():
@@ -156,9 +85,6 @@ def test_coarse_inputs_are_scaled_by_what_the_checkpoint_carries():
     del kept["gldas.SoilMoi0_10cm_inst"]
     with pytest.raises(CheckpointError, match=r"of gldas\.SoilMoi0_10cm_inst"):
         stored_statistics(kept, inputs)
-
-
-# ---- the scores -------------------------------------------------------------------------------
 
 
 def truth(side=25, seed=0):

@@ -5,7 +5,6 @@ from soilkit.models.maps.products import to_cog as to_cog
 from soilkit.models.maps.region_map import plan_region as plan_region
 from soilkit.models.maps.region_map import predict_region as predict_region
 from soilkit.models.maps.scene import Scene as Scene
-from soilkit.models.maps.scene import region_chips as region_chips
 from soilkit.models.maps.scene import scene_of as scene_of
 from soilkit.models.maps.table_map import Layer as Layer
 from soilkit.models.maps.table_map import daily_layers as daily_layers

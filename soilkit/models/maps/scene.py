@@ -14,10 +14,9 @@ from scipy.ndimage import uniform_filter
 from soilkit import sources
 from soilkit.constants import HIGH_PIXEL_M, PIXEL_RATIO
 from soilkit.contracts import Archive, Chip, Grid
-from soilkit.errors import CatalogueError, ContractError, SceneNotFoundError, UnknownNameError
+from soilkit.errors import CatalogueError, ContractError, UnknownNameError
 from soilkit.export import cubes
 from soilkit.export.archives import all_scenes
-from soilkit.export.chips.requests import Planner
 from soilkit.export.cubes.regions import Region
 from soilkit.models.inputs import INDICES, Inputs, coarse_column, coarse_values, distinct_sources
 from soilkit.models.maps.receptive_field import dense_reach_px, window_px
@@ -144,49 +143,6 @@ def _coarse(layers: Mapping[str, Any], inputs: Inputs, statistics) -> np.ndarray
     mean, std = np.transpose([statistics[name] for name in inputs.coarse])
     z = (coarse_values(flat, inputs) - mean) / std  # (pixel, channel)
     return z.T.reshape(len(inputs.coarse), *rasters[0].shape).astype(np.float32)
-
-
-# The layers of a region around a station: the scenes that the join chose, cut wider.
-
-
-def region_chips(
-    sample: Any, archive: Archive, *, stations: Any, inputs: Inputs, size_px: int
-) -> dict[str, Chip]:
-    """The image layers around a sample's station, of the very scenes that the join chose for it.
-
-    Parameters
-    ----------
-    sample : samples table of one row, joined with this archive
-    archive, stations : those of the join; stations as of their contract
-    inputs : Inputs, whose high and low sources are cut
-    size_px : int, pixels of 10 m a side; low-resolution layers cover the same ground at 160 m
-
-    Returns
-    -------
-    {source: Chip} with all bands of the catalogue, stored values
-
-    Raises
-    ------
-    ContractError
-        When the table holds another number of samples than one.
-    SceneNotFoundError
-        When the archive has no such chip; it says why.
-    """
-    if len(sample) != 1:
-        raise ContractError(
-            f"A region is cut for one sample at a time, found {len(sample)}. Hand one row."
-        )
-    planner = Planner(sample, stations, size_px=size_px, version=archive.version)
-    wanted = {name: [b.name for b in sources.get(name).bands] for name in inputs.image_sources}
-    cut = {}
-    for request, answer in archive.chips(planner.requests(wanted)):
-        if not isinstance(answer, Chip):
-            raise SceneNotFoundError(
-                f"No {request.source} over the region around {request.station_id}: "
-                f"{answer.reason}. Choose another sample, or a smaller region."
-            )
-        cut[request.source] = answer
-    return {name: cut[name] for name in inputs.image_sources}
 
 
 # ---- what a model eats of a region, by way of cubes ----------------------------------------------
