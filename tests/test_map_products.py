@@ -1,5 +1,7 @@
 """A map as files that strangers open, a page that is read at a glance, and a view to move."""
 
+import base64
+import io
 import json
 import os
 
@@ -411,6 +413,31 @@ def test_a_film_has_a_frame_a_day(tmp_path):
 
 
 # ---- the view to move ---------------------------------------------------------------------------
+
+
+def test_a_view_across_the_antimeridian_stays_in_one_piece(tmp_path):
+    """Fiji: 6 km and not the whole globe; places of both sides lie on it, and answer."""
+    crs = "EPSG:32760"
+    x, y = grids.transformer("EPSG:4326", crs).transform(180.0, -17.0)
+    grid = Grid(crs, x - 3000, y + 2000, 200.0, 20, 30)
+    sides = pd.DataFrame(
+        {"station_id": ["w", "e"], "latitude": -17.0, "longitude": [179.99, -179.99]}
+    )
+    days = two_days(grid)
+    view = widgets.MapView(days, stations=sides)
+    (south, west), (north, east) = view.image.bounds
+    assert west < 180 < east and east - west < 0.07 and south < -17 < north
+    assert (west + east) / 2 == pytest.approx(view.map.center[1], abs=1e-6)
+    marks = [m.location for m in view.map.layers if getattr(m, "title", None) in ("w", "e")]
+    assert [lon for _, lon in marks] == pytest.approx([179.99, 180.01])
+    for longitude in (179.99, 180.01, -179.99):
+        view.message.value = "?"
+        view.pick(longitude, -17.0)
+        assert view.message.value == ""
+    drawn = Image.open(io.BytesIO(base64.b64decode(view.image.url.split(",")[1])))
+    assert np.asarray(drawn)[..., 3].mean() > 200  # most of the picture is the map
+    map_views.difference_of(days, first=DAYS[0], second=DAYS[1]).canvas.draw()
+    map_views.animation(days, tmp_path / "days.gif")
 
 
 def click(view, longitude, latitude):

@@ -325,10 +325,7 @@ def _spread_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
     mean = ", mean" if days.sizes["time"] > 1 else ""
     axis.set_title(f"{spread.name}{mean}", fontsize="medium")
     axis.set(xticks=[], yticks=[], anchor="N")
-    axis.figure.colorbar(
-        drawn, ax=axis, label=f"[{style.MOISTURE}]", location="bottom", extend="both", shrink=0.8,
-        ticks=MaxNLocator(3), panchor=(0.5, 1.0),
-    )  # fmt: skip
+    _bar_below(axis, drawn, f"[{style.MOISTURE}]", extend="both")
 
 
 def _validity_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
@@ -340,7 +337,7 @@ def _validity_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
     if len(codes) > 1:
         share = 100 * (codes > 0).mean(axis=0)
         drawn = _draw_map(axis, share, grid, limits=(0, 100), cmap=SHARE_COLOURS)
-        axis.figure.colorbar(drawn, ax=axis, label="[% of days]", location="bottom", shrink=0.8)
+        _bar_below(axis, drawn, "[% of days]")
         return
     good = "valid" if VALIDITY in days else "a_value"
     colours = {good: VALID_COLOUR} | {n: REASON_COLOURS.get(n, "0.3") for n in reasons}
@@ -355,6 +352,15 @@ def _validity_panel(axis: Axes, days: xr.Dataset, grid: Grid) -> None:
     ]
     axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2,
                 fontsize="small", frameon=False, columnspacing=1.0, handlelength=1.0)  # fmt: skip
+
+
+def _bar_below(axis: Axes, drawn: Any, words: str, **look: Any) -> None:
+    """A bar of colours close below a picture, however high its panel is."""
+    place = axis.inset_axes((0.1, -0.1, 0.8, 0.05))
+    bar = axis.figure.colorbar(drawn, cax=place, orientation="horizontal", **look)
+    bar.locator = MaxNLocator(3)
+    bar.set_label(words, fontsize="small")
+    bar.ax.tick_params(labelsize="small")
 
 
 def _percents(days: xr.Dataset) -> dict[str, str]:

@@ -115,8 +115,11 @@ class MapView(ipw.VBox):
         corners = pd.DataFrame(self.image.bounds, columns=["latitude", "longitude"])
         self.map = _map(corners, basemap)
         self.map.add(self.image)
-        for marker in () if stations is None else _markers(stations).values():
-            self.map.add(marker)
+        if stations is not None:  # on the side of the antimeridian on which the map is drawn
+            away = stations["longitude"] - corners["longitude"].mean()
+            beside = stations.assign(longitude=stations["longitude"] - 360 * (away / 360).round())
+            for marker in _markers(beside).values():
+                self.map.add(marker)
         self._picked = CircleMarker(location=(0.0, 0.0), radius=7, color=PICKED, fill_opacity=0.0)
         for control in (self.day, self.layer):
             control.observe(lambda _: self._draw(), names="value")

@@ -28,7 +28,9 @@ SHADOW = 0.6
 PICTURES = {"Sentinel-2 RGB": "sentinel2", "VV": "sentinel1", "VH": "sentinel1",
             "SoilGrids": "soilgrids"}  # fmt: skip
 LOOKS = 4  # radar pixels a side that are averaged for the eye
-WEB_MERCATOR = "EPSG:3857"
+MERCATOR = (  # a web map's, about a longitude
+    "+proj=merc +a=6378137 +b=6378137 +lon_0={} +units=m +nadgrids=@null +no_defs"
+)
 AGE = "_age_hours"
 MISSING_COLOUR = "0.75"
 LOOKS_OF_UNITS = {
@@ -149,23 +151,29 @@ def overlay(
 
     Returns
     -------
-    Overlay, which needs no network
+    Overlay, which needs no network; across the antimeridian its east is beyond 180 degrees
     """
     from soilkit.export import rasters  # here, so that other pictures need no rasterio
 
-    there = grids.transformer(grid.crs, WEB_MERCATOR)
-    left, bottom, right, top = there.transform_bounds(*grid.bounds_m)
+    left, bottom, right, top = grid.bounds_m
+    to_degrees = grids.transformer(grid.crs, "EPSG:4326")
+    longitude, _ = to_degrees.transform((left + right) / 2, (bottom + top) / 2)
+    mercator = MERCATOR.format(longitude)  # no antimeridian cuts it
+    left, bottom, right, top = grids.transformer(grid.crs, mercator).transform_bounds(
+        *grid.bounds_m
+    )
     size = max(grid.pixel_size_m / 4, (right - left) / MOST_OVERLAY_PX)
     height, width = int(np.ceil((top - bottom) / size)), int(np.ceil((right - left) / size))
-    target = Grid(WEB_MERCATOR, left, top, size, height, width)
+    target = Grid(mercator, left, top, size, height, width)
     warped = rasters.reproject(values, grid, target=target, resampling="nearest")
     rgba = colormaps[cmap](Normalize(*limits)(np.nan_to_num(warped)), bytes=True)
     rgba[..., 3] = np.where(np.isfinite(warped), 255, 0)
     buffer = io.BytesIO()
     image.imsave(buffer, np.ascontiguousarray(rgba), format="png")
     left, bottom, right, top = target.bounds_m
-    back = grids.transformer(WEB_MERCATOR, "EPSG:4326")
-    (west, east), (south, north) = back.transform([left, right], [bottom, top])
+    west, east = (longitude + 180 * x / grids.WEB_MERCATOR_EDGE_M for x in (left, right))
+    back = grids.transformer(mercator, "EPSG:4326")
+    _, (south, north) = back.transform([left, right], [bottom, top])
     url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return Overlay(url, ((south, west), (north, east)))
 
@@ -288,7 +296,7 @@ def _pictures_of(
 def _colours_of_cube(values: Mapping[str, np.ndarray], *, age: np.ndarray | None) -> np.ndarray:
     """Red, green, blue and opacity (row, col, 4); the haze of each scene is its own."""
     bands = np.stack([*values.values()])
-    grid = Grid(WEB_MERCATOR, 0.0, 0.0, 1.0, *bands.shape[1:])
+    grid = Grid(grids.WEB_MERCATOR_CRS, 0.0, 0.0, 1.0, *bands.shape[1:])
     ages = np.zeros(bands.shape[1:]) if age is None else age
     parts = [np.where(ages == one, bands, np.nan) for one in np.unique(ages[np.isfinite(ages)])]
     colours = true_colours([Chip(part, tuple(values), grid) for part in parts])
