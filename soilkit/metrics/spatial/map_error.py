@@ -327,6 +327,7 @@ def interval_coverage(fields: Iterable[Field], *, is_fine: bool = False) -> pd.D
     mean = intervals.mean_of_means(table["value"], table["region"])
     mean |= {"region": "all", "n_places": table["n_places"].sum()}
     table = pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
+    table[["lower", "upper"]] = table[["lower", "upper"]].clip(0, 1)
     return table[["region", "n_places", "value", "lower", "upper"]]
 
 
