@@ -177,8 +177,8 @@ def error(checkpoint="", *, side=TRUTH_SIDE):
     change = {name: value / rmse["exact"] - 1 for name, value in rmse.items()}
     print(
         f"maps, RMSE against truth, synthetic, learnt from {learnt_from}, {side} px, {cells.size} "
-        f"cells, SD of truth {cells.std():.4f} | exact {rmse['exact']:.4f} m3 m-3 | bfloat16 "
-        f"{change.get('bfloat16', np.nan):+.1%} | dense {change['dense']:+.1%}, required "
+        f"cells, SD of truth {cells.std():.4f} | exact {rmse.pop('exact'):.4f} m3 m-3 | "
+        f"{', '.join(f'{name} {change[name]:+.1%}' for name in rmse)}, required "
         f"{CHANGE_REQUIRED:.0%} either way | dense from exact "
         f"{mapped.attrs['dense_deviation_m3_m3']:.4f} m3 m-3 rms"
     )
