@@ -1,8 +1,9 @@
-"""``python -m tests.benchmarks.depths reports/convlstm --data FOLDER``: below, and a window ahead.
+"""``python -m tests.benchmarks.depths reports/convlstm --data FOLDER``: below, ahead, in a gap.
 
 ``depths.csv``: moisture at 20 cm from that at 5 cm, at stations of unseen 2-degree blocks, against
 the exponential filter. ``regions.csv``: SMAP of the next ten days over unseen regions, against
-persistence.
+persistence. ``boxes.csv``: boxes of pixels and days that are hidden from SMAP, against linear
+interpolation.
 """
 
 import argparse
@@ -11,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
+from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
@@ -213,18 +216,102 @@ def ahead(cube: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
             change.shape[1:]
         )
     squares = {k: ((v - change) ** 2).mean(axis=(1, 2, 3)) for k, v in predicted.items()}
-    ones, names = np.ones((n_regions, 1)), np.arange(n_regions)
-    values = {k: np.sqrt(v.mean()) for k, v in squares.items()}
-    draws = {k: np.sqrt(ratio_draws(v[:, None], ones, cluster=names, rng=np.random.default_rng(0)))
-             for k, v in squares.items()}  # fmt: skip
-    for name in (ridge, trees):
-        values[f"{name} less {PERSISTENCE}"] = values[name] - values[PERSISTENCE]
-        draws[f"{name} less {PERSISTENCE}"] = draws[name] - draws[PERSISTENCE]
-    lines = []
-    for name, value in values.items():
-        (lower,), (upper,) = limits(draws[name], n_clusters=n_regions)
-        lines.append((name, "rmse_mm", value, lower, upper, n_regions))
-    return pd.DataFrame(lines, columns=["model", "metric", "value", "lower", "upper", "n_regions"])
+    table = rmse_lines(squares, np.arange(n_regions), reference=PERSISTENCE)
+    return table.rename(columns={"rmse": "rmse_mm"})
+
+
+def rmse_lines(
+    squares: dict[str, np.ndarray], names: np.ndarray, *, reference: str
+) -> pd.DataFrame:
+    """Root mean squares of errors (row,), and less the reference's, with what drawing names gives.
+
+    Columns ``model, rmse, lower, upper, n_clusters``; the draws are the same for every line.
+    """
+    ones, n = np.ones((len(names), 1)), len(set(names))
+    values, draws = {}, {}
+    for name, rows in squares.items():
+        values[name] = np.sqrt(rows.mean())
+        drawn = ratio_draws(rows[:, None], ones, cluster=names, rng=np.random.default_rng(0))
+        draws[name] = np.sqrt(drawn)
+    for name in [name for name in squares if name != reference]:
+        values[f"{name} less {reference}"] = values[name] - values[reference]
+        draws[f"{name} less {reference}"] = draws[name] - draws[reference]
+    ends = [np.ravel(limits(drawn, n_clusters=n)) for drawn in draws.values()]
+    table = pd.DataFrame(ends, columns=["lower", "upper"])
+    table.insert(0, "model", list(values))
+    table.insert(1, "rmse", list(values.values()))
+    return table.assign(n_clusters=n)
+
+
+# Boxes of pixels and days that are hidden from a cube, filled from what is around them.
+
+N_BOXES, BOX = 60, (3, 8, 8)  # days, rows, columns
+N_NEAREST = 32
+LINEAR = "linear interpolation in time"
+
+
+def hidden_boxes(shape: tuple[int, int, int], *, seed: int) -> np.ndarray:
+    """The number of the box that hides each cell (day, row, column), -1 where none does."""
+    rng, box_of = np.random.default_rng(seed), np.full(shape, -1)
+    for box in range(N_BOXES):
+        corner = [rng.integers(0, n - side + 1) for n, side in zip(shape, BOX, strict=True)]
+        where = tuple(slice(c, c + side) for c, side in zip(corner, BOX, strict=True))
+        box_of[where] = box
+    return box_of
+
+
+def kriged(
+    given: np.ndarray, at: np.ndarray, *, days: float, cells: float, noise: float
+) -> np.ndarray:
+    """Simple kriging of deviations ``given`` (day, row, column) at cells ``at`` (cell, 3).
+
+    Of the 32 nearest known cells, the covariance being exp(-d), d the distance in ``days`` and in
+    ``cells``, and ``noise`` the variance of what is seen: Cressie (1993), section 3.2.
+    """
+    scale = np.array([days, cells, cells])
+    places = np.argwhere(np.isfinite(given))
+    tree = cKDTree(places / scale)
+    distance, nearest = tree.query(at / scale, k=N_NEAREST)
+    values, where = given[tuple(places[nearest].transpose(2, 0, 1))], places[nearest] / scale
+    apart = np.linalg.norm(where[:, :, None] - where[:, None], axis=-1)  # (cell, near, near)
+    matrix = np.exp(-apart) + noise * np.eye(N_NEAREST)
+    weights = np.linalg.solve(matrix, np.exp(-distance)[..., None])[..., 0]
+    return (weights * values).sum(axis=1)
+
+
+KRIGED = "kriging in space and time"
+CHOICES = [
+    {"days": d, "cells": c, "noise": e} for d in (4, 12) for c in (4, 12) for e in (0.05, 0.3)
+]
+
+
+def filled_boxes(cube: np.ndarray) -> pd.DataFrame:
+    """RMSE [m3 m-3] in hidden boxes of a cube (day, row, column) of every fill.
+
+    The covariance is chosen on other boxes of the given cells; none of the fills is causal, but
+    for the last value seen. Intervals draw boxes anew.
+    """
+
+    def errors(given, truth, box_of, settings):
+        at = np.argwhere((box_of >= 0) & np.isfinite(truth))
+        table = pd.DataFrame(given.reshape(len(given), -1))
+        mean = table.mean().fillna(table.mean().mean()).to_numpy().reshape(given.shape[1:])
+        fills = {
+            LINEAR: table.interpolate(limit_direction="both").to_numpy().reshape(given.shape),
+            "last value seen": table.ffill().bfill().to_numpy().reshape(given.shape),
+            "the pixel's mean": np.broadcast_to(mean, given.shape),
+        }
+        cells = tuple(at.T)
+        values = {name: np.where(np.isfinite(v), v, mean)[cells] for name, v in fills.items()}
+        values[KRIGED] = mean[cells[1:]] + kriged(given - mean, at, **settings)
+        return {name: (v - truth[cells]) ** 2 for name, v in values.items()}, box_of[cells]
+
+    boxes, others = (hidden_boxes(cube.shape, seed=seed) for seed in (0, 1))
+    given = np.where(boxes >= 0, np.nan, cube)
+    fewer = np.where(others >= 0, np.nan, given)
+    tried = [errors(fewer, given, others, s)[0][KRIGED].mean() for s in CHOICES]
+    squares, names = errors(given, cube, boxes, CHOICES[int(np.argmin(tried))])
+    return rmse_lines(squares, names, reference=LINEAR).rename(columns={"rmse": "rmse_m3_m3"})
 
 
 def main(words: list[str] | None = None) -> None:
@@ -233,9 +320,14 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder of the csv tables")
     parser.add_argument("--data", type=Path, required=True, help="folder of the real data")
     options = parser.parse_args(words)
-    cube = np.load(options.data / "us_regions7x7" / "regions7x7_10day.npz")["x"]
-    tables = {"regions": ahead(cube.astype(float)),
-              "depths": below(read_depths(options.data / "ismn_us_multidepth_daily"))}  # fmt: skip
+    regions = np.load(options.data / "us_regions7x7" / "regions7x7_10day.npz")["x"]
+    with xr.open_dataset(options.data / "cubes" / "smap_w_australia_2020.nc") as data:
+        boxes = data["sm"].to_numpy()
+    tables = {
+        "boxes": filled_boxes(boxes.astype(float)),
+        "regions": ahead(regions.astype(float)),
+        "depths": below(read_depths(options.data / "ismn_us_multidepth_daily")),
+    }
     for name, table in tables.items():
         path = options.out / f"{name}.csv"
         write_whole(path, table.round(5).set_index("model").to_csv)

@@ -166,9 +166,10 @@ def blend(study: YearAhead, inputs: Inputs) -> Blended:
 def half_widths(inputs: Inputs, blended: Blended) -> tuple[np.ndarray, np.ndarray]:
     """Half the 90 % interval of hidden days of the first year and of all days, m3 m-3.
 
-    Trees learn the logarithm of the hidden days' absolute errors from the predictors; the
-    ``row_threshold`` over blocks of errors, in such scales of trees that did not see them, makes a
-    width of a scale. For hidden days it is that of the other folds.
+    Trees learn the logarithm of the hidden days' absolute errors from the predictors; a quantile of
+    errors, in such scales of trees that did not see them, makes a width of a scale. Every block
+    counts alike in it, as in ``row_threshold``, but for the one block more that this allows for:
+    the days are new, the blocks are not. For hidden days the quantile is that of the other folds.
     """
     known, folds = np.isfinite(inputs.target), inputs.pixels.folds()
     statics = inputs.statics(known)
@@ -187,7 +188,8 @@ def half_widths(inputs: Inputs, blended: Blended) -> tuple[np.ndarray, np.ndarra
     names = np.broadcast_to(inputs.pixels.blocks[:, None], known.shape)
 
     def factor(rows):
-        return row_threshold((errors / scales)[rows], names[rows], coverage=COVERAGE)
+        k = len(set(names[rows]))
+        return row_threshold((errors / scales)[rows], names[rows], coverage=COVERAGE * k / (k + 1))
 
     factors = [factor(known & (folds != k)) for k in range(N_FOLDS)]
     return scales * np.choose(folds, factors), scales_by(known, whole) * factor(known)
@@ -238,7 +240,10 @@ def coverage_of(half_width: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 
 def compared(study: YearAhead, pixels: Pixels, blended: Blended) -> pd.DataFrame:
-    """Scores of ours, the plain LSTM and both peers in the second year, and paired differences."""
+    """Scores of ours, the plain LSTM and both peers in the second year, and paired differences.
+
+    Of the first year's hidden months stand ours and its members, by which they were chosen.
+    """
     n, blocks, first = pixels.n_train, pixels.blocks, pixels.first_year().smap_m3_m3
     second, (hidden, whole) = pixels.smap_m3_m3[:, n:], half_widths(Inputs(pixels), blended)
     nothing = np.full(second.shape, np.nan)
@@ -250,6 +255,8 @@ def compared(study: YearAhead, pixels: Pixels, blended: Blended) -> pd.DataFrame
         ASSIMILATED: (corrected(pixels, blended, second).before, nothing),
     }
     entries = [(OURS, HIDDEN, blended.hidden, hidden, first)]
+    members = {name: study.predictions(name, pixels)[0] for name in MEMBERS}
+    entries += [(name, HIDDEN, m, np.full(m.shape, np.nan), first) for name, m in members.items()]
     entries += [(name, TEST, *pair, second) for name, pair in models.items()]
     tables = {}
     for name, split, predicted, half, observed in entries:
