@@ -21,6 +21,7 @@ from soilkit.files import write_bytes_whole, write_whole
 from soilkit.metrics import point_scores
 from soilkit.metrics.calibration import row_threshold
 from soilkit.metrics.intervals import mean_and_median
+from soilkit.models.convlstm import gap_filter
 from soilkit.studies import Job, Rows, carry_out, command_line, key_of, run, understood
 from tests.benchmarks import smap_members
 from tests.benchmarks.smap_members import (
@@ -335,33 +336,46 @@ def corrected(pixels: Pixels, blended: Blended, given: np.ndarray) -> Filtered:
 
 
 def filled(pixels: Pixels, blended: Blended, *, seed: int = 0) -> pd.DataFrame:
-    """Every fifth day that SMAP saw in the second year, hidden and filled, scored in medians."""
+    """Every fifth day that SMAP saw in the second year, hidden and filled, scored in medians.
+
+    What learns, learns from the first year; a causal fill knows only days before its own.
+    """
     n, seen = pixels.n_train, pixels.smap_m3_m3
     first, second = seen[:, :n], seen[:, n:]
     hides = np.isfinite(second) & (np.random.default_rng(seed).random(second.shape) < 0.2)
     given = np.where(hides, np.nan, second)
     mean = np.nanmean(first, axis=1, keepdims=True)
-    of_year = pd.DataFrame(np.hstack([first] * 3).T).rolling(31, center=True, min_periods=1).mean()
-    season = of_year.to_numpy()[n : 2 * n].T[:, : second.shape[1]]
-    settings = tuned((first - mean) / UNIT_M3_M3)
-    plain, ours = kalman((given - mean) / UNIT_M3_M3, **settings), corrected(pixels, blended, given)
-    table = pd.DataFrame(given.T)
+    months = pd.DataFrame(np.hstack([first] * 3).T).rolling(31, center=True, min_periods=1).mean()
+    season = months.to_numpy()[n : 2 * n].T[:, : second.shape[1]]
+    level, settings = (given - mean) / UNIT_M3_M3, tuned((first - mean) / UNIT_M3_M3)
+    times = pd.date_range("2015-04-01", periods=seen.shape[1])
+    learned = gap_filter.train_filter((first - mean)[..., None] / UNIT_M3_M3, times[:n], seed=seed)
+    ways = [
+        mean + UNIT_M3_M3 * learned.fill(level[..., None], times[n:], causal=is_causal)[..., 0]
+        for is_causal in (True, False)
+    ]
+    ours = corrected(pixels, blended, given)
     fills = {
-        "last value seen": (True, table.ffill().to_numpy().T),
-        "Kalman filter about the mean": (True, mean + UNIT_M3_M3 * plain.before),
+        "the latest value": (True, gap_filter.hold(given)),
+        "climatology of the first year": (True, season),
+        "Kalman filter about the mean": (
+            True,
+            mean + UNIT_M3_M3 * kalman(level, **settings).before,
+        ),
+        "continuous filter": (True, ways[0]),
         "ours, no SMAP of the year": (True, blended.whole[:, n:]),
         "ours + Kalman filter": (True, ours.before),
-        "climatology of the first year": (True, season),
-        "linear interpolation": (False, table.interpolate(limit_direction="both").to_numpy().T),
-        "Kalman smoother about the mean": (False, mean + UNIT_M3_M3 * plain.smoothed),
+        "linear interpolation": (False, gap_filter.linear(given)),
+        "Kalman smoother about the mean": (False, gap_filter.kalman(given)),
+        "continuous filter, both ways": (False, ways[1]),
         "ours + Kalman smoother": (False, ours.smoothed),
     }
     hidden, lines = np.where(hides, second, np.nan), []
     for name, (is_causal, values) in fills.items():
         scores = pixel_scores(values, hidden)
         for metric in METRICS:
-            first_words = {"fill": name, "is_causal": is_causal, "metric": metric}
-            lines.append(first_words | median_line(scores[metric], pixels.blocks))
+            words = {"fill": name, "is_causal": is_causal, "metric": metric}
+            lines.append(words | median_line(scores[metric], pixels.blocks))
     return pd.DataFrame(lines)
 
 
