@@ -57,9 +57,8 @@ class Pixels(NamedTuple):
     def folds(self) -> np.ndarray:
         """The fold that hides each pixel and day of the first year, (pixel, day).
 
-        Blocks are dealt into as many groups as there are folds, the year is cut into six windows of
-        two months; a fold hides two windows, half a year apart, of each group, and another group's
-        other two.
+        Blocks are dealt into three groups, the year is cut into six windows of two months: a fold
+        hides two windows of every block, half a year apart, and other ones in each group.
         """
         codes, names = pd.factorize(self.blocks)
         group = np.random.default_rng(0).permutation(len(names))[codes] % N_FOLDS
