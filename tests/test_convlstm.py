@@ -9,7 +9,7 @@ import xarray as xr
 from soilkit import contracts, models
 from soilkit.errors import CheckpointError, ContractError, ParameterError, UnitError
 from soilkit.models import convlstm, training
-from soilkit.models.convlstm import ConvLSTM, TeacherLoss, gap_filter
+from soilkit.models.convlstm import ConvLSTM, TeacherLoss, daily_moisture, gap_filter
 from soilkit.models.convlstm.recurrent import (
     ChannelAttention,
     ConvLSTMConfig,
@@ -20,6 +20,7 @@ from soilkit.models.convlstm.recurrent import (
 torch.set_num_threads(1)
 SURFACE = convlstm.DEPTHS["surface"]
 N_DAYS, SIDE = 40, 6
+GAPS = gap_filter.ContinuousFilter(7).eval()  # untrained: it fills by what is usual
 
 
 def made_cube(n_days=N_DAYS, side=SIDE, seed=0):
@@ -55,7 +56,7 @@ def cube():
 
 def quick(cube, split=None, **options):
     split = convlstm.split_days(cube["time"]) if split is None else split
-    settings = {"epochs": 1, "patch_px": 4, "batch_size": 32, "filter_steps": 3, "progress": False}
+    settings = {"epochs": 1, "patch_px": 4, "batch_size": 32, "progress": False, "gaps": GAPS}
     return convlstm.train(cube, split, **settings | options)
 
 
@@ -176,9 +177,10 @@ def test_days_one_by_one_are_answered_as_all_at_once(peepholes):
     model = randomised(ConvLSTM.preset("small", channels=3, peepholes=peepholes))
     days = torch.randn(2, 5, 3, 6, 6)
     memory, answers = None, []
-    for day in days.split(1, dim=1):
-        answer, memory = model.advance(day, memory)
-        answers.append(answer)
+    with torch.inference_mode():  # states in place; below, without it, they are not
+        for day in days.split(1, dim=1):
+            answer, memory = model.advance(day, memory)
+            answers.append(answer)
     torch.testing.assert_close(torch.cat(answers, dim=1), model(days), rtol=1e-5, atol=1e-6)
     assert all(isinstance(m, Memory) and len(m.cell) == 2 for m in memory)
 
@@ -423,6 +425,20 @@ def test_a_stream_gives_what_a_longer_one_gives(cube, lookback_days):
     np.testing.assert_allclose(short, long[:12], atol=1e-6)
 
 
+def test_a_stream_holds_a_month_of_days_however_many_there_are(trained, monkeypatch):
+    """What is read at once has a bound, and each day is read once."""
+    sizes, images = [], daily_moisture._images
+
+    def counted(*given):
+        read = images(*given)
+        sizes.append(len(read))
+        return read
+
+    monkeypatch.setattr(daily_moisture, "_images", counted)
+    assert len(list(trained.stream(made_cube(70)))) == 70
+    assert sizes == [32, 32, 6]
+
+
 def test_the_subsurface_eats_the_estimate_of_the_surface(cube, trained):
     """Its second scenario wants a layer that the first model's map gives."""
     with pytest.raises(ContractError, match=convlstm.SURFACE_ESTIMATE):
@@ -431,6 +447,19 @@ def test_the_subsurface_eats_the_estimate_of_the_surface(cube, trained):
     deep = quick(cube.assign({convlstm.SURFACE_ESTIMATE: surface}), depth="subsurface")
     assert deep.model.config.channels == 12
     assert deep.name == "ConvLSTM, subsurface, scenario 2"
+
+
+def test_a_filter_is_trained_where_none_is_given(cube, monkeypatch):
+    """On the 24 training days of every cell, and it becomes the model's own."""
+    handed = []
+
+    def learn(values, times, **_):
+        handed.append((values.shape, len(times)))
+        return GAPS
+
+    monkeypatch.setattr(daily_moisture, "train_filter", learn)
+    assert quick(cube, gaps=None).filter is GAPS
+    assert handed == [((SIDE * SIDE, 24, 7), 24)]
 
 
 def test_the_acausal_fill_says_that_it_looks_ahead(cube):

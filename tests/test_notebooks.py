@@ -25,6 +25,9 @@ SMALL = {
         "region": [-99.205, 36.398, -99.199, 36.402], "pixel_size_m": 40.0,
         "dates": ["2019-05-11", "2019-05-16"],
     },
+    "23_convlstm_daily": {
+        "n_stations": 60, "region": [-98.9, 36.2, -98.3, 36.6], "end": "2019-06-10", "epochs": 1,
+    },
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
     "25_simple_ensembles": {
         "n_stations": 16, "preset": "small", "epochs": 1, "start": "2019-04-10",
@@ -140,7 +143,8 @@ def test_a_notebook_is_stored_clean_and_short(path):
 
 PAGES = (
     "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ",
-    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "25_simple_ensembles",
+    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "23_convlstm_daily",
+    "25_simple_ensembles",
     "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",
     "40_map_a_region", "41_true_map_error", "42_real_ground",

@@ -209,6 +209,11 @@ def _images(cube: xr.Dataset, names: Sequence[str], days: slice = slice(None)) -
     return np.stack(layers, axis=1).astype(np.float32)
 
 
+def _seen_by_smap(names: Sequence[str]) -> list[int]:
+    """The channels that come with an overpass and have gaps between them."""
+    return [k for k, name in enumerate(names) if name.startswith(SMAP)]
+
+
 class _Patches:
     """Batches of sequences of patches: ``days``, ``level`` and ``timing`` of the days that count.
 
@@ -291,14 +296,14 @@ def train(
     epochs: int = 6,
     batch_size: int = 16,
     patch_px: int = 16,
-    filter_steps: int = 150,
+    gaps: ContinuousFilter | None = None,
     progress: bool = True,
     **options: Any,
 ) -> TrainedConvLSTM:
     """Train on a cube's training days and cells, and keep the weights that validate best.
 
-    Gaps of the inputs are filled by a filter that learns on the training part first. A run with an
-    ``out_dir`` that was interrupted goes on there.
+    Gaps of what SMAP sees are filled by a filter that learns on the training part first. A run with
+    an ``out_dir`` that was interrupted goes on there.
 
     Parameters
     ----------
@@ -311,7 +316,7 @@ def train(
     loss : the surface's beta is 1, the subsurface's 0, unless one is given
     epochs : passes over the training sequences
     patch_px : side of the patches, cells
-    filter_steps : of the training of the gaps' filter
+    gaps : the filter of a model of the same split, to spare its training
     options : ``activation``, ``peepholes``, ``lookback_days``, ``causal`` of ``ConvLSTMConfig``,
         ``names`` of other predictors, and fields of ``training.Settings``
 
@@ -325,8 +330,8 @@ def train(
     config = ConvLSTMConfig(len(names), preset, target=DEPTHS[depth].level)
     chosen = {k: options.pop(k) for k in tuple(options) if k in vars(config)}
     config = replace(config, **chosen)
-    ready = _prepare(data, split, names=names, config=config, depth=depth,
-                     learn=partial(train_filter, steps=filter_steps, seed=seed))  # fmt: skip
+    learn = gaps or partial(train_filter, seed=seed)
+    ready = _prepare(data, split, names=names, config=config, depth=depth, gaps=learn)
     parts = {
         part: _Patches(
             ready.images, ready.teachers[part], labelled=ready.labels == part, config=config,
@@ -380,7 +385,7 @@ class _Ready(NamedTuple):
 
 def _prepare(
     data: xr.Dataset, split: Any, *, names: tuple[str, ...], config: ConvLSTMConfig, depth: str,
-    learn: Callable[..., ContinuousFilter],
+    gaps: ContinuousFilter | Callable[..., ContinuousFilter],
 ) -> _Ready:  # fmt: skip
     """What is trained on: a cube's images without gaps, and its teachers by part."""
     layers = dict.fromkeys([*names, *DEPTHS[depth][:2]])
@@ -393,16 +398,18 @@ def _prepare(
     learns = labels == "train"
     scale = Scale.of(images, names, learns=learns)
     images = scale(images)
-    dated = [k for k, name in enumerate(names) if "time" in cube[name].dims]
+    dated = _seen_by_smap(names)
     series = images[:, dated].transpose(2, 3, 0, 1).reshape(-1, shape[0], len(dated))
     rows = learns.any(axis=0).ravel(), learns.any(axis=(1, 2))
-    model = learn(series[rows[0]][:, rows[1]], cube["time"].values[rows[1]])
+    model = gaps
+    if not isinstance(model, ContinuousFilter):
+        model = model(series[rows[0]][:, rows[1]], cube["time"].values[rows[1]])
     n_gaps = int(np.isnan(series).any(axis=2).sum())
     filled = model.fill(series, cube["time"].values, causal=config.causal)
     images[:, dated] = filled.reshape(*shape[1:], shape[0], -1).transpose(2, 3, 0, 1)
     counts = {"days that lacked": n_lacking, "cell days with a gap": n_gaps}
-    counts["cells without soil"] = int(np.isnan(images[0]).any(axis=0).sum())
-    np.nan_to_num(images, copy=False)  # static layers: the training mean
+    counts["cell days without another layer"] = int(np.isnan(images).any(axis=1).sum())
+    np.nan_to_num(images, copy=False)  # of other layers: the training mean
     parts = {
         part: {"level": np.where(labels == part, level, np.nan).astype(np.float32),
                "timing": np.where(labels == part, timing, np.nan).astype(np.float32)}
@@ -508,7 +515,7 @@ class TrainedConvLSTM:
     def _filled(self, daily: xr.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images (channel, row, col) without gaps, and where the day itself was seen."""
         scale = self.scale
-        dated = [k for k, name in enumerate(scale.names) if "time" in daily[name].dims]
+        dated = _seen_by_smap(scale.names)
         n_days, causal = daily.sizes["time"], self.model.config.causal
         size = DAYS_AT_ONCE if causal else n_days
         gaps, belief = gaps_of(daily["time"].values).tolist(), None

@@ -112,6 +112,8 @@ class ConvLSTMLayer(nn.Module):
         before, output, candidate = gates.split((2 * n, n, n), dim=1)
         if self.peepholes is not None and cell is not None:
             before = before + (self.peepholes[:2] * cell[:, None]).flatten(1, 2)
+        if self.peepholes is None and not torch.is_grad_enabled():
+            return self._step_in_place(before, output, candidate=candidate, cell=cell)
         enters, keeps = torch.sigmoid(before).chunk(2, dim=1)
         new = enters * self.activation(candidate)
         if cell is not None:
@@ -119,6 +121,13 @@ class ConvLSTMLayer(nn.Module):
         if self.peepholes is not None:
             output = output + self.peepholes[2] * new
         return Memory(torch.sigmoid(output) * self.activation(new), new)
+
+    def _step_in_place(self, before, output, *, candidate, cell) -> Memory:
+        """The same where no gradient is wanted: gates and cell state are overwritten."""
+        enters, keeps = before.sigmoid_().chunk(2, dim=1)
+        enters = enters.mul_(self.activation(candidate))
+        new = enters.contiguous() if cell is None else cell.mul_(keeps).add_(enters)
+        return Memory(self.activation(new).mul_(output.sigmoid_()), new)
 
 
 class ChannelAttention(nn.Module):
@@ -239,7 +248,8 @@ class ConvLSTM(nn.Module):
         """Moisture as of ``forward``, and the memory that the following days go on from.
 
         In evaluation mode days that are handed over one by one, each with the memory that the one
-        before it left, are answered as all of them at once.
+        before it left, are answered as all of them at once. Without gradients ``memory`` is used up:
+        its cell states are overwritten.
         """
         if days.ndim != 5 or days.shape[2] != self.config.channels:
             raise ContractError(

@@ -174,6 +174,7 @@ SYNTHETIC = Book(
         Section("13_choose_splits"),
         Section("14_build_a_cube"),
         Section("20_train_xception_fusion"),
+        Section("23_convlstm_daily", folder="convlstm"),
         Section("24_tabular_baselines", {"preset": "small"}),
         Section("31_evaluate_by_stratum"),
         Section("35_bring_your_own_predictions"),
