@@ -18,7 +18,6 @@ CELL_DEG = {  # of products on a grid of degrees
 }  # fmt: skip
 NET_M = 5_000  # between points whose longitude and latitude are exact
 MAX_CELLS = 1024  # whose series are held at once when an image is made
-KEPT_SERIES = 4  # of so many cells, for a cube asks day by day
 # Each source's series and its calendar: bands in the order of its row in the catalogue.
 MODELS = {
     "smap": (land_models.smap, schedule.smap10km),
@@ -79,7 +78,7 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
     return values.T.reshape(-1, *rows.shape).astype(np.float32)
 
 
-@lru_cache(maxsize=KEPT_SERIES)
+@lru_cache(maxsize=4)  # a cube asks day by day; no constant of the world, so without a name
 def _kept(world, source, cells_of_image):
     rows, cols = np.frombuffer(cells_of_image, np.int64).reshape(2, -1)
     return product(world, source, rows=rows, cols=cols)
