@@ -248,8 +248,8 @@ class ConvLSTM(nn.Module):
         """Moisture as of ``forward``, and the memory that the following days go on from.
 
         In evaluation mode days that are handed over one by one, each with the memory that the one
-        before it left, are answered as all of them at once. Without gradients ``memory`` is used up:
-        its cell states are overwritten.
+        before it left, are answered as all of them at once. Without gradients ``memory`` is used
+        up: its cell states are overwritten.
         """
         if days.ndim != 5 or days.shape[2] != self.config.channels:
             raise ContractError(
