@@ -38,6 +38,10 @@ SMALL = {
     },
     "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
+    "22_composite_loss_1km": {
+        "cells": 8, "dates": ["2018-06-08 18:00", "2018-06-21 18:00"], "n_stations": 40,
+        "epochs": 2, "study_epochs": 1, "n_folds": 2, "alphas": [0.0, 0.001], "block_deg": 0.2,
+    },
     "30_ablate_sources": {"steps": 2},
     "32_input_size_and_choices": {"steps": 2},
     "33_extra_inputs": {"steps": 2},
@@ -143,7 +147,8 @@ def test_a_notebook_is_stored_clean_and_short(path):
 
 PAGES = (
     "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ",
-    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "23_convlstm_daily",
+    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "22_composite_loss_1km",
+    "23_convlstm_daily",
     "25_simple_ensembles",
     "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",

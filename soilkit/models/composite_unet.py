@@ -29,13 +29,12 @@ from soilkit.models.datasets import (
     whole_cells,
 )
 
-# What the paper lists (section 4.1), by source; IMERG is the GPM mission's rain.
 SOURCES: dict[str, list[str]] = {
     "smap_l3_ancillary": ["tb_h_corrected", "tb_v_corrected", "vegetation_water_content"],
     "sentinel1": ["VV", "VH", "angle"], "geos5_lst": ["surface_temperature"],
     "soilgrids": ["clay", "bdod"], "modis_land_cover": ["LC_Type1"], "dem": ["elevation"],
     "imerg": ["precipitation"],
-}  # fmt: skip
+}  # fmt: skip  # what the paper lists (section 4.1); IMERG is the GPM mission's rain
 LAYERS = tuple(f"{source}_{band}" for source, bands in SOURCES.items() for band in bands)
 COARSE = "smap_l4_sm_surface"
 RADAR = "sentinel1_VV"  # where it is known the last channel is 1
@@ -292,7 +291,7 @@ def composite_loss(
 
 # ---- patches of a cube ---------------------------------------------------------------------------
 
-KEPT_PATCHES = 512
+KEPT_PATCHES = 256  # of the paper's size about a gigabyte
 
 
 class Patches(Dataset):
@@ -322,9 +321,9 @@ class Patches(Dataset):
         self.mean, self.std = np.transpose([statistics[n] for n in layers])[..., None, None]
         self.labels = dict(labels or {})
         self.coarse = coarse_cells(cube[coarse].transpose("time", "y", "x")) if coarse else None
-        tops, lefts = (range(0, cube.sizes[d], config.scored_px) for d in ("y", "x"))
-        self.corners = list(product(range(cube.sizes["time"]), tops, lefts))
-        self.patch = lru_cache(KEPT_PATCHES)(self._patch)
+        axes = (range(0, cube.sizes[d], config.scored_px) for d in ("y", "x"))
+        self.corners = list(product(range(cube.sizes["time"]), *axes))
+        self.patch = lru_cache(KEPT_PATCHES)(self.read)
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -340,7 +339,8 @@ class Patches(Dataset):
         places = {(t, row - row % side, col - col % side) for t, row, col in keys}
         return [i for i, corner in enumerate(self.corners) if corner in places]
 
-    def _patch(self, i: int) -> dict[str, torch.Tensor]:
+    def read(self, i: int) -> dict[str, torch.Tensor]:
+        """A patch from the cube; ``patch`` keeps it."""
         t, top, left = self.corners[i]
         side, margin, n = self.config.scored_px, self.config.margin_px, self.config.patch_px
         sizes = self.cube.sizes["y"], self.cube.sizes["x"]
@@ -411,8 +411,8 @@ def look(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, t
 
 def look_coarse(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The same of coarse cells (n, 1), where there is no station to choose by."""
-    _, coarse = model(batch["images"], batch["valid"])
-    known = torch.isfinite(batch["coarse"]) & torch.isfinite(coarse)
+    coarse = model(batch["images"], batch["valid"])[1]
+    known = torch.isfinite(batch["coarse"] + coarse)
     return coarse[known][:, None], batch["coarse"][known][:, None]
 
 
@@ -633,7 +633,7 @@ class TrainedComposite:
         fine = np.empty([-(-n // side) * side for n in sizes], np.float32)
         with torch.inference_mode():
             for i, (_, top, left) in enumerate(patches.corners):
-                answer, _ = self.model(patches.patch(i)["images"][None])
+                answer, _ = self.model(patches.read(i)["images"][None])
                 fine[top : top + side, left : left + side] = answer[0].numpy()
         dated = [n for n in self.layers if "time" in cube[n].dims]
         known = np.any([np.isfinite(cube[n].to_numpy()[0]) for n in dated], axis=0)
