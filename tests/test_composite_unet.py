@@ -19,7 +19,7 @@ from soilkit.models.composite_unet import (
     composite_loss,
     step_by,
 )
-from soilkit.models.datasets import StationCube, coarse_cells, whole_cells
+from soilkit.models.datasets import StationCube, coarse_cells, turned, whole_cells
 from soilkit.world import World
 
 LAYERS = ("smap_l3_ancillary_tb_v_corrected", "sentinel1_VV", "soilgrids_clay")
@@ -247,6 +247,19 @@ def test_a_gap_of_the_radar_is_told_by_the_mask(data):
     images = patches.patch(0)["images"]
     assert (images[3, :, :18] == 0).all() and (images[3, :, 18:] == 1).all()
     assert (images[1, :, :18] == 0).all()
+
+
+def test_a_batch_is_turned_as_a_whole_and_every_way_occurs():
+    """A label stays at its pixel of the image, a cell over its pixels."""
+    image = torch.arange(324.0).reshape(1, 18, 18)
+    batch = {"images": image[:, None], "train": image, "coarse": image[:, 4::9, 4::9]}
+    ways = set()
+    for seed in range(60):
+        moved = turned(batch, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(moved["images"][:, 0], moved["train"])
+        assert torch.equal(moved["train"][:, 4::9, 4::9], moved["coarse"])
+        ways.add(tuple(moved["train"][0, 0, :2].tolist()))
+    assert len(ways) == 8
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from soilkit.models.datasets import (
     coarse_cells,
     cube_grid,
     make_loader,
+    turned,
     whole_cells,
 )
 
@@ -52,8 +53,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class CompositeConfig:
     """What a model eats and its size.
 
-    ``widths`` of its levels, each half as fine as the one before. Patches are ``scored_px`` [1 km]
-    on a side, whole cells of 9 km, and a margin all round that is seen and not scored.
+    ``widths`` of its levels, each half as fine as the last. Patches are ``scored_px`` [1 km] on a
+    side, whole cells of 9 km, and a margin all round that is seen and not scored.
     """
 
     channels: int = 13
@@ -403,7 +404,7 @@ def step_by(alpha: float, norm: str) -> training.Step:
 
 def look(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The model's answer and what was observed at pixels with stations, (n, part), m3 m-3."""
-    fine, _ = model(batch["images"], batch["valid"])
+    fine = model(batch["images"], batch["valid"])[0]
     observed = torch.stack([batch[TRAIN], batch[VALIDATION]], dim=-1)
     known = torch.isfinite(observed).any(-1)
     return fine[known][:, None].expand(-1, 2), observed[known]
@@ -511,7 +512,7 @@ def train(
         model, loaders, step_by(alpha, norm), look if with_station else look_coarse,
         settings=training.Settings(**schedule | options), score=curves, progress=progress,
         path=None if out_dir is None else Path(out_dir) / "checkpoints" / "composite_unet.pt",
-        provenance=provenance,
+        provenance=provenance, augment=turned,
     )  # fmt: skip
     best = history.loc[history["score"].idxmin()]
     weights = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
@@ -525,8 +526,7 @@ def train(
 
 def _labels(data: StationCube, labels: np.ndarray) -> dict[str, pd.Series]:
     """Mean moisture by (step, row, col) of the parts that are learnt from and chosen by."""
-    n = len(data.samples)
-    if len(labels) != n:
+    if len(labels) != (n := len(data.samples)):
         words = "Make it of data.samples, which leaves out what lies beyond the cube."
         raise ContractError(f"The split has {len(labels)} labels for {n} samples. {words}")
     if (top := data.samples["soil_moisture_m3_m3"].max()) > 1:

@@ -313,6 +313,15 @@ class Augment:
         return rotation @ flips @ sheared  # (n, 2, 2)
 
 
+def turned(
+    batch: Mapping[str, torch.Tensor], *, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """A batch of square images (..., row, col), all turned and mirrored alike, one way of eight."""
+    turns, is_mirrored = divmod(int(torch.randint(8, (1,), generator=generator)), 2)
+    images = {name: torch.rot90(values, turns, (-2, -1)) for name, values in batch.items()}
+    return {name: values.mT if is_mirrored else values for name, values in images.items()}
+
+
 def _matrices(a, b, c, d):
     return torch.stack([a, b, c, d], dim=-1).reshape(-1, 2, 2)
 
