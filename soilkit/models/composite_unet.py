@@ -505,7 +505,7 @@ def train(
     )
     a_pass, curves = len(loaders.train), Curves()
     schedule: dict[str, Any] = {"steps": epochs * a_pass, "validate_every": a_pass, "seed": seed}
-    schedule |= {"optimizer": "adam", "learning_rate": 3e-3, "weight_decay": 0.0}
+    schedule |= {"optimizer": "adam", "learning_rate": 3e-3, "weight_decay": 0.01}
     about = {**statistics, "name": name}, str(cube.attrs.get("archive_version", ""))
     provenance = training.Provenance(tuple(layers), *about)
     history = training.fit(
