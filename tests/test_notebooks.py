@@ -26,7 +26,8 @@ SMALL = {
         "dates": ["2019-05-11", "2019-05-16"],
     },
     "23_convlstm_daily": {
-        "n_stations": 60, "region": [-98.9, 36.2, -98.3, 36.6], "end": "2019-07-11", "epochs": 1,
+        "n_stations": 60, "region": [-98.9, 36.2, -98.3, 36.6], "start": "2019-08-01",
+        "end": "2019-11-08", "epochs": 1,
     },
     "24_tabular_baselines": {"preset": "small", "epochs": 5},
     "25_simple_ensembles": {
