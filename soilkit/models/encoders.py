@@ -299,6 +299,23 @@ def mobilenet(
     return Encoder([*layers, *norm(width, last), nn.ReLU6()], out_channels=last)
 
 
+LOCAL_WIDTHS = (64, 32)
+
+
+def local(channels: int, *, side: int, momentum: float, **_: float) -> Encoder:
+    """The means over squares of ``side`` pixels, 320 m, and a network on each square alone.
+
+    What a probe of some centimetres tells of 2.56 km is little and of its own field much: from few
+    stations such a model learns more than one that may look anywhere (``reports/maps``). Trained on
+    crops of one square, 32 pixels of 10 m, it answers for that square.
+    """
+    layers: list[nn.Module] = [nn.AvgPool2d(side)]
+    for width in LOCAL_WIDTHS:
+        layers += [*conv_norm(channels, width, momentum=momentum), nn.SiLU()]
+        channels = width
+    return Encoder(layers, out_channels=channels)
+
+
 # (high, low) by encoder and preset, each called with channels, drop_path_keep and momentum. The
 # paper gives Xception's tables (Table 7) but neither the depth multiplier of the low-resolution
 # one (a quarter is our choice) nor sizes for the alternatives: the usual 50 layers, the usual
@@ -307,6 +324,7 @@ Build = Callable[..., Encoder]
 _XCEPTION = partial(xception, stem=XCEPTION_STEM)
 _RESNET_50 = partial(resnet, stages=RESNET_50, bottleneck=True)
 _RESNET_18 = partial(resnet, stages=RESNET_18, bottleneck=False, depth_multiplier=0.125)
+_LOCAL = partial(local, side=32)
 ENCODERS: dict[str, dict[str, tuple[Build, Build]]] = {
     "xception": {
         "paper": (
@@ -329,6 +347,7 @@ ENCODERS: dict[str, dict[str, tuple[Build, Build]]] = {
             partial(mobilenet, output_stride=16, depth_multiplier=0.125),
         ),
     },
+    "local": dict.fromkeys(("paper", "small"), (_LOCAL, partial(local, side=32 // PIXEL_RATIO))),
 }
 
 # What stands before the encoders: images of one size, and sources that may be absent.

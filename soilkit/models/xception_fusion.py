@@ -59,9 +59,10 @@ def _chosen(known: Mapping[str, Any], name: str, option: str) -> Any:
 class FusionConfig:
     """What a model eats and how: channels of each input (0 = no such input), preset, options.
 
-    ``encoder`` is "xception", "resnet" or "mobilenet"; ``pooling`` "center" or "average";
-    ``fusion`` "late" (an encoder for each resolution) or "early" (low-resolution images enlarged
-    and stacked with the high ones). With a ``source_dropout`` the model accepts that a source is
+    ``encoder`` is "xception", "resnet", "mobilenet" or "local" (squares of 320 m, each alone);
+    ``pooling`` "center" or "average"; ``fusion`` "late" (an encoder for each resolution) or "early"
+    (low-resolution images enlarged and stacked with the high ones). With a ``source_dropout`` the
+    model accepts that a source is
     absent and, in training, withholds each with that probability; it needs ``sources``, the source
     of every channel, high, low, then coarse. ``crop_px``, pixels of 10 m, is the side of what it is
     trained on: its windows on a map; configurations that tell none are of the paper's.
@@ -360,7 +361,7 @@ def step_by(loss: Callable[..., torch.Tensor]) -> training.Step:
 # The system: model, loss, step and loaders meet the one loop.
 
 PREDICTED_PIXELS = 64 * CROP_PX**2  # of a batch that is only predicted
-KEPT_SAMPLES = 1000  # crops of smaller datasets stay in memory
+KEPT_PIXELS = 1000 * CROP_PX**2  # crops of smaller datasets stay in memory
 
 
 def train(
@@ -570,8 +571,8 @@ def _read(folder) -> tuple[ten_day_table.TabularDataset, chips.ChipStore]:
 
 
 def _chip_dataset(tables, store, rows: np.ndarray, **options) -> datasets.ChipDataset:
-    keep, samples = len(rows) < KEPT_SAMPLES, tables.samples[rows]
-    return datasets.ChipDataset(samples, tables.features, store, cache=keep, **options)
+    keep = len(rows) * options["crop_px"] ** 2 < KEPT_PIXELS
+    return datasets.ChipDataset(tables.samples[rows], tables.features, store, cache=keep, **options)
 
 
 def _room_px(store: chips.ChipStore, inputs: Inputs, crop_px: int) -> int:

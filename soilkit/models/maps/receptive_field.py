@@ -19,6 +19,7 @@ from torch.nn import functional
 from soilkit.constants import CROP_PX
 from soilkit.models.encoders import Encoder
 
+SEEING = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
 EDGE_PX = 16  # layers are shared between windows while their edge, made anew, is no wider
 EARLY_RADIUS_PX = 64  # the layers that run tile by tile: they hold the largest features
 TILE_PX = 512  # of a tile's features none is larger than what an allocator keeps
@@ -63,8 +64,9 @@ def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
     stride, radius = 1, 0
     for layer in layers:
         for name, part in layer.named_modules():
-            if isinstance(part, nn.Conv2d | nn.MaxPool2d) and not name.startswith("skip"):
-                kernel, dilation, step = map(_side, (part.kernel_size, part.dilation, part.stride))
+            if isinstance(part, SEEING) and not name.startswith("skip"):
+                dilation = getattr(part, "dilation", 1)
+                kernel, dilation, step = map(_side, (part.kernel_size, dilation, part.stride))
                 radius += dilation * (kernel - 1) // 2 * stride
                 stride *= step
     return ReceptiveField(stride, radius)

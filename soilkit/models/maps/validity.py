@@ -185,10 +185,14 @@ def area_of(dataset: ChipDataset, groups: Any) -> applicability.Area:
         raise ContractError(
             f"An area is learnt from crops of {CENTRE_PX} pixels, found {dataset.crop_px}."
         )
-    rows = [_means(dataset[i]) for i in range(len(dataset))]
     names = dataset.inputs.names
-    training = pd.DataFrame(rows, columns=names)
-    return applicability.fit(training, predictors=names, groups=groups)
+    return applicability.fit(centre_means(dataset), predictors=names, groups=groups)
+
+
+def centre_means(dataset: ChipDataset) -> pd.DataFrame:
+    """Means of samples' images over their crop by channel, and scalars, (sample, channel)."""
+    rows = [_means(dataset[i]) for i in range(len(dataset))]
+    return pd.DataFrame(rows, columns=list(dataset.inputs.names))
 
 
 def _means(sample: Mapping[str, Any]) -> np.ndarray:
@@ -210,7 +214,7 @@ def with_applicability(
     names : of the scene's channels, those of the model's inputs
     """
     cells = map_grid(mapped)
-    table = pd.DataFrame(_cell_means(scene, cells), columns=list(names))
+    table = cell_means(scene, cells, names=names)
     index = dissimilarity(area, table).reshape(cells.height, cells.width)
     return mapped.assign(applicability=(("y", "x"), index, APPLICABILITY | {"grid_mapping": "crs"}))
 
@@ -223,8 +227,8 @@ def dissimilarity(area: applicability.Area, table: pd.DataFrame) -> np.ndarray:
     return np.where(is_unseen, np.inf, index).astype(np.float32)
 
 
-def _cell_means(scene: Scene, cells: Grid) -> np.ndarray:
-    """The channels' means over 320 m about each cell's centre, and its scalars, (cell, channel)."""
+def cell_means(scene: Scene, cells: Grid, *, names: Sequence[str]) -> pd.DataFrame:
+    """Channels' means over 320 m about each cell's centre, and its scalars, (cell, channel)."""
     pixels = scene.grid
     rows = (pixels.top_m - cells.y_m) / pixels.pixel_size_m  # of the centres
     cols = (cells.x_m - pixels.left_m) / pixels.pixel_size_m
@@ -237,7 +241,7 @@ def _cell_means(scene: Scene, cells: Grid) -> np.ndarray:
     down, across = rows / pixels.height, cols / pixels.width
     for values in scene.scalars.values():
         channels += [*scalars_at(values, down, cols=across, how="nearest")]
-    return np.stack([np.ravel(one) for one in channels], axis=1)
+    return pd.DataFrame({n: np.ravel(one) for n, one in zip(names, channels, strict=True)})
 
 
 def with_interval(
