@@ -482,10 +482,11 @@ class TrainedFusion:
     @property
     def name(self) -> str:
         """What tables call the model, by its sources."""
-        if self.inputs == Inputs():
+        if self.inputs == Inputs() and self.model.config.encoder != "local":
             return "Xception fusion"
         if self.inputs.high or self.inputs.low:
-            return f"Xception fusion of {', '.join(self.inputs.source_names)}"
+            kind = "local network" if self.model.config.encoder == "local" else "Xception fusion"
+            return f"{kind} of {', '.join(self.inputs.source_names)}"
         return f"{' + '.join(name.upper() for name in self.inputs.source_names)} network"
 
     @property

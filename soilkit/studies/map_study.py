@@ -20,6 +20,7 @@ from soilkit import grids, sources
 from soilkit.constants import HIGH_PIXEL_M, MIN_SAMPLES, OK
 from soilkit.contracts import Chip, Grid
 from soilkit.export import archives, features, join, ten_day_table
+from soilkit.export.chips.requests import Planner
 from soilkit.files import csv_text, read_table, write_bytes_whole, write_table, write_text_whole
 from soilkit.metrics import intervals, map_scores, point_scores
 from soilkit.models import maps, xception_fusion
@@ -134,10 +135,10 @@ def render_region(number: int, path: Path) -> Row:
         place = {"station_id": ["region"], "longitude": [longitude], "latitude": [latitude]}
         day = MARCH + np.timedelta64(int(rng.integers(DAYS)), "D")
         joined = _moment(archive, pd.DataFrame(place), day)
-    fed = Inputs.of(*EATEN)
-    layers = maps.region_chips(
-        joined, archive, stations=pd.DataFrame(place), inputs=fed, size_px=SIDE_PX
-    )
+    images = Inputs.of(*EATEN).image_sources
+    planner = Planner(joined, pd.DataFrame(place), size_px=SIDE_PX, version=archive.version)
+    bands = {name: [band.name for band in sources.get(name).bands] for name in images}
+    layers = {asked.source: chip for asked, chip in archive.chips(planner.requests(bands))}
     time, grid = joined["time"].iloc[0], layers["sentinel1"].grid
     arrays: dict[str, Any] = {f"layer_{name}": chip.values for name, chip in layers.items()}
     for name in ("smap", "gldas"):
@@ -454,12 +455,12 @@ def _over(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def write_tables(study: MapStudy, out: Path) -> None:
-    """``yardsticks.csv`` and ``gains.csv`` of what was run."""
+    """``yardsticks.csv`` and ``yardstick_gains.csv`` of what was run."""
     rows = study.rows()
     if not rows:
         log.info("no trial has succeeded yet")
         return
-    for name, table in (("yardsticks", yardsticks(rows)), ("gains", gains(rows))):
+    for name, table in (("yardsticks", yardsticks(rows)), ("yardstick_gains", gains(rows))):
         write_text_whole(out / f"{name}.csv", csv_text(table.round(4)))
 
 
