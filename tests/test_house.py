@@ -42,7 +42,7 @@ ONE_MODULE_EACH = [
     "isal", "google_crc32c", "filelock", "platformdirs",
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
-    "modules": 150,
+    "modules": 151,
     "lines": 45_400,
     "lines of code": 30_050,
     "entries at the top": 17,
