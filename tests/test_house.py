@@ -43,8 +43,8 @@ ONE_MODULE_EACH = [
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
     "modules": 151,
-    "lines": 45_400,
-    "lines of code": 30_050,
+    "lines": 45_900,
+    "lines of code": 30_450,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }
