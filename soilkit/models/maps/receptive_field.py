@@ -49,6 +49,8 @@ class ReceptiveField:
 def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
     """The receptive field of convolutions and maxima in a row, each padded by half its kernel.
 
+    Means are not padded: one sees its kernel to the south and east of where it begins.
+
     r = sum over layers of d (k - 1) / 2 * (the strides before), with kernel k and dilation d [1]_.
     Skips see no more than the branch beside them.
 
@@ -67,7 +69,10 @@ def receptive_field(layers: Iterable[nn.Module]) -> ReceptiveField:
             if isinstance(part, SEEING) and not name.startswith("skip"):
                 dilation = getattr(part, "dilation", 1)
                 kernel, dilation, step = map(_side, (part.kernel_size, dilation, part.stride))
-                radius += dilation * (kernel - 1) // 2 * stride
+                reach = (
+                    kernel - 1 if isinstance(part, nn.AvgPool2d) else dilation * (kernel - 1) // 2
+                )
+                radius += reach * stride
                 stride *= step
     return ReceptiveField(stride, radius)
 
