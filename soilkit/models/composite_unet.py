@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset, Subset
 
-from soilkit.errors import CheckpointError, ContractError, UnitError, UnknownNameError
+from soilkit.errors import ContractError, UnitError, UnknownNameError
 from soilkit.export import ten_day_table
 from soilkit.models import training
 from soilkit.models.datasets import (
@@ -157,15 +157,9 @@ class CompositeUNet(nn.Module):
 
         Raises ``CheckpointError`` when it holds another system's configuration or weights.
         """
-        try:
-            model = cls(CompositeConfig(**checkpoint.configuration))
-            model.load_state_dict(checkpoint.weights)
-        except Exception as error:  # a strange number or word fails wherever torch meets it
-            raise CheckpointError(
-                f"The checkpoint is no CompositeUNet (configuration {checkpoint.configuration}): "
-                f"{error} Build the model of the system that wrote it."
-            ) from error
-        return model.eval()
+        return checkpoint.rebuild(
+            lambda values: cls(CompositeConfig(**values)), system="CompositeUNet"
+        )
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -514,11 +508,7 @@ def train(
         path=None if out_dir is None else Path(out_dir) / "checkpoints" / "composite_unet.pt",
         provenance=provenance, augment=turned,
     )  # fmt: skip
-    best = history.loc[history["score"].idxmin()]
-    weights = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
-    checkpoint = training.Checkpoint(
-        model.configuration, provenance, weights, int(best["step"]), float(best["score"])
-    )
+    checkpoint = training.Checkpoint.best(model, history, provenance=provenance)
     seen = pd.DataFrame(curves.rows, history.index[len(history) - len(curves.rows) :])
     known = pd.Series(np.asarray(split, str), data.samples["sample_id"].astype(str))
     return TrainedComposite(model.eval(), checkpoint, history.join(seen), known)

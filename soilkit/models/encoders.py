@@ -307,7 +307,8 @@ def local(channels: int, *, side: int, momentum: float, **_: float) -> Encoder:
 
     What a probe of some centimetres tells of 2.56 km is little and of its own field much: from few
     stations such a model learns more than one that may look anywhere (``reports/maps``). Trained on
-    crops of one square, 32 pixels of 10 m, it answers for that square.
+    crops of one square, 32 pixels of 10 m, it answers for that square; ``side`` is of an image's
+    own pixels: 32 of 10 m, 2 of 160 m.
     """
     layers: list[nn.Module] = [nn.AvgPool2d(side)]
     for width in LOCAL_WIDTHS:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from soilkit.constants import CROP_PX, PIXEL_RATIO
-from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import datasets, inference, training
 from soilkit.models.datasets import Augment, image_sides, turning_px
@@ -234,15 +234,9 @@ class XceptionFusion(nn.Module):
         CheckpointError
             When the checkpoint holds another system's configuration or weights.
         """
-        try:
-            model = cls(replace(FusionConfig(), **checkpoint.configuration))
-            model.load_state_dict(checkpoint.weights)
-        except Exception as error:  # a strange number or word fails wherever torch meets it
-            raise CheckpointError(
-                f"The checkpoint is no XceptionFusion (configuration {checkpoint.configuration}): "
-                f"{error} Build the model of the system that wrote it."
-            ) from error
-        return model.eval()
+        return checkpoint.rebuild(
+            lambda values: cls(replace(FusionConfig(), **values)), system="XceptionFusion"
+        )
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -444,11 +438,7 @@ def train(
         path=None if out_dir is None else Path(out_dir) / "checkpoints" / file_name,
         augment=Augment(image_sides(crop_px)) if has_images else None,
     )  # fmt: skip
-    best = history.loc[history["score"].idxmin()]
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    checkpoint = training.Checkpoint(
-        model.configuration, provenance, weights, int(best["step"]), float(best["score"])
-    )
+    checkpoint = training.Checkpoint.best(model, history, provenance=provenance)
     known = pd.Series(labels, index=tables.samples["sample_id"].astype(str))
     return TrainedFusion(model.eval(), checkpoint, history, known)
 

@@ -360,11 +360,7 @@ def train(
         path=None if folder is None else folder / f"{depth}_{scenario}.pt", progress=progress,
         score=lambda p, o: float(step_by(loss)(lambda _: torch.as_tensor(p), _as_batch(o))),
     )  # fmt: skip
-    best = history.loc[history["score"].idxmin()]
-    weights = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    kept = training.Checkpoint(
-        model.configuration, provenance, weights, int(best["step"]), float(best["score"])
-    )
+    kept = training.Checkpoint.best(model, history, provenance=provenance)
     counts = ready.counts | {f"empty patches, {n}": p.n_empty for n, p in parts.items()}
     return TrainedConvLSTM(model.eval(), ready.filter, kept, history, pd.Series(counts))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from soilkit.errors import CheckpointError, ContractError, UnknownNameError
+from soilkit.errors import ContractError, UnknownNameError
 
 # "paper": ten layers, 1,389,367 parameters with 7 channels; "small" is for a laptop.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -213,15 +213,9 @@ class ConvLSTM(nn.Module):
         CheckpointError
             When the checkpoint holds another system's configuration or weights.
         """
-        try:
-            model = cls(replace(ConvLSTMConfig(), **checkpoint.configuration))
-            model.load_state_dict(checkpoint.weights)
-        except Exception as error:  # a strange number or word fails wherever torch meets it
-            raise CheckpointError(
-                f"The checkpoint is no ConvLSTM (configuration {checkpoint.configuration}): "
-                f"{error} Build the model of the system that wrote it."
-            ) from error
-        return model.eval()
+        return checkpoint.rebuild(
+            lambda values: cls(replace(ConvLSTMConfig(), **values)), system="ConvLSTM"
+        )
 
     @property
     def configuration(self) -> dict[str, Any]:

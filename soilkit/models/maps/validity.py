@@ -190,7 +190,10 @@ def area_of(dataset: ChipDataset, groups: Any) -> applicability.Area:
 
 
 def centre_means(dataset: ChipDataset) -> pd.DataFrame:
-    """Means of samples' images over their crop by channel, and scalars, (sample, channel)."""
+    """Means of samples' images over their crop, and scalars, as the model eats them.
+
+    (sample, channel) without unit: normalised as the catalogue and the training's statistics say.
+    """
     rows = [_means(dataset[i]) for i in range(len(dataset))]
     return pd.DataFrame(rows, columns=list(dataset.inputs.names))
 
@@ -228,7 +231,10 @@ def dissimilarity(area: applicability.Area, table: pd.DataFrame) -> np.ndarray:
 
 
 def cell_means(scene: Scene, cells: Grid, *, names: Sequence[str]) -> pd.DataFrame:
-    """Channels' means over 320 m about each cell's centre, and its scalars, (cell, channel)."""
+    """Channels' means over 320 m about each cell's centre, and its scalars, as the model eats them.
+
+    (cell, channel) without unit, cells row by row; ``names`` are those of the scene's channels.
+    """
     pixels = scene.grid
     rows = (pixels.top_m - cells.y_m) / pixels.pixel_size_m  # of the centres
     cols = (cells.x_m - pixels.left_m) / pixels.pixel_size_m

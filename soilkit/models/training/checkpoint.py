@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,6 +45,29 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     step: int
     score: float
+
+    @classmethod
+    def best(cls, model: Any, history: Any, *, provenance: Provenance) -> "Checkpoint":
+        """What ``fit`` left in a model: the weights of the best row of its history."""
+        row = history.loc[history["score"].idxmin()]
+        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        where = int(row["step"]), float(row["score"])
+        return cls(model.configuration, provenance, weights, *where)
+
+    def rebuild(self, build: Callable[[dict[str, Any]], Any], *, system: str) -> Any:
+        """The model that ``build`` makes of the configuration, filled, in evaluation mode.
+
+        Raises ``CheckpointError`` when it holds another ``system``'s configuration or weights.
+        """
+        try:
+            model = build(self.configuration)
+            model.load_state_dict(self.weights)
+        except Exception as error:  # a strange number or word fails wherever torch meets it
+            raise CheckpointError(
+                f"The checkpoint is no {system} (configuration {self.configuration}): {error} "
+                "Build the model of the system that wrote it."
+            ) from error
+        return model.eval()
 
     def require(self, *, inputs: Sequence[str], data_hash: str | None = None) -> None:
         """Refuse other inputs, and other data where they are named.
