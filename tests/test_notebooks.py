@@ -58,6 +58,7 @@ SMALL = {
 ROAD = [path.stem for path in ALL]
 FOLDERS = {section.notebook: section.folder for section in SYNTHETIC.sections}
 FOLDERS["26_daily_from_weather"] = "weather"  # its predictions are not notebook 24's
+FOLDERS["22_composite_loss_1km"], FOLDERS["23_convlstm_daily"] = "composite", "convlstm"
 NEEDS = {"42_real_ground": ("kings_creek", "oznet_100m_daily")}  # folders of real data
 MEANINGS = {
     "archive": str, "out_dir": str, "seed": int, "n_stations": int, "preset": str, "epochs": int,
