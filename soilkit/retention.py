@@ -1,25 +1,31 @@
 """Water retention after van Genuchten: how much water a soil holds at a given suction."""
 
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from soilkit.errors import ContractError
 
 FIELD_CAPACITY_CM = 330.0  # 33 kPa
 WILTING_POINT_CM = 15300.0  # 1500 kPa
 RESIDUAL_M3_M3 = 0.01  # fixed in the HYPRES regressions
+CM_OF_KPA = 10.197  # of water
+SATURATION_BOUNDS = (0.01, 0.999)  # beyond them the curve runs on as its tangent
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Parameters of the retention curve, arrays of one shape or scalars.
+    """Parameters of the retention curve, arrays (or tensors) of one shape or scalars.
 
     ``residual`` and ``saturated`` in m3 m-3, ``alpha_per_cm`` in cm-1, ``n`` > 1 dimensionless.
     """
 
-    residual: np.ndarray | float
-    saturated: np.ndarray | float
-    alpha_per_cm: np.ndarray | float
-    n: np.ndarray | float
+    residual: Any
+    saturated: Any
+    alpha_per_cm: Any
+    n: Any
 
 
 def water_content(suction_cm, curve: Retention):
@@ -43,6 +49,50 @@ def water_content(suction_cm, curve: Retention):
     scaled = curve.alpha_per_cm * np.maximum(suction_cm, 0.0)
     filled = (1 + scaled**curve.n) ** (1 / curve.n - 1)
     return curve.residual + (curve.saturated - curve.residual) * filled
+
+
+def pf(moisture_m3_m3, curve: Retention):
+    """Suction at a volumetric water content as pF, log10 of cm of water: numpy in, numpy out.
+
+    The curve of ``water_content`` [1]_ solved for the suction, with the effective saturation
+    S = (theta - theta_r) / (theta_s - theta_r) and x = -ln(S) n / (n - 1):
+
+        log10 h = -log10 a + (x + ln(1 - exp(-x))) / (n ln 10)
+
+    which overflows nowhere, as h itself does (8e29 cm at n = 1.09). Outside S of 0.01 to 0.999,
+    where the slope of the curve grows without bound, it is continued by its tangent: values and
+    gradients are finite below the residual and above the saturated water content too. Tensors of
+    torch are taken as well, give a tensor, and can be differentiated.
+
+    Raises ``ContractError`` where n is not above 1 or the saturated content not above the residual
+    one; where a parameter or the moisture is NaN, the answer is NaN.
+
+    References
+    ----------
+    .. [1] van Genuchten (1980), doi:10.2136/sssaj1980.03615995004400050002x, Eq. 23
+
+    Examples
+    --------
+    >>> loam = Retention(0.078, 0.43, 0.036, 1.56)
+    >>> pf(water_content(np.array([10.0, 330.0, 15300.0]), loam), loam).round(3)
+    array([1.   , 2.519, 4.185])
+    """
+    library = sys.modules["torch" if type(moisture_m3_m3).__module__[:5] == "torch" else "numpy"]
+    span, n = curve.saturated - curve.residual, curve.n
+    for wrong, words in ((span <= 0, "theta_s is not above theta_r"), (n <= 1, "n is not above 1")):
+        if (is_wrong := library.asarray(wrong)).any():
+            raise ContractError(
+                f"No retention curve: {words} in {int(is_wrong.sum())} soils. Mask these, "
+                "or look up the units: alpha and n may be stored as logarithms."
+            )
+    saturation = (moisture_m3_m3 - curve.residual) / span
+    inner = library.clip(saturation, *SATURATION_BOUNDS)
+    x = -library.log(inner) * (n / (n - 1))
+    less_one = library.expm1(-x)  # exp(-x) - 1
+    slope = 1 / (inner * less_one * (n - 1))  # of what is summed here against the saturation
+    log_suction = (x + library.log(-less_one)) / n + slope * (saturation - inner)
+    log_alpha = library.log(curve.alpha_per_cm + 0 * inner)
+    return (log_suction - log_alpha) / np.log(10)
 
 
 def from_texture(sand_percent, clay_percent, *, bulk_density_g_cm3, organic_percent=2.0):

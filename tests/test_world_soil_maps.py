@@ -108,7 +108,7 @@ def test_soil_stays_a_soil():
 def polaris_curves(seed, place):
     names = ("theta_r", "theta_s", "alpha", "n")
     residual, full, alpha, n = (band("polaris", k, seed=seed, place=place) for k in names)
-    return retention.Retention(residual, full, 10**alpha / soil_maps.CM_OF_KPA, n)
+    return retention.Retention(residual, full, 10**alpha / retention.CM_OF_KPA, n)
 
 
 @pytest.mark.skipif(not (DATA / "mesosoil").is_dir(), reason="needs SOILKIT_TEST_DATA")
@@ -118,7 +118,8 @@ def test_curves_lie_within_those_of_the_oklahoma_mesonet(seed):
     real = pd.read_parquet(DATA / "mesosoil/mesosoil_v2.parquet").query("depth_cm <= 25")
     curve = polaris_curves(seed, places(800, seed=seed))
     held = {h: retention.water_content(cm, curve) for h, cm in (("th33", 330), ("th1500", 15_300))}
-    made = held | {"n": curve.n, "alpha_1_kPa": np.asarray(curve.alpha_per_cm) * 10.197}
+    alpha_per_kpa = np.asarray(curve.alpha_per_cm) * retention.CM_OF_KPA
+    made = held | {"n": curve.n, "alpha_1_kPa": alpha_per_kpa}
     for name, values in made.items():
         low, high = np.percentile(values, (5, 95))
         assert real[name].min() <= low and high <= real[name].max(), name

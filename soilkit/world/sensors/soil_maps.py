@@ -19,7 +19,6 @@ from soilkit.world import climate, fields, noise
 from soilkit.world.sensors import instruments as c
 
 POINTS = 3  # a side of a grid's pixel, where it is that much coarser than the map's
-CM_OF_KPA = 10.197  # of water
 CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # arms of a pixel's net
 Place = tuple[np.ndarray, np.ndarray]  # u_m, v_m (row, col), EPSG:6933
 
@@ -203,7 +202,7 @@ def polaris(seed: int, place: Place) -> np.ndarray:
     """
     mapped = soil("polaris", seed, place=place)
     curve, ksat = _hydraulics(mapped)
-    alpha = np.log10(curve.alpha_per_cm * CM_OF_KPA)
+    alpha = np.log10(curve.alpha_per_cm * retention.CM_OF_KPA)
     texture = (mapped["sand"], mapped["silt"], mapped["clay"], mapped["bulk_density_g_cm3"])
     logs = np.log10(ksat), np.log10(mapped["organic_percent"]), -alpha
     water = (curve.saturated, curve.residual, *logs, curve.n - 1, curve.n, alpha)
