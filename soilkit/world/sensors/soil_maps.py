@@ -18,6 +18,7 @@ from soilkit.contracts import Grid
 from soilkit.world import climate, fields, noise
 from soilkit.world.sensors import instruments as c
 
+CM_OF_KPA = retention.CM_OF_KPA  # hashed with the world's constants
 POINTS = 3  # a side of a grid's pixel, where it is that much coarser than the map's
 CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # arms of a pixel's net
 Place = tuple[np.ndarray, np.ndarray]  # u_m, v_m (row, col), EPSG:6933
@@ -202,7 +203,7 @@ def polaris(seed: int, place: Place) -> np.ndarray:
     """
     mapped = soil("polaris", seed, place=place)
     curve, ksat = _hydraulics(mapped)
-    alpha = np.log10(curve.alpha_per_cm * retention.CM_OF_KPA)
+    alpha = np.log10(curve.alpha_per_cm * CM_OF_KPA)
     texture = (mapped["sand"], mapped["silt"], mapped["clay"], mapped["bulk_density_g_cm3"])
     logs = np.log10(ksat), np.log10(mapped["organic_percent"]), -alpha
     water = (curve.saturated, curve.residual, *logs, curve.n - 1, curve.n, alpha)
