@@ -1,0 +1,237 @@
+"""Seed 000: the network, its loss, what it refuses, and the system on a small invented world."""
+
+import numpy as np
+import pytest
+import torch
+
+from soilkit import models, retention
+from soilkit.errors import CheckpointError, ContractError, DivergedError, UnknownNameError
+from soilkit.models import training
+from soilkit.models.deepsoil import DeepSoil, ScienceLoss, network
+
+torch.set_num_threads(1)
+LOAM = (0.078, 0.43, 0.36, 1.56)  # Carsel and Parrish (1988), alpha in kPa-1
+CLAY = (0.068, 0.38, 0.08, 1.09)
+
+
+def made_batch(n=2, channels=24, side=64, seed=0, soil=LOAM):
+    """Tiles whose moisture follows two of their patchy maps; a probe in the middle of each."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((n, channels, side // 8, side // 8), np.float32))
+    inputs = coarse.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+    target = 0.1 + 0.2 * inputs[:, 0] + 0.05 * inputs[:, 1]
+    weights, probe = torch.ones(n, side, side), torch.full((n, side, side), torch.nan)
+    middle = slice(side // 2 - 2, side // 2 + 2)
+    weights[:, middle, middle] = 16.0
+    probe[:, side // 2, side // 2] = target[:, side // 2, side // 2] + 0.02
+    maps = torch.tensor(soil)[None, :, None, None].expand(n, 4, side, side).clone()
+    return {
+        "inputs": inputs, "target": target, "valid": torch.ones(n, side, side, dtype=torch.bool),
+        "weights": weights, "soil": maps, "probe": probe,
+    }  # fmt: skip
+
+
+def at(batch, share):
+    """The batch when a share of the training is done."""
+    return batch | {"share": torch.full((len(batch["target"]),), share)}
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+
+def test_the_papers_model_has_its_parameters():
+    """12.9 million in the paper; 12,911,934 with blocks of three convolutions, normed."""
+    n = models.count_parameters(DeepSoil.preset("paper", channels=75))
+    assert n == 12_911_934
+    assert abs(n - 12_911_934) / 12_911_934 < 0.001 and round(n / 1e6, 1) == 12.9
+
+
+def test_the_latent_is_4_by_4_by_512():
+    model = DeepSoil.preset("paper").eval()
+    deep = torch.zeros(1, 75, 64, 64)
+    for block in model.down:
+        deep = block(deep)
+    assert tuple(deep.shape) == (1, 512, 4, 4)
+
+
+def test_low_level_maps_reach_the_last_layer_directly():
+    """With the U-Net's part of the last layer at zero only those channels change the answer."""
+    model = DeepSoil.preset("small", channels=24, low_level=(3, 5)).eval()
+    torch.nn.init.ones_(model.last.weight)
+    with torch.no_grad():
+        model.last.weight[:, :-2] = 0
+    maps = torch.rand(1, 24, 32, 32)
+    for channel, changes in ((3, True), (5, True), (0, False)):
+        other = maps.clone()
+        other[:, channel] += 1
+        assert torch.equal(model(maps), model(other)) != changes
+
+
+def test_a_mask_is_a_channel_more():
+    model = DeepSoil.preset("small", channels=24, mask=True).eval()
+    maps, known = torch.rand(1, 24, 32, 32), torch.ones(1, 1, 32, 32)
+    assert not torch.equal(model(maps, known), model(maps, 0 * known))
+    with pytest.raises(ContractError, match="known"):
+        model(maps)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"name": "huge"}, "paper, small"), ({"name": "small", "channels": 3}, "low_level|Low-level")],
+)
+def test_a_size_that_is_not_there_is_named(options, word):
+    with pytest.raises((UnknownNameError, ContractError), match=word):
+        DeepSoil.preset(**options)
+
+
+@pytest.mark.parametrize("shape", [(1, 23, 64, 64), (1, 24, 60, 64)])
+def test_tiles_of_another_shape_are_refused(shape):
+    with pytest.raises(ContractError, match="multiples of 16"):
+        DeepSoil.preset("small", channels=24)(torch.zeros(shape))
+
+
+def test_a_checkpoint_builds_the_model_that_wrote_it(tmp_path):
+    model = DeepSoil.preset("small", channels=24, low_level=(3, 5), mask=True).eval()
+    kept = training.Checkpoint(
+        model.configuration, training.Provenance(), model.state_dict(), 1, 0.0
+    )
+    training.save_checkpoint(tmp_path / "m.pt", kept)
+    again = DeepSoil.from_checkpoint(training.load_checkpoint(tmp_path / "m.pt"))
+    maps, known = torch.rand(1, 24, 32, 32), torch.ones(1, 1, 32, 32)
+    assert torch.equal(again(maps, known), model(maps, known))
+    with pytest.raises(CheckpointError, match="no DeepSoil"):
+        DeepSoil.from_checkpoint(training.Checkpoint({"widths": "x"}, kept.provenance, {}, 1, 0.0))
+
+
+# ---- the loss ------------------------------------------------------------------------------------
+
+
+def test_the_mse_weighs_pixels_and_divides_by_their_weights():
+    # errors 0.1, 0.2, 0.3 and one invalid; weights 1, 16, 1: (0.01 + 16 * 0.04 + 0.09) / 18
+    batch = {
+        "target": torch.tensor([[[0.2, 0.2], [0.2, 0.2]]]),
+        "valid": torch.tensor([[[True, True], [True, False]]]),
+        "weights": torch.tensor([[[1.0, 16.0], [1.0, 1.0]]]),
+    }
+    predicted = torch.tensor([[[0.3, 0.4], [0.5, 9.0]]])
+    loss = ScienceLoss(suction_of="none")(predicted, batch)
+    assert loss.item() == pytest.approx((0.01 + 16 * 0.04 + 0.09) / 18)
+
+
+def test_a_tile_with_gaps_counts_as_much_as_one_without():
+    batch = made_batch(2)
+    predicted = batch["target"] + torch.tensor([0.1, 0.3])[:, None, None]
+    batch["valid"][1, 10:] = False
+    loss = ScienceLoss(suction_of="none")(predicted, batch)
+    assert loss.item() == pytest.approx((0.01 + 0.09) / 2, rel=1e-5)
+
+
+def test_the_suction_term_by_hand():
+    """Half of gamma: MSE 0.02^2, and Huber of the difference in pF in a typical soil's moisture."""
+    batch = at(made_batch(1), 0.5)
+    predicted = batch["target"] + 0.02
+    curve = retention.Retention(0.078, 0.43, 0.36 / retention.CM_OF_KPA, 1.56)
+    pf = [retention.pf(v.numpy().astype(float), curve) for v in (predicted, batch["target"])]
+    weights = batch["weights"].numpy()
+    squares = ((pf[0] - pf[1]) / 15) ** 2  # all below a decade, where Huber's is the square
+    expected = 0.5 * 0.02**2 + 0.5 * (squares * weights).sum() / weights.sum()
+    loss = ScienceLoss(suction_of="hydroblocks", n_steps=3)(predicted, batch)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_probes_move_the_suction_term_and_not_the_mse():
+    batch = at(made_batch(1), 0.99)
+    on_target = batch["target"].clone()
+    by_probe, by_model = (ScienceLoss(suction_of=w)(on_target, batch)
+                          for w in ("probe", "hydroblocks"))  # fmt: skip
+    assert by_model.item() == 0 and by_probe.item() > 0
+    on_target[torch.isfinite(batch["probe"])] += 0.02  # what the probe reads
+    moved = ScienceLoss(suction_of="probe", floor=0.0)(on_target, batch)
+    assert moved.item() == pytest.approx(0, abs=1e-10)
+
+
+def test_gamma_steps_down_to_its_floor():
+    """Ten even steps from 1; the paper's end at 0 is an option, the MSE alone stays at 1."""
+    shares = np.linspace(0, 0.999, 200)
+    gammas = [ScienceLoss().gamma_at(s) for s in shares]
+    assert gammas[0] == 1.0 and gammas[-1] == 0.05 and len(set(gammas)) == 10
+    assert (np.diff(gammas) <= 0).all()
+    assert ScienceLoss(floor=0.0).gamma_at(1.0) == 0.0
+    assert ScienceLoss(suction_of="none").gamma_at(0.9) == 1.0
+
+
+@pytest.mark.parametrize("soil", [LOAM, CLAY])
+@pytest.mark.parametrize("moisture", [-0.3, 0.0, 0.069, 0.2, 0.379, 0.5, 2.0])
+def test_loss_and_gradient_are_finite_beyond_both_ends_of_the_curve(soil, moisture):
+    """And push a prediction towards the target wherever it is."""
+    batch = at(made_batch(1, soil=soil), 0.99)
+    predicted = torch.full_like(batch["target"], moisture).requires_grad_()
+    loss = ScienceLoss(floor=0.0)(predicted, batch)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(predicted.grad).all()
+    read = torch.where(torch.isfinite(batch["probe"]), batch["probe"], batch["target"])
+    wrong = (moisture - read).abs() > 1e-3
+    assert torch.equal(predicted.grad[wrong].sign(), (moisture - read)[wrong].sign())
+
+
+def test_the_loss_has_the_gradient_of_its_differences():
+    target = torch.tensor([[[0.12, 0.2], [0.25, 0.3]]], dtype=torch.float64)
+    soil = torch.tensor(LOAM, dtype=torch.float64)[None, :, None, None].expand(1, 4, 2, 2)
+    for start in (0.03, 0.2, 0.6):
+        predicted = torch.full_like(target, start).requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda p: network.suction_term(p, target, soil=soil).sum(), predicted
+        )
+
+
+def test_the_printed_form_is_no_number_outside_of_the_curve_and_huge_in_clay():
+    """Equation 4: NaN beyond saturation, 1e29 kPa in a dry clay; training refuses it by name."""
+    batch = at(made_batch(1, soil=CLAY), 0.99)
+    raw = ScienceLoss(form="raw")
+    beyond = torch.full_like(batch["target"], 0.5)
+    assert torch.isnan(raw(beyond, batch))
+    assert raw(torch.full_like(beyond, 0.0690), batch) > 1e15
+    model = DeepSoil.preset("small", channels=24, mean_label_m3_m3=0.5)
+    with pytest.raises(DivergedError):
+        training.fit(
+            model, ([batch], [batch]), network.step_by(raw), network.look, progress=False,
+            settings=training.Settings(steps=2, optimizer="adam", learning_rate=1e-3),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "soil", [(0.4, 0.3, 0.3, 1.5), (0.1, 0.4, 0.3, 1.0), (0.1, 0.4, 0.0, 1.5), 4 * (np.nan,)]
+)
+def test_soils_without_a_curve_are_left_out_of_the_suction_term(soil):
+    batch = at(made_batch(1), 0.99)
+    good = ScienceLoss()(batch["target"] + 0.1, batch)
+    batch["soil"][:, :, :32] = torch.tensor(soil)[None, :, None, None]
+    predicted = (batch["target"] + 0.1).requires_grad_()
+    loss = ScienceLoss()(predicted, batch)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(predicted.grad).all()
+    assert loss != good  # half of the tile no longer counts
+    batch["soil"][:] = torch.tensor(soil)[None, :, None, None]
+    assert ScienceLoss()(predicted, batch).item() == pytest.approx(0.05 * 0.01, rel=1e-4)
+
+
+def test_a_loss_that_is_not_there_is_named():
+    with pytest.raises(UnknownNameError, match="probe, hydroblocks, none"):
+        ScienceLoss(suction_of="sensor")
+
+
+@pytest.mark.parametrize("suction_of", ["none", "hydroblocks", "probe"])
+def test_a_tiny_batch_is_learnt_by_heart(suction_of):
+    """Sixty steps leave 0.02 m3 m-3 of the tiles' spread of 0.06."""
+    torch.manual_seed(0)
+    batch = at(made_batch(2, side=32), 0.5)
+    model = DeepSoil.preset("small", channels=24, low_level=(0, 1), mean_label_m3_m3=0.225)
+    model.dropout.p = 0.0
+    history = training.fit(
+        model, ([batch], [batch]), network.step_by(ScienceLoss(suction_of=suction_of)),
+        network.look, progress=False, score=lambda p, o: float(np.abs(p - o[:, :1]).mean()),
+        settings=training.Settings(
+            steps=60, optimizer="adam", learning_rate=0.003, validate_every=20, weight_decay=0.0
+        ),
+    )  # fmt: skip
+    assert batch["target"].std() > 0.055 and history["score"].iloc[-1] < 0.02
