@@ -242,3 +242,49 @@ def quadkey_grid(quadkey: str, *, pixel_size_m: float) -> Grid:
     left, _, right, top = quadkey_bounds(quadkey)
     n = max(1, round((right - left) / pixel_size_m))
     return Grid(WEB_MERCATOR_CRS, left, top, (right - left) / n, n, n)
+
+
+def quadkey_at(longitude: float, latitude: float, *, length: int) -> str:
+    """The Web-Mercator tile of so many digits that holds a point, WGS84 degrees.
+
+    Raises ``ContractError`` beyond 85.05 degrees of latitude, where the map ends.
+
+    Examples
+    --------
+    >>> quadkey_at(-98.8, 30.3, length=14)
+    '02313003121333'
+    """
+    x, y = transformer("EPSG:4326", WEB_MERCATOR_CRS).transform(longitude, latitude)
+    n, edge = 2**length, WEB_MERCATOR_EDGE_M
+    if not (abs(y) < edge and -180 <= longitude <= 180):
+        raise ContractError(
+            f"No Web-Mercator tile at latitude {latitude}, longitude {longitude}: the map reaches "
+            "85.05 degrees to the north and the south and 180 to the east and the west."
+        )
+    col, row = (
+        min(int((x + edge) / edge / 2 * n), n - 1),
+        min(int((edge - y) / edge / 2 * n), n - 1),
+    )
+    return _quadkey(col, row, length)
+
+
+def quadkeys_around(quadkey: str) -> list[str]:
+    """A tile and its eight neighbours, row by row from the north-west.
+
+    Raises ``ContractError`` for a tile at the edge of the map.
+
+    Examples
+    --------
+    >>> quadkeys_around("0311")
+    ['0132', '0133', '1022', '0310', '0311', '1200', '0312', '0313', '1202']
+    """
+    left, _, right, top = quadkey_bounds(quadkey)
+    n, side = 2 ** len(quadkey), right - left
+    col, row = round((left + WEB_MERCATOR_EDGE_M) / side), round((WEB_MERCATOR_EDGE_M - top) / side)
+    if not (0 < col < n - 1 and 0 < row < n - 1):
+        raise ContractError(f"Tile {quadkey} lies at the edge of the map and lacks neighbours.")
+    return [_quadkey(col + j, row + i, len(quadkey)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+
+
+def _quadkey(col: int, row: int, length: int) -> str:
+    return "".join(str((col >> k & 1) + 2 * (row >> k & 1)) for k in range(length - 1, -1, -1))

@@ -1,4 +1,13 @@
 """Seed 000: DEEPSOIL, daily moisture at 30 m by a U-Net whose loss knows the suction of water."""
 
+from soilkit.models.deepsoil.extents import CHANNELS as CHANNELS
+from soilkit.models.deepsoil.extents import LOW_LEVEL as LOW_LEVEL
+from soilkit.models.deepsoil.extents import SOURCES as SOURCES
+from soilkit.models.deepsoil.extents import Channel as Channel
+from soilkit.models.deepsoil.extents import ExtentTiles as ExtentTiles
+from soilkit.models.deepsoil.extents import build_extents as build_extents
+from soilkit.models.deepsoil.extents import maps_of as maps_of
+from soilkit.models.deepsoil.extents import monthly as monthly
+from soilkit.models.deepsoil.extents import training_ranges as training_ranges
 from soilkit.models.deepsoil.network import DeepSoil as DeepSoil
 from soilkit.models.deepsoil.network import ScienceLoss as ScienceLoss
