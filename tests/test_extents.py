@@ -96,7 +96,7 @@ SAMPLES = samples_of([
 def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extents")
     place = STATIONS[STATIONS["station_id"] == "N__A"]
-    return deepsoil.build_extents(place, Plain(), folder, times=DAYS, progress=False)
+    return deepsoil.build_extents(place, Plain(), folder=folder, times=DAYS, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +379,7 @@ def test_the_world_gives_all_75_maps_a_target_and_soil(tmp_path):
     archive = open_archive("synthetic", seed=0, n_stations=2, start="2019-05-01", end="2019-08-01")
     stations = archive.world.stations().drop_duplicates("station_id").head(1)
     stores = deepsoil.build_extents(
-        stations, archive, tmp_path, times=["2019-06-20 18:00"], progress=False
+        stations, archive, folder=tmp_path, times=["2019-06-20 18:00"], progress=False
     )
     tiles = deepsoil.ExtentTiles(stores)
     extent = tiles.extent(next(iter(stores)))

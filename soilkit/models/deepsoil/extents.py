@@ -336,8 +336,8 @@ def extent_box(quadkey: str) -> tuple[float, float, float, float]:
 def build_extents(
     stations: pd.DataFrame,
     archive: Archive,
-    folder: str | os.PathLike[str],
     *,
+    folder: str | os.PathLike[str],
     times: Any,
     sources: Mapping[str, Sequence[str] | None] = SOURCES,
     progress: bool = True,
