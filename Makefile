@@ -32,7 +32,7 @@ bench: $(STAMP)  ## one line a benchmark: name, ours, peer, ratio
 	$(BIN)/python -m tests.benchmarks
 
 study: $(STAMP)  ## hours: the paper's experiments on the synthetic world; interrupt and start again at will
-	$(BIN)/python -m soilkit.studies reports/xception_fusion $(STUDY)
+	$(BIN)/python -m tests.benchmarks.fusion_study reports/xception_fusion $(STUDY)
 
 contest: $(STAMP)  ## hours: procedures on the ten-day stations over five fold seeds, resumable
 	$(BIN)/python -m tests.benchmarks.contest reports/tabular_us_10day \

@@ -13,10 +13,12 @@ import torch
 from soilkit.errors import ContractError, StoreError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import training
-from soilkit.studies import Job, Rows, fusion_study, fusion_trial, paper_tables, run
-from soilkit.studies.__main__ import main
-from soilkit.studies.fusion_study import Experiment, Profile, Study, Variant
-from soilkit.studies.fusion_trial import Recipe, Trial
+from soilkit.studies import paper_tables
+from tests.benchmarks import fusion_experiments, fusion_tables, fusion_trial
+from tests.benchmarks.fusion_experiments import Experiment, Profile, Study, Variant
+from tests.benchmarks.fusion_study import main
+from tests.benchmarks.fusion_trial import Recipe, Trial
+from tests.benchmarks.trials import Job, Rows, run
 from tests.helpers_archive import FakeArchive, samples_table, stations_table
 from tests.helpers_jobs import die
 
@@ -210,13 +212,27 @@ def test_lines_whose_dataset_stands_nowhere_are_left_out_by_name(folder, tmp_pat
 
 def test_a_notebook_opens_the_study_that_was_run(folder, tmp_path):
     """What was run is read, never run again."""
-    asked = {"only": ["table16"], "dataset": folder, "steps": 1, "seed": 0}
+    asked = {"only": ["table16"], "dataset": folder, "steps": 1, "seed": 0, "label": "analytic"}
     done = study(folder, tmp_path, dataclasses.replace(experiment(x=SCALARS), name="table16"))
     done.run()
-    paper_tables.write_study(done, tmp_path / "tables")
+    fusion_tables.write_study(done, tmp_path / "tables")
     found = paper_tables.open_study(tmp_path / "tables", **asked)
 
     assert found["lines"]["variant"].tolist() == ["x"]
+
+
+def test_a_notebook_tries_what_was_not_run(folder, tmp_path):
+    """A product and two scalars are scored; a try without a dataset is refused by name."""
+    asked = {"only": ["table21"], "steps": 1, "seed": 0, "label": "analytic"}
+    with pytest.raises(ContractError, match="notebook 10"):
+        paper_tables.open_study(tmp_path, dataset=tmp_path / "none", **asked)
+    found = paper_tables.open_study(tmp_path, dataset=folder, **asked)
+    table = paper_tables.experiment_table(found, "table21").query("metric == 'r'")
+    status = table.set_index("variant")["status"]
+
+    assert set(found["trials"]["data"]) == {"analytic"} and (found["trials"]["steps"] <= 5).all()
+    assert status[f"{fusion_experiments.COARSE_NN}, SMAP anchored"] == "no trial stands"
+    assert (found["sensors"]["split"] == "validation").all() and len(found["sensors"]) >= 9
 
 
 def test_a_damaged_row_is_named(tmp_path):
@@ -259,7 +275,7 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path):
 
 def test_an_unknown_experiment_is_refused_with_the_list():
     with pytest.raises(UnknownNameError, match="table9"):
-        fusion_study.chosen(["table99"])
+        fusion_experiments.chosen(["table99"])
 
 
 def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path):
@@ -267,14 +283,14 @@ def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path
     words = [str(tmp_path / "out"), "--only", "table9", "--seeds", "0", "--workers", "0"]
     words += ["--dataset", str(folder), "--label", "analytic", "--steps", "2"]
     with pytest.MonkeyPatch.context() as patch:
-        small = dataclasses.replace(fusion_study.PROFILES["small"], base=profile(folder).base)
+        small = dataclasses.replace(fusion_experiments.PROFILES["small"], base=profile(folder).base)
         small = dataclasses.replace(small, base=dataclasses.replace(small.base, recipe="sentinel1"))
-        patch.setitem(fusion_study.PROFILES, "small", small)
+        patch.setitem(fusion_experiments.PROFILES, "small", small)
         main(words)
     table = pd.read_csv(tmp_path / "out" / "tables.csv")
     trials = pd.read_csv(tmp_path / "out" / "trials.csv")
 
-    assert set(table["variant"]) == set(fusion_study.chosen(["table9"])[0].variants)
+    assert set(table["variant"]) == set(fusion_experiments.chosen(["table9"])[0].variants)
     assert table["ours"].notna().sum() == 21
     assert set(trials["status"]) == {"ok"} and set(trials["data"]) == {"analytic"}
     found = paper_tables.read_study(tmp_path / "out")

@@ -7,8 +7,8 @@ import torch
 
 from soilkit import sources
 from soilkit.export import archives, insitu, join, published
-from soilkit.studies.__main__ import main
-from soilkit.studies.fusion_trial import Data, Recipe, prepare
+from tests.benchmarks.fusion_study import main
+from tests.benchmarks.fusion_trial import Data, Recipe, prepare
 
 torch.set_num_threads(1)
 NAMES = ("sentinel1", "sentinel2", "dem", "soilgrids", "smap", "gldas")

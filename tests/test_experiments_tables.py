@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from soilkit.studies import paper_tables
-from soilkit.studies.fusion_study import EXPERIMENTS, PROFILES, chosen
-from soilkit.studies.paper_tables import (
+from tests import house
+from tests.benchmarks import fusion_tables
+from tests.benchmarks.fusion_experiments import EXPERIMENTS, PROFILES, chosen
+from tests.benchmarks.fusion_tables import (
     Results,
     by_stratum,
     mean_with_interval,
@@ -120,7 +122,7 @@ def test_a_test_table_stands_only_when_all_its_lines_saw_the_test():
     halves = seen[seen["key"].str.startswith("DEM")]
     for extra, splits in ((halves, {"validation"}), (seen, {"validation", "test"})):
         both = Results(found.lines, pd.concat([found.sensors, extra]), found.places.reset_index())
-        assert set(paper_tables.render(both, [table16])["split"]) == splits
+        assert set(fusion_tables.render(both, [table16])["split"]) == splits
 
 
 def test_strata_stand_beside_the_papers_with_its_asterisks():
@@ -138,7 +140,7 @@ def test_every_printed_line_of_the_papers_tables_is_found():
         if experiment.table is not None and experiment.name != "table7":
             for name in experiment.variants:
                 what = {"split": "validation", "metric": "r"}
-                assert np.isfinite(paper_tables.printed_score(experiment, name, **what)), name
+                assert np.isfinite(fusion_tables.printed_score(experiment, name, **what)), name
 
 
 def test_tables_9_and_16_have_five_seeds_and_the_others_three():
@@ -179,3 +181,17 @@ def test_a_pattern_is_told_to_hold_in_both_worlds_or_in_one():
     both = paper_tables.in_both_worlds(first, second).set_index("line")
     assert both["holds in"].to_dict() == {"a": "both", "b": "world 1", "c": "neither"}
     assert both.loc["b", ["world 1", "world 2", "paper"]].tolist() == [0.04, 0.01, 0.05]
+
+
+def test_what_a_notebook_reads_is_what_was_computed():
+    """The tables as they were committed, beside the same made of the scores of each sensor."""
+    tables = paper_tables.read_study(house.ROOT / "reports" / "xception_fusion")
+    sensors = tables["sensors"]
+    whole = Results(tables["lines"], sensors, tables["places"])
+    for name in ("table9", "loss"):
+        ours = paper_beside_ours(whole, chosen([name])[0]).replace({"table": {None: np.nan}})
+        read = paper_tables.experiment_table(tables, name)
+        pd.testing.assert_frame_equal(read, ours, check_dtype=False, rtol=1e-4, atol=1e-5)
+    full = {"variant": paper_tables.FULL, "metric": "r"}
+    scores = whole.scores("table9", split="validation", **full)
+    pd.testing.assert_frame_equal(paper_tables.line_scores(tables, "table9", **full), scores)

@@ -10,8 +10,8 @@ import torch
 from soilkit.models import maps
 from soilkit.models.inputs import Inputs
 from soilkit.models.xception_fusion import FusionConfig, XceptionFusion, look
-from soilkit.studies import map_study
-from soilkit.studies.map_study import MapStudy, MapTrial, Seen
+from tests.benchmarks import map_study
+from tests.benchmarks.map_study import MapStudy, MapTrial, Seen
 from tests.test_maps import random_scene, settled
 
 CONFIG = {"encoder": "local", "crop_px": 32}

@@ -25,7 +25,6 @@ from soilkit.files import read_table, read_whole, sha256, write_table, write_tex
 from soilkit.models.tabular import systems
 from soilkit.models.tabular.problem import ALL, COMPLETE, Problem
 from soilkit.models.tabular.systems import LABELLED, NOWCAST, SYSTEMS, TabularSystem
-from soilkit.studies import Job, Rows, carry_out, command_line, run, understood
 from soilkit.studies.contest import (
     AT_RANDOM,
     FOREST,
@@ -36,6 +35,7 @@ from soilkit.studies.contest import (
     predict_unseen,
     problem_of,
 )
+from tests.benchmarks.trials import Job, Rows, carry_out, command_line, run, understood
 
 RESULTS = ("study.csv", "contrasts.csv", "*.parquet", "rows/*.json")  # of tables that claim them
 

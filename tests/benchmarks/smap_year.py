@@ -22,7 +22,6 @@ from soilkit.metrics import point_scores
 from soilkit.metrics.calibration import row_threshold
 from soilkit.metrics.intervals import mean_and_median
 from soilkit.models.convlstm import gap_filter
-from soilkit.studies import Job, Rows, carry_out, command_line, key_of, run, understood
 from tests.benchmarks import smap_members
 from tests.benchmarks.smap_members import (
     MEMBERS,
@@ -34,6 +33,7 @@ from tests.benchmarks.smap_members import (
     Pixels,
     read_pixels,
 )
+from tests.benchmarks.trials import Job, Rows, carry_out, command_line, key_of, run, understood
 
 PEERS = {  # of each published model, its moisture and the logarithm of its variance
     "hydroDL, one target": ("CONUSv4f1/CONUSv4f1_20160401_20170401_ep100_SMAP_AM.csv", ""),

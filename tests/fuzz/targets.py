@@ -24,8 +24,8 @@ from soilkit.export.archives.stac import StacArchive
 from soilkit.export.published import read_shard, write_shard
 from soilkit.models.tabular import SYSTEMS, Problem, load_trained
 from soilkit.models.training import Checkpoint, Provenance, load_checkpoint, save_checkpoint
-from soilkit.studies import Rows
 from tests import helpers_stac
+from tests.benchmarks.trials import Rows
 from tests.fuzz import mutations
 from tests.helpers_shards import sample
 from tests.test_chips import build

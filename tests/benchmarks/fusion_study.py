@@ -1,4 +1,4 @@
-"""``python -m soilkit.studies reports/xception_fusion``: run the study, write its tables.
+"""``python -m tests.benchmarks.fusion_study reports/xception_fusion``: the paper's source tables.
 
 Rows, datasets, checkpoints and predictions stay in the working folder; interrupt it whenever you
 like, and start it again: what was done is not done again. The tables are written at the end, and
@@ -9,9 +9,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from soilkit.studies import carry_out, command_line, understood
-from soilkit.studies.fusion_study import PROFILES, Profile, Study, chosen
-from soilkit.studies.paper_tables import write_study
+from tests.benchmarks.fusion_experiments import PROFILES, Profile, Study, chosen
+from tests.benchmarks.fusion_tables import write_study
+from tests.benchmarks.trials import carry_out, command_line, understood
 
 
 def profile_of(options: argparse.Namespace) -> Profile:
@@ -31,7 +31,7 @@ def profile_of(options: argparse.Namespace) -> Profile:
 
 def main(words: list[str] | None = None) -> None:
     """Run the study that the command line describes."""
-    parser = command_line("soilkit.studies", __doc__)
+    parser = command_line("tests.benchmarks.fusion_study", __doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="small")
     parser.add_argument("--steps", type=int, help="training steps, where the profile's do not fit")
     parser.add_argument("--dataset", help="a folder of notebook 10 or 12 instead of the world")

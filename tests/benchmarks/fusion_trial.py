@@ -22,8 +22,8 @@ from soilkit.files import read_table, write_table
 from soilkit.metrics import splits
 from soilkit.models import inference, xception_fusion
 from soilkit.models.inputs import Inputs, coarse_values
-from soilkit.studies import key_of
 from soilkit.world.parameters import CODE_VERSION
+from tests.benchmarks.trials import key_of
 
 log = logging.getLogger(__name__)
 EARLIER = pd.Timedelta("20D")  # scenes before the first reading that may still be joined to it

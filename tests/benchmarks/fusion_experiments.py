@@ -9,13 +9,13 @@ from typing import Any
 
 from soilkit.constants import OK
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.studies import Job, Rows, run
-from soilkit.studies.fusion_trial import ALL, Data, Recipe, Trial, prepare, run_trial
+from soilkit.studies.paper_tables import FULL
+from tests.benchmarks.fusion_trial import ALL, Data, Recipe, Trial, prepare, run_trial
+from tests.benchmarks.trials import Job, Rows, run
 
 S1_DEM = "Sentinel-1 + DEM"
 S1_DEM_S2 = "Sentinel-1 + DEM + Sentinel-2"
 NO_COARSE = "Sentinel-1 + DEM + Sentinel-2 + SoilGrids"
-FULL = "Sentinel-1 + DEM + Sentinel-2 + SoilGrids + SMAP + GLDAS"
 COARSE_NN = "SMAP + GLDAS NN"
 RADAR, RADAR_OPTICS = ("sentinel1", "dem"), ("sentinel1", "dem", "sentinel2")
 NOTHING: dict[str, Any] = {"high": (), "low": (), "coarse": ()}
@@ -46,6 +46,8 @@ RECIPES = {
 PROFILES = {
     # Two cores: some hundred steps of Adam.
     "small": Profile(Trial(), RECIPES, for_size={"batch_size": 8, "steps": 200}),
+    # The way of a study, not its result: what a notebook does where none was run.
+    "try": Profile(Trial(crop_px=64, batch_size=8, validations=2), RECIPES),
     # Table 7, for a GPU.
     "paper": Profile(
         Trial(

@@ -1,8 +1,8 @@
 """What a map can know: models of the same stations' labels against the truth of unseen regions.
 
-``python -m soilkit.studies.map_study reports/maps`` takes some two hours on two cores; interrupt it
-whenever you like, and start it again. Truth between stations is known in the synthetic world alone,
-so every number here is synthetic.
+``python -m tests.benchmarks.map_study reports/maps`` takes some two hours on two cores; interrupt
+it whenever you like, and start it again. Truth between stations is known in the synthetic world
+alone, so every number here is synthetic.
 """
 
 import logging
@@ -28,9 +28,9 @@ from soilkit.models.datasets import ChipDataset
 from soilkit.models.inputs import Inputs
 from soilkit.models.maps import validity
 from soilkit.models.tabular.estimators import forest
-from soilkit.studies import Job, Rows, carry_out, command_line, key_of, run, understood
-from soilkit.studies.fusion_trial import CLEAR, EARLIER, Data, Recipe, prepare
 from soilkit.world import World, fields, parameters
+from tests.benchmarks.fusion_trial import CLEAR, EARLIER, Data, Recipe, prepare
+from tests.benchmarks.trials import Job, Rows, carry_out, command_line, key_of, run, understood
 
 log = logging.getLogger("soilkit.studies.map_study")
 
@@ -470,7 +470,7 @@ def write_tables(study: MapStudy, out: Path) -> None:
 
 def main(words: list[str] | None = None) -> None:
     """Run the study that the command line describes."""
-    options = understood(command_line("soilkit.studies.map_study", __doc__), words)
+    options = understood(command_line("tests.benchmarks.map_study", __doc__), words)
     study = MapStudy(
         options.work, options.seeds or SEEDS, workers=options.workers, again=options.again
     )
