@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
+from matplotlib import category, dates, ticker
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -153,6 +156,93 @@ def nothing(why: str, *, title: str = "") -> Figure:
     axis.text(0.5, 0.5, fill(f"Nothing to draw: {why}", 90), ha="center", va="center")
     axis.set_axis_off()
     return head(figure, title)
+
+
+# A picture in words, for whoever cannot see it: they go out with every figure of a notebook.
+
+MOST_NAMES = 12  # that stand in a picture's words; of more their number
+NAMES = (category.StrCategoryFormatter, ticker.FixedFormatter, ticker.FuncFormatter)
+DATES = (dates.ConciseDateFormatter, dates.AutoDateFormatter, dates.DateFormatter)
+
+
+def described(figure: Figure) -> str:
+    """Title, panels, axes with units and ranges, colours, and what is named, as one text.
+
+    Examples
+    --------
+    >>> figure, axis = plt.subplots()
+    >>> _ = axis.plot([0, 2], [0.1, 0.3], label="station A")
+    >>> _ = axis.set(xlabel="age [h]", ylabel="VV [dB]", title="Drying (synthetic)", xlim=(0, 2))
+    >>> _ = axis.set_yticks([0.1, 0.3], ["dry", "wet"])
+    >>> described(figure)
+    'Drying (synthetic). Across: age [h], 0 to 2. Up: VV [dB], dry, wet. Shown: station A.'
+    >>> plt.close(figure)
+    """
+    bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+    panels = [axis for axis in figure.axes if axis not in bars]
+    drawn = [axis for axis in panels if axis.axison]
+    bare = [text.get_text() for axis in panels if not axis.axison for text in axis.texts]
+    titles = [axis.get_title(side) for axis in panels for side in ("center", "left", "right")]
+    legends = [*figure.legends, *filter(None, (axis.get_legend() for axis in panels))]
+    named = [name for axis in panels for name in axis.get_legend_handles_labels()[1]]
+    named += [text.get_text() for legend in legends for text in legend.get_texts()]
+    across, up = figure.get_supxlabel(), figure.get_supylabel()
+    parts = [
+        ("", [figure.get_suptitle(), *bare]),
+        (f"{len(drawn)} panels: " if len(drawn) > 1 else "", titles),
+        ("Across: ", [*_ranges(axis.xaxis for axis in drawn), across]),
+        ("Up: ", [*_ranges(axis.yaxis for axis in drawn), up]),
+        ("Colours: ", _ranges(max(b.xaxis, b.yaxis, key=_name) for b in bars)),
+        ("Shown: ", named),
+    ]
+    lists = [(head, _listed(texts)) for head, texts in parts]
+    return " ".join(f"{head}{text}." for head, text in lists if text) or "A picture without words."
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Every text once, without line breaks; of many only the first, and the number of all."""
+    once = [t for t in dict.fromkeys(" ".join(text.split()).rstrip(".") for text in texts) if t]
+    more = f" and {len(once) - MOST_NAMES} more" if len(once) > MOST_NAMES else ""
+    return ", ".join(once[:MOST_NAMES]) + more
+
+
+def _name(axis: Axis) -> str:
+    return axis.get_label_text()
+
+
+def _ranges(axes: Iterable[Axis]) -> list[str]:
+    """Each label once, with the names along it or the ends of all axes that bear it."""
+    by_name: dict[str, list[Axis]] = {}
+    for axis in axes:
+        by_name.setdefault(_name(axis), []).append(axis)
+    texts = []
+    for name, alike in by_name.items():
+        formatter = alike[0].get_major_formatter()
+        ends = [f(end for a in alike for end in a.get_view_interval()) for f in (min, max)]
+        if isinstance(formatter, NAMES):
+            ticks = [tick.get_text() for a in alike for tick in a.get_ticklabels()]
+            texts.append(f"{name}, {_listed(ticks)}".strip(", "))
+        elif name:
+            written = [
+                f"{dates.num2date(end):%Y-%m-%d}" if isinstance(formatter, DATES) else f"{end:.3g}"
+                for end in ends
+            ]
+            texts.append(f"{name}, {' to '.join(written)}")
+    return texts
+
+
+def describe_figures() -> None:
+    """Send its words along with every figure that a notebook shows, as the picture's ``alt``."""
+    if (shell := get_ipython()) is None:
+        return
+    plt.switch_backend(plt.get_backend())  # it registers how it draws, which is wrapped here
+    formatter = shell.display_formatter.formatters["image/png"]
+    draw = formatter.type_printers.get(Figure)
+    if draw is not None:
+        formatter.for_type(Figure, lambda figure: (draw(figure), {"alt": described(figure)}))
+
+
+describe_figures()
 
 
 def quiet_grid(axis: Axes, which: str = "both") -> None:
