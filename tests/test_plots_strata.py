@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 from soilkit.show import plots
 from soilkit.show.plots.style import live
-from soilkit.show.reports.runner import external_loads
+from soilkit.show.reports import external_loads
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from soilkit import files
 from soilkit.errors import ParameterError
@@ -279,6 +280,99 @@ def test_a_report_holds_page_parameters_stamp_and_scores(tmp_path):
     assert len((out / "scores.csv").read_text().splitlines()) == 3
 
 
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+
+def picture(alt):
+    return new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": alt}})
+
+
+def page_of(*cells, **options):
+    return BeautifulSoup(
+        reports.to_html(new_notebook(cells=[*cells]), "T", **options), "html.parser"
+    )
+
+
+def test_a_page_begins_with_its_headline_and_takeaway():
+    """The first picture, or what the cell tagged headline shows; it stands on the page once."""
+    title, end = (new_markdown_cell(text) for text in ("# T\n\n*Q?*", "## Takeaway\n\nWet."))
+    cells = [
+        new_code_cell("1", outputs=[picture(alt), picture(alt)]) for alt in ("first", "second")
+    ]
+    page = page_of(title, *cells, end)
+    assert [img["alt"] for img in page.select("img")] == ["first", "first", "second", "second"]
+    assert page.select_one("#lead img")["alt"] == "first"
+    assert page.select_one("main > .prose:nth-of-type(3)").get_text(strip=True) == "Wet."
+    cells[1].metadata["tags"] = ["headline"]
+    tagged = page_of(title, *cells, end)
+    assert [img["alt"] for img in tagged.select("img")] == ["second"] * 2 + ["first"] * 2
+    assert "stands at the top" in tagged.select_one("#cell-2").get_text()
+
+
+def test_a_products_own_title_is_the_only_first_heading():
+    """A first screen that bears a title stands above the notebook's, which steps down."""
+    screen = new_output("display_data", {"text/html": "<h1>SMAP on my sites</h1>"})
+    chapters = [new_markdown_cell(f"## {word}") for word in "abc"]
+    page = page_of(new_markdown_cell("# 31"), new_code_cell("1", outputs=[screen],
+                   metadata={"tags": ["headline"]}), *chapters)  # fmt: skip
+    assert [h.get_text() for h in page.select("h1")] == ["SMAP on my sites"]
+    links = page.select("nav.contents a")
+    assert [a.get_text() for a in links] == ["31", "a", "b", "c", "Code"]
+    assert all(page.select_one(f'[id="{a["href"][1:]}"]') for a in links)
+
+
+def test_code_stands_at_the_end_or_nowhere():
+    """A result links to its code and back; without code no link leads nowhere."""
+    said = new_output("stream", name="stdout", text="42")
+    cells = [new_code_cell("x = 1"), new_code_cell("print(42)", outputs=[said])]
+    page = page_of(*cells)
+    assert page.select_one("section.code #code-cell-1").get_text().strip() == "x = 1"
+    assert [a["href"] for a in page.select(".code-link a")] == ["#code-cell-2", "#cell-2"]
+    assert "print" not in page_of(*cells, code=False).get_text()
+    assert "print" in page_of(*cells, for_lab=False, code=True).get_text()
+
+
+def test_tables_name_their_heads_and_can_be_scrolled_by_keyboard():
+    table = pd.DataFrame({"a": [1]}, index=["row"]).rename_axis("k")
+    wide = pd.DataFrame([range(12)])
+    outputs = [new_output("display_data", {"text/html": t.to_html()}) for t in (table, wide)]
+    page = page_of(new_code_cell("1", outputs=outputs))
+    assert [th.get("scope") for th in page.table.select("th") if th.text] == ["col", "col", "row"]
+    groups = page.select(".table")
+    assert [g["tabindex"] for g in groups] == ["0", "0"]
+    assert [g["class"] for g in groups] == [["table"], ["table", "wide"]]
+
+
+def test_a_sweep_runs_each_row_once_and_shows_what_failed(tmp_path):
+    """A csv of parameters, a page a row; a second call runs only what is missing."""
+    code = (
+        "import pandas as pd\nfrom soilkit.show import reports\n"
+        "open(out_dir + '/../runs.txt', 'a').write(name)\nassert seed < 3, 'seed too large'\n"
+        "row = dict(stratum='all', model='m', split='test', metric='r_block_mean',\n"
+        "           value=seed / 10, lower=0.0, upper=0.6)\n"
+        "reports.save_result(out_dir, 'a', scores=pd.DataFrame([row]))"
+    )
+    notebook, rows = notebook_at(tmp_path / "a.ipynb", cells=[code]), tmp_path / "rows.csv"
+    rows.write_text("name,seed\none,1\ntwo,2\nbad,3\n")
+    for _ in range(2):
+        summary = side_by_side.sweep(notebook, rows, tmp_path / "out")
+    ran = {n: (tmp_path / "out" / n / "runs.txt").read_text() for n in ("one", "two", "bad")}
+    assert ran == {"one": "a", "two": "a", "bad": "aa"}
+    page = BeautifulSoup(summary.read_text(), "html.parser")
+    hrefs = [a["href"] for a in page.select(".cards a")]
+    assert hrefs == ["one/a.html", "two/a.html", "bad/a.failed.html"]
+    assert "seed too large" in page.get_text() and "0.2000 (0.0000 to 0.6000)" in page.get_text()
+
+
+@pytest.mark.parametrize("text", ["seed\n", "name,seed\na,1\na,2\n", "name,seed\n../b,1\n"])
+def test_a_sweep_refuses_rows_without_names_of_their_own(tmp_path, text):
+    notebook, rows = notebook_at(tmp_path / "a.ipynb"), tmp_path / "rows.csv"
+    rows.write_text(text)
+    with pytest.raises(ParameterError, match="in a column 'name'"):
+        side_by_side.sweep(notebook, rows, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_folded_answers_stay_folded():
     """An answer that stands open spoils the exercise: what is inside <details> stays inside."""
     text = "<details><summary>Answers</summary>\n\n1. Forty-two.\n</details>"
@@ -287,12 +381,25 @@ def test_folded_answers_stay_folded():
     assert "Forty-two" in inside
 
 
-def test_a_failing_cell_leaves_no_page(tmp_path):
-    """A report that broke is no report."""
-    notebook = notebook_at(tmp_path / "a.ipynb", cells=["raise ValueError('broken')"])
-    with pytest.raises(Exception, match="broken"):
+def test_a_failing_cell_leaves_a_page_that_says_where_and_why(tmp_path):
+    """A report that broke is no report; its page goes with the next run that succeeds."""
+    notebook = notebook_at(
+        tmp_path / "a.ipynb",
+        cells=["print('before')", "if seed == 1:\n    raise ValueError('<b>')"],
+    )
+    with pytest.raises(Exception, match="ValueError"):
         reports.run(notebook, {}, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*.html"))
+    (page,) = (tmp_path / "out").glob("*.html")
+    soup = BeautifulSoup(page.read_text(), "html.parser")
+    assert page.name == "a.failed.html" and str(tmp_path) not in page.read_text()
+    alarm = soup.select_one("main > *")
+    assert "stopped at code cell 4. ValueError: <b>" in alarm.get_text()
+    assert "ValueError" in soup.select_one(alarm.a["href"]).get_text()
+    assert (
+        "before" in soup.get_text() and "raise ValueError" in soup.select_one("#code-cell-4").text
+    )
+    reports.run(notebook, {"seed": 2}, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").glob("*.html")] == ["a.html"]
 
 
 def test_a_full_disk_leaves_the_old_page_and_no_part_of_the_new(tmp_path, monkeypatch):
@@ -317,7 +424,7 @@ def test_a_full_disk_leaves_the_old_page_and_no_part_of_the_new(tmp_path, monkey
 def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
     """A bare clone has no real data: the synthetic report is built all the same."""
     built = []
-    monkeypatch.setattr(side_by_side, "build", lambda book, *folders: built.append(book.name))
+    monkeypatch.setattr(side_by_side, "build", lambda book, *_, **__: built.append(book.name))
     monkeypatch.setattr("sys.argv", ["reports", "notebooks", "reports", "--workers", "1"])
     monkeypatch.delenv("SOILKIT_TEST_DATA", raising=False)
     main.main()
@@ -340,6 +447,8 @@ def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
         side_by_side.build_all(books, notebooks=folder, reports=tmp_path / "reports", workers=2)
     assert (tmp_path / "reports" / "98_good" / "index.html").exists()
     assert not (tmp_path / "reports" / "99_bad" / "index.html").exists()
+    shelf = (tmp_path / "reports" / "index.html").read_text()
+    assert 'href="98_good/index.html"' in shelf and "Stopped: 99_bad/99_bad.failed.html" in shelf
 
 
 @pytest.mark.parametrize("stem", ["13_choose_splits", "20_train_xception_fusion"])
@@ -348,7 +457,7 @@ def test_a_folder_without_a_dataset_says_which_notebook_makes_one(tmp_path, stem
     notebook = Path(__file__).parents[1] / "notebooks" / f"{stem}.ipynb"
     with pytest.raises(Exception, match="run notebook 10"):
         reports.run(notebook, {"out_dir": str(tmp_path / "empty")}, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*.html"))
+    assert not (tmp_path / "out" / f"{stem}.html").exists()
     assert not (tmp_path / "empty").exists()
 
 

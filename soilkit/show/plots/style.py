@@ -431,7 +431,7 @@ def readable(
 
 SMALL_PRINT: list[Any] = [
     {"selector": "", "props": "font-size: 0.85rem"},
-    {"selector": "caption", "props": "text-align: left; color: #555"},
+    {"selector": "caption", "props": "text-align: left"},
     {"selector": "th, td",
      "props": "padding: 0.25rem 0.5rem; text-align: left; vertical-align: top"},
 ]  # fmt: skip
@@ -439,6 +439,9 @@ GRADES = {
     "yes": "#1b7837", "done": "#1b7837", "partly": "#b35806", "no": "#b2182b",
     "not done": "#b2182b", "unknown": "#666666", "not applicable": "#666666",
 }  # fmt: skip
+INKS = {  # their text, which a dark page lightens
+    word: f"color: color-mix(in srgb, {c} 60%, CanvasText)" for word, c in GRADES.items()
+}
 
 
 def show(
@@ -471,7 +474,7 @@ def show(
         style = shown.style.hide(axis="index") if numbered else shown.style
         if graded:
             marked = [escape(graded)]
-            style = style.map(lambda word: f"color: {GRADES.get(word, '')}", subset=marked)
+            style = style.map(lambda word: INKS.get(word, ""), subset=marked)
         style = style.format(escape="html").set_table_styles(SMALL_PRINT)
         display(style.set_caption(escape(title)))
 
@@ -517,7 +520,9 @@ def live(view: Any, *, height_px: int = 430):
     from bokeh.resources import INLINE
 
     hv.Store.set_current_backend("bokeh")
-    page = file_html(hv.render(view, backend="bokeh"), resources=INLINE, title="interactive view")
+    drawn = hv.render(view, backend="bokeh")
+    name = escape(getattr(getattr(drawn, "title", None), "text", "") or "interactive view")
+    page = file_html(drawn, resources=INLINE, title="interactive view")
     page = re.sub(r"""(\.src=["'`])https?:[^"'`]*""", r"\1", page)
-    size = f'width="100%" height="{height_px}" frameborder="0"'
+    size = f'title="{name}" width="100%" height="{height_px}" frameborder="0"'
     return HTML(f'<div><iframe srcdoc="{html.escape(page)}" {size}></iframe></div>')

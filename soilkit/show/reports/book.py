@@ -11,9 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from soilkit.errors import ParameterError
 from soilkit.files import csv_text, read_csv, write_text_whole
-from soilkit.show.plots.style import escape, words
-from soilkit.show.reports.runner import as_yaml, heading, run
+from soilkit.show.plots.style import words
+from soilkit.show.reports.pages import card, list_page, to_pdf
+from soilkit.show.reports.runner import as_yaml, check_parameters, declared, heading, run
 
 DIFFERENCES = {name: words(name) for name in ("r", "ubrmse_m3_m3", "rmse_m3_m3")}
 HEADLINES = {f"{m}_block_mean": words(m) for m in (*DIFFERENCES, "bias_m3_m3")}
@@ -22,22 +24,12 @@ COMPARED = {
     "block_difference": "value", "block_lower": "lower", "block_upper": "upper",
     "notebook": "notebook",
 }  # fmt: skip
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem;
-        color: #222 }}
-table {{ border-collapse: collapse; font-size: 0.85rem }}
-th, td {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left }}
-td {{ white-space: nowrap }}
-li span {{ color: #666 }}
-</style></head><body>
-<h1>{title}</h1><p>{about}</p>
-<ol start="1">{sections}</ol>
-{tables}
-<p>Parameters: <a href="parameters.yaml">parameters.yaml</a>. Versions, seed and data hashes:
-<a href="stamp.yaml">stamp.yaml</a>. All scores: <a href="scores.csv">scores.csv</a>.</p>
-</body></html>
-"""
+FILES = {
+    "Parameters": "parameters.yaml", "Versions, seed and data hashes": "stamp.yaml",
+    "All scores": "scores.csv",
+}  # fmt: skip
+SHELF = "Reports"
+GIVEN = "row.yaml"  # beside a sweep's page: the parameters that made it
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,9 @@ def real_data() -> Path:
     return Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data").resolve()
 
 
-def build(book: Book, notebooks: Path, reports: Path) -> Path:
+def build(
+    book: Book, notebooks: Path, reports: Path, *, code: bool = True, pdf: bool = False
+) -> Path:
     """Run every section in order and write ``reports/<name>/`` with its index; returns the index.
 
     The working data (chips, checkpoints) go to ``reports/work/<name>``; a second call takes up what
@@ -86,7 +80,10 @@ def build(book: Book, notebooks: Path, reports: Path) -> Path:
             name: value.format(work=work, data=real_data()) if isinstance(value, str) else value
             for name, value in section.parameters.items()
         }
-        run(notebooks / f"{section.notebook}.ipynb", parameters, out_dir)
+        notebook = notebooks / f"{section.notebook}.ipynb"
+        page = run(notebook, parameters, out_dir, code=code, up=book.title)
+        if pdf:
+            to_pdf(page)
     return bind(book, notebooks=notebooks, out_dir=out_dir)
 
 
@@ -106,13 +103,64 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
         write_text_whole(out_dir / name, text)
         for path in files[name].values():  # the whole stands for its parts
             path.unlink()
-    page = PAGE.format(
-        title=escape(book.title),
-        about=escape(book.about),
-        sections="".join(_entry(s, notebooks) for s in book.sections),
-        tables=_comparisons(differences) + _headlines(scores),
+    pages = {s.notebook: heading(notebooks / f"{s.notebook}.ipynb") for s in book.sections}
+    cards = [
+        card(out_dir / f"{name}.html", title=title, href=f"{name}.html", lines=[question])
+        for name, (title, question) in pages.items()
+    ]
+    return list_page(
+        out_dir / "index.html", title=book.title, about=book.about, cards=cards, files=FILES,
+        tables=_comparisons(differences) | _headlines(scores), up=SHELF,
+    )  # fmt: skip
+
+
+def shelve(reports: Path) -> Path:
+    """Write ``reports/index.html``: each report with a picture, its best score and its date."""
+    cards = []
+    for index in sorted(reports.glob("*/index.html"), key=lambda path: path.parent.name):
+        name = index.parent.name
+        title = next((book.title for book in BOOKS if book.name == name), name)
+        scores = index.with_name("scores.csv")
+        lines = [best_score(read_csv(scores)) if scores.is_file() else "", _date(index)]
+        cards.append(card(index, title=title, href=f"{name}/index.html", lines=filter(None, lines)))
+    for page in sorted(reports.glob("*/*.failed.html")):
+        href = f"{page.parent.name}/{page.name}"
+        cards.append(card(page, title=f"Stopped: {href}", href=href, lines=[_date(page)]))
+    about = (
+        "Scores are of places that no model trained on; each report says how, and of which data."
     )
-    return write_text_whole(out_dir / "index.html", page)
+    return list_page(reports / "index.html", title=SHELF, about=about, cards=cards)
+
+
+def _date(page: Path) -> str:
+    return f"{pd.Timestamp(page.stat().st_mtime, unit='s'):%Y-%m-%d %H:%M} UTC"
+
+
+def best_score(scores: pd.DataFrame) -> str:
+    """The highest R at unseen places of the last notebook that has one, in a sentence, or nothing.
+
+    Examples
+    --------
+    >>> row = {"metric": "r", "split": "test", "lower": 0.6, "upper": 0.8, "notebook": "20"}
+    >>> best_score(pd.DataFrame([row | {"model": "a", "value": 0.7, "data": "synthetic"}]))
+    'R 0.70 (0.60 to 0.80), a, test, synthetic'
+    """
+    for metric in ("r_block_mean", "r") if {"metric", "split"} <= set(scores) else ():
+        rows = scores[(scores["metric"] == metric) & scores["value"].notna() & _unseen(scores)]
+        if len(rows):
+            rows = rows[rows["notebook"] == rows["notebook"].iloc[-1]]
+            best, n = rows.loc[rows["value"].idxmax()], rows["model"].nunique()
+            ends = f" ({best.lower:.2f} to {best.upper:.2f})" if pd.notna(best.get("lower")) else ""
+            words = [f"R {best.value:.2f}{ends}", best.model, best.split, best.get("data")]
+            text = ", ".join(str(word) for word in words if pd.notna(word))
+            return f"{text}: the best of {n} models" if n > 1 else text
+    return ""
+
+
+def _unseen(scores: pd.DataFrame) -> pd.Series:
+    """Rows over all classes, of a split that no model trained on and none leaks into."""
+    strata = scores["stratum"].fillna("all") if "stratum" in scores else "all"
+    return (strata == "all") & ~scores["split"].astype("str").str.contains("train|leaky")
 
 
 def _joined(files: dict[str, Path]) -> pd.DataFrame:
@@ -120,28 +168,22 @@ def _joined(files: dict[str, Path]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _entry(section: Section, notebooks: Path) -> str:
-    title, question = map(escape, heading(notebooks / f"{section.notebook}.ipynb"))
-    return f'<li><a href="{section.notebook}.html">{title}</a> <span>{question}</span></li>'
-
-
-def _headlines(scores: pd.DataFrame) -> str:
+def _headlines(scores: pd.DataFrame, *, by: str = "notebook") -> dict[str, str]:
     """Means of 2-degree blocks' means, one row a model and split that no model trained on."""
     if scores.empty or "stratum" not in scores:
-        return ""
+        return {}
     unseen = (scores["stratum"].fillna("all") == "all") & (scores["split"] != "train")
-    table = _wide(scores[unseen], HEADLINES, keys=["notebook", "split", "model"])
-    head = "<h2>Scores: means over 2-degree blocks, with 95 % intervals</h2>"
-    return head + table if table else ""
+    table = _wide(scores[unseen], HEADLINES, keys=[by, "split", "model"])
+    return {"Scores: means over 2-degree blocks, with 95 % intervals": table} if table else {}
 
 
-def _comparisons(differences: pd.DataFrame) -> str:
+def _comparisons(differences: pd.DataFrame) -> dict[str, str]:
     """The paired differences that sections saved, one row each, whatever their sign."""
     if not set(COMPARED) <= set(differences.columns):
-        return ""
+        return {}
     rows = differences[list(COMPARED)].rename(columns=COMPARED)
     head = "Paired differences on the same unseen samples: means over blocks, with 95 % intervals"
-    return f"<h2>{head}</h2>{_wide(rows, DIFFERENCES, keys=['notebook', 'model', 'minus'])}"
+    return {head: _wide(rows, DIFFERENCES, keys=["notebook", "model", "minus"])}
 
 
 def _wide(rows: pd.DataFrame, titles: dict[str, str], *, keys: list[str]) -> str:
@@ -156,6 +198,74 @@ def _wide(rows: pd.DataFrame, titles: dict[str, str], *, keys: list[str]) -> str
     table = table.reindex(columns=[title for title in titles.values() if title in table])
     page = table.fillna("").reset_index().rename_axis(columns=None)
     return page.to_html(index=False, border=0)
+
+
+# One notebook over a table of parameters.
+
+
+def sweep(notebook: Path, table: Path, out_dir: Path, *, workers: int = 2) -> Path:
+    """Run a notebook once for every row of a csv of parameters; the path of the summary page.
+
+    A column "name" names the rows' folders in ``out_dir``; an empty cell leaves the default. A row
+    whose page stands is not run again, one that failed is; its page says where and why. Rows that
+    write to one ``out_dir`` of their own run one after the other.
+
+    Raises ``ParameterError`` for a table without rows, a name that stands twice, or a parameter
+    that the notebook lacks, before anything runs.
+    """
+    import yaml
+
+    rows = pd.read_csv(table, dtype="str", keep_default_na=False)
+    names = rows.pop("name") if "name" in rows else pd.Series([f"row_{i + 1}" for i in rows.index])
+    if rows.empty or names.duplicated().any() or not names.str.fullmatch(r"[\w.-]+").all():
+        raise ParameterError(
+            f"{table} has {len(rows)} rows named {', '.join(names)}. Give rows of parameters, and "
+            "in a column 'name' a word of letters, digits, . and - to each, none twice."
+        )
+    defaults, jobs = declared(notebook), {}
+    for name, row in zip(names, rows.to_dict("records"), strict=True):
+        texts = {k: v for k, v in row.items() if v}
+        values = {k: v if isinstance(defaults.get(k), str) else yaml.safe_load(v)
+                  for k, v in texts.items()}  # fmt: skip
+        jobs[name] = check_parameters(notebook, values)
+    shared = "out_dir" in rows and rows["out_dir"][rows["out_dir"] != ""].duplicated().any()
+    todo = {n: p for n, p in jobs.items() if not _stands(out_dir / n, notebook, p)}
+    with _pool(1 if shared else workers) as pool:
+        done = {n: pool.submit(_run_row, notebook, p, out_dir / n) for n, p in todo.items()}
+    errors = {n: str(future.exception() or "").strip() for n, future in done.items()}
+    cards, files = [], {}
+    for name, given in jobs.items():
+        folder = out_dir / name
+        files[name] = folder / notebook.stem / "scores.csv"
+        score = (
+            best_score(read_csv(files[name]).assign(notebook=name)) if files[name].is_file() else ""
+        )
+        why = errors.get(name, "")
+        page = folder / f"{notebook.stem}{'.failed' if why else ''}.html"
+        lines = [
+            why.splitlines()[-1] if why else score,
+            ", ".join(f"{k} {v}" for k, v in given.items()),
+        ]
+        href = f"{name}/{page.name}"
+        cards.append(card(page, title=f"{name}: stopped" if why else name, href=href, lines=lines))
+    scores = _joined({n: p for n, p in files.items() if p.is_file() and not errors.get(n)})
+    return list_page(
+        out_dir / "index.html", title=f"{heading(notebook)[0]}: {len(jobs)} runs",
+        about=heading(notebook)[1], cards=cards, up="",
+        tables=_headlines(scores.rename(columns={"notebook": "run"}), by="run"),
+    )  # fmt: skip
+
+
+def _stands(folder: Path, notebook: Path, parameters: dict[str, Any]) -> bool:
+    """Whether a row's page is there, of these very parameters."""
+    given, page = folder / GIVEN, folder / f"{notebook.stem}.html"
+    return page.is_file() and given.is_file() and given.read_text("utf-8") == as_yaml(parameters)
+
+
+def _run_row(notebook: Path, parameters: dict[str, Any], folder: Path) -> None:
+    (folder / GIVEN).unlink(missing_ok=True)
+    run(notebook, parameters, folder)
+    write_text_whole(folder / GIVEN, as_yaml(parameters))
 
 
 # The reports of this project: which notebooks, in which order, with which parameters.
@@ -276,17 +386,27 @@ BOOKS = (
 # Several reports at a time, each in a process of its own.
 
 
-def build_all(books: Sequence[Book], *, notebooks: Path, reports: Path, workers: int) -> list[Path]:
+def build_all(
+    books: Sequence[Book], *, notebooks: Path, reports: Path, workers: int, **options: bool
+) -> list[Path]:
     """Build reports side by side, each in a process of its own; their index pages, in order.
+
+    ``options`` are those of ``build``. The list of all reports is written whatever happens.
 
     One that fails does not stop the others; its error is raised when they are done.
     """
-    if workers < 2 or len(books) < 2:
-        return [build(book, notebooks, reports) for book in books]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (workers,)) as pool:
-        built = [pool.submit(build, book, notebooks, reports) for book in books]
-    return [future.result() for future in built]
+    try:
+        if workers < 2 or len(books) < 2:
+            return [build(book, notebooks, reports, **options) for book in books]
+        with _pool(workers) as pool:
+            built = [pool.submit(build, book, notebooks, reports, **options) for book in books]
+        return [future.result() for future in built]
+    finally:
+        shelve(reports)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (workers,))
 
 
 def speak() -> None:

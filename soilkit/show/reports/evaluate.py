@@ -19,6 +19,7 @@ from soilkit.errors import ParameterError, SoilkitError
 from soilkit.metrics.evaluation import Evaluation, grades
 from soilkit.metrics.points import METRICS
 from soilkit.show.plots.style import GRADES, escape, readable
+from soilkit.show.reports.pages import to_pdf
 from soilkit.show.reports.runner import evaluate_table
 
 PAIRS: dict[str, Any] = {
@@ -52,6 +53,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--provenance": PAIRS | {"help": "flags='G only' grid='9 km' version=R19, for the checklist"},
     "--seed": {"type": int, "default": 0, "help": "of the resampling"},
     "--min-samples": {"type": int, "help": "a sensor with fewer has no score"},
+    "--code": {"action": "store_true", "help": "end the page with the code that made it"},
+    "--pdf": {"action": "store_true", "help": "print the page with Chromium, too"},
     "--notebook": {"type": Path, "help": "notebook 31, where it is not beside the package"},
 }  # fmt: skip
 PARAMETERS = ("archive", "main", "seed", "min_samples", "folds", "features", "made_of",
@@ -77,7 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        page = evaluate_table(options.predictions, options.out, **_arguments(options))
+        page = evaluate_table(
+            options.predictions, options.out, code=options.code, **_arguments(options)
+        )
+        sys.stdout.write(f"{to_pdf(page)}\n" if options.pdf else "")
     except PapermillExecutionError as error:
         name, (words, *_) = error.ename, str(error.evalue).strip().split("\n")
         code = 2 if issubclass(getattr(errors, name, Exception), SoilkitError) else 1
@@ -128,8 +134,8 @@ STYLE = """<style>
 .first-screen h1 { font-size: 1.7rem; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
 .first-screen p { font-size: 1.05rem; line-height: 1.45; margin: 0.4rem 0; }
 .first-screen .grade { color: white; border-radius: 0.3rem; padding: 0.1rem 0.6rem; }
-.first-screen .figures { display: flex; gap: 0.8rem; margin: 0.7rem 0; font-size: 0.95rem; }
-.first-screen .figures div { flex: 1; border: 1px solid #ddd; padding: 0.4rem 0.8rem; }
+.first-screen .figures { display: flex; flex-wrap: wrap; gap: 0.8rem; margin: 0.7rem 0; }
+.first-screen .figures div { flex: 1 1 9rem; border: 1px solid #999; padding: 0.4rem 0.8rem; }
 .first-screen .figures b { font-size: 1.6rem; line-height: 1.3; }
 .first-screen .facts { font-size: 0.95rem; overflow-wrap: anywhere; }
 </style>"""

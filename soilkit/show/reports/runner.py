@@ -26,6 +26,7 @@ from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
 from soilkit.files import csv_text, sha256, write_text_whole, write_whole
 from soilkit.metrics.evaluation.score_tables import main_model
+from soilkit.show.reports.pages import to_html
 
 LOG = logging.getLogger(__name__)
 PACKAGES = ("numpy", "pandas", "xarray", "scikit-learn", "torch", "zarr", "ismn", "papermill")
@@ -67,124 +68,6 @@ def as_yaml(values: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(values, sort_keys=False)
-
-
-# Executed notebooks to one HTML file that asks the network for nothing.
-
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-LOADING = (
-    "src", "srcset", "imagesrcset", "href", "xlink:href", "poster", "data", "background", "ping",
-)  # fmt: skip
-LINKS = {"a": ("ping",), "area": ("ping",)}  # a reader follows them; what they load of themselves
-AWAY = r"(?:(?:https?|wss?|ftp):|[/\\]{2})"  # how an address of elsewhere begins
-ADDRESS = re.compile(rf"(?:[\d.]+[wxh],)?{AWAY}", re.IGNORECASE)
-STYLE = re.compile(
-    rf"""(?:\b(?:url|src|image-set)\(|@import)\s*['"]?\s*({AWAY}[^'")\s]*)""", re.IGNORECASE
-)
-SCRIPT = re.compile(
-    r"""(?:\b(?:import|from)\b\s*\(?|\.src\s*=|\blocation(?:\.href)?\s*=|"""
-    r"""\b(?:fetch|open|importScripts|sendBeacon|\w*Worker|WebSocket|EventSource)\s*\("""
-    rf"""(?:\s*["'`]\w+["'`]\s*,)?)\s*["'`]\s*({AWAY}[^"'`\s]*)""", re.IGNORECASE,
-)  # fmt: skip
-TEMPLATE = """
-{%- extends 'index.html.j2' -%}
-{%- block html_head_js_requirejs -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block jupyter_widgets -%}{%- endblock -%}
-{% block input_group -%}
-<details class="soilkit-code"><summary>code</summary>{{ super() }}</details>
-{%- endblock input_group %}
-{%- block html_head_css -%}
-<style>
-body { max-width: 62rem; margin: 0 auto; padding: 1rem 1.5rem; }
-details.soilkit-code > summary { cursor: pointer; color: #777; font: 0.75rem sans-serif; }
-.jp-RenderedHTMLCommon { overflow-x: auto; }
-.jp-OutputPrompt, .jp-InputPrompt { display: none; }
-.jp-RenderedHTMLCommon img, .jp-RenderedImage img { max-width: 100%; height: auto; }
-</style>
-{%- endblock -%}
-"""
-
-
-def external_loads(html: str) -> list[str]:
-    """What a page would load from elsewhere, in its frames too; links that a reader follows do not.
-
-    Tags, styles and refreshes, and scripts where an address stands as text beside ``import``,
-    ``fetch``, ``XMLHttpRequest`` and the like. A script may put an address together unseen: those
-    on our pages are of libraries alone, whose bundles name such calls without an address, and text
-    of the data cannot become a script, since ``plots.style.escape`` and ``plots.live`` escape it.
-
-    Examples
-    --------
-    >>> external_loads('<a href="https://x.org">x</a><script src="https://x.org/a.js"></script>')
-    ["<script src='https://x.org/a.js'>"]
-    """
-    from bs4 import BeautifulSoup
-
-    tags = BeautifulSoup(html, "html.parser").find_all(True)
-    return [load for tag in tags for load in _loads_of(tag)]
-
-
-def _loads_of(tag: Any) -> list[str]:
-    texts = {name: str(value) for name, value in tag.attrs.items()}
-    frame, loads = texts.pop("srcdoc", ""), []
-    scripts = [text for name, text in texts.items() if name.startswith("on")]
-    for name in texts.keys() & LINKS.get(tag.name, LOADING):
-        address = "".join(texts[name].split())  # browsers drop breaks inside an address
-        if any(map(ADDRESS.match, [address, *texts[name].split()])):
-            loads.append(f"<{tag.name} {name}={texts[name]!r}>")
-        scripts.append(address if address.lower().startswith("javascript:") else "")
-    if tag.name == "meta" and texts.get("http-equiv", "").lower() == "refresh":
-        loads += filter(ADDRESS.match, re.split(r"[\s;,='\"]+", texts.get("content", "")))
-    if tag.name == "script" and "json" not in texts.get("type", ""):
-        scripts.append(tag.get_text())
-    styles = [*texts.values(), tag.get_text() if tag.name == "style" else ""]
-    loads += [url for text in styles for url in STYLE.findall(text)]
-    loads += [url for text in scripts for url in SCRIPT.findall(text)]
-    return loads + (external_loads(frame) if frame else [])
-
-
-def _is_transient(output: dict) -> bool:
-    """Whether an output means something only while the notebook runs: a widget, a progress bar."""
-    if WIDGET_VIEW in output.get("data", {}):
-        return True
-    return output.get("name") == "stderr" and "%|" in "".join(output.get("text", ""))
-
-
-def to_html(notebook: Any, title: str, *, for_lab: bool = True) -> str:
-    """One self-contained HTML page of an executed notebook, code folded.
-
-    Widgets and progress bars, which mean something only beside a running kernel, are left out:
-    notebooks set a static picture beside each interactive view. Without ``for_lab`` so are code,
-    what was logged, and cells tagged "lab" (what teaches, and what asks for a hand). Raises
-    ``ValueError`` if the page would still load something from the network.
-    """
-    import nbformat
-    from jinja2 import DictLoader
-    from nbconvert import HTMLExporter
-
-    page = nbformat.from_dict(notebook)
-    page.metadata.pop("widgets", None)
-    page.metadata["title"] = title
-    for cell in page.cells:
-        if cell.cell_type == "code":
-            cell["outputs"] = [o for o in cell["outputs"] if not _is_transient(o)]
-    if not for_lab:
-        page.cells = [c for c in page.cells if "lab" not in c.metadata.get("tags", [])]
-        for cell in (c for c in page.cells if c.cell_type == "code"):
-            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
-        page.cells = [c for c in page.cells if c.get("outputs") != []]
-    name = "offline.html.j2"
-    exporter = HTMLExporter(extra_loaders=[DictLoader({name: TEMPLATE})], template_file=name)
-    exporter.exclude_input = not for_lab
-    html, _ = exporter.from_notebook_node(page)
-    if loads := external_loads(html):
-        raise ValueError(
-            f"{title} would load {len(loads)} things from the network, first {loads[0]}. "
-            "Embed them, or show a static picture instead."
-        )
-    return html
 
 
 # One notebook, checked parameters, one report.
@@ -301,21 +184,23 @@ def check_parameters(notebook: str | Path, parameters: Mapping[str, Any]) -> dic
 
 
 def run(
-    notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path, *, for_lab: bool = True
-) -> Path:
+    notebook: str | Path, parameters: dict[str, Any], out_dir: str | Path, *, for_lab: bool = True,
+    code: bool | None = None, up: str = "",
+) -> Path:  # fmt: skip
     """Run a notebook with papermill and write its report; returns the path of the page.
 
     ``out_dir`` receives ``<notebook>.html``, which opens with no network, and a folder
     ``<notebook>/`` with ``parameters.yaml`` and the small text results (``stamp.yaml``,
     ``scores.csv``, ...) that the notebook saved under its own ``out_dir`` parameter (by default
-    ``<out_dir>/work``). Nothing is left half-written.
+    ``<out_dir>/work``). Nothing is left half-written. ``for_lab``, ``code`` and ``up`` are those of
+    ``to_html``.
 
     Raises
     ------
     ParameterError
         Before anything runs, for a parameter that does not exist or is of another type.
     papermill.PapermillExecutionError
-        If a cell fails; the executed notebook is kept beside the report for reading.
+        If a cell fails; ``<notebook>.failed.html`` shows where and why.
     """
     import nbformat
     import papermill
@@ -327,21 +212,31 @@ def run(
     executed = out_dir / "work" / f"{notebook.stem}.executed.ipynb"
     for place in (executed.parent, folder):
         place.mkdir(parents=True, exist_ok=True)
-    LOG.info("running %s with %s", notebook.name, parameters)
-    papermill.execute_notebook(
-        str(notebook), str(executed), parameters=parameters, kernel_name="python3",
-        language="python", cwd=str(notebook.parent), request_save_on_cell_execute=False,
-    )  # fmt: skip
-    page = nbformat.read(executed, as_version=4)
     shorten = _shortener([out_dir, notebook.parent], defaults | parameters)
-    _hide_places(page, shorten)
     title = heading(notebook)[0] if for_lab else f"Evaluation: {parameters.get('archive', '')}"
-    html = to_html(page, title, for_lab=for_lab)
+    failure = out_dir / f"{notebook.stem}.failed.html"
+
+    def page(**options: Any) -> str:
+        made = nbformat.read(executed, as_version=4)
+        _hide_places(made, shorten)
+        return to_html(made, title, up=up, **options)
+
+    LOG.info("running %s with %s", notebook.name, parameters)
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(executed), parameters=parameters, kernel_name="python3",
+            language="python", cwd=str(notebook.parent), request_save_on_cell_execute=False,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError:
+        write_text_whole(failure, page())
+        raise
+    html = page(for_lab=for_lab, code=code)
     results = Path(str(parameters.get("out_dir", ""))) / "results" / notebook.stem
     if results.is_dir():
         shutil.copytree(results, folder, dirs_exist_ok=True)
     used = json.loads(shorten(json.dumps(defaults | parameters, sort_keys=True)))
     write_text_whole(folder / "parameters.yaml", as_yaml(used))
+    failure.unlink(missing_ok=True)
     return write_text_whole(out_dir / f"{notebook.stem}.html", html)
 
 
@@ -382,7 +277,7 @@ SHARED = ("station", "sensor", "network")  # columns that a list of stations may
 def evaluate_table(
     predictions: str | Path | pd.DataFrame, out_dir: str | Path, *, reading: Mapping[str, Any],
     stations: str | Path | pd.DataFrame | None = None, notebook: str | Path | None = None,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None, code: bool = False,
 ) -> Path:  # fmt: skip
     """Read a predictions table, run the evaluation notebook on it; the path of one offline page.
 
@@ -395,6 +290,7 @@ def evaluate_table(
     stations : as in ``tables.read_stations``; None: columns of the predictions, if it has any
     parameters : of the notebook, such as ``archive`` (the data's name, by default the file's)
     notebook : path of notebook 31; by default in the folder ``notebooks`` beside the package
+    code : whether the page ends with the code that made it
 
     Raises
     ------
@@ -424,7 +320,7 @@ def evaluate_table(
     write_whole(paths["predictions"], table.to_parquet)
     write_whole(paths["stations"], places.to_parquet)
     write_text_whole(paths["notes"], csv_text(notes))
-    return run(page, given, out_dir, for_lab=False)
+    return run(page, given, out_dir, for_lab=False, code=code)
 
 
 def _read(predictions, stations, reading):
