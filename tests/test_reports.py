@@ -425,7 +425,8 @@ def test_without_its_data_the_real_report_is_left_out_with_a_warning(tmp_path, m
     """A bare clone has no real data: the synthetic report is built all the same."""
     built = []
     monkeypatch.setattr(side_by_side, "build", lambda book, *_, **__: built.append(book.name))
-    monkeypatch.setattr("sys.argv", ["reports", "notebooks", "reports", "--workers", "1"])
+    out = str(tmp_path / "reports")
+    monkeypatch.setattr("sys.argv", ["reports", "notebooks", out, "--workers", "1"])
     monkeypatch.delenv("SOILKIT_TEST_DATA", raising=False)
     main.main()
     without = built.copy()

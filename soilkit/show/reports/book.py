@@ -121,7 +121,8 @@ def shelve(reports: Path) -> Path:
         name = index.parent.name
         title = next((book.title for book in BOOKS if book.name == name), name)
         scores = index.with_name("scores.csv")
-        lines = [best_score(read_csv(scores)) if scores.is_file() else "", _date(index)]
+        has_scores = scores.is_file() and scores.stat().st_size > 1
+        lines = [best_score(read_csv(scores)) if has_scores else "", _date(index)]
         cards.append(card(index, title=title, href=f"{name}/index.html", lines=filter(None, lines)))
     for page in sorted(reports.glob("*/*.failed.html")):
         href = f"{page.parent.name}/{page.name}"
