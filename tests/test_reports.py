@@ -355,7 +355,7 @@ def test_a_sweep_runs_each_row_once_and_shows_what_failed(tmp_path):
     notebook, rows = notebook_at(tmp_path / "a.ipynb", cells=[code]), tmp_path / "rows.csv"
     rows.write_text("name,seed\none,1\ntwo,2\nbad,3\n")
     for _ in range(2):
-        summary = side_by_side.sweep(notebook, rows, tmp_path / "out")
+        summary = side_by_side.sweep(notebook, rows, out_dir=tmp_path / "out")
     ran = {n: (tmp_path / "out" / n / "runs.txt").read_text() for n in ("one", "two", "bad")}
     assert ran == {"one": "a", "two": "a", "bad": "aa"}
     page = BeautifulSoup(summary.read_text(), "html.parser")
@@ -369,7 +369,7 @@ def test_a_sweep_refuses_rows_without_names_of_their_own(tmp_path, text):
     notebook, rows = notebook_at(tmp_path / "a.ipynb"), tmp_path / "rows.csv"
     rows.write_text(text)
     with pytest.raises(ParameterError, match="in a column 'name'"):
-        side_by_side.sweep(notebook, rows, tmp_path / "out")
+        side_by_side.sweep(notebook, rows, out_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

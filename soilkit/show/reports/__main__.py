@@ -31,7 +31,7 @@ def main() -> None:
     )
     if rows is not None:
         notebook, out_dir = options["notebooks"], options["reports"]
-        log.info("summary: %s", sweep(notebook, rows, out_dir, workers=options["workers"]))
+        log.info("summary: %s", sweep(notebook, rows, out_dir=out_dir, workers=options["workers"]))
         return
     chosen = [book for book in BOOKS if only in (None, book.name)]
     lacking = [book for book in chosen if book.needs and not (real_data() / book.needs).is_dir()]

@@ -204,7 +204,7 @@ def _wide(rows: pd.DataFrame, titles: dict[str, str], *, keys: list[str]) -> str
 # One notebook over a table of parameters.
 
 
-def sweep(notebook: Path, table: Path, out_dir: Path, *, workers: int = 2) -> Path:
+def sweep(notebook: Path, table: Path, *, out_dir: Path, workers: int = 2) -> Path:
     """Run a notebook once for every row of a csv of parameters; the path of the summary page.
 
     A column "name" names the rows' folders in ``out_dir``; an empty cell leaves the default. A row
