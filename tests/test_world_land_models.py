@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soilkit import grids, sources
+from soilkit.contracts import Grid
 from soilkit.world import World, schedule, sensors
 from soilkit.world.sensors import coarse, instruments, lattice
 from soilkit.world.sensors.coarse import land_models, weather
@@ -379,3 +380,20 @@ def test_a_product_before_its_first_scene_is_all_missing():
     grid = grids.chip_grid(38.2, -98.4, size_px=2, pixel_size_m=9000)
     image = world.render("smap_l3_006", np.datetime64("2019-02-01"), grid)
     assert image.shape[1:] == (2, 2) and np.isnan(image).all()
+
+
+def test_days_of_two_products_in_turn_run_each_model_once(monkeypatch):
+    """An image in several parts is made of series that the next day's image takes again."""
+    runs, make = [], coarse.product
+    monkeypatch.setattr(coarse, "MAX_CELLS", 3)
+    monkeypatch.setattr(
+        coarse, "product", lambda *args, **more: runs.append(1) or make(*args, **more)
+    )
+    coarse._kept.cache_clear()
+    world = World(3, 2, "2019-05-01", "2019-06-30")
+    grid = Grid("EPSG:6933", -9548500.0, 4369000.0, 9008.0, 3, 3)
+    for day in ("2019-05-10", "2019-05-11", "2019-05-12"):
+        for source in ("gldas", "smap_l4"):
+            image = coarse.on_grid(world, source, time=np.datetime64(day), grid=grid)
+            assert np.isfinite(image).any()
+    assert len(runs) <= 12  # one a part of up to three cells and product, not one a day

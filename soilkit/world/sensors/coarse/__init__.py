@@ -78,7 +78,7 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
     return values.T.reshape(-1, *rows.shape).astype(np.float32)
 
 
-@lru_cache(maxsize=4)  # a cube asks day by day; no constant of the world, so without a name
+@lru_cache(maxsize=12)  # a cube asks day by day, several products and parts of an image in turn
 def _kept(world, source, cells_of_image):
     rows, cols = np.frombuffer(cells_of_image, np.int64).reshape(2, -1)
     return product(world, source, rows=rows, cols=cols)
