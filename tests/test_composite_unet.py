@@ -1,5 +1,9 @@
 """The composite U-Net: its size, D, its loss, cubes with stations, and what it refuses."""
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyproj
@@ -10,7 +14,9 @@ import xarray as xr
 from soilkit import grids
 from soilkit.contracts import PREDICTIONS, check
 from soilkit.errors import CheckpointError, ContractError, UnitError, UnknownNameError
-from soilkit.models import composite_unet
+from soilkit.export import archives, cubes
+from soilkit.export.archives.local import Layer
+from soilkit.models import composite_unet, maps, training
 from soilkit.models.composite_unet import (
     COARSE,
     CompositeUNet,
@@ -385,3 +391,134 @@ def test_a_batch_without_station_has_a_loss(data):
     loss = step_by(1e-3, "sum")(model, patches.__getitems__([0, 1]))
     loss.backward()
     assert loss.item() > 0 and all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+# ---- any region ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_a_region(tmp_path_factory):
+    """An untrained model of two layers, and its map of 6 x 6 cells in tiles of 2 x 2."""
+    layers = ("smap_l3_ancillary_tb_v_corrected", "soilgrids_clay")
+    torch.manual_seed(0)
+    model = CompositeUNet(composite_unet.CompositeConfig(2, (4, 4), scored_px=18, margin_px=2))
+    torch.nn.init.normal_(model.last.weight, std=0.02)
+    about = {layers[0]: (260.0, 10.0), layers[1]: (25.0, 10.0), "name": "U-Net"}
+    provenance = training.Provenance(layers, about, "")
+    checkpoint = training.Checkpoint(model.configuration, provenance, model.state_dict(), 0, 0.0)
+    trained = composite_unet.TrainedComposite(model.eval(), checkpoint)
+    archive = archives.open_archive("synthetic", seed=3, n_stations=1, start="2019-05-20",
+                                    end="2019-06-12")  # fmt: skip
+    row, col = (int(n) for n in grids.ease2_cell(-98.0, 38.0))
+    left, bottom, right, top = grids.ease2_grid(row, col, height=6, width=6).bounds_m
+    to_degrees = grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform
+    (west, east), (south, north) = to_degrees((left + 50, right - 50), (bottom + 50, top - 50))
+    asked = {"region": (west, south, east, north), "archive": archive, "progress": False}
+    asked |= {"dates": ["2019-06-06", "2019-06-08"]}
+    store = tmp_path_factory.mktemp("region")
+    return trained, asked, store, maps.predict_region(trained, store=store, **asked).load()
+
+
+def test_a_region_is_mapped_in_whole_cells_as_its_cube_is(of_a_region):
+    """A tile inside has the answer that ``map`` gives the cube; both scales are told."""
+    trained, _, store, mapped = of_a_region
+    assert dict(mapped.sizes) == {"time": 2, "y": 54, "x": 54}
+    grid = maps.map_grid(mapped)
+    assert (grid.left_m - grids.EASE2_LEFT_M) / grids.EASE2_PIXEL_SIZE_M[9] % 1 < 1e-6
+    cube = cubes.open_cube(store / "cube_1000m").sel(y=mapped.y, x=mapped.x, method="nearest")
+    alone = trained.map(cube.load())["soil_moisture"].to_numpy()[:, 18:36, 18:36]
+    inner = mapped["soil_moisture"].to_numpy()[:, 18:36, 18:36]
+    assert np.isfinite(inner).any() and inner[np.isfinite(inner)].std() > 1e-3
+    assert np.allclose(inner, alone, atol=1e-6, equal_nan=True)
+    wide = mapped["soil_moisture_9km"].to_numpy()[:, 18:36, 18:36]
+    known = np.isfinite(wide)
+    assert np.array_equal(known, np.isfinite(inner)) and np.allclose(
+        wide[known].mean(), inner[known].mean(), atol=1e-4
+    )
+    assert ((mapped.validity == 0) == mapped.soil_moisture.notnull()).all()
+
+
+def test_a_region_that_was_stopped_goes_on_by_tile(of_a_region, tmp_path, monkeypatch):
+    """Stopped in the fourth tile, called again: only what lacked is made, and no byte differs."""
+    trained, asked, store, _ = of_a_region
+    shutil.copytree(store / "cube_1000m", tmp_path / "cube_1000m")
+    made, answer = [], composite_unet.TrainedComposite.answer
+
+    def counted(self, images):
+        made.append(images)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return answer(self, images)
+
+    monkeypatch.setattr(composite_unet.TrainedComposite, "answer", counted)
+    with pytest.raises(KeyboardInterrupt):
+        maps.predict_region(trained, store=tmp_path, **asked)
+    maps.predict_region(trained, store=tmp_path, **asked)
+    assert len(made) == 4 + 2 * 9 - 3
+    files = [
+        {p.relative_to(one): p.read_bytes() for p in (one / "maps").rglob("*") if p.is_file()}
+        for one in (store, tmp_path)
+    ]
+    assert files[0] == files[1] and len(files[0]) > 2 * 9
+
+
+def test_a_region_of_another_grid_is_refused(of_a_region, tmp_path):
+    trained, asked, _, _ = of_a_region
+    with pytest.raises(ContractError, match="EASE-Grid"):
+        maps.predict_region(trained, store=tmp_path, cube_options={"crs": "EPSG:32614"}, **asked)
+    with pytest.raises(ContractError, match="stride_m"):
+        maps.predict_region(trained, store=tmp_path, stride_m=320, **asked)
+
+
+# ---- real cells ----------------------------------------------------------------------------------
+
+
+def smap_drawn(folder, *, shift_deg=0.0):
+    """SMAP over a part of Western Australia on whole cells of 1 km pixels, and the file itself."""
+    path = Path(os.environ.get("SOILKIT_TEST_DATA", "")) / "cubes/smap_w_australia_2020.nc"
+    if not path.is_file():
+        pytest.skip("no cubes/smap_w_australia_2020.nc in $SOILKIT_TEST_DATA")
+    with xr.open_dataset(path) as file:
+        data = file.load()
+    moved = data.assign_coords(lon=data.lon + shift_deg)
+    layer = Layer(moved, bands={"soil_moisture_am": "sm"}, unit="m3 m-3")
+    archive = archives.open_archive("local", layers={"smap_l3_005": layer})
+    cube = cubes.build(
+        (117.0, -30.5, 118.5, -29.5), archive, folder, crs=grids.EASE2_CRS, pixel_size_m=1000,
+        sources={"smap_l3_005": ["soil_moisture_am"]}, times=["2020-01-02", "2020-01-08"],
+        progress=False,
+    )  # fmt: skip
+    return whole_cells(cube).load()["smap_l3_005_soil_moisture_am"], data
+
+
+def test_smap_of_western_australia_is_a_coarse_target(tmp_path):
+    """Its cells come back from the pixels that they are drawn on, unknown where the file is; D
+    stays among them, is unknown where they are, and the loss counts the others alone."""
+    layer, data = smap_drawn(tmp_path / "cube")
+    cells = coarse_cells(layer)  # (time, row, col)
+    km = layer["x"].to_numpy()[4::9], layer["y"].to_numpy()[4::9]
+    longitude, latitude = grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform(
+        *(v.ravel() for v in np.meshgrid(*km))
+    )
+    at = {"lon": xr.DataArray(longitude, dims="p"), "lat": xr.DataArray(latitude, dims="p")}
+    days = data.sm.sel(t=["2020-01-01", "2020-01-07"])  # known when the day is over
+    expected = days.sel(at, method="nearest").to_numpy().reshape(cells.shape)
+    known = np.isfinite(expected)
+    assert 0.1 < known.mean() < 0.99 and known.sum() > 100
+    assert np.array_equal(np.isfinite(cells), known)
+    assert abs(cells - expected)[known].max() < 0.006  # half a step of the store
+    fine = torch.from_numpy(layer.to_numpy())
+    means = coarsened(fine.nan_to_num(), fine.isfinite()).numpy()
+    assert np.array_equal(np.isfinite(means), known)
+    assert means[known].min() >= cells[known].min() and means[known].max() <= cells[known].max()
+    assert np.corrcoef(means[known], cells[known])[0, 1] > 0.9
+    nothing = torch.full_like(fine, torch.nan)
+    loss = composite_loss((fine, torch.from_numpy(means)), (nothing, torch.from_numpy(cells)),
+                          alpha=1.0)  # fmt: skip
+    assert loss.item() == pytest.approx(((means - cells)[known] ** 2).sum() / 2, rel=1e-4)
+
+
+def test_smap_half_a_cell_off_is_no_coarse_target(tmp_path):
+    layer, _ = smap_drawn(tmp_path / "cube", shift_deg=180 / 3856)  # of 3856 columns of 9 km
+    with pytest.raises(ContractError, match="shifted"):
+        coarse_cells(layer)

@@ -88,6 +88,8 @@ class Region:
 
     def touched(self, tile: Tile) -> np.ndarray:
         """Whether the outline reaches into each pixel of a tile, (row, col) bool."""
+        if shapely.covers(self.outline, shapely.box(*tile.part.bounds_m)):
+            return np.ones((tile.part.height, tile.part.width), dtype=bool)
         half_m = self.grid.pixel_size_m / 2
         x_m, y_m = np.meshgrid(tile.part.x_m, tile.part.y_m)
         boxes = shapely.box(x_m - half_m, y_m - half_m, x_m + half_m, y_m + half_m)

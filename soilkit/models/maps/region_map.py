@@ -50,8 +50,9 @@ def predict_region(
 
     Parameters
     ----------
-    trained : what a fusion's ``train`` or ``load`` returned; a ``TrainedTable``, of features of a
-        built dataset or of the daily table; or an estimator that was fitted on a DataFrame of them
+    trained : what a fusion's or the composite U-Net's ``train`` or ``load`` returned; a
+        ``TrainedTable``, of features of a built dataset or of the daily table; or an estimator that
+        was fitted on a DataFrame of them
     region : as in ``cubes.region_of``: a box in degrees, GeoJSON, a geometry, a quadkey
     archive : any that has the model's sources
     dates : dates or moments, naive UTC, increasing. A date is the moment after its last pass of
@@ -159,7 +160,9 @@ class _Plan:
 
 
 def recipe_of(trained: Any, options: Mapping[str, Any]) -> RegionInputs:
-    """How a model is mapped, by what it eats: windows, the daily table's layers, or features."""
+    """How a model is mapped: as it says itself, by windows, the daily table, or features."""
+    if hasattr(trained, "region_inputs"):
+        return trained.region_inputs(options)
     if hasattr(trained, "inputs"):
         return Windows(trained, options)
     columns = getattr(trained, "columns", getattr(trained, "feature_names_in_", None))
@@ -182,6 +185,20 @@ class Work:
     recipe: RegionInputs
     area: Region
     paths: Mapping[float, Path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a process opened or found out for itself."""
+        return {name: getattr(self, name) for name in ("recipe", "area", "paths")}
+
+    @cached_property
+    def cubes(self) -> dict[float, xr.Dataset]:
+        """The cubes, open."""
+        return {size: cubes.open_cube(path) for size, path in self.paths.items()}
+
+    @cached_property
+    def touched(self) -> dict[str, np.ndarray]:
+        """Which cells of a tile the region touches, by its name."""
+        return {tile.name: self.area.touched(tile) for tile in self.area.tiles}
 
     @cached_property
     def key(self) -> str:
@@ -206,8 +223,7 @@ class Work:
             cuts.append((_ages(flat, cells), [validity.reasons_of(one, cells) for one in flat]))
         if known == {digest.hexdigest()}:
             return digest.hexdigest(), []
-        touched = self.area.touched(tile)
-        maps = []
+        touched, maps = self.touched[tile.name], []
         for mapped, (ages, reasons) in zip(self.recipe.answer(eaten, cells), cuts, strict=True):
             mapped = mapped.assign(ages)
             layers = [name for name in mapped.data_vars if mapped[name].dims == ("y", "x")]
@@ -218,9 +234,14 @@ class Work:
 
     def _cut(self, size: float, cells: Grid, moment: Any) -> xr.Dataset:
         """A cube about a tile, at a moment, in memory."""
-        cube = self.recipe.at(cubes.open_cube(self.paths[size]), moment)
+        cube = self.recipe.at(self.cubes[size], moment)
         cube = cube.drop_vars(["inside", "spatial_ref"], errors="ignore")
-        return on_grid(cube, about(cells, self.recipe.reach_m(size), pixel_size_m=size)).load()
+        x_m = cube["x"].to_numpy()[:2]
+        pixel_m = float(x_m[1] - x_m[0]) if len(x_m) > 1 else size  # of an EASE-Grid more than size
+        grid = about(cells, self.recipe.reach_m(size), pixel_size_m=pixel_m)
+        left, bottom, right, top = np.add(grid.bounds_m, np.multiply(pixel_m, (-1, -1, 1, 1)))
+        near = cube.sel(y=slice(top, bottom), x=slice(left, right))  # read as it lies
+        return on_grid(near.load(), grid)
 
 
 def _ages(cuts: Sequence[xr.Dataset], cells: Grid) -> dict[str, Any]:

@@ -206,6 +206,7 @@ class RegionInputs(ABC):
     """Base of how a model is mapped: the layers that it eats, their times and its cells."""
 
     cell_m: float
+    anchor = ANCHOR  # whose last pass dates a day's map
     masks: Mapping[str, Sequence[str]] = {}  # bands that tell where a map is not valid
     is_series = False  # whether a cell's moments are predicted together
 
@@ -254,7 +255,7 @@ class RegionInputs(ABC):
         """Bounds and cloud limits of the cubes, as in training."""
         dated = [name for name in self.names if not sources.get(name).is_static]
         clear = {name: limit for name, limit in CLEAR.items() if name in dated}
-        return {"bounds": sources.bounds(ANCHOR, dated), "max_cloud_fraction": clear}
+        return {"bounds": sources.bounds(self.anchor, dated), "max_cloud_fraction": clear}
 
     def area(self, region: Any, *, crs: str | None) -> Region:
         """The region's cells."""
@@ -272,9 +273,9 @@ class RegionInputs(ABC):
         moments = []
         for day in days:
             first, passes = day.astype("datetime64[D]"), pd.DataFrame()
-            if ANCHOR in self.names and first == day:
+            if self.anchor in self.names and first == day:
                 passes = all_scenes(
-                    archive, area.stations, sources=[ANCHOR], start=first, end=first + DAY
+                    archive, area.stations, sources=[self.anchor], start=first, end=first + DAY
                 )
             noon = first + NOON if first == day else day
             last = (passes["end"].max() + PASS_SLACK).ceil("10min") if len(passes) else noon

@@ -1,11 +1,12 @@
-"""Seed 002: a small U-Net of 1 km inputs that obeys stations and a coarse analysis at once."""
+"""Patches of a cube, a model trained on stations and a coarse analysis at once, its maps."""
 
 import os
+import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
-from itertools import pairwise, product
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from torch import nn
-from torch.nn import functional
 from torch.utils.data import Dataset, Subset
 
-from soilkit.errors import ContractError, UnitError, UnknownNameError
-from soilkit.export import ten_day_table
+from soilkit import grids, sources
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError, UnitError
+from soilkit.export import cubes, ten_day_table
+from soilkit.export.cubes.regions import Region
 from soilkit.models import training
+from soilkit.models.composite_unet.unet import (
+    CompositeConfig,
+    CompositeUNet,
+    coarsened,
+    composite_loss,
+)
 from soilkit.models.datasets import (
     CELL_PX,
     StationCube,
@@ -29,6 +37,7 @@ from soilkit.models.datasets import (
     turned,
     whole_cells,
 )
+from soilkit.models.maps.scene import RegionInputs
 
 SOURCES: dict[str, list[str]] = {
     "smap_l3_ancillary": ["tb_h_corrected", "tb_v_corrected", "vegetation_water_content"],
@@ -40,248 +49,6 @@ LAYERS = tuple(f"{source}_{band}" for source, bands in SOURCES.items() for band 
 COARSE = "smap_l4_sm_surface"
 RADAR = "sentinel1_VV"  # where it is known the last channel is 1
 WATER = ("modis_land_cover_LC_Type1", 17)
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"widths": (8, 8, 16, 24, 24), "scored_px": 252, "margin_px": 2},
-    "small": {"widths": (8, 8, 16, 16), "scored_px": 72, "margin_px": 8},
-}
-
-
-# ---- the network ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CompositeConfig:
-    """What a model eats and its size.
-
-    ``widths`` of its levels, each half as fine as the last. Patches are ``scored_px`` [1 km] on a
-    side, whole cells of 9 km, and a margin all round that is seen and not scored.
-    """
-
-    channels: int = 13
-    widths: tuple[int, ...] = PRESETS["paper"]["widths"]
-    scored_px: int = 252
-    margin_px: int = 2
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        step = 2 ** (len(self.widths) - 1)
-        if self.scored_px % CELL_PX or self.patch_px % step:
-            raise ContractError(
-                f"Patches of {self.scored_px} and twice {self.margin_px} pixels: the scored part "
-                f"should be a multiple of {CELL_PX}, the whole one of {step}, as 252 and 2, or 72 "
-                "and 4."
-            )
-
-    @property
-    def patch_px(self) -> int:
-        """Pixels on a side of what the model sees."""
-        return self.scored_px + 2 * self.margin_px
-
-
-LEAK = 0.1  # the paper names no activation; of eight plain ReLUs at 1 km all may die in some steps
-
-
-class Join(nn.Module):
-    """Channels of the coarser level beside those that were kept, (B, channel, row, col)."""
-
-    def forward(self, deep: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Both in one tensor."""
-        return torch.cat([deep, kept], dim=1)
-
-
-def _pair(channels: int, width: int) -> nn.Sequential:
-    convolutions = (nn.Conv2d(n, width, 3, padding=1) for n in (channels, width))
-    return nn.Sequential(*(part for one in convolutions for part in (one, nn.LeakyReLU(LEAK))))
-
-
-class CompositeUNet(nn.Module):
-    """Soil moisture at 1 km and its low-passed means at 9 km, from thirteen channels [1]_.
-
-    Levels of two 3 x 3 convolutions, maxima over 2 x 2 between them; on the way up bilinear
-    enlargement, what the level kept, two convolutions; a 1 x 1 convolution at the end. The paper
-    gives 31 layers and 53,000 parameters and speaks of 3-D convolutions "over modalities", without
-    widths. With widths 8, 8, 16, 24, 24 and all channels of a place mixed by each convolution,
-    layers (convolutions, pools, enlargements, joins) are 31 and parameters 53,057. The output is
-    not bounded.
-
-    Parameters
-    ----------
-    config : CompositeConfig
-    mean_label_m3_m3 : float, m3 m-3, the output before any training
-
-    References
-    ----------
-    .. [1] Tsagkatakis, Moghaddam and Tsakalides, Soil moisture retrieval using in situ and data
-       simulation regularized deep learning models, section 3
-
-    Examples
-    --------
-    >>> model = CompositeUNet.preset("paper", channels=13)
-    >>> model.n_layers, sum(p.numel() for p in model.parameters())
-    (31, 53057)
-    >>> fine, coarse = model(torch.zeros(1, 13, 256, 256))
-    >>> tuple(fine.shape), tuple(coarse.shape)
-    ((1, 252, 252), (1, 28, 28))
-    """
-
-    def __init__(self, config: CompositeConfig, *, mean_label_m3_m3: float = 0.2):
-        super().__init__()
-        self.config, widths = config, config.widths
-        self.down = nn.ModuleList(_pair(*pair) for pair in pairwise((config.channels, *widths)))
-        self.pools = nn.ModuleList(nn.MaxPool2d(2) for _ in widths[1:])
-        enlarge = partial(nn.Upsample, scale_factor=2, mode="bilinear", align_corners=False)
-        self.enlarge = nn.ModuleList(enlarge() for _ in widths[1:])
-        self.joins = nn.ModuleList(Join() for _ in widths[1:])
-        deep_to_fine = [*pairwise(widths[::-1])]
-        self.up = nn.ModuleList(_pair(deep + kept, kept) for deep, kept in deep_to_fine)
-        self.last = nn.Conv2d(widths[0], 1, 1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, a=LEAK)
-        nn.init.normal_(self.last.weight, std=0.01)
-        nn.init.constant_(self.last.bias, mean_label_m3_m3)  # type: ignore[arg-type]
-
-    @classmethod
-    def preset(
-        cls, name: str, *, channels: int = 13, mean_label_m3_m3: float = 0.2
-    ) -> "CompositeUNet":
-        """A model of the size ``name``; ``UnknownNameError`` for one that does not exist."""
-        if name not in PRESETS:
-            raise UnknownNameError(f"No preset {name!r}; there are {', '.join(PRESETS)}. Name one.")
-        config = CompositeConfig(channels, **PRESETS[name])
-        return cls(config, mean_label_m3_m3=mean_label_m3_m3)
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: training.Checkpoint) -> "CompositeUNet":
-        """The model that ``training.load_checkpoint`` read, in evaluation mode.
-
-        Raises ``CheckpointError`` when it holds another system's configuration or weights.
-        """
-        return checkpoint.rebuild(
-            lambda values: cls(CompositeConfig(**values)), system="CompositeUNet"
-        )
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return asdict(self.config)
-
-    @property
-    def n_layers(self) -> int:
-        """Convolutions, pools, enlargements and joins."""
-        kinds = (nn.Conv2d, nn.MaxPool2d, nn.Upsample, Join)
-        return sum(isinstance(layer, kinds) for layer in self.modules())
-
-    def forward(
-        self, images: torch.Tensor, valid: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Moisture at 1 km (B, row, col) and at 9 km (B, row / 9, col / 9), m3 m-3.
-
-        Parameters
-        ----------
-        images : tensor (B, channel, row, col), normalised, the margin all round
-        valid : tensor (B, row, col) of the scored part: pixels that the means at 9 km are over
-        """
-        kept, deep = [], images
-        for i, level in enumerate(self.down):
-            deep = level(self.pools[i - 1](deep) if i else deep)
-            kept.append(deep)
-        levels = zip(self.enlarge, self.joins, self.up, kept[-2::-1], strict=True)
-        for enlarge, join, level, skip in levels:
-            deep = level(join(enlarge(deep), skip))
-        margin = self.config.margin_px
-        height, width = deep.shape[-2:]
-        fine = self.last(deep)[:, 0, margin : height - margin, margin : width - margin]
-        return fine, coarsened(fine, valid)
-
-
-# ---- D, from 1 km to 9 km ------------------------------------------------------------------------
-
-LOW_PASS_PX = 2.0  # standard deviation of the Gaussian; the paper gives none
-
-
-def coarsened(fine: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-    """D: a Gaussian low-pass, then means over 9 x 9 pixels, both over valid pixels only.
-
-    ``fine`` and ``valid`` (0 or 1; None takes all) are (B, row, col), multiples of nine. D is
-    linear; a constant stays; with all pixels valid the mean stays too, because beyond the edge the
-    image goes on as its mirror. A cell without a valid pixel is NaN.
-    """
-    weight = torch.ones_like(fine) if valid is None else valid.to(fine.dtype)
-    spread = _low_pass(weight)
-    smooth = _low_pass(fine * weight) / torch.where(spread > 0, spread, 1.0)
-    total, n = (functional.avg_pool2d(v[:, None], CELL_PX)[:, 0] for v in (smooth * weight, weight))
-    return torch.where(n > 0, total / torch.where(n > 0, n, 1.0), torch.nan)
-
-
-def _low_pass(values: torch.Tensor) -> torch.Tensor:
-    reach = min(round(3 * LOW_PASS_PX), *values.shape[-2:])
-    at = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
-    kernel = torch.exp(-0.5 * (at / LOW_PASS_PX) ** 2)
-    kernel = kernel / kernel.sum()
-    for axis in (-2, -1):
-        n = values.shape[axis]
-        first, last = values.narrow(axis, 0, reach), values.narrow(axis, n - reach, reach)
-        padded = torch.cat([first.flip(axis), values, last.flip(axis)], dim=axis)[:, None]
-        shape = (1, 1, -1, 1) if axis == -2 else (1, 1, 1, -1)
-        values = functional.conv2d(padded, kernel.reshape(shape))[:, 0]
-    return values
-
-
-# ---- the composite loss --------------------------------------------------------------------------
-
-TINY = 1e-4  # m3 m-3: rounds off the root's tip, where it has no slope
-
-
-NORMS: dict[str, Callable[..., torch.Tensor]] = {  # of a patch's squares, and of their number
-    "sum": lambda squares, n: squares,
-    "mean": lambda squares, n: squares / n.clamp(min=1),
-    "root": lambda squares, n: squares / ((squares + TINY**2).sqrt() + TINY),
-}
-
-
-def composite_loss(
-    answers: tuple[torch.Tensor, torch.Tensor],
-    targets: tuple[torch.Tensor, torch.Tensor],
-    *,
-    alpha: float = 1e-3,
-    norm: str = "sum",
-) -> torch.Tensor:
-    """L = L1 + alpha L2, the mean over a batch's patches [1]_.
-
-    L1 = ||P(Y) - P(S)||^2 over pixels with stations, L2 = ||Z - D(Y)||^2 over coarse cells, each on
-    its own grid. The paper's equations 1 and 2 can be read in three ways:
-
-    - "sum", as they stand: squares are summed. A patch of 784 cells and two stations then gives the
-      cells, at alpha = 1e-3, 0.4 of the stations' weight; the more stations, the less.
-    - "mean": mean squared errors, as libraries compute them. At alpha = 1e-3 the cells, whatever
-      their number, have a thousandth of the stations' weight, next to none.
-    - "root": norms without their squares. The gradient of each part does not shrink with its error,
-      and cells weigh as the root of their number: 0.028 times their root mean square error.
-
-    The loss of a patch hangs on this patch alone, so it does not matter how a batch is split. A
-    pixel without station and a cell without coarse value contribute nothing; a patch without
-    station has L1 = 0.
-
-    Parameters
-    ----------
-    answers : of the model: tensors (B, row, col) and (B, row / 9, col / 9), m3 m-3
-    targets : stations and coarse values of the same shapes, NaN where there are none
-    alpha : weight of the coarse cells
-    norm : "sum", "mean" or "root"
-
-    References
-    ----------
-    .. [1] Tsagkatakis, Moghaddam and Tsakalides, equations 1 to 3
-    """
-    if norm not in NORMS:
-        raise UnknownNameError(f"No norm {norm!r}; there are {', '.join(NORMS)}. Name one.")
-    parts = []
-    for answer, target in zip(answers, targets, strict=True):
-        known = torch.isfinite(target) & torch.isfinite(answer)
-        error = torch.where(known, answer, 0.0) - torch.where(known, target, 0.0)
-        parts.append(NORMS[norm]((error**2).flatten(1).sum(1), known.flatten(1).sum(1)))
-    return (parts[0] + alpha * parts[1]).mean()
 
 
 # ---- patches of a cube ---------------------------------------------------------------------------
@@ -313,7 +80,7 @@ class Patches(Dataset):
         labels: Mapping[str, pd.Series] | None = None, coarse: str = "",
     ):  # fmt: skip
         self.cube, self.layers, self.config = cube, tuple(layers), config
-        self.mean, self.std = np.transpose([statistics[n] for n in layers])[..., None, None]
+        self.statistics = statistics
         self.labels = dict(labels or {})
         self.coarse = coarse_cells(cube[coarse].transpose("time", "y", "x")) if coarse else None
         axes = (range(0, cube.sizes[d], config.scored_px) for d in ("y", "x"))
@@ -342,15 +109,10 @@ class Patches(Dataset):
         rows, cols = (np.arange(at - margin, at - margin + n) for at in (top, left))
         near = {d: np.clip(v, 0, s - 1) for d, v, s in zip("yx", (rows, cols), sizes, strict=True)}
         at = self.cube.isel({"time": t, **near})
-        known = np.stack([at[name].to_numpy() for name in self.layers]).astype(np.float32)
-        images = np.nan_to_num((known - self.mean) / self.std)
-        if RADAR in self.layers:
-            seen = np.isfinite(known[self.layers.index(RADAR)])
-            images = np.concatenate([images, seen[None]])
         inner = slice(margin, margin + side)
         inside = (rows[inner] < sizes[0])[:, None] & (cols[inner] < sizes[1])
         inside = inside & _land(at)[inner, inner]
-        patch = {"images": images, "valid": inside}
+        patch = {"images": _images(at, self.layers, statistics=self.statistics), "valid": inside}
         if self.coarse is not None:
             held, cells = np.full(2 * [side // CELL_PX], np.nan), side // CELL_PX
             r, c = top // CELL_PX, left // CELL_PX
@@ -360,6 +122,18 @@ class Patches(Dataset):
         for name, series in self.labels.items():
             patch[name] = _drawn(series, (t, top, left), side)
         return {k: torch.from_numpy(np.asarray(v, np.float32)) for k, v in patch.items()}
+
+
+def _images(
+    at: xr.Dataset, layers: Sequence[str], *, statistics: Mapping[str, Sequence[float]]
+) -> np.ndarray:
+    """What the model sees of a cube at one moment, (channel, row, col), 0 where unknown."""
+    known = np.stack([at[name].to_numpy() for name in layers]).astype(np.float32)
+    mean, std = np.transpose([statistics[n] for n in layers])[..., None, None]
+    images = np.nan_to_num((known - mean) / std)
+    if RADAR not in layers:
+        return images
+    return np.concatenate([images, np.isfinite(known[[layers.index(RADAR)]])])
 
 
 def _land(at: xr.Dataset) -> np.ndarray:
@@ -563,6 +337,28 @@ class TrainedComposite:
         """The layers that are fed."""
         return self.checkpoint.provenance.inputs
 
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Mean and standard deviation of each layer."""
+        return {n: self.checkpoint.provenance.normalisation[n] for n in self.layers}
+
+    def region_inputs(self, options: Mapping[str, Any]) -> "PatchInputs":
+        """How ``maps.predict_region`` maps the model."""
+        return PatchInputs(self, options)
+
+    def answer(self, images: torch.Tensor) -> np.ndarray:
+        """Moisture of the scored part of a patch (channel, row, col), (row, col) m3 m-3."""
+        with torch.inference_mode():
+            return self.model(images[None])[0][0].numpy()
+
+    def scales(self, fine: np.ndarray, land: np.ndarray) -> dict[str, Any]:
+        """A map at 1 km, and its D drawn on the same pixels, with attributes."""
+        valid = torch.from_numpy(land & np.isfinite(fine))[None]
+        wide = coarsened(torch.from_numpy(np.nan_to_num(fine))[None], valid)[0].numpy()
+        wide = wide.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
+        of_cell = {"long_name": "soil moisture, means over 9 km", "units": "m3 m-3"}
+        return {"soil_moisture": (fine, {}), "soil_moisture_9km": (wide, of_cell)}
+
     def predict(self, data: StationCube, split: Any = None) -> pd.DataFrame:
         """A predictions table of the samples of a cube, at their 1 km pixels.
 
@@ -595,17 +391,15 @@ class TrainedComposite:
         grid, maps = cube_grid(cube), []
         for t in range(cube.sizes["time"]):
             at = cube.isel(time=[t])
-            fine = self._moment(at)
-            land = torch.from_numpy(_land(at.isel(time=0)))[None].float()
-            wide = coarsened(torch.from_numpy(fine)[None], land)[0].numpy()
-            wide = wide.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
-            of_cell = {"long_name": "soil moisture, means over 9 km", "units": "m3 m-3"}
-            layers = {"soil_moisture": (fine, {}), "soil_moisture_9km": (wide, of_cell)}
-            flat = at.isel(time=0).drop_vars(["spatial_ref", "time"], errors="ignore")
-            mapped = map_dataset(layers, grid, title=f"Soil moisture by {self.name}")
+            fine, flat = self._moment(at), at.isel(time=0).drop_vars(["spatial_ref", "time"],
+                                                                     errors="ignore")  # fmt: skip
+            mapped = map_dataset(
+                self.scales(fine, _land(flat)), grid, title=f"Soil moisture by {self.name}"
+            )
             maps.append(with_validity(mapped, [reasons_of(flat, grid)]))
+        layers = ["soil_moisture", "soil_moisture_9km", "validity"]
         whole = xr.concat(
-            maps, pd.Index(cube["time"], name="time"), data_vars=[*layers, "validity"],
+            maps, pd.Index(cube["time"], name="time"), data_vars=layers,
             coords="minimal", compat="override", join="override", combine_attrs="override",
         )  # fmt: skip
         return whole.assign_attrs({k: cube.attrs[k] for k in ("comment",) if k in cube.attrs})
@@ -616,15 +410,101 @@ class TrainedComposite:
 
     def _moment(self, cube: xr.Dataset) -> np.ndarray:
         """Moisture at 1 km of a cube of one moment, (row, col), NaN without any dated layer."""
-        statistics = {n: self.checkpoint.provenance.normalisation[n] for n in self.layers}
-        patches = Patches(cube, layers=self.layers, statistics=statistics, config=self.model.config)
+        patches = Patches(
+            cube, layers=self.layers, statistics=self.statistics, config=self.model.config
+        )
         side = self.model.config.scored_px
         sizes = cube.sizes["y"], cube.sizes["x"]
         fine = np.empty([-(-n // side) * side for n in sizes], np.float32)
-        with torch.inference_mode():
-            for i, (_, top, left) in enumerate(patches.corners):
-                answer, _ = self.model(patches.read(i)["images"][None])
-                fine[top : top + side, left : left + side] = answer[0].numpy()
-        dated = [n for n in self.layers if "time" in cube[n].dims]
-        known = np.any([np.isfinite(cube[n].to_numpy()[0]) for n in dated], axis=0)
+        for i, (_, top, left) in enumerate(patches.corners):
+            images = patches.read(i)["images"]
+            fine[top : top + side, left : left + side] = self.answer(images)
+        known = _known(cube.isel(time=0), self.layers)
         return np.where(known, fine[: sizes[0], : sizes[1]], np.float32("nan"))
+
+
+def _known(at: xr.Dataset, layers: Sequence[str]) -> np.ndarray:
+    """Where any dated layer has a value, (row, col)."""
+    static = tuple(f"{row.name}_" for row in sources.CATALOGUE if row.is_static)
+    dated = [name for name in layers if not name.startswith(static)]
+    return np.any([np.isfinite(at[name].to_numpy()) for name in dated], axis=0)
+
+
+# ---- any region ----------------------------------------------------------------------------------
+
+KM = grids.EASE2_PIXEL_SIZE_M[1]
+
+
+class PatchInputs(RegionInputs):
+    """How ``maps.predict_region`` maps the model: patches of whole cells of the EASE-Grid 2.0.
+
+    A tile is one patch, whose margin is real ground; D is that of the patch, as in training.
+    """
+
+    cell_m, anchor = 1000.0, "smap_l3_ancillary"
+
+    def __init__(self, trained: TrainedComposite, options: Mapping[str, Any]):
+        if options:
+            raise ContractError(
+                f"A map of the composite U-Net has no option {', '.join(options)}. Leave it out."
+            )
+        self.trained, self.config = trained, trained.model.config
+
+    @property
+    def bands(self) -> dict[float, dict[str, list[str]]]:
+        """The bands of each source, all on pixels of 1 km."""
+        layers = self.trained.layers
+        of = {row.name: [b.name for b in row.bands if f"{row.name}_{b.name}" in layers]
+              for row in sources.CATALOGUE}  # fmt: skip
+        return {self.cell_m: {name: bands for name, bands in of.items() if bands}}
+
+    def size_m(self, name: str) -> float:
+        """Masks lie on the same pixels."""
+        return self.cell_m
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Weights and normalisation."""
+        weights = {n: t.cpu().numpy() for n, t in self.trained.checkpoint.weights.items()}
+        return pickle.dumps((weights, self.trained.statistics, self.trained.model.configuration))
+
+    def reach_m(self, size: float) -> float:
+        """The margin."""
+        return self.config.margin_px * KM
+
+    def area(self, region: Any, *, crs: str | None) -> Region:
+        """Whole cells of 9 km that the region touches, in tiles of a patch.
+
+        Raises ``ContractError`` for another CRS than the EASE-Grid's.
+        """
+        if crs not in (None, grids.EASE2_CRS):
+            raise ContractError(
+                f"The model knows the 1 km EASE-Grid 2.0, {grids.EASE2_CRS}, and not {crs}. Leave "
+                "crs out of cube_options."
+            )
+        wide = cubes.region_of(region, pixel_size_m=CELL_PX * self.cell_m, crs=grids.EASE2_CRS)
+        height, width = (n * CELL_PX for n in (wide.grid.height, wide.grid.width))
+        grid = Grid(wide.grid.crs, wide.grid.left_m, wide.grid.top_m, KM, height, width)
+        return replace(wide, grid=grid, tile_px=self.config.scored_px)
+
+    def prepare(self, cuts: Mapping[float, Any], cells: Grid, *, moment: Any) -> Any:
+        """What the model sees of a tile and its margin, its land, and where anything is known."""
+        at, n = cuts[self.cell_m], self.config.patch_px
+        images = _images(at, self.trained.layers, statistics=self.trained.statistics)
+        short = [(0, n - side) for side in images.shape[1:]]
+        images = np.pad(images, [(0, 0), *short], mode="edge")  # as beyond a cube's last pixel
+        first = self.config.margin_px
+        inner = slice(first, first + cells.height), slice(first, first + cells.width)
+        known = _known(at, self.trained.layers)
+        return torch.from_numpy(images.astype(np.float32)), _land(at)[inner], known[inner]
+
+    def answer(self, eaten: Sequence[Any], cells: Grid) -> list[Any]:
+        """The tile at each moment."""
+        from soilkit.models.maps.windows import map_dataset
+
+        maps = []
+        for images, land, known in eaten:
+            fine = self.trained.answer(images)[: cells.height, : cells.width]
+            fine = np.where(known, fine, np.float32("nan"))
+            maps.append(map_dataset(self.trained.scales(fine, land), cells))
+        return maps
