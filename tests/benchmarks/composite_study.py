@@ -311,7 +311,11 @@ TRIALS |= {
     "over SMAP": {"kind": "over", "base": "SMAP, 9 km"},
     "over the ridge and SMAP": {"kind": "over", "base": "ridge and SMAP"},
     "dated layers": {"without": STATIC},
-    "dated layers, over SMAP": {"without": STATIC, "kind": "over", "base": "SMAP, 9 km"},
+    "dated layers, over the dated ridge": {
+        "without": STATIC,
+        "kind": "over",
+        "base": "dated ridge",
+    },
     "dated layers, over the dated ridge and SMAP": {
         "without": STATIC,
         "kind": "over",
@@ -339,17 +343,21 @@ class Case:
             for part, rows in (("train", trains), ("validation", ~trains))
         }
 
-    @property
-    def rows(self):
-        """Labels of both parts and where they stand, for models of single pixels."""
-        both = np.where(np.isfinite(self.labels["train"]), self.labels["train"],
-                        self.labels["validation"])  # fmt: skip
+    def rows(self, parts):
+        """Labels of some parts and where they stand, for models of single pixels."""
+        both = self.labels[parts[0]]
+        for part in parts[1:]:
+            both = np.where(np.isfinite(both), both, self.labels[part])
         known = np.isfinite(both)
         return known, both[known]
 
-    def of_pixels(self, name):
-        """A rival's map (square, moment, row, col): a product, its line, a ridge or trees."""
-        held, (known, labels) = self.squares.of, self.rows
+    def of_pixels(self, name, *, parts=("train", "validation")):
+        """A rival's map (square, moment, row, col): a product, its line, a ridge or trees.
+
+        Nothing is chosen for a rival, so it learns from both parts; what a network builds on
+        learns from the first alone.
+        """
+        held, (known, labels) = self.squares.of, self.rows(parts)
         if name.endswith("as it is"):
             return held[PRODUCTS[name.removesuffix(", as it is")]]
         if name in PRODUCTS:
@@ -377,7 +385,8 @@ class Case:
             field = self.squares.of[PRODUCTS[self.options["fed"]]]
             parts.append(((field - field.mean()) / field.std())[:, :, None])
         if self.options["base"]:
-            parts.append(self.of_pixels(self.options["base"])[:, :, None])
+            base = self.of_pixels(self.options["base"], parts=("train",))
+            parts.append(base[:, :, None])
         images = np.concatenate(parts, axis=2).astype(np.float32)
         return np.pad(images, [(0, 0)] * 3 + [(MARGIN, MARGIN)] * 2, mode="edge")
 
