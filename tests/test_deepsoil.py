@@ -1,13 +1,20 @@
 """Seed 000: the network, its loss, what it refuses, and the system on a small invented world."""
 
+import json
+
 import numpy as np
+import pandas as pd
+import pyproj
 import pytest
 import torch
+import xarray as xr
 
-from soilkit import models, retention
+from soilkit import contracts, grids, models, retention
 from soilkit.errors import CheckpointError, ContractError, DivergedError, UnknownNameError
-from soilkit.models import training
-from soilkit.models.deepsoil import DeepSoil, ScienceLoss, network
+from soilkit.export import cubes
+from soilkit.export.archives import open_archive
+from soilkit.models import deepsoil, maps, training
+from soilkit.models.deepsoil import DeepSoil, ScienceLoss, extents, field_maps, network
 
 torch.set_num_threads(1)
 LOAM = (0.078, 0.43, 0.36, 1.56)  # Carsel and Parrish (1988), alpha in kPa-1
@@ -235,3 +242,210 @@ def test_a_tiny_batch_is_learnt_by_heart(suction_of):
         ),
     )  # fmt: skip
     assert batch["target"].std() > 0.055 and history["score"].iloc[-1] < 0.02
+
+
+# ---- the system on invented extents --------------------------------------------------------------
+
+NAMES = ("red", "NDVI", "polaris clay", "elevation", "SMAP", "gridmet pr")
+FEW = tuple(c for name in NAMES for c in extents.CHANNELS if c.name == name)
+DAYS = pd.to_datetime(["2019-06-12 12:00", "2019-06-13 12:00"])
+PLACES = ((-97.5, 36.2), (-96.4, 36.9), (-95.3, 35.1))
+
+
+def made_extent(place, seed):
+    """Clay and NDVI by patches, rain by day; moisture follows them, HydroBlocks with an error."""
+    rng = np.random.default_rng(seed)
+    key = grids.quadkey_at(*place, length=14)
+    left, top = (grids.quadkey_bounds(grids.quadkeys_around(key)[0])[k] for k in (0, 3))
+    clay, green = (np.kron(rng.random((12, 12)), np.ones((16, 16))) for _ in range(2))
+    rain = np.array([5.0, 40.0])[:, None, None]
+    truth = 0.08 + 0.2 * clay + 0.05 * green + 0.002 * rain
+    of_day = np.ones((2, 192, 192))
+    dated = {"landsat8_red": 0.3 * (1 - green) * of_day, "landsat8_NDVI": green * of_day,
+             "gridmet_pr": rain * of_day, extents.TARGET: truth + 0.02 * (clay - 0.5),
+             "smap_l3_005_soil_moisture_am": truth.mean((1, 2))[:, None, None] * of_day}  # fmt: skip
+    soil = dict(zip(extents.SOIL, (0.05, 0.45, -0.4, 1.5), strict=True))
+    static = {"polaris_clay": 100 * clay, "dem_3dep_elevation": 300 + 100 * green}
+    static |= {name: np.full((192, 192), value) for name, value in soil.items()}
+    layers = {n: (("time", "y", "x"), v.astype("f4")) for n, v in dated.items()}
+    layers |= {n: (("y", "x"), v.astype("f4")) for n, v in static.items()}
+    layers["spatial_ref"] = ((), 0, pyproj.CRS("EPSG:3857").to_cf())
+    size = field_maps.QuadkeyTiles.cell_m
+    at = (np.arange(192) + 0.5) * size
+    cube = xr.Dataset(layers, {"time": DAYS.as_unit("us"), "y": top - at, "x": left + at})
+    return key, cube.assign_attrs(truth=truth)
+
+
+@pytest.fixture(scope="module")
+def stores():
+    return dict(made_extent(place, k) for k, place in enumerate(PLACES))
+
+
+@pytest.fixture(scope="module")
+def stations():
+    ids = {k: [f"N__{n}" for n in "ABC"] for k in ("sensor_id", "station_id", "station")}
+    longitude, latitude = np.transpose(PLACES)
+    words = dict.fromkeys(("land_cover", "koeppen", "texture"), "") | {"network": "N"}
+    depths = {"elevation_m": 300.0, "depth_from_m": 0.0, "depth_to_m": 0.05}
+    return pd.DataFrame(ids | {"latitude": latitude, "longitude": longitude} | words | depths)
+
+
+@pytest.fixture(scope="module")
+def samples(stations):
+    table = stations.loc[stations.index.repeat(2), ["sensor_id", "station_id"]]
+    table = table.assign(time=np.tile(DAYS.as_unit("us"), 3), soil_moisture_m3_m3=0.21)
+    return table.assign(sample_id=[f"s{k}" for k in range(6)]).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def tiles(stores, samples, stations):
+    return extents.ExtentTiles(stores, samples, stations=stations, channels=FEW)
+
+
+@pytest.fixture(scope="module")
+def split(tiles):
+    parts = dict(zip(tiles.stores, ("train", "validation", "test"), strict=True))
+    return tiles.tiles["extent"].map(parts).to_numpy(str)
+
+
+QUICK = {"epochs": 2, "batch_size": 6, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def trained(tiles, split):
+    return deepsoil.train(tiles, split, **QUICK)
+
+
+def test_a_trained_system_answers_at_the_probes_and_comes_back(
+    trained, tiles, samples, stations, split, tmp_path
+):
+    table = trained.predict(tiles, samples, stations=stations, split=split)
+    contracts.check(table, contracts.PREDICTIONS)
+    assert table["split"].tolist() == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+    place = tiles.readings.set_index("sample_id").loc["s3"]
+    made = trained.tiles(tiles, [place["tile"]])[0]
+    assert table["predicted_m3_m3"][3] == pytest.approx(made[place["row"], place["col"]])
+    trained.save(tmp_path / "m.pt")
+    again = deepsoil.load(tmp_path / "m.pt")
+    assert np.array_equal(again.tiles(tiles, [0, 5]), trained.tiles(tiles, [0, 5]))
+    assert again.name == "DEEPSOIL" and again.layers == NAMES
+
+
+def test_a_file_of_another_system_is_refused(tmp_path):
+    other = training.Checkpoint({"widths": "x"}, training.Provenance(), {}, 1, 0.0)
+    training.save_checkpoint(tmp_path / "m.pt", other)
+    with pytest.raises(CheckpointError, match="no DeepSoil"):
+        deepsoil.load(tmp_path / "m.pt")
+
+
+def test_the_daily_model_begins_where_the_monthly_one_ended(
+    tiles, split, stores, samples, stations, monkeypatch
+):
+    """Its first weights are those that the months validated best with."""
+    months = extents.ExtentTiles(stores, samples, stations=stations, channels=FEW, is_monthly=True)
+    begun, ended, fitted = [], [], field_maps._fitted
+
+    def noted(model, *arguments, **options):
+        begun.append(model.state_dict()["last.weight"].clone())
+        answer = fitted(model, *arguments, **options)
+        ended.append(answer[1].weights["last.weight"])
+        return answer
+
+    monkeypatch.setattr(field_maps, "_fitted", noted)
+    deepsoil.train(tiles, split, monthly=months, monthly_epochs=1, **QUICK)
+    assert torch.equal(ended[0], begun[1]) and not torch.equal(begun[0], begun[1])
+
+
+def test_gamma_falls_with_the_epochs(tiles):
+    """The share of the training that is done is that of its epochs, also where a run resumes."""
+    batches = field_maps.Batches(tiles, np.arange(12), batch_size=6, epochs=4, shuffles=True)
+    batches.set_epoch(3)
+    assert len(batches) == 2
+    batch = next(iter(batches))
+    assert batch["share"].flatten().tolist() == [0.75] * 6
+
+
+def test_tiles_without_a_target_are_counted_and_never_learnt_from(tiles, stores, split):
+    """A tile of a lake, a soil without a curve, targets beyond it: training goes on without NaN."""
+    key = next(iter(stores))
+    cube = stores[key].copy(deep=True)
+    cube[extents.TARGET][:, :64, :64] = np.nan
+    cube[extents.TARGET][:, 64:70] = 0.03
+    cube[extents.TARGET][:, 70:80] = 0.5
+    cube["polaris_n"][:10] = 1.0
+    spoilt = extents.ExtentTiles(stores | {key: cube}, channels=FEW)
+    trained = deepsoil.train(spoilt, split, **QUICK)
+    assert trained.counts["tiles without a target"] == 2
+    assert trained.counts["pixels without a retention curve"] == 2 * 10 * 192
+    assert trained.counts["targets below theta_r"] == 2 * 6 * 192
+    assert trained.counts["targets above theta_s"] >= 2 * 10 * 192
+    assert np.isfinite(trained.history["loss"]).all()
+    assert all(torch.isfinite(w).all() for c in trained.checkpoints.values()
+               for w in c.weights.values())  # fmt: skip
+
+
+def test_maps_beyond_their_range_are_named(tiles, split):
+    class Broken(extents.ExtentTiles):
+        def __getitems__(self, indices):
+            batch = super().__getitems__(indices)
+            batch["inputs"][0, 2, 5, 5] = torch.nan
+            return batch
+
+    with pytest.raises(ContractError, match="polaris clay.*nan"):
+        deepsoil.train(Broken(tiles.stores, channels=FEW), split, **QUICK)
+
+
+def test_a_split_without_a_training_tile_is_named(tiles, split):
+    with pytest.raises(ContractError, match="nothing to fit"):
+        deepsoil.train(tiles, np.where(split == "train", "test", split), **QUICK)
+    with pytest.raises(ContractError, match="5 labels for 54 tiles"):
+        deepsoil.train(tiles, split[:5], **QUICK)
+
+
+def test_a_map_is_its_tiles_side_by_side(trained, tiles, stores, split):
+    """Nine tiles and two days; applicability says that the training extent is like itself."""
+    key, cube = next(iter(stores.items()))
+    area = field_maps.area_of(tiles, np.flatnonzero(split != "test"))
+    mapped = trained.map(cube, area=area)
+    rows = np.flatnonzero(tiles.tiles["extent"] == key)
+    for row, made in zip(rows, trained.tiles(tiles, rows), strict=True):
+        tile = tiles.tiles.loc[row]
+        at = mapped["soil_moisture"][
+            tile["step"], 64 * tile["row"] : 64 * tile["row"] + 64,
+            64 * tile["col"] : 64 * tile["col"] + 64,
+        ]  # fmt: skip
+        np.testing.assert_allclose(at, made, atol=1e-3)  # kept as half-precision maps
+    assert (mapped["applicability"] <= 1).mean() > 0.5
+    assert mapped["validity"].dims == ("time", "y", "x")
+    with pytest.raises(ContractError, match="multiples of 64"):
+        trained.map(cube.isel(y=slice(0, 100)))
+
+
+def test_a_region_is_mapped_by_quadkeys_and_taken_up_again(tmp_path, monkeypatch):
+    """Through the one door two tiles of the world (synthetic): single tiles, not made twice."""
+    torch.manual_seed(0)
+    model = DeepSoil.preset("small").eval()
+    names = tuple(c.name for c in extents.CHANNELS)
+    about = training.Provenance(names, {"name": "untrained"})
+    kept = training.Checkpoint(model.configuration, about, model.state_dict(), 1, 0.0)
+    trained = deepsoil.TrainedDeepSoil({field_maps.ALL: kept})
+    key = grids.quadkey_at(*PLACES[0], length=14)
+    left, bottom, right, top = grids.quadkey_bounds(key)
+    to_degrees = grids.transformer("EPSG:3857", "EPSG:4326").transform
+    (west, east), (south, north) = to_degrees((left + 900, right + 900), (bottom + 900, top - 900))
+    archive = open_archive("synthetic", seed=0, n_stations=1, start="2019-03-01", end="2019-07-01")
+    where = {"archive": archive, "dates": [DAYS[0]], "store": tmp_path, "progress": False}
+    mapped = maps.predict_region(trained, (west, south, east, north), **where)
+    assert dict(mapped.sizes) == {"time": 1, "y": 64, "x": 128}
+    (log,) = tmp_path.glob("maps/*/*.tiles.json")
+    assert list(json.loads(log.read_text()))[0] == key
+    (store,) = tmp_path.glob("cube_*")
+    alone = trained.map(cubes.open_cube(store))["soil_moisture"][0].to_numpy()
+    np.testing.assert_allclose(mapped["soil_moisture"][0], alone, atol=1e-6, equal_nan=True)
+
+    def refuse(*_, **__):
+        raise AssertionError("a finished tile is made again")
+
+    monkeypatch.setattr(deepsoil.TrainedDeepSoil, "moisture", refuse)
+    again = maps.predict_region(trained, (west, south, east, north), **where)
+    xr.testing.assert_equal(again["soil_moisture"].load(), mapped["soil_moisture"].load())

@@ -168,7 +168,6 @@ def _enlarge(channels: int, width: int) -> nn.Sequential:
 HUBER_PF = 1.0  # decades of suction from which errors count by their size, not their square
 MOISTURE_OF_PF = 1 / 15  # m3 m-3 a decade, typical of soils at 0.2: brings both terms to one scale
 SUCTION_OF = ("probe", "hydroblocks", "none")
-FORMS = ("pf", "raw")
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ class ScienceLoss:
     n_steps: int = 10
 
     def __post_init__(self) -> None:
-        for value, choices in ((self.suction_of, SUCTION_OF), (self.form, FORMS)):
+        for value, choices in ((self.suction_of, SUCTION_OF), (self.form, tuple(FORMS))):
             if value not in choices:
                 raise UnknownNameError(f"No {value!r}; there are {', '.join(choices)}. Name one.")
 
@@ -223,14 +222,14 @@ class ScienceLoss:
 
         ``batch`` holds ``target`` m3 m-3, ``valid`` and ``weights`` (B, row, col); for a suction
         term ``soil`` (B, 4, row, col), theta_r, theta_s, alpha [kPa-1] and n, for that of probes
-        ``probe`` (B, row, col), NaN where there is none; and ``share`` (B,), the share of the
+        ``probe`` (B, row, col), NaN where there is none; and ``share`` (B, ...), the share of the
         training that is done. Soils without a curve (``has_curve``) are left out of that term.
         """
         predicted = predicted.float()
         known = batch["valid"] & torch.isfinite(batch["target"])
         target = torch.where(known, batch["target"].float(), 0.0)
         weights = torch.where(known, batch["weights"].float(), 0.0)
-        gamma = self.gamma_at(float(batch["share"][0])) if "share" in batch else 1.0
+        gamma = self.gamma_at(float(batch["share"].flatten()[0])) if "share" in batch else 1.0
         error = weighted_mean((predicted - target) ** 2, weights)
         if gamma == 1.0:
             return error
@@ -239,10 +238,8 @@ class ScienceLoss:
             target = torch.where(read, batch["probe"].float(), target)
             weights = torch.where(read, batch["weights"].float(), weights)
         weights = torch.where(has_curve(batch["soil"]), weights, 0.0)
-        term = suction_term if self.form == "pf" else raw_suction_term
-        return gamma * error + (1 - gamma) * weighted_mean(
-            term(predicted, target, soil=batch["soil"].float()), weights
-        )
+        term = FORMS[self.form](predicted, target, soil=batch["soil"].float())
+        return gamma * error + (1 - gamma) * weighted_mean(term, weights)
 
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -253,7 +250,10 @@ def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def has_curve(soil: torch.Tensor) -> torch.Tensor:
-    """Where parameters (B, 4, ...) make a retention curve: theta_r < theta_s, alpha > 0, n > 1.01."""
+    """Where parameters (B, 4, ...) make a curve: theta_r below theta_s, alpha above 0, n above 1.
+
+    By a hundredth at least, so that no difference in moisture is thousands of decades of suction.
+    """
     theta_r, theta_s, alpha, n = soil.unbind(1)
     return (theta_s - theta_r > 0.01) & (theta_r >= 0) & (alpha > 0) & (n > 1.01) & (n < torch.inf)
 
@@ -283,6 +283,7 @@ def raw_suction_term(
     return (suction_kpa(predicted) - suction_kpa(target)).abs()
 
 
+FORMS = {"pf": suction_term, "raw": raw_suction_term}
 LOAM = (0.078, 0.43, 0.36, 1.56)  # stands where a soil has no curve and is not looked at
 
 

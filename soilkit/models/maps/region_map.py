@@ -50,7 +50,7 @@ def predict_region(
 
     Parameters
     ----------
-    trained : what a fusion's or the composite U-Net's ``train`` or ``load`` returned; a
+    trained : what a fusion's, the composite U-Net's or DEEPSOIL's ``train`` or ``load`` gave; a
         ``TrainedTable``, of features of a built dataset or of the daily table; or an estimator that
         was fitted on a DataFrame of them
     region : as in ``cubes.region_of``: a box in degrees, GeoJSON, a geometry, a quadkey

@@ -1,0 +1,561 @@
+"""The system: tiles of 75 maps and what is known of their moisture become daily maps at 30 m."""
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+import xarray as xr
+
+from soilkit import grids, sources
+from soilkit.contracts import Grid
+from soilkit.errors import ContractError, UnknownNameError
+from soilkit.export import cubes, ten_day_table
+from soilkit.export.cubes.regions import Region, Tile
+from soilkit.metrics.evaluation import applicability
+from soilkit.models import inference, training
+from soilkit.models.datasets import cube_grid, turned
+from soilkit.models.deepsoil.extents import (
+    CHANNELS,
+    LOW_LEVEL,
+    MAX_CLOUD,
+    QUADKEY_DIGITS,
+    SOURCES,
+    TARGET,
+    TILE_PX,
+    ExtentTiles,
+    known,
+    maps_of,
+)
+from soilkit.models.deepsoil.network import DeepSoil, ScienceLoss, has_curve, look, step_by
+from soilkit.models.maps.scene import RegionInputs
+from soilkit.models.maps.validity import APPLICABILITY, dissimilarity, reasons_of, with_validity
+from soilkit.models.maps.windows import map_dataset
+
+TRAIN, VALIDATION = "train", "validation"
+LOW_LEVEL_NAMES = [CHANNELS[k].name for k in LOW_LEVEL]
+DATED = {
+    f"{row.name}_{layer}" for row in sources.CATALOGUE if not row.is_static
+    for layer in (*(band.name for band in row.bands), "age_hours")
+}  # fmt: skip
+ALL = -1  # the number of the model of all clusters
+AT_ONCE = 32  # tiles that are predicted together
+FAULTS = (
+    "tiles without a target", "pixels without a retention curve", "targets below theta_r",
+    "targets above theta_s",
+)  # fmt: skip
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+class Batches:
+    """Batches of some tiles of ``ExtentTiles``, with the share of the training that is done."""
+
+    def __init__(
+        self,
+        data: Any,
+        rows: np.ndarray,
+        *,
+        batch_size: int,
+        epochs: int = 1,
+        shuffles: bool = False,
+    ):
+        self.data, self.rows, self.epochs = data, np.asarray(rows, int), epochs
+        self.batch_size, self.share = min(batch_size, max(len(rows), 1)), 0.0
+        if shuffles:
+            self.generator = torch.Generator()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which pass over the tiles comes next."""
+        self.share = epoch / self.epochs
+
+    def __len__(self) -> int:
+        if hasattr(self, "generator"):
+            return len(self.rows) // self.batch_size
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        order = self.rows
+        if hasattr(self, "generator"):
+            order = order[torch.randperm(len(order), generator=self.generator).numpy()]
+        for k in range(len(self)):
+            some = order[k * self.batch_size : (k + 1) * self.batch_size]
+            batch = self.data.__getitems__(some.tolist())
+            yield batch | {"share": torch.full((len(some), 1, 1), self.share)}
+
+
+def faults(data: Any, rows: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows that can be learnt from, and what was counted on the way.
+
+    Raises ``ContractError`` for maps with NaN or beyond [0, 1] and -1, naming the first.
+    """
+    usable, counts = [rows[:0]], dict.fromkeys(FAULTS, 0)
+    for some in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):
+        batch = data.__getitems__(some.tolist())
+        inputs = batch["inputs"]
+        strange = ~((inputs >= 0) & (inputs <= 1) | (inputs == -1))
+        if strange.any():
+            tile, channel, row, col = strange.nonzero()[0].tolist()
+            at = data.tiles.iloc[some[tile]]
+            raise ContractError(
+                f"The map {data.channels[channel].name!r} of tile {at['quadkey']} on {at['time']} "
+                f"holds {inputs[tile, channel, row, col]:g}: wanted numbers in [0, 1], missing as "
+                "-1. Make it by maps_of."
+            )
+        valid = batch["valid"] & torch.isfinite(batch["target"])
+        has_target = (valid | torch.isfinite(batch["probe"])).flatten(1).any(1)
+        usable.append(some[has_target.numpy()])
+        target, (theta_r, theta_s) = batch["target"], batch["soil"].unbind(1)[:2]
+        curve = has_curve(batch["soil"])
+        found = (~has_target, ~curve, valid & curve & (target < theta_r),
+                 valid & curve & (target > theta_s))  # fmt: skip
+        for name, where in zip(FAULTS, found, strict=True):
+            counts[name] += int(where.sum())
+    return np.concatenate(usable), counts
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+class Errors:
+    """The validation score of ``training.fit``; ``rows`` keep errors against maps and probes."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def __call__(self, predicted: np.ndarray, observed: np.ndarray) -> float:
+        """Mean of the MAE against the target maps and at the probes, m3 m-3, as far as known."""
+        error = np.abs(predicted - observed)  # (sample, 2, row, col)
+        known = np.isfinite(error)
+        n = known.sum(axis=(0, 2, 3))
+        sums = np.where(known, error, 0).sum(axis=(0, 2, 3), dtype=float)
+        of_map, of_probe = np.where(n > 0, sums / np.maximum(n, 1), np.nan)
+        self.rows.append({"map_mae_m3_m3": of_map, "probe_mae_m3_m3": of_probe})
+        return float(np.nanmean([of_map, of_probe]))
+
+
+def train(
+    data: ExtentTiles,
+    split: Any,
+    *,
+    preset: str = "small",
+    seed: int = 0,
+    out_dir: str | os.PathLike[str] | None = None,
+    monthly: ExtentTiles | None = None,
+    loss: Any = None,
+    name: str = "DEEPSOIL",
+    clusters: Any = None,
+    epochs: int = 20,
+    monthly_epochs: int = 5,
+    batch_size: int = 16,
+    client: Any = None,
+    progress: bool = True,
+    **options: Any,
+) -> "TrainedDeepSoil":
+    """Train on tiles, first on their months, then on days; the weights that validate best are kept.
+
+    The monthly model learns from all tiles; the daily ones begin with its weights: one for all, or
+    with ``clusters`` one for the tiles of each [1]_. A cluster without a training tile has none;
+    the model of all stands in for it and is counted. A run with an ``out_dir`` that was interrupted
+    goes on there.
+
+    Parameters
+    ----------
+    data : tiles and days
+    split : labels (tile,) of ``data.tiles``, "train", "validation" or "test"
+    preset : "small" or "paper"
+    seed : of the weights and the order
+    out_dir : the best checkpoints go to ``checkpoints/deepsoil_*.pt`` in it
+    monthly : the same extents with ``is_monthly``; without them the daily model starts from nothing
+    loss : (predicted, batch) -> scalar; by default ``ScienceLoss()``
+    name : what tables call the model
+    clusters : of ``clusters.fit``, for a model a cluster
+    epochs, monthly_epochs : passes over the training tiles, by day and by month
+    batch_size : tiles
+    client : of Dask, or an executor of processes, that trains the clusters at once
+    options : ``mask``, whether a channel tells which pixels are known, and of ``training.Settings``
+
+    Raises
+    ------
+    ContractError
+        For a split of another length or without a training tile that has a target, and for maps
+        that are not scaled.
+
+    References
+    ----------
+    .. [1] Khandelwal et al. (2024), doi:10.1145/3678717.3691261, section 3
+    """
+    parts, counts = _parts(data, split)
+    names = [channel.name for channel in data.channels]
+    low = tuple(k for k, n in enumerate(names) if n in LOW_LEVEL_NAMES)
+    mask = {"mask": options.pop("mask", False)}
+    torch.manual_seed(seed)
+    model = DeepSoil.preset(
+        preset, channels=len(names), low_level=low, mean_label_m3_m3=_mean(data, parts[0]), **mask
+    )
+    loss = ScienceLoss() if loss is None else loss
+    about = training.Provenance(tuple(names), {"name": name, "loss": repr(loss)})
+    shared = {"loss": loss, "batch_size": batch_size, "seed": seed, "provenance": about,
+              "progress": progress, "options": options, "out_dir": out_dir}  # fmt: skip
+    if monthly is not None:
+        of_month, _ = _parts(monthly, _labels_of(monthly, data, split))
+        warm = _fitted(model, monthly, of_month, epochs=monthly_epochs, stem="monthly", **shared)
+        model = warm[0]
+    groups = {ALL: parts}
+    if clusters is not None:
+        nearest = clusters.nearest(data)
+        groups = {int(k): (learn, choose) for k in np.unique(nearest[parts[0]])
+                  for learn, choose in [[rows[nearest[rows] == k] for rows in parts]]}  # fmt: skip
+        counts["clusters without a training tile"] = clusters.n - len(groups)
+        groups |= {ALL: parts} if len(groups) < clusters.n else {}
+    call = _here if client is None else client.submit
+    futures = {
+        k: call(_fitted, model, data, rows, epochs=epochs, stem=_stem(k), **shared)
+        for k, rows in groups.items()
+    }
+    answers = {k: future.result() for k, future in futures.items()}
+    histories = [history.assign(cluster=k) for k, (_, _, history) in answers.items()]
+    kept = {k: checkpoint for k, (_, checkpoint, _) in answers.items()}
+    whole = pd.concat(histories, ignore_index=True)
+    return TrainedDeepSoil(kept, clusters, whole, pd.Series(counts))
+
+
+def _parts(data: ExtentTiles, split: Any) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, int]]:
+    """The rows to learn from and to choose by, and what was counted on the way."""
+    labels = np.asarray(split, dtype=str)
+    if len(labels) != len(data.tiles):
+        raise ContractError(
+            f"The split has {len(labels)} labels for {len(data.tiles)} tiles. Make it of "
+            "data.tiles."
+        )
+    learn, counts = faults(data, np.flatnonzero(labels == TRAIN))
+    choose, _ = faults(data, np.flatnonzero(labels == VALIDATION))
+    if not len(learn):
+        raise ContractError(
+            f"None of {int((labels == TRAIN).sum())} tiles labelled {TRAIN!r} has a valid target "
+            "or a probe: nothing to fit. Label others, or bring HydroBlocks for them."
+        )
+    return (learn, choose), counts
+
+
+def _labels_of(monthly: ExtentTiles, data: ExtentTiles, split: Any) -> np.ndarray:
+    """Labels of monthly tiles: that of all days of the tile, none where they differ."""
+    of_day = pd.Series(np.asarray(split, str)).groupby(data.tiles["quadkey"].to_numpy())
+    label = of_day.first().where(of_day.nunique() == 1, "")
+    return label.reindex(monthly.tiles["quadkey"]).fillna("").to_numpy(str)
+
+
+def _mean(data: ExtentTiles, rows: np.ndarray) -> float:
+    """The mean target of some tiles, m3 m-3."""
+    first = data.__getitems__(rows[:AT_ONCE].tolist())
+    return float(first["target"][first["valid"]].mean()) if first["valid"].any() else 0.2
+
+
+def _stem(cluster: int) -> str:
+    return "daily" if cluster == ALL else f"cluster_{cluster}"
+
+
+def _here(work: Any, *arguments: Any, **options: Any) -> Future:
+    """What an executor's ``submit`` gives, done at once in this process."""
+    done: Future = Future()
+    done.set_result(work(*arguments, **options))
+    return done
+
+
+def _fitted(
+    model: DeepSoil, data: ExtentTiles, parts: Sequence[np.ndarray], *, loss: Any, epochs: int,
+    stem: str, out_dir: Any, options: Mapping[str, Any], **shared: Any,
+) -> tuple[DeepSoil, training.Checkpoint, pd.DataFrame]:  # fmt: skip
+    """A copy of a model trained on the first rows and chosen by the second, and its history."""
+    fresh = DeepSoil(model.config)
+    fresh.load_state_dict(model.state_dict())
+    learn, choose = parts[0], parts[1] if len(parts[1]) else parts[0]
+    size, provenance = shared["batch_size"], shared["provenance"]
+    loaders = training.Loaders(
+        Batches(data, learn, batch_size=size, epochs=epochs, shuffles=True),
+        Batches(data, choose, batch_size=size),
+    )
+    a_pass, errors = len(loaders.train), Errors()
+    settings: dict[str, Any] = {
+        "steps": epochs * a_pass, "validate_every": a_pass, "seed": shared["seed"],
+        "optimizer": "adam", "learning_rate": 2e-3, "max_gradient_norm": 1.0,
+    }  # fmt: skip
+    path = None if out_dir is None else Path(out_dir) / "checkpoints" / f"deepsoil_{stem}.pt"
+    history = training.fit(
+        fresh, loaders, step_by(loss), look, settings=training.Settings(**settings | options),
+        path=path, provenance=provenance, augment=turned, score=errors, progress=shared["progress"],
+    )  # fmt: skip
+    seen = pd.DataFrame(errors.rows, history.index[len(history) - len(errors.rows) :])
+    checkpoint = training.Checkpoint.best(fresh, history, provenance=provenance)
+    return fresh, checkpoint, history.join(seen)
+
+
+# ---- what is trained -----------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> "TrainedDeepSoil":
+    """What ``TrainedDeepSoil.save`` wrote; ``CheckpointError`` when it is another system's."""
+    whole = training.load_checkpoint(path)
+    parts: dict[int, dict[str, torch.Tensor]] = {}
+    for name, weights in whole.weights.items():
+        number, _, rest = name.partition(".")
+        if number.lstrip("-").isdigit():
+            parts.setdefault(int(number), {})[rest] = weights
+    kept = {k: replace(whole, weights=weights) for k, weights in parts.items()}
+    if not kept:
+        DeepSoil.from_checkpoint(whole)  # says what it is
+    return TrainedDeepSoil(kept)
+
+
+@dataclass(frozen=True)
+class TrainedDeepSoil:
+    """Trained models by cluster; ``history`` and ``counts`` are known where it was trained.
+
+    ``ALL`` is the number of the model of all tiles, alone or for clusters without one.
+    """
+
+    checkpoints: Mapping[int, training.Checkpoint]
+    clusters: Any = None
+    history: pd.DataFrame | None = None
+    counts: pd.Series | None = None
+
+    @cached_property
+    def models(self) -> dict[int, Any]:
+        """The models, batch norms folded, laid out for speed."""
+        return {
+            k: inference.folded(DeepSoil.from_checkpoint(one)).to(memory_format=torch.channels_last)
+            for k, one in self.checkpoints.items()
+        }
+
+    @property
+    def _origin(self) -> training.Provenance:
+        return next(iter(self.checkpoints.values())).provenance
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return str(self._origin.normalisation["name"])
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The maps that are fed."""
+        return self._origin.inputs
+
+    def moisture(
+        self, inputs: torch.Tensor, *, known: torch.Tensor | None = None, shares: Any = None
+    ) -> np.ndarray:
+        """Moisture (B, row, col), m3 m-3, of maps (B, channel, row, col).
+
+        ``shares`` (B, cluster) are the weights of the clusters' models, which sum to 1.
+        """
+        fed = inputs.contiguous(memory_format=torch.channels_last)
+        known = known if next(iter(self.checkpoints.values())).configuration["mask"] else None
+        with torch.inference_mode():
+            if self.clusters is None or shares is None:
+                return self.models[ALL](fed, known).numpy()
+            mixed = np.zeros((len(fed), *fed.shape[2:]), np.float32)
+            for k in np.flatnonzero(shares.max(axis=0) > 0):
+                some = shares[:, k] > 0
+                model = self.models.get(int(k), self.models.get(ALL))
+                part = model(fed[some], None if known is None else known[some]).numpy()
+                mixed[some] += shares[some, k, None, None].astype(np.float32) * part
+        return mixed
+
+    def tiles(self, data: ExtentTiles, rows: Any = None) -> np.ndarray:
+        """Moisture of some tiles of ``data`` (all), (tile, row, col), m3 m-3."""
+        rows = np.arange(len(data.tiles)) if rows is None else np.asarray(rows)
+        shares = None if self.clusters is None else self.clusters.shares(data)
+        made = [np.empty((0, TILE_PX, TILE_PX), np.float32)]
+        for some in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):
+            batch = data.__getitems__(some.tolist())
+            told = None if shares is None else shares[some]
+            made.append(self.moisture(batch["inputs"], known=batch["known"], shares=told))
+        return np.concatenate(made)
+
+    def predict(
+        self, data: ExtentTiles, samples: pd.DataFrame, *, stations: pd.DataFrame, split: Any
+    ) -> pd.DataFrame:
+        """A predictions table of the samples that lie in tiles of ``data``, at their pixels.
+
+        A sample in several extents is answered in the one about its own station. ``split`` is one
+        label, or labels (tile,).
+        """
+        places = data.readings.drop_duplicates("sample_id").set_index("sample_id")
+        ids = samples["sample_id"].astype(str)
+        samples = samples[ids.isin(places.index).to_numpy()].reset_index(drop=True)
+        at = places.loc[samples["sample_id"].astype(str)]
+        rows, which = np.unique(at["tile"], return_inverse=True)
+        made = self.tiles(data, rows)[which, at["row"], at["col"]]
+        labels = np.broadcast_to(np.asarray(split, str), len(data.tiles))
+        return ten_day_table.predictions_table(
+            samples.astype({"soil_moisture_m3_m3": float}), stations, predicted=made,
+            model=self.name, split=labels[at["tile"]],
+        )  # fmt: skip
+
+    def map(self, cube: xr.Dataset, *, area: Any = None) -> xr.Dataset:
+        """Moisture of a cube's moments, (time, y, x), m3 m-3, tile by tile from its north-west.
+
+        ``soil_moisture``, ``validity`` and, with an ``area`` of ``area_of``, ``applicability``.
+        Raises ``ContractError`` for a cube that is no whole number of tiles, or lacks a layer.
+        """
+        grid, recipe = cube_grid(cube), self.region_inputs({} if area is None else {"area": area})
+        if grid.height % TILE_PX or grid.width % TILE_PX:
+            raise ContractError(
+                f"The cube has {grid.height} x {grid.width} pixels: wanted multiples of {TILE_PX}. "
+                "Build it of quadkeys of 14 digits, or map a region by maps.predict_region."
+            )
+        box = shapely.box(*grid.bounds_m)
+        maps = []
+        for moment in cube["time"].to_numpy():
+            at = recipe.at(cube, moment).drop_vars("spatial_ref", errors="ignore")
+            layers: dict[str, np.ndarray] = {}
+            for tile in Region(grid, TILE_PX, box, box).tiles:
+                cut = at.isel(y=tile.rows, x=tile.cols).load()
+                eaten = recipe.prepare({recipe.cell_m: cut}, tile.part, moment=moment)
+                (mapped,) = recipe.answer([eaten], tile.part)
+                for name in recipe.made:
+                    whole = layers.setdefault(name, np.empty((grid.height, grid.width), np.float32))
+                    whole[tile.rows, tile.cols] = mapped[name]
+            drawn = {name: (values, dict(recipe.made[name])) for name, values in layers.items()}
+            mapped = map_dataset(drawn, grid, title=f"Soil moisture by {self.name}")
+            maps.append(with_validity(mapped, [reasons_of(at, grid)]))
+        return xr.concat(
+            maps, pd.Index(cube["time"], name="time"), data_vars=[*layers, "validity"],
+            coords="minimal", compat="override", join="override", combine_attrs="override",
+        )  # fmt: skip
+
+    def region_inputs(self, options: Mapping[str, Any]) -> "QuadkeyTiles":
+        """How ``maps.predict_region`` maps it; ``options`` are ``area`` of ``area_of``."""
+        return QuadkeyTiles(self, options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all models, their configuration, layers and clusters whole or not at all."""
+        first = next(iter(self.checkpoints.values()))
+        weights = {f"{k}.{name}": tensor for k, one in self.checkpoints.items()
+                   for name, tensor in one.weights.items()}  # fmt: skip
+        held = {} if self.clusters is None else {"clusters": self.clusters.plain()}
+        about = replace(self._origin, normalisation=self._origin.normalisation | held)
+        training.save_checkpoint(path, replace(first, weights=weights, provenance=about))
+
+
+# ---- regions, by way of cubes --------------------------------------------------------------------
+
+
+def area_of(data: ExtentTiles, rows: np.ndarray) -> applicability.Area:
+    """The area of applicability: the means of each map over the training tiles ``rows``."""
+    means = [_means(data.__getitems__([row])["inputs"][0].numpy(), data.channels) for row in rows]
+    table = pd.concat(means, ignore_index=True)
+    groups = data.tiles["extent"].to_numpy()[rows]
+    return applicability.fit(table, predictors=list(table), groups=groups)
+
+
+def _means(inputs: np.ndarray, channels: Sequence[Any]) -> pd.DataFrame:
+    """The mean of what is known of each map (channel, row, col), one row, 0 where nothing is."""
+    known = inputs >= 0
+    means = np.where(known, inputs, 0).sum((1, 2)) / np.maximum(known.sum((1, 2)), 1)
+    return pd.DataFrame([means], columns=[channel.name for channel in channels])
+
+
+class QuadkeyTiles(RegionInputs):
+    """How a DEEPSOIL is mapped: Web-Mercator tiles of 64 pixels, each named by its quadkey.
+
+    A tile is answered from its own ground, as in training, so that a run that is taken up again, or
+    a neighbouring region's, gives the same tile.
+    """
+
+    cell_m = 2 * grids.WEB_MERCATOR_EDGE_M / 2**QUADKEY_DIGITS / TILE_PX
+
+    def __init__(self, trained: TrainedDeepSoil, options: Mapping[str, Any]):
+        if strange := sorted(set(options) - {"area"}):
+            raise UnknownNameError(f"A DEEPSOIL is mapped with area; found {', '.join(strange)}.")
+        self.trained, self.applicable = trained, options.get("area")
+        self.made = {"soil_moisture": {}} | ({"applicability": APPLICABILITY} if options else {})
+        self.channels = [c for c in CHANNELS if c.name in trained.layers]
+
+    def size_m(self, name: str) -> float:
+        """The pixel size of the one cube."""
+        return self.cell_m
+
+    @property
+    def bands(self) -> dict[float, dict[str, list[str]]]:
+        """The bands of each source but the target's."""
+        wanted = {name: bands for name, bands in SOURCES.items() if not TARGET.startswith(name)}
+        every = {n: [b.name for b in sources.get(n).bands] for n in wanted}
+        return {self.cell_m: {n: list(bands or every[n]) for n, bands in wanted.items()}}
+
+    @property
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """Ages as the catalogue says, clouds as in training."""
+        return {
+            "bounds": {},
+            "max_cloud_fraction": {n: v for n, v in MAX_CLOUD.items() if n in self.names},
+        }
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """What the maps hang on beside the layers."""
+        weights = {f"{k}.{n}": t.numpy() for k, one in self.trained.checkpoints.items()
+                   for n, t in one.weights.items()}  # fmt: skip
+        return pickle.dumps((weights, self.applicable, self.trained.clusters))
+
+    def reach_m(self, size: float) -> float:
+        """How far about the cells a cube is wanted: no further."""
+        return 0.0
+
+    def area(self, region: Any, *, crs: str | None) -> Region:
+        """The tiles that the region touches, all of their ground."""
+        side_m = TILE_PX * self.cell_m
+        rough = cubes.region_of(region, pixel_size_m=side_m, crs=grids.WEB_MERCATOR_CRS)
+        sides = TILE_PX * rough.grid.height, TILE_PX * rough.grid.width
+        grid = Grid(rough.grid.crs, rough.grid.left_m, rough.grid.top_m, self.cell_m, *sides)
+        touched = Region(grid, TILE_PX, rough.outline, rough.degrees).tiles
+        whole = shapely.union_all([shapely.box(*tile.part.bounds_m) for tile in touched])
+        return QuadkeyRegion(grid, TILE_PX, whole, rough.degrees)
+
+    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any) -> np.ndarray:
+        """The maps of a tile at a moment, (channel, row, col)."""
+        (cut,) = cuts.values()
+        dated = [name for name in cut.data_vars if name in DATED]
+        one = cut.drop_vars("time", errors="ignore")
+        one = one.assign({n: one[n].expand_dims(time=[moment]) for n in dated})
+        return maps_of(one, channels=self.channels).at(0)
+
+    def answer(self, eaten: Sequence[np.ndarray], cells: Grid) -> list[xr.Dataset]:
+        """The map of each moment."""
+        maps = []
+        for inputs in eaten:
+            fed = torch.from_numpy(inputs)[None]
+            told = torch.from_numpy(known(inputs))[None]
+            layers: dict[str, Any] = {
+                "soil_moisture": (self.trained.moisture(fed, known=told)[0], {})
+            }
+            if self.applicable is not None:
+                index = dissimilarity(self.applicable, _means(inputs, self.channels))[0]
+                layers["applicability"] = np.full(inputs.shape[1:], index), APPLICABILITY
+            maps.append(map_dataset(layers, cells))
+        return maps
+
+
+class QuadkeyRegion(Region):
+    """A region of Web-Mercator tiles that are called by their quadkeys."""
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """The tiles that the outline touches, row by row from the north-west."""
+        to_degrees = grids.transformer(self.grid.crs, "EPSG:4326").transform
+        named = []
+        for tile in super().tiles:
+            left, bottom, right, top = tile.part.bounds_m
+            longitude, latitude = to_degrees((left + right) / 2, (bottom + top) / 2)
+            key = grids.quadkey_at(longitude, latitude, length=QUADKEY_DIGITS)
+            named.append(replace(tile, name=key))
+        return named

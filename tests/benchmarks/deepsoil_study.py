@@ -1,0 +1,338 @@
+"""``python -m tests.benchmarks.deepsoil_study reports/deepsoil``: what seed 000 leaves open.
+
+Synthetic throughout. Eighty places, four in each of twenty blocks of two degrees, five days of
+2019; the probe of a place reads the world's truth at its point with an offset of its own. Each of
+five seeds hides four other blocks, so that together all are unseen once; errors are paired by
+block. Rows are kept one a trial: start it again to go on.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from soilkit import grids, retention
+from soilkit.constants import OK
+from soilkit.contracts import Grid
+from soilkit.export import archives, cubes
+from soilkit.files import csv_text, write_text_whole
+from soilkit.metrics import intervals
+from soilkit.models.deepsoil import ScienceLoss, extents, field_maps, network
+from soilkit.studies import Job, Rows, carry_out, command_line, key_of, run, understood
+from soilkit.world import fields
+
+WEST, SOUTH, SIZE_DEG, ACROSS, UP = -103.0, 34.0, 2.0, 5, 4  # blocks
+PER_BLOCK, N_SEEDS = 4, 5
+DAYS = ("2019-04-12", "2019-05-20", "2019-06-24", "2019-08-01", "2019-09-10")
+OFFSET_M3_M3, NOISE_M3_M3 = 0.03, 0.005  # Seyfried (2004)
+CROP_PX, TILE_PX = 32, extents.TILE_PX
+PIXEL_M = field_maps.QuadkeyTiles.cell_m
+
+
+# ---- places --------------------------------------------------------------------------------------
+
+
+def places() -> pd.DataFrame:
+    """Station, longitude, latitude and block of two degrees."""
+    rng = np.random.default_rng(20)
+    rows = []
+    for k in range(ACROSS * UP * PER_BLOCK):
+        block = k // PER_BLOCK
+        x, y = rng.uniform(0.1, 1.9, 2) + SIZE_DEG * np.array([block % ACROSS, block // ACROSS])
+        rows.append({"station_id": f"S{k:03d}", "longitude": WEST + x, "latitude": SOUTH + y})
+    table = pd.DataFrame(rows)
+    return table.assign(block=np.arange(len(table)) // PER_BLOCK)
+
+
+def render(folder: Path) -> list[Path]:
+    """The tile of each place in a file of its own, where it is not there."""
+    archive = archives.open_archive(
+        "synthetic", seed=0, n_stations=1, start="2018-12-20", end="2019-09-20"
+    )
+    times = pd.DatetimeIndex(DAYS) + pd.Timedelta("12h")
+    made = []
+    for place in tqdm(list(places().itertuples()), desc="places"):
+        path = folder / "tiles" / f"{place.station_id}.npz"
+        made.append(path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path.with_suffix(".part.npz"), **_tile(archive, place, times, folder))
+            path.with_suffix(".part.npz").rename(path)
+    return made
+
+
+def _tile(archive: Any, place: Any, times: pd.DatetimeIndex, folder: Path) -> dict[str, Any]:
+    """Maps, target, truth, soils and readings of a place."""
+    key = grids.quadkey_at(place.longitude, place.latitude, length=extents.QUADKEY_DIGITS)
+    cube = cubes.build(
+        key, archive, folder / "cubes" / key, sources=extents.SOURCES, times=times,
+        pixel_size_m=PIXEL_M, tile_px=TILE_PX, max_cloud_fraction={"landsat8": 0.7}, progress=False,
+    ).load()  # fmt: skip
+    grid = grids.quadkey_grid(key, pixel_size_m=PIXEL_M)
+    x, y = grids.transformer("EPSG:4326", grid.crs).transform(place.longitude, place.latitude)
+    at = {"row": int((grid.top_m - y) / PIXEL_M), "col": int((x - grid.left_m) / PIXEL_M)}
+    maps = extents.maps_of(cube)
+    rng = np.random.default_rng([20, int(place.station_id[1:])])
+    point = {"longitude": [place.longitude], "latitude": [place.latitude]}
+    wet = archive.world.truth_at(times.to_numpy(), **point)[:, 0]
+    noise = NOISE_M3_M3 * rng.standard_normal(len(wet))
+    mapped = np.stack([cube[name].to_numpy() for name in extents.SOIL])
+    mapped[2] = 10.0 ** mapped[2]
+    return at | {
+        "inputs": np.stack([maps.at(k) for k in range(len(times))]).astype(np.float16),
+        "target": cube[extents.TARGET].to_numpy().astype(np.float32),
+        "truth": np.stack([archive.world.truth(t, grid) for t in times]),
+        "mapped soil": np.nan_to_num(mapped).astype(np.float32),
+        "true soil": true_soil(grid),
+        "reading": (wet + OFFSET_M3_M3 * rng.standard_normal() + noise).clip(0.004, 0.6),
+        "smap": cube["smap_l3_005_soil_moisture_am"].to_numpy()[:, at["row"], at["col"]],
+    }
+
+
+def true_soil(grid: Grid) -> np.ndarray:
+    """theta_r, theta_s, alpha [kPa-1] and n of the world's own ground, (4, row, col)."""
+    place = grids.project(grid, grids.EASE2_CRS)
+    curve = fields.hydraulics(0, place, ground=fields.ground(0, *place)).curve
+    alpha = curve.alpha_per_cm * retention.CM_OF_KPA
+    parts = np.broadcast_arrays(curve.residual, curve.saturated, alpha, curve.n)
+    return np.stack(parts).astype(np.float32)
+
+
+@dataclass
+class Tiles:
+    """The tiles of all places and days, as ``ExtentTiles`` gives them.
+
+    Attributes
+    ----------
+    places : DataFrame of the places that are held
+    held : arrays of the places' files, stacked (place, ...)
+    soil : "true soil", "mapped soil" or "one soil"
+    crop_px : side of the square about the probe that is given
+    without : names of channels that are told as missing
+    probe_weight : of the 16 pixels about a probe
+    """
+
+    places: pd.DataFrame
+    held: Mapping[str, np.ndarray]
+    soil: str = "true soil"
+    crop_px: int = TILE_PX
+    without: tuple[str, ...] = ()
+    probe_weight: float = extents.NEAR_WEIGHT
+    probes_are_targets: bool = False
+    channels: Sequence[Any] = extents.CHANNELS
+
+    @property
+    def tiles(self) -> pd.DataFrame:
+        """A row a place and day."""
+        n = len(DAYS)
+        table = self.places.loc[self.places.index.repeat(n)].reset_index(drop=True)
+        days = np.tile(pd.DatetimeIndex(DAYS), len(self.places))
+        return table.assign(quadkey=table["station_id"], time=days, day=np.arange(len(table)) % n)
+
+    def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """A batch."""
+        parts = [self._tile(*divmod(row, len(DAYS))) for row in rows]
+        return {n: torch.from_numpy(np.stack([part[n] for part in parts])) for n in parts[0]}
+
+    def corner(self, place: int) -> tuple[int, int]:
+        """The first row and column of a place's crop."""
+        middle = self.held["row"][place], self.held["col"][place]
+        return tuple(int(np.clip(m - self.crop_px // 2, 0, TILE_PX - self.crop_px)) for m in middle)
+
+    def _tile(self, place: int, day: int) -> dict[str, np.ndarray]:
+        held, (top, left) = self.held, self.corner(place)
+        row, col = held["row"][place], held["col"][place]
+        here = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
+        probe = np.full((TILE_PX, TILE_PX), np.nan, np.float32)
+        weights = np.ones((TILE_PX, TILE_PX), np.float32)
+        probe[row, col] = held["reading"][place, day]
+        weights[max(row - 1, 0) : row + 3, max(col - 1, 0) : col + 3] = self.probe_weight
+        target = held["target"][place, day]
+        if self.probes_are_targets:
+            target = np.where(np.isfinite(probe), probe, target)
+        inputs = held["inputs"][place, day].astype(np.float32)
+        for k, channel in enumerate(self.channels):
+            if channel.name in self.without:
+                inputs[k] = extents.MISSING
+        soil = np.broadcast_to(np.array(network.LOAM, np.float32)[:, None, None], (4, 64, 64))
+        soil = soil if self.soil == "one soil" else held[self.soil][place]
+        whole = {"inputs": inputs, "known": extents.known(inputs), "valid": np.isfinite(target),
+                 "target": np.nan_to_num(target), "weights": weights, "soil": soil,
+                 "probe": probe}  # fmt: skip
+        return {name: np.ascontiguousarray(part[here]) for name, part in whole.items()}
+
+
+@lru_cache(1)
+def read(folder: Path) -> Tiles:
+    """What ``render`` wrote, of the places that are whole."""
+    table = places()
+    paths = [folder / "tiles" / f"{name}.npz" for name in table["station_id"]]
+    there = np.array([path.exists() for path in paths])
+    files = [np.load(path) for path, is_there in zip(paths, there, strict=True) if is_there]
+    held = {name: np.stack([file[name] for file in files]) for name in files[0]}
+    return Tiles(table[there].reset_index(drop=True), held)
+
+
+# ---- trials --------------------------------------------------------------------------------------
+
+
+def slope_term(predicted: torch.Tensor, target: torch.Tensor, *, soil: torch.Tensor) -> Any:
+    """Squared errors of moisture by the squared slope of the curve at the target, no suction."""
+    curve = network._curve(soil)
+    ends = (retention.pf(target + step, curve) for step in (0.002, -0.002))
+    slope = (next(ends) - next(ends)) / 0.004
+    return (predicted - target) ** 2 * slope**2 * network.MOISTURE_OF_PF**2
+
+
+network.FORMS["slope"] = slope_term
+EPOCHS, BATCH = 15, 8
+SUCTION = ScienceLoss(suction_of="hydroblocks")
+VARIANTS: dict[str, tuple[ScienceLoss, dict[str, Any]]] = {
+    "MSE": (ScienceLoss(suction_of="none"), {}),
+    "suction, true soil": (SUCTION, {}),
+    "suction, one soil": (SUCTION, {"soil": "one soil"}),
+    "squared slope, true soil": (replace(SUCTION, form="slope"), {}),
+    "suction of probes": (ScienceLoss(suction_of="probe"), {}),
+    "probes as targets of the MSE": (ScienceLoss(suction_of="none"), {"probes_are_targets": True}),
+    "suction of probes, weight 1000": (ScienceLoss(suction_of="probe"), {"probe_weight": 1000.0}),
+    "suction, mapped soil": (SUCTION, {"soil": "mapped soil"}),
+    "MSE, without SMAP": (ScienceLoss(suction_of="none"), {"without": ("SMAP",)}),
+}
+COUNTS = (5, 20)  # places that train, beside all
+
+
+def labels_of(tiles: Tiles, seed: int, *, n_places: int = 0, split: str = "blocks") -> np.ndarray:
+    """Labels (tile,): four blocks test and three choose; or samples at random, as the paper's."""
+    table = tiles.tiles
+    rng = np.random.default_rng(7)
+    order = rng.permutation(ACROSS * UP)
+    turn = np.roll(order, -4 * seed)
+    parts = {**dict.fromkeys(turn[:4], "test"), **dict.fromkeys(turn[4:7], "validation")}
+    label = table["block"].map(parts).fillna("train").to_numpy(str)
+    if split == "random samples":
+        return np.random.default_rng([7, seed]).permutation(label)
+    if n_places:
+        train = table.loc[label == "train", "station_id"].unique()
+        some = np.random.default_rng([8, seed]).choice(train, n_places, replace=False)
+        label = np.where((label == "train") & ~table["station_id"].isin(some), "", label)
+    return label
+
+
+def trial(
+    folder: Path, *, variant: str, seed: int, n_places: int = 0, split: str = "blocks"
+) -> Any:
+    """Train and tell errors by part, measure and block."""
+    torch.set_num_threads(1)
+    loss, options = VARIANTS[variant]
+    whole = replace(read(folder), **options)
+    label = labels_of(whole, seed, n_places=n_places, split=split)
+    trained = field_maps.train(
+        replace(whole, crop_px=CROP_PX), label, loss=loss, seed=seed, epochs=EPOCHS,
+        batch_size=BATCH, progress=False,
+    )  # fmt: skip
+    table, errors = whole.tiles, []
+    for part in ("train", "test"):
+        rows = np.flatnonzero(label == part)
+        made = trained.tiles(whole, rows)
+        for row, moisture in zip(rows, made, strict=True):
+            about = {"part": part, "block": int(table["block"][row])}
+            errors += [about | {"measure": m, "error": e} for m, e in _errors(whole, row, moisture)]
+    means = pd.DataFrame(errors).groupby(["part", "block", "measure"])["error"].mean().reset_index()
+    return {"errors": means.to_dict("records")}
+
+
+def _errors(whole: Tiles, row: int, moisture: np.ndarray) -> list[tuple[str, float]]:
+    """Absolute errors of a tile: against its target, its reading, and the truth by distance."""
+    place, day = divmod(row, len(DAYS))
+    held = whole.held
+    r, c = held["row"][place], held["col"][place]
+    away_m = np.hypot(*(np.indices(moisture.shape) - np.array([r, c])[:, None, None]))
+    away_m = away_m * PIXEL_M * np.cos(np.radians(whole.places["latitude"][place]))
+    error = np.abs(moisture - held["truth"][place, day])
+    of_target = np.abs(moisture - held["target"][place, day])
+    rings = {"truth, 0 m": away_m == 0, "truth, 30-300 m": (away_m > 20) & (away_m <= 300),
+             "truth, beyond 1 km": away_m > 1000, "truth": away_m >= 0}  # fmt: skip
+    told = [(name, float(error[ring].mean())) for name, ring in rings.items() if ring.any()]
+    dry = held["truth"][place, day] < 0.15
+    told += [("truth, dry pixels", float(error[dry].mean()))] if dry.any() else []
+    told.append(("target", float(np.nanmean(of_target))))
+    return [*told, ("reading", float(abs(moisture[r, c] - held["reading"][place, day])))]
+
+
+# ---- the study -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trials in the order of the questions, and their tables."""
+
+    options: Any
+
+    @property
+    def rows(self) -> Rows:
+        """Where the trials' rows lie."""
+        return Rows(self.options.work / "rows")
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All trials, the first question first."""
+        seeds = self.options.seeds or range(N_SEEDS)
+        asked = [{"variant": v, "seed": s} for v in VARIANTS for s in seeds]
+        asked += [{"variant": "MSE", "seed": s, "n_places": n} for n in COUNTS for s in seeds]
+        asked += [{"variant": "MSE", "seed": s, "split": "random samples"} for s in seeds]
+        wanted = self.options.only
+        chosen = [one for one in asked if not wanted or one["variant"] in wanted]
+        return [
+            Job(key_of(one, EPOCHS, BATCH), str(one), partial(trial, self.options.work, **one),
+                {"definition": one}) for one in chosen
+        ]  # fmt: skip
+
+    def due(self) -> list[Job]:
+        """Those whose rows are missing, or failed and asked for again."""
+        rows = {job.key: self.rows.read(job.key) for job in self.jobs}
+        again = self.options.again
+        return [j for j in self.jobs if (row := rows[j.key]) is None
+                or again and row["status"] != OK]  # fmt: skip
+
+    def run(self) -> None:
+        """Render what is missing, then run what is due."""
+        render(self.options.work)
+        run(self.due(), self.rows, workers=self.options.workers)
+
+
+KEYS = ["variant", "n_places", "split", "part", "measure"]
+PAIRED = ["part", "measure", "seed", "block"]
+
+
+def write(study: Study, out: Path) -> None:
+    """The errors of all trials, and what they differ from the MSE's by, paired by block."""
+    read_rows = [study.rows.read(job.key) for job in study.jobs]
+    told = [row for row in read_rows if row and row["status"] == OK]
+    plain = {"n_places": 0, "split": "blocks"}
+    table = pd.DataFrame([plain | row["definition"] | one for row in told for one in row["errors"]])
+    is_base = (table["variant"] == "MSE") & (table["n_places"] == 0) & (table["split"] == "blocks")
+    base = table[is_base].set_index(PAIRED)["error"]
+    lines, gains = [], []
+    for names, some in table.groupby(KEYS, sort=False):
+        about = dict(zip(KEYS, names, strict=True))
+        found = intervals.mean_of_means(some["error"], some["block"])
+        lines.append(about | found | {"n_seeds": some["seed"].nunique()})
+        less = some["error"].to_numpy() - base.reindex(pd.MultiIndex.from_frame(some[PAIRED]))
+        if about["split"] == "blocks" and np.any(less != 0):
+            gains.append(about | intervals.mean_of_means(less, some["block"]))
+    for name, rows in (("open_questions", lines), ("open_questions_gains", gains)):
+        ready = pd.DataFrame(rows).assign(unit="m3 m-3", data="synthetic").round(5)
+        write_text_whole(out / f"{name}.csv", csv_text(ready))
+
+
+if __name__ == "__main__":
+    parser = command_line("deepsoil_study", __doc__)
+    told = understood(parser, sys.argv[1:])
+    carry_out(Study(told), told, write=write)
