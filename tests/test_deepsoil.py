@@ -261,9 +261,10 @@ def made_extent(place, seed):
     rain = np.array([5.0, 40.0])[:, None, None]
     truth = 0.08 + 0.2 * clay + 0.05 * green + 0.002 * rain
     of_day = np.ones((2, 192, 192))
+    smap = truth.mean((1, 2))[:, None, None] * of_day
     dated = {"landsat8_red": 0.3 * (1 - green) * of_day, "landsat8_NDVI": green * of_day,
-             "gridmet_pr": rain * of_day, extents.TARGET: truth + 0.02 * (clay - 0.5),
-             "smap_l3_005_soil_moisture_am": truth.mean((1, 2))[:, None, None] * of_day}  # fmt: skip
+             "gridmet_pr": rain * of_day, "smap_l3_005_soil_moisture_am": smap,
+             extents.TARGET: truth + 0.02 * (clay - 0.5)}  # fmt: skip
     soil = dict(zip(extents.SOIL, (0.05, 0.45, -0.4, 1.5), strict=True))
     static = {"polaris_clay": 100 * clay, "dem_3dep_elevation": 300 + 100 * green}
     static |= {name: np.full((192, 192), value) for name, value in soil.items()}
@@ -366,7 +367,7 @@ def test_gamma_falls_with_the_epochs(tiles):
 
 
 def test_tiles_without_a_target_are_counted_and_never_learnt_from(tiles, stores, split):
-    """A tile of a lake, a soil without a curve, targets beyond it: training goes on without NaN."""
+    """A lake's tile, soils without a curve, targets beyond it: training goes on without NaN."""
     key = next(iter(stores))
     cube = stores[key].copy(deep=True)
     cube[extents.TARGET][:, :64, :64] = np.nan

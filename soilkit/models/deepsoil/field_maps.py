@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import shapely
 import torch
 import xarray as xr
 
@@ -413,19 +412,18 @@ class TrainedDeepSoil:
                 f"The cube has {grid.height} x {grid.width} pixels: wanted multiples of {TILE_PX}. "
                 "Build it of quadkeys of 14 digits, or map a region by maps.predict_region."
             )
-        box = shapely.box(*grid.bounds_m)
         maps = []
         for moment in cube["time"].to_numpy():
             at = recipe.at(cube, moment).drop_vars("spatial_ref", errors="ignore")
             layers: dict[str, np.ndarray] = {}
-            for tile in Region(grid, TILE_PX, box, box).tiles:
-                cut = at.isel(y=tile.rows, x=tile.cols).load()
-                eaten = recipe.prepare({recipe.cell_m: cut}, tile.part, moment=moment)
-                (mapped,) = recipe.answer([eaten], tile.part)
-                for name in recipe.made:
+            for i, j in np.ndindex(grid.height // TILE_PX, grid.width // TILE_PX):
+                place = {"y": slice(i * TILE_PX, (i + 1) * TILE_PX),
+                         "x": slice(j * TILE_PX, (j + 1) * TILE_PX)}  # fmt: skip
+                eaten = recipe.prepare({recipe.cell_m: at.isel(place).load()}, moment=moment)
+                for name, part in recipe.layers(eaten).items():
                     whole = layers.setdefault(name, np.empty((grid.height, grid.width), np.float32))
-                    whole[tile.rows, tile.cols] = mapped[name]
-            drawn = {name: (values, dict(recipe.made[name])) for name, values in layers.items()}
+                    whole[place["y"], place["x"]] = part
+            drawn = {name: (values, recipe.made[name]) for name, values in layers.items()}
             mapped = map_dataset(drawn, grid, title=f"Soil moisture by {self.name}")
             maps.append(with_validity(mapped, [reasons_of(at, grid)]))
         return xr.concat(
@@ -517,11 +515,11 @@ class QuadkeyTiles(RegionInputs):
         rough = cubes.region_of(region, pixel_size_m=side_m, crs=grids.WEB_MERCATOR_CRS)
         sides = TILE_PX * rough.grid.height, TILE_PX * rough.grid.width
         grid = Grid(rough.grid.crs, rough.grid.left_m, rough.grid.top_m, self.cell_m, *sides)
-        touched = Region(grid, TILE_PX, rough.outline, rough.degrees).tiles
-        whole = shapely.union_all([shapely.box(*tile.part.bounds_m) for tile in touched])
-        return QuadkeyRegion(grid, TILE_PX, whole, rough.degrees)
+        return QuadkeyRegion(grid, TILE_PX, rough.outline, rough.degrees)
 
-    def prepare(self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any) -> np.ndarray:
+    def prepare(
+        self, cuts: Mapping[float, xr.Dataset], cells: Any = None, *, moment: Any
+    ) -> np.ndarray:
         """The maps of a tile at a moment, (channel, row, col)."""
         (cut,) = cuts.values()
         dated = [name for name in cut.data_vars if name in DATED]
@@ -529,20 +527,19 @@ class QuadkeyTiles(RegionInputs):
         one = one.assign({n: one[n].expand_dims(time=[moment]) for n in dated})
         return maps_of(one, channels=self.channels).at(0)
 
+    def layers(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """What is made of a tile's maps, (row, col) each."""
+        fed, told = (torch.from_numpy(part)[None] for part in (inputs, known(inputs)))
+        made = {"soil_moisture": self.trained.moisture(fed, known=told)[0]}
+        if self.applicable is not None:
+            index = dissimilarity(self.applicable, _means(inputs, self.channels))[0]
+            made["applicability"] = np.full(inputs.shape[1:], index, np.float32)
+        return made
+
     def answer(self, eaten: Sequence[np.ndarray], cells: Grid) -> list[xr.Dataset]:
         """The map of each moment."""
-        maps = []
-        for inputs in eaten:
-            fed = torch.from_numpy(inputs)[None]
-            told = torch.from_numpy(known(inputs))[None]
-            layers: dict[str, Any] = {
-                "soil_moisture": (self.trained.moisture(fed, known=told)[0], {})
-            }
-            if self.applicable is not None:
-                index = dissimilarity(self.applicable, _means(inputs, self.channels))[0]
-                layers["applicability"] = np.full(inputs.shape[1:], index), APPLICABILITY
-            maps.append(map_dataset(layers, cells))
-        return maps
+        made = [self.layers(inputs) for inputs in eaten]
+        return [map_dataset({n: (v, self.made[n]) for n, v in one.items()}, cells) for one in made]
 
 
 class QuadkeyRegion(Region):
@@ -559,3 +556,7 @@ class QuadkeyRegion(Region):
             key = grids.quadkey_at(longitude, latitude, length=QUADKEY_DIGITS)
             named.append(replace(tile, name=key))
         return named
+
+    def touched(self, tile: Tile) -> np.ndarray:
+        """All pixels of a tile: the network is fed whole ones."""
+        return np.ones((tile.part.height, tile.part.width), dtype=bool)
