@@ -3,18 +3,25 @@ VENV ?= .venv
 PYTHON ?= python3.11
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EXTRAS ?= [dev]
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints-ci.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: help setup report test test-all lab bench study contest check clean
+.PHONY: help setup wheelhouse report test test-all lab bench study contest check docs lite clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP)  ## the virtual environment, once
+setup: $(STAMP)  ## the virtual environment, once; EXTRAS= for users, TORCH_INDEX=... for torch without CUDA
 $(STAMP): pyproject.toml constraints-ci.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints-ci.txt --editable '.[dev]'
+	$(PIP) --editable '.$(EXTRAS)'
 	touch $@
+
+wheelhouse: $(STAMP)  ## every wheel for laptops like this one without a network (docs/install.md)
+	$(BIN)/python -m pip wheel --quiet --wheel-dir wheelhouse --constraint constraints-ci.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) . pip setuptools
 
 report: $(STAMP)  ## the main job: run the notebooks, build reports/
 	$(BIN)/python -m soilkit.show.reports notebooks reports
@@ -45,5 +52,13 @@ check: $(STAMP)  ## style, types, notebooks without outputs
 	$(BIN)/python -m mypy
 	$(BIN)/python -m nbstripout --verify notebooks/*.ipynb
 
+docs: $(STAMP)  ## the site, in build/docs; a broken link or a name that is gone stops it
+	$(PIP) --editable '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
+
+lite: $(STAMP)  ## the light notebooks for a browser without Python, in build/lite (docs/lite.md)
+	$(PIP) --editable '.[lite]'
+	$(BIN)/python docs/lite.py build/lite
+
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build wheelhouse *.egg-info

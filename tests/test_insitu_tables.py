@@ -143,6 +143,25 @@ def test_a_wide_table_has_one_sensor_a_depth():
     }
 
 
+def test_a_loggers_own_file_is_read_as_it_is(tmp_path):
+    """TOA5 has one line above the names and two below them; "NAN" is a reading that failed."""
+    rows = [
+        '"TOA5","KONZA","CR1000X","12345","Std.04.02","CPU:soil.CR1X","51234","Hourly"',
+        '"TIMESTAMP","RECORD","VWC_5_Avg","VWC_25_Avg"', '"TS","RN","m^3/m^3","m^3/m^3"',
+        '"","","Avg","Avg"', '"2019-06-01 00:00:00",0,0.231,0.301',
+        '"2019-06-01 01:00:00",1,"NAN",0.302',
+    ]  # fmt: skip
+    (tmp_path / "konza.dat").write_bytes("\r\n".join(rows).encode())
+    columns = {"station": "=KONZA", "latitude": 39.1, "longitude": -96.6}
+    columns |= {"soil_moisture": {"VWC_5_Avg": 0.05, "VWC_25_Avg": 0.25}}
+    how = {"columns": columns, "units": "m3 m-3", "timezone": "Etc/GMT+6"}
+    stations, observations, notes = tables.read_readings(tmp_path / "konza.dat", **how)
+    assert stations["depth_to_m"].tolist() == [0.05, 0.25]
+    assert observations["soil_moisture_m3_m3"].tolist() == pytest.approx([0.231, 0.301, 0.302])
+    assert observations["time"].tolist()[0] == pd.Timestamp("2019-06-01 06:00")
+    assert notes.set_index("status")["n_dropped"]["missing value"] == 1
+
+
 def test_half_hourly_repeated_and_impossible_rows_are_counted():
     when = ["2020-07-01 06:00", "2020-07-01 06:30", "2020-07-01 06:00"]
     table = pd.concat([mesonet(when=when), mesonet((1.4, 0.2, -9999), when=["2020-07-02"] * 3)])

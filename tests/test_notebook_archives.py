@@ -38,7 +38,7 @@ def road(tmp_path_factory):
 
     def run(name, **parameters):
         if name not in done:
-            out = {"archive": name, "out_dir": str(folder / name)}
+            out = {"archive": parameters.pop("archive", name), "out_dir": str(folder / name)}
             page = reports.run(NOTEBOOK, common | out | parameters, folder / f"{name}_report")
             done[name] = folder / name, page.read_text(encoding="utf-8")
         return done[name]
@@ -68,6 +68,29 @@ def earthengine(road, stand_in, monkeypatch):
     if not hasattr(road, "asked"):  # the server forgets between tests
         road.asked = stand_in.counters.snapshot()
     return result
+
+
+def test_a_csv_of_probes_leaves_the_samples_of_the_same_ismn_archive(road, synthetic):
+    """Local times, percent and a probe at 25 cm: the door of those who have no ISMN zip."""
+    zipped = road.folder / "ismn_synthetic.zip"
+    sites = insitu.read_stations(zipped).set_index("sensor_id")
+    long = insitu.read_ismn(zipped).astype({"sensor_id": str})
+    table = long.join(sites[["station_id", "latitude", "longitude"]], on="sensor_id")
+    local = table["time"].dt.tz_localize("UTC").dt.tz_convert("Etc/GMT+6")
+    table["time"] = local.dt.strftime("%Y-%m-%d %H:%M")
+    table["sm"] = 100 * table.pop("soil_moisture_m3_m3")
+    table["deep"] = table["sm"] / 2
+    table.to_csv(road.folder / "probes.csv", index=False)
+    columns = {"station": "station_id", "sensor": "sensor_id"}
+    columns |= {"soil_moisture": {"sm": 0.05, "deep": 0.25}}
+    readings = {"path": str(road.folder / "probes.csv"), "units": "percent", "columns": columns}
+    readings["timezone"] = "Etc/GMT+6"
+    made = pd.read_parquet(
+        road("csv", archive="synthetic", readings=readings, **WORLD)[0] / "samples.parquet"
+    )
+    ours = pd.read_parquet(synthetic[0] / "samples.parquet")
+    assert made["time"].tolist() == ours["time"].tolist()
+    assert np.allclose(made["soil_moisture_m3_m3"], ours["soil_moisture_m3_m3"], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["synthetic", "stac", "earthengine"])

@@ -45,6 +45,26 @@ def test_a_misspelt_parameter_is_refused_by_name(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_one_command_runs_one_notebook(tmp_path, monkeypatch):
+    """Values are YAML; files are named from where one stands, not from where notebooks run."""
+    notebook = notebook_at(tmp_path / "a.ipynb", parameters='seed = 1\nregion = []\nday = ""\n')
+    (tmp_path / "field.geojson").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    words = ["a.ipynb", "out", "-p", "seed=3", "region=[field.geojson]", "day=2019-07-01"]
+    monkeypatch.setattr(sys, "argv", ["reports", *words])
+    main.main()
+    used = yaml.safe_load((tmp_path / "out" / "a" / "parameters.yaml").read_text())
+    assert used["seed"] == 3 and used["day"] == "2019-07-01"
+    assert main.parameter("region=[field.geojson]")[1] == [str(tmp_path / "field.geojson")]
+    assert main.parameter("archive=out") == ("archive", "out")
+    for wrong, words in {"seed": "write NAME=VALUE", "x=[": "no YAML"}.items():
+        with pytest.raises(ParameterError, match=words):
+            main.parameter(wrong)
+    monkeypatch.setattr(sys, "argv", ["reports", str(notebook), "out", "-p", "sead=3"])
+    with pytest.raises(SystemExit, match="no parameter 'sead'"):
+        main.main()
+
+
 def test_a_parameter_of_another_type_is_refused(tmp_path):
     """A seed given as text would pass papermill and fail far away."""
     notebook = notebook_at(tmp_path / "a.ipynb")

@@ -69,7 +69,8 @@ READINGS = Quantities(
     only_named=("sensor", "flag", *OF_SITES),  # they decide which readings are used
 )  # fmt: skip
 Source: TypeAlias = str | Path | pd.DataFrame
-MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-")
+MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null", "None", "none", "-")
+TOA5 = ('"TOA5"', "TOA5,")  # Campbell's loggers: origin, names, units, processing, then the rows
 PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
 UTF16_MAGICS = (b"\xff\xfe", b"\xfe\xff")  # what spreadsheets call "Unicode text"
 OTHER_KINDS = {
@@ -417,6 +418,9 @@ def _framed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _csv(text: str) -> pd.DataFrame:
     """A table of text: identifiers stay as they are written, numbers are parsed where used."""
+    if text.startswith(TOA5):
+        _, names, _, _, rows = text.split("\n", 4)
+        text = f"{names}\n{rows}"
     first = text[:100_000].lstrip().split("\n", 1)[0]
     separator = max((",", ";", "\t"), key=first.count)
     form: dict[str, Any] = {"sep": separator, "dtype": str, "na_filter": False, "header": None}
