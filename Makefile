@@ -58,7 +58,7 @@ docs: $(STAMP)  ## the site, in build/docs; a broken link or a name that is gone
 
 lite: $(STAMP)  ## the light notebooks for a browser without Python, in build/lite (docs/lite.md)
 	$(PIP) --editable '.[lite]'
-	$(BIN)/python docs/lite.py build/lite
+	$(BIN)/python docs/lite.py build/lite $(if $(PYODIDE),--pyodide $(PYODIDE))
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build wheelhouse *.egg-info

@@ -311,7 +311,7 @@ def _read_json(path: Path) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m tests.world_catalogue FOLDER``: readings and catalogue."""
+    """``python -m tests.world_catalogue FOLDER``: a catalogue, readings (ISMN zip, csv), a field."""
     reader = argparse.ArgumentParser(prog="world_catalogue", description=__doc__)
     reader.add_argument("folder", type=Path)
     options = {"stations": 4, "start": "2019-05-01", "end": "2019-07-01", "seed": 0}
@@ -322,9 +322,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start, end = given.start, given.end
     archive = SyntheticArchive(seed=given.seed, n_stations=given.stations, start=start, end=end)
     readings = archive.world.write_ismn(given.folder / "ismn_synthetic.zip")
-    export_world(
-        archive, given.folder, stations=insitu.read_stations(readings), period=(start, end)
-    )
+    stations = insitu.read_stations(readings)
+    write_probes(given.folder / "probes.csv", readings, stations=stations)
+    write_field(given.folder / "field.geojson", stations.iloc[0])
+    export_world(archive, given.folder, stations=stations, period=(start, end))
+
+
+def write_probes(path: Path, readings: Path, *, stations: pd.DataFrame) -> None:
+    """The surface readings as a group's own csv: local times, per cent, its own column names."""
+    sites = stations.drop_duplicates("station_id", keep="first").set_index("sensor_id")
+    table = insitu.read_ismn(readings).astype({"sensor_id": str})
+    table = table.join(sites[["station", "latitude", "longitude"]], on="sensor_id", how="inner")
+    local = table["time"].dt.tz_localize("UTC").dt.tz_convert("America/Chicago")
+    columns = {"site": table["station"], "when": local.dt.strftime("%Y-%m-%d %H:%M:%S%z")}
+    columns |= {"vwc": (100 * table["soil_moisture_m3_m3"].astype(float)).round(2)}
+    columns |= {"lat": table["latitude"], "lon": table["longitude"]}
+    pd.DataFrame(columns).to_csv(path, index=False)
+
+
+def write_field(path: Path, station: pd.Series, *, side_km: float = 1.3) -> None:
+    """A polygon of five corners about a station, as GeoJSON."""
+    east, north = np.array([(-1, -1), (1, -1), (1, 0.4), (0.2, 1), (-1, 1), (-1, -1)]).T
+    half = side_km / 2 / 111.32  # degrees of latitude
+    x = station.longitude + east * half / np.cos(np.radians(station.latitude))
+    ring = np.column_stack([x, station.latitude + north * half]).round(6).tolist()
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "properties": {"note": SYNTHETIC}, "geometry": geometry}
+    write_text_whole(path, json.dumps(feature))
 
 
 if __name__ == "__main__":

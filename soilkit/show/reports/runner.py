@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from datetime import date
 from difflib import get_close_matches
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,15 @@ def stamp(*, seed: int, data: dict[str, str | Path]) -> dict[str, Any]:
         store's ``data_hash``, a world's ``version``)
     """
     versions = {"soilkit": __version__, "python": platform.python_version()}
-    versions |= {name: version(name) for name in PACKAGES}
+    versions |= {name: _version(name) for name in PACKAGES}
     return {"seed": int(seed), "versions": versions, "data": {k: _hash(v) for k, v in data.items()}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a browser has no torch
+        return "none"
 
 
 def _hash(item: str | Path) -> str:
