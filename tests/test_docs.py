@@ -21,7 +21,8 @@ ANSWERS = ROOT / "docs" / "lesson" / "answers.ipynb"
 
 def commands(text):
     """The lines of code blocks that call Python, continued lines joined."""
-    blocks = re.findall(r"```(?:bash|powershell)?\n(.*?)```", text, re.DOTALL)
+    fences = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in fences if language in ("", "bash", "powershell")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.split("  #")[0] for line in lines if "python -m " in line]
 
@@ -32,7 +33,7 @@ def test_a_link_of_a_page_leads_to_a_file(page):
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     local = [t.split("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
     assert [t for t in local if not (page.parent / t).exists()] == []
-    named = re.findall(r"`(docs/[\w/.]+|reports/[\w/.]+\.csv|tests/[\w/.]+\.py)`", text)
+    named = re.findall(r"`(docs/[\w/]+(?:\.\w+|/)|reports/[\w/.]+\.csv|tests/[\w/.]+\.py)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

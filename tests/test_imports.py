@@ -10,6 +10,11 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ABSENT = ("isal", "ismn", "rasterio")
+NOT_IN_A_BROWSER = (
+    "torch", "rasterio", "isal", "ismn", "zarr", "papermill", "nbformat", "nbconvert", "netCDF4",
+    "ipyleaflet", "leafmap", "bokeh", "hvplot", "holoviews", "pystac", "pystac_client", "ee",
+    "distributed", "google_crc32c",
+)  # fmt: skip
 LIGHT = (
     "soilkit", "soilkit.export", "soilkit.export.insitu", "soilkit.export.tables",
     "soilkit.export.published", "soilkit.export.join", "soilkit.metrics",
@@ -45,3 +50,14 @@ def test_notebooks_of_tables_load_where_the_heavy_ones_are_absent():
     nodes = [n for c in cells if c.cell_type == "code" for n in ast.parse(c.source).body]
     imports = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
     load("\n".join(dict.fromkeys(imports)), absent=ABSENT)
+
+
+@pytest.mark.parametrize("name", ["00_start_here"])
+def test_a_light_notebook_runs_with_what_a_browser_has(name, tmp_path):
+    """Every cell, stamp included, with no torch, no raster library, no store and no runner."""
+    cells = [c.source for c in nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells[1:]
+             if c.cell_type == "code"]  # fmt: skip
+    small = f"out_dir, n_stations = {str(tmp_path)!r}, 4"
+    code = "\n".join(["import matplotlib", "matplotlib.use('agg')", cells[0], small, *cells[1:]])
+    load(code, absent=NOT_IN_A_BROWSER)
+    assert (tmp_path / "results" / name / "stamp.yaml").exists()

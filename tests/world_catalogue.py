@@ -311,7 +311,7 @@ def _read_json(path: Path) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m tests.world_catalogue FOLDER``: a catalogue, readings (ISMN zip, csv), a field."""
+    """``python -m tests.world_catalogue FOLDER``: catalogue, readings (ISMN zip, csv), a field."""
     reader = argparse.ArgumentParser(prog="world_catalogue", description=__doc__)
     reader.add_argument("folder", type=Path)
     options = {"stations": 4, "start": "2019-05-01", "end": "2019-07-01", "seed": 0}
