@@ -172,20 +172,21 @@ def test_the_readme_draws_every_wing():
 
 
 def test_the_environment_file_only_points_at_pyproject():
-    """One list of dependencies: environment.yml adds python, pip and this very project."""
+    """One list of dependencies: environment.yml adds python, pip, small torch, this project."""
     environment = yaml.safe_load((house.ROOT / "environment.yml").read_text())
     project = tomllib.loads((house.ROOT / "pyproject.toml").read_text())["project"]
     python, pip, nested = environment["dependencies"]
     assert python == f"python{project['requires-python']}"
     assert pip == "pip"
-    assert nested == {"pip": ["-e .[dev]"]}
-    assert "dev" in project["optional-dependencies"]
+    index, ours = nested["pip"]
+    assert index == "--extra-index-url https://download.pytorch.org/whl/cpu" and ours == "-e ."
 
 
 def test_whatever_is_imported_is_declared():
     """A library that another one happens to bring is gone when that one changes its mind."""
     project = tomllib.loads((house.ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["cluster"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["cluster"] + extras["fast"]
     declared = {re.sub(r"[-_.]+", "-", re.split(r"[>=\[]", line)[0]).lower() for line in wanted}
     brings = packages_distributions() | {"google": ["google-auth"]}  # a namespace of many
     for name in {n.split(".")[0] for path in house.modules() for n in house.imports(path)}:

@@ -23,7 +23,7 @@ print(soilkit.__file__)
 def python(*words, cwd, executable=sys.executable):
     done = subprocess.run([str(executable), *words], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    return done.stdout.strip().rpartition("\n")[2]
 
 
 @pytest.fixture(scope="module")
