@@ -4,7 +4,7 @@ import soilkit
 
 project, copyright = "soilkit", "the soilkit authors"
 version = release = soilkit.__version__
-extensions = ["myst_nb", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "numpydoc"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "notebooks/*.ipynb"]
 exclude_patterns = ["build", ".*"]
@@ -23,5 +23,5 @@ apidoc_modules = [
     }
 ]
 autodoc_typehints = "none"  # they stand in the docstrings, with shapes and units
-napoleon_google_docstring = False
-napoleon_use_rtype = False
+numpydoc_show_class_members = False  # autodoc lists them
+suppress_warnings = ["docutils"]  # of docstrings' markup, which is written for the terminal too

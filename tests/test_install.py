@@ -51,7 +51,7 @@ def test_a_wheel_from_the_source_archive_installs_bare_and_reads_its_own_files(b
     python("-m", "venv", str(tmp_path / "bare"), cwd=tmp_path)
     bare = next((tmp_path / "bare").glob("[bS]*/python*"))
     words = ("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel))
-    subprocess.run([str(bare), *words], check=True, cwd=tmp_path)
+    python("-I", *words, cwd=tmp_path, executable=bare)
     inside = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
     site = Path(python("-c", inside, cwd=tmp_path, executable=bare))
     beside = sysconfig.get_paths()["purelib"]  # last in line, so that soilkit is the wheel's
