@@ -9,7 +9,7 @@ import xarray as xr
 from soilkit import contracts, models
 from soilkit.errors import CheckpointError, ContractError, ParameterError, UnitError
 from soilkit.models import convlstm, training
-from soilkit.models.convlstm import ConvLSTM, TeacherLoss, daily_moisture, gap_filter
+from soilkit.models.convlstm import ConvLSTM, TeacherLoss, daily_moisture, gap_filter, recurrent
 from soilkit.models.convlstm.recurrent import (
     ChannelAttention,
     ConvLSTMConfig,
@@ -183,6 +183,38 @@ def test_days_one_by_one_are_answered_as_all_at_once(peepholes):
             answers.append(answer)
     torch.testing.assert_close(torch.cat(answers, dim=1), model(days), rtol=1e-5, atol=1e-6)
     assert all(isinstance(m, Memory) and len(m.cell) == 2 for m in memory)
+
+
+@pytest.mark.parametrize("peepholes", [False, True])
+@pytest.mark.parametrize("side", [8, 11])  # the last tile of 11 stands out of the image
+def test_tiles_answer_as_convolutions_do(peepholes, side, monkeypatch):
+    """Products by tiles differ by rounding, from no memory and from one, also in their memory."""
+    model = randomised(ConvLSTM.preset("small", channels=3, peepholes=peepholes)).eval()
+    days = torch.randn(2, 4, 3, side, side + 2, generator=torch.Generator().manual_seed(3))
+    answers = {}
+    for least in (side, 1000):
+        monkeypatch.setattr(recurrent, "TILED_FROM_PX", least)
+        with torch.inference_mode():
+            first, memory = model.advance(days[:, :2], None)
+            later, memory = model.advance(days[:, 2:], memory)
+        answers[least] = [first, later, *memory[-1]]
+    for tiled, plain in zip(*answers.values(), strict=True):
+        torch.testing.assert_close(tiled, plain, rtol=0, atol=1e-5)
+    assert not torch.equal(answers[side][1], answers[1000][1])  # two ways of counting, not one
+
+
+def test_tiles_follow_weights_that_change(monkeypatch):
+    """What tiles keep of the weights is made anew after a step of training or a load."""
+    model = randomised(ConvLSTM.preset("small", channels=3)).eval()
+    other = randomised(ConvLSTM.preset("small", channels=3), seed=1).eval()
+    monkeypatch.setattr(recurrent, "TILED_FROM_PX", 8)
+    days = torch.randn(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        before, wanted = model(days), other(days)
+    model.load_state_dict(other.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(model(days), wanted)
+    assert not torch.allclose(before, wanted, atol=1e-3)
 
 
 def test_attention_of_ones_is_identity():

@@ -31,7 +31,7 @@ LINE, TREES = "ridge on past means", "boosted trees on past means"
 
 
 def exponential_filter(values: np.ndarray, days: np.ndarray, *, memory_days: float) -> np.ndarray:
-    """The soil water index of a surface series (row,) at its days (row,), in its unit.
+    """The soil water index of surface series (row, ...) at their days (row,), in their unit.
 
     m_n = m_(n-1) + K_n (s_n - m_(n-1)), K_n = K_(n-1) / (K_(n-1) + exp(-dt / T)), K_1 = 1: [1]_,
     equation 4.
@@ -45,7 +45,7 @@ def exponential_filter(values: np.ndarray, days: np.ndarray, *, memory_days: flo
     >>> exponential_filter(np.array([0.3, 0.1]), np.array([0, 1]), memory_days=1e9).round(3)
     array([0.3, 0.2])
     """
-    index, gain = np.empty(len(values)), 1.0
+    index, gain = np.empty_like(values, float), 1.0
     keep = np.exp(-np.diff(days) / memory_days)
     index[0] = values[0]
     for n in range(1, len(values)):

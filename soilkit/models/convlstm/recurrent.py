@@ -19,7 +19,65 @@ PRESETS: dict[str, dict[str, Any]] = {
 ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 REDUCTION = 8  # of channels inside an attention block
 KERNEL_PX = 3
+TILED_FROM_PX = 32  # sides of images whose products are made by tiles
 BATCH_NORM_EPSILON = 1e-3  # Keras's, as the momenta above are
+
+
+# Products of 3 x 3 by tiles: 4 x 4 answers of 6 x 6 pixels take 36 multiplications, not 144. The
+# matrices act on both sides of a tile: Lavin and Gray (2016), arXiv:1509.09308, section 4.3.
+TILE_PX, SPAN_PX = 4, 6
+OF_PIXELS = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
+             [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]  # fmt: skip
+OF_WEIGHTS = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+              [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]  # fmt: skip
+OF_ANSWERS = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+OF_ALL = SPAN_PX + 1  # the product that every answer of a tile counts once: a bias goes there
+
+
+def _both_ways(matrix: list[list[float]], dtype: torch.dtype) -> torch.Tensor:
+    one_way = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one_way, one_way).to(dtype)
+
+
+def _weights_of_tiles(weight: torch.Tensor) -> torch.Tensor:
+    """Weights (filters, channels, 3, 3) for the products of a tile, (36, channels, filters)."""
+    filters, channels = weight.shape[:2]
+    flat = _both_ways(OF_WEIGHTS, torch.float64) @ weight.double().reshape(-1, KERNEL_PX**2).T
+    parts = flat.reshape(SPAN_PX**2, filters, channels).transpose(1, 2)
+    return parts.to(weight.dtype).contiguous()
+
+
+def _framed(images: torch.Tensor, frame: int) -> torch.Tensor:
+    """Images (N, channels, row, col) as (N, row, col, channels) in a frame, of whole tiles."""
+    spare = [-side % TILE_PX for side in images.shape[2:]]
+    around = (0, 0, frame, frame + spare[1], frame, frame + spare[0])
+    return nn.functional.pad(images.permute(0, 2, 3, 1), around)
+
+
+def _pixels_of_tiles(images: torch.Tensor) -> torch.Tensor:
+    """What the products of tiles of images (N, channels, row, col) take, (36, tile, channels)."""
+    tiles = _framed(images, 1).unfold(1, SPAN_PX, TILE_PX).unfold(2, SPAN_PX, TILE_PX)
+    pixels = tiles.permute(4, 5, 0, 1, 2, 3).reshape(SPAN_PX**2, -1)  # (36, tile * channels)
+    told = _both_ways(OF_PIXELS, images.dtype) @ pixels
+    return told.view(SPAN_PX**2, -1, images.shape[1])
+
+
+def _by_tiles(images: torch.Tensor) -> torch.Tensor:
+    """Images (N, channels, row, col) in the order of products, (16, channels, tile, 1)."""
+    framed = _framed(images, 0)
+    n, down, across, channels = framed.shape
+    tiles = framed.view(n, down // TILE_PX, TILE_PX, across // TILE_PX, TILE_PX, channels)
+    laid = tiles.permute(2, 4, 0, 1, 3, 5).reshape(TILE_PX**2, -1, channels)
+    return laid.transpose(1, 2)[..., None]
+
+
+def _of_tiles(tiles: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The images (N, channels, row, col) whose tiles these are; N, row and col are of ``shape``."""
+    n, _, *sides = shape
+    down, across = (-(-side // TILE_PX) for side in sides)
+    laid = tiles[..., 0].transpose(1, 2).view(TILE_PX, TILE_PX, n, down, across, -1)
+    image = laid.permute(2, 3, 0, 4, 1, 5).reshape(n, down * TILE_PX, across * TILE_PX, -1)
+    return image[:, : sides[0], : sides[1]].permute(0, 3, 1, 2)
 
 
 class Memory(NamedTuple):
@@ -68,7 +126,8 @@ class ConvLSTMLayer(nn.Module):
     i, f, o = sigmoid(W_x * x_t + W_h * h_t-1 + w_c C + b), g = tanh(W_x * x_t + W_h * h_t-1 + b),
     C_t = f C_t-1 + i g, h_t = o tanh(C_t) [1]_. The peepholes w_c, where there are any, see C_t-1
     for i and f and C_t for o. All four gates are the channels of one convolution; that of the
-    inputs is made for all days at once.
+    inputs is made for all days at once. Where no gradient is wanted, images of 32 pixels a side and
+    more are convolved by tiles on a CPU, both convolutions in one; answers differ by rounding.
 
     References
     ----------
@@ -89,6 +148,7 @@ class ConvLSTMLayer(nn.Module):
         bias = torch.zeros(4 * filters)
         bias[filters : 2 * filters] = 1  # remember at first
         self.inputs.bias = nn.Parameter(bias)
+        self.of_tiles: tuple[tuple, list[torch.Tensor]] | None = None  # of these weights
 
     def forward(
         self, days: torch.Tensor, memory: Memory | None, *, n_days: int
@@ -97,6 +157,9 @@ class ConvLSTMLayer(nn.Module):
 
         ``days`` is (day * B, channels, row, col), day by day.
         """
+        is_large = days.device.type == "cpu" and min(days.shape[2:]) >= TILED_FROM_PX
+        if is_large and not torch.is_grad_enabled():
+            return self._forward_by_tiles(days.chunk(n_days), memory)
         given = self.inputs(days).chunk(n_days)
         states = []
         for gates in given:
@@ -106,6 +169,30 @@ class ConvLSTMLayer(nn.Module):
             states.append(memory.hidden)
         assert memory is not None
         return torch.cat(states), memory
+
+    def _forward_by_tiles(
+        self, days: tuple[torch.Tensor, ...], memory: Memory | None
+    ) -> tuple[torch.Tensor, Memory]:
+        weights = self.inputs.weight, self.hidden.weight
+        stamp = tuple((w.data_ptr(), w._version) for w in weights)
+        if self.of_tiles is None or self.of_tiles[0] != stamp:
+            self.of_tiles = stamp, [_weights_of_tiles(w.detach()) for w in weights]
+        of_inputs, of_hidden = self.of_tiles[1]
+        states, shape = [], days[0].shape
+        hidden = None if memory is None else memory.hidden
+        cell = None if memory is None else _by_tiles(memory.cell)
+        for day in days:
+            products = torch.bmm(_pixels_of_tiles(day), of_inputs)  # (36, tile, 4 * filters)
+            if hidden is not None:
+                products.baddbmm_(_pixels_of_tiles(hidden), of_hidden)
+            products[OF_ALL] += self.inputs.bias
+            told = _both_ways(OF_ANSWERS, products.dtype) @ products.flatten(1)
+            gates = told.view(TILE_PX**2, *products.shape[1:]).transpose(1, 2)[..., None]
+            told_hidden, cell = self._step(gates, cell)
+            hidden = _of_tiles(told_hidden, shape)
+            states.append(hidden)
+        assert hidden is not None and cell is not None
+        return torch.cat(states), Memory(hidden, _of_tiles(cell, shape))
 
     def _step(self, gates: torch.Tensor, cell: torch.Tensor | None) -> Memory:
         n = self.filters
