@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,26 +24,35 @@ TILED_FROM_PX = 32  # sides of images whose products are made by tiles
 BATCH_NORM_EPSILON = 1e-3  # Keras's, as the momenta above are
 
 
-# Products of 3 x 3 by tiles: 4 x 4 answers of 6 x 6 pixels take 36 multiplications, not 144. The
-# matrices act on both sides of a tile: Lavin and Gray (2016), arXiv:1509.09308, section 4.3.
+# Products of 3 x 3 by tiles: 4 x 4 answers of 6 x 6 pixels take 36 multiplications, not 144: Lavin
+# and Gray (2016), arXiv:1509.09308. Points between 0 and 2 round less than whole ones: Barabasz et
+# al. (2020), doi:10.1145/3412380.
 TILE_PX, SPAN_PX = 4, 6
-OF_PIXELS = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-             [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]  # fmt: skip
-OF_WEIGHTS = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-              [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]  # fmt: skip
-OF_ANSWERS = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-OF_ALL = SPAN_PX + 1  # the product that every answer of a tile counts once: a bias goes there
+POINTS = np.array([0, 0.75, -0.75, 1.5, -1.5])  # and infinity
 
 
-def _both_ways(matrix: list[list[float]], dtype: torch.dtype) -> torch.Tensor:
-    one_way = torch.tensor(matrix, dtype=torch.float64)
-    return torch.kron(one_way, one_way).to(dtype)
+def _matrices() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What acts on a tile's pixels (36, 36), on weights (36, 9) and on products (16, 36)."""
+    others = [np.delete(POINTS, k) for k in range(len(POINTS))]
+    apart = np.array([np.prod(a - b) for a, b in zip(POINTS, others, strict=True)])
+    weights = np.vander(POINTS, KERNEL_PX, increasing=True) / apart[:, None]
+    pixels = [[*np.poly(roots)[::-1], 0] for roots in others] + [np.poly(POINTS)[::-1]]
+    answers = np.vander(POINTS, TILE_PX, increasing=True).T
+    one_way = (
+        np.array(pixels), np.vstack([weights, np.eye(KERNEL_PX)[-1]]),
+        np.hstack([answers, np.eye(TILE_PX)[:, -1:]]),
+    )  # fmt: skip
+    of_pixels, of_weights, of_answers = (torch.from_numpy(np.kron(m, m)) for m in one_way)
+    return of_pixels, of_weights, of_answers
+
+
+OF_PIXELS, OF_WEIGHTS, OF_ANSWERS = _matrices()  # float64
 
 
 def _weights_of_tiles(weight: torch.Tensor) -> torch.Tensor:
     """Weights (filters, channels, 3, 3) for the products of a tile, (36, channels, filters)."""
     filters, channels = weight.shape[:2]
-    flat = _both_ways(OF_WEIGHTS, torch.float64) @ weight.double().reshape(-1, KERNEL_PX**2).T
+    flat = OF_WEIGHTS @ weight.double().reshape(-1, KERNEL_PX**2).T
     parts = flat.reshape(SPAN_PX**2, filters, channels).transpose(1, 2)
     return parts.to(weight.dtype).contiguous()
 
@@ -58,7 +68,7 @@ def _pixels_of_tiles(images: torch.Tensor) -> torch.Tensor:
     """What the products of tiles of images (N, channels, row, col) take, (36, tile, channels)."""
     tiles = _framed(images, 1).unfold(1, SPAN_PX, TILE_PX).unfold(2, SPAN_PX, TILE_PX)
     pixels = tiles.permute(4, 5, 0, 1, 2, 3).reshape(SPAN_PX**2, -1)  # (36, tile * channels)
-    told = _both_ways(OF_PIXELS, images.dtype) @ pixels
+    told = OF_PIXELS.to(images.dtype) @ pixels
     return told.view(SPAN_PX**2, -1, images.shape[1])
 
 
@@ -185,8 +195,8 @@ class ConvLSTMLayer(nn.Module):
             products = torch.bmm(_pixels_of_tiles(day), of_inputs)  # (36, tile, 4 * filters)
             if hidden is not None:
                 products.baddbmm_(_pixels_of_tiles(hidden), of_hidden)
-            products[OF_ALL] += self.inputs.bias
-            told = _both_ways(OF_ANSWERS, products.dtype) @ products.flatten(1)
+            bias = self.inputs.bias.repeat(products.shape[1])  # (tile * 4 * filters,)
+            told = torch.addmm(bias, OF_ANSWERS.to(bias.dtype), products.flatten(1))
             gates = told.view(TILE_PX**2, *products.shape[1:]).transpose(1, 2)[..., None]
             told_hidden, cell = self._step(gates, cell)
             hidden = _of_tiles(told_hidden, shape)
