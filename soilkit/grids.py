@@ -244,6 +244,20 @@ def quadkey_grid(quadkey: str, *, pixel_size_m: float) -> Grid:
     return Grid(WEB_MERCATOR_CRS, left, top, (right - left) / n, n, n)
 
 
+def ground_pixel_m(grid: Grid) -> float:
+    """Side of a grid's pixels on the ground, m: in Web Mercator less than in metres of its CRS.
+
+    Examples
+    --------
+    >>> round(ground_pixel_m(quadkey_grid("02313003121333", pixel_size_m=38.2)), 1)
+    33.0
+    """
+    if grid.crs != WEB_MERCATOR_CRS:
+        return grid.pixel_size_m
+    middle_m = grid.top_m - grid.height * grid.pixel_size_m / 2
+    return grid.pixel_size_m / float(np.cosh(np.pi * middle_m / WEB_MERCATOR_EDGE_M))
+
+
 def quadkey_at(longitude: float, latitude: float, *, length: int) -> str:
     """The Web-Mercator tile of so many digits that holds a point, WGS84 degrees.
 

@@ -14,8 +14,8 @@ from soilkit.world.bucket import Cells, CellSeries
 from soilkit.world.stations import Network
 from soilkit.world.surface import Place, Surface
 
-MAX_PLACES = 48  # about 8 MB each at 256 x 256
-MAX_KEPT_PIXELS = 600 * 600
+MAX_KEPT_PIXELS = 600 * 600  # of a place that is kept
+MAX_PIXELS = 48 * 256 * 256  # of all that are, about 400 MB
 TILE_POINTS = 512
 
 
@@ -84,7 +84,7 @@ class World:
         _check_metres(grid)
         if grid.pixel_size_m >= surface.COARSE_FROM_M:
             return self._coarse(time, grid, [weights])[0]
-        factor = _refinement(grid.pixel_size_m)
+        factor = _refinement(grids.ground_pixel_m(grid))
         out = np.empty((grid.height, grid.width), np.float32)
         for rows, cols, tile in _tiles(grid, max(TILE_POINTS // factor, 1)):
             place = self._place(_refined(tile, factor))
@@ -119,7 +119,8 @@ class World:
         Raises ``ContractError`` outside the world's period, on a grid of degrees.
         """
         _check_metres(grid)
-        factor = 4 if grid.pixel_size_m >= surface.COARSE_FROM_M else _refinement(grid.pixel_size_m)
+        is_coarse = grid.pixel_size_m >= surface.COARSE_FROM_M
+        factor = 4 if is_coarse else _refinement(grids.ground_pixel_m(grid))
         place = self._place(_refined(grid, factor))
         state = surface.coarse_states(self._cells, place, time=time)
         fine = surface.surface(state, place, grid=_refined(grid, factor), time=time)
@@ -147,7 +148,7 @@ class World:
         place = surface.place(self.seed, grid)
         if grid.height * grid.width <= MAX_KEPT_PIXELS:
             self._places[grid] = place
-            if len(self._places) > MAX_PLACES:
+            while sum(kept.height * kept.width for kept in self._places) > MAX_PIXELS:
                 self._places.popitem(last=False)
         return place
 

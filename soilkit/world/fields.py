@@ -131,10 +131,23 @@ def _organic(seed, place, normals):
     )
 
 
+def elevation_m(seed: int, place) -> np.ndarray:
+    """Height of the ground at points of the world, m: that of ``ground``, without all the rest."""
+    height = _tilt_m(place[0])
+    for index, (scale, sd) in enumerate(c.ELEVATION_OCTAVES):
+        octave = noise.key(seed, "elevation", index)
+        height = height + sd * noise.smooth(octave, place, scale_m=scale)
+    return height
+
+
+def _tilt_m(u_m):
+    return c.ELEVATION_MEAN_M - c.ELEVATION_RISE_WEST_M * (u_m - c.CENTRE_U_M) / c.HALF_U_M
+
+
 def _terrain(seed, place):
     """Elevation, slopes per real metre and the wetness index of the finest octaves."""
     u_m, v_m = place
-    height = c.ELEVATION_MEAN_M - c.ELEVATION_RISE_WEST_M * (u_m - c.CENTRE_U_M) / c.HALF_U_M
+    height = _tilt_m(u_m)
     east = np.full(np.shape(place[0]), -c.ELEVATION_RISE_WEST_M / c.HALF_U_M)
     north = np.zeros(np.shape(place[0]))
     fine_east, fine_north, bend = np.zeros((3, *np.shape(place[0])))

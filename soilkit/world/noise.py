@@ -80,7 +80,7 @@ def smooth(seed_key: int, place, *, scale_m: float, zero_mean: bool = False) -> 
     -------
     array of the input's shape, dimensionless
     """
-    (weights_u, i), (weights_v, j) = (_weights(axis, scale_m) for axis in place)
+    (weights_u, i), (weights_v, j) = (_weights(axis, scale_m) for axis in _axes(place))
     total = np.zeros(np.broadcast_shapes(i.shape, j.shape))
     for a, line in enumerate(_lines(seed_key, i, j, weights_v, zero_mean)):
         total += weights_u[a] * line
@@ -89,13 +89,12 @@ def smooth(seed_key: int, place, *, scale_m: float, zero_mean: bool = False) -> 
 
 def smooth_jet(seed_key: int, place, *, scale_m: float) -> Jet:
     """Smooth noise with its analytic first and second derivatives (see ``smooth``)."""
+    place = _axes(place)
     (weights_u, i), (weights_v, j) = (_weights(axis, scale_m) for axis in place)
     (first_u, second_u), (first_v, second_v) = (_derivatives(axis, scale_m) for axis in place)
-    terms = [np.zeros(np.shape(i)) for _ in range(5)]
-    for a, nodes in enumerate(_nodes(seed_key, i, j, False)):
-        line, slope, bend = (
-            sum(w[b] * nodes[b] for b in range(4)) for w in (weights_v, first_v, second_v)
-        )
+    terms = [np.zeros(np.broadcast_shapes(i.shape, j.shape)) for _ in range(5)]
+    weights = weights_v, first_v, second_v
+    for a, (line, slope, bend) in enumerate(_sums(seed_key, i, j, weights, False)):
         terms[0] += weights_u[a] * line
         terms[1] += first_u[a] * line
         terms[2] += weights_u[a] * slope
@@ -151,12 +150,49 @@ def _derivatives(x_m, scale_m):
     return [w / scale_m for w in first], [w / scale_m**2 for w in second]
 
 
+def _axes(place):
+    """The place itself; of a net along u and v its axes, (1, col) and (row, 1).
+
+    Nets are laid by all projections onto cylinders, up to what their rounding leaves.
+    """
+    u_m, v_m = (np.asarray(axis, float) for axis in place)
+    if u_m.ndim == 2 and u_m.shape == v_m.shape and min(u_m.shape) > 1:
+        off_u, off_v = np.abs(u_m - u_m[:1]).max(), np.abs(v_m - v_m[:, :1]).max()
+        if max(off_u, off_v) < 1e-6:  # m
+            return u_m[:1], v_m[:, :1]
+    return u_m, v_m
+
+
 def _lines(seed_key, i, j, weights_v, zero_mean):
-    for nodes in _nodes(seed_key, i, j, zero_mean):
-        line = weights_v[0] * nodes[0]
-        for b in range(1, 4):
-            line += weights_v[b] * nodes[b]
+    for (line,) in _sums(seed_key, i, j, (weights_v,), zero_mean):
         yield line
+
+
+def _sums(seed_key, i, j, weights, zero_mean):
+    """Yield for a = 0..3 the sums over b of each of some weights times the values (i + a, j + b).
+
+    On a net each column of the lattice is summed once for all points in its reach: the same sums in
+    the same order.
+    """
+    low_i, n_i = int(i.min()), int(i.max()) - int(i.min()) + 4
+    low_j, n_j = int(j.min()), int(j.max()) - int(j.min()) + 4
+    is_net = i.shape != j.shape and i.ndim == j.ndim == 2
+    if is_net and n_i * n_j <= 4 * i.size * j.size + 4096 and n_i <= 2 * i.size + 64:
+        columns, rows = np.arange(n_i) + low_i, np.arange(n_j)[:, None] + low_j
+        patch = _lattice(seed_key, columns, rows, zero_mean)  # (n_j, n_i)
+        sums = [_summed(w, [patch[j[:, 0] - low_j + b] for b in range(4)]) for w in weights]
+        for a in range(4):
+            yield [part[:, i[0] - low_i + a] for part in sums]
+        return
+    for nodes in _nodes(seed_key, i, j, zero_mean):
+        yield [_summed(w, nodes) for w in weights]
+
+
+def _summed(weights, nodes):
+    line = weights[0] * nodes[0]
+    for b in range(1, 4):
+        line += weights[b] * nodes[b]
+    return line
 
 
 def _nodes(seed_key, i, j, zero_mean):
@@ -170,7 +206,7 @@ def _nodes(seed_key, i, j, zero_mean):
         )
         flat, start = patch.ravel(), (i - low_i) * n_j + (j - low_j)
         for a in range(4):
-            yield [flat.take(start + (a * n_j + b)) for b in range(4)]
+            yield [flat[a * n_j + b :].take(start) for b in range(4)]
     else:  # points far apart: hash what each one needs
         for a in range(4):
             yield [_lattice(seed_key, i + a, j + b, zero_mean) for b in range(4)]

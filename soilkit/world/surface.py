@@ -134,7 +134,9 @@ def cell_weights(u_m, v_m):
     weight = np.stack(
         [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], axis=1
     )
-    used, inverse = np.unique(index, return_inverse=True)
+    is_used = np.zeros(index.max() + 1, bool)
+    is_used[index] = True
+    used, inverse = np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[index]
     starts = np.arange(0, 4 * len(x) + 1, 4)
     matrix = csr_matrix((weight.ravel(), inverse.ravel(), starts), shape=(len(x), len(used)))
     return used // n_c + low_r, used % n_c + low_c, matrix

@@ -1,5 +1,6 @@
 """Seed 000: DEEPSOIL, daily moisture at 30 m by a U-Net whose loss knows the suction of water."""
 
+from soilkit.models.deepsoil.clusters import Clusters as Clusters
 from soilkit.models.deepsoil.extents import CHANNELS as CHANNELS
 from soilkit.models.deepsoil.extents import LOW_LEVEL as LOW_LEVEL
 from soilkit.models.deepsoil.extents import SOURCES as SOURCES

@@ -273,7 +273,7 @@ def _elevation(seed, place, *, name):
         sd * noise.smooth(noise.key(seed, words, scale), place, scale_m=scale)
         for words, scale, sd in c.DEM_ERRORS_M[name]
     )
-    return (fields.ground(seed, *place).elevation_m + error)[None]
+    return (fields.elevation_m(seed, place) + error)[None]
 
 
 # Land cover and climate.
