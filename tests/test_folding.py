@@ -105,3 +105,14 @@ def test_a_layer_without_its_own_norm_stays_as_it_is():
     short = folded(stack)
     assert isinstance(short[2], nn.BatchNorm2d)
     assert torch.equal(short[0].weight, stack[0].weight)
+
+
+def test_transposed_convolutions_fold_too():
+    """The decoder of a U-Net keeps no norm and answers alike."""
+    torch.manual_seed(0)
+    stack = nn.Sequential(nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1), nn.BatchNorm2d(5))
+    stack[1].running_mean.normal_()
+    stack[1].running_var.uniform_(0.5, 2)
+    short, seen = folded(stack.eval()), torch.randn(2, 3, 8, 8)
+    assert isinstance(short[1], nn.Identity)
+    torch.testing.assert_close(short(seen), stack(seen), rtol=1e-5, atol=1e-5)

@@ -89,8 +89,9 @@ def folded(model: nn.Module) -> nn.Module:
             is_pair = isinstance(parent, nn.Sequential) or norm_name == f"{name}_norm"
             if not (is_pair and isinstance(norm, nn.modules.batchnorm._BatchNorm)):
                 continue
-            if isinstance(layer, nn.Conv2d):
-                setattr(parent, name, fuse_conv_bn_eval(layer, norm))
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                is_turned = isinstance(layer, nn.ConvTranspose2d)
+                setattr(parent, name, fuse_conv_bn_eval(layer, norm, transpose=is_turned))
             elif isinstance(layer, nn.Linear):
                 setattr(parent, name, fuse_linear_bn_eval(layer, norm))
             else:
