@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
+from soilkit import studies
 from soilkit.errors import ContractError, StoreError, UnknownNameError
 from soilkit.export import chips, ten_day_table
 from soilkit.models import training
-from soilkit.studies import paper_tables
 from tests.benchmarks import fusion_experiments, fusion_tables, fusion_trial
 from tests.benchmarks.fusion_experiments import Experiment, Profile, Study, Variant
 from tests.benchmarks.fusion_study import main
@@ -216,7 +216,7 @@ def test_a_notebook_opens_the_study_that_was_run(folder, tmp_path):
     done = study(folder, tmp_path, dataclasses.replace(experiment(x=SCALARS), name="table16"))
     done.run()
     fusion_tables.write_study(done, tmp_path / "tables")
-    found = paper_tables.open_study(tmp_path / "tables", **asked)
+    found = studies.open_study(tmp_path / "tables", **asked)
 
     assert found["lines"]["variant"].tolist() == ["x"]
 
@@ -225,9 +225,9 @@ def test_a_notebook_tries_what_was_not_run(folder, tmp_path):
     """A product and two scalars are scored; a try without a dataset is refused by name."""
     asked = {"only": ["table21"], "steps": 1, "seed": 0, "label": "analytic"}
     with pytest.raises(ContractError, match="notebook 10"):
-        paper_tables.open_study(tmp_path, dataset=tmp_path / "none", **asked)
-    found = paper_tables.open_study(tmp_path, dataset=folder, **asked)
-    table = paper_tables.experiment_table(found, "table21").query("metric == 'r'")
+        studies.open_study(tmp_path, dataset=tmp_path / "none", **asked)
+    found = studies.open_study(tmp_path, dataset=folder, **asked)
+    table = studies.experiment_table(found, "table21").query("metric == 'r'")
     status = table.set_index("variant")["status"]
 
     assert set(found["trials"]["data"]) == {"analytic"} and (found["trials"]["steps"] <= 5).all()
@@ -293,7 +293,7 @@ def test_the_command_writes_the_tables_of_a_dataset_that_stands(folder, tmp_path
     assert set(table["variant"]) == set(fusion_experiments.chosen(["table9"])[0].variants)
     assert table["ours"].notna().sum() == 21
     assert set(trials["status"]) == {"ok"} and set(trials["data"]) == {"analytic"}
-    found = paper_tables.read_study(tmp_path / "out")
+    found = studies.read_study(tmp_path / "out")
     assert found["series"]["sensor_id"].nunique() >= 2
     assert set(found["strata"]["stratum"]) == {"land_cover", "texture", "koeppen", "network"}
     assert json.loads((next((tmp_path / "work").rglob("rows/*.json"))).read_text())["key"]

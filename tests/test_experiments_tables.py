@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from soilkit.studies import paper_tables
+from soilkit import studies
 from tests import house
 from tests.benchmarks import fusion_tables
 from tests.benchmarks.fusion_experiments import EXPERIMENTS, PROFILES, chosen
@@ -178,20 +178,20 @@ def test_a_pattern_is_told_to_hold_in_both_worlds_or_in_one():
         line | {"variant": "a"}, line | {"variant": "b"} | open_step,
         line | {"variant": "c"} | open_step, line | {"variant": "d"},
     ])  # fmt: skip
-    both = paper_tables.in_both_worlds(first, second).set_index("line")
+    both = studies.in_both_worlds(first, second).set_index("line")
     assert both["holds in"].to_dict() == {"a": "both", "b": "world 1", "c": "neither"}
     assert both.loc["b", ["world 1", "world 2", "paper"]].tolist() == [0.04, 0.01, 0.05]
 
 
 def test_what_a_notebook_reads_is_what_was_computed():
     """The tables as they were committed, beside the same made of the scores of each sensor."""
-    tables = paper_tables.read_study(house.ROOT / "reports" / "xception_fusion")
+    tables = studies.read_study(house.ROOT / "reports" / "xception_fusion")
     sensors = tables["sensors"]
     whole = Results(tables["lines"], sensors, tables["places"])
     for name in ("table9", "loss"):
         ours = paper_beside_ours(whole, chosen([name])[0]).replace({"table": {None: np.nan}})
-        read = paper_tables.experiment_table(tables, name)
+        read = studies.experiment_table(tables, name)
         pd.testing.assert_frame_equal(read, ours, check_dtype=False, rtol=1e-4, atol=1e-5)
-    full = {"variant": paper_tables.FULL, "metric": "r"}
+    full = {"variant": studies.FULL, "metric": "r"}
     scores = whole.scores("table9", split="validation", **full)
-    pd.testing.assert_frame_equal(paper_tables.line_scores(tables, "table9", **full), scores)
+    pd.testing.assert_frame_equal(studies.line_scores(tables, "table9", **full), scores)

@@ -9,7 +9,7 @@ from typing import Any
 
 from soilkit.constants import OK
 from soilkit.errors import ContractError, UnknownNameError
-from soilkit.studies.paper_tables import FULL
+from soilkit.studies import FULL
 from tests.benchmarks.fusion_trial import ALL, Data, Recipe, Trial, prepare, run_trial
 from tests.benchmarks.trials import Job, Rows, run
 

@@ -13,7 +13,7 @@ from soilkit.constants import MIN_CLUSTERS, OK
 from soilkit.files import csv_text, read_table, write_text_whole
 from soilkit.metrics import intervals, splits
 from soilkit.metrics.evaluation import literature
-from soilkit.studies.paper_tables import FULL, SAME
+from soilkit.studies import FULL, SAME
 from tests.benchmarks.fusion_experiments import Experiment, Line, Study
 from tests.benchmarks.fusion_trial import SENSOR_COLUMNS, Data, prediction_path
 

@@ -183,7 +183,7 @@ HOLLOW: dict[str, Any] = {
 def beside_paper(table: pd.DataFrame, *, step: bool = False, title: str = "") -> Figure:
     """Every line's score, or its step from the reference line, ours with intervals and the paper's.
 
-    ``table`` is from ``paper_tables.paper_beside_ours``, of one experiment and split; with ``step``
+    ``table`` is from ``studies.experiment_table``, of one experiment and split; with ``step``
     differences from the reference line are drawn instead of scores.
     """
     ours, *ends, printed = ("our_step", "lower", "upper", "paper_step") if step else (
@@ -222,7 +222,7 @@ PAPER_HEADS = {
 def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
     """Every line's score and step for reading, ours beside the paper's, in words.
 
-    ``table`` is from ``paper_tables.paper_beside_ours``, of one experiment and split.
+    ``table`` is from ``studies.experiment_table``, of one experiment and split.
     """
     rows = style.readable(table[table["metric"] == metric], PAPER_HEADS)
     return rows.set_index("line").rename_axis(columns=style.label(metric))
@@ -231,7 +231,7 @@ def paper_table(table: pd.DataFrame, metric: str = "r") -> pd.DataFrame:
 def learning_curves(curves: pd.DataFrame, lines: pd.DataFrame, *, title: str = "") -> Figure:
     """Validation RMSE over training steps, a colour a line of the table, a thin line a seed.
 
-    ``curves`` and ``lines``, of one experiment, are from ``paper_tables.read_study``.
+    ``curves`` and ``lines``, of one experiment, are from ``studies.read_study``.
     """
     rows = lines.merge(curves, on="key")
     if rows.empty:
