@@ -25,8 +25,8 @@ from soilkit.export import archives, cubes
 from soilkit.files import csv_text, write_text_whole
 from soilkit.metrics import intervals
 from soilkit.models.deepsoil import ScienceLoss, extents, field_maps, network
-from soilkit.studies import Job, Rows, carry_out, command_line, key_of, run, understood
 from soilkit.world import fields
+from tests.benchmarks.trials import Job, Rows, carry_out, command_line, key_of, run, understood
 
 WEST, SOUTH, SIZE_DEG, ACROSS, UP = -103.0, 34.0, 2.0, 5, 4  # blocks
 PER_BLOCK, N_SEEDS = 4, 5
