@@ -14,7 +14,7 @@ from soilkit.errors import CheckpointError, ContractError, DivergedError, Unknow
 from soilkit.export import cubes
 from soilkit.export.archives import open_archive
 from soilkit.models import deepsoil, maps, training
-from soilkit.models.deepsoil import DeepSoil, ScienceLoss, extents, field_maps, network
+from soilkit.models.deepsoil import DeepSoil, ScienceLoss, clusters, extents, field_maps, network
 
 torch.set_num_threads(1)
 LOAM = (0.078, 0.43, 0.36, 1.56)  # Carsel and Parrish (1988), alpha in kPa-1
@@ -420,6 +420,37 @@ def test_a_map_is_its_tiles_side_by_side(trained, tiles, stores, split):
     assert mapped["validity"].dims == ("time", "y", "x")
     with pytest.raises(ContractError, match="multiples of 64"):
         trained.map(cube.isel(y=slice(0, 100)))
+
+
+def made_clusters(tiles, keys):
+    """A cluster about each of some extents, told by clay alone."""
+    middle = clusters.features_of(tiles, keys)["polaris clay"].to_numpy()
+    return clusters.Clusters(
+        ("polaris clay",), np.ones(1), np.zeros(1), middle[:, None], abs(np.diff(middle)[0]), {}, {}
+    )
+
+
+def test_a_model_a_cluster_and_that_of_all_where_one_has_no_tile(tiles, split, tmp_path):
+    """A tile on a centre is answered by its model; the file keeps the clusters; a map blends."""
+    told = made_clusters(tiles, list(tiles.stores)[:2])
+    trained = deepsoil.train(tiles, split, clusters=told, **QUICK)
+    assert sorted(trained.checkpoints) == [field_maps.ALL, 0]
+    assert trained.counts["clusters without a training tile"] == 1
+    alone = deepsoil.TrainedDeepSoil({field_maps.ALL: trained.checkpoints[0]})
+    np.testing.assert_allclose(trained.tiles(tiles, [4]), alone.tiles(tiles, [4]), atol=1e-6)
+    trained.save(tmp_path / "m.pt")
+    again = deepsoil.load(tmp_path / "m.pt")
+    np.testing.assert_allclose(again.tiles(tiles, [40]), trained.tiles(tiles, [40]), atol=1e-6)
+    assert np.isfinite(again.map(tiles.stores[list(tiles.stores)[2]])["soil_moisture"]).all()
+
+
+def test_a_blend_of_equal_models_is_that_model(trained, tiles, stores):
+    """With shares that vary from pixel to pixel, at the edges of a cube too."""
+    key, cube = next(iter(stores.items()))
+    (kept,) = trained.checkpoints.values()
+    told = made_clusters(tiles, list(tiles.stores)[:2])
+    both = deepsoil.TrainedDeepSoil({0: kept, 1: kept}, told)
+    xr.testing.assert_allclose(both.map(cube), trained.map(cube), atol=1e-5)
 
 
 def test_a_region_is_mapped_by_quadkeys_and_taken_up_again(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from soilkit.export.cubes.regions import Region, Tile
 from soilkit.metrics.evaluation import applicability
 from soilkit.models import inference, training
 from soilkit.models.datasets import cube_grid, turned
+from soilkit.models.deepsoil.clusters import Clusters, features_of_maps, on_pixels
 from soilkit.models.deepsoil.extents import (
     CHANNELS,
     LOW_LEVEL,
@@ -31,11 +32,12 @@ from soilkit.models.deepsoil.extents import (
     TARGET,
     TILE_PX,
     ExtentTiles,
+    Maps,
     known,
     maps_of,
 )
 from soilkit.models.deepsoil.network import DeepSoil, ScienceLoss, has_curve, look, step_by
-from soilkit.models.maps.scene import RegionInputs
+from soilkit.models.maps.scene import RegionInputs, about, on_grid
 from soilkit.models.maps.validity import APPLICABILITY, dissimilarity, reasons_of, with_validity
 from soilkit.models.maps.windows import map_dataset
 
@@ -152,7 +154,7 @@ def train(
     monthly: ExtentTiles | None = None,
     loss: Any = None,
     name: str = "DEEPSOIL",
-    clusters: Any = None,
+    clusters: Clusters | None = None,
     epochs: int = 20,
     monthly_epochs: int = 5,
     batch_size: int = 16,
@@ -312,7 +314,8 @@ def load(path: str | os.PathLike[str]) -> "TrainedDeepSoil":
     kept = {k: replace(whole, weights=weights) for k, weights in parts.items()}
     if not kept:
         DeepSoil.from_checkpoint(whole)  # says what it is
-    return TrainedDeepSoil(kept)
+    told = whole.provenance.normalisation.get("clusters")
+    return TrainedDeepSoil(kept, None if told is None else Clusters.of(told))
 
 
 @dataclass(frozen=True)
@@ -323,7 +326,7 @@ class TrainedDeepSoil:
     """
 
     checkpoints: Mapping[int, training.Checkpoint]
-    clusters: Any = None
+    clusters: Clusters | None = None
     history: pd.DataFrame | None = None
     counts: pd.Series | None = None
 
@@ -354,19 +357,22 @@ class TrainedDeepSoil:
     ) -> np.ndarray:
         """Moisture (B, row, col), m3 m-3, of maps (B, channel, row, col).
 
-        ``shares`` (B, cluster) are the weights of the clusters' models, which sum to 1.
+        ``shares`` (B, cluster) or (B, row, col, cluster) are the weights of the clusters' models,
+        which sum to 1.
         """
         fed = inputs.contiguous(memory_format=torch.channels_last)
         known = known if next(iter(self.checkpoints.values())).configuration["mask"] else None
         with torch.inference_mode():
-            if self.clusters is None or shares is None:
+            if shares is None:
                 return self.models[ALL](fed, known).numpy()
+            shares = shares.reshape(len(fed), *(shares.shape[1:-1] or (1, 1)), -1).astype(np.float32)
             mixed = np.zeros((len(fed), *fed.shape[2:]), np.float32)
-            for k in np.flatnonzero(shares.max(axis=0) > 0):
-                some = shares[:, k] > 0
-                model = self.models.get(int(k), self.models.get(ALL))
-                part = model(fed[some], None if known is None else known[some]).numpy()
-                mixed[some] += shares[some, k, None, None].astype(np.float32) * part
+            for k in range(shares.shape[-1]):
+                some = (shares[..., k] > 0).any((1, 2))
+                model = self.models.get(k, self.models.get(ALL))
+                if some.any():
+                    part = model(fed[some], None if known is None else known[some]).numpy()
+                    mixed[some] += shares[some, ..., k] * part
         return mixed
 
     def tiles(self, data: ExtentTiles, rows: Any = None) -> np.ndarray:
@@ -417,12 +423,15 @@ class TrainedDeepSoil:
             at = recipe.at(cube, moment).drop_vars("spatial_ref", errors="ignore")
             layers: dict[str, np.ndarray] = {}
             for i, j in np.ndindex(grid.height // TILE_PX, grid.width // TILE_PX):
-                place = {"y": slice(i * TILE_PX, (i + 1) * TILE_PX),
-                         "x": slice(j * TILE_PX, (j + 1) * TILE_PX)}  # fmt: skip
-                eaten = recipe.prepare({recipe.cell_m: at.isel(place).load()}, moment=moment)
-                for name, part in recipe.layers(eaten).items():
+                y, x = (slice(k * TILE_PX, (k + 1) * TILE_PX) for k in (i, j))
+                west_m, north_m = (k.start * grid.pixel_size_m for k in (x, y))
+                corner = {"left_m": grid.left_m + west_m, "top_m": grid.top_m - north_m}
+                cells = replace(grid, **corner, height=TILE_PX, width=TILE_PX)
+                around = about(cells, recipe.reach_m(0), pixel_size_m=grid.pixel_size_m)
+                eaten = recipe.prepare({0: on_grid(at, around).load()}, cells, moment=moment)
+                for name, part in recipe.layers(*eaten).items():
                     whole = layers.setdefault(name, np.empty((grid.height, grid.width), np.float32))
-                    whole[place["y"], place["x"]] = part
+                    whole[y, x] = part
             drawn = {name: (values, recipe.made[name]) for name, values in layers.items()}
             mapped = map_dataset(drawn, grid, title=f"Soil moisture by {self.name}")
             maps.append(with_validity(mapped, [reasons_of(at, grid)]))
@@ -506,8 +515,8 @@ class QuadkeyTiles(RegionInputs):
         return pickle.dumps((weights, self.applicable, self.trained.clusters))
 
     def reach_m(self, size: float) -> float:
-        """How far about the cells a cube is wanted: no further."""
-        return 0.0
+        """How far about the cells a cube is wanted: a tile, where clusters' models are blended."""
+        return 0.0 if self.trained.clusters is None else TILE_PX * self.cell_m
 
     def area(self, region: Any, *, crs: str | None) -> Region:
         """The tiles that the region touches, all of their ground."""
@@ -518,27 +527,48 @@ class QuadkeyTiles(RegionInputs):
         return QuadkeyRegion(grid, TILE_PX, rough.outline, rough.degrees)
 
     def prepare(
-        self, cuts: Mapping[float, xr.Dataset], cells: Any = None, *, moment: Any
-    ) -> np.ndarray:
-        """The maps of a tile at a moment, (channel, row, col)."""
+        self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """A tile's maps at a moment, (channel, row, col), and shares of clusters, (row, col, ...)."""
         (cut,) = cuts.values()
         dated = [name for name in cut.data_vars if name in DATED]
         one = cut.drop_vars("time", errors="ignore")
         one = one.assign({n: one[n].expand_dims(time=[moment]) for n in dated})
-        return maps_of(one, channels=self.channels).at(0)
+        maps = maps_of(one, channels=self.channels)
+        n = round(self.reach_m(0) / self.cell_m)
+        inner = slice(n, n + TILE_PX)
+        return maps.at(0, rows=inner, cols=inner), self._shares(maps, moment)
 
-    def layers(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def _shares(self, maps: Maps, moment: Any) -> np.ndarray | None:
+        """Shares of the clusters, between the middles of a tile and its eight neighbours."""
+        clusters = self.trained.clusters
+        if clusters is None:
+            return None
+        sides = [slice(k * TILE_PX, (k + 1) * TILE_PX) for k in range(3)]
+        rows = [
+            features_of_maps(
+                replace(maps, static=maps.static[:, y, x], dated=maps.dated[:, :, y, x]),
+                self.channels, times=np.array([moment]),
+            ) for y in sides for x in sides
+        ]  # fmt: skip
+        table = pd.DataFrame(rows).reindex(columns=list(clusters.features))
+        unknown = table.isna().all(axis=1)  # beyond the layers: as the tile itself
+        table[unknown] = table.iloc[[4]].to_numpy()
+        return on_pixels(clusters.shares_of(table).reshape(3, 3, -1), TILE_PX)[sides[1], sides[1]]
+
+    def layers(self, inputs: np.ndarray, shares: np.ndarray | None) -> dict[str, np.ndarray]:
         """What is made of a tile's maps, (row, col) each."""
         fed, told = (torch.from_numpy(part)[None] for part in (inputs, known(inputs)))
-        made = {"soil_moisture": self.trained.moisture(fed, known=told)[0]}
+        blend = None if shares is None else shares[None]
+        made = {"soil_moisture": self.trained.moisture(fed, known=told, shares=blend)[0]}
         if self.applicable is not None:
             index = dissimilarity(self.applicable, _means(inputs, self.channels))[0]
             made["applicability"] = np.full(inputs.shape[1:], index, np.float32)
         return made
 
-    def answer(self, eaten: Sequence[np.ndarray], cells: Grid) -> list[xr.Dataset]:
+    def answer(self, eaten: Sequence[Any], cells: Grid) -> list[xr.Dataset]:
         """The map of each moment."""
-        made = [self.layers(inputs) for inputs in eaten]
+        made = [self.layers(*one) for one in eaten]
         return [map_dataset({n: (v, self.made[n]) for n, v in one.items()}, cells) for one in made]
 
 
