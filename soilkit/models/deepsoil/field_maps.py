@@ -365,7 +365,9 @@ class TrainedDeepSoil:
         with torch.inference_mode():
             if shares is None:
                 return self.models[ALL](fed, known).numpy()
-            shares = shares.reshape(len(fed), *(shares.shape[1:-1] or (1, 1)), -1).astype(np.float32)
+            shares = shares.reshape(len(fed), *(shares.shape[1:-1] or (1, 1)), -1).astype(
+                np.float32
+            )
             mixed = np.zeros((len(fed), *fed.shape[2:]), np.float32)
             for k in range(shares.shape[-1]):
                 some = (shares[..., k] > 0).any((1, 2))
@@ -529,7 +531,7 @@ class QuadkeyTiles(RegionInputs):
     def prepare(
         self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """A tile's maps at a moment, (channel, row, col), and shares of clusters, (row, col, ...)."""
+        """A tile's maps (channel, row, col) and shares of clusters (row, col, cluster)."""
         (cut,) = cuts.values()
         dated = [name for name in cut.data_vars if name in DATED]
         one = cut.drop_vars("time", errors="ignore")
