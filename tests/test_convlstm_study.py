@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.benchmarks import depths, smap_members, smap_year
+from tests.benchmarks import convlstm_study, depths, smap_members, smap_year
 from tests.benchmarks.smap_members import Inputs, Pixels, Recipe
 from tests.benchmarks.smap_year import Blended, YearAhead, kalman
 
@@ -303,3 +303,73 @@ def test_the_published_scores_are_found_again():
         assert medians["r"] == pytest.approx(r, abs=1e-3)
         assert medians["rmse_m3_m3"] == pytest.approx(rmse, abs=1e-4)
         assert medians["ubrmse_m3_m3"] == pytest.approx(ubrmse, abs=1e-4)
+
+
+# What the paper leaves open, on tiles of the synthetic world.
+
+
+@pytest.fixture(scope="module")
+def made_up_tiles():
+    """Tiles of made-up teachers, and a truth that is a line of both, which probes read."""
+    rng, n = np.random.default_rng(9), convlstm_study.N_TILES
+    days = convlstm_study.Tiles({}).days
+    level, timing = (convlstm_study.DEPTHS["surface"][k] for k in (0, 1))
+    shape = (n, len(days), 6, 6)
+    dca, noah = rng.normal(0.2, 0.05, shape), rng.normal(25, 5, shape)
+    cells = rng.integers(0, 6, (n, 2, convlstm_study.N_PROBES))
+    at = np.arange(n)[:, None], slice(None), cells[:, 0], cells[:, 1]
+    truth = 0.05 + 0.5 * dca + 0.3 * noah / 100
+    layers = {timing: dca, level: noah, "probe cells": cells}
+    layers["probes surface"] = truth[at].swapaxes(1, 2)
+    return convlstm_study.Tiles(layers), truth.swapaxes(0, 1)
+
+
+def test_every_block_is_tested_once_and_never_trained_on_then():
+    tiles = convlstm_study.Tiles({})
+    assert len(set(tiles.blocks)) == convlstm_study.N_TILES == 25
+    folds = np.array([tiles.fold(seed) for seed in range(convlstm_study.N_FOLDS)])
+    assert ((folds == "test").sum(axis=0) == 1).all()
+    assert ((folds == "train").sum(axis=1) == 15).all()
+
+
+def test_the_merge_finds_the_weights_of_training_probes(made_up_tiles):
+    tiles, truth = made_up_tiles
+    level, timing = (tiles.teacher(convlstm_study.DEPTHS["surface"][k]) for k in (0, 1))
+    merge = convlstm_study.merged(tiles, [level, timing], seed=0)
+    assert merge == pytest.approx(truth, abs=1e-5)
+    spoilt = dict(tiles.layers)
+    spoilt["probes surface"] = spoilt["probes surface"].copy()
+    spoilt["probes surface"][tiles.fold(0) != "train"] += 1.0  # what hidden blocks read
+    again = convlstm_study.merged(convlstm_study.Tiles(spoilt), [level, timing], seed=0)
+    assert again == pytest.approx(merge)
+
+
+def test_an_improvement_is_chosen_where_it_validates_best():
+    """A is better at validation probes of fold 0, B of fold 1: each fold reports its own."""
+    rows = [
+        {"question": convlstm_study.OWN, "variant": variant, "seed": seed, "part": part,
+         "block": f"{seed}", "rmse_m3_m3": rmse, "r": rmse, "pooled_r": 0.5,
+         "ubrmse_m3_m3": 0.1, "bias_m3_m3": 0.0}
+        for seed, variant, part, rmse in (
+            (0, "A", "validation", 0.1), (0, "B", "validation", 0.2), (0, "A", "test", 0.5),
+            (0, "B", "test", 0.1), (1, "A", "validation", 0.3), (1, "B", "validation", 0.2),
+            (1, "A", "test", 0.1), (1, "B", "test", 0.7))
+    ]  # fmt: skip
+    both = convlstm_study.with_choice(pd.DataFrame(rows))
+    ours = both[(both["variant"] == convlstm_study.OURS) & (both["part"] == "test")]
+    assert ours.set_index("seed")["chose"].to_dict() == {0: "A", 1: "B"}
+    assert ours.set_index("seed")["rmse_m3_m3"].to_dict() == {0: 0.5, 1: 0.7}
+
+
+def test_scores_of_a_block_are_those_of_its_cells():
+    rng = np.random.default_rng(10)
+    observed = rng.normal(0.2, 0.05, (30, 4))
+    predicted = observed + np.array([0.1, -0.1, 0.0, 0.0]) + rng.normal(0, 0.01, observed.shape)
+    observed[5:, 3] = np.nan  # five days are no score
+    scores = convlstm_study.block_scores(predicted, observed)
+    pairs = [np.corrcoef(predicted[:, k], observed[:, k])[0, 1] for k in range(3)]
+    assert scores["r"] == pytest.approx(np.mean(pairs))
+    off = (predicted - observed)[:, :3]
+    assert scores["rmse_m3_m3"] == pytest.approx(np.sqrt((off**2).mean()))
+    assert scores["ubrmse_m3_m3"] == pytest.approx(off.std(axis=0).mean())
+    assert scores["pooled_r"] < 0.9 < scores["r"]  # levels differ, courses do not

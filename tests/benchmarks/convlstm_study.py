@@ -201,16 +201,15 @@ def filtered(tiles: Tiles, surface: np.ndarray, *, seed: int) -> np.ndarray:
     learns = np.ix_(tiles.parts == "train", tiles.fold(seed) == "train")
     wanted = tiles.probes("subsurface")[learns]
     at = np.arange(len(tiles.days))
-    best: tuple[float, np.ndarray, np.ndarray] | None = None
+    best_r, best = -np.inf, surface
     for memory in MEMORIES_DAYS:
         index = exponential_filter(surface, at, memory_days=memory)
         known = tiles.at_probes(index)[learns]
         r = np.nanmean(correlation(known.reshape(len(known), -1), wanted.reshape(len(known), -1)))
-        if best is None or r > best[0]:
+        if r > best_r:
             line = np.polyfit(known.ravel(), wanted.ravel(), 1)
-            best = r, np.polyval(line, index), line
-    assert best is not None
-    return best[1]
+            best_r, best = r, np.polyval(line, index)
+    return best
 
 
 def estimated(
@@ -290,9 +289,7 @@ def rows_of(tiles: Tiles, values: np.ndarray, *, depth: str, **about: Any) -> li
         else:
             continue
         if scores:
-            against = {"test": "truth", "validation": "probes"}[part]
-            rows.append({**about, "depth": depth, "part": part, "against": against,
-                         "block": tiles.blocks[k], **scores})  # fmt: skip
+            rows.append({**about, "part": part, "block": tiles.blocks[k], **scores})
     return rows
 
 
@@ -379,7 +376,7 @@ class Study:
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Add the rows of a trial."""
-        whole = pd.concat([self.rows(), pd.DataFrame(rows).round(5)], ignore_index=True)
+        whole = pd.concat([self.rows(), pd.DataFrame(rows).round(4)], ignore_index=True)
         write_whole(self.path, partial(whole.to_csv, index=False))
 
     def kept(self, name: str, seed: int, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -575,7 +572,7 @@ def main(words: list[str] | None = None) -> None:
     names = options.only.split(";") if options.only else [*VARIANTS, *LINES]
     study.run(names, [int(seed) for seed in options.seeds.split(",")])
     write_whole(options.out / "open_questions_gains.csv",
-                partial(gains(study.rows()).round(5).to_csv, index=False))  # fmt: skip
+                partial(gains(study.rows()).round(4).to_csv, index=False))  # fmt: skip
 
 
 if __name__ == "__main__":
