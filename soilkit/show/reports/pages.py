@@ -21,7 +21,7 @@ MOVED = '<p class="moved"><a href="#lead">It stands at the top of this page.</a>
 CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
 FEWEST_CHAPTERS, MOST_COLUMNS = 3, 8  # that need a list of contents; that a page holds upright
 THUMBNAIL_PX = 420
-PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]*)"')
+PICTURE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]+)"')
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
@@ -252,7 +252,7 @@ def list_page(path: Path, *, title: str, cards: Iterable[Mapping[str, Any]], **p
 def card(page: Path, *, title: str, href: str, lines: Iterable[str]) -> dict[str, Any]:
     """A page's entry in a list: its first picture made small, title and lines under it."""
     found = PICTURE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
-    picture, alt = (_thumbnail(found[1]), unescape(found[2])) if found else ("", "")
+    picture, alt = (_thumbnail(found[2]), unescape(found[1])) if found else ("", "")
     return {"title": title, "href": href, "lines": [*lines], "picture": picture, "alt": alt}
 
 
