@@ -354,7 +354,7 @@ def test_code_stands_at_the_end_or_nowhere():
 
 def test_tables_name_their_heads_and_can_be_scrolled_by_keyboard():
     table = pd.DataFrame({"a": [1]}, index=["row"]).rename_axis("k")
-    wide = pd.DataFrame([range(12)])
+    wide = pd.DataFrame([range(20)])
     outputs = [new_output("display_data", {"text/html": t.to_html()}) for t in (table, wide)]
     page = page_of(new_code_cell("1", outputs=outputs))
     assert [th.get("scope") for th in page.table.select("th") if th.text] == ["col", "col", "row"]

@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE = "headline"  # tag of the cell whose result leads the page
 MOVED = '<p class="moved"><a href="#lead">It stands at the top of this page.</a></p>'
 CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
-FEWEST_CHAPTERS, MOST_COLUMNS = 3, 8  # that need a list of contents; that a page holds upright
+FEWEST_CHAPTERS, MOST_COLUMNS = 3, 13  # that need a list of contents; that paper holds
 THUMBNAIL_PX = 420
 PICTURE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]+)"')
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
