@@ -21,7 +21,8 @@ CELLS = (
     'seed = 0\nout_dir = ""',
     "import hvplot, pandas as pd\nfrom soilkit.show import plots, reports",
     "rows = pd.DataFrame({'model': ['SMAP', 'fusion'], 'metric': 'r', 'value': [0.5, 0.7]})\n"
-    "rows = rows.assign(lower=rows.value - 0.1, upper=rows.value + 0.1, stratum='all', split='test')\n"
+    "rows = rows.assign(lower=rows.value - 0.1, upper=rows.value + 0.1)\n"
+    "rows = rows.assign(stratum='all', split='test')\n"
     "_ = plots.interval_dots(rows, title='Scores (synthetic)')",
     "asked = pd.DataFrame({'question': ['unseen?', 'better?', 'sure?'],\n"
     "                      'grade': ['yes', 'partly', 'unknown']})\n"
