@@ -8,17 +8,21 @@ import sys
 import tempfile
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from soilkit import files
 from soilkit.errors import ParameterError
+from soilkit.export import chips
+from soilkit.models.training.checkpoint import Checkpoint, Provenance
 from soilkit.show import reports
 from soilkit.show.reports import __main__ as main
 from soilkit.show.reports import book as side_by_side
@@ -489,3 +493,56 @@ def test_differences_of_several_notebooks_stand_in_one_table():
     other = {"notebook": "13", "model": "A", "value": 0.3, "lower": 0.2, "upper": 0.4}
     page = side_by_side._comparisons(pd.DataFrame([other, compared]))
     assert page.count("<tr>") == 1 and "0.1000 (0.0500 to 0.1500)" in page
+
+
+def card_text(tmp_path, labels=("train", "train", "test", "test")):
+    samples = pd.DataFrame({"sample_id": list("abcd"), "station_id": ["p", "p", "q", "r"]})
+    samples["sensor_id"] = samples["station_id"] + "__s"
+    samples["time"] = pd.date_range("2019-05-01", periods=4, freq="30D")
+    origin = Provenance(("sentinel1:VV", "smap:ssm"), {}, "abc123")
+    weights = {"w": torch.zeros(3, 4), "b": torch.zeros(5)}
+    trained = SimpleNamespace(
+        name="net|work <b>", labels=pd.Series(labels, index=samples["sample_id"]),
+        checkpoint=Checkpoint({"encoder": "local"}, origin, weights, 1200, 0.0512),
+    )  # fmt: skip
+    row = {"model": trained.name, "split": "test", "lower": 0.61, "upper": 0.79, "n": 7}
+    row["metric"] = "r_block_mean"
+    scores = pd.DataFrame([row | {"value": 0.7}, row | {"value": 0.9, "split": "train"}])
+    sensors = pd.DataFrame({"model": trained.name, "split": "test", "sensor_id": ["q__s", "r__s"],
+                            "r": [0.31, 0.8]})  # fmt: skip
+    path = tmp_path / "net.md"
+    reports.model_card(
+        trained, scores, by_sensor=sensors, samples=samples, path=path, label="synthetic"
+    )
+    return path.read_text()
+
+
+def test_a_models_card_says_what_it_learnt_and_where_it_fails(tmp_path):
+    """Training rows alone count as learnt, test rows alone as scores; names cannot break it."""
+    text = card_text(tmp_path)
+    assert "synthetic: 2 samples, 2019-05-01 to 2019-05-31, 1 stations, 1 sensors" in text
+    assert "| R [1] | 0.700 | 7 | 0.610 to 0.790 |" in text and "0.900" not in text
+    assert "17 numbers in weights" in text and "at step 1,200" in text and "abc123" in text
+    assert "R is below 0.5 at 1 of 2 test sensors" in text and "R 0.31" in text
+    assert "no use on, the real Earth" in text and "<b>" not in text
+
+
+def test_a_datasets_card_counts_what_was_lost_and_names_whom_to_cite(tmp_path, monkeypatch):
+    samples = pd.DataFrame({"station_id": ["p", "q"], "sensor_id": ["p__1", "q__1"]})
+    samples = samples.assign(time=pd.Timestamp("2020-02-01"), soil_moisture_m3_m3=[0.1, 0.3])
+    samples = samples.assign(sentinel1_scene="s", soilgrids_scene="static")
+    stations = samples[["station_id"]].assign(network=["SCAN", "A|B"], land_cover="Grassland")
+    stations = stations.assign(depth_from_m=0.0, depth_to_m=0.05)
+    drops = pd.DataFrame({"reason": ["late", "cloudy", "late"], "count": [3, 4, 5]})
+    tables = {"samples": samples, "stations": stations, "drops": drops}
+    for name, table in tables.items():
+        files.write_table(tmp_path / f"{name}.parquet", table)
+    manifest = {"archive": {"name": "stac", "version": "v1"}, "networks": {"SCAN": "Schaefer 2007"}}
+    store = SimpleNamespace(manifest=manifest, data_hash="f00")
+    monkeypatch.setattr(chips, "open_store", lambda path: store)
+    text = reports.data_card(tmp_path, label="prairie").data
+    assert text + "\n" == (tmp_path / "data_card.md").read_text()
+    assert "12; most of them: late (8); cloudy (4)" in text
+    assert "| SCAN | 1 | Schaefer 2007 |" in text and "| A&#124;B | 1 | none listed |" in text
+    assert "CC BY 4.0" in text and "Copernicus Sentinel data" in text and "synthetic" not in text
+    assert "Fewer than 5 stations stand for: Grassland" in text

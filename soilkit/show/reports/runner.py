@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -18,15 +18,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 import soilkit
-from soilkit import __version__
+from soilkit import __version__, sources
 from soilkit.constants import MIN_SAMPLES
 from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
-from soilkit.files import csv_text, sha256, write_text_whole, write_whole
+from soilkit.files import csv_text, read_table, sha256, write_text_whole, write_whole
 from soilkit.metrics.evaluation.score_tables import main_model
+from soilkit.show.plots.style import escape, words
 from soilkit.show.reports.pages import to_html
+from soilkit.strata import MIN_STATIONS
 
 LOG = logging.getLogger(__name__)
 PACKAGES = ("numpy", "pandas", "xarray", "scikit-learn", "torch", "zarr", "ismn", "papermill")
@@ -75,6 +78,146 @@ def as_yaml(values: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(values, sort_keys=False)
+
+
+# Cards: what a dataset and a trained model are, for whoever is handed the files alone.
+
+NASA = "NASA's open data: free use, cite the product"
+TERMS = {  # of use, by the beginning of a source's name; in situ data have the networks' own
+    "sentinel": "free and open; write 'contains modified Copernicus Sentinel data' and the year",
+    "soilgrids": "CC BY 4.0", "smap": NASA, "gldas": NASA, "dem": NASA, "modis": NASA,
+}  # fmt: skip
+ISMN_TERMS = (
+    "In-situ data of ISMN are for scientific use, are not passed on, and are cited by ISMN's paper "
+    "(Dorigo et al. 2021, doi:10.5194/hess-25-5749-2021) beside each network's own."
+)
+CARD_SCORES = ("r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
+POOR_R, MOST_LISTED = 0.5, 3
+MARKS = re.compile(r"[<>&|`*$\\\r\n]|](?=\()")  # that break a cell or obey; others stay readable
+INVENTED = " Everything is synthetic: it is no evidence about, and of no use on, the real Earth."
+
+
+def data_card(folder: str | Path, *, label: str) -> Markdown:
+    """What the dataset in a folder of notebook 10 holds, shown and written to ``data_card.md``.
+
+    Period, stations, losses by reason, sources and networks with their citations and terms, and
+    what it is good for. ``label`` names the data; "synthetic" says so.
+    """
+    from soilkit.export import chips  # zarr is slow to load
+
+    folder = Path(folder)
+    samples, stations, drops = (
+        read_table(folder / f"{name}.parquet") for name in ("samples", "stations", "drops")
+    )
+    store = chips.open_store(folder / "chips.zarr")
+    archive, cited = store.manifest["archive"], store.manifest["networks"]
+    lost = drops.groupby("reason", observed=True)["count"].sum().nlargest(MOST_LISTED)
+    moisture = samples["soil_moisture_m3_m3"].quantile([0.05, 0.5, 0.95])
+    classes = stations.groupby("land_cover", observed=True)["station_id"].nunique()
+    few = sorted(set(classes[classes < MIN_STATIONS].index.astype(str)) - {""})
+    facts = {
+        "archive": f"{archive['name']}, version {archive['version']}",
+        "chips": f"SHA-256 {store.data_hash}, by soilkit {__version__}",
+        "samples": f"{len(samples):,}, {_period(samples)}, {_places(samples)}",
+        "soil moisture, m³ m⁻³": "5 %, 50 %, 95 %: " + ", ".join(f"{q:.3f}" for q in moisture),
+        "depth of the probes, m": f"{stations['depth_from_m'].min():g} to "
+        f"{stations['depth_to_m'].max():g}",
+        "readings without a sample": f"{int(drops['count'].sum()):,}; most of them: "
+        + "; ".join(f"{reason} ({n:,})" for reason, n in lost.items()),
+    }
+    names = [c.removesuffix("_scene") for c in samples if c.endswith("_scene")]
+    layers = [sources.get(name) for name in names]
+    rows = [(s.title, s.citation, _terms(s.name), s.trap) for s in layers]
+    counts = stations.groupby("network", observed=True)["station_id"].nunique()
+    networks = [(n, k, cited.get(str(n)) or "none listed") for n, k in counts.items()]
+    limits = f" Fewer than {MIN_STATIONS} stations stand for: {', '.join(few)}." if len(few) else ""
+    text = "\n\n".join((
+        f"## Data card: {escape(label, markdown=True)}", _pipes(("what", "value"), facts.items()),
+        "### Sources", _pipes(("product", "cite", "terms", "beware"), rows),
+        "### Networks", _pipes(("network", "stations", "cite"), networks), ISMN_TERMS,
+        "### Use", "For training and scoring models of surface soil moisture at places like these; "
+        "not for other depths, and not for climates or land that no station here stands for."
+        + limits + (INVENTED if label == "synthetic" else ""),
+    ))  # fmt: skip
+    write_text_whole(folder / "data_card.md", text + "\n")
+    return Markdown(text)
+
+
+def model_card(
+    trained: Any, scores: pd.DataFrame, *, by_sensor: pd.DataFrame, samples: pd.DataFrame,
+    path: str | Path, label: str,
+) -> Markdown:  # fmt: skip
+    """What a trained network is and how it does at unseen stations, shown and written to ``path``.
+
+    Parameters
+    ----------
+    trained : what a system's ``train`` returned, with ``name``, ``checkpoint`` and ``labels``
+    scores : a scores table; the rows of its block means on the split "test" are printed
+    by_sensor : from ``metrics.station_scores``, for where it fails
+    samples : those of the dataset, of which ``trained.labels`` says what trained
+    label : of the data; "synthetic" says so
+    """
+    point, origin = trained.checkpoint, trained.checkpoint.provenance
+    part = samples["sample_id"].astype(str).map(trained.labels.rename(index=str))
+    learnt = samples[(part == "train").to_numpy()]
+    n_weights = sum(tensor.numel() for tensor in point.weights.values())
+    plain = {k: v for k, v in point.configuration.items() if isinstance(v, str | int | float)}
+    facts = {
+        "trained on": f"{label}: {len(learnt):,} samples, {_period(learnt)}, {_places(learnt)}",
+        "data": f"SHA-256 {origin.data_hash}", "eats": ", ".join(origin.inputs),
+        "size": f"{n_weights:,} numbers in weights and buffers",
+        "configuration": ", ".join(f"{k} {v}" for k, v in plain.items()),
+        "chosen": f"at step {point.step:,}, by a validation score of {point.score:.4f}",
+    }  # fmt: skip
+    unseen = scores[(scores["model"] == trained.name) & (scores["split"] == "test")]
+    unseen = unseen.set_index("metric")
+    lines = [
+        (
+            words(metric),
+            f"{row.value:.3f}",
+            f"{row.n:.0f}",
+            f"{row.lower:.3f} to {row.upper:.3f}" if np.isfinite(row.lower) else "too few blocks",
+        )
+        for metric in CARD_SCORES
+        for row in unseen.reindex([f"{metric}_block_mean"]).dropna(subset="value").itertuples()
+    ]
+    ours = by_sensor[(by_sensor["model"] == trained.name) & (by_sensor["split"] == "test")]
+    worst = ours.dropna(subset="r").nsmallest(MOST_LISTED, "r")
+    named = "; ".join(f"{s.sensor_id}, R {s.r:.2f}" for s in worst.itertuples())
+    text = "\n\n".join((
+        f"## Model card: {escape(trained.name, markdown=True)}",
+        _pipes(("what", "value"), facts.items()),
+        "### Scores at test stations, means over 2-degree blocks",
+        _pipes(("score", "value", "n", "95 %"), lines),
+        "### Where it fails",
+        f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {ours['r'].notna().sum()} test "
+        f"sensors with a score. Lowest: {escape(named, markdown=True)}.",
+        "### Use",
+        "For surface soil moisture from these very inputs, at places and in seasons like those of "
+        "its training; not for other depths, sensors or versions of a product, and not for the "
+        "single reading: the scores above are means."
+        + (INVENTED if label == "synthetic" else ""),
+    ))  # fmt: skip
+    write_text_whole(path, text + "\n")
+    return Markdown(text)
+
+
+def _pipes(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of Markdown, its cells escaped."""
+    cells = [[MARKS.sub(lambda m: f"&#{ord(m[0])};", str(c)) for c in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells))
+
+
+def _period(samples: pd.DataFrame) -> str:
+    return f"{samples['time'].min():%Y-%m-%d} to {samples['time'].max():%Y-%m-%d}"
+
+
+def _places(samples: pd.DataFrame) -> str:
+    return f"{samples['station_id'].nunique()} stations, {samples['sensor_id'].nunique()} sensors"
+
+
+def _terms(name: str) -> str:
+    return next((words for start, words in TERMS.items() if name.startswith(start)), "its maker's")
 
 
 # One notebook, checked parameters, one report.
