@@ -1,6 +1,6 @@
 """DEEPSOIL's network and loss on two real places, against trees on the same rows.
 
-``python -m tests.benchmarks.deepsoil_places FOLDER OUT`` reads ``kings_creek`` and
+``python -m tests.benchmarks.deepsoil_places FOLDER OUT [PLACE [JOBS]]`` reads ``kings_creek`` and
 ``oznet_100m_daily`` in FOLDER and writes ``OUT/places.csv``. At Kings Creek (12 stations in 12 km2)
 the network sees 30 m maps of NDVI and terrain and the weather, which is one for all pixels; three
 stations are left out at a time. At Yanco the images of but one day are there, so that the network
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 import torch
+from joblib import Parallel, delayed
 
 from soilkit import grids, metrics
 from soilkit.export import antecedents, rasters, ten_day_table
@@ -147,54 +148,64 @@ def latest(ndvi, dates, day):
     return np.nan_to_num(np.stack([(shown + 0.2) / 1.2, age]), nan=-1).clip(-1, 1)
 
 
-def kings_creek(folder, soil, *, train_every=10, ask_every=5, epochs=10):
+def kings_creek(folder, soil, *, jobs, train_every=10, ask_every=5):
     """Predictions of all models at stations that were left out, three at a time."""
     daily, weather, place, sites, grid = watershed(folder)
     terrain, ndvi, dates = maps_of(folder, grid)
-    assert len(dates) == len(ndvi)
     number = {name: k % 4 for k, name in enumerate(sites["name"])}
-    day_number = (daily["time"] - daily["time"].min()).dt.days
-    daily = daily[(day_number % ask_every == 0) & daily["time"].isin(weather.dropna().index)]
+    since = (daily["time"] - daily["time"].min()).dt.days
+    daily = daily[(since % ask_every == 0) & daily["time"].isin(weather.dropna().index)]
     daily = daily.assign(fold=daily["station"].map(number)).reset_index(drop=True)
-    is_thin = (daily["time"] - daily["time"].min()).dt.days % train_every == 0
     days = np.sort(daily["time"].unique())
-    seen = {day: np.concatenate([latest(ndvi, dates, day), terrain]) for day in days}
-    pixel = [
-        seen[t][(slice(None), *place[s])]
-        for t, s in zip(daily["time"], daily["station"], strict=True)
-    ]
-    told = weather.loc[daily["time"]].to_numpy()
-    tables = {"trees, weather alone": told, "trees, weather and maps": np.c_[told, pixel]}
-    answers = {name: np.full(len(daily), np.nan) for name in (*tables, *LOSSES)}
+    daily["day"] = np.searchsorted(days, daily["time"])
+    daily[["row", "col"]] = [place[name] for name in daily["station"]]
+    is_thin = ((daily["time"] - daily["time"].min()).dt.days % train_every == 0).to_numpy()
+    seen = np.stack([np.concatenate([latest(ndvi, dates, day), terrain]) for day in days])
+    seen, told = seen.astype(np.float32), weather.loc[days].to_numpy()
+    pixel = seen[daily["day"], :, daily["row"], daily["col"]]
+    tables = {"trees, weather alone": told[daily["day"]]}
+    tables["trees, weather and maps"] = np.c_[told[daily["day"]], pixel]
     truth = daily["soil_moisture_m3_m3"].to_numpy(np.float32)
-    for fold in range(4):
-        asked = (daily["fold"] == fold).to_numpy()
-        learn = ~asked & is_thin.to_numpy()
+    answers = {name: np.full(len(daily), np.nan) for name in (*tables, *LOSSES)}
+    folds = {fold: (daily["fold"] == fold).to_numpy() for fold in range(4)}
+    for asked in folds.values():
         for name, columns in tables.items():
-            answers[name][asked] = (
-                boosted().fit(columns[learn], truth[learn]).predict(columns[asked])
-            )
-        z = scaled(weather.to_numpy(), weather.loc[daily["time"][learn]].to_numpy())
-        z = dict(zip(weather.index, z, strict=True))
-        rows = dict(iter(daily[learn].groupby("time")))
-        kept = list(rows)
-
-        def read(some, rows=rows, kept=kept, z=z):
-            return batch_of([kept[k] for k in some], rows, seen=seen, z=z, place=place, soil=soil)
-
-        for name, loss in LOSSES.items():
-            model = trained(
-                read, len(kept), channels=len(terrain) + 2 + weather.shape[1], loss=loss,
-                low_level=tuple(range(5)), mean=float(truth[learn].mean()), size=8, epochs=epochs,
-            )  # fmt: skip
-            with torch.inference_mode():
-                for day in np.unique(daily["time"][asked]):
-                    fed = torch.from_numpy(image(seen[day], z[pd.Timestamp(day)]))[None]
-                    drawn = model(fed)[0].numpy()
-                    at = np.flatnonzero(asked & (daily["time"] == day))
-                    answers[name][at] = [drawn[place[s]] for s in daily["station"][at]]
-            sys.stderr.write(f"kings creek, fold {fold}: {name}\n")
+            learn = ~asked & is_thin
+            trees = boosted().fit(columns[learn], truth[learn])
+            answers[name][asked] = trees.predict(columns[asked])
+    tasks = [(name, fold) for name in reversed(LOSSES) for fold in folds]
+    made = Parallel(jobs)(
+        delayed(left_out)(daily, seen, told, learn=~folds[fold] & is_thin, asked=folds[fold],
+                          loss=LOSSES[name], soil=soil)
+        for name, fold in tasks
+    )  # fmt: skip
+    for (name, fold), values in zip(tasks, made, strict=True):
+        answers[name][folds[fold]] = values
     return daily, answers
+
+
+def left_out(daily, seen, told, *, learn, asked, loss, soil, epochs=4):
+    """A network that has seen the rows ``learn``, asked for others: m3 m-3."""
+    torch.set_num_threads(1)
+    z = scaled(told, told[daily["day"][learn]])
+    rows = dict(iter(daily[learn].groupby("day")))
+    kept = list(rows)
+
+    def read(some):
+        return batch_of([kept[k] for k in some], rows, seen=seen, z=z, soil=soil)
+
+    model = trained(
+        read, len(kept), channels=seen.shape[1] + z.shape[1], low_level=tuple(range(5)), loss=loss,
+        mean=float(daily["soil_moisture_m3_m3"][learn].mean()), size=4, epochs=epochs,
+    )  # fmt: skip
+    at, values = daily[asked], np.full(int(asked.sum()), np.nan)
+    with torch.inference_mode():
+        for day in at["day"].unique():
+            drawn = model(torch.from_numpy(image(seen[day], z[day]))[None])[0].numpy()
+            here = (at["day"] == day).to_numpy()
+            values[here] = drawn[at["row"][here], at["col"][here]]
+    sys.stderr.write("kings creek: a network is trained and asked\n")
+    return values
 
 
 def image(seen, z):
@@ -203,16 +214,14 @@ def image(seen, z):
     return np.concatenate([seen, wide]).astype(np.float32)
 
 
-def batch_of(days, rows, *, seen, z, place, soil):
+def batch_of(days, rows, *, seen, z, soil):
     """Images of some days and what stations read, standing for the 4 x 4 pixels about each."""
     inputs = np.stack([image(seen[day], z[day]) for day in days])
     target = np.full((len(days), *inputs.shape[2:]), np.nan, np.float32)
     for k, day in enumerate(days):
-        for station, value in zip(
-            rows[day]["station"], rows[day]["soil_moisture_m3_m3"], strict=True
-        ):
-            row, col = place[station]
-            target[k, row - NEAR + 1 : row + NEAR + 1, col - NEAR + 1 : col + NEAR + 1] = value
+        for row, col, value in rows[day][["row", "col", "soil_moisture_m3_m3"]].to_numpy():
+            top, left = int(row) - NEAR + 1, int(col) - NEAR + 1
+            target[k, top : top + 2 * NEAR, left : left + 2 * NEAR] = value
     wide = np.broadcast_to(np.float32(soil)[None, :, None, None], (len(days), 4, *target.shape[1:]))
     return tensors(inputs, target, wide)
 
@@ -323,14 +332,16 @@ def scores_of(rows, answers, place):
     )
 
 
-def main(folder, out, *, only=""):
+def main(folder, out, only="", jobs=1):
     """Both places, or the one that is named."""
     torch.set_num_threads(1)
     folder, out = Path(folder), Path(out)
     soils = pd.read_parquet(folder / "mesosoil/mesosoil_v2.parquet").query("depth_cm == 5")
     soils = soils.dropna(subset=[*SOIL, "sand", "clay"])
     runs = {
-        "kings_creek": lambda: kings_creek(folder / "kings_creek", soils[SOIL].median().to_numpy()),
+        "kings_creek": lambda: kings_creek(
+            folder / "kings_creek", soils[SOIL].median().to_numpy(), jobs=int(jobs)
+        ),
         "oznet_100m_daily": lambda: yanco(folder / "oznet_100m_daily", soils),
     }
     old = pd.read_csv(out / "places.csv") if (out / "places.csv").exists() else pd.DataFrame()
@@ -345,6 +356,4 @@ def main(folder, out, *, only=""):
 
 
 if __name__ == "__main__":
-    args = sys.argv[1:]
-    found = main(*args[:2], only=args[2] if len(args) > 2 else "")
-    sys.stdout.write(found.round(4).to_string() + "\n")
+    sys.stdout.write(main(*sys.argv[1:]).round(4).to_string() + "\n")
