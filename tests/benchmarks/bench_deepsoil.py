@@ -33,6 +33,12 @@ def processor_seconds(rivals):
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
+def rate_of_products(side=1024):
+    """Floating-point operations a second of the processor in a large matrix product."""
+    a, b = torch.randn(2, side, side)
+    return 2 * side**3 / processor_seconds({"product": lambda: a @ b})["product"]
+
+
 def batch():
     """Tiles of noise with a target that follows some of their maps."""
     generator = torch.Generator().manual_seed(0)
@@ -95,6 +101,12 @@ def predicting(tiles):
         seconds = processor_seconds({n: lambda m=m, x=x: m(x) for n, (m, x) in rivals.items()})
         maes = {n: float((m(x) - tiles["target"]).abs().mean()) for n, (m, x) in rivals.items()}
     peer, mae = seconds["eager float32"], maes["eager float32"]
+    flops = TILES * inference.size_table(model, {"inputs": tiles["inputs"][:1]})["flops"].iloc[-1]
+    print(
+        f"DEEPSOIL paper, eager float32 | {flops / peer / 1e9:.0f} billion operations a second | "
+        f"a matrix product {rate_of_products() / 1e9:.0f} | so float32 can win "
+        f"{rate_of_products() * peer / flops:.1f} times at most"
+    )
     for name, found in seconds.items():
         moved = abs(maes[name] / mae - 1)
         print(
