@@ -1,5 +1,6 @@
 """Every notebook runs from its parameters, small but whole, and its report opens offline."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ from soilkit.show.reports.runner import declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+MIN_ALT = 40  # letters that a title, axes and units take at least
 SMALL = {
     "00_start_here": {"n_stations": 12},
     "01_synthetic_world": {
@@ -97,6 +99,8 @@ def test_a_notebook_runs_and_its_report_opens_anywhere(built, stem):
     html = page.read_text(encoding="utf-8")
     assert reports.external_loads(html) == []
     assert "synthetic" in html
+    alts = re.findall(r'<img alt="([^"]*)"', html)
+    assert len(alts) == html.count("<img ") and not [a for a in alts if len(a) < MIN_ALT]
     stamp = yaml.safe_load((page.parent / stem / "stamp.yaml").read_text())
     assert {"seed", "versions", "data"} <= stamp.keys()
     assert (page.parent / stem / "parameters.yaml").exists()

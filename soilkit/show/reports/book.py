@@ -115,7 +115,7 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
 
 
 def shelve(reports: Path) -> Path:
-    """Write ``reports/index.html``: each report with a picture, its best score and its date."""
+    """Write ``reports/index.html``: each report with a picture, its highest score and its date."""
     cards = []
     for index in sorted(reports.glob("*/index.html"), key=lambda path: path.parent.name):
         name = index.parent.name
@@ -154,7 +154,7 @@ def best_score(scores: pd.DataFrame) -> str:
             ends = f" ({best.lower:.2f} to {best.upper:.2f})" if pd.notna(best.get("lower")) else ""
             words = [f"R {best.value:.2f}{ends}", best.model, best.split, best.get("data")]
             text = ", ".join(str(word) for word in words if pd.notna(word))
-            return f"{text}: the best of {n} models" if n > 1 else text
+            return f"{text}: the highest of {n} compared" if n > 1 else text
     return ""
 
 

@@ -235,8 +235,8 @@ def _cells(notebook: str | Path) -> list[Any]:
 
 def heading(notebook: str | Path) -> tuple[str, str]:
     """A notebook's title and the question under it."""
-    lines = [line for line in _cells(notebook)[0].source.splitlines() if line.strip()]
-    title, question, *_ = [*lines, "", ""]
+    title, _, rest = _cells(notebook)[0].source.strip().partition("\n")
+    question = " ".join(rest.strip().split("\n\n")[0].split())
     return title.lstrip("# ") or Path(notebook).stem, question.strip("*_ ")
 
 
