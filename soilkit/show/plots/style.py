@@ -525,5 +525,5 @@ def live(view: Any, *, height_px: int = 430):
     page = file_html(drawn, resources=INLINE, title="interactive view")
     page = re.sub(r"""(\.src=["'`])https?:[^"'`]*""", r"\1", page)
     page = re.sub(r'<script src="static/[^>]*></script>', "", page)  # of a server that is not there
-    size = f'title="{name}" width="100%" height="{height_px}" frameborder="0"'
+    size = f'width="100%" height="{height_px}" frameborder="0" title="{name}"'
     return HTML(f'<div><iframe srcdoc="{html.escape(page)}" {size}></iframe></div>')
