@@ -26,9 +26,22 @@ LIGHT_NOTEBOOKS = (
 )  # fmt: skip
 
 
+REFUSE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
 def load(code: str, *, absent: tuple[str, ...]) -> None:
-    """Run imports in a process of their own, as other tests have loaded everything."""
-    words = f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n{code}\n"
+    """Run imports in a process of their own, as other tests have loaded everything.
+
+    What is absent cannot be found: a None in its place would stop who asks ``"torch" in modules``.
+    """
+    words = REFUSE.format(absent=absent) + f"{code}\n"
     words += "sys.exit('torch is loaded' if sys.modules.get('torch') else 0)"
     answer = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
