@@ -380,6 +380,19 @@ def test_the_same_seed_gives_the_same_model_and_a_killed_run_goes_on(tmp_path, d
             assert torch.equal(weights, other.checkpoint.weights[name])
 
 
+def test_over_a_ridge_the_network_begins_with_a_line(data, split):
+    """Truth here is a line of the layers, so the map is right before the network has learnt."""
+    options = {"layers": LAYERS, "epochs": 1, "progress": False, "learning_rate": 1e-9}
+    begun = composite_unet.train(data, split, over_ridge=True, **options)
+    table = begun.predict(data)
+    error = table["predicted_m3_m3"] - table["observed_m3_m3"]
+    assert error.std() < 0.01 < 0.5 * table["observed_m3_m3"].std()
+    assert begun.model.configuration["over_ridge"] and begun.model.slopes[:3].min() > 0.005
+    with pytest.raises(ContractError, match="over_ridge"):
+        alone = pd.Series("test", data.samples.index)
+        composite_unet.train(data, alone, over_ridge=True, **options)
+
+
 def test_a_batch_without_station_has_a_loss(data):
     model = CompositeUNet.preset("small", channels=4)
     config = model.config

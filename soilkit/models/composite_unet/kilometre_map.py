@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from sklearn.linear_model import Ridge
 from torch.utils.data import Dataset, Subset
 
 from soilkit import grids, sources
@@ -157,6 +158,7 @@ def _drawn(series: pd.Series, corner: tuple[int, int, int], side: int) -> np.nda
 # ---- the system ----------------------------------------------------------------------------------
 
 TRAIN, VALIDATION = "train", "validation"
+RIDGE_PENALTY = 10.0  # of normalised channels, in rows
 
 
 def step_by(alpha: float, norm: str) -> training.Step:
@@ -216,6 +218,7 @@ def train(
     coarse: str = COARSE,
     alpha: float = 1e-3,
     norm: str = "sum",
+    over_ridge: bool = False,
     epochs: int = 30,
     batch_size: int = 4,
     progress: bool = True,
@@ -237,6 +240,7 @@ def train(
     layers : what is fed; where the radar is among them a mask of it follows by itself
     coarse : layer of the coarse target, "" for none
     alpha, norm : of ``composite_loss``
+    over_ridge : whether the network adds to a ridge of the channels at the training stations
     epochs : passes over all patches
     batch_size : patches
     progress : whether to show a bar
@@ -255,18 +259,24 @@ def train(
     _check(cube, [*layers, *([coarse] if coarse else [])])
     if not len(parts[TRAIN]) and not coarse:
         raise ContractError("No station trains and there is no coarse target: nothing to fit.")
+    if over_ridge and not len(parts[TRAIN]):
+        raise ContractError("No station trains: a ridge has nothing to fit. Leave out over_ridge.")
     if not len(parts[TRAIN]):
         warnings.warn("No station trains: the model learns from the coarse target alone, its bias "
                       "included.", stacklevel=2)  # fmt: skip
     torch.manual_seed(seed)
     labels = parts[TRAIN] if len(parts[TRAIN]) else cube[coarse]
     channels, mean = len(layers) + (RADAR in layers), float(labels.mean())
-    model = CompositeUNet.preset(preset, channels=channels, mean_label_m3_m3=mean)
+    model = CompositeUNet.preset(
+        preset, channels=channels, mean_label_m3_m3=mean, over_ridge=over_ridge
+    )
     statistics = {n: (float(cube[n].mean()), float(cube[n].std()) or 1.0) for n in layers}
     patches = Patches(
         cube, layers=layers, statistics=statistics, config=model.config, labels=parts, coarse=coarse
     )
     with_station = patches.with_station()
+    if over_ridge:
+        _fit_ridge(model, [patches.patch(i) for i in with_station])
     loaders = training.Loaders(
         make_loader(patches, batch_size=min(batch_size, len(patches)), shuffle_seed=seed),
         make_loader(Subset(patches, with_station or range(len(patches))), batch_size=batch_size),
@@ -286,6 +296,21 @@ def train(
     seen = pd.DataFrame(curves.rows, history.index[len(history) - len(curves.rows) :])
     known = pd.Series(np.asarray(split, str), data.samples["sample_id"].astype(str))
     return TrainedComposite(model.eval(), checkpoint, history.join(seen), known)
+
+
+def _fit_ridge(model: CompositeUNet, patches: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    """Give a model the slopes and the level of a ridge at the training stations."""
+    first, side = model.config.margin_px, model.config.scored_px
+    rows, labels = [], []
+    for patch in patches:
+        inner = patch["images"][:, first : first + side, first : first + side]
+        known = torch.isfinite(patch[TRAIN])
+        rows.append(inner[:, known].T)
+        labels.append(patch[TRAIN][known])
+    line = Ridge(RIDGE_PENALTY).fit(torch.cat(rows).numpy(), torch.cat(labels).numpy())
+    with torch.no_grad():
+        model.slopes.copy_(torch.from_numpy(line.coef_))
+        model.last.bias.fill_(float(line.intercept_))  # type: ignore[union-attr]
 
 
 def _labels(data: StationCube, labels: np.ndarray) -> dict[str, pd.Series]:

@@ -25,13 +25,15 @@ class CompositeConfig:
     """What a model eats and its size.
 
     ``widths`` of its levels, each half as fine as the last. Patches are ``scored_px`` [1 km] on a
-    side, whole cells of 9 km, and a margin all round that is seen and not scored.
+    side, whole cells of 9 km, and a margin all round that is seen and not scored. ``over_ridge``
+    adds the network to a line of the channels.
     """
 
     channels: int = 13
     widths: tuple[int, ...] = PRESETS["paper"]["widths"]
     scored_px: int = 252
     margin_px: int = 2
+    over_ridge: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -75,6 +77,9 @@ class CompositeUNet(nn.Module):
     layers (convolutions, pools, enlargements, joins) are 31 and parameters 53,057. The output is
     not bounded.
 
+    Over a ridge (ours, decision 021), slopes by channel are added that ``train`` fits to its
+    stations and does not train further: where the network knows nothing it leaves a line.
+
     Parameters
     ----------
     config : CompositeConfig
@@ -106,20 +111,23 @@ class CompositeUNet(nn.Module):
         deep_to_fine = [*pairwise(widths[::-1])]
         self.up = nn.ModuleList(_pair(deep + kept, kept) for deep, kept in deep_to_fine)
         self.last = nn.Conv2d(widths[0], 1, 1)
+        if config.over_ridge:
+            self.register_buffer("slopes", torch.zeros(config.channels))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=LEAK)
-        nn.init.normal_(self.last.weight, std=0.01)
+        nn.init.normal_(self.last.weight, std=0.0 if config.over_ridge else 0.01)
         nn.init.constant_(self.last.bias, mean_label_m3_m3)  # type: ignore[arg-type]
 
     @classmethod
     def preset(
-        cls, name: str, *, channels: int = 13, mean_label_m3_m3: float = 0.2
-    ) -> "CompositeUNet":
+        cls, name: str, *, channels: int = 13, mean_label_m3_m3: float = 0.2,
+        over_ridge: bool = False,
+    ) -> "CompositeUNet":  # fmt: skip
         """A model of the size ``name``; ``UnknownNameError`` for one that does not exist."""
         if name not in PRESETS:
             raise UnknownNameError(f"No preset {name!r}; there are {', '.join(PRESETS)}. Name one.")
-        config = CompositeConfig(channels, **PRESETS[name])
+        config = CompositeConfig(channels, over_ridge=over_ridge, **PRESETS[name])
         return cls(config, mean_label_m3_m3=mean_label_m3_m3)
 
     @classmethod
@@ -162,7 +170,10 @@ class CompositeUNet(nn.Module):
             deep = level(join(enlarge(deep), skip))
         margin = self.config.margin_px
         height, width = deep.shape[-2:]
-        fine = self.last(deep)[:, 0, margin : height - margin, margin : width - margin]
+        fine = self.last(deep)[:, 0]
+        if self.config.over_ridge:
+            fine = fine + torch.einsum("bcyx,c->byx", images, self.slopes)
+        fine = fine[:, margin : height - margin, margin : width - margin]
         return fine, coarsened(fine, valid)
 
 
