@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 import xarray as xr
 from sklearn.linear_model import Ridge
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from soilkit import grids, sources
@@ -310,7 +311,7 @@ def _fit_ridge(model: CompositeUNet, patches: Sequence[Mapping[str, torch.Tensor
     line = Ridge(RIDGE_PENALTY).fit(torch.cat(rows).numpy(), torch.cat(labels).numpy())
     with torch.no_grad():
         model.slopes.copy_(torch.from_numpy(line.coef_))
-        model.last.bias.fill_(float(line.intercept_))  # type: ignore[union-attr]
+        nn.init.constant_(model.last.bias, float(line.intercept_))  # type: ignore[arg-type]
 
 
 def _labels(data: StationCube, labels: np.ndarray) -> dict[str, pd.Series]:

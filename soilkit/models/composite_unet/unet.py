@@ -100,6 +100,8 @@ class CompositeUNet(nn.Module):
     ((1, 252, 252), (1, 28, 28))
     """
 
+    slopes: torch.Tensor
+
     def __init__(self, config: CompositeConfig, *, mean_label_m3_m3: float = 0.2):
         super().__init__()
         self.config, widths = config, config.widths
