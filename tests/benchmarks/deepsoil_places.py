@@ -7,6 +7,7 @@ stations are left out at a time. At Yanco the images of but one day are there, s
 sees each station's layers as a tile of equal pixels, in the authors' four spatial folds. Soils are
 those of the Oklahoma Mesonet (``mesosoil``): of their median at Kings Creek, of the nearest texture
 at Yanco. Trees learn from the very same rows. Nothing is chosen by a score: settings stand here.
+Days are thinned and passes few, so that all of it takes ten minutes of a processor.
 """
 
 import sys
