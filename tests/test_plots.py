@@ -243,3 +243,26 @@ def test_any_name_has_its_place_in_the_legend():
     figure = plots.interval_dots(rows.assign(split="test"), rows="split")
     words = [text.get_text().lstrip("\u200b") for text in figure.legends[0].get_texts()]
     assert words == names
+
+
+def test_a_picture_says_in_words_what_it_shows():
+    """Labels shared by panels bear their range, dates are dates, of many names the first dozen."""
+    figure, axes = plt.subplots(1, 2)
+    for axis, name in zip(axes, ("VV [dB]", "VH [dB]"), strict=True):
+        drawn = axis.imshow([[0.0, 1.0]], extent=(-1, 1, -2, 2))
+        axis.set_title(name)
+    figure.colorbar(drawn, ax=axes, label="backscatter [dB]")
+    figure.supxlabel("east [km]")
+    figure.suptitle("A chip\n(synthetic)")
+    assert plots.style.described(figure) == (
+        "A chip (synthetic). 2 panels: VV [dB], VH [dB]. Across: east [km], -1 to 1. "
+        "Colours: backscatter [dB], 0 to 1."
+    )
+    figure, axis = plt.subplots()
+    for k in range(15):
+        axis.plot(pd.to_datetime(["2019-05-01", "2019-06-30"]), [k, k], label=f"s{k}")
+    axis.set(xlabel="time", xlim=pd.to_datetime(["2019-05-01", "2019-07-01"]))
+    words = plots.style.described(figure)
+    assert words.startswith("Across: time, 2019-05-01 to 2019-07-01. Shown: s0, s1")
+    assert words.endswith("s11 and 3 more.")
+    assert "Nothing to draw: no date" in plots.style.described(plots.style.nothing("no date"))

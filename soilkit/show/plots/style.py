@@ -190,9 +190,9 @@ def described(figure: Figure) -> str:
     parts = [
         ("", [figure.get_suptitle(), *bare]),
         (f"{len(drawn)} panels: " if len(drawn) > 1 else "", titles),
-        ("Across: ", [*_ranges(axis.xaxis for axis in drawn), across]),
-        ("Up: ", [*_ranges(axis.yaxis for axis in drawn), up]),
-        ("Colours: ", _ranges(max(b.xaxis, b.yaxis, key=_name) for b in bars)),
+        ("Across: ", _ranges([axis.xaxis for axis in drawn], across)),
+        ("Up: ", _ranges([axis.yaxis for axis in drawn], up)),
+        ("Colours: ", _ranges([max(b.xaxis, b.yaxis, key=_name) for b in bars])),
         ("Shown: ", named),
     ]
     lists = [(head, _listed(texts)) for head, texts in parts]
@@ -210,11 +210,15 @@ def _name(axis: Axis) -> str:
     return axis.get_label_text()
 
 
-def _ranges(axes: Iterable[Axis]) -> list[str]:
-    """Each label once, with the names along it or the ends of all axes that bear it."""
+def _ranges(axes: Sequence[Axis], shared: str = "") -> list[str]:
+    """Each label once, with the names along it or the ends of all axes that bear it.
+
+    ``shared`` stands for the labels where no axis has one, and behind them where any has.
+    """
+    has_labels = any(map(_name, axes))
     by_name: dict[str, list[Axis]] = {}
     for axis in axes:
-        by_name.setdefault(_name(axis), []).append(axis)
+        by_name.setdefault(_name(axis) if has_labels else shared, []).append(axis)
     texts = []
     for name, alike in by_name.items():
         formatter = alike[0].get_major_formatter()
@@ -228,7 +232,7 @@ def _ranges(axes: Iterable[Axis]) -> list[str]:
                 for end in ends
             ]
             texts.append(f"{name}, {' to '.join(written)}")
-    return texts
+    return [*texts, shared] if has_labels else texts
 
 
 def describe_figures() -> None:
