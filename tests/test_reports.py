@@ -491,7 +491,7 @@ def test_differences_of_several_notebooks_stand_in_one_table():
     compared = {"metric": "r", "model_a": "A", "model_b": "B", "notebook": "20"}
     compared |= {"block_difference": 0.1, "block_lower": 0.05, "block_upper": 0.15}
     other = {"notebook": "13", "model": "A", "value": 0.3, "lower": 0.2, "upper": 0.4}
-    page = side_by_side._comparisons(pd.DataFrame([other, compared]))
+    (page,) = side_by_side._comparisons(pd.DataFrame([other, compared])).values()
     assert page.count("<tr>") == 1 and "0.1000 (0.0500 to 0.1500)" in page
 
 

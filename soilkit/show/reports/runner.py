@@ -27,7 +27,7 @@ from soilkit.errors import ContractError, ParameterError
 from soilkit.export import tables
 from soilkit.files import csv_text, read_table, sha256, write_text_whole, write_whole
 from soilkit.metrics.evaluation.score_tables import main_model
-from soilkit.show.plots.style import escape, words
+from soilkit.show.plots.style import words
 from soilkit.show.reports.pages import to_html
 from soilkit.strata import MIN_STATIONS
 
@@ -132,7 +132,7 @@ def data_card(folder: str | Path, *, label: str) -> Markdown:
     networks = [(n, k, cited.get(str(n)) or "none listed") for n, k in counts.items()]
     limits = f" Fewer than {MIN_STATIONS} stations stand for: {', '.join(few)}." if len(few) else ""
     text = "\n\n".join((
-        f"## Data card: {escape(label, markdown=True)}", _pipes(("what", "value"), facts.items()),
+        f"## Data card: {_inert(label)}", _pipes(("what", "value"), facts.items()),
         "### Sources", _pipes(("product", "cite", "terms", "beware"), rows),
         "### Networks", _pipes(("network", "stations", "cite"), networks), ISMN_TERMS,
         "### Use", "For training and scoring models of surface soil moisture at places like these; "
@@ -185,13 +185,13 @@ def model_card(
     worst = ours.dropna(subset="r").nsmallest(MOST_LISTED, "r")
     named = "; ".join(f"{s.sensor_id}, R {s.r:.2f}" for s in worst.itertuples())
     text = "\n\n".join((
-        f"## Model card: {escape(trained.name, markdown=True)}",
+        f"## Model card: {_inert(trained.name)}",
         _pipes(("what", "value"), facts.items()),
         "### Scores at test stations, means over 2-degree blocks",
         _pipes(("score", "value", "n", "95 %"), lines),
         "### Where it fails",
         f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {ours['r'].notna().sum()} test "
-        f"sensors with a score. Lowest: {escape(named, markdown=True)}.",
+        f"sensors with a score. Lowest: {_inert(named)}.",
         "### Use",
         "For surface soil moisture from these very inputs, at places and in seasons like those of "
         "its training; not for other depths, sensors or versions of a product, and not for the "
@@ -202,9 +202,14 @@ def model_card(
     return Markdown(text)
 
 
+def _inert(text: Any) -> str:
+    """Text of the data that breaks no table and obeys nothing, and is still read in a file."""
+    return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", str(text))
+
+
 def _pipes(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table of Markdown, its cells escaped."""
-    cells = [[MARKS.sub(lambda m: f"&#{ord(m[0])};", str(c)) for c in row] for row in rows]
+    cells = [[_inert(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells))
 
 
