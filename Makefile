@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints-ci.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: help setup wheelhouse report test test-all lab bench study contest check docs lite clean
+.PHONY: help setup wheelhouse report test test-all browser lab bench study contest check docs lite clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,8 +32,11 @@ test: $(STAMP)  ## all tests but the slow ones, two files at a time
 test-all: $(STAMP)  ## the slow proofs too
 	$(BIN)/python -m pytest -m 'not live'
 
-lab: $(STAMP)  ## open JupyterLab on the notebooks
-	$(BIN)/python -m jupyter lab notebooks
+browser: $(STAMP)  ## the notebooks' views in a real JupyterLab; needs chromium and its driver
+	$(BIN)/python -m pytest -m browser tests/browser
+
+lab: $(STAMP)  ## open JupyterLab at notebook 00, beside data/ and reports/
+	$(BIN)/python -m jupyter lab --ServerApp.root_dir=. notebooks/00_start_here.ipynb
 
 bench: $(STAMP)  ## one line a benchmark: name, ours, peer, ratio
 	$(BIN)/python -m tests.benchmarks

@@ -20,6 +20,11 @@ LIGHT = (
     "soilkit.export.published", "soilkit.export.join", "soilkit.metrics",
     "soilkit.metrics.splits", "soilkit.metrics.evaluation", "soilkit.world", "soilkit.show.plots",
 )  # fmt: skip
+# What runs notebooks, and what draws maps and charts to move: seconds that no first cell may take.
+LATER = ("papermill", "nbformat", "nbconvert", "hvplot", "bokeh", "leafmap", "ipyleaflet", "ee")
+WITHOUT_NETWORKS = (
+    "01_synthetic_world", "13_choose_splits", "14_build_a_cube", "31_evaluate_by_stratum",
+)  # fmt: skip
 LIGHT_NOTEBOOKS = (
     "00_start_here", "10_build_dataset", "11_inspect_in_situ", "12_read_published_shards",
     "35_bring_your_own_predictions",
@@ -36,15 +41,26 @@ sys.meta_path.insert(0, Absent())
 """
 
 
-def load(code: str, *, absent: tuple[str, ...]) -> None:
+def load(code: str, *, absent: tuple[str, ...], unloaded: tuple[str, ...] = ("torch",)) -> None:
     """Run imports in a process of their own, as other tests have loaded everything.
 
     What is absent cannot be found: a None in its place would stop who asks ``"torch" in modules``.
     """
     words = REFUSE.format(absent=absent) + f"{code}\n"
-    words += "sys.exit('torch is loaded' if sys.modules.get('torch') else 0)"
+    words += f"sys.exit(' '.join(n for n in {unloaded!r} if n in sys.modules) or 0)"
     answer = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
+
+
+def imports_of(source: str) -> list[str]:
+    nodes = ast.parse(source).body
+    return [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+
+
+def first_cell(notebook: str) -> str:
+    """The cell of imports, which stands below the parameters."""
+    cells = nbformat.read(NOTEBOOKS / notebook, 4).cells
+    return [c.source for c in cells if c.cell_type == "code"][1]
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -60,8 +76,7 @@ def test_a_wing_is_named_without_waiting_for_its_pictures():
 def test_notebooks_of_tables_load_where_the_heavy_ones_are_absent():
     """Every import they make; a map or an archive asks for more only where it is used."""
     cells = [c for n in LIGHT_NOTEBOOKS for c in nbformat.read(NOTEBOOKS / f"{n}.ipynb", 4).cells]
-    nodes = [n for c in cells if c.cell_type == "code" for n in ast.parse(c.source).body]
-    imports = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+    imports = [line for c in cells if c.cell_type == "code" for line in imports_of(c.source)]
     load("\n".join(dict.fromkeys(imports)), absent=ABSENT)
 
 
@@ -74,3 +89,17 @@ def test_a_light_notebook_runs_with_what_a_browser_has(name, tmp_path):
     code = "\n".join(["import matplotlib", "matplotlib.use('agg')", cells[0], small, *cells[1:]])
     load(code, absent=NOT_IN_A_BROWSER)
     assert (tmp_path / "results" / name / "stamp.yaml").exists()
+
+
+def test_no_first_cell_waits_for_what_a_later_cell_may_need():
+    """Half a dozen seconds in a kernel, for a report that nobody has asked for yet."""
+    notebooks = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
+    cells = [first_cell(name) for name in notebooks]
+    names = [line for cell in cells for line in imports_of(cell)]
+    load("\n".join(dict.fromkeys(names)), absent=(), unloaded=LATER)
+
+
+def test_a_notebook_without_networks_does_not_load_torch():
+    cells = [first_cell(f"{name}.ipynb") for name in (*WITHOUT_NETWORKS, *LIGHT_NOTEBOOKS)]
+    names = [line for cell in cells for line in imports_of(cell)]
+    load("\n".join(dict.fromkeys(names)), absent=(), unloaded=("torch", *LATER))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from soilkit import contracts
 from soilkit.errors import BoundError, ContractError, UnitError, UnknownNameError
-from soilkit.export.join import anchored_join, latest_scenes
+from soilkit.export.join import anchored_join, fate_of, latest_scenes
 
 HOUR = pd.Timedelta("1h")
 NOON = pd.Timestamp("2020-06-01 12:00")
@@ -361,7 +361,7 @@ def oracle(observed, rows, *, edge, limit):
     return samples, lost
 
 
-def run(observed, rows, *, edge, limit):
+def tables_of(observed, rows):
     table = pd.DataFrame(observed, columns=["sensor_id", "minute"])
     table["time"] = (NOON + table.pop("minute").astype("int64") * MINUTE).astype("datetime64[us]")
     table["soil_moisture_m3_m3"] = 0.2
@@ -375,14 +375,18 @@ def run(observed, rows, *, edge, limit):
           for k, n, p, s, e, c, v in rows)
     )  # fmt: skip
     scenes["source"] = scenes["source"].astype(pd.CategoricalDtype(list(BOUNDS)))
-    return anchored_join(
-        table,
-        scenes,
-        STATIONS,
-        bounds={name: n * MINUTE for name, n in BOUNDS.items()},
-        causal=edge,
-        max_cloud_fraction=None if limit is None else {"smap": limit},
-    )
+    return table, scenes
+
+
+def rules(limit):
+    clouds = None if limit is None else {"smap": limit}
+    bounds = {name: n * MINUTE for name, n in BOUNDS.items()}
+    return {"bounds": bounds, "max_cloud_fraction": clouds}
+
+
+def run(observed, rows, *, edge, limit):
+    table, scenes = tables_of(observed, rows)
+    return anchored_join(table, scenes, STATIONS, causal=edge, **rules(limit))
 
 
 @settings(max_examples=250, deadline=None)
@@ -481,3 +485,23 @@ def test_a_cloud_limit_that_is_no_number_is_refused(limits):
         latest_scenes(moments("A", times=[NOON]), scenes, bounds=bounds, max_cloud_fraction=limits)
     with pytest.raises(UnitError, match="0 to 1"):
         anchored_join(readings(NOON), scenes, STATIONS, bounds=bounds, max_cloud_fraction=limits)
+
+
+@settings(max_examples=15, deadline=None)
+@given(worlds(), st.sampled_from([None, 0.3]))
+def test_the_fates_of_single_readings_add_up_to_what_the_join_counts(world, limit):
+    table, scenes = tables_of(*world)
+    for _, mine in table.groupby("sensor_id", observed=True):
+        joined = anchored_join(mine, scenes, STATIONS, **rules(limit))
+        told = {"scenes": scenes, "stations": STATIONS} | rules(limit)
+        fates = pd.Series([fate_of(time, mine, **told) for time in mine["time"]])
+        is_lost = fates.str.startswith("dropped, ")
+        lost = fates[is_lost].str.removeprefix("dropped, ").value_counts()
+        assert lost.to_dict() == reasons(joined)
+        assert (~is_lost).sum() == len(joined.samples)
+
+
+def test_a_reading_that_is_not_there_has_no_fate():
+    with pytest.raises(UnknownNameError, match="2030"):
+        told = {"scenes": scenes_table(), "stations": STATIONS, "bounds": {"sentinel1": HOUR}}
+        fate_of(pd.Timestamp("2030-01-01"), readings(NOON), **told)

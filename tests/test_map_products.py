@@ -22,6 +22,7 @@ from soilkit.errors import ContractError, StoreError
 from soilkit.models import maps
 from soilkit.models.maps.windows import map_dataset
 from soilkit.show import map_views, plots, widgets
+from soilkit.show.plots import outlines
 
 FLAGS = {
     "flag_masks": np.array([1, 2, 4, 32], np.uint8),
@@ -335,13 +336,13 @@ def test_a_map_of_clouds_and_a_map_of_one_cell_get_their_pages(tmp_path):
 
 
 def test_the_outlines_are_small_and_know_land_from_sea():
-    assert map_views.OUTLINES.stat().st_size <= 200_000
-    with np.load(map_views.OUTLINES) as file:
+    assert outlines.OUTLINES.stat().st_size <= 200_000
+    with np.load(outlines.OUTLINES) as file:
         assert "Natural Earth" in str(file["source"])
-    land = Outline.make_compound_path(*map(Outline, map_views._outlines()["land"]))
+    land = Outline.make_compound_path(*map(Outline, outlines.outlines()["land"]))
     inside = land.contains_points([(-96.6, 39.1), (-40.0, 30.0), (147.0, -35.0), (178.0, -17.8)])
     assert inside.tolist() == [True, False, True, True]
-    border = np.concatenate(map_views._outlines()["border"])
+    border = np.concatenate(outlines.outlines()["border"])
     pacific_49n = np.hypot(*(border - (-122.76, 49.0)).T)
     assert pacific_49n.min() < 0.05
 
@@ -428,8 +429,7 @@ def test_a_view_across_the_antimeridian_stays_in_one_piece(tmp_path):
     (south, west), (north, east) = view.image.bounds
     assert west < 180 < east and east - west < 0.07 and south < -17 < north
     assert (west + east) / 2 == pytest.approx(view.map.center[1], abs=1e-6)
-    marks = [m.location for m in view.map.layers if getattr(m, "title", None) in ("w", "e")]
-    assert [lon for _, lon in marks] == pytest.approx([179.99, 180.01])
+    assert view.dots.places.loc[["w", "e"], "longitude"].tolist() == pytest.approx([179.99, 180.01])
     for longitude in (179.99, 180.01, -179.99):
         view.message.value = "?"
         view.pick(longitude, -17.0)
@@ -463,14 +463,14 @@ def test_the_day_moves_the_picture_and_a_click_draws_its_cell():
     assert view._picked.location == [39.09, -96.67]
 
 
-def test_layers_and_opacity_are_the_readers_choice_and_nothing_asks_the_network():
+def test_one_opaque_layer_is_shown_at_a_time_and_nothing_asks_the_network():
     view = widgets.MapView(two_days(comment="Synthetic: made up."))
     assert "synthetic" in view.children[0].value
     moisture_url = view.image.url
     view.layer.value = "soil_moisture_std"
     assert view.image.url != moisture_url
-    view.opacity.value = 0.3
-    assert view.image.opacity == 0.3
+    assert view.image.opacity == 1.0
+    assert any(type(layer).__name__ == "Polyline" for layer in view.map.layers), "no outlines"
     assert not [layer for layer in view.map.layers if "Tile" in type(layer).__name__]
     alone = widgets.MapView(one_day()[["soil_moisture", "crs"]])
     assert [name for _, name in alone.layer.options] == ["soil_moisture"]

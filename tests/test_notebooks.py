@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from soilkit import contracts
-from soilkit.show import reports
+from soilkit.show import exercises, reports
 from soilkit.show.reports.book import SYNTHETIC, US_10DAY, real_data
-from soilkit.show.reports.runner import declared
+from soilkit.show.reports.runner import WIDGET_VIEW, declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -104,6 +104,52 @@ def test_a_notebook_runs_and_its_report_opens_anywhere(built, stem):
     stamp = yaml.safe_load((page.parent / stem / "stamp.yaml").read_text())
     assert {"seed", "versions", "data"} <= stamp.keys()
     assert (page.parent / stem / "parameters.yaml").exists()
+
+
+RAW = {  # what a programmer prints and a reader stumbles over
+    "a missing number": r"\b(?:nan|NaN|NaT)\b", "fifty years as days": r"\b18262 days",
+    "a path as an object": r"(?:Posix|Windows)Path", "six decimals": r"(?<![\w.:])\d+\.\d{6,}\b",
+}  # fmt: skip
+UNREAD = re.compile(r"<(script|style|svg|iframe)\b.*?</\1>|data:[^\"')]+", re.DOTALL)
+
+
+def read_by_people(output):
+    """The text of an output as JupyterLab would show it; none of a widget's."""
+    data = output.get("data", {})
+    if WIDGET_VIEW in data:
+        return ""
+    kinds = [data[kind] for kind in ("text/html", "text/markdown", "text/plain") if kind in data]
+    return UNREAD.sub("", (kinds or [output.get("text", "")])[0])
+
+
+@pytest.mark.parametrize("stem", ROAD)
+def test_no_output_shows_what_only_a_programmer_reads(built, stem):
+    """Dashes and words for what is missing, rounded numbers, no red bar of the error stream."""
+    executed = built(stem).parent / "work" / f"{stem}.executed.ipynb"
+    cells = [c for c in nbformat.read(executed, as_version=4).cells if c.cell_type == "code"]
+    outputs = [(cell.source[:60], output) for cell in cells for output in cell.outputs]
+    assert not [source for source, output in outputs if output.get("name") == "stderr"]
+    texts = [(source, read_by_people(output)) for source, output in outputs]
+    found = [
+        (what, source, hit[0])
+        for source, text in texts for what, pattern in RAW.items()
+        if (hit := re.search(pattern, text))
+    ]  # fmt: skip
+    assert not found
+
+
+@pytest.mark.parametrize("stem", ["00_start_here", "13_choose_splits"])
+def test_an_exercise_waits_for_an_answer_and_knows_the_true_one(built, stem):
+    """Stored unanswered; what its own tables say is known, and counts as right."""
+    executed = built(stem).parent / "work" / f"{stem}.executed.ipynb"
+    cells = [c for c in nbformat.read(executed, as_version=4).cells if c.cell_type == "code"]
+    checks = [o["metadata"]["soilkit"] for c in cells if "exercises.check" in c.source
+              for o in c.outputs if "soilkit" in o.get("metadata", {})]  # fmt: skip
+    assert len(checks) == sum(c.source.count("exercises.check(") for c in cells) > 0
+    for check in checks:
+        assert check["exercise"] == "not answered yet"
+        assert check["truth"] not in ("nan", "None", "")
+        assert exercises.is_right(check["truth"].upper(), check["truth"])
 
 
 def test_the_road_leaves_tables_that_keep_their_contracts(built):

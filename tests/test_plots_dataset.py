@@ -279,3 +279,23 @@ def test_a_map_of_a_leaky_split_shows_stations_on_both_sides():
     figure = plots.split_maps(samples(), stations(), splits=splits, title="synthetic")
     sizes = [[len(c.get_offsets()) for c in axis.collections] for axis in figure.axes]
     assert sizes == [[1, 0, 2], [1, 0, 1]]  # training, validation and test stations
+
+
+def test_the_funnel_counts_what_each_step_leaves():
+    """100 readings, 90 lost at the anchor, 7 at the optics: 3 samples."""
+    drops = pd.DataFrame(
+        {"source": ["sentinel1", "sentinel2"], "reason": ["none", "cloud"], "count": [90, 7]}
+    )
+    axis = plots.join_funnel(samples(), drops).axes[0]
+    (dots,) = axis.lines
+    assert list(dots.get_xdata()) == [100, 10, 3]
+    assert "3  (−7)" in [text.get_text() for text in axis.texts]
+
+
+def test_a_map_of_stations_shows_the_border_they_stand_at():
+    """Two stations either side of the 49th parallel: a line runs along it between them."""
+    north = stations().assign(latitude=[48.5, 48.5, 49.5])
+    axis = plots.station_density(north).axes[0]
+    points = np.concatenate([line.get_xydata() for line in axis.lines])
+    near = points[np.abs(points[:, 0] + 98) < 3]
+    assert np.abs(near[:, 1] - 49.0).min() < 0.05

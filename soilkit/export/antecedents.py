@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 from soilkit import contracts, units
 from soilkit.errors import ContractError
@@ -136,6 +135,8 @@ def antecedent_precipitation(precipitation_mm, *, retention: float) -> np.ndarra
     >>> antecedent_precipitation([10.0, 0.0, 1.0], retention=0.5)
     array([10. ,  5. ,  3.5])
     """
+    from scipy.signal import lfilter  # here: it takes as long to load as pandas
+
     rain = np.nan_to_num(np.asarray(precipitation_mm, dtype=float))
     return lfilter([1.0], [1.0, -retention], rain, axis=0)
 

@@ -405,6 +405,44 @@ def anchored_join(
     return JoinResult(samples, _drops(readings, lost))
 
 
+def fate_of(
+    time: Any, observations: pd.DataFrame, *, scenes: pd.DataFrame, stations: pd.DataFrame,
+    bounds: Mapping[str, Any], anchor: str = "sentinel1",
+    max_cloud_fraction: Mapping[str, float] | None = None,
+) -> str:  # fmt: skip
+    """What ``anchored_join`` makes of one reading, in words: its scenes, or why it is dropped.
+
+    Parameters
+    ----------
+    time : of the reading, naive UTC
+    observations : table OBSERVATIONS of that reading's sensor
+    scenes, stations, bounds, anchor, max_cloud_fraction : as for ``anchored_join``
+
+    Raises
+    ------
+    UnknownNameError
+        Where the sensor has no reading of that time.
+    """
+    clouds = dict(max_cloud_fraction or {})
+    of_anchor = {source: most for source, most in clouds.items() if source == anchor}
+    reading = observations[observations["time"] == time]
+    if len(reading) != 1:
+        raise UnknownNameError(f"Wanted one reading of {time}, found {len(reading)}.")
+    rules: dict[str, Any] = {"anchor": anchor, "max_cloud_fraction": of_anchor}
+    bound = {anchor: bounds[anchor]}
+    rivals = anchored_join(observations, scenes, stations, bounds=bound, **rules).samples
+    rules["max_cloud_fraction"] = clouds
+    alone = anchored_join(reading, scenes, stations, bounds=bounds, **rules)
+    is_closest = bool((rivals["time"] == time).any())
+    if len(alone.drops) and (is_closest or alone.drops["source"].iloc[0] == anchor):
+        return f"dropped, {alone.drops['reason'].iloc[0]}"
+    if not is_closest:
+        return f"dropped, {anchor}: {NOT_CLOSEST}"
+    ages = alone.samples.filter(like="_age_hours").iloc[0].dropna()
+    words = (f"{name.removesuffix('_age_hours')} {age:.1f} h old" for name, age in ages.items())
+    return f"a sample, {', '.join(words)}"
+
+
 def latest_scenes(
     moments: pd.DataFrame,
     scenes: pd.DataFrame,

@@ -5,8 +5,7 @@ the map's own comment does.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -33,6 +32,7 @@ from soilkit.contracts import Grid
 from soilkit.errors import ContractError
 from soilkit.files import temporary_folder, write_whole
 from soilkit.show.plots import style
+from soilkit.show.plots.outlines import BORDER, COAST, lines_in
 from soilkit.show.plots.region_maps import (
     ERROR,
     WET,
@@ -54,8 +54,7 @@ LEAST_CHANGE = 0.01  # m3 m-3, that a scale of colours spans
 NO_LIMITS = (0.0, 0.5)  # m3 m-3, of a map without a value
 N_COLOURS = 24  # of a film: a GIF has 256 in all
 MOST_DAYS = 6  # side by side on a page
-SEA, LAND, COAST, BORDER = "#dcebf5", "#f4f1e6", "0.35", "0.55"
-OUTLINES = Path(__file__).with_name("outlines.npz")
+SEA, LAND = "#dcebf5", "#f4f1e6"
 OUTLINES_FROM_M = 150_000.0  # a side of a region that outlines of 1:50 million are fine enough for
 WINDOWS_DEG = (1.5, 3.0, 6.0, 12.0, 24.0)  # half the height of the small map of the place
 SMALL = 0.05  # of the small map's height: a place that wants a ring around it
@@ -495,30 +494,6 @@ def _stations(axis: Axes, grid: Grid, stations: pd.DataFrame | None) -> None:
 # ---- outlines -----------------------------------------------------------------------------------
 
 
-@cache
-def _outlines() -> Mapping[str, list[np.ndarray]]:
-    """Natural Earth's land and borders, {kind: lines of (point, 2) degrees}, 1:50 million."""
-    with np.load(OUTLINES) as file:
-        # Steps of 0.01 degrees in 16 bits wrap around as their sums do.
-        return {
-            kind: np.split(
-                np.cumsum(file[kind], axis=1, dtype=np.int16).T / 100,
-                np.cumsum(file[f"{kind}_points"], dtype=int)[:-1],
-            )
-            for kind in ("land", "border")
-        }
-
-
-def _lines_in(kind: str, window: tuple[float, float, float, float]) -> Iterator[np.ndarray]:
-    """Lines that a window (west, south, east, north) may touch, also across the antimeridian."""
-    west, south, east, north = window
-    for turn in (-360.0, 0.0, 360.0):
-        for line in _outlines()[kind]:
-            low, high = line.min(axis=0) + (turn, 0), line.max(axis=0) + (turn, 0)
-            if low[0] <= east and high[0] >= west and low[1] <= north and high[1] >= south:
-                yield line + (turn, 0)
-
-
 def _outlines_on(axis: Axes, grid: Grid) -> None:
     """Coasts and borders over a large map, in its own projection."""
     left, bottom, right, top = grid.bounds_m
@@ -528,7 +503,7 @@ def _outlines_on(axis: Axes, grid: Grid) -> None:
     low, high = np.array(window[:2]), np.array(window[2:])
     to_grid = grids.transformer("EPSG:4326", grid.crs)
     for kind, colour in (("land", COAST), ("border", BORDER)):
-        for line in _lines_in(kind, window):
+        for line in lines_in(kind, window):
             near = np.all((line >= low - NEAR_DEG) & (line <= high + NEAR_DEG), axis=1)
             x, y = to_grid.transform(*np.where(near[:, None], line, np.nan).T)
             axis.plot(np.where(near, x, np.nan), np.where(near, y, np.nan), color=colour,
@@ -544,7 +519,7 @@ def _locator(axis: Axes, grid: Grid, *, is_synthetic: bool) -> None:
     for half in WINDOWS_DEG:
         wide = half / max(np.cos(np.radians(latitude)), 0.1) * 1.25
         window = (longitude - wide, latitude - half, longitude + wide, latitude + half)
-        lines = {kind: [*_lines_in(kind, window)] for kind in ("land", "border")}
+        lines = {kind: [*lines_in(kind, window)] for kind in ("land", "border")}
         low, high = np.array(window[:2]), np.array(window[2:])
         points = sum(
             int(((line > low) & (line < high)).all(1).sum()) for each in lines.values()

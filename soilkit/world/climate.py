@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter
 from scipy.special import gamma, ndtr
 
 from soilkit import strata
@@ -131,6 +130,8 @@ def _spells(seed, days, blocks):
 
 
 def _temperature(seed, days, place, season):
+    from scipy.signal import lfilter  # here: it takes as long to load as pandas
+
     normals, phase = season
     warmest = 2 * np.pi * c.WARMEST_DAY / 365.25
     normal = normals.temperature_c + normals.season_amplitude_c * np.cos(phase - warmest)
@@ -142,6 +143,8 @@ def _temperature(seed, days, place, season):
 
 def _soil_temperature(warmth, snow, normals):
     """Damped and late, and hardly colder than freezing under snow."""
+    from scipy.signal import lfilter  # here: it takes as long to load as pandas
+
     keep = np.exp(-1 / c.SOIL_MEMORY_DAYS)
     anomaly = warmth - normals.temperature_c
     slow = lfilter([1 - keep], [1, -keep], anomaly, axis=0) * c.SOIL_DAMPING

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from soilkit import contracts, grids, strata
 from soilkit.errors import StoreError, UnknownNameError

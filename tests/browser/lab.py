@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+import nbformat
+import pytest
+
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
         "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True,
@@ -38,11 +41,28 @@ return [code[code.length - 1].outputs.length > 0, errors.map(o => o.ename + ': '
 """
 
 
+SHUT_DOWN = """
+const done = arguments[arguments.length - 1];
+window.jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => done(true));
+"""
+SAVE = """
+const done = arguments[arguments.length - 1];
+window.jupyterapp.shell.currentWidget.context.save().then(() => done(true));
+"""
+OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+
+
 def browser_paths():
     """Chromium and its driver, or None where one is absent."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     driver = shutil.which("chromedriver")
     return (browser, driver) if browser and driver else None
+
+
+needed = pytest.mark.skipif(
+    browser_paths() is None,
+    reason="no chromium with its driver (Debian: apt-get install chromium chromium-driver)",
+)
 
 
 @contextmanager
@@ -71,11 +91,11 @@ def server(root: Path, home: Path):
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait(lambda: _answers(f"{address}/api/status"), seconds=60, what="JupyterLab to start")
+        wait(lambda: _answers(f"{address}/api/status"), seconds=300, what="JupyterLab to start")
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @contextmanager
@@ -90,9 +110,9 @@ def chromium(width=1400, height=1000):
     for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars"):
         options.add_argument(f"--{word}")
     options.add_argument(f"--window-size={width},{height}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     window = webdriver.Chrome(options=options, service=Service(driver))
-    window.set_script_timeout(60)
+    window.set_script_timeout(300)
     try:
         yield window
     finally:
@@ -105,7 +125,7 @@ def run_notebook(window, address: str, name: str, *, seconds: float = 300):
     The kernel's idle indicator is no sign of the end: it is idle before the first cell as well.
     """
     window.get(f"{address}/lab/tree/{name}?reset")
-    wait(lambda: window.execute_async_script(READY), seconds=90, what="the kernel")
+    wait(lambda: window.execute_async_script(READY), seconds=300, what="the kernel")
     window.execute_script(RUN_ALL)
 
     def finished():
@@ -115,6 +135,41 @@ def run_notebook(window, address: str, name: str, *, seconds: float = 300):
         return done
 
     wait(finished, seconds=seconds, what=f"the last cell of {name}")
+
+
+def place_notebook(path: Path, folder: Path, parameters: dict):
+    """Copy a notebook with other parameters, set in a cell of their own as papermill does."""
+    notebook = nbformat.read(path, as_version=4)
+    at = next(k for k, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
+    lines = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(lines or "pass"))
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / path.name)
+
+
+def errors_offline(window, page: Path):
+    """Open a page with the network cut: what the browser's console calls an error."""
+    window.execute_cdp_cmd("Network.enable", {})
+    window.execute_cdp_cmd("Network.emulateNetworkConditions", OFFLINE)
+    window.get_log("browser")  # what stood there before
+    try:
+        window.get(page.as_uri())
+        complete = "return document.readyState == 'complete'"
+        wait(lambda: window.execute_script(complete), seconds=300, what=page.name)
+        return [line["message"] for line in window.get_log("browser") if line["level"] == "SEVERE"]
+    finally:
+        online = OFFLINE | {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+        window.execute_cdp_cmd("Network.emulateNetworkConditions", online)
+
+
+def screenshot(window, name: str, selector: str):
+    """An element and what is below it, as a picture in the folder SOILKIT_SCREENSHOTS."""
+    if folder := os.environ.get("SOILKIT_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        shown = window.execute_script(f"return document.querySelector({selector!r});")
+        window.execute_script("arguments[0].scrollIntoView({block: 'start'});", shown)
+        time.sleep(1)
+        window.save_screenshot(str(Path(folder) / f"{name}.png"))
 
 
 def _answers(url):

@@ -1,6 +1,6 @@
 """A table whose names are scripts, loads, formulas and breaks: the page shows them, and obeys none.
 
-Run with the mark ``slow``; skipped where Chromium or its driver is absent."""
+Run with the mark ``browser``; skipped where Chromium or its driver is absent."""
 
 import json
 from html.parser import HTMLParser
@@ -64,8 +64,8 @@ class Text(HTMLParser):
         self.words += data
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(lab.browser_paths() is None, reason="no Chromium with its driver")
+@pytest.mark.browser
+@lab.needed
 def test_no_name_of_a_table_runs_loads_or_breaks_the_page(tmp_path):
     name = '"><script>alert("name")</script>'
     provenance = {"flags": SCRIPT.format("flags"), SCRIPT.format("item"): "G"}

@@ -20,6 +20,7 @@ from soilkit.show.plots.region_maps import map_and_truth as map_and_truth
 from soilkit.show.plots.region_maps import moisture_range as moisture_range
 from soilkit.show.plots.region_maps import overlay as overlay
 from soilkit.show.plots.region_maps import sample_gallery as sample_gallery
+from soilkit.show.plots.region_maps import world_place as world_place
 from soilkit.show.plots.reliability import dissimilarity_histogram as dissimilarity_histogram
 from soilkit.show.plots.reliability import dissimilarity_skill as dissimilarity_skill
 from soilkit.show.plots.reliability import distance_curves as distance_curves
@@ -36,9 +37,11 @@ from soilkit.show.plots.score_charts import series_panel as series_panel
 from soilkit.show.plots.score_charts import spatial_skill as spatial_skill
 from soilkit.show.plots.score_charts import station_record as station_record
 from soilkit.show.plots.score_charts import strata_panels as strata_panels
+from soilkit.show.plots.score_charts import training_curve as training_curve
 from soilkit.show.plots.station_maps import class_bars as class_bars
 from soilkit.show.plots.station_maps import difference_maps as difference_maps
 from soilkit.show.plots.station_maps import distributions as distributions
+from soilkit.show.plots.station_maps import join_funnel as join_funnel
 from soilkit.show.plots.station_maps import score_maps as score_maps
 from soilkit.show.plots.station_maps import split_maps as split_maps
 from soilkit.show.plots.station_maps import station_density as station_density

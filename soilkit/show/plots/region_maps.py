@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from soilkit import grids, sources, units
 from soilkit.contracts import Chip, Grid
 from soilkit.errors import UnknownNameError
+from soilkit.export.antecedents import CLOUD_B2
 from soilkit.export.features import cloudy
 from soilkit.show.plots import style
 from soilkit.show.plots.score_charts import draw_readings
@@ -24,7 +25,7 @@ from soilkit.show.plots.score_charts import draw_readings
 WET, GREEN, ERROR = "YlGnBu", "YlGn", "RdBu"
 TRUE_COLOUR, SOIL_COLOUR = ("B4", "B3", "B2"), ("sand", "silt", "clay")
 MOST_SOIL_G_KG = 700.0  # of one fraction, the full brightness of its colour
-SHADOW = 0.6
+SHADOW, WHITE = 0.6, 1e4  # stored number of a reflectance of 1
 PICTURES = {"Sentinel-2 RGB": "sentinel2", "VV": "sentinel1", "VH": "sentinel1",
             "SoilGrids": "soilgrids"}  # fmt: skip
 LOOKS = 4  # radar pixels a side that are averaged for the eye
@@ -131,7 +132,9 @@ def _layer(axis: Axes, chip: Chip, i: int, *, source: str, extent) -> str:
     """Draw one band in physical units and say what it is."""
     band = sources.get(source).band(chip.bands[i])
     values, is_radar = chip.values[i] * band.scale + band.offset, band.unit == "dB"
-    low, high = np.nanpercentile(values, [2, 98])
+    known = np.isfinite(values)
+    ground = _ground(chip, known=known) if source == "sentinel2" else known
+    low, high = np.percentile(values[ground], [2, 98]) if ground.any() else (0.0, 1.0)
     drawn = axis.imshow(values, extent=extent, vmin=low, vmax=high,
                         cmap="gray" if is_radar else "viridis")  # fmt: skip
     axis.figure.colorbar(drawn, ax=axis, shrink=0.8, extend="both", location="bottom")
@@ -469,18 +472,24 @@ def true_colours(chips: Sequence[Chip]) -> list[np.ndarray]:
     for chip in chips:
         rgb = _bands(chip, TRUE_COLOUR)
         ground = rgb[_ground(chip, known=np.isfinite(rgb).all(axis=-1))]
-        black = np.percentile(ground, 1, axis=0) if len(ground) else 0.0
+        is_hidden = len(ground) == 0 or np.median(ground[:, -1]) >= CLOUD_B2  # all of it is cloud
+        black = 0.0 if is_hidden else np.percentile(ground, 1, axis=0)
         lit.append(rgb - black)
-        bright += [np.percentile(ground - black, 98)] if len(ground) else []
-    white = max(float(np.median(bright or [1.0])), 1e-6)
+        bright += [] if is_hidden else [np.percentile(ground - black, 98)]
+    white = max(float(np.median(bright or [WHITE])), 1e-6)
     return [np.nan_to_num(np.clip(rgb / white, 0, 1)) for rgb in lit]
 
 
 def _ground(chip: Chip, *, known: np.ndarray) -> np.ndarray:
-    """Known pixels that no flag calls cloud and no darkness shadow, else all known, (row, col)."""
+    """Known pixels that are neither cloud (by its flag, else bright in the blue) nor shadow.
+
+    All known ones where none is left, (row, col).
+    """
     ground, flags = known.copy(), sources.get("sentinel2").cloud_band
     if flags is not None and flags.name in chip.bands:
         ground &= ~cloudy(chip.values[chip.bands.index(flags.name)], flags)
+    elif "B2" in chip.bands:
+        ground &= chip.values[chip.bands.index("B2")] < CLOUD_B2
     if "B8" in chip.bands:
         infrared = chip.values[chip.bands.index("B8")]
         ground &= infrared >= SHADOW * np.nanmedian(infrared)
@@ -492,6 +501,63 @@ def _multilook(values_db: np.ndarray, looks: int) -> np.ndarray:
     rows, cols = (side // looks for side in values_db.shape)
     power = units.linear_from_db(values_db[: rows * looks, : cols * looks])
     return units.db_from_linear(power.reshape(rows, looks, cols, looks).mean(axis=(1, 3)))
+
+
+def world_place(world: Any, place: tuple[float, float], *, time: Any, title: str = "") -> Figure:
+    """A place of a synthetic world: the truth, and what radar, optics and SMAP see of it.
+
+    Truth, radar and optics of the 2.56 km around it, SMAP of 72 km in which that is a small square.
+
+    Parameters
+    ----------
+    world : ``soilkit.world.World``
+    place : (longitude, latitude), WGS84 degrees
+    time : datetime64 or str, UTC; of the optics the last clear day of two weeks
+    """
+    longitude, latitude = place
+    moment = np.datetime64(time, "us")
+    near = grids.chip_grid(latitude, longitude, size_px=256, pixel_size_m=10)
+    wide = grids.chip_grid(latitude, longitude, size_px=8, pixel_size_m=9000)
+    vv = _multilook(world.render("sentinel1", moment, near)[0], LOOKS)
+    optics, age = _last_clear(world, near, moment)
+    water_mm = sources.get("smap").bands[0].physical(world.render("smap", moment, wide)[0])
+    smap = units.volumetric_from_water_depth(water_mm, layer_mm=50)
+    truth = world.truth(moment, near)
+    wet: dict[str, Any] = {"cmap": WET, "limits": moisture_range(truth, smap)}
+    grey: dict[str, Any] = {"cmap": "gray", "limits": (-20, -5)}
+    ago = f", {age} d before" if age else ""
+    figure, axes = style.panels(4, columns=4, size=(3.0, 3.2))
+    here, around = _extent_km(near, place), _extent_km(wide, place)
+    _place_panel(axes[0], truth, extent=here, unit=style.MOISTURE, **wet)
+    _place_panel(axes[1], vv, extent=here, unit="dB", **grey)
+    _place_panel(axes[2], true_colours([optics])[0], extent=here, unit="")
+    _place_panel(axes[3], smap, extent=around, unit=style.MOISTURE, **wet)
+    names = ("truth, 0-5 cm", "Sentinel-1, VV, means of 40 m", f"Sentinel-2{ago}", "SMAP, 10 km")
+    for axis, name in zip(axes, names, strict=True):
+        axis.set_title(name, fontsize="medium")
+    axes[3].plot(0, 0, "s", color="none", markeredgecolor="black", markersize=7)
+    return _in_km(figure, place, title=title or f"{moment.astype('datetime64[m]')} UTC (synthetic)")
+
+
+def _last_clear(world: Any, grid: Grid, moment: np.datetime64) -> tuple[Chip, int]:
+    """Sentinel-2 of the last day with at most 30 % cloud and its age, days; else of today."""
+    bands = tuple(band.name for band in sources.get("sentinel2").bands)
+    for age in range(15):
+        day = moment - np.timedelta64(age, "D")
+        chip = Chip(world.render("sentinel2", day, grid), bands, grid)
+        if (chip.values[bands.index("B2")] < CLOUD_B2).mean() >= 0.7:
+            return chip, age
+    return Chip(world.render("sentinel2", moment, grid), bands, grid), 0
+
+
+def _place_panel(axis: Axes, values, *, extent, unit: str, cmap=None, limits=(None, None)) -> None:
+    look = {"vmin": limits[0], "vmax": limits[1], "interpolation": "nearest"}
+    drawn = axis.imshow(values, extent=extent, cmap=cmap, **look)
+    if unit:
+        axis.figure.colorbar(drawn, ax=axis, location="bottom", extend="both", label=f"[{unit}]",
+                             ticks=MaxNLocator(4))  # fmt: skip
+    if not np.isfinite(values).any():
+        axis.text(0.5, 0.5, "no value here", ha="center", transform=axis.transAxes)
 
 
 EXTENTS = (

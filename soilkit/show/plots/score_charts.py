@@ -256,6 +256,28 @@ GAP = 0.7  # rows between networks
 LINE = ["network", "work", "statistic", "asterisk", "literature_value"]
 
 
+def training_curve(history: pd.DataFrame, *, title: str = "") -> Figure:
+    """Errors of a training as they fell: of its own batches, and of the validation stations.
+
+    Parameters
+    ----------
+    history : of ``training.fit`` with a Huber loss and the RMSE as score, m3 m-3
+    """
+    figure, (axis,) = style.panels(1, columns=1, size=(8, 2.8))
+    rmse = {"training": np.sqrt(2 * history["loss"]), "validation": history["score"]}
+    for (name, values), look in zip(rmse.items(), style.looks(rmse).values(), strict=True):
+        axis.plot(history["step"], values, label=name, **look)
+    axis.set(xlabel="step", ylabel=f"RMSE [{style.MOISTURE}]", ylim=(0, None))
+    style.quiet_grid(axis)
+    if history.empty:
+        axis.text(0.5, 0.5, "no validation yet", ha="center", transform=axis.transAxes)
+    else:
+        best = history.loc[history["score"].idxmin()]
+        axis.axvline(best["step"], color="0.6", linewidth=0.9, linestyle="--", label="kept")
+        axis.legend(frameon=False)
+    return style.head(figure, title)
+
+
 def beside_works(table: pd.DataFrame, *, metric: str = "r", title: str = "") -> Figure:
     """Our value of each network beside each work's, a row a work; no intervals, not paired.
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from soilkit.errors import ContractError
 from soilkit.metrics.splits import block_ids
 from soilkit.show.plots import style
+from soilkit.show.plots.outlines import draw_outlines
 from soilkit.strata import mark_small
 
 METRICS = ("r", "ubrmse_m3_m3", "bias_m3_m3")
@@ -238,7 +239,7 @@ def _draw_points(axis: Axes, points: pd.DataFrame, panel: _Panel):
 
 
 def _frame(axis: Axes, window: Window) -> None:
-    """Limit a map to a window, a degree as long to the north as on the ground to the east."""
+    """A window with its coasts and borders, a degree as long to the north as to the east."""
     axis.set(xlim=window[:2], ylim=window[2:])
     axis.set(xlabel="longitude [degrees]", ylabel="latitude [degrees]")
     axis.set_aspect(1 / np.cos(np.radians((window.low + window.high) / 2)))
@@ -246,6 +247,7 @@ def _frame(axis: Axes, window: Window) -> None:
     axis.locator_params(axis="x", nbins=4, steps=[1, 2, 5, 10])
     axis.locator_params(axis="y", nbins=7)
     style.quiet_grid(axis)
+    draw_outlines(axis)
 
 
 # What a dataset holds: places, parts of a split, classes and histograms.
@@ -275,6 +277,33 @@ def station_density(stations: pd.DataFrame, *, by: str = "network", title: str =
     return style.finish(figure, title, legend=f"{by} (stations)")
 
 
+def join_funnel(samples: pd.DataFrame, drops: pd.DataFrame, *, title: str = "") -> Figure:
+    """How many readings are left after each step of a join, and what each step took.
+
+    Parameters
+    ----------
+    samples, drops : tables of those contracts, of one join: together they are all readings
+    """
+    lost = drops.groupby(["source", "reason"], observed=True)["count"].sum()  # as the join went
+    lost = lost[lost > 0]
+    left = [len(samples) + int(lost.sum())]
+    for count in lost:
+        left.append(left[-1] - int(count))
+    names = ["all readings", *(reason for _, reason in lost.index)]
+    figure, (axis,) = style.panels(1, columns=1, size=(8.0, 0.36 * len(left) + 0.7))
+    rows = np.arange(len(left))
+    axis.hlines(rows, 0.5, left, color="0.85", linewidth=1)
+    axis.plot(left, rows, "o", color=style.COLOURS[0])
+    for row, n in enumerate(left):
+        words = f"{n:,}" + (f"  (−{left[row - 1] - n:,})" if row else "")
+        axis.annotate(words, (n, row), xytext=(7, 0), textcoords="offset points", va="center")
+    axis.set_yticks(rows, [style.wrapped(name, letters=60, lines=1) for name in names])
+    axis.set(xscale="log", xlim=(0.5, 8 * left[0] + 1), ylim=(len(left) - 0.5, -0.5))
+    axis.set_xlabel("readings that are left [count]")
+    axis.spines[["top", "right"]].set_visible(False)
+    return style.head(figure, title)
+
+
 def split_maps(
     samples: pd.DataFrame, stations: pd.DataFrame, *, splits: Mapping[str, pd.Series],
     title: str = "",
@@ -301,6 +330,7 @@ def split_maps(
         axis.set_title(name, fontsize="medium")
         axis.set_aspect(1 / np.cos(np.radians(places["latitude"].mean())))
         style.quiet_grid(axis)
+        draw_outlines(axis)
     figure.supxlabel("longitude [degrees]", fontsize="medium")
     figure.supylabel("latitude [degrees]", fontsize="medium")
     return style.finish(figure, title)

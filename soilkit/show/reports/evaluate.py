@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from papermill import PapermillExecutionError
 
 from soilkit import errors
 from soilkit.errors import ParameterError, SoilkitError
@@ -76,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Build one report; a wrong table or argument ends with one sentence and the code 2."""
+    from papermill import PapermillExecutionError  # here: a notebook's first cell need not wait
+
     command = parser()
     options = command.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -5,8 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
-from scipy.stats import gamma
+from scipy.special import gammaincinv, ndtr
 
 from soilkit import grids
 from soilkit.contracts import Grid
@@ -225,7 +224,7 @@ def _correlation_area() -> float:
 @lru_cache(maxsize=1)
 def _gamma_table() -> np.ndarray:
     z = np.linspace(-6, 6, 4097)
-    return (gamma.ppf(ndtr(z), c.EQUIVALENT_LOOKS) / c.EQUIVALENT_LOOKS).astype(np.float32)
+    return (gammaincinv(c.EQUIVALENT_LOOKS, ndtr(z)) / c.EQUIVALENT_LOOKS).astype(np.float32)
 
 
 def _gamma(normal: np.ndarray) -> np.ndarray:

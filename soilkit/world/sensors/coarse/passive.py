@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.signal import lfilter
 from scipy.sparse import csr_matrix
 
 from soilkit import grids, sources
@@ -95,6 +94,8 @@ def skin_water(rain_mm, normal_mm, *, temperature_c) -> np.ndarray:
     Rain wets the skin more, and it dries sooner (Shellito et al. 2016, doi:10.1002/2016GL069946):
     past rain (mm), decaying, less what the normal rainfall (cell,), mm a year, would leave.
     """
+    from scipy.signal import lfilter  # here: it takes as long to load as pandas
+
     keep = np.exp(-1 / c.SKIN_DAYS)
     wetting = c.SKIN_GAIN * np.minimum(rain_mm, c.SKIN_MOST_MM) * (temperature_c > 0)
     before = np.concatenate([np.zeros((len(rain_mm), 1)), wetting[:, :-1]], axis=1)

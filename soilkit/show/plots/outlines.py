@@ -1,0 +1,45 @@
+"""Coasts and borders of Natural Earth under a map, without a network."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+OUTLINES = Path(__file__).parents[1] / "outlines.npz"
+COAST, BORDER = "0.35", "0.55"
+COLOURS = {"land": COAST, "border": BORDER}
+Window = tuple[float, float, float, float]  # west, south, east, north, degrees
+
+
+@cache
+def outlines() -> Mapping[str, list[np.ndarray]]:
+    """Natural Earth's land and borders, {kind: lines of (point, 2) degrees}, 1:50 million."""
+    with np.load(OUTLINES) as file:
+        # Steps of 0.01 degrees in 16 bits wrap around as their sums do.
+        return {
+            kind: np.split(
+                np.cumsum(file[kind], axis=1, dtype=np.int16).T / 100,
+                np.cumsum(file[f"{kind}_points"], dtype=int)[:-1],
+            )
+            for kind in COLOURS
+        }
+
+
+def lines_in(kind: str, window: Window) -> Iterator[np.ndarray]:
+    """Lines that a window (west, south, east, north) may touch, also across the antimeridian."""
+    west, south, east, north = window
+    for turn in (-360.0, 0.0, 360.0):
+        for line in outlines()[kind]:
+            low, high = line.min(axis=0) + (turn, 0), line.max(axis=0) + (turn, 0)
+            if low[0] <= east and high[0] >= west and low[1] <= north and high[1] >= south:
+                yield line + (turn, 0)
+
+
+def draw_outlines(axis: Axes) -> None:
+    """Coasts and borders below what an axis of degrees shows within its limits."""
+    (west, east), (south, north) = axis.get_xlim(), axis.get_ylim()
+    for kind, colour in COLOURS.items():
+        for line in lines_in(kind, (west, south, east, north)):
+            axis.plot(*line.T, color=colour, linewidth=0.6, zorder=0.5, scalex=False, scaley=False)
