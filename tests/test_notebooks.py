@@ -41,6 +41,10 @@ SMALL = {
     },
     "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
+    "21_deepsoil_30m": {
+        "n_stations": 6, "dates": ["2019-05-10 12:00", "2019-07-02 12:00"], "epochs": 1,
+        "monthly_epochs": 1, "map_km": 2.0,
+    },
     "22_composite_loss_1km": {
         "cells": 8, "dates": ["2018-06-08 18:00", "2018-06-21 18:00"], "n_stations": 40,
         "epochs": 2, "study_epochs": 1, "n_folds": 2, "alphas": [0.0, 0.001], "block_deg": 0.2,
@@ -61,6 +65,7 @@ ROAD = [path.stem for path in ALL]
 FOLDERS = {section.notebook: section.folder for section in SYNTHETIC.sections}
 FOLDERS["26_daily_from_weather"] = "weather"  # its predictions are not notebook 24's
 FOLDERS["22_composite_loss_1km"], FOLDERS["23_convlstm_daily"] = "composite", "convlstm"
+FOLDERS["21_deepsoil_30m"] = "deepsoil"
 NEEDS = {"42_real_ground": ("kings_creek", "oznet_100m_daily")}  # folders of real data
 MEANINGS = {
     "archive": str, "out_dir": str, "seed": int, "n_stations": int, "preset": str, "epochs": int,
@@ -199,8 +204,8 @@ def test_a_notebook_is_stored_clean_and_short(path):
 
 PAGES = (
     "00_start_here", "01_synthetic_world", "10_build_dataset", "11_inspect_in_situ",
-    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "22_composite_loss_1km",
-    "23_convlstm_daily",
+    "12_read_published_shards", "13_choose_splits", "14_build_a_cube", "21_deepsoil_30m",
+    "22_composite_loss_1km", "23_convlstm_daily",
     "25_simple_ensembles",
     "30_ablate_sources", "31_evaluate_by_stratum",
     "32_input_size_and_choices", "33_extra_inputs", "34_anchors", "35_bring_your_own_predictions",

@@ -322,6 +322,15 @@ COMPOSITE = Book(
     (Section("22_composite_loss_1km"),),
 )
 
+DEEPSOIL = Book(
+    "deepsoil",
+    "DEEPSOIL: daily moisture at 30 m, on the synthetic world",
+    "Every number of ours here is synthetic; those of Khandelwal et al. (2024), of real stations, "
+    "stand in their own columns. What their paper leaves open is asked in the csv files beside "
+    "this page, of the synthetic world too.",
+    (Section("21_deepsoil_30m"),),
+)
+
 CONVLSTM = Book(
     "convlstm",
     "Daily moisture at 5 and 25 cm by a ConvLSTM, on the synthetic world",
@@ -380,7 +389,8 @@ MAPS = Book(
     needs="kings_creek",
 )
 BOOKS = (
-    SYNTHETIC, US_10DAY, CONVLSTM, DAILY, MAPS, TABULAR_SYNTHETIC, XCEPTION_FUSION, COMPOSITE,
+    SYNTHETIC, US_10DAY, CONVLSTM, DEEPSOIL, DAILY, MAPS, TABULAR_SYNTHETIC, XCEPTION_FUSION,
+    COMPOSITE,
 )  # fmt: skip
 
 
