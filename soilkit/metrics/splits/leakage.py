@@ -137,7 +137,9 @@ class AuditReport:
     def _repr_html_(self) -> str:
         title, *rest = map(html.escape, self._heading())
         cells = self._cells().map(html.escape)
-        cells["status"] = [f"<b style='color:{COLOURS[w]}'>{w}</b>" for w in cells["status"]]
+        ink = "color-mix(in srgb, {} 60%, CanvasText)"  # which a dark page lightens
+        inks = {word: ink.format(colour) for word, colour in COLOURS.items()}
+        cells["status"] = [f"<b style='color: {inks[w]}'>{w}</b>" for w in cells["status"]]
         with pd.option_context("display.max_colwidth", None):
             table = cells.to_html(index=False, escape=False, border=0, justify="left")
         return f"<b>{title}</b>{''.join(f'<p>{line}</p>' for line in rest)}{table}"
