@@ -25,3 +25,4 @@ apidoc_modules = [
 autodoc_typehints = "none"  # they stand in the docstrings, with shapes and units
 numpydoc_show_class_members = False  # autodoc lists them
 suppress_warnings = ["docutils"]  # of docstrings' markup, which is written for the terminal too
+autodoc_default_options = {"exclude-members": "cKDTree"}  # SciPy's, with no signature to read
