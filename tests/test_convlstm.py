@@ -9,7 +9,14 @@ import xarray as xr
 from soilkit import contracts, models
 from soilkit.errors import CheckpointError, ContractError, ParameterError, UnitError
 from soilkit.models import convlstm, training
-from soilkit.models.convlstm import ConvLSTM, TeacherLoss, daily_moisture, gap_filter, recurrent
+from soilkit.models.convlstm import (
+    ConvLSTM,
+    TeacherLoss,
+    daily_moisture,
+    daily_training,
+    gap_filter,
+    recurrent,
+)
 from soilkit.models.convlstm.recurrent import (
     ChannelAttention,
     ConvLSTMConfig,
@@ -446,6 +453,27 @@ def test_predictions_keep_their_contract_and_stand_in_the_right_cell(cube, train
         trained.predict(cube, stations.assign(longitude=0.0))
 
 
+def test_a_map_says_where_its_inputs_are_those_of_no_training_day(trained, cube):
+    """Cells hotter than any training day lie outside: flagged, their moisture stays."""
+    area = convlstm.training_area(trained, cube, convlstm.split_days(cube["time"]))
+    kelvin = "smap_l3_ancillary_surface_temperature"
+    hot = cube[kelvin].copy()
+    hot[:, 0] += 500.0
+    mapped = trained.map(cube.assign({kelvin: hot}), area=area)
+    inside = mapped["applicability"].where(mapped["validity"] == 0) <= 1
+    beyond = (mapped["validity"] & 32) > 0
+    seen = np.isfinite(hot).any("time")
+    assert beyond.where(seen)[-1, 0].all() and inside[:, 1:].mean() > 0.5
+    kept = trained.map(cube.assign({kelvin: hot}))
+    xr.testing.assert_equal(mapped["soil_moisture"], kept["soil_moisture"])
+    assert "applicability" not in kept and "outside" in mapped["validity"].flag_meanings
+
+
+def test_an_area_wants_training_days(trained, cube):
+    with pytest.raises(ContractError, match="labelled train"):
+        convlstm.training_area(trained, cube, np.full(cube.sizes["time"], "test"))
+
+
 @pytest.mark.parametrize("lookback_days", [0, 3])
 def test_a_stream_gives_what_a_longer_one_gives(cube, lookback_days):
     """Days that follow do not change those before, gaps and all: memory is one state."""
@@ -489,7 +517,7 @@ def test_a_filter_is_trained_where_none_is_given(cube, monkeypatch):
         handed.append((values.shape, len(times)))
         return GAPS
 
-    monkeypatch.setattr(daily_moisture, "train_filter", learn)
+    monkeypatch.setattr(daily_training, "train_filter", learn)
     assert quick(cube, gaps=None).filter is GAPS
     assert handed == [((SIDE * SIDE, 24, 7), 24)]
 
