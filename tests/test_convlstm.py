@@ -455,7 +455,7 @@ def test_predictions_keep_their_contract_and_stand_in_the_right_cell(cube, train
 
 def test_a_map_says_where_its_inputs_are_those_of_no_training_day(trained, cube):
     """Cells hotter than any training day lie outside: flagged, their moisture stays."""
-    area = convlstm.training_area(trained, cube, convlstm.split_days(cube["time"]))
+    area = convlstm.training_area(trained, cube, split=convlstm.split_days(cube["time"]))
     kelvin = "smap_l3_ancillary_surface_temperature"
     hot = cube[kelvin].copy()
     hot[:, 0] += 500.0
@@ -471,7 +471,7 @@ def test_a_map_says_where_its_inputs_are_those_of_no_training_day(trained, cube)
 
 def test_an_area_wants_training_days(trained, cube):
     with pytest.raises(ContractError, match="labelled train"):
-        convlstm.training_area(trained, cube, np.full(cube.sizes["time"], "test"))
+        convlstm.training_area(trained, cube, split=np.full(cube.sizes["time"], "test"))
 
 
 @pytest.mark.parametrize("lookback_days", [0, 3])

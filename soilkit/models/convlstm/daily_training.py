@@ -256,7 +256,7 @@ def _hash_of(cube: xr.Dataset) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()
 
 
-def training_area(trained: TrainedConvLSTM, data: xr.Dataset, split: Any) -> applicability.Area:
+def training_area(trained: TrainedConvLSTM, data: xr.Dataset, *, split: Any) -> applicability.Area:
     """The area of applicability of a model, for its ``map``, from its training cells and days.
 
     The predictors are the channels of a cell and day as the network eats them, gaps filled: where

@@ -188,14 +188,15 @@ class ConvLSTMLayer(nn.Module):
         if self.of_tiles is None or self.of_tiles[0] != stamp:
             self.of_tiles = stamp, [_weights_of_tiles(w.detach()) for w in weights]
         of_inputs, of_hidden = self.of_tiles[1]
-        states, shape = [], days[0].shape
+        states, shape, own_bias = [], days[0].shape, self.inputs.bias
+        assert own_bias is not None
         hidden = None if memory is None else memory.hidden
         cell = None if memory is None else _by_tiles(memory.cell)
         for day in days:
             products = torch.bmm(_pixels_of_tiles(day), of_inputs)  # (36, tile, 4 * filters)
             if hidden is not None:
                 products.baddbmm_(_pixels_of_tiles(hidden), of_hidden)
-            bias = self.inputs.bias.repeat(products.shape[1])  # (tile * 4 * filters,)
+            bias = own_bias.repeat(products.shape[1])  # (tile * 4 * filters,)
             told = torch.addmm(bias, OF_ANSWERS.to(bias.dtype), products.flatten(1))
             gates = told.view(TILE_PX**2, *products.shape[1:]).transpose(1, 2)[..., None]
             told_hidden, cell = self._step(gates, cell)
