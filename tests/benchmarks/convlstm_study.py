@@ -5,8 +5,8 @@ of 2 degrees. Of the five folds each hides five blocks from training and validat
 a network learns on the first 60 % of the days and is scored on the last 20 % of the hidden blocks.
 A fold is a seed, so that every block is scored once. ``open_questions.csv`` holds a row a trial and
 block, appended as trials end: a study that was interrupted goes on. ``open_questions_gains.csv``
-holds paired differences over the blocks; what is kept is of folds 0 to 2. Only the probes of training and validation blocks are
-ever fitted or chosen by; truth scores.
+holds paired differences over the blocks; the tables that are kept are of folds 0 to 2. Only probes
+of training and validation blocks are ever fitted or chosen by; truth scores.
 """
 
 import argparse
