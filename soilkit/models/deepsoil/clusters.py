@@ -92,12 +92,12 @@ class Clusters:
     @classmethod
     def of(cls, words: dict[str, Any]) -> "Clusters":
         """The clusters that ``plain`` told of."""
-        arrays = {n: np.array(words[n], float) for n in ("weights", "middle", "centres")}
-        counts = {
-            name: {int(k): v for k, v in words[name].items()}
-            for name in ("silhouettes", "stations")
-        }
-        return cls(tuple(words["features"]), reach=float(words["reach"]), **arrays, **counts)
+        weights, middle, centres = (np.array(words[n]) for n in ("weights", "middle", "centres"))
+        silhouettes, stations = (
+            {int(k): v for k, v in words[n].items()} for n in ("silhouettes", "stations")
+        )
+        reach = float(words["reach"])
+        return cls(tuple(words["features"]), weights, middle, centres, reach, silhouettes, stations)
 
     def _of_tiles(self, data: ExtentTiles, by_extent: np.ndarray) -> np.ndarray:
         rows = pd.Index(data.stores).get_indexer(data.tiles["extent"])

@@ -172,7 +172,7 @@ def maps_of(
         for name, channel in zip(names, channels, strict=True)
     ]
     is_dated = np.array([values.ndim == 3 for values in scaled])
-    ages = [layers[name][1] for name in names if layers[name][1] is not None]
+    ages = [age for _, age in (layers[name] for name in names) if age is not None]
     shape, n = (cube.sizes["y"], cube.sizes["x"]), cube.sizes["time"]
     static, dated = ([v for v in scaled if v.ndim == ndim] for ndim in (2, 3))
     return Maps(
