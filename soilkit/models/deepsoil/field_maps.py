@@ -292,7 +292,7 @@ def _fitted(
     }  # fmt: skip
     path = None if out_dir is None else Path(out_dir) / "checkpoints" / f"deepsoil_{stem}.pt"
     history = training.fit(
-        fresh, loaders, step_by(loss), look, settings=training.Settings(**settings | options),
+        fresh, loaders, step_by(loss), look, settings=training.Settings(**{**settings, **options}),
         path=path, provenance=provenance, augment=turned, score=errors, progress=shared["progress"],
     )  # fmt: skip
     seen = pd.DataFrame(errors.rows, history.index[len(history) - len(errors.rows) :])
@@ -333,10 +333,11 @@ class TrainedDeepSoil:
     @cached_property
     def models(self) -> dict[int, Any]:
         """The models, batch norms folded, laid out for speed."""
-        return {
-            k: inference.folded(DeepSoil.from_checkpoint(one)).to(memory_format=torch.channels_last)
+        made: dict[int, Any] = {
+            k: inference.folded(DeepSoil.from_checkpoint(one))
             for k, one in self.checkpoints.items()
         }
+        return {k: one.to(memory_format=torch.channels_last) for k, one in made.items()}
 
     @property
     def _origin(self) -> training.Provenance:
@@ -371,8 +372,8 @@ class TrainedDeepSoil:
             mixed = np.zeros((len(fed), *fed.shape[2:]), np.float32)
             for k in range(shares.shape[-1]):
                 some = (shares[..., k] > 0).any((1, 2))
-                model = self.models.get(k, self.models.get(ALL))
                 if some.any():
+                    model = self.models[k if k in self.models else ALL]
                     part = model(fed[some], None if known is None else known[some]).numpy()
                     mixed[some] += shares[some, ..., k] * part
         return mixed
@@ -487,7 +488,9 @@ class QuadkeyTiles(RegionInputs):
         if strange := sorted(set(options) - {"area"}):
             raise UnknownNameError(f"A DEEPSOIL is mapped with area; found {', '.join(strange)}.")
         self.trained, self.applicable = trained, options.get("area")
-        self.made = {"soil_moisture": {}} | ({"applicability": APPLICABILITY} if options else {})
+        self.made: dict[str, Mapping[str, str]] = {"soil_moisture": {}}
+        if self.applicable is not None:
+            self.made["applicability"] = APPLICABILITY
         self.channels = [c for c in CHANNELS if c.name in trained.layers]
 
     def size_m(self, name: str) -> float:
