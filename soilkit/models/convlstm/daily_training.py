@@ -283,4 +283,6 @@ def training_area(trained: TrainedConvLSTM, data: xr.Dataset, *, split: Any) -> 
     some = np.random.default_rng(0).permutation(len(day))[:AREA_ROWS]
     rows = images[day[some], :, row[some], col[some]]
     table = pd.DataFrame(rows, columns=list(trained.scale.names))
-    return applicability.fit(table, predictors=trained.scale.names, groups=day[some] // AREA_DAYS)
+    return applicability.fit(
+        table, predictors=trained.scale.names, groups=(day[some] // AREA_DAYS).tolist()
+    )
