@@ -25,4 +25,6 @@ apidoc_modules = [
 autodoc_typehints = "none"  # they stand in the docstrings, with shapes and units
 numpydoc_show_class_members = False  # autodoc lists them
 suppress_warnings = ["docutils"]  # of docstrings' markup, which is written for the terminal too
-autodoc_default_options = {"exclude-members": "cKDTree"}  # SciPy's, with no signature to read
+# SciPy's without a signature to read; scikit-learn's, whose words point into its own site
+OTHERS = ("cKDTree", "set_fit_request", "set_predict_request", "set_score_request")
+autodoc_default_options = {"exclude-members": ", ".join(OTHERS)}
