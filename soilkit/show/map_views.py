@@ -49,6 +49,7 @@ REASON_COLOURS = {
     "no_value": "#b8b8b8",
 }  # fmt: skip
 COLOURS_OF = {MOISTURE: WET, SPREAD: "OrRd"}
+DISTANCE = "applicability"
 SHARE_COLOURS = "Greys"
 LEAST_CHANGE = 0.01  # m3 m-3, that a scale of colours spans
 NO_LIMITS = (0.0, 0.5)  # m3 m-3, of a map without a value
@@ -166,12 +167,39 @@ def cell_series(dataset: xr.Dataset, *, longitude: float, latitude: float) -> Fi
     return style.finish(figure, heading_of(dataset.assign_attrs(title=title)))
 
 
+def layers_of(dataset: xr.Dataset) -> dict[str, str]:
+    """What of a map is worth a picture, by name: moisture, its error, applicability and ages."""
+    words = {
+        MOISTURE: "soil moisture",
+        SPREAD: "standard deviation",
+        DISTANCE: "distance from training, 1 at the rim",
+    }
+    words |= {
+        n: f"age of {n.removesuffix(AGE)}" for n in map(str, dataset.data_vars) if n.endswith(AGE)
+    }
+    return {name: of for name, of in words.items() if name in dataset and dataset[name].ndim >= 2}
+
+
+def scale_of(name: str, values: Any) -> tuple[tuple[float, float], str, str]:
+    """Ends, colours and unit of the colour scale of a layer."""
+    if name in COLOURS_OF:
+        return limits_of(values), COLOURS_OF[name], style.MOISTURE
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    least = float(known.min()) if known.size else 0.0
+    most = float(known.max()) if known.size else 1.0
+    return (
+        (least, most if most > least else least + 1),
+        "viridis",
+        "hours" if name.endswith(AGE) else "-",
+    )
+
+
 def colour_scale(limits: tuple[float, float], cmap: str, *, words: str) -> Figure:
-    """A colour bar of soil moisture or its error alone, for a map that has none."""
+    """A colour bar alone, under words with their unit, for a map that has none."""
     figure, axis = plt.subplots(figsize=(5, 0.8), layout="constrained")
     colours = ScalarMappable(Normalize(*limits), cmap)
-    figure.colorbar(colours, cax=axis, orientation="horizontal", extend="both",
-                    label=f"{words} [{style.MOISTURE}]")  # fmt: skip
+    figure.colorbar(colours, cax=axis, orientation="horizontal", extend="both", label=words)
     return figure
 
 

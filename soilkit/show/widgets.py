@@ -26,7 +26,6 @@ from soilkit.show.plots.style import class_name, escape
 HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
 SCALE_PX = 400  # the width of a colour bar and of a slider with a long day
 PICKED, OTHER = "#d7301f", "#2b8cbe"
-LAYERS = {"soil_moisture": "soil moisture", "soil_moisture_std": "standard deviation"}
 APART_PX, MOST_FANNED = 12, 8  # dots nearer than this fan out, unless a zoom has to part them
 OUTLINES_DEG = 15.0  # around a map, as far as it may be moved
 BOUND_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -489,7 +488,7 @@ class MapView(ipw.VBox):
             options=[*zip(names, range(len(names)), strict=True)], description="day",
             continuous_update=False, layout=ipw.Layout(width=f"{SCALE_PX}px"),
         )  # fmt: skip
-        layers = [(words, name) for name, words in LAYERS.items() if name in self._days]
+        layers = [(words, name) for name, words in map_views.layers_of(self._days).items()]
         self.layer = ipw.Dropdown(options=layers, description="layer")
         self.scale, self.picture = _picture(width=f"{SCALE_PX}px"), _picture(width=f"{WIDTH_PX}px")
         self.message = ipw.HTML("Click a cell to see it through time.")
@@ -526,11 +525,12 @@ class MapView(ipw.VBox):
     def _draw(self) -> None:
         name = self.layer.value
         values = self._days[name]
-        limits, cmap = map_views.limits_of(values), map_views.COLOURS_OF[name]
+        limits, cmap, unit = map_views.scale_of(name, values)
+        words = f"{map_views.layers_of(self._days)[name]} [{unit}]"
         grid = map_views.grid_of(self._dataset)
         drawn = overlay(values[self.day.value].values, grid, limits=limits, cmap=cmap)
         self.image.url, self.image.bounds = drawn
-        self.scale.value = _png(map_views.colour_scale(limits, cmap, words=LAYERS[name]))
+        self.scale.value = _png(map_views.colour_scale(limits, cmap, words=words))
 
 
 def _on_click(act: Callable[[float, float], None], **event: Any) -> None:
