@@ -11,7 +11,8 @@ import yaml
 from soilkit import contracts
 from soilkit.show import exercises, reports
 from soilkit.show.reports.book import SYNTHETIC, US_10DAY, real_data
-from soilkit.show.reports.runner import WIDGET_VIEW, declared
+from soilkit.show.reports.pages import WIDGET_VIEW
+from soilkit.show.reports.runner import declared
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
