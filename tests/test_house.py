@@ -44,7 +44,7 @@ ONE_MODULE_EACH = [
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
     "modules": 157,
     "lines": 47_850,
-    "lines of code": 31_600,
+    "lines of code": 31_650,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }

@@ -218,7 +218,8 @@ def monthly(cube: xr.Dataset) -> xr.Dataset:
     """
     cube = prepared(cube)
     dated = [name for name in cube.data_vars if "time" in cube[name].dims]
-    return cube.drop_vars(dated).drop_vars("time").merge(cube[dated].resample(time="MS").mean())
+    fixed = cube.drop_vars([*dated, "time"])
+    return fixed.merge(cube[dated].resample(time="MS").mean(), compat="override")
 
 
 def training_ranges(
