@@ -99,7 +99,7 @@ def volumetric_from_water_depth(water_mm, *, layer_mm):
     """Volumetric soil moisture, m3 m-3, of a water depth [mm or kg m-2] in a layer [mm].
 
     One mm of water is one kg m-2 at 1000 kg m-3: GLDAS's 0-10 cm layer has ``layer_mm=100``,
-    SMAP's 5 cm has ``layer_mm=50`` (seed 001, 2b3).
+    SMAP's 5 cm has ``layer_mm=50`` (Batchu et al., 2b3).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Seed 003: gates, layers, loss, gaps and the system on a small invented cube."""
+"""ConvLSTM: gates, layers, loss, gaps and the system on a small invented cube."""
 
 import numpy as np
 import pandas as pd

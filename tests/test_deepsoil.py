@@ -1,4 +1,4 @@
-"""Seed 000: the network, its loss, what it refuses, and the system on a small invented world."""
+"""DEEPSOIL: the network, its loss, what it refuses, and the system on a small invented world."""
 
 import json
 

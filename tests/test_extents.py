@@ -1,4 +1,4 @@
-"""Extents of seed 000: quadkey tiles about stations, 75 maps in [0, 1], and batches of tiles."""
+"""Extents of DEEPSOIL: quadkey tiles about stations, 75 maps in [0, 1], and batches of tiles."""
 
 import numpy as np
 import pandas as pd

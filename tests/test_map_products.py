@@ -474,3 +474,22 @@ def test_one_opaque_layer_is_shown_at_a_time_and_nothing_asks_the_network():
     assert not [layer for layer in view.map.layers if "Tile" in type(layer).__name__]
     alone = widgets.MapView(one_day()[["soil_moisture", "crs"]])
     assert [name for _, name in alone.layer.options] == ["soil_moisture"]
+
+
+def test_each_layer_of_a_map_is_drawn_on_a_scale_of_its_own_unit():
+    """Applicability has no unit, an age has hours; a constant layer still spans its scale."""
+    age, index = np.full((2, 20, 30), 5.0), np.linspace(0, 2, 600).reshape(20, 30)
+    dims = ("time", "y", "x")
+    days = two_days().assign(
+        dem_age_hours=(dims, age), applicability=(dims, np.stack([index, index]))
+    )
+    layers = map_views.layers_of(days)
+    assert layers["dem_age_hours"] == "age of dem"
+    scales = {name: map_views.scale_of(name, days[name]) for name in layers}
+    assert scales["applicability"][0] == (0.0, 2.0) and scales["applicability"][2] == "1"
+    assert scales["dem_age_hours"][0] == (5.0, 5.01) and scales["dem_age_hours"][2] == "hours"
+    assert scales["soil_moisture"][2] == "m³ m⁻³"
+    view = widgets.MapView(days)
+    before = view.scale.value
+    view.layer.value = "applicability"
+    assert view.scale.value != before

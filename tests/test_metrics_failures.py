@@ -178,7 +178,7 @@ def test_class_intervals_hold_the_true_ratio_in_many_worlds():
 
 
 def test_preferences_are_those_of_the_papers_table_4():
-    """SaClLo of seed 004: ubRMSE ratios of 1.03, 1.04, 1.04, 0.89; only RF stands out."""
+    """SaClLo of Poehls et al.: ubRMSE ratios of 1.03, 1.04, 1.04, 0.89; only RF stands out."""
     ratios = {"Dense": 1.03, "Prob": 1.04, "WDL": 1.04, "RF": 0.89}
     scores = pd.concat(
         [scores_of([0.05 * ratio] * 3 + [0.05] * 9, model=model) for model, ratio in ratios.items()]
@@ -257,7 +257,7 @@ def test_failures_on_clay_show_in_the_traits():
 
 
 def test_a_failure_can_be_to_lose_against_smap():
-    """Seed 004: failed where the baseline's ubRMSE is lower; unscored stations have no verdict."""
+    """Failed where the baseline's ubRMSE is lower (Poehls et al.); unscored: no verdict."""
     ours = scores_of([0.05, 0.07, 0.04, 0.05, 0.05])
     smap = scores_of([0.06, 0.06, 0.05, 0.05], model="smap")
     space = applicability.trait_space(

@@ -66,7 +66,7 @@ NOT_IN_EARTH_ENGINE = {
     "smap_l1c_tb", "smap_l2", "smap_hydroblocks", "nldas2_noah", "geos5_lst", "koeppen",
     "ascat_ssm", "smos_l3", "esa_cci", "c3s_soil_moisture", "cgls_ssm", "ndvi_10m",
 }  # fmt: skip
-# Seed 001: Table 5 (anchor Sentinel-1) and Table 20 (anchor SMAP).
+# Batchu et al.: Table 5 (anchor Sentinel-1) and Table 20 (anchor SMAP).
 YEARS_50 = np.timedelta64(50 * 36525 // 100, "D")
 TABLE_5 = {
     "sentinel1": np.timedelta64(1, "h"), "sentinel2": np.timedelta64(14, "D"),
@@ -74,7 +74,7 @@ TABLE_5 = {
     "modis_lai": np.timedelta64(8, "D"), "dem": YEARS_50, "soilgrids": YEARS_50,
 }  # fmt: skip
 TABLE_20 = {**TABLE_5, "sentinel1": np.timedelta64(7, "D"), "smap": np.timedelta64(1, "h")}
-# Seed 001, Table 4, but for SMAP, whose 50-255 only decodes the published shards.
+# Batchu et al., Table 4, but for SMAP, whose 50-255 only decodes the published shards.
 TABLE_4 = {
     ("sentinel1", "VV"): (-25, 5), ("sentinel1", "VH"): (-25, 5), ("sentinel1", "angle"): (0, 90),
     ("modis_lai", "Lai"): (0, 100), ("soilgrids", "sand"): (0, 800),
@@ -82,7 +82,7 @@ TABLE_4 = {
     ("soilgrids", "bdod"): (0, 800), ("dem", "elevation"): (0, 3000),
     ("gldas", "SoilMoi0_10cm_inst"): (0, 100),
 }  # fmt: skip
-# Seed 001, Table 17.
+# Batchu et al., Table 17.
 TABLE_17 = {
     "B2": (1.7417268007636313, 2.023298706048351),
     "B3": (1.7261204997060209, 2.038905204308012),

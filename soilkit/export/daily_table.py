@@ -1,4 +1,4 @@
-"""Daily tables: the nine predictors of seed 004, and weather alone, with their drops."""
+"""Daily tables: the nine predictors of Poehls et al., and weather alone, with their drops."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence

@@ -276,7 +276,7 @@ def studentized(values, cluster, *, rng, n_draws=N_DRAWS):
 
 # Who wins where: stations won by each model, and wins that every class of land counts alike.
 
-CLASSES = ("texture", "land_cover", "koeppen")  # seed 004's three categorical characteristics
+CLASSES = ("texture", "land_cover", "koeppen")  # Poehls et al.'s three categorical characteristics
 
 
 def site_scores(

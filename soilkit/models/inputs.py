@@ -221,7 +221,8 @@ def coarse_column(name: str) -> str:
 def coarse_values(features: pd.DataFrame, inputs: Inputs) -> np.ndarray:
     """Coarse scalars (sample, channel), m3 m-3, or physical where no layer's depth is known.
 
-    Water depths are divided by their layer: SMAP's mm by 50, GLDAS's kg m-2 by 100 (seed 001, 2b3).
+    Water depths are divided by their layer: SMAP's mm by 50, GLDAS's kg m-2 by 100
+    (Batchu et al., 2b3).
     Raises ``ContractError`` when the features lack a column.
     """
     columns = []

@@ -1,4 +1,4 @@
-"""Seed 001: two Xception encoders, two fusion heads, one soil moisture at the chip's centre."""
+"""Two Xception encoders, two fusion heads, one moisture at the centre (Batchu et al. 2023)."""
 
 from __future__ import annotations
 

@@ -181,18 +181,14 @@ def layers_of(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def scale_of(name: str, values: Any) -> tuple[tuple[float, float], str, str]:
-    """Ends, colours and unit of the colour scale of a layer."""
+    """Ends, colours and unit of the colour scale of a layer; values (time, y, x) or (y, x)."""
     if name in COLOURS_OF:
         return limits_of(values), COLOURS_OF[name], style.MOISTURE
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
-    least = float(known.min()) if known.size else 0.0
-    most = float(known.max()) if known.size else 1.0
-    return (
-        (least, most if most > least else least + 1),
-        "viridis",
-        "hours" if name.endswith(AGE) else "-",
-    )
+    least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    unit = "hours" if name.endswith(AGE) else "1"
+    return (least, max(most, least + LEAST_CHANGE)), "viridis", unit
 
 
 def colour_scale(limits: tuple[float, float], cmap: str, *, words: str) -> Figure:

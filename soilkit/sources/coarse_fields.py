@@ -103,7 +103,7 @@ MOISTURE = (
         lives_at="NSIDC, https://nsidc.org/data/spl3smp_e: HDF5 on the 9 km EASE-Grid 2.0 "
         "(EPSG:6933); read from a local copy.",
         citation="O'Neill et al. (2023), doi:10.5067/M20OXIZHY3RJ",
-        trap="Seed 003 fills its gaps in time before use: say so where a score depends on it.",
+        trap="Rabiei et al. fill its gaps in time before use: say so where a score depends on it.",
     ),
     _smap_orbits(
         "smap_l1c_tb", title="SMAP enhanced Level 1C brightness temperature, 9 km",
@@ -286,7 +286,7 @@ MODIS = (
         earth_engine=RESTARTING,
         citation="Running et al. (2021), doi:10.5067/MODIS/MOD16A2GF.061",
         trap="MOD16A2 of collection 061 begins in 2021, hence the gap-filled product. The year's "
-        "last scene spans five or six days. Seed 004 prints MOD16A1, which does not exist.",
+        "last scene spans five or six days. Poehls et al. print MOD16A1, which does not exist.",
     ),
     _composite(
         "modis_land_cover", title="MODIS land cover, yearly, IGBP classes (MCD12Q1)",

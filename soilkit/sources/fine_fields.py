@@ -95,7 +95,7 @@ IMAGERY = (
             Band("QA60", "bits", (0, 3072), continuous=False, cloud_bits=(10, 11)),
         ),
         cadence="5D", max_age="14D", begins="2015-06-27", packing=(1.0, 0.0),
-        model_bands=("B4", "B3", "B2", "B8", "B11", "B12"),  # seed 001, Table 3
+        model_bands=("B4", "B3", "B2", "B8", "B11", "B12"),  # Batchu et al., Table 3
         colours={"blue": "B2", "red": "B4", "infrared": "B8"},
         earth_engine=EarthEngine(PASSES, valid_band="B4", cloud_scores=True),
         stac=Stac(
@@ -262,8 +262,8 @@ GROUND = (
         bands=_height("elevation"),
         earth_engine=EarthEngine(TILES),
         citation="U.S. Geological Survey (2019), 3D Elevation Program",
-        trap="USGS/3DEP/10m and USGS/NED are deprecated. Seed 000 took the one-arc-second (30 m) "
-        "product. A collection of tiles: mosaic them.",
+        trap="USGS/3DEP/10m and USGS/NED are deprecated. Khandelwal et al. took the "
+        "one-arc-second (30 m) product. A collection of tiles: mosaic them.",
     ),
     _elevation(
         "dem_merit", title="MERIT elevation, 3 arc seconds",
@@ -339,8 +339,8 @@ GROUND = (
         bands=(Band("class", "class", (1, 30), continuous=False),),
         pixel_size_m=1000,
         lives_at="https://www.gloh2o.org/koppen (Beck et al., GeoTIFF); Kottek's half-degree map, "
-        "which seed 001 used: https://koeppen-geiger.vu-wien.ac.at. Stations of the ISMN carry "
-        "their class among the static variables.",
+        "which Batchu et al. used: https://koeppen-geiger.vu-wien.ac.at. Stations of the ISMN "
+        "carry their class among the static variables.",
         citation="Beck et al. (2018), doi:10.1038/sdata.2018.214; Kottek et al. (2006), "
         "doi:10.1127/0941-2948/2006/0130",
     ),

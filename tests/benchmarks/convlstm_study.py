@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.convlstm_study reports/convlstm``: what seed 003 leaves open.
+"""``python -m tests.benchmarks.convlstm_study reports/convlstm``: what Rabiei et al. leave open.
 
 On the synthetic world, whose truth is known: tiles of 6 x 6 cells of 9 km, one in each of 25 blocks
 of 2 degrees. Of the five folds each hides five blocks from training and validates on five others;

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.deepsoil_study reports/deepsoil``: what seed 000 leaves open.
+"""``python -m tests.benchmarks.deepsoil_study reports/deepsoil``: what DEEPSOIL leaves open.
 
 Synthetic throughout. Eighty places, four in each of twenty blocks of two degrees, five days of
 2019; the probe of a place reads the world's truth at its point with an offset of its own. Each of

@@ -172,16 +172,8 @@ def paper_beside_ours(
 ) -> pd.DataFrame:
     """A table of the paper with our scores beside its own.
 
-    A *step* is a line's score minus the reference line's. Ours is paired: on identical samples,
-    sensors and seeds; its interval knows of places and of seeds (``mean_with_interval``). The
-    paper's has no interval. ``difference`` is our score minus the paper's: other data, no claim.
-
-    Returns
-    -------
-    DataFrame, one row a line and metric: ``experiment, table, split, variant, metric, paper, ours,
-    ours_lower, ours_upper, difference, paper_step, our_step, lower, upper, pattern, n_seeds,
-    n_sensors, n_blocks, status``. ``pattern`` compares the steps' signs: "as in the paper" or
-    "opposite" where our interval excludes 0, else "not resolved"; empty where the paper prints none
+    The columns are those of ``soilkit.studies.experiment_table``, which reads what is written here;
+    intervals are those of ``mean_with_interval``.
     """
     rows = [
         {"experiment": experiment.name, "table": experiment.table, "split": split, "variant": name}

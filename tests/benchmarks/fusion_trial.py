@@ -27,7 +27,7 @@ from tests.benchmarks.trials import key_of
 
 log = logging.getLogger(__name__)
 EARLIER = pd.Timedelta("20D")  # scenes before the first reading that may still be joined to it
-CLEAR = {"sentinel2": 0.3}  # seed 001, 2b1: the cloudiest scene that is joined
+CLEAR = {"sentinel2": 0.3}  # Batchu et al., 2b1: the cloudiest scene that is joined
 ALL = ("sentinel1", "sentinel2", "dem", "soilgrids", "modis_lai", "smap", "gldas")
 
 

@@ -239,7 +239,7 @@ def _quantities(sums, offset):
 
 CLASSES = ("texture", "land_cover", "koeppen")
 ERRORS = ("ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")  # of other scores, more is better
-THRESHOLD = 0.1  # seed 004, 4.4
+THRESHOLD = 0.1  # Poehls et al., 4.4
 
 
 def site_means(station_scores: pd.DataFrame, *, metric: str) -> pd.DataFrame:

@@ -124,7 +124,7 @@ def _lonlat(places: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 # Who trains, who validates, who tests: a label per sample.
 
 LABELS = ("train", "validation", "test")
-FRACTIONS = (0.6, 0.2, 0.2)  # seed 001, 2c1
+FRACTIONS = (0.6, 0.2, 0.2)  # Batchu et al., 2c1
 
 
 def by_station(samples, stations, *, seed=0, fractions=FRACTIONS):

@@ -14,7 +14,7 @@ from soilkit.metrics.splits.checks import CLAIMS, LADDER, Check, Claim, Sides
 from soilkit.metrics.splits.folds import nearest_km
 
 FAR_KM = 10.0
-# Seed 001's Fig. 6: validation sensors within a chip's 2.56 km, and beyond 10 km, of training.
+# Batchu et al.'s Fig. 6: validation sensors within a chip's 2.56 km, and beyond 10 km, of training.
 PAPER = "Batchu et al. (2022), Fig. 6: about 12 % below 2.56 km and 70 % above 10 km"
 HEADINGS = {"n_samples": "held-out samples", "detail": "what was found"}
 COLOURS = {"pass": "#1b7837", "fail": "#b2182b", "info": "#666666", "not checked": "#b35806"}

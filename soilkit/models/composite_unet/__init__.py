@@ -1,4 +1,4 @@
-"""Seed 002: a small U-Net of 1 km inputs that obeys stations and a coarse analysis at once."""
+"""A small U-Net at 1 km that obeys stations and a coarse analysis (Tsagkatakis et al.)."""
 
 from soilkit.models.composite_unet.kilometre_map import COARSE as COARSE
 from soilkit.models.composite_unet.kilometre_map import LAYERS as LAYERS

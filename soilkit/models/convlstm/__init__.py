@@ -1,4 +1,4 @@
-"""Seed 003: ConvLSTM with attention, daily moisture at two depths from what SMAP sees."""
+"""Rabiei et al.: ConvLSTM with attention, daily moisture at two depths from what SMAP sees."""
 
 from soilkit.models.convlstm.daily_moisture import DEPTHS as DEPTHS
 from soilkit.models.convlstm.daily_moisture import SURFACE_ESTIMATE as SURFACE_ESTIMATE

@@ -68,8 +68,8 @@ def _pixels_of_tiles(images: torch.Tensor) -> torch.Tensor:
     """What the products of tiles of images (N, channels, row, col) take, (36, tile, channels)."""
     tiles = _framed(images, 1).unfold(1, SPAN_PX, TILE_PX).unfold(2, SPAN_PX, TILE_PX)
     pixels = tiles.permute(4, 5, 0, 1, 2, 3).reshape(SPAN_PX**2, -1)  # (36, tile * channels)
-    told = OF_PIXELS.to(images.dtype) @ pixels
-    return told.view(SPAN_PX**2, -1, images.shape[1])
+    spectra = OF_PIXELS.to(images.dtype) @ pixels
+    return spectra.view(SPAN_PX**2, -1, images.shape[1])
 
 
 def _by_tiles(images: torch.Tensor) -> torch.Tensor:
@@ -197,10 +197,10 @@ class ConvLSTMLayer(nn.Module):
             if hidden is not None:
                 products.baddbmm_(_pixels_of_tiles(hidden), of_hidden)
             bias = own_bias.repeat(products.shape[1])  # (tile * 4 * filters,)
-            told = torch.addmm(bias, OF_ANSWERS.to(bias.dtype), products.flatten(1))
-            gates = told.view(TILE_PX**2, *products.shape[1:]).transpose(1, 2)[..., None]
-            told_hidden, cell = self._step(gates, cell)
-            hidden = _of_tiles(told_hidden, shape)
+            answers = torch.addmm(bias, OF_ANSWERS.to(bias.dtype), products.flatten(1))
+            gates = answers.view(TILE_PX**2, *products.shape[1:]).transpose(1, 2)[..., None]
+            tiled_hidden, cell = self._step(gates, cell)
+            hidden = _of_tiles(tiled_hidden, shape)
             states.append(hidden)
         assert hidden is not None and cell is not None
         return torch.cat(states), Memory(hidden, _of_tiles(cell, shape))

@@ -1,4 +1,4 @@
-"""Seed 000: DEEPSOIL, daily moisture at 30 m by a U-Net whose loss knows the suction of water."""
+"""DEEPSOIL (Khandelwal et al. 2024): daily moisture at 30 m, suction of water in the loss."""
 
 from soilkit.models.deepsoil.clusters import Clusters as Clusters
 from soilkit.models.deepsoil.extents import CHANNELS as CHANNELS

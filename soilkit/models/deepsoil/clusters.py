@@ -25,7 +25,7 @@ SOFTNESS = 0.25  # of the median distance between a centre and the next: how far
 
 @dataclass(frozen=True)
 class Clusters:
-    """Centres of clusters, and which features they are told by.
+    """Centres of clusters among the features of extents.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Clusters:
         if not (share[:, 0] > 0).all():
             raise ContractError(
                 f"{int((share[:, 0] == 0).sum())} extents have none of the features that clusters "
-                "are told by. Build their land cover, soil or climate."
+                "are made of. Build their land cover, soil or climate."
             )
         return np.sqrt(np.nansum(squares, axis=2) / share)
 
@@ -91,7 +91,7 @@ class Clusters:
 
     @classmethod
     def of(cls, words: dict[str, Any]) -> "Clusters":
-        """The clusters that ``plain`` told of."""
+        """The clusters of ``plain``."""
         weights, middle, centres = (np.array(words[n]) for n in ("weights", "middle", "centres"))
         silhouettes, stations = (
             {int(k): v for k, v in words[n].items()} for n in ("silhouettes", "stations")
@@ -161,7 +161,7 @@ def fit(
 
 
 def features_of(data: ExtentTiles, extents: Sequence[str] | None = None) -> pd.DataFrame:
-    """What clusters are told by, a row an extent (all of ``data``), NaN where nothing is known."""
+    """The features of extents, a row each (all of ``data``), NaN where nothing is known."""
     keys = list(data.stores) if extents is None else list(extents)
     if strange := [key for key in keys if key not in data.stores]:
         raise ContractError(

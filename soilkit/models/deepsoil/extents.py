@@ -1,4 +1,4 @@
-"""Extents of seed 000: 3 x 3 quadkey tiles about a station, their 75 maps and what is known."""
+"""Extents of DEEPSOIL: 3 x 3 quadkey tiles about a station, their 75 maps and what is known."""
 
 import logging
 import os

@@ -117,9 +117,9 @@ def faults(data: Any, rows: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
         usable.append(some[has_target.numpy()])
         target, (theta_r, theta_s) = batch["target"], batch["soil"].unbind(1)[:2]
         curve = has_curve(batch["soil"])
-        found = (~has_target, ~curve, valid & curve & (target < theta_r),
+        faults = (~has_target, ~curve, valid & curve & (target < theta_r),
                  valid & curve & (target > theta_s))  # fmt: skip
-        for name, where in zip(FAULTS, found, strict=True):
+        for name, where in zip(FAULTS, faults, strict=True):
             counts[name] += int(where.sum())
     return np.concatenate(usable), counts
 
@@ -314,8 +314,8 @@ def load(path: str | os.PathLike[str]) -> "TrainedDeepSoil":
     kept = {k: replace(whole, weights=weights) for k, weights in parts.items()}
     if not kept:
         DeepSoil.from_checkpoint(whole)  # says what it is
-    told = whole.provenance.normalisation.get("clusters")
-    return TrainedDeepSoil(kept, None if told is None else Clusters.of(told))
+    held = whole.provenance.normalisation.get("clusters")
+    return TrainedDeepSoil(kept, None if held is None else Clusters.of(held))
 
 
 @dataclass(frozen=True)
@@ -385,8 +385,8 @@ class TrainedDeepSoil:
         made = [np.empty((0, TILE_PX, TILE_PX), np.float32)]
         for some in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):
             batch = data.__getitems__(some.tolist())
-            told = None if shares is None else shares[some]
-            made.append(self.moisture(batch["inputs"], known=batch["known"], shares=told))
+            blend = None if shares is None else shares[some]
+            made.append(self.moisture(batch["inputs"], known=batch["known"], shares=blend))
         return np.concatenate(made)
 
     def predict(
@@ -563,9 +563,9 @@ class QuadkeyTiles(RegionInputs):
 
     def layers(self, inputs: np.ndarray, shares: np.ndarray | None) -> dict[str, np.ndarray]:
         """What is made of a tile's maps, (row, col) each."""
-        fed, told = (torch.from_numpy(part)[None] for part in (inputs, known(inputs)))
+        maps, mask = (torch.from_numpy(part)[None] for part in (inputs, known(inputs)))
         blend = None if shares is None else shares[None]
-        made = {"soil_moisture": self.trained.moisture(fed, known=told, shares=blend)[0]}
+        made = {"soil_moisture": self.trained.moisture(maps, known=mask, shares=blend)[0]}
         if self.applicable is not None:
             index = dissimilarity(self.applicable, _means(inputs, self.channels))[0]
             made["applicability"] = np.full(inputs.shape[1:], index, np.float32)

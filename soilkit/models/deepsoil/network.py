@@ -1,4 +1,4 @@
-"""The network of seed 000, and its loss with a term in the suction of water in soil."""
+"""The network of DEEPSOIL, and its loss with a term in the suction of water in soil."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

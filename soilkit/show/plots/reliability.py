@@ -192,8 +192,8 @@ def distance_curves(
 ) -> Figure:
     """The share of what is held out within a distance of training, one curve a split.
 
-    The axis is logarithmic; what lies below 0.1 km stands there. The lines are those of seed 001's
-    Fig. 6: a chip's 2.56 km, and 10 km.
+    The axis is logarithmic; what lies below 0.1 km stands there. The lines are those of
+    Fig. 6 of Batchu et al.: a chip's 2.56 km, and 10 km.
 
     Parameters
     ----------
