@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from soilkit.errors import ContractError
+from soilkit.export import tables
 from soilkit.show import reports
 from tests.browser import lab
 
@@ -26,18 +28,17 @@ STATIONS = [
     "@import url(https://evil.example/a.css); import('https://evil.example/m.js')",
     "<meta http-equiv=refresh content='0;url=https://evil.example'>",
     "\u202eright to left <svg onload=alert('svg')>",
-    "a line\nbreak\n\n# head\n- point",
-    "nul\x00 and bell\x07",
     "=cmd|' /C calc'!A0",
     "N" * 300,
 ]
+REFUSED = ("a line\nbreak\n\n# head\n- point", "nul\x00 and bell\x07")
 ALERTS = "window.alert = x => (window.top.alerts = window.top.alerts || []).push(x);"
 LINKS = "return [...document.links].filter(a => a.protocol === 'javascript:').length"
 SIZES = "return [...document.querySelectorAll('h1, h2, iframe')].map(e => e.tagName)"
 
 
 def hostile():
-    """Sixteen stations, two models, every column of text a danger of its own."""
+    """Fourteen stations, two models, every column of text a danger of its own."""
     rng, n, parts = np.random.default_rng(0), 40, []
     days = pd.date_range("2019-01-01", periods=n, freq="5D").astype(str)
     for k, station in enumerate(STATIONS):
@@ -67,17 +68,24 @@ class Text(HTMLParser):
 @pytest.mark.browser
 @lab.needed
 def test_no_name_of_a_table_runs_loads_or_breaks_the_page(tmp_path):
+    table, read = hostile(), {"units": "m3 m-3", "timezone": "UTC"}
+    for broken in REFUSED:  # a line break makes no name, whoever quotes it
+        with pytest.raises(ContractError, match="holds a line break"):
+            odd = table.assign(station=table["station"].replace(STATIONS[0], broken))
+            reports.evaluate_table(odd, tmp_path, reading=read)
     name = '"><script>alert("name")</script>'
     provenance = {"flags": SCRIPT.format("flags"), SCRIPT.format("item"): "G"}
     page = reports.evaluate_table(
-        hostile(), tmp_path, reading={"units": "m3 m-3", "timezone": "UTC"},
+        table, tmp_path, reading=read,
         parameters={"archive": name, "provenance": provenance},
     )  # fmt: skip
     html = page.read_text(encoding="utf-8")
     assert str(tmp_path) not in html, "no path of this machine"
     words = Text(html).words
-    for shown in (name, *STATIONS[:4], STATIONS[7], provenance["flags"]):
+    ids = tables.read_predictions(table, **read)[0]["station_id"].astype(str).unique()
+    for shown in (name, *ids, provenance["flags"]):
         assert shown in words
+    assert sum(station in words for station in STATIONS) >= 5, "as written, beside their ids"
     with lab.chromium() as window:
         source = {"source": ALERTS}
         window.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", source)
