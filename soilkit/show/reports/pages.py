@@ -251,8 +251,8 @@ def list_page(path: Path, *, title: str, cards: Iterable[Mapping[str, Any]], **p
 
 def card(page: Path, *, title: str, href: str, lines: Iterable[str]) -> dict[str, Any]:
     """A page's entry in a list: its first picture made small, title and lines under it."""
-    found = PICTURE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
-    picture, alt = (_thumbnail(found[2]), unescape(found[1])) if found else ("", "")
+    first = PICTURE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+    picture, alt = (_thumbnail(first[2]), unescape(first[1])) if first else ("", "")
     return {"title": title, "href": href, "lines": [*lines], "picture": picture, "alt": alt}
 
 
