@@ -1,6 +1,8 @@
 """DEEPSOIL: the network, its loss, what it refuses, and the system on a small invented world."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -442,6 +444,18 @@ def test_a_model_a_cluster_and_that_of_all_where_one_has_no_tile(tiles, split, t
     again = deepsoil.load(tmp_path / "m.pt")
     np.testing.assert_allclose(again.tiles(tiles, [40]), trained.tiles(tiles, [40]), atol=1e-6)
     assert np.isfinite(again.map(tiles.stores[list(tiles.stores)[2]])["soil_moisture"]).all()
+
+
+def test_clusters_train_in_other_processes_as_they_do_here(tiles, split):
+    """An executor's processes, or Dask's, get the tiles by pickle and read for themselves."""
+    told = made_clusters(tiles, list(tiles.stores)[:2])
+    both = np.where(split == "validation", "train", split)
+    how = QUICK | {"epochs": 1, "clusters": told}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as there:
+        apart = deepsoil.train(tiles, both, client=there, **how)
+    here = deepsoil.train(tiles, both, **how)
+    assert sorted(apart.checkpoints) == [0, 1]
+    np.testing.assert_allclose(apart.tiles(tiles, [4, 22]), here.tiles(tiles, [4, 22]), atol=1e-5)
 
 
 def test_a_blend_of_equal_models_is_that_model(trained, tiles, stores):

@@ -3,11 +3,16 @@
 Synthetic throughout. Eighty places, four in each of twenty blocks of two degrees, five days of
 2019; the probe of a place reads the world's truth at its point with an offset of its own. Each of
 five seeds hides four other blocks, so that together all are unseen once; errors are paired by
-block. Rows are kept one a trial: start it again to go on.
+block. All networks take as many steps, of squares of 32 pixels about the probes, and are asked
+square by square: asked for whole tiles, what they saw of their squares' edges misleads them. What a
+constant and trees on single pixels make of the same tiles stands beside them, since differences
+between networks that know no more than a constant say nothing. Rows are kept one a trial: start it
+again to go on.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
 from tqdm import tqdm
 
 from soilkit import grids, retention
@@ -24,7 +30,7 @@ from soilkit.contracts import Grid
 from soilkit.export import archives, cubes
 from soilkit.files import csv_text, write_text_whole
 from soilkit.metrics import intervals
-from soilkit.models.deepsoil import ScienceLoss, extents, field_maps, network
+from soilkit.models.deepsoil import ScienceLoss, clusters, extents, field_maps, network
 from soilkit.world import fields
 from tests.benchmarks.trials import Job, Rows, carry_out, command_line, key_of, run, understood
 
@@ -105,6 +111,13 @@ def true_soil(grid: Grid) -> np.ndarray:
     return np.stack(parts).astype(np.float32)
 
 
+IS_DATED = np.array([
+    k < 5 or c.name.startswith(("modis", "SMAP", "gridmet"))
+    for k, c in enumerate(extents.CHANNELS)
+])  # fmt: skip
+PROBE_PX = 2  # half the side of the square that a probe stands for where it is all that is known
+
+
 @dataclass
 class Tiles:
     """The tiles of all places and days, as ``ExtentTiles`` gives them.
@@ -117,6 +130,8 @@ class Tiles:
     crop_px : side of the square about the probe that is given
     without : names of channels that are told as missing
     probe_weight : of the 16 pixels about a probe
+    probes : "beside" the maps' targets, where they replace one pixel, "alone", or "" for neither
+    told : array (place, cluster) that is 1 for a place's cluster, channels more
     """
 
     places: pd.DataFrame
@@ -125,16 +140,34 @@ class Tiles:
     crop_px: int = TILE_PX
     without: tuple[str, ...] = ()
     probe_weight: float = extents.NEAR_WEIGHT
-    probes_are_targets: bool = False
-    channels: Sequence[Any] = extents.CHANNELS
+    probes: str = ""
+    told: np.ndarray | None = None
+
+    @property
+    def channels(self) -> list[extents.Channel]:
+        """The paper's 75, and one a cluster that is told."""
+        n = 0 if self.told is None else self.told.shape[1]
+        return [*extents.CHANNELS, *(extents.Channel(f"cluster {k}", ()) for k in range(n))]
 
     @property
     def tiles(self) -> pd.DataFrame:
         """A row a place and day."""
         n = len(DAYS)
         table = self.places.loc[self.places.index.repeat(n)].reset_index(drop=True)
+        name, day = table["station_id"], np.arange(len(table)) % n
         days = np.tile(pd.DatetimeIndex(DAYS), len(self.places))
-        return table.assign(quadkey=table["station_id"], time=days, day=np.arange(len(table)) % n)
+        return table.assign(quadkey=name, extent=name, time=days, day=day, step=day, n_probes=1)
+
+    @property
+    def stores(self) -> dict[str, int]:
+        """The number of each place, which is an extent of one tile."""
+        return {name: k for k, name in enumerate(self.places["station_id"])}
+
+    def extent(self, key: str) -> dict[str, Any]:
+        """The maps of a place, as ``clusters`` looks at them."""
+        inputs = self.held["inputs"][self.stores[key]]
+        static, dated = inputs[0, ~IS_DATED], inputs[:, IS_DATED]
+        return {"maps": extents.Maps(static, dated, IS_DATED, np.empty((0, 0)), Counter())}
 
     def __getitems__(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """A batch."""
@@ -148,25 +181,31 @@ class Tiles:
 
     def _tile(self, place: int, day: int) -> dict[str, np.ndarray]:
         held, (top, left) = self.held, self.corner(place)
-        row, col = held["row"][place], held["col"][place]
+        row, col = held["row"][place] - top, held["col"][place] - left
+        side = self.crop_px, self.crop_px
         here = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
-        probe = np.full((TILE_PX, TILE_PX), np.nan, np.float32)
-        weights = np.ones((TILE_PX, TILE_PX), np.float32)
+        probe, weights = np.full(side, np.nan, np.float32), np.ones(side, np.float32)
         probe[row, col] = held["reading"][place, day]
         weights[max(row - 1, 0) : row + 3, max(col - 1, 0) : col + 3] = self.probe_weight
-        target = held["target"][place, day]
-        if self.probes_are_targets:
+        target = held["target"][place, day][here]
+        if self.probes:
             target = np.where(np.isfinite(probe), probe, target)
-        inputs = held["inputs"][place, day].astype(np.float32)
-        for k, channel in enumerate(self.channels):
+        if self.probes == "alone":
+            near = [slice(max(k - PROBE_PX + 1, 0), k + PROBE_PX + 1) for k in (row, col)]
+            target = np.full(side, np.nan, np.float32)
+            target[tuple(near)] = held["reading"][place, day]
+        inputs = held["inputs"][place, day][here].astype(np.float32)
+        for k, channel in enumerate(extents.CHANNELS):
             if channel.name in self.without:
                 inputs[k] = extents.MISSING
-        soil = np.broadcast_to(np.array(network.LOAM, np.float32)[:, None, None], (4, 64, 64))
-        soil = soil if self.soil == "one soil" else held[self.soil][place]
-        whole = {"inputs": inputs, "known": extents.known(inputs), "valid": np.isfinite(target),
-                 "target": np.nan_to_num(target), "weights": weights, "soil": soil,
-                 "probe": probe}  # fmt: skip
-        return {name: np.ascontiguousarray(part[here]) for name, part in whole.items()}
+        if self.told is not None:
+            flags = np.float32(self.told[place])[:, None, None]
+            inputs = np.concatenate([inputs, np.broadcast_to(flags, (flags.size, *side))])
+        soil = np.array(network.LOAM, np.float32)[:, None, None]
+        soil = soil if self.soil == "one soil" else held[self.soil][place][here]
+        return {"inputs": inputs, "known": extents.known(inputs), "valid": np.isfinite(target),
+                "target": np.nan_to_num(target), "weights": weights,
+                "soil": np.broadcast_to(soil, (4, *side)).copy(), "probe": probe}  # fmt: skip
 
 
 @lru_cache(1)
@@ -195,31 +234,45 @@ network.FORMS["slope"] = slope_term
 EPOCHS, BATCH, RATE = 5, 8, 5e-3
 AT_THE_END = 10**9  # steps between validations: weights are the last ones, not the best ones
 SHOWN_DAY = 2  # on which training places are looked at; the others on all days
-SUCTION = ScienceLoss(suction_of="hydroblocks")
+PLAIN, SUCTION = ScienceLoss(suction_of="none"), ScienceLoss(suction_of="hydroblocks")
 VARIANTS: dict[str, tuple[ScienceLoss, dict[str, Any]]] = {
-    "MSE": (ScienceLoss(suction_of="none"), {}),
+    "MSE": (PLAIN, {}),
     "suction, true soil": (SUCTION, {}),
     "suction, one soil": (SUCTION, {"soil": "one soil"}),
     "squared slope, true soil": (replace(SUCTION, form="slope"), {}),
     "suction of probes": (ScienceLoss(suction_of="probe"), {}),
-    "probes as targets of the MSE": (ScienceLoss(suction_of="none"), {"probes_are_targets": True}),
+    "MSE, without SMAP": (PLAIN, {"without": ("SMAP",)}),
+    "probes as targets of the MSE": (PLAIN, {"probes": "beside"}),
     "suction of probes, weight 1000": (ScienceLoss(suction_of="probe"), {"probe_weight": 1000.0}),
     "suction, mapped soil": (SUCTION, {"soil": "mapped soil"}),
-    "MSE, without SMAP": (ScienceLoss(suction_of="none"), {"without": ("SMAP",)}),
+    "MSE, probes alone": (PLAIN, {"probes": "alone"}),
 }
-COUNTS = (5, 20)  # places that train, beside all
+CLUSTERED = (  # of the MSE; in two parts: first a net of all, then one a cluster from its weights
+    "one net, told the cluster", "a net a cluster, equal samples", "a net a cluster, equal steps",
+    "one net, in two parts", "a net a cluster, in two parts",
+)  # fmt: skip
+NUMBERS = range(2, 9)  # of clusters, of which silhouettes choose
+BASES = ("constant", "trees", "trees, probes alone")
+COUNTS = (5, 20)  # places that train, beside all of them
+COUNTED = ("MSE", "trees", "MSE, probes alone", "trees, probes alone")
+SPLITS = ("random samples", "random extents")
+PIXELS = 16  # of a tile that trees learn from
 
 
 def labels_of(tiles: Tiles, seed: int, *, n_places: int = 0, split: str = "blocks") -> np.ndarray:
-    """Labels (tile,): four blocks test and three choose; or samples at random, as the paper's."""
+    """Labels (tile,): four blocks test and three choose; or shares as large at random.
+
+    "random samples" are the paper's; "random extents" keep the days of a place together.
+    """
     table = tiles.tiles
-    rng = np.random.default_rng(7)
-    order = rng.permutation(ACROSS * UP)
-    turn = np.roll(order, -4 * seed)
+    turn = np.roll(np.random.default_rng(7).permutation(ACROSS * UP), -4 * seed)
     parts = {**dict.fromkeys(turn[:4], "test"), **dict.fromkeys(turn[4:7], "validation")}
     label = table["block"].map(parts).fillna("train").to_numpy(str)
+    rng = np.random.default_rng([7, seed])
     if split == "random samples":
-        return np.random.default_rng([7, seed]).permutation(label)
+        return rng.permutation(label)
+    if split == "random extents":
+        return np.repeat(rng.permutation(label[:: len(DAYS)]), len(DAYS))
     if n_places:
         train = table.loc[label == "train", "station_id"].unique()
         some = np.random.default_rng([8, seed]).choice(train, n_places, replace=False)
@@ -232,23 +285,103 @@ def trial(
 ) -> Any:
     """Train and tell errors by part, measure and block."""
     torch.set_num_threads(1)
-    loss, options = VARIANTS[variant]
-    whole = replace(read(folder), **options)
+    whole = read(folder)
     label = labels_of(whole, seed, n_places=n_places, split=split)
-    trained = field_maps.train(
-        replace(whole, crop_px=CROP_PX), label, loss=loss, seed=seed, epochs=EPOCHS,
-        batch_size=BATCH, learning_rate=RATE, validate_every=AT_THE_END, progress=False,
-    )  # fmt: skip
+    if variant in BASES:
+        answer, about = base(whole, label, variant=variant, seed=seed), {}
+    else:
+        answer, about = trained(whole, label, variant=variant, seed=seed)
     table, errors = whole.tiles, []
     for part in ("train", "test"):
         is_shown = (label == part) & ((part == "test") | (table["day"] == SHOWN_DAY))
         rows = np.flatnonzero(is_shown)
-        made = trained.tiles(whole, rows)
-        for row, moisture in zip(rows, made, strict=True):
-            about = {"part": part, "block": int(table["block"][row])}
-            errors += [about | {"measure": m, "error": e} for m, e in _errors(whole, row, moisture)]
+        for row, moisture in zip(rows, answer(rows), strict=True):
+            place = {"part": part, "block": int(table["block"][row])}
+            errors += [place | {"measure": m, "error": e} for m, e in _errors(whole, row, moisture)]
     means = pd.DataFrame(errors).groupby(["part", "block", "measure"])["error"].mean().reset_index()
-    return {"errors": means.to_dict("records")}
+    return about | {"errors": means.to_dict("records")}
+
+
+Answer = Callable[[np.ndarray], Iterator[np.ndarray]]  # moisture (row, col) of each of some tiles
+
+
+def trained(
+    whole: Tiles, label: np.ndarray, *, variant: str, seed: int
+) -> tuple[Answer, dict[str, Any]]:
+    """What a network makes of tiles, all variants after as many steps; and the clusters' sizes."""
+    loss, options = VARIANTS.get(variant, (PLAIN, {}))
+    learn = np.flatnonzero(label == "train")
+    n_steps = EPOCHS * (260 // BATCH)
+    how: dict[str, Any] = {"epochs": max(round(n_steps / max(len(learn) // BATCH, 1)), 1)}
+    about: dict[str, Any] = {}
+    whole = replace(whole, **options)
+    if "cluster" in variant:
+        extents_seen = whole.tiles["extent"].iloc[learn]
+        found = clusters.fit(whole, extents_seen, numbers=NUMBERS, seed=seed)
+        nearest = found.nearest(whole)[:: len(DAYS)]
+        about["places by cluster"] = np.bincount(found.nearest(whole)[learn]).tolist()
+        if "told" in variant:
+            whole = replace(whole, told=np.eye(found.n)[nearest])
+        else:
+            how["clusters"] = found
+    if "equal steps" in variant:
+        how["epochs"] *= how["clusters"].n
+    data = replace(whole, crop_px=CROP_PX)
+    if "two parts" in variant:
+        first = how["epochs"] // 2
+        how |= {"monthly": data, "monthly_epochs": first, "epochs": how["epochs"] - first}
+    made = field_maps.train(
+        data, label, loss=loss, seed=seed, batch_size=BATCH, learning_rate=RATE,
+        validate_every=AT_THE_END, progress=False, **how,
+    )  # fmt: skip
+    return partial(by_squares, made, whole), about
+
+
+def by_squares(made: Any, whole: Tiles, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Moisture of tiles, each asked for square by square, of the size that was learnt from."""
+    n = TILE_PX // CROP_PX
+    shares = None if made.clusters is None else np.repeat(made.clusters.shares(whole), n * n, 0)
+    for row in rows:
+        inputs = whole.__getitems__([row])["inputs"][0]
+        parts = inputs.unfold(1, CROP_PX, CROP_PX).unfold(2, CROP_PX, CROP_PX)
+        parts = parts.permute(1, 2, 0, 3, 4).flatten(0, 1)  # (square, channel, row, col)
+        blend = None if shares is None else shares[n * n * row : n * n * (row + 1)]
+        squares = made.moisture(parts, shares=blend).reshape(n, n, CROP_PX, CROP_PX)
+        yield squares.swapaxes(1, 2).reshape(TILE_PX, TILE_PX)
+
+
+def base(whole: Tiles, label: np.ndarray, *, variant: str, seed: int) -> Answer:
+    """What trees on single pixels, or the median target, make of tiles."""
+    rng, held = np.random.default_rng([9, seed]), whole.held
+    inputs, target = [], []
+    for place, day in (divmod(row, len(DAYS)) for row in np.flatnonzero(label == "train")):
+        if "probes" in variant:
+            at = (held["row"][[place]], held["col"][[place]])
+            target.append(held["reading"][[place], day])
+        else:
+            at = tuple(rng.integers(0, TILE_PX, (2, PIXELS)))
+            target.append(held["target"][place, day][at])
+        inputs.append(held["inputs"][place, day][(slice(None), *at)].T)
+    learn, known = np.concatenate(inputs).astype(np.float32), np.concatenate(target)
+    is_known = np.isfinite(known)
+    learn, known = learn[is_known], known[is_known]
+    if variant == "constant":
+        middle = np.full((TILE_PX, TILE_PX), np.median(known), np.float32)
+        return lambda rows: iter([middle] * len(rows))
+    trees = HistGradientBoostingRegressor(
+        learning_rate=0.05, max_leaf_nodes=8, min_samples_leaf=min(20, len(known) // 8),
+        max_iter=100, early_stopping=False, random_state=seed,
+    ).fit(learn, known)  # fmt: skip
+
+    def answer(rows: np.ndarray) -> Iterator[np.ndarray]:
+        for row in rows:
+            maps = whole.__getitems__([row])["inputs"][0].flatten(1).T.numpy()
+            yield trees.predict(maps).reshape(TILE_PX, TILE_PX)
+
+    return answer
+
+
+PATTERN = "r with the truth within a tile"
 
 
 def _errors(whole: Tiles, row: int, moisture: np.ndarray) -> list[tuple[str, float]]:
@@ -266,6 +399,9 @@ def _errors(whole: Tiles, row: int, moisture: np.ndarray) -> list[tuple[str, flo
     dry = held["truth"][place, day] < 0.15
     told += [("truth, dry pixels", float(error[dry].mean()))] if dry.any() else []
     told.append(("target", float(np.nanmean(of_target))))
+    if np.std(moisture) > 0:
+        r = np.corrcoef(moisture.ravel(), held["truth"][place, day].ravel())[0, 1]
+        told += [(PATTERN, float(r))] if np.isfinite(r) else []
     return [*told, ("reading", float(abs(moisture[r, c] - held["reading"][place, day])))]
 
 
@@ -287,12 +423,14 @@ class Study:
     def jobs(self) -> list[Job]:
         """All trials, the first question first."""
         seeds = self.options.seeds or range(N_SEEDS)
-        asked = [{"variant": v, "seed": s} for v in VARIANTS for s in seeds]
-        asked += [{"variant": "MSE", "seed": s, "n_places": n} for n in COUNTS for s in seeds]
-        asked += [{"variant": "MSE", "seed": s, "split": "random samples"} for s in seeds]
+        names = (*VARIANTS, *CLUSTERED, *BASES)
+        asked = [{"variant": v, "seed": s} for s in seeds for v in names]
+        asked += [{"variant": "MSE", "seed": s, "split": k} for s in seeds for k in SPLITS]
+        asked += [{"variant": v, "seed": s, "n_places": n}
+                  for s in seeds for v in COUNTED for n in COUNTS]  # fmt: skip
         wanted, work = self.options.only, self.options.work
         chosen = [one for one in asked if not wanted or one["variant"] in wanted]
-        how = (EPOCHS, BATCH, RATE, "last weights")
+        how = (EPOCHS, BATCH, RATE, "equal steps, by squares")
         return [
             Job(key_of(one, *how), str(one), partial(trial, work, **one), {"definition": one})
             for one in chosen
@@ -333,27 +471,38 @@ def fill_values(folder: Path) -> list[dict[str, Any]]:
 
 KEYS = ["variant", "n_places", "split", "part", "measure"]
 PAIRED = ["part", "measure", "seed", "block"]
+TREES = {"MSE": "trees", "MSE, probes alone": "trees, probes alone"}
 
 
 def write(study: Study, out: Path) -> None:
-    """The errors of all trials, and what they differ from the MSE's by, paired by block."""
+    """The errors of all trials, and how they differ from the MSE's and from those of trees."""
     read_rows = [study.rows.read(job.key) for job in study.jobs]
     told = [row for row in read_rows if row and row["status"] == OK]
     plain = {"n_places": 0, "split": "blocks"}
     table = pd.DataFrame([plain | row["definition"] | one for row in told for one in row["errors"]])
-    is_base = (table["variant"] == "MSE") & (table["n_places"] == 0) & (table["split"] == "blocks")
-    base = table[is_base].set_index(PAIRED)["error"]
+    by_kind = {names: some.set_index(PAIRED)["error"]
+               for names, some in table.groupby(["variant", "n_places", "split"])}  # fmt: skip
     lines, gains = [], []
     for names, some in table.groupby(KEYS, sort=False):
         about = dict(zip(KEYS, names, strict=True))
         found = intervals.mean_of_means(some["error"], some["block"])
         lines.append(about | found | {"n_seeds": some["seed"].nunique()})
-        less = some["error"].to_numpy() - base.reindex(pd.MultiIndex.from_frame(some[PAIRED]))
-        if about["split"] == "blocks" and np.any(less != 0):
-            gains.append(about | intervals.mean_of_means(less, some["block"]))
+        if about["split"] != "blocks":
+            continue
+        others = {"MSE": ("MSE", 0, "blocks")}
+        if name := TREES.get(about["variant"]):
+            others[name] = (name, about["n_places"], "blocks")
+        for words, key in others.items():
+            if key in by_kind and key != names[:3]:
+                at = pd.MultiIndex.from_frame(some[PAIRED])
+                less = pd.Series(some["error"].to_numpy() - by_kind[key].reindex(at).to_numpy())
+                both = less.notna().to_numpy()
+                gain = intervals.mean_of_means(less[both], some["block"].to_numpy()[both])
+                gains.append(about | {"against": words} | gain)
     lines += fill_values(study.options.work)
     for name, rows in (("open_questions", lines), ("open_questions_gains", gains)):
-        ready = pd.DataFrame(rows).assign(unit="m3 m-3", data="synthetic").round(5)
+        ready = pd.DataFrame(rows).assign(data="synthetic").round(5)
+        ready["unit"] = np.where(ready["measure"] == PATTERN, "1", "m3 m-3")
         write_text_whole(out / f"{name}.csv", csv_text(ready))
 
 

@@ -426,8 +426,19 @@ class ExtentTiles(Dataset):
         self.stores, self.channels, self.ranges = dict(stores), tuple(channels), ranges
         self.target, self.near_weight, self.is_monthly = target, near_weight, is_monthly
         self._probes = self._placed(samples, stations)
+        self._keep()
+
+    def _keep(self) -> None:
         self.extent = lru_cache(KEPT_EXTENTS)(self.read)
         self.cube = lru_cache(KEPT_EXTENTS)(self._cube)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what was read: another process reads for itself."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("extent", "cube")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._keep()
 
     def __len__(self) -> int:
         return len(self.tiles)
