@@ -369,19 +369,22 @@ def test_gamma_falls_with_the_epochs(tiles):
 
 
 def test_tiles_without_a_target_are_counted_and_never_learnt_from(tiles, stores, split):
-    """A lake's tile, soils without a curve, targets beyond it: training goes on without NaN."""
+    """Lakes, soils without a curve, targets beyond it, layers of NaN: training meets none of it."""
     key = next(iter(stores))
     cube = stores[key].copy(deep=True)
     cube[extents.TARGET][:, :64, :64] = np.nan
     cube[extents.TARGET][:, 64:70] = 0.03
     cube[extents.TARGET][:, 70:80] = 0.5
     cube["polaris_n"][:10] = 1.0
+    cube["gridmet_pr"][:] = np.nan
+    cube["landsat8_red"][:, 64:, :64] = np.nan
     spoilt = extents.ExtentTiles(stores | {key: cube}, channels=FEW)
     trained = deepsoil.train(spoilt, split, **QUICK)
     assert trained.counts["tiles without a target"] == 2
     assert trained.counts["pixels without a retention curve"] == 2 * 10 * 192
     assert trained.counts["targets below theta_r"] == 2 * 6 * 192
     assert trained.counts["targets above theta_s"] >= 2 * 10 * 192
+    assert trained.counts["maps missing in all of a tile"] == 2 * (9 + 2)
     assert np.isfinite(trained.history["loss"]).all()
     assert all(torch.isfinite(w).all() for c in trained.checkpoints.values()
                for w in c.weights.values())  # fmt: skip

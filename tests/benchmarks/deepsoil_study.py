@@ -233,7 +233,7 @@ def slope_term(predicted: torch.Tensor, target: torch.Tensor, *, soil: torch.Ten
 
 
 network.FORMS["slope"] = slope_term
-EPOCHS, BATCH, RATE = 5, 8, 8e-3
+EPOCHS, BATCH, RATE = 10, 8, 8e-3
 AT_THE_END = 10**9  # steps between validations: weights are the last ones, not the best ones
 SHOWN_DAY = 2  # on which training places are looked at; the others on all days
 PLAIN, SUCTION = ScienceLoss(suction_of="none"), ScienceLoss(suction_of="hydroblocks")

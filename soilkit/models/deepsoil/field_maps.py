@@ -51,7 +51,7 @@ ALL = -1  # the number of the model of all clusters
 AT_ONCE = 32  # tiles that are predicted together
 FAULTS = (
     "tiles without a target", "pixels without a retention curve", "targets below theta_r",
-    "targets above theta_s",
+    "targets above theta_s", "maps missing in all of a tile",
 )  # fmt: skip
 
 
