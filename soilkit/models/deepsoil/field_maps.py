@@ -118,7 +118,7 @@ def faults(data: Any, rows: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
         target, (theta_r, theta_s) = batch["target"], batch["soil"].unbind(1)[:2]
         curve = has_curve(batch["soil"])
         faults = (~has_target, ~curve, valid & curve & (target < theta_r),
-                 valid & curve & (target > theta_s))  # fmt: skip
+                 valid & curve & (target > theta_s), (inputs == -1).all(-1).all(-1))  # fmt: skip
         for name, where in zip(FAULTS, faults, strict=True):
             counts[name] += int(where.sum())
     return np.concatenate(usable), counts
