@@ -32,11 +32,13 @@ test: $(STAMP)  ## all tests but the slow ones, two files at a time
 test-all: $(STAMP)  ## the slow proofs too
 	$(BIN)/python -m pytest -m 'not live'
 
-browser: $(STAMP)  ## the notebooks' views in a real JupyterLab; needs chromium and its driver
+browser: export SOILKIT_SCREENSHOTS ?= $(abspath build/screenshots)
+browser: $(STAMP)  ## the notebooks' views in a real JupyterLab, with chromium; pictures in build/screenshots
 	$(BIN)/python -m pytest -m browser tests/browser
 
 lab: $(STAMP)  ## open JupyterLab at notebook 00, beside data/ and reports/
-	$(BIN)/python -m jupyter lab --ServerApp.root_dir=. notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyter lab --ServerApp.root_dir=. \
+		'--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb?file-browser-path=/'
 
 bench: $(STAMP)  ## one line a benchmark: name, ours, peer, ratio
 	$(BIN)/python -m tests.benchmarks

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from soilkit import contracts
 from soilkit.errors import BoundError, ContractError, UnitError, UnknownNameError
-from soilkit.export.join import anchored_join, fate_of, latest_scenes
+from soilkit.export.join import JoinTables, anchored_join, fate_of, latest_scenes
 
 HOUR = pd.Timedelta("1h")
 NOON = pd.Timestamp("2020-06-01 12:00")
@@ -499,6 +499,21 @@ def test_the_fates_of_single_readings_add_up_to_what_the_join_counts(world, limi
         lost = fates[is_lost].str.removeprefix("dropped, ").value_counts()
         assert lost.to_dict() == reasons(joined)
         assert (~is_lost).sum() == len(joined.samples)
+
+
+@settings(max_examples=30, deadline=None)
+@given(worlds(), st.sampled_from([None, 0.3]))
+def test_tables_prepared_once_count_what_each_join_counts(world, limit):
+    """Bound after bound on the same prepared tables, as a slider moves."""
+    tables = tables_of(*world)
+    prepared = JoinTables.of(*tables, stations=STATIONS)
+    options = rules(limit)
+    for factor in (1, 3, 0.5):
+        bounds = {name: bound * factor for name, bound in options["bounds"].items()}
+        kept, drops = prepared.losses(**options | {"bounds": bounds})
+        whole = anchored_join(*tables, STATIONS, **options | {"bounds": bounds})
+        assert len(kept) == len(whole.samples)
+        pd.testing.assert_frame_equal(drops, whole.drops)
 
 
 def test_a_reading_that_is_not_there_has_no_fate():

@@ -426,7 +426,7 @@ def test_a_view_across_the_antimeridian_stays_in_one_piece(tmp_path):
     )
     days = two_days(grid)
     view = widgets.MapView(days, stations=sides)
-    (south, west), (north, east) = view.image.bounds
+    (south, west), (north, east) = view.left.image.bounds
     assert west < 180 < east and east - west < 0.07 and south < -17 < north
     assert (west + east) / 2 == pytest.approx(view.map.center[1], abs=1e-6)
     assert view.dots.places.loc[["w", "e"], "longitude"].tolist() == pytest.approx([179.99, 180.01])
@@ -434,7 +434,7 @@ def test_a_view_across_the_antimeridian_stays_in_one_piece(tmp_path):
         view.message.value = "?"
         view.pick(longitude, -17.0)
         assert view.message.value == ""
-    drawn = Image.open(io.BytesIO(base64.b64decode(view.image.url.split(",")[1])))
+    drawn = Image.open(io.BytesIO(base64.b64decode(view.left.image.url.split(",")[1])))
     assert np.asarray(drawn)[..., 3].mean() > 200  # most of the picture is the map
     map_views.difference_of(days, first=DAYS[0], second=DAYS[1]).canvas.draw()
     map_views.animation(days, tmp_path / "days.gif")
@@ -448,12 +448,12 @@ def click(view, longitude, latitude):
 def test_the_day_moves_the_picture_and_a_click_draws_its_cell():
     stations = pd.DataFrame({"station_id": ["N__A"], "latitude": [39.09], "longitude": [-96.67]})
     view = widgets.MapView(two_days(), stations=stations)
-    assert [name for name, _ in view.day.options] == ["2021-07-01", "2021-07-13"]
-    before, scale = view.image.url, view.scale.value
-    view.day.value = 1
-    assert view.image.url != before and view.image.url.startswith("data:image/png")
-    assert view.scale.value == scale  # one scale for all days
-    (south, west), (north, east) = view.image.bounds
+    assert [name for name, _ in view.left.day.options] == ["2021-07-01", "2021-07-13"]
+    before, scale = view.left.image.url, view.left.scale.value
+    view.left.day.value = 1
+    assert view.left.image.url != before and view.left.image.url.startswith("data:image/png")
+    assert view.left.scale.value == scale  # one scale for all days
+    (south, west), (north, east) = view.left.image.bounds
     assert south < 39.09 < north and west < -96.66 < east
     click(view, -96.67, 39.09)
     assert bytes(view.picture.value).startswith(b"\x89PNG")
@@ -466,14 +466,43 @@ def test_the_day_moves_the_picture_and_a_click_draws_its_cell():
 def test_one_opaque_layer_is_shown_at_a_time_and_nothing_asks_the_network():
     view = widgets.MapView(two_days(comment="Synthetic: made up."))
     assert "synthetic" in view.children[0].value
-    moisture_url = view.image.url
-    view.layer.value = "soil_moisture_std"
-    assert view.image.url != moisture_url
-    assert view.image.opacity == 1.0
+    moisture_url = view.left.image.url
+    view.left.layer.value = "soil_moisture_std"
+    assert view.left.image.url != moisture_url
+    assert view.left.image.opacity == 1.0
     assert any(type(layer).__name__ == "Polyline" for layer in view.map.layers), "no outlines"
     assert not [layer for layer in view.map.layers if "Tile" in type(layer).__name__]
     alone = widgets.MapView(one_day()[["soil_moisture", "crs"]])
-    assert [name for _, name in alone.layer.options] == ["soil_moisture"]
+    assert [name for _, name in alone.left.layer.options] == ["soil_moisture"]
+
+
+def test_a_split_map_has_a_day_and_a_layer_on_either_side():
+    """Both opaque, in panes of their own under outlines and dots; one side leaves the other be."""
+    view = widgets.MapView(two_days())
+    (split,) = [c for c in view.map.controls if type(c).__name__ == "SplitMapControl"]
+    sides = {"left": view.left, "right": view.right}
+    assert [split.left_layer, split.right_layer] == [side.image for side in sides.values()]
+    assert [side.day.value for side in sides.values()] == [0, 1]
+    for pane, side in sides.items():
+        assert side.image in view.map.layers and side.image.pane == pane
+        assert side.image.opacity == 1.0 and view.map.panes[pane]["zIndex"] < 400
+    left, right = view.left.image.url, view.right.image.url
+    view.right.layer.value = "soil_moisture_std"
+    assert view.right.image.url != right and view.left.image.url == left
+    layers = list(view.map.layers)
+    click(view, -96.67, 39.09)
+    assert list(view.map.layers) == layers  # the line forgets its layers where one is added
+    alone = widgets.MapView(one_day()[["soil_moisture", "crs"]])
+    assert not [c for c in alone.map.controls if type(c).__name__ == "SplitMapControl"]
+    assert alone.right not in alone.children
+
+
+def test_a_station_of_the_list_is_marked_and_its_cell_drawn():
+    stations = pd.DataFrame({"station_id": ["N__A"], "latitude": [39.09], "longitude": [-96.67]})
+    view = widgets.MapView(two_days(), stations=stations)
+    view.dots.choice.value = "N__A"
+    assert view._picked.location == [39.09, -96.67] and view.dots.ring.opacity == 1.0
+    assert bytes(view.picture.value).startswith(b"\x89PNG")
 
 
 def test_each_layer_of_a_map_is_drawn_on_a_scale_of_its_own_unit():
@@ -490,6 +519,6 @@ def test_each_layer_of_a_map_is_drawn_on_a_scale_of_its_own_unit():
     assert scales["dem_age_hours"][0] == (5.0, 5.01) and scales["dem_age_hours"][2] == "hours"
     assert scales["soil_moisture"][2] == "m³ m⁻³"
     view = widgets.MapView(days)
-    before = view.scale.value
-    view.layer.value = "applicability"
-    assert view.scale.value != before
+    before = view.left.scale.value
+    view.left.layer.value = "applicability"
+    assert view.left.scale.value != before

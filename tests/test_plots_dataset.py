@@ -136,6 +136,10 @@ def test_a_map_shades_stations_and_not_sensors():
     assert np.nansum(np.ma.filled(shaded, np.nan)) == 2
 
 
+def scored(table):
+    return table[["station_id"]].assign(model="ours", split="test", r=0.5)
+
+
 def marks(figure, lane):
     """Times of a lane's hollow and filled marks."""
     rest, chosen = figure.axes[1].collections[2 * lane : 2 * lane + 2]
@@ -156,6 +160,18 @@ def test_a_record_shows_the_samples_of_its_own_station():
     (dots,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
     assert dots.get_ydata().tolist() == [0.2, 0.3]
     assert to_rgba(dots.get_color()) == to_rgba(COLOURS[1])
+
+
+def test_models_and_products_are_lines_beside_the_readings():
+    """The mean of two sensors at one time; another station's rows are not drawn."""
+    times = pd.to_datetime(["2020-05-02", "2020-05-14", "2020-05-02", "2020-05-02"])
+    names, places = ["smap", "smap", "smap", "fusion"], ["N__A", "N__A", "N__A", "N__Z"]
+    table = pd.DataFrame({"station_id": places, "time": times, "model": names})
+    table["predicted_m3_m3"] = [0.1, 0.2, 0.3, 0.4]
+    where = {"scenes": scenes(), "station_id": "N__A", "predictions": table}
+    figure = plots.station_record(observations(), samples(), **where)
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    assert drawn["smap"].tolist() == pytest.approx([0.2, 0.2]) and "fusion" not in drawn
 
 
 def test_an_unknown_station_has_no_record():
@@ -184,6 +200,13 @@ def test_a_gallery_takes_the_haze_off():
     assert optical.max() == 1
     soil = figure.axes[9].get_images()[0].get_array()
     np.testing.assert_allclose(soil, 0.5)  # 350 of 700 g/kg
+
+
+def test_the_chips_of_one_sample_stand_in_a_row():
+    figure = plots.sample_gallery(samples().iloc[:1], Store(), title="synthetic")
+    rows = {axis.get_subplotspec().rowspan.start for axis in figure.axes}
+    names = ["Sentinel-2 RGB", "VV", "VH", "SoilGrids"]
+    assert rows == {0} and [axis.get_ylabel() for axis in figure.axes] == names
 
 
 def test_a_cloud_shadow_is_not_the_haze():
@@ -292,10 +315,20 @@ def test_the_funnel_counts_what_each_step_leaves():
     assert "3  (−7)" in [text.get_text() for text in axis.texts]
 
 
-def test_a_map_of_stations_shows_the_border_they_stand_at():
+@pytest.mark.parametrize(
+    "draw",
+    [
+        plots.station_density,
+        lambda table: plots.station_map(scored(table), table),
+        lambda table: plots.score_maps(scored(table), table, metrics=["r"]),
+        lambda table: plots.split_maps(samples(), table, splits={"one": pd.Series(["test"] * 3)}),
+    ],
+    ids=["density", "map", "scores", "splits"],
+)
+def test_every_map_of_stations_shows_the_border_they_stand_at(draw):
     """Two stations either side of the 49th parallel: a line runs along it between them."""
     north = stations().assign(latitude=[48.5, 48.5, 49.5])
-    axis = plots.station_density(north).axes[0]
+    axis = draw(north).axes[0]
     points = np.concatenate([line.get_xydata() for line in axis.lines])
     near = points[np.abs(points[:, 0] + 98) < 3]
-    assert np.abs(near[:, 1] - 49.0).min() < 0.05
+    assert np.nanmin(np.abs(near[:, 1] - 49.0)) < 0.05

@@ -1,17 +1,20 @@
 """Interactive views: what is picked on a map or a slider is what is drawn and said."""
 
+import io
 import time
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from soilkit.errors import ContractError, UnknownNameError
 from soilkit.export.join import fate_of
 from soilkit.models.training.checkpoint import write_atomic
-from soilkit.show import widgets
+from soilkit.show import web_maps, widgets
 
 
 def places(**changes):
@@ -43,7 +46,7 @@ def test_a_click_on_a_dot_draws_that_station_once():
     assert drawn == ["N__A"]
     touch(view.dots, "N__B")
     assert drawn == ["N__A", "N__B"]
-    assert view.choice.value == "N__B"
+    assert view.dots.choice.value == "N__B"
     assert view.dots.ring.location == [31.0, -99.0]
     assert bytes(view.picture.value).startswith(b"\x89PNG")
 
@@ -51,7 +54,7 @@ def test_a_click_on_a_dot_draws_that_station_once():
 def test_the_list_moves_the_map():
     """Whoever cannot click a map picks in the list, by mouse or keyboard."""
     view = explorer([])
-    view.choice.value = "N__B"
+    view.dots.choice.value = "N__B"
     assert view.dots.ring.location == [31.0, -99.0]
 
 
@@ -66,12 +69,54 @@ def test_stations_in_one_place_fan_out_until_a_zoom_parts_them():
     """Three probes' stations within 11 m: apart on the map, their mean unmoved; one alone stays."""
     table = places().loc[[0, 0, 0, 1]].assign(station_id=list("abcd"))
     table["latitude"] += [0.0, 0.0001, 0.0, 0.0]
-    drawn = widgets.fanned(table, zoom=6)
+    drawn = web_maps.fanned(table, zoom=6)
     assert len(drawn[["latitude", "longitude"]].round(6).drop_duplicates()) == 4
     pixel_deg = 360 / 256 / 2**6
     assert np.hypot(*drawn[["latitude", "longitude"]].diff().iloc[1]) > 8 * pixel_deg
     assert drawn["longitude"].iloc[:3].mean() == pytest.approx(-98.0, abs=1e-6)
     assert drawn.iloc[3][["latitude", "longitude"]].tolist() == [31.0, -99.0]
+
+
+def test_a_slider_moves_through_the_samples_of_the_station():
+    """Its rows in order of time, with their ages; a station without a sample says so."""
+    drawn = []
+    samples = pd.DataFrame({
+        "station_id": ["N__A"] * 3, "sample_id": ["c", "a", "b"],
+        "time": pd.to_datetime(["2020-05-03", "2020-05-01", "2020-05-02"]),
+        "sentinel1_age_hours": [0.5, 0.25, 0.5], "dem_age_hours": np.nan,
+        "sentinel2_age_hours": [48.0, 24.0, 36.0],
+    })  # fmt: skip
+
+    def draw(row):
+        drawn.append(row["sample_id"].item())
+        return Figure((1, 1))
+
+    view = widgets.StationExplorer(
+        places(), lambda _: Figure((1, 1)), samples=samples, draw_sample=draw, basemap=None
+    )
+    assert (view.sample.max, drawn) == (2, ["a"])
+    view.sample.value = 2
+    assert drawn == ["a", "c"]
+    assert "3 of 3: 2020-05-03 00:00 UTC" in view.message.value
+    assert "sentinel2 2.0 d" in view.message.value and "dem" not in view.message.value
+    view.select("N__B")
+    assert view.message.value == "This station has no sample." and view.sample.disabled
+    assert view.chips.value == b""
+    view.select("N__A")
+    assert drawn[-1] == "a" and bytes(view.chips.value).startswith(b"\x89PNG")
+
+
+def test_a_picture_is_laid_out_and_drawn_once():
+    """The title stands inside, as constrained layout puts it, and a white rim is cut off."""
+    figure, axis = plt.subplots(figsize=(3, 2), layout="constrained")
+    axis.set_title("a line\nof words")
+    drawn = []
+    axis.draw = lambda renderer, draw=axis.draw: (drawn.append(1), draw(renderer))
+    picture = web_maps.png(figure)
+    width, height = Image.open(io.BytesIO(picture)).size
+    assert 2.5 < width / web_maps.DPI <= 3 and 1.5 < height / web_maps.DPI <= 2
+    assert len(drawn) == 1 and not plt.fignum_exists(figure.number)
+    assert axis.title.get_window_extent().y1 <= 2 * web_maps.DPI
 
 
 def test_an_unknown_station_is_refused_by_name():
@@ -88,11 +133,11 @@ def test_stations_without_coordinates_are_refused():
 
 def test_all_stations_are_on_the_map_when_it_opens():
     """Two stations a degree apart fit 380 pixels at zoom 8 and not at 9 (256 x 2^z a globe)."""
-    centre, zoom = widgets._centre_and_zoom(places())
+    centre, zoom = web_maps._centre_and_zoom(places())
     assert centre == [30.5, -98.5]
     assert zoom == 8
     wide = places(longitude=[-124.0, -67.0])
-    assert widgets._centre_and_zoom(wide)[1] == 4
+    assert web_maps._centre_and_zoom(wide)[1] == 4
 
 
 # ---- the join inspector -------------------------------------------------------------------------
@@ -142,11 +187,12 @@ def test_the_inspector_says_why_a_reading_was_dropped_and_a_slider_saves_it():
 
 def pretend(path, steps):
     """Write a history as a training does, a validation a tenth of a second; go on where it was."""
-    rows = widgets._history(path).to_dict("records")
+    rows = widgets._state(path)[0].to_dict("records")
     for k in range(len(rows), steps):
         rows.append({"step": 10 * k, "epoch": k, "learning_rate": 0.1, "loss": 0.1 / (k + 1),
                      "score": 0.3 / (k + 1)})  # fmt: skip
-        write_atomic(path.with_suffix(".resume.pt"), {"history": rows})
+        state = {"history": rows, "identity": {"settings": {"steps": 10 * steps}}}
+        write_atomic(path.with_suffix(".resume.pt"), state)
         time.sleep(0.1)
     if steps < 3:
         raise ValueError("too few steps")
@@ -169,6 +215,7 @@ def test_a_training_is_watched_stopped_and_taken_up_again(tmp_path):
     view.start()
     wait(view, lambda: len(view._history) >= 2)
     assert view.picture.value != empty and view.go.disabled and not view.halt.disabled
+    assert " of 100,000, about " in view.message.value and " left" in view.message.value
     view.stop()
     kept = len(view._history)
     assert view.go.description == "resume" and "stopped; not running" in view.message.value
@@ -237,3 +284,7 @@ def test_a_click_on_the_world_shows_what_stands_there(monkeypatch):
     assert len(drawn) == 3 and "Wanted latitude" in view.message.value
     view.place.value = "36, -97.5"
     assert drawn[-1] == (-97.5, 36.0, "2019-06-15T12")
+    view.dots.choice.value = view.dots.choice.options[2]  # by keyboard
+    assert drawn[-1][:2] == pytest.approx(
+        view.dots.places.loc[view.dots.choice.value, ["longitude", "latitude"]], abs=5e-4
+    )

@@ -298,6 +298,70 @@ def choose_anchor(
     return pd.DataFrame(columns | {f"{anchor}_scene": np.concatenate(scenes)}), in_bound
 
 
+@dataclass(frozen=True)
+class JoinTables:
+    """A join's tables, checked and sorted once for however many bounds are tried on them.
+
+    ``station_ids`` are what the stations of readings and scenes index.
+    """
+
+    readings: Readings
+    scenes: SceneTable
+    station_ids: pd.Index
+
+    @classmethod
+    def of(
+        cls, observations: pd.DataFrame, scenes: pd.DataFrame, *, stations: pd.DataFrame,
+        causal: Literal["end", "start"] = "end",
+    ) -> "JoinTables":  # fmt: skip
+        """Tables of those contracts; raises as ``anchored_join`` does."""
+        contracts.check(stations, STATIONS)
+        station_ids = pd.Index(stations["station_id"].astype(str).unique())
+        readings = slice_readings(observations, stations, station_ids=station_ids)
+        indexed = index_scenes(scenes, station_ids=station_ids, causal=causal)
+        return cls(readings, indexed, station_ids)
+
+    def match(
+        self, bounds_us: Mapping[str, int], limits: Mapping[str, float], *, anchor: str
+    ) -> tuple[pd.DataFrame, dict[str, Timeline], list[tuple[str, str, np.ndarray]]]:
+        """Readings that stay, as ``choose_anchor`` gives them; timelines; losses of each slice."""
+        lines = {source: self.scenes.timeline(source, limits.get(source)) for source in bounds_us}
+        if lines[anchor].is_static:
+            raise ContractError(
+                f"The anchor {anchor!r} is static: its scenes have no time to start from. Anchor "
+                "the join on a dated source."
+            )
+        readings, n_slices = self.readings, len(self.readings.stations)
+        chosen, in_bound = choose_anchor(
+            readings, lines[anchor], anchor=anchor, bound_us=bounds_us[anchor]
+        )
+        kept = np.bincount(chosen["slice"], minlength=n_slices)
+        reason = _reason(anchor, bounds_us[anchor], limit=limits.get(anchor))
+        lost = [
+            (anchor, reason, np.diff(readings.starts) - in_bound),
+            (anchor, f"{anchor}: {NOT_CLOSEST}", in_bound - kept),
+        ]
+        for source in (name for name in lines if name != anchor):
+            ticks, places = readings.ticks[chosen["row"]], readings.stations[chosen["slice"]]
+            position = lines[source].latest(ticks, places, bound_us=bounds_us[source])
+            gone = np.bincount(chosen["slice"][position < 0], minlength=n_slices)
+            reason = _reason(source, bounds_us[source], limit=limits.get(source))
+            is_static = lines[source].is_static
+            lost.append((source, f"{source}: none at the station" if is_static else reason, gone))
+            chosen = chosen.assign(**{f"{source}_scene": position})[position >= 0]
+        return chosen, lines, lost
+
+    def losses(
+        self, bounds: Mapping[str, Any], *, anchor: str = "sentinel1",
+        max_cloud_fraction: Mapping[str, float] | None = None,
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+        """A row a reading that would become a sample, and the drops: a join's counts alone."""
+        limits = _limits(max_cloud_fraction)
+        bounds_us = _checked(bounds, (anchor, *limits), causal="end", limits=limits)
+        chosen, _, lost = self.match(bounds_us, limits, anchor=anchor)
+        return chosen, _drops(self.readings, lost)
+
+
 class JoinResult(NamedTuple):
     """The samples of a join and the readings that it dropped, counted by sensor and reason."""
 
@@ -369,40 +433,15 @@ def anchored_join(
     """
     limits = _limits(max_cloud_fraction)
     bounds_us = _checked(bounds, (anchor, *limits), causal=causal, limits=limits)
-    contracts.check(stations, STATIONS)
-    station_ids = pd.Index(stations["station_id"].astype(str).unique())
-    readings = slice_readings(observations, stations, station_ids=station_ids)
-    table = index_scenes(scenes, station_ids=station_ids, causal=causal)
-    lines = {source: table.timeline(source, limits.get(source)) for source in bounds_us}
-    if lines[anchor].is_static:
-        raise ContractError(
-            f"The anchor {anchor!r} is static: its scenes have no time to start from. Anchor the "
-            "join on a dated source."
-        )
-    chosen, in_bound = choose_anchor(
-        readings, lines[anchor], anchor=anchor, bound_us=bounds_us[anchor]
-    )
-    kept = np.bincount(chosen["slice"], minlength=len(in_bound))
-    reason = _reason(anchor, bounds_us[anchor], limit=limits.get(anchor))
-    lost = [
-        (anchor, reason, np.diff(readings.starts) - in_bound),
-        (anchor, f"{anchor}: {NOT_CLOSEST}", in_bound - kept),
-    ]
-    for source in (name for name in lines if name != anchor):
-        ticks, places = readings.ticks[chosen["row"]], readings.stations[chosen["slice"]]
-        position = lines[source].latest(ticks, places, bound_us=bounds_us[source])
-        gone = np.bincount(chosen["slice"][position < 0], minlength=len(in_bound))
-        reason = _reason(source, bounds_us[source], limit=limits.get(source))
-        is_static = lines[source].is_static
-        lost.append((source, f"{source}: none at the station" if is_static else reason, gone))
-        chosen = chosen.assign(**{f"{source}_scene": position})[position >= 0]
-    samples = _samples(readings, chosen, lines=lines, table=table, station_ids=station_ids)
+    tables = JoinTables.of(observations, scenes, stations=stations, causal=causal)
+    chosen, lines, lost = tables.match(bounds_us, limits, anchor=anchor)
+    samples = _samples(tables, chosen, lines=lines)
     samples.attrs["join"] = {
         "anchor": anchor, "causal": causal, "reads_the_future": causal == "start",
         "bounds": {source: in_words(length) for source, length in bounds_us.items()},
         "max_cloud_fraction": limits,
     }  # fmt: skip
-    return JoinResult(samples, _drops(readings, lost))
+    return JoinResult(samples, _drops(tables.readings, lost))
 
 
 def fate_of(
@@ -549,14 +588,10 @@ def in_words(length_us: int) -> str:
 
 
 def _samples(
-    readings: Readings,
-    chosen: pd.DataFrame,
-    *,
-    lines: Mapping[str, Timeline],
-    table: SceneTable,
-    station_ids: pd.Index,
+    tables: JoinTables, chosen: pd.DataFrame, *, lines: Mapping[str, Timeline]
 ) -> pd.DataFrame:
     """Table SAMPLES with the scene and age of each source of ``lines``, in the readings' order."""
+    readings, station_ids = tables.readings, tables.station_ids
     rows = chosen["row"].to_numpy()
     time = readings.ticks[rows].view("datetime64[us]")
     sensors, stations = (v[chosen["slice"]] for v in (readings.sensors, readings.stations))
@@ -569,7 +604,7 @@ def _samples(
     }
     for source, line in lines.items():
         position = chosen[f"{source}_scene"].to_numpy()
-        scene = pd.Categorical.from_codes(line.scenes[position], table.scenes.categories)
+        scene = pd.Categorical.from_codes(line.scenes[position], tables.scenes.scenes.categories)
         columns[f"{source}_scene"] = scene.remove_unused_categories()
         age = (readings.ticks[rows] - line.times[position]) * (1 / HOUR_US)
         columns[f"{source}_age_hours"] = np.full(len(rows), np.nan) if line.is_static else age

@@ -1,56 +1,49 @@
 """Interactive views for JupyterLab; each draws with the same function as its static twin."""
 
 import asyncio
-import io
 import multiprocessing
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
-import numpy as np
 import pandas as pd
-import xarray as xr
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from soilkit import metrics
-from soilkit.errors import ContractError, UnknownNameError
+from soilkit.errors import ContractError
 from soilkit.export import join
 from soilkit.metrics.scores import classes_of
-from soilkit.show import map_views, plots
-from soilkit.show.plots import outlines, overlay
+from soilkit.show import plots
 from soilkit.show.plots.style import class_name, escape
+from soilkit.show.web_maps import Dots, map_of, on_click, picture_box, png
+from soilkit.show.web_maps import MapView as MapView
 
-HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
-SCALE_PX = 400  # the width of a colour bar and of a slider with a long day
-PICKED, OTHER = "#d7301f", "#2b8cbe"
-APART_PX, MOST_FANNED = 12, 8  # dots nearer than this fan out, unless a zoom has to part them
-OUTLINES_DEG = 15.0  # around a map, as far as it may be moved
 BOUND_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 STATIC = pd.Timedelta("3650D")  # a bound from which a source counts as without time
 
 
-def _picture(**look: Any) -> ipw.Image:
-    return ipw.Image(format="png", layout=ipw.Layout(max_width="100%", **look))
-
-
 class StationExplorer(ipw.VBox):
-    """Pick a station on a map or in a list, and see its figure.
+    """Pick a station on a map or in a list, and see its figure; move through its samples.
 
     Raises ``ContractError`` if no station has coordinates.
 
     Parameters
     ----------
     stations : stations table (latitude and longitude in WGS84 degrees)
-    draw : function from a ``station_id`` to a matplotlib figure; call it yourself for the picture
-        that stays in a printed report
+    draw : function from a ``station_id`` to a matplotlib figure, such as ``plots.station_record``;
+        call it yourself for the picture that stays in a printed report
+    samples, draw_sample : samples table, and a function from one row of it to a figure, such as
+        ``plots.sample_gallery`` of its chips; both or neither
     basemap : name of a leafmap basemap, or None for coasts and borders that need no network
     """
 
     def __init__(
         self, stations: pd.DataFrame, draw: Callable[[str], Figure], *,
+        samples: pd.DataFrame | None = None,
+        draw_sample: Callable[[pd.DataFrame], Figure] | None = None,
         basemap: str | None = "OpenTopoMap",
     ) -> None:  # fmt: skip
         places = stations.drop_duplicates("station_id").dropna(subset=["latitude", "longitude"])
@@ -59,95 +52,45 @@ class StationExplorer(ipw.VBox):
                 "No station has coordinates, so there is nothing to show on a map: "
                 "fill latitude and longitude of the stations table."
             )
-        self._draw = draw
-        self.picture = _picture()
-        names = sorted(places["station_id"].astype(str))
-        self.choice = ipw.Dropdown(options=names, description="station")
-        self.map = _map(places, basemap)
-        self.dots = Dots(self.map, places, self.select)
-        self.choice.observe(lambda change: self.select(change["new"]), names="value")
-        super().__init__([self.map, self.choice, self.picture])
-        self.select(names[0])
+        self._draw, self._draw_sample = draw, draw_sample
+        self.picture, self.chips, self.message = picture_box(), picture_box(), ipw.HTML()
+        self.map = map_of(places, basemap)
+        self.dots = Dots(self.map, places, self._show)
+        parts = [self.map, self.dots.choice, self.picture]
+        if samples is not None and draw_sample is not None:
+            self._samples = samples.sort_values("time", ignore_index=True)
+            self._of_station = self._samples.groupby("station_id", observed=True).indices
+            self.sample = _row_slider("sample")
+            self.sample.observe(lambda _: self._show_sample(), names="value")
+            parts += [self.sample, self.message, self.chips]
+        super().__init__(parts)
+        self.select(min(self.dots.places.index))
 
     def select(self, station_id: str) -> None:
         """Show one station: a ring marks it on the map, and its figure appears below."""
         self.dots.mark(station_id)
-        if self.choice.value != station_id:
-            self.choice.value = station_id  # comes back here through observe
+        self.dots.choice.value = station_id  # comes back as ``_show`` where it is another one
+
+    def _show(self, station_id: str) -> None:
+        self.dots.mark(station_id)
+        self.picture.value = png(self._draw(station_id))
+        if self._draw_sample is not None:
+            self._rows = self._samples.iloc[self._of_station.get(station_id, [])]
+            self.sample.max = max(len(self._rows) - 1, 0)
+            self.sample.disabled = len(self._rows) < 2
+            self._show_sample()
+
+    def _show_sample(self) -> None:
+        """What the satellites had seen at the sample on which the slider stands."""
+        row = self._rows.iloc[[self.sample.value]] if len(self._rows) else self._rows
+        if row.empty or self._draw_sample is None:
+            self.message.value, self.chips.value = "This station has no sample.", b""
             return
-        self.picture.value = _png(self._draw(station_id))
-
-
-class Dots:
-    """Stations as one layer of dots: a name under the mouse, a ring around the one picked.
-
-    Dots that would lie on each other fan out at each zoom; so many that a fan would misplace them
-    stay where they are until a zoom parts them. ``places`` (index: station_id) are the true ones,
-    ``shown`` those drawn.
-    """
-
-    def __init__(
-        self, view: Any, stations: pd.DataFrame, on_pick: Callable[[str], None] | None = None
-    ) -> None:
-        from ipyleaflet import CircleMarker, GeoJSON, WidgetControl
-
-        places = stations.drop_duplicates("station_id").dropna(subset=["latitude", "longitude"])
-        self.places = places.astype({"station_id": str}).set_index("station_id")
-        self._view, look = view, {"radius": 5, "color": OTHER, "fillColor": OTHER, "weight": 1}
-        self.layer = GeoJSON(point_style=look | {"fillOpacity": 0.7}, hover_style={"weight": 4})
-        self._fan()
-        self.name = ipw.HTML("point at a station")
-        self.ring = CircleMarker(location=(0.0, 0.0), radius=9, color=PICKED, fill_opacity=0.0)
-        self.layer.on_hover(lambda feature, **_: self._name(feature["properties"]["station_id"]))
-        if on_pick is not None:
-            self.layer.on_click(lambda feature, **_: on_pick(feature["properties"]["station_id"]))
-        view.add(self.layer)
-        view.add(WidgetControl(widget=self.name, position="topright"))
-        view.observe(lambda _: self._fan(), names="zoom")
-
-    def mark(self, station_id: str) -> None:
-        """Put the ring around a station; ``UnknownNameError`` if it is not on the map."""
-        if station_id not in self.places.index:
-            raise UnknownNameError(f"No station {station_id!r} on this map.")
-        self.ring.location = tuple(self.shown.loc[station_id, ["latitude", "longitude"]])
-        if self.ring not in self._view.layers:
-            self._view.add(self.ring)
-        self._name(station_id)
-
-    def _name(self, station_id: str) -> None:
-        self.name.value = escape(station_id)
-
-    def _fan(self) -> None:
-        self.shown = fanned(self.places, zoom=self._view.zoom)
-        features = [
-            {
-                "type": "Feature", "properties": {"station_id": row.Index},
-                "geometry": {"type": "Point", "coordinates": [row.longitude, row.latitude]},
-            }
-            for row in self.shown[["latitude", "longitude"]].astype(float).itertuples()
-        ]  # fmt: skip
-        self.layer.data = {"type": "FeatureCollection", "features": features}
-
-
-def fanned(places: pd.DataFrame, *, zoom: float) -> pd.DataFrame:
-    """Places (latitude, longitude, degrees) of which few that a map's zoom draws as one part.
-
-    Up to eight within 12 pixels are set on a circle around their mean.
-    """
-    stretch = np.cos(np.radians(places["latitude"].astype(float)))
-    pixel_deg = 360 / (256 * 2.0**zoom)  # of longitude
-    cell_deg = APART_PX * pixel_deg
-    cells = [
-        np.floor(places["longitude"] / cell_deg), np.floor(places["latitude"] / stretch / cell_deg),
-    ]  # fmt: skip
-    group = places.groupby(cells)["latitude"]
-    size, number = group.transform("size"), group.cumcount()
-    turn = 2 * np.pi * number / size
-    radius_deg = np.where((size > 1) & (size <= MOST_FANNED), (6 + 2 * size) * pixel_deg, 0.0)
-    return places.assign(
-        longitude=places["longitude"] + radius_deg * np.sin(turn),
-        latitude=places["latitude"] + radius_deg * stretch * np.cos(turn),
-    )
+        ages = row.filter(like="_age_hours").iloc[0].dropna() / 24
+        words = [f"{k.removesuffix('_age_hours')} {days:.1f} d" for k, days in ages.items()]
+        when = f"{row['time'].iloc[0]:%Y-%m-%d %H:%M} UTC, ages {', '.join(words)}"
+        self.message.value = escape(f"{self.sample.value + 1} of {len(self._rows)}: {when}")
+        self.chips.value = png(self._draw_sample(row))
 
 
 class JoinInspector(ipw.VBox):
@@ -168,6 +111,7 @@ class JoinInspector(ipw.VBox):
     ) -> None:  # fmt: skip
         self._observations, self._stations, self._label = observations, stations, label
         self._scenes = scenes.astype({"source": "category"})
+        self._tables = join.JoinTables.of(observations, self._scenes, stations=stations)
         self._of_station = self._scenes.groupby("station_id", observed=True).indices
         self._of_sensor = observations.groupby("sensor_id", observed=True).indices
         self._static = {s: b for s, b in bounds.items() if b >= STATIC}
@@ -187,11 +131,8 @@ class JoinInspector(ipw.VBox):
         }  # fmt: skip
         names = [str(name) for name in self._of_sensor]
         self.sensor = ipw.Dropdown(options=names, description="sensor")
-        self.reading = ipw.IntSlider(
-            description="reading", readout=False, continuous_update=False,
-            layout=ipw.Layout(width="95%"),
-        )  # fmt: skip
-        self.message, self.picture, self.funnel = ipw.HTML(), _picture(), _picture()
+        self.reading = _row_slider("reading")
+        self.message, self.picture, self.funnel = ipw.HTML(), picture_box(), picture_box()
         controls = [*self.bounds.values(), *self.clouds.values()]
         super().__init__(
             [ipw.HBox(controls, layout=ipw.Layout(flex_flow="row wrap")), self.sensor,
@@ -211,11 +152,11 @@ class JoinInspector(ipw.VBox):
         return {"bounds": bounds | self._static, "max_cloud_fraction": clouds}
 
     def _draw(self) -> None:
-        joined = join.anchored_join(self._observations, self._scenes, self._stations, **self.rules)
-        n = len(joined.samples)
-        title = f"{n:,} of {len(self._observations):,} readings become samples ({self._label})"
-        self.funnel.value = _png(plots.join_funnel(joined.samples, joined.drops, title=title))
         self._draw_sensor()
+        kept, drops = self._tables.losses(**self.rules)
+        n = len(self._observations)
+        title = f"{len(kept):,} of {n:,} readings become samples ({self._label})"
+        self.funnel.value = png(plots.join_funnel(kept, drops, title=title))
 
     def _draw_sensor(self) -> None:
         sensor = self.sensor.value
@@ -226,7 +167,7 @@ class JoinInspector(ipw.VBox):
         self._readings = self._observations.iloc[self._of_sensor[sensor]]
         joined = join.anchored_join(self._readings, self._passes, self._station, **self.rules)
         title = f"{sensor}: {len(joined.samples)} of {len(self._readings):,} readings stay"
-        self.picture.value = _png(
+        self.picture.value = png(
             plots.station_record(
                 self._readings, joined.samples, scenes=self._passes, station_id=station,
                 sources=list(self.bounds)[:2], title=f"{title} ({self._label})",
@@ -263,14 +204,14 @@ class TrainingWatch(ipw.VBox):
         self._process: Any = None
         self._task: Any = None
         self._answer: Any = None
-        self._ending = ""
+        self._ending, self._begin = "", (0.0, 0)
         self.go = ipw.Button(description="start", icon="play")
         self.halt = ipw.Button(description="stop", icon="stop", disabled=True)
-        self.message, self.picture = ipw.HTML(), _picture()
+        self.message, self.picture = ipw.HTML(), picture_box()
         self.go.on_click(lambda _: self.start())
         self.halt.on_click(lambda _: self.stop())
         super().__init__([ipw.HBox([self.go, self.halt, self.message]), self.picture])
-        self._stamp, self._history = -1, pd.DataFrame()
+        self._stamp, self._history, self._n_steps = -1, pd.DataFrame(), 0
         self.update()
 
     def start(self) -> None:
@@ -282,6 +223,7 @@ class TrainingWatch(ipw.VBox):
         sender.close()  # the other process holds its own: when that ends, so does the pipe
         self._ending = ""
         self.update()
+        self._begin = time.monotonic(), self._step
         try:
             self._task = asyncio.get_running_loop().create_task(self._follow())
         except RuntimeError:  # no kernel: whoever holds the view calls ``update``
@@ -297,9 +239,11 @@ class TrainingWatch(ipw.VBox):
     def update(self) -> None:
         """Show what is known by now: curves, and whether it runs, is done or failed."""
         runs = self._process is not None and self._process.is_alive()
-        history = _history(self._path) if self._has_written() else self._history
+        history = self._history
+        if self._has_written():
+            history, self._n_steps = _state(self._path)
         n = len(history)
-        step = int(history["step"].iloc[-1]) if n else 0
+        self._step = int(history["step"].iloc[-1]) if n else 0
         if self._answer is not None and not runs:
             try:
                 self._ending = f"{self._answer.recv()}; "
@@ -307,12 +251,23 @@ class TrainingWatch(ipw.VBox):
                 self._ending = "stopped; "
             self._answer = None
         words = "running" if runs else f"{self._ending}not running"
-        self.message.value = escape(f"{words}, {n} validations, step {step:,}")
+        words += f", {n} validations, step {self._step:,}"
+        words += f" of {self._n_steps:,}" if self._n_steps else ""
+        self.message.value = escape(words + (self._time_left() if runs else ""))
         self.go.disabled, self.halt.disabled = runs, not runs
         self.go.description = "resume" if n else "start"
         if history is not self._history:
             self._history = history
-            self.picture.value = _png(plots.training_curve(history, title=self._title))
+            self.picture.value = png(plots.training_curve(history, title=self._title))
+
+    def _time_left(self) -> str:
+        """Words on it, from the steps since the start; none before the first validation."""
+        began, first = self._begin
+        done, left = self._step - first, self._n_steps - self._step
+        if done <= 0 or left <= 0:
+            return ""
+        minutes = (time.monotonic() - began) / done * left / 60
+        return f", about {minutes:.0f} min left" if minutes >= 1.5 else ", about a minute left"
 
     def _has_written(self) -> bool:
         """Whether the state on disk, which may be large, is another than the one shown."""
@@ -337,13 +292,15 @@ def _run(train: Callable[[], Any], sender: Any) -> None:
         sender.send("done")
 
 
-def _history(path: Path) -> pd.DataFrame:
-    """The rows that a training has written so far."""
+def _state(path: Path) -> tuple[pd.DataFrame, int]:
+    """The rows that a training has written so far, and its steps in all (0: unknown)."""
     from soilkit.models.training.checkpoint import read_plain
 
-    state = path.with_suffix(".resume.pt")
-    rows = read_plain(state)["history"] if state.exists() else []
-    return pd.DataFrame(rows, columns=["step", "epoch", "learning_rate", "loss", "score"])
+    file = path.with_suffix(".resume.pt")
+    state = read_plain(file) if file.exists() else {}
+    columns = ["step", "epoch", "learning_rate", "loss", "score"]
+    n_steps = state.get("identity", {}).get("settings", {}).get("steps", 0)
+    return pd.DataFrame(state.get("history", []), columns=columns), int(n_steps)
 
 
 class EvaluationBrowser(ipw.VBox):
@@ -374,7 +331,7 @@ class EvaluationBrowser(ipw.VBox):
         self.klass = ipw.Dropdown(description="class")
         words = [(plots.style.label(m), m) for m in self.METRICS if m in scores]
         self.metric = ipw.Dropdown(options=words, description="metric")
-        self.picture, self.table = _picture(), ipw.HTML()
+        self.picture, self.table = picture_box(), ipw.HTML()
         controls = [self.model, self.stratum, self.klass, self.metric]
         super().__init__(
             [ipw.HBox(controls, layout=ipw.Layout(flex_flow="row wrap")), self.picture, self.table]
@@ -406,7 +363,7 @@ class EvaluationBrowser(ipw.VBox):
         figure = plots.station_map(
             rows, self._stations, metric=self.metric.value, title=f"{title}{self._label})"
         )
-        self.picture.value = _png(figure)
+        self.picture.value = png(figure)
 
 
 class WorldView(ipw.VBox):
@@ -429,17 +386,19 @@ class WorldView(ipw.VBox):
         first = "{0.latitude:.3f}, {0.longitude:.3f}".format(stations.iloc[0])
         words = {"description": "place", "placeholder": "latitude, longitude"}
         self.place = ipw.Text(first, continuous_update=False, **words)
-        self.message, self.picture = ipw.HTML(), _picture()
+        self.message, self.picture = ipw.HTML(), picture_box()
         try:
-            self.map = _map(stations, None)
+            self.map = map_of(stations, None)
         except ImportError:
             self.map = ipw.HTML("There is no ipyleaflet here, so no map: type a place.")
         else:
             self.dots = Dots(self.map, stations)
-            self.map.on_interaction(partial(_on_click, self.pick))
+            self.map.on_interaction(partial(on_click, self.pick))
+            self.dots.on_choice(self.pick)
         for control in (self.day, self.place):
             control.observe(lambda _: self._draw(), names="value")
-        controls = ipw.HBox([self.place, self.day])
+        lists = [self.dots.choice] if hasattr(self, "dots") else []
+        controls = ipw.HBox([self.place, *lists, self.day])
         super().__init__([self.map, controls, self.message, self.picture])
         self._draw()
 
@@ -459,131 +418,15 @@ class WorldView(ipw.VBox):
             self.message.value = escape(f"Wanted latitude, longitude: {error}")
             return
         self.message.value = "Click a place on the map, or type one."
-        self.picture.value = _png(figure)
+        self.picture.value = png(figure)
 
 
-class MapView(ipw.VBox):
-    """A map to move: choose a day and a layer, and click a cell to see it through time.
-
-    One layer at a time, opaque: two that shine through each other show neither.
-    ``map_views.map_page`` and ``map_views.cell_series`` draw the pictures that stay in a printed
-    report.
-
-    Parameters
-    ----------
-    dataset : map of ``models.maps``, of (y, x) or (time, y, x)
-    stations : table with ``station_id``, ``latitude`` and ``longitude``, marked on the map
-    basemap : name of a leafmap basemap, or None for coasts and borders that need no network
-    """
-
-    def __init__(
-        self, dataset: xr.Dataset, *, stations: pd.DataFrame | None = None,
-        basemap: str | None = None,
-    ) -> None:  # fmt: skip
-        from ipyleaflet import CircleMarker, ImageOverlay
-
-        self._dataset, self._days = dataset, map_views.days_of(dataset)
-        names = [map_views.day_words(time) for time in self._days["time"].values]
-        self.day = ipw.SelectionSlider(
-            options=[*zip(names, range(len(names)), strict=True)], description="day",
-            continuous_update=False, layout=ipw.Layout(width=f"{SCALE_PX}px"),
-        )  # fmt: skip
-        layers = [(words, name) for name, words in map_views.layers_of(self._days).items()]
-        self.layer = ipw.Dropdown(options=layers, description="layer")
-        self.scale, self.picture = _picture(width=f"{SCALE_PX}px"), _picture(width=f"{WIDTH_PX}px")
-        self.message = ipw.HTML("Click a cell to see it through time.")
-        self.image = ImageOverlay()
-        self._draw()
-        corners = pd.DataFrame(self.image.bounds, columns=["latitude", "longitude"])
-        self.map = _map(corners, basemap)
-        self.map.add(self.image)
-        if stations is not None:  # on the side of the antimeridian on which the map is drawn
-            away = stations["longitude"] - corners["longitude"].mean()
-            turned = stations["longitude"] - 360 * (away / 360).round()
-            self.dots = Dots(self.map, stations.assign(longitude=turned))
-        self._picked = CircleMarker(location=(0.0, 0.0), radius=7, color=PICKED, fill_opacity=0.0)
-        for control in (self.day, self.layer):
-            control.observe(lambda _: self._draw(), names="value")
-        self.map.on_interaction(partial(_on_click, self.pick))
-        controls = ipw.HBox([self.day, self.layer])
-        title = ipw.HTML(f"<b>{escape(map_views.heading_of(dataset))}</b>")
-        super().__init__([title, controls, self.map, self.scale, self.message, self.picture])
-
-    def pick(self, longitude: float, latitude: float) -> None:
-        """Mark a place and show its cell through time; outside the map, words say so."""
-        try:
-            figure = map_views.cell_series(self._dataset, longitude=longitude, latitude=latitude)
-        except ContractError as error:
-            self.message.value = escape(str(error))
-            return
-        self.message.value = ""
-        self._picked.location = (latitude, longitude)
-        if self._picked not in self.map.layers:
-            self.map.add(self._picked)
-        self.picture.value = _png(figure)
-
-    def _draw(self) -> None:
-        name = self.layer.value
-        values = self._days[name]
-        limits, cmap, unit = map_views.scale_of(name, values)
-        words = f"{map_views.layers_of(self._days)[name]} [{unit}]"
-        grid = map_views.grid_of(self._dataset)
-        drawn = overlay(values[self.day.value].values, grid, limits=limits, cmap=cmap)
-        self.image.url, self.image.bounds = drawn
-        self.scale.value = _png(map_views.colour_scale(limits, cmap, words=words))
-
-
-def _on_click(act: Callable[[float, float], None], **event: Any) -> None:
-    """Hand a click on a map to a function of longitude and latitude."""
-    if event.get("type") == "click":
-        latitude, longitude = event["coordinates"]
-        act(longitude, latitude)
+def _row_slider(name: str) -> ipw.IntSlider:
+    """A slider over rows of a table, which words beside it name."""
+    wide = ipw.Layout(width="95%")
+    look = {"readout": False, "continuous_update": False}
+    return ipw.IntSlider(description=name, layout=wide, **look)
 
 
 def _us(length: pd.Timedelta) -> int:
     return int(length / pd.Timedelta("1us"))
-
-
-def _map(places: pd.DataFrame, basemap: str | None) -> Any:
-    """A map that shows all places; without a basemap it asks the network for nothing."""
-    from ipyleaflet import Map, Polyline, ScaleControl
-
-    centre, zoom = _centre_and_zoom(places)
-    look = {"center": centre, "zoom": zoom, "scroll_wheel_zoom": True}
-    if basemap is not None:
-        import leafmap
-
-        view = leafmap.Map(height=f"{HEIGHT_PX}px", draw_control=False, **look)
-        view.add_basemap(basemap)
-        return view
-    view = Map(layout=ipw.Layout(height=f"{HEIGHT_PX}px"), attribution_control=False, **look)
-    view.layers = ()
-    view.add(ScaleControl(position="bottomleft", imperial=False))
-    latitude, longitude = centre
-    window = (longitude - OUTLINES_DEG, latitude - OUTLINES_DEG,
-              longitude + OUTLINES_DEG, latitude + OUTLINES_DEG)  # fmt: skip
-    for kind, grey in {"land": "#555555", "border": "#999999"}.items():
-        lines = [line[:, ::-1].tolist() for line in outlines.lines_in(kind, window)]
-        if lines:
-            view.add(Polyline(locations=lines, color=grey, weight=1, fill=False))
-    return view
-
-
-def _centre_and_zoom(places: pd.DataFrame) -> tuple[list[float], int]:
-    """The middle of the stations, and the deepest zoom at which all of them are on the map.
-
-    At zoom z the whole globe is 256 x 2^z pixels wide; the map knows its own size only once shown.
-    """
-    extent = places[["latitude", "longitude"]].astype(float).agg(["min", "max"])
-    middle = extent.mean()
-    height_deg, width_deg = (extent.loc["max"] - extent.loc["min"]).clip(lower=0.01)
-    stretch = np.cos(np.radians(middle["latitude"]))  # 1 / how much taller Mercator draws it
-    fits = min(WIDTH_PX / width_deg, HEIGHT_PX * stretch / height_deg) * 360 / 256
-    return [middle["latitude"], middle["longitude"]], int(np.clip(np.log2(fits), 1, 13))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    plt.close(figure)  # the widget shows it, not pyplot
-    return buffer.getvalue()

@@ -6,6 +6,7 @@ two models. ``SOILKIT_BENCH_STATIONS`` makes it smaller.
 
 import os
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,13 @@ def scores_of(stations, rng):
     return pd.concat(parts, ignore_index=True)
 
 
+def explorer_of(stations, observations, scenes):
+    """A station explorer that draws a station's record, as notebook 11's."""
+    none = pd.DataFrame(columns=["station_id", "time", "soil_moisture_m3_m3"])
+    draw = partial(plots.station_record, observations, none, scenes=scenes)
+    return widgets.StationExplorer(stations, lambda name: draw(station_id=name), basemap=None)
+
+
 def timed(name, act, *, times=3):
     """Print the shortest of some moves; the first of a kind stands apart."""
     took = []
@@ -85,15 +93,8 @@ def main():
     timed("evaluation browser, another metric or class", browser._draw)
     timed("evaluation browser, another stratum, seen before", browser._fill)
 
-    def draw(station):
-        here = stations["station_id"] == station
-        mine = observations[observations["sensor_id"] == stations["sensor_id"][here].iloc[0]]
-        passes = scenes[scenes["station_id"] == station]
-        none = pd.DataFrame(columns=["station_id", "time", "soil_moisture_m3_m3"])
-        return plots.station_record(mine, none, scenes=passes, station_id=station)
-
-    explorer = widgets.StationExplorer(stations, draw, basemap=None)
-    timed("station explorer, another station", lambda: explorer.select("NET__S0000"))
+    explorer = explorer_of(stations, observations, scenes)
+    timed("station explorer, another station", lambda: explorer._show("NET__S0000"))
     timed("station explorer, another zoom", explorer.dots._fan)
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 import nbformat
@@ -21,15 +22,13 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }  # fmt: skip
 READY = """
-const done = arguments[arguments.length - 1];
 const app = window.jupyterapp;
-if (!app) { done(false); return; }
-app.restored.then(() => {
-  const panel = app.shell.currentWidget;
-  const kernel = panel?.sessionContext?.session?.kernel;
-  done(Boolean(panel?.context?.isReady && kernel
-       && kernel.connectionStatus === 'connected' && kernel.status === 'idle'));
-});
+if (!app) { return false; }
+app.restored.then(() => { window.isRestored = true; });
+const panel = app.shell.currentWidget;
+const kernel = panel?.sessionContext?.session?.kernel;
+return Boolean(window.isRestored && panel?.context?.isReady && kernel
+               && kernel.connectionStatus === 'connected' && kernel.status === 'idle');
 """
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells');"
 # Whether the last cell of code has put something out, and the errors of any cell.
@@ -49,6 +48,10 @@ SAVE = """
 const done = arguments[arguments.length - 1];
 window.jupyterapp.shell.currentWidget.context.save().then(() => done(true));
 """
+WORDS = (
+    "headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars",
+    "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync",
+)  # fmt: skip
 OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
 
 
@@ -66,8 +69,11 @@ needed = pytest.mark.skipif(
 
 
 @contextmanager
-def server(root: Path, home: Path):
-    """JupyterLab on a free port of the loopback with a home of its own; yields its address."""
+def server(root: Path, home: Path, *, words=("--ServerApp.root_dir=.",)):
+    """JupyterLab on a free port of the loopback with a home of its own; yields its address.
+
+    ``words`` are those of its command line that differ, as of ``make lab``.
+    """
     folder = home / "settings"
     for name, content in SETTINGS.items():
         path = folder / name
@@ -84,11 +90,10 @@ def server(root: Path, home: Path):
     command = [
         sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
         f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True",
-        "--LabApp.extension_manager=readonly",
+        "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly", *words,
     ]  # fmt: skip
     with (home / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         wait(lambda: _answers(f"{address}/api/status"), seconds=300, what="JupyterLab to start")
@@ -100,23 +105,26 @@ def server(root: Path, home: Path):
 
 @contextmanager
 def chromium(width=1400, height=1000):
-    """A headless Chromium."""
+    """A headless Chromium with a home of its own, which calls nobody by itself."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     browser, driver = browser_paths()
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars"):
+    for word in WORDS:
         options.add_argument(f"--{word}")
     options.add_argument(f"--window-size={width},{height}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=Service(driver))
-    window.set_script_timeout(300)
-    try:
-        yield window
-    finally:
-        window.quit()
+    with TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as home:
+        service = Service(driver, env=os.environ | {"HOME": home})
+        window = webdriver.Chrome(options=options, service=service)
+        window.set_script_timeout(100)  # below the 120 s after which selenium gives up on a call
+        window.set_page_load_timeout(100)
+        try:
+            yield window
+        finally:
+            window.quit()
 
 
 def run_notebook(window, address: str, name: str, *, seconds: float = 300):
@@ -125,7 +133,7 @@ def run_notebook(window, address: str, name: str, *, seconds: float = 300):
     The kernel's idle indicator is no sign of the end: it is idle before the first cell as well.
     """
     window.get(f"{address}/lab/tree/{name}?reset")
-    wait(lambda: window.execute_async_script(READY), seconds=300, what="the kernel")
+    wait(lambda: window.execute_script(READY), seconds=300, what="the kernel")
     window.execute_script(RUN_ALL)
 
     def finished():

@@ -4,6 +4,8 @@ One server and one browser for all; a notebook runs once, with small parameters,
 tables to the next. ``SOILKIT_SCREENSHOTS=folder`` keeps a picture of each view.
 """
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -32,9 +34,25 @@ return [...document.querySelectorAll('.widget-image')].map(i => i.naturalWidth ?
 WORDS = "return [...document.querySelectorAll('.widget-html')].map(e => e.textContent).join(' | ');"
 DOTS = "[...document.querySelectorAll('.leaflet-interactive')].filter(e => e.getAttribute('stroke')"
 DOTS += " === '#2b8cbe')"
+OPENED = "return window.jupyterapp.shell.currentWidget.context.path;"
+FOLDERS = "return [...document.querySelectorAll('.jp-DirListing-itemText')]"
+FOLDERS += ".map(e => e.textContent);"
 PRESS = """
 [...document.querySelectorAll('button.jupyter-button')]
   .find(b => b.textContent.trim() === arguments[0]).click();
+"""
+# What either half of the split map shows, the clip of each, and a hand on the line between them.
+SIDES = """
+return Object.fromEntries(['left', 'right'].map(side =>
+  [side, document.querySelector(`.leaflet-${side}-pane .leaflet-image-layer`)?.src]));
+"""
+CLIPS = (
+    "return ['left', 'right'].map(s => document.querySelector(`.leaflet-${s}-pane`).style.clip);"
+)
+DIVIDE = """
+const line = document.querySelector('.leaflet-sbs-range');
+line.value = arguments[0];
+line.dispatchEvent(new Event('input', {bubbles: true}));
 """
 CHOOSE = """
 const box = [...document.querySelectorAll('.widget-dropdown')]
@@ -60,6 +78,14 @@ class View:
     @property
     def words(self):
         return self.window.execute_script(WORDS)
+
+    @property
+    def sides(self):
+        return self.window.execute_script(SIDES)
+
+    @property
+    def clips(self):
+        return self.window.execute_script(CLIPS)
 
     def changes(self, act, *, what="pictures"):
         """Do something, and wait until the pictures or the words differ."""
@@ -117,6 +143,23 @@ def opened(tmp_path_factory):
         yield run
 
 
+def test_make_lab_opens_notebook_00_beside_data_and_reports(tmp_path):
+    """Its own command line, in a copy of the project's folders."""
+    words = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True).stdout
+    words = shlex.split(words.replace("\\\n", " ").split(" jupyter lab ")[1])
+    for name in ("data", "reports"):
+        (tmp_path / name).mkdir()
+    path = ROOT / "notebooks" / "00_start_here.ipynb"
+    lab.place_notebook(path, tmp_path / "notebooks", {})
+    with lab.server(tmp_path, tmp_path / "home", words=words), lab.chromium() as window:
+        (page,) = (tmp_path / "home" / "runtime").glob("jpserver-*-open.html")
+        window.get(page.as_uri())  # what the command opens in a browser of its own accord
+        lab.wait(lambda: window.execute_script(lab.READY), seconds=300, what="the kernel")
+        assert window.execute_script(OPENED) == "notebooks/00_start_here.ipynb"
+        seen = ("data", "notebooks", "reports")
+        lab.wait(lambda: {*seen} <= {*window.execute_script(FOLDERS)}, seconds=60, what=str(seen))
+
+
 def test_a_click_on_the_world_and_a_key_on_the_day_draw_what_is_there(opened):
     view = opened("00_start_here")
     view.changes(lambda: view.click_map(120, -40))
@@ -141,8 +184,10 @@ def test_a_click_on_a_dot_draws_that_station_and_the_list_says_its_name(opened):
     assert view.window.execute_script(f"return {DOTS}.length") == 15
     click = "dispatchEvent(new MouseEvent('click', {bubbles: true, view: window}))"
     view.changes(lambda: view.window.execute_script(f"{DOTS}[7].{click}"))
-    view.changes(lambda: view.choose("station", 1))
+    view.changes(lambda: view.choose("station", 2))
+    view.changes(lambda: view.key(0, "END"))
     lab.screenshot(view.window, "stations", ".leaflet-container")
+    lab.screenshot(view.window, "samples", ".widget-image")
     assert view.errors_as_a_page("11_inspect_in_situ") == []
 
 
@@ -170,12 +215,17 @@ def test_stratum_and_metric_move_map_and_table(opened):
 
 def test_the_maps_layer_and_the_cell_that_is_clicked_are_drawn(opened):
     view = opened("40_map_a_region")
-    view.changes(lambda: view.click_map(10, 10))
-    assert all(view.pictures), "colour bar and series"
-    layer = "return document.querySelector('.leaflet-image-layer').src"
-    before = view.window.execute_script(layer)
-    view.choose("layer", 1)
-    lab.wait(lambda: view.window.execute_script(layer) != before, seconds=300, what="a layer")
+    view.changes(lambda: view.click_map(60, 10))
+    assert all(view.pictures), "colour bars and series"
+    before = view.sides
+    assert all(before.values())
+    view.choose("layer", 1)  # the left one's
+    lab.wait(lambda: view.sides["left"] != before["left"], seconds=300, what="a layer")
+    assert view.sides["right"] == before["right"]
+    middle = view.clips
+    view.window.execute_script(DIVIDE, 0.25)
+    lab.wait(lambda: view.clips != middle, seconds=60, what="another line between the sides")
+    view.changes(lambda: view.choose("station", 2), what="words")  # its name
     lab.screenshot(view.window, "map", ".leaflet-container")
     assert view.errors_as_a_page("40_map_a_region") == []
 

@@ -416,13 +416,14 @@ def imagery_series(
 
 
 def sample_gallery(samples: pd.DataFrame, store: Any, *, title: str = "") -> Figure:
-    """Inputs and label of each sample, one column a sample: optics, VV, VH, soil.
+    """Inputs and label of each sample, one column a sample: optics, VV, VH, soil; of one, in a row.
 
     Soil is a false colour of sand, silt and clay as red, green and blue. ``store`` is an open chip
     store with sentinel1, sentinel2 and soilgrids.
     """
     n = len(samples)
-    figure, axes = style.panels(4 * n, columns=n, size=(1.4, 1.5), aside=0.8)
+    columns, size, aside = (n, (1.4, 1.5), 0.8) if n > 1 else (4, (2.4, 2.4), 0.0)
+    figure, axes = style.panels(4 * n, columns=columns, size=size, aside=aside)
     lines = [axes[n * k : n * (k + 1)] for k in range(4)]
     _pictures(lines, samples, store, kinds=tuple(PICTURES))
     for axis, moisture in zip(lines[0], samples["soil_moisture_m3_m3"], strict=True):

@@ -11,6 +11,7 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from soilkit.errors import UnknownNameError
+from soilkit.export import join
 from soilkit.show.plots import style
 from soilkit.strata import MIN_STATIONS, mark_small
 
@@ -447,10 +448,14 @@ def _dates(axis: Axes, rows: pd.DataFrame, *, key: str, metric: str) -> None:
 
 # A sensor's record with the scenes that the join chose for it.
 
+RECORD_MARGINS = {"left": 0.1, "right": 0.92, "bottom": 0.12, "top": 0.84, "hspace": 0.06}
+MODEL_COLOURS = [style.COLOURS[k] for k in (2, 4, 3, 5)]
+
 
 def station_record(
     observations: pd.DataFrame, samples: pd.DataFrame, *, scenes: pd.DataFrame, station_id: str,
-    sources: Sequence[str] = ("sentinel1", "sentinel2"), title: str = "",
+    sources: Sequence[str] = ("sentinel1", "sentinel2"), predictions: pd.DataFrame | None = None,
+    title: str = "",
 ) -> Figure:  # fmt: skip
     """Every reading of a station, and below it each scene: chosen by the join, or not.
 
@@ -464,24 +469,30 @@ def station_record(
     observations, samples, scenes : tables of those contracts
     station_id : the station to draw, with all its sensors
     sources : one lane each, the anchor first; they need times
+    predictions : ``station_id``, ``time``, ``model`` and ``predicted_m3_m3`` of models and coarse
+        products alike: a line each, the mean of the station's sensors
     """
     passes = scenes[scenes["station_id"].astype("str") == station_id]
     if passes.empty:
         raise UnknownNameError(f"The scenes table has no row of a station {station_id!r}.")
     here = samples[samples["station_id"].astype("str") == station_id]
     of_station = station_id + "__"
-    sensors = [s for s in observations["sensor_id"].unique() if str(s).startswith(of_station)]
-    readings = observations[observations["sensor_id"].isin(sensors)]
+    sensors = join.as_categorical(observations["sensor_id"])
+    mine = np.flatnonzero(sensors.categories.astype(str).str.startswith(of_station))
+    readings = observations[np.isin(sensors.codes, mine)]  # of millions: codes compare fastest
     figure, (top, lanes) = plt.subplots(
         2, 1, figsize=(10, 4.6), sharex=True, height_ratios=[3, 0.4 + 0.5 * len(sources)],
-        layout="constrained",
+        gridspec_kw=RECORD_MARGINS,  # a layout of its own takes as long as all else
     )  # fmt: skip
+    if predictions is not None:
+        _model_lines(top, predictions[predictions["station_id"].astype("str") == station_id])
     draw_readings(top, readings, samples=here)
     for lane, source in enumerate(sources):
         _lane(lanes, passes[passes["source"] == source], here.get(f"{source}_scene"), lane=lane)
-    for time in here["time"]:
-        for axis in (top, lanes):
-            axis.axvline(time, color=style.COLOURS[1], linewidth=0.5, alpha=0.35, zorder=0)
+    time, height = np.repeat(here["time"].to_numpy(), 3), np.tile([0, 1, np.nan], len(here))
+    look = {"color": style.COLOURS[1], "linewidth": 0.5, "alpha": 0.35, "zorder": 0}
+    for axis in (top, lanes):  # one artist for all samples
+        axis.plot(time, height, transform=axis.get_xaxis_transform(), **look)
     lanes.set_yticks(range(len(sources)), [*sources])
     _date_axis(lanes)
     lanes.set(ylim=(len(sources) - 0.4, -0.6),
@@ -491,6 +502,15 @@ def station_record(
         around = pd.Timedelta("5D")
         lanes.set_xlim(readings["time"].min() - around, readings["time"].max() + around)
     return style.head(figure, title or station_id)
+
+
+def _model_lines(axis: Axes, predictions: pd.DataFrame) -> None:
+    """A line a model in colours that readings and samples leave, the mean where sensors repeat."""
+    keys = [predictions["model"].astype("str"), "time"]
+    means = predictions.groupby(keys)["predicted_m3_m3"].mean().reset_index()
+    for k, (model, rows) in enumerate(means.groupby("model")):
+        colour = MODEL_COLOURS[k % len(MODEL_COLOURS)]
+        _line(axis, rows, label=style.wrapped(str(model)), colour=colour)
 
 
 def draw_readings(axis: Axes, readings: pd.DataFrame, *, samples: pd.DataFrame) -> None:
