@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+import re
 import subprocess
 import sys
 
@@ -104,11 +105,15 @@ def test_a_build_that_asks_for_nothing_leaves_every_index_as_it_is(tmp_path):
     assert before and before == {path: path.stat().st_ino for path in before}
 
 
-def test_an_interrupted_build_resumes_and_ends_like_an_uninterrupted_one(tmp_path):
+def test_an_interrupted_build_resumes_and_ends_like_an_uninterrupted_one(tmp_path, capsys):
+    """Its bar counts what is still to be fetched, with the time that it takes."""
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "broken", FakeArchive(stop_after=7))
     rest = FakeArchive()
-    samples, _ = build(tmp_path / "broken", rest)
+    samples, _ = build(tmp_path / "broken", rest, progress=True)
+    assert re.search(
+        rf"chips: 100%.*{CHIPS - 7}/{CHIPS - 7} \[.*<.*chip/s", capsys.readouterr().err
+    )
     build(tmp_path / "whole")
     assert len(rest.asked) == CHIPS - 7 and len(samples) == len(SAMPLES)
     broken_one, whole = (chips.open_store(tmp_path / name) for name in ("broken", "whole"))

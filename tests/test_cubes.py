@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -625,13 +626,14 @@ t.cubes.build(t.BOX, t.Plain(), sys.argv[3], **t.PLAIN)
 
 
 @pytest.mark.parametrize(("where", "after"), [("fetch", 5), ("lay", 3), ("lay", 14)])
-def test_a_killed_build_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, where, after):
+def test_a_killed_build_ends_with_the_bytes_of_an_undisturbed_one(tmp_path, capsys, where, after):
     command = [sys.executable, "-c", KILLED, where, str(after), str(tmp_path / "c")]
     assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
     with pytest.raises(StoreError, match="did not end"):
         cubes.open_cube(tmp_path / "c")
     archive = Plain()
-    cubes.build(BOX, archive, tmp_path / "c", **PLAIN)
+    cubes.build(BOX, archive, tmp_path / "c", **PLAIN | {"progress": True})
+    assert re.search(r"layers: 100%.*2/2 \[.*<.*source/s", capsys.readouterr().err)
     cubes.build(BOX, Plain(), tmp_path / "whole", **PLAIN)
     assert tree(tmp_path / "c") == tree(tmp_path / "whole")
     assert (where == "lay") == (not archive.asked)

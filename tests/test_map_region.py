@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -371,7 +372,9 @@ def files_of(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(archive, at_a_cell, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(
+    archive, at_a_cell, tmp_path, monkeypatch, capsys
+):
     """Stopped after the second tile: the rest is made, nothing twice, and no byte differs."""
     _, samples, box, _ = at_a_cell
     trained, made = untrained("dem", "smap"), []
@@ -390,10 +393,12 @@ def test_a_stopped_run_goes_on_and_leaves_the_same_bytes(archive, at_a_cell, tmp
     with pytest.raises(KeyboardInterrupt):
         maps.predict_region(trained, box, archive=archive, store=tmp_path / "stopped", **asked)
     made[:] = [None] * 10  # never two again
+    asked["progress"] = True
     again = maps.predict_region(trained, box, archive=archive, store=tmp_path / "stopped", **asked)
 
     n_tiles = -(-whole.sizes["y"] // 2) * -(-whole.sizes["x"] // 2)
     assert n_tiles > 3 and len(made) - 10 == n_tiles - 2
+    assert re.search(r"tiles: 100%.*\[.*<.*/s", capsys.readouterr().err)
     assert whole.identical(again)
     first, second = (files_of(tmp_path / name / "maps") for name in ("whole", "stopped"))
     assert first == second

@@ -1,6 +1,7 @@
 """The loop: exact resume, honest best, clear refusals."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -79,8 +80,8 @@ def weights(path):
 
 
 @pytest.mark.parametrize("kill", [3, 5, 11])
-def test_a_killed_run_ends_with_the_same_weights_byte_for_byte(tmp_path, kill):
-    """Shuffling, dropout and momentum go on as if nothing had happened."""
+def test_a_killed_run_ends_with_the_same_weights_byte_for_byte(tmp_path, capsys, kill):
+    """Shuffling, dropout and momentum go on as if nothing were; the bar counts all steps."""
     settings = Settings(steps=14, learning_rate=0.1, validate_every=5, seed=3)
     whole, parted = tmp_path / "whole.pt", tmp_path / "parted.pt"
     options = {"settings": settings, "provenance": PROVENANCE, "progress": False}
@@ -88,8 +89,10 @@ def test_a_killed_run_ends_with_the_same_weights_byte_for_byte(tmp_path, kill):
 
     with pytest.raises(Killed):
         fit(scalar_model(), scalar_loaders(), killed_at(kill), path=parted, **options)
+    options["progress"] = True
     again = fit(scalar_model(), scalar_loaders(), huber_loss, path=parted, **options)
 
+    assert re.search(r"100%.*14/14 \[.*<.*score=", capsys.readouterr().err)
     assert again.equals(history)
     for suffix in (".pt", ".resume.pt"):
         ours, theirs = weights(whole.with_suffix(suffix)), weights(parted.with_suffix(suffix))
