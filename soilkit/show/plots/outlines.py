@@ -44,5 +44,5 @@ def draw_outlines(axis: Axes) -> None:
         lines = lines_in(kind, (west, south, east, north))
         parts = [np.vstack((line, (np.nan, np.nan))) for line in lines]
         if parts:  # one artist: hundreds of them draw slowly
-            look = {"color": colour, "linewidth": 0.6, "zorder": 0.5}
-            axis.plot(*np.concatenate(parts).T, scalex=False, scaley=False, **look)
+            axis.plot(*np.concatenate(parts).T, color=colour, linewidth=0.6, zorder=0.5,
+                      scalex=False, scaley=False)  # fmt: skip
