@@ -15,7 +15,6 @@ from soilkit import grids
 from soilkit.contracts import PREDICTIONS, check
 from soilkit.errors import CheckpointError, ContractError, UnitError, UnknownNameError
 from soilkit.export import archives, cubes
-from soilkit.export.archives.local import Layer
 from soilkit.models import composite_unet, maps, training
 from soilkit.models.composite_unet import (
     COARSE,
@@ -27,6 +26,7 @@ from soilkit.models.composite_unet import (
 )
 from soilkit.models.datasets import StationCube, coarse_cells, turned, whole_cells
 from soilkit.world import World
+from tests.benchmarks import smap_australia
 
 LAYERS = ("smap_l3_ancillary_tb_v_corrected", "sentinel1_VV", "soilgrids_clay")
 TIMES = np.array(["2019-06-01T12", "2019-06-04T12"], "datetime64[us]")
@@ -223,6 +223,17 @@ def test_sensors_of_a_pixel_are_averaged_and_far_samples_left_out(data):
     assert some.features.loc[0, "soilgrids_clay"] == pytest.approx(
         data.cube["soilgrids_clay"].to_numpy()[tuple(some.places[0, 1:])]
     )
+
+
+def test_a_sensor_at_two_places_is_refused_and_shared_pixels_are_told(data, caplog):
+    """The first two stations share a pixel; then the third is said to stand elsewhere too."""
+    samples, stations = stations_on(data.cube, 3)
+    with caplog.at_level("INFO", logger="soilkit"):
+        StationCube.of(data.cube, samples, stations=stations)
+    assert "1 pixels hold several sensors" in caplog.text
+    moved = stations.iloc[[2]].assign(latitude=stations["latitude"].iloc[2] + 0.1)
+    with pytest.raises(ContractError, match="N__S002 stands at several places"):
+        StationCube.of(data.cube, samples, stations=pd.concat([stations, moved]))
 
 
 def test_patches_lay_the_domain_without_overlap_and_know_its_edge(data, split):
@@ -487,35 +498,19 @@ def test_a_region_of_another_grid_is_refused(of_a_region, tmp_path):
 
 
 def smap_drawn(folder, *, shift_deg=0.0):
-    """SMAP over a part of Western Australia on whole cells of 1 km pixels, and the file itself."""
+    """SMAP over Western Australia on whole cells of 1 km pixels, and what the file has."""
     path = Path(os.environ.get("SOILKIT_TEST_DATA", "")) / "cubes/smap_w_australia_2020.nc"
     if not path.is_file():
         pytest.skip("no cubes/smap_w_australia_2020.nc in $SOILKIT_TEST_DATA")
-    with xr.open_dataset(path) as file:
-        data = file.load()
-    moved = data.assign_coords(lon=data.lon + shift_deg)
-    layer = Layer(moved, bands={"soil_moisture_am": "sm"}, unit="m3 m-3")
-    archive = archives.open_archive("local", layers={"smap_l3_005": layer})
-    cube = cubes.build(
-        (117.0, -30.5, 118.5, -29.5), archive, folder, crs=grids.EASE2_CRS, pixel_size_m=1000,
-        sources={"smap_l3_005": ["soil_moisture_am"]}, times=["2020-01-02", "2020-01-08"],
-        progress=False,
-    )  # fmt: skip
-    return whole_cells(cube).load()["smap_l3_005_soil_moisture_am"], data
+    return smap_australia.drawn(path, folder, days=["2020-01-02", "2020-01-08"],
+                                shift_deg=shift_deg)  # fmt: skip
 
 
 def test_smap_of_western_australia_is_a_coarse_target(tmp_path):
     """Its cells come back from the pixels that they are drawn on, unknown where the file is; D
     stays among them, is unknown where they are, and the loss counts the others alone."""
-    layer, data = smap_drawn(tmp_path / "cube")
+    layer, expected = smap_drawn(tmp_path / "cube")
     cells = coarse_cells(layer)  # (time, row, col)
-    km = layer["x"].to_numpy()[4::9], layer["y"].to_numpy()[4::9]
-    longitude, latitude = grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform(
-        *(v.ravel() for v in np.meshgrid(*km))
-    )
-    at = {"lon": xr.DataArray(longitude, dims="p"), "lat": xr.DataArray(latitude, dims="p")}
-    days = data.sm.sel(t=["2020-01-01", "2020-01-07"])  # known when the day is over
-    expected = days.sel(at, method="nearest").to_numpy().reshape(cells.shape)
     known = np.isfinite(expected)
     assert 0.1 < known.mean() < 0.99 and known.sum() > 100
     assert np.array_equal(np.isfinite(cells), known)

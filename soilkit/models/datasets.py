@@ -373,11 +373,17 @@ class StationCube:
     ) -> "StationCube":
         """Put samples on a cube; those beyond it are left out, and the log counts them.
 
-        Raises ``ContractError`` for tables that are none, or a cube without times.
+        The log also counts pixels with several sensors, of which ``pixel_means`` are taken. Raises
+        ``ContractError`` for tables that are none, a sensor at two places, or a cube without times.
         """
         check(samples, SAMPLES)
         grid, moments = cube_grid(cube), cube["time"].to_numpy().astype("datetime64[us]")
-        sensors = stations.drop_duplicates("sensor_id")
+        sensors = stations.drop_duplicates(["sensor_id", "longitude", "latitude"])
+        if (twice := sensors["sensor_id"].duplicated()).any():
+            raise ContractError(
+                f"{sensors['sensor_id'][twice].iloc[0]} stands at several places in the stations "
+                "table; wanted one row a sensor. Drop the others, or give them names of their own."
+            )
         at = sensors.set_index(sensors["sensor_id"].astype(str))[["longitude", "latitude"]]
         at = at.reindex(samples["sensor_id"].astype(str)).to_numpy(float)
         x_m, y_m = grids.transformer("EPSG:4326", grid.crs).transform(*at.T)
@@ -390,6 +396,10 @@ class StationCube:
         if not on.all():
             log.info("%d of %d samples lie beyond the cube", (~on).sum(), len(on))
         places = np.stack([step[on], row[on].astype(int), col[on].astype(int)], axis=1)
+        sensor = samples["sensor_id"].astype(str)[on].to_numpy()
+        by_pixel = pd.Series(sensor).groupby([places[:, 1], places[:, 2]]).nunique()
+        if (by_pixel > 1).any():
+            log.info("%d pixels hold several sensors and take their mean", (by_pixel > 1).sum())
         return cls(cube, samples[on].reset_index(drop=True), stations, places, grid)
 
     @cached_property

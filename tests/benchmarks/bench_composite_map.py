@@ -4,6 +4,7 @@
 "paper" network. Its archive makes each chip when it is asked for, noise about a level, so that what
 is measured is the door itself: layers into a cube, tiles out of it, the network, zarr. The run is
 killed once it has written a fifth of its tiles and called again; a line says what each part took.
+With ``--one`` it runs through, and ``--csv`` keeps the seconds and the memory by mapped day.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from soilkit import grids, sources
 from soilkit.contracts import Chip
 from soilkit.export import cubes
 from soilkit.export.archives.scenes import places_of, scenes_everywhere, static_image
+from soilkit.files import csv_text, write_text_whole
 from soilkit.models import composite_unet, maps, training
 
 CORNER = (-104.0, 43.0)
@@ -86,8 +88,13 @@ def cpu_s():
     return used.ru_utime + used.ru_stime
 
 
-def one(folder, km, days):
-    """Map the region; one line of what it took."""
+def peak_mb():
+    """The most memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def one(folder, km, days, *, csv=None):
+    """Map the region; one line of what it took, and rows by mapped day."""
     torch.set_num_threads(1)
     spent, build = {}, cubes.build
 
@@ -95,26 +102,40 @@ def one(folder, km, days):
         began = cpu_s()
         cube = build(*args, **options)
         spent["layers"] = cpu_s() - began
+        rows.append({"day": 0, "cpu_s": cpu_s(), "peak_mb": peak_mb()})
         return cube
 
+    class Counted(composite_unet.TrainedComposite):
+        """Takes the time and the memory when each day's last tile is answered."""
+
+        def scales(self, fine, land):
+            """Both scales."""
+            answered.append(fine.shape)
+            day, left = divmod(len(answered), (-(-cells // 28)) ** 2)
+            if not left:
+                rows.append({"day": day, "cpu_s": cpu_s(), "peak_mb": peak_mb()})
+            return super().scales(fine, land)
+
+    rows, answered = [], []
     cubes.build = timed
     cells = round(km / 9)
     row, col = (int(n) for n in grids.ease2_cell(*CORNER))
     left, bottom, right, top = grids.ease2_grid(row, col, height=cells, width=cells).bounds_m
     to_degrees = grids.transformer(grids.EASE2_CRS, "EPSG:4326").transform
     (west, east), (south, north) = to_degrees((left + 50, right - 50), (bottom + 50, top - 50))
-    began, clock = cpu_s(), time.time()
+    began, clock, model = cpu_s(), time.time(), network()
     mapped = maps.predict_region(
-        network(), (west, south, east, north), archive=Noise(), store=folder, progress=False,
-        dates=pd.date_range(FIRST, periods=days),
+        Counted(model.model, model.checkpoint), (west, south, east, north), archive=Noise(),
+        store=folder, progress=False, dates=pd.date_range(FIRST, periods=days),
     )  # fmt: skip
     whole_s, clock = cpu_s() - began, time.time() - clock
     known = float(mapped["soil_moisture"][-1].notnull().mean())
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if csv:
+        write_text_whole(csv, csv_text(pd.DataFrame(rows).round({"cpu_s": 1, "peak_mb": 0})))
     sizes = " x ".join(str(n) for n in mapped.sizes.values())
     sys.stdout.write(
         f"{sizes} pixels | layers {spent['layers']:.0f} s, maps {whole_s - spent['layers']:.0f} s "
-        f"of the processor, {clock:.0f} s by the clock | peak {peak_mb:.0f} MB | "
+        f"of the processor, {clock:.0f} s by the clock | peak {peak_mb():.0f} MB | "
         f"{known:.0%} of the last day known\n"
     )
 
@@ -126,9 +147,10 @@ def main():
     parser.add_argument("--km", type=float, default=1000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--one", action="store_true", help="without being killed, in this process")
+    parser.add_argument("--csv", type=Path, help="with --one: seconds and memory by day go here")
     asked = parser.parse_args()
     if asked.one:
-        one(asked.folder, asked.km, asked.days)
+        one(asked.folder, asked.km, asked.days, csv=asked.csv)
         return
     words = [sys.executable, "-m", "tests.benchmarks.bench_composite_map", "--one", "--km",
              f"{asked.km:g}"]  # fmt: skip

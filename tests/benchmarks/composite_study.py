@@ -192,9 +192,12 @@ def drawn(squares, table, rows, *, moments):
 
 
 class Volumes(nn.Module):
-    """The same U-Net with 3 x 3 x 3 convolutions over modalities, rows and columns."""
+    """A U-Net of as many weights, with 3 x 3 x 3 convolutions over modalities, rows and columns.
 
-    def __init__(self, widths, *, mean_label_m3_m3):
+    All three axes are pooled and enlarged; the last layer sees each modality's features apart.
+    """
+
+    def __init__(self, widths, channels, *, mean_label_m3_m3):
         super().__init__()
 
         def pair(n, width):
@@ -203,7 +206,7 @@ class Volumes(nn.Module):
 
         self.down = nn.ModuleList(pair(*two) for two in pairwise((1, *widths)))
         self.up = nn.ModuleList(pair(a + b, b) for a, b in pairwise(widths[::-1]))
-        self.last = nn.Conv2d(widths[0], 1, 1)
+        self.last = nn.Conv2d(widths[0] * channels, 1, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv3d):
                 nn.init.kaiming_normal_(layer.weight, a=0.1)
@@ -214,15 +217,15 @@ class Volumes(nn.Module):
         """Moisture at 1 km and its D."""
         kept, deep = [], images[:, None]
         for i, level in enumerate(self.down):
-            deep = level(functional.max_pool3d(deep, (1, 2, 2)) if i else deep)
+            deep = level(functional.max_pool3d(deep, 2, ceil_mode=True) if i else deep)
             kept.append(deep)
         for level, skip in zip(self.up, kept[-2::-1], strict=True):
-            b, c, d, h, w = deep.shape
-            flat = functional.interpolate(deep.reshape(b, c * d, h, w), scale_factor=2,
-                                          mode="bilinear", align_corners=False)  # fmt: skip
-            deep = level(torch.cat([flat.reshape(b, c, d, 2 * h, 2 * w), skip], dim=1))
+            wide = functional.interpolate(
+                deep, size=skip.shape[2:], mode="trilinear", align_corners=False
+            )
+            deep = level(torch.cat([wide, skip], dim=1))  # (B, width, modality, row, col)
         inner = slice(MARGIN, MARGIN + SIDE)
-        fine = self.last(deep.mean(dim=2))[:, 0, inner, inner]
+        fine = self.last(deep.flatten(1, 2))[:, 0, inner, inner]
         return fine, coarsened(fine, valid)
 
 
@@ -243,7 +246,7 @@ class Over(nn.Module):
 def network(kind, channels, *, mean):
     """A network by name; "over" starts at zero."""
     if kind == "3-D":
-        return Volumes((3, 3, 6, 6), mean_label_m3_m3=mean)
+        return Volumes((2, 4, 8, 15), channels, mean_label_m3_m3=mean)
     small = composite_unet.PRESETS["small"]
     if kind == "over":
         return Over(CompositeUNet(CompositeConfig(channels - 1, **small), mean_label_m3_m3=0.0))
@@ -289,7 +292,9 @@ class Batches:
 
 PLAIN = {"alpha": 1e-3, "norm": "sum", "n": 80, "by": "block", "bias": 0.0, "without": "",
          "months": "June", "kind": "2-D", "base": "", "fed": "", "tested": False, "members": 1,
-         "epochs": 12, "deviations": False}  # fmt: skip
+         "epochs": 12, "deviations": False, "rates": (3e-3,), "shrunk": False}  # fmt: skip
+RATES = (1e-3, 3e-3, 1e-2)  # of which validation chooses where a trial says so
+PENALTIES = (10.0, 30.0, 100.0, 300.0)  # likewise, each seen square left out in turn
 ALPHAS = (0.0, 1e-4, 1e-2, 0.1, 1.0, 10.0)  # beside the paper's 1e-3
 STATIC = ("dem", "soilgrids", "modis_land_cover")  # by these a network may know its squares
 TRIALS = {"paper": {}}
@@ -302,7 +307,8 @@ TRIALS |= {f"biased, alpha {alpha:g}": {"bias": 0.05, "alpha": alpha} for alpha 
 TRIALS |= {f"without {word}": {"without": word} for word in ("sentinel1", "imerg")}
 TRIALS |= {f"by {by}": {"by": by} for by in ("sensor", "cell")}
 TRIALS |= {"June and September": {"months": "both"}, "September": {"months": "September"}}
-TRIALS["3-D"] = {"kind": "3-D"}
+TRIALS |= {"3-D": {"kind": "3-D"}, "3-D, rate chosen": {"kind": "3-D", "rates": RATES},
+           "rate chosen": {"rates": RATES}}  # fmt: skip
 TRIALS |= {
     "over the ridge": {"kind": "over", "base": "ridge"},
     "over the line of L4": {"kind": "over", "base": "SMAP L4, 9 km"},
@@ -310,6 +316,11 @@ TRIALS |= {
     "L4 fed, over the ridge": {"kind": "over", "base": "ridge and L4", "fed": "SMAP L4, 9 km"},
     "over SMAP": {"kind": "over", "base": "SMAP, 9 km"},
     "over the ridge and SMAP": {"kind": "over", "base": "ridge and SMAP"},
+    "over the chosen ridge and SMAP": {
+        "kind": "over",
+        "base": "chosen ridge and SMAP",
+        "shrunk": True,
+    },
     "dated layers": {"without": STATIC},
     "dated layers, over the dated ridge": {
         "without": STATIC,
@@ -354,7 +365,7 @@ class Case:
     def of_pixels(self, name, *, parts=("train", "validation")):
         """A rival's map (square, moment, row, col): a product, its line, a ridge or trees.
 
-        Nothing is chosen for a rival, so it learns from both parts; what a network builds on
+        No epoch is chosen for a rival, so it learns from both parts; what a network builds on
         learns from the first alone.
         """
         held, (known, labels) = self.squares.of, self.rows(parts)
@@ -371,6 +382,8 @@ class Case:
         parts += [held[layer][..., None] for word, layer in FIELDS.items() if name.endswith(word)]
         z = np.concatenate(parts, axis=-1)
         model = GapRidge(penalty=10.0)
+        if name.startswith("chosen"):
+            model = GapRidge(penalty=best_penalty(z[known], labels, np.nonzero(known)[0]))
         if name.startswith("trees"):
             model = ExtraTreesRegressor(200, min_samples_leaf=5, random_state=self.seed)
         model.fit(z[known], labels)
@@ -407,32 +420,73 @@ class Case:
     def network(self):
         """The map of the squares left out by a trained network, and how training went."""
         options, images = self.options, self.images()
-        train, validation = self.batches(images)
+        maps, rows = [], []
+        for member in range(options["members"]):
+            tries = [self.trained(images, rate, seed=100 * member + self.seed)
+                     for rate in options["rates"]]  # fmt: skip
+            model, row = min(tries, key=lambda one: one[1]["validation_rmse_m3_m3"])
+            rows.append(row)
+            maps.append(mapped(model, images if options["shrunk"] else images[self.test]))
+        row = pd.DataFrame(rows).mean().to_dict()
+        if not options["shrunk"]:
+            return np.mean(maps, axis=0), row
+        fine, row["share"] = self.shrunk(np.mean(maps, axis=0))
+        return fine, row
+
+    def trained(self, images, rate, *, seed):
+        """A network trained at a rate, and its errors at the epoch that validates best."""
+        options, (train, validation) = self.options, self.batches(images)
         alpha, mean = options["alpha"], float(np.nanmean(self.labels["train"]))
         step = deviations(alpha) if options["deviations"] else composite_unet.step_by(
             alpha, options["norm"])  # fmt: skip
-        maps, rows = [], []
-        for member in range(options["members"]):
-            torch.manual_seed(100 * member + self.seed)
-            model = network(options["kind"], images.shape[2], mean=mean)
-            if options["kind"] != "3-D":
-                model = model.to(memory_format=torch.channels_last)  # a quarter faster
-            settings = training.Settings(
-                steps=options["epochs"] * len(train), validate_every=len(train), optimizer="adam",
-                learning_rate=3e-3, weight_decay=0.01, seed=100 * member + self.seed,
-            )  # fmt: skip
-            curves = composite_unet.Curves()
-            history = training.fit(
-                model, (train, validation), step, composite_unet.look, settings=settings,
-                score=curves, augment=turned, progress=False,
-            )  # fmt: skip
-            best = int(history["score"].idxmin())
-            rows.append({"best_epoch": best + 1, **curves.rows[best]})
-            with torch.inference_mode():
-                some = torch.from_numpy(images[self.test]).flatten(0, 1)
-                fine = torch.cat([model.eval()(part)[0] for part in some.split(BATCH)])
-            maps.append(fine.reshape(len(self.test), -1, SIDE, SIDE).numpy())
-        return np.mean(maps, axis=0), pd.DataFrame(rows).mean().to_dict()
+        torch.manual_seed(seed)
+        model = network(options["kind"], images.shape[2], mean=mean)
+        if options["kind"] != "3-D":
+            model = model.to(memory_format=torch.channels_last)  # a quarter faster
+        settings = training.Settings(
+            steps=options["epochs"] * len(train), validate_every=len(train), optimizer="adam",
+            learning_rate=rate, weight_decay=0.01, seed=seed,
+        )  # fmt: skip
+        curves = composite_unet.Curves()
+        history = training.fit(
+            model, (train, validation), step, composite_unet.look, settings=settings,
+            score=curves, augment=turned, progress=False,
+        )  # fmt: skip
+        best = int(history["score"].idxmin())
+        return model, {"best_epoch": best + 1, "rate": rate, **curves.rows[best]}
+
+    def shrunk(self, fine):
+        """The field refitted to all seen sensors, and the share of what a network adds to it.
+
+        The share is the slope of the validation sensors' errors on what the network adds, 0 to 1.
+        """
+        added = fine - self.of_pixels(self.options["base"], parts=("train",))
+        known = np.isfinite(self.labels["validation"])
+        error = self.labels["validation"][known] - (fine - added)[known]
+        covariance = np.cov(added[known], error)
+        share = float(np.clip(covariance[0, 1] / covariance[0, 0], 0, 1))
+        return (self.of_pixels(self.options["base"]) + share * added)[self.test], share
+
+
+def best_penalty(z, labels, square):
+    """The penalty of the ridge that errs least at squares left out in turn, of ``PENALTIES``."""
+
+    def spread_of(penalty):
+        errors = np.empty(len(labels))
+        for out in (square == one for one in np.unique(square)):
+            model = GapRidge(penalty=penalty).fit(z[~out], labels[~out])
+            errors[out] = model.predict(z[out]) - labels[out]
+        return errors.std()
+
+    return min(PENALTIES, key=spread_of)
+
+
+def mapped(model, images):
+    """A network's maps (square, moment, row, col) of images."""
+    with torch.inference_mode():
+        some = torch.from_numpy(images).flatten(0, 1)
+        fine = torch.cat([model.eval()(part)[0] for part in some.split(BATCH)])
+    return fine.reshape(*images.shape[:2], SIDE, SIDE).numpy()
 
 
 # ---- scores --------------------------------------------------------------------------------------
@@ -496,7 +550,7 @@ def spectra(squares, test, predicted):
 
 
 RIVALS = [*(f"{name}, as it is" for name in PRODUCTS), *PRODUCTS, "ridge", "ridge and L4",
-          "ridge and SMAP", "dated ridge", "dated ridge and SMAP", "trees",
+          "ridge and SMAP", "chosen ridge and SMAP", "dated ridge", "dated ridge and SMAP", "trees",
           "trees and L4"]  # fmt: skip
 
 
@@ -538,7 +592,9 @@ def append(path, rows):
 AGAINST = {name: "paper" for name in TRIALS if name != "paper"}
 AGAINST |= {f"{n} sensors": f"{n} sensors, alpha 0" for n in (5, 20, 320)}
 AGAINST |= {"biased, alpha 0.1": "alpha 0.1", "biased, alpha 10": "alpha 10"}
+AGAINST |= {"3-D, rate chosen": "rate chosen"}
 AGAINST |= dict.fromkeys(RIVALS, "SMAP, 9 km") | {"paper": "SMAP, 9 km"}
+BASES = {name: of["base"] for name, of in TRIALS.items() if of.get("base")}  # what is added to
 METRICS = ("ubrmse_m3_m3", "bias_m3_m3", "r", "detail_r", "detail_skill", "bias_irrigated_m3_m3")
 
 
@@ -570,6 +626,7 @@ def gains(table):
         mine = by.loc[trial, month]
         others = ["", *([AGAINST[trial]] if trial in AGAINST else [])]
         others += ["ridge", "SMAP, 9 km"] if trial in TRIALS and month == "June" else []
+        others += [BASES[trial]] if trial in BASES else []
         seeds = table.loc[table["trial"] == trial, "seed"].nunique()
         for other in dict.fromkeys(others):
             if other and (other not in by.index.get_level_values(0) or other == trial):

@@ -147,11 +147,11 @@ def plan(
     return [request for request in requests if not standing.stands(request)]
 
 
-def open_cube(store: str | os.PathLike[str]) -> xr.Dataset:
+def open_cube(store: str | os.PathLike[str], *, chunks: Any = "auto") -> xr.Dataset:
     """Open a cube that ``build`` wrote, to be read when computed; times in microseconds.
 
-    Raises ``StoreError`` when there is none, its build did not end, or it is of another format
-    version.
+    ``chunks`` is xarray's: with None a part is read by ``load`` as it is cut, without Dask. Raises
+    ``StoreError`` when there is none, its build did not end, or it is of another format version.
     """
     path = Path(store)
     try:
@@ -164,7 +164,8 @@ def open_cube(store: str | os.PathLike[str]) -> xr.Dataset:
             f"{path} should be a cube of format version {FORMAT_VERSION}, found {version}. Call "
             "cubes.build again with its options."
         )
-    return xr.open_zarr(path, decode_times=xr.coders.CFDatetimeCoder(time_unit="us"))
+    clock = xr.coders.CFDatetimeCoder(time_unit="us")
+    return xr.open_zarr(path, decode_times=clock, chunks=chunks)
 
 
 def losses(cube: xr.Dataset | str | os.PathLike[str]) -> pd.DataFrame:

@@ -193,7 +193,7 @@ class Work:
     @cached_property
     def cubes(self) -> dict[float, xr.Dataset]:
         """The cubes, open."""
-        return {size: cubes.open_cube(path) for size, path in self.paths.items()}
+        return {size: cubes.open_cube(path, chunks=None) for size, path in self.paths.items()}
 
     @cached_property
     def touched(self) -> dict[str, np.ndarray]:

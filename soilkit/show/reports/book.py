@@ -317,8 +317,8 @@ TABULAR_SYNTHETIC = Book(
 COMPOSITE = Book(
     "composite_1km",
     "Composite loss at 1 km on the synthetic world",
-    "Every number of ours here is synthetic; Tsagkatakis et al. print curves, no numbers. What the "
-    "system does with real layers and hidden detail stands in us_regions.csv beside this page.",
+    "Every number of ours here is synthetic but those of section 8, which come from real cells; "
+    "Tsagkatakis et al. print curves, no numbers.",
     (Section("22_composite_loss_1km"),),
 )
 
