@@ -34,7 +34,7 @@ LIBRARIES = {
     "studies": BASE | {"sklearn", "torch"},
     "show": BASE | {
         "matplotlib", "hvplot", "holoviews", "ipywidgets", "leafmap", "ipyleaflet", "bokeh",
-        "papermill", "nbformat", "nbconvert", "yaml", "IPython", "jinja2", "sklearn", "bs4",
+        "papermill", "nbformat", "nbconvert", "yaml", "IPython", "jinja2", "sklearn", "bs4", "PIL",
     },
 }  # fmt: skip
 ONE_MODULE_EACH = [

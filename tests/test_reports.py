@@ -523,8 +523,33 @@ def test_a_models_card_says_what_it_learnt_and_where_it_fails(tmp_path):
     assert "synthetic: 2 samples, 2019-05-01 to 2019-05-31, 1 stations, 1 sensors" in text
     assert "| R [1] | 0.700 | 7 | 0.610 to 0.790 |" in text and "0.900" not in text
     assert "17 numbers in weights" in text and "at step 1,200" in text and "abc123" in text
-    assert "R is below 0.5 at 1 of 2 test sensors" in text and "R 0.31" in text
+    assert "R is below 0.5 at 1 of 2 unseen sensors" in text and "R 0.31" in text
+    assert (
+        "Copernicus Sentinel data" in text and "SMAP" in text and "| p | 1 | none listed |" in text
+    )
     assert "no use on, the real Earth" in text and "<b>" not in text
+
+
+def test_a_card_fits_every_system(tmp_path):
+    """Folds of a table count all their rows; clusters add up; products teach without a probe."""
+    rows = pd.DataFrame({"sample_id": ["a", "b"], "station_id": ["SCAN__p", "SCAN__q"]})
+    rows = rows.assign(sensor_id="SCAN__s", time=pd.Timestamp("2020-02-01"))
+    heads = ["model", "split", "metric", "value", "sensor_id"]
+    empty = pd.DataFrame(columns=heads).assign(r=pd.Series(dtype=float))
+    table = SimpleNamespace(
+        name="trees", kind="nowcast", models={0: 1, 1: 2}, labels={"a": 0, "b": 1},
+        columns=["gldas_x", "dem_slope_mean_80m"], split_name="by block",
+    )  # fmt: skip
+    origin = Provenance(("smap_l3_ancillary_tb",), {}, "f00")
+    point = Checkpoint({}, origin, {"w": torch.zeros(4)}, 9, 0.1)
+    net = SimpleNamespace(name="net", checkpoints={0: point, 1: point})
+    about = {"by_sensor": empty, "path": tmp_path / "card.md", "label": "prairie"}
+    text = reports.model_card(table, empty, samples=rows, **about).data
+    assert "2 samples" in text and "2 stations" in text and "nowcast, fitted 2 times" in text
+    assert "GLDAS" in text and "NASADEM" in text and "| SCAN | 2 | Schaefer" in text
+    text = reports.model_card(net, empty, samples=rows[["time"]], **about).data
+    assert "taught by products" in text and "8 numbers in weights" in text
+    assert "### Networks" not in text and "SMAP" in text
 
 
 def test_a_datasets_card_counts_what_was_lost_and_names_whom_to_cite(tmp_path, monkeypatch):

@@ -26,7 +26,8 @@ def check(answer: Any, truth: Any, *, hint: str, tolerance: float = 0.0) -> None
         verdict = f"{answer} is not it"
     words = "" if verdict == "right" else f" Hint: {escape(hint, markdown=True)}"
     said = Markdown(f"**{escape(verdict, markdown=True).capitalize()}.**{words}")
-    display(said, metadata={"soilkit": {"exercise": verdict, "truth": str(truth)}})
+    known = {"exercise": verdict, "truth": str(truth), "tolerance": float(tolerance)}
+    display(said, metadata={"soilkit": known})
 
 
 def is_right(answer: Any, truth: Any, *, tolerance: float = 0.0) -> bool:

@@ -21,7 +21,7 @@ MOVED = '<p class="moved"><a href="#lead">It stands at the top of this page.</a>
 CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
 FEWEST_CHAPTERS, MOST_COLUMNS = 3, 13  # that need a list of contents; that paper holds
 THUMBNAIL_PX = 420
-PICTURE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]+)"')
+PICTURE = re.compile(r'(<img alt="([^"]*)" src="data:image/)(?:png|webp);base64,([^"]+)"')
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
@@ -74,6 +74,7 @@ def to_html(
         extra_loaders=[FileSystemLoader(TEMPLATES)], template_file="page.html.j2"
     )
     html = _structured(exporter.from_notebook_node(page)[0])
+    html = PICTURE.sub(lambda found: f'{found[1]}webp;base64,{_webp(found[3])}"', html)
     if loads := external_loads(html):
         raise ValueError(
             f"{title} would load {len(loads)} things from the network, first {loads[0]}. "
@@ -252,19 +253,23 @@ def list_page(path: Path, *, title: str, cards: Iterable[Mapping[str, Any]], **p
 def card(page: Path, *, title: str, href: str, lines: Iterable[str]) -> dict[str, Any]:
     """A page's entry in a list: its first picture made small, title and lines under it."""
     first = PICTURE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
-    picture, alt = (_thumbnail(first[2]), unescape(first[1])) if first else ("", "")
+    picture, alt = ("", "")
+    if first:
+        small = _webp(first[3], wide_px=THUMBNAIL_PX)
+        picture, alt = f"data:image/webp;base64,{small}", unescape(first[2])
     return {"title": title, "href": href, "lines": [*lines], "picture": picture, "alt": alt}
 
 
-def _thumbnail(png: str) -> str:
-    from matplotlib import image
+def _webp(picture: str, *, wide_px: int | None = None) -> str:
+    """A picture in base64 as lossless WebP: 40 % of a PNG of a chart; or no wider than that."""
+    from PIL import Image
 
-    whole = io.BytesIO(base64.b64decode(png))
-    width = image.imread(whole).shape[1]
-    small = io.BytesIO()
-    whole.seek(0)
-    image.thumbnail(whole, small, scale=min(1.0, THUMBNAIL_PX / width))
-    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
+    whole = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if wide_px:
+        whole.thumbnail((wide_px, whole.height))
+    packed = io.BytesIO()
+    whole.save(packed, "WEBP", lossless=True, method=1)  # more method gains 1 %, and costs seconds
+    return base64.b64encode(packed.getvalue()).decode()
 
 
 def to_pdf(page: str | Path) -> Path:

@@ -92,6 +92,8 @@ ISMN_TERMS = (
     "(Dorigo et al. 2021, doi:10.5194/hess-25-5749-2021) beside each network's own."
 )
 CARD_SCORES = ("r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
+SOURCE_HEADS = ("product", "cite", "terms", "beware")
+NETWORK_HEADS = ("network", "stations", "cite")
 POOR_R, MOST_LISTED = 0.5, 3
 MARKS = re.compile(r"[<>&|`*$\\\r\n]|](?=\()")  # that break a cell or obey; others stay readable
 INVENTED = " Everything is synthetic: it is no evidence about, and of no use on, the real Earth."
@@ -127,14 +129,13 @@ def data_card(folder: str | Path, *, label: str) -> Markdown:
     }
     names = [c.removesuffix("_scene") for c in samples if c.endswith("_scene")]
     layers = [sources.get(name) for name in names]
-    rows = [(s.title, s.citation, _terms(s.name), s.trap) for s in layers]
     counts = stations.groupby("network", observed=True)["station_id"].nunique()
     networks = [(n, k, cited.get(str(n)) or "none listed") for n, k in counts.items()]
     limits = f" Fewer than {MIN_STATIONS} stations stand for: {', '.join(few)}." if len(few) else ""
     text = "\n\n".join((
         f"## Data card: {_inert(label)}", _pipes(("what", "value"), facts.items()),
-        "### Sources", _pipes(("product", "cite", "terms", "beware"), rows),
-        "### Networks", _pipes(("network", "stations", "cite"), networks), ISMN_TERMS,
+        "### Sources", _pipes(SOURCE_HEADS, _source_rows(layers)),
+        "### Networks", _pipes(NETWORK_HEADS, networks), ISMN_TERMS,
         "### Use", "For training and scoring models of surface soil moisture at places like these; "
         "not for other depths, and not for climates or land that no station here stands for."
         + limits + (INVENTED if label == "synthetic" else ""),
@@ -145,31 +146,25 @@ def data_card(folder: str | Path, *, label: str) -> Markdown:
 
 def model_card(
     trained: Any, scores: pd.DataFrame, *, by_sensor: pd.DataFrame, samples: pd.DataFrame,
-    path: str | Path, label: str,
+    path: str | Path, label: str, split: str = "test",
 ) -> Markdown:  # fmt: skip
-    """What a trained network is and how it does at unseen stations, shown and written to ``path``.
+    """What a trained model is and how it does at unseen stations, shown and written to ``path``.
 
     Parameters
     ----------
-    trained : what a system's ``train`` returned, with ``name``, ``checkpoint`` and ``labels``
-    scores : a scores table; the rows of its block means on the split "test" are printed
+    trained : what a system's ``train`` returned, a network or a ``TrainedTable``
+    scores : a scores table; the rows of its block means on ``split`` are printed
     by_sensor : from ``metrics.station_scores``, for where it fails
-    samples : those of the dataset, of which ``trained.labels`` says what trained
+    samples : what taught it, or what its ``labels`` say which part of; of a network that no probe
+        taught at least ``time``
     label : of the data; "synthetic" says so
+    split : the unseen one
     """
-    point, origin = trained.checkpoint, trained.checkpoint.provenance
-    part = samples["sample_id"].astype(str).map(trained.labels.rename(index=str))
-    learnt = samples[(part == "train").to_numpy()]
-    n_weights = sum(tensor.numel() for tensor in point.weights.values())
-    plain = {k: v for k, v in point.configuration.items() if isinstance(v, str | int | float)}
-    facts = {
-        "trained on": f"{label}: {len(learnt):,} samples, {_period(learnt)}, {_places(learnt)}",
-        "data": f"SHA-256 {origin.data_hash}", "eats": ", ".join(origin.inputs),
-        "size": f"{n_weights:,} numbers in weights and buffers",
-        "configuration": ", ".join(f"{k} {v}" for k, v in plain.items()),
-        "chosen": f"at step {point.step:,}, by a validation score of {point.score:.4f}",
-    }  # fmt: skip
-    unseen = scores[(scores["model"] == trained.name) & (scores["split"] == "test")]
+    learnt, inputs = _learnt(trained, samples), _inputs(trained)
+    at = _places(learnt) if "station_id" in learnt else "no probe: it is taught by products"
+    facts = {"trained on": f"{label}: {len(learnt):,} samples, {_period(learnt)}, {at}"}
+    facts |= {"eats": ", ".join(inputs)} | _sizes(trained)
+    unseen = scores[(scores["model"] == trained.name) & (scores["split"] == split)]
     unseen = unseen.set_index("metric")
     lines = [
         (
@@ -181,16 +176,18 @@ def model_card(
         for metric in CARD_SCORES
         for row in unseen.reindex([f"{metric}_block_mean"]).dropna(subset="value").itertuples()
     ]
-    ours = by_sensor[(by_sensor["model"] == trained.name) & (by_sensor["split"] == "test")]
+    ours = by_sensor[(by_sensor["model"] == trained.name) & (by_sensor["split"] == split)]
     worst = ours.dropna(subset="r").nsmallest(MOST_LISTED, "r")
     named = "; ".join(f"{s.sensor_id}, R {s.r:.2f}" for s in worst.itertuples())
     text = "\n\n".join((
         f"## Model card: {_inert(trained.name)}",
         _pipes(("what", "value"), facts.items()),
-        "### Scores at test stations, means over 2-degree blocks",
+        "### Sources", _pipes(SOURCE_HEADS, _source_rows(_sources_of(inputs))),
+        *_taught_by(learnt),
+        "### Scores at unseen stations, means over 2-degree blocks",
         _pipes(("score", "value", "n", "95 %"), lines),
         "### Where it fails",
-        f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {ours['r'].notna().sum()} test "
+        f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {ours['r'].notna().sum()} unseen "
         f"sensors with a score. Lowest: {_inert(named)}.",
         "### Use",
         "For surface soil moisture from these very inputs, at places and in seasons like those of "
@@ -202,6 +199,67 @@ def model_card(
     return Markdown(text)
 
 
+def _learnt(trained: Any, samples: pd.DataFrame) -> pd.DataFrame:
+    """The samples that trained: those so labelled, all of a fold, or all that are given."""
+    if getattr(trained, "labels", None) is None:
+        return samples
+    part = samples["sample_id"].astype(str).map(pd.Series(trained.labels).rename(index=str))
+    is_folded = bool(getattr(trained, "split_name", ""))
+    return samples[(part.notna() if is_folded else part == "train").to_numpy()]
+
+
+def _points(trained: Any) -> list[Any]:
+    """The checkpoints of a network, of several where it has one a cluster; none of a table's."""
+    if hasattr(trained, "columns"):
+        return []
+    return [*getattr(trained, "checkpoints", {"": getattr(trained, "checkpoint", None)}).values()]
+
+
+def _inputs(trained: Any) -> list[str]:
+    points = _points(trained)
+    return [*(points[0].provenance.inputs if points else trained.columns)]
+
+
+def _sizes(trained: Any) -> dict[str, str]:
+    """How large a model is, what it was made with, and how it was chosen."""
+    if not (points := _points(trained)):
+        return {"made of": f"{trained.kind}, fitted {len(trained.models)} times"}
+    point = points[0]
+    n_weights = sum(tensor.numel() for one in points for tensor in one.weights.values())
+    plain = {k: v for k, v in point.configuration.items() if isinstance(v, str | int | float)}
+    return {
+        "data": f"SHA-256 {point.provenance.data_hash}",
+        "size": f"{n_weights:,} numbers in weights and buffers",
+        "configuration": ", ".join(f"{k} {v}" for k, v in plain.items()),
+        "chosen": f"at step {point.step:,}, by a validation score of {point.score:.4f}",
+    }
+
+
+def _sources_of(inputs: Iterable[str]) -> list[sources.Source]:
+    """The catalogue's rows of channels, layers or columns, by how their names begin."""
+    found = {}
+    for name in inputs:
+        rows = [s for s in sources.CATALOGUE if re.match(rf"{re.escape(s.name)}(?![a-z0-9])", name)]
+        if rows:
+            row = max(rows, key=lambda s: len(s.name))
+            found[row.name] = row
+    return [*found.values()]
+
+
+def _taught_by(learnt: pd.DataFrame) -> tuple[str, ...]:
+    """The networks whose readings trained a model, and how each is cited."""
+    if "sensor_id" not in learnt:
+        return ()
+    from soilkit.export import insitu
+
+    station = learnt["station_id"].astype(str)
+    network = station.str.partition("__")[0].rename("network")
+    counts = station.groupby(network).nunique()
+    cited = insitu.citations(counts.reset_index())
+    rows = [(name, n, cited[name] or "none listed") for name, n in counts.items()]
+    return "### Networks", _pipes(NETWORK_HEADS, rows), ISMN_TERMS
+
+
 def _inert(text: Any) -> str:
     """Text of the data that breaks no table and obeys nothing, and is still read in a file."""
     return MARKS.sub(lambda mark: f"&#{ord(mark[0])};", str(text))
@@ -211,6 +269,10 @@ def _pipes(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table of Markdown, its cells escaped."""
     cells = [[_inert(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells))
+
+
+def _source_rows(rows: Iterable[sources.Source]) -> list[tuple[str, ...]]:
+    return [(s.title, s.citation, _terms(s.name), s.trap) for s in rows]
 
 
 def _period(samples: pd.DataFrame) -> str:
