@@ -103,6 +103,27 @@ def test_members_trained_side_by_side_equal_members_trained_alone(kind, monkeypa
             torch.testing.assert_close(a[name], b[name], atol=1e-5, rtol=1e-4)
 
 
+class BytewiseDropout(torch.nn.Module):
+    """Dropout of a tenth in 256ths: a unit stays where its random byte is 26 and more."""
+
+    def forward(self, x):
+        words = torch.empty(-(-x.numel() // 8) if self.training else 0, dtype=torch.int64)
+        kept = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()] >= 26
+        return x * kept.view(x.shape) * (256 / 230) if self.training else x
+
+
+def test_dropout_keeps_its_share_and_the_mean():
+    """26 of 256 units go, so that the mean stays 1; members alone draw what they draw together."""
+    streams = [torch.Generator().manual_seed(k) for k in range(3)]
+    masks = ensembles._masks(streams, 500, units=(64, 32), dropout=0.1)
+    assert [mask.shape for mask in masks] == [(3, 500, 64), (3, 500, 32)]
+    for mask in masks:
+        assert mask.unique().tolist() == pytest.approx([0.0, 256 / 230])
+        assert mask.mean(dim=(1, 2)).tolist() == pytest.approx([1.0] * 3, abs=0.01)
+    alone = ensembles._masks([torch.Generator().manual_seed(2)], 500, units=(64, 32), dropout=0.1)
+    assert all(torch.equal(a[0], b[2]) for a, b in zip(alone, masks, strict=True))
+
+
 def test_a_member_is_what_a_plain_training_loop_makes_of_it():
     """Linear layers, SiLU, dropout, AdamW and half a cosine, written out with torch's modules."""
     X, y, _ = table()
@@ -115,7 +136,7 @@ def test_a_member_is_what_a_plain_training_loop_makes_of_it():
     target = torch.as_tensor((y - y.mean()) / y.std(), dtype=torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers = [torch.nn.Linear(3, 8), torch.nn.SiLU(), torch.nn.Dropout(0.1)]
+        layers = [torch.nn.Linear(3, 8), torch.nn.SiLU(), BytewiseDropout()]
         net = torch.nn.Sequential(*layers, torch.nn.Linear(8, 1))
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)

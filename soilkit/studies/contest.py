@@ -48,7 +48,7 @@ def predict_unseen(
     folds = deal(scored, seed=fold_seed).rename(split)
     trained = system.train(problem, folds, rows=scored, **options)
     table = trained.predict(problem, rows=scored)
-    fold = table["sample_id"].map(trained.labels)
+    fold = trained.parts_of(table)
     return table.assign(fold=fold, chosen=fold.map(trained.choices()["chosen"]))
 
 
@@ -129,7 +129,7 @@ def coverage_of_90(predictions: pd.DataFrame, blocks) -> tuple[float, float]:
 
 def coverage(trained: TrainedTable, problem: Problem, *, predictions: pd.DataFrame) -> pd.Series:
     """Means over rows of what folds chose, and what the 90 % intervals hold."""
-    fold = predictions["sample_id"].map(trained.labels)
+    fold = trained.parts_of(predictions)
     chosen = trained.choices()[["penalty", "reach_km"]].astype(float)
     held = coverage_of_90(predictions, problem.at["block"][predictions.index])
     names = ("coverage, mean of blocks", "coverage of rows")

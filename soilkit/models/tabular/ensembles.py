@@ -140,14 +140,20 @@ def train(rows: Rows, model: "NetworkEnsemble", *, shape: tuple[int, ...], seeds
 def _masks(
     streams: list[torch.Generator], n_rows: int, *, units: tuple[int, ...], dropout: float
 ) -> tuple:
-    """What dropout leaves of each hidden layer, each member's from its own stream."""
-    if not dropout:
+    """What dropout leaves of each hidden layer, each member's from its own stream.
+
+    A random byte decides on a unit, so that a share is kept in 256ths.
+    """
+    dropped = round(256 * dropout)
+    if not dropped:
         return ()
-    masks = [torch.empty(len(streams), n_rows, n) for n in units]
+    sizes = [n_rows * n for n in units]
+    words = torch.empty(len(streams), -(-sum(sizes) // 8), dtype=torch.int64)
     for number, stream in enumerate(streams):
-        for mask in masks:
-            mask[number].bernoulli_(1 - dropout, generator=stream)
-    return tuple(mask.div_(1 - dropout) for mask in masks)
+        words[number].random_(-(2**63), None, generator=stream)
+    chances = words.view(torch.uint8)[:, : sum(sizes)].split(sizes, dim=1)
+    kept = [(one >= dropped).view(-1, n_rows, n) for one, n in zip(chances, units, strict=True)]
+    return tuple(mask * (256 / (256 - dropped)) for mask in kept)
 
 
 # Dense and Prob: ensembles of small networks, each member balancing one characteristic.

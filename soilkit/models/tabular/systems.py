@@ -94,14 +94,14 @@ class TabularSystem:
             raise ContractError(
                 f"{self.name} balances strata: name the in-situ archive that tells them (--ismn)."
             )
-        labels = np.asarray(split).tolist()
         columns = list(columns or self.see(problem))
-        X, y, values = _inputs(problem, self.kind, columns), problem.moisture, pd.Series(labels)
+        X, y, values = _inputs(problem, self.kind, columns), problem.moisture, np.asarray(split)
+        values = pd.Series(values, dtype=object)
         trains, dealt = np.isfinite(y), ~values.isin(NO_FOLD).to_numpy()
         if self.trains_on == SCORED and rows is not None:
             trains = trains & rows
         model = self.make(problem, preset=preset, seed=seed, **{**self.options, **options})
-        by_fold, models, supports = "train" not in labels, {}, {}
+        by_fold, models, supports = not (values == "train").any(), {}, {}
         if by_fold and self.kind != LEAKY:
             refuse_parted(problem.samples["station_id"][dealt], values[dealt])
         for fold in sorted(set(values[dealt])) if by_fold else ["train"]:
@@ -116,7 +116,7 @@ class TabularSystem:
                 see = partial(_inputs, kind=self.kind, columns=columns)
                 supports[fold] = Support.of(fitted, problem, inputs=see, use=use, kind=self.kind)
         name = str(getattr(split, "name", None) or "folds") if by_fold else ""
-        of_sample = dict(zip(problem.samples["sample_id"].astype(str), labels, strict=True))
+        of_sample = pd.Series(values.array, problem.samples["sample_id"].astype(str).array)
         trained = TrainedTable(
             self.name, self.kind, columns, models, of_sample, name, self.n_std, supports
         )
@@ -138,7 +138,7 @@ class TrainedTable:
     ----------
     columns : list of str, the predictors that it saw
     models : dict of fold, or "train", to the fitted estimator
-    labels : dict of sample_id to its part or fold, the split that it was trained with
+    labels : Series (sample_id,) of parts or folds, the split that it was trained with
     split_name : str, the name of folds; "" for labels
     """
 
@@ -146,7 +146,7 @@ class TrainedTable:
     kind: str
     columns: list[str]
     models: dict[Any, Any]
-    labels: dict[str, Any]
+    labels: pd.Series
     split_name: str = ""
     n_std: float = np.nan
     supports: dict[Any, Any] = field(default_factory=dict)
@@ -163,7 +163,7 @@ class TrainedTable:
             [self._answer(problem, *part) for part in self._parts(problem, rows)]
         ).sort_index()
         samples = problem.samples.assign(soil_moisture_m3_m3=problem.moisture).loc[answers.index]
-        labels = samples["sample_id"].map(self.labels).astype(object).fillna("unknown")
+        labels = self.parts_of(problem.samples)[answers.index].astype(object).fillna("unknown")
         if "windows" in answers and (words := thin_support(answers[labels == "unknown"])):
             warnings.warn(f"{self.name}: {words}", stacklevel=2)
         table = ten_day_table.predictions_table(
@@ -175,6 +175,13 @@ class TrainedTable:
             ends = answers[["lower", "upper"]].clip(0.0, MAX_SOIL_MOISTURE_M3_M3)
             table[["lower_m3_m3", "upper_m3_m3"]] = ends.to_numpy()
         return table
+
+    def parts_of(self, table: pd.DataFrame) -> pd.Series:
+        """The part or fold (row,) that training saw the samples of a table in, NaN in none."""
+        ids = table["sample_id"].astype(str)
+        if len(ids) == len(self.labels) and (ids.array == self.labels.index.array).all():
+            return self.labels.set_axis(ids.index)
+        return ids.map(self.labels)
 
     def predict_members(self, data, *, rows=None) -> pd.DataFrame:
         """What each member of an ensemble says of the samples (row, member), m3 m-3."""
@@ -222,12 +229,13 @@ class TrainedTable:
         Trees are scikit-learn's: only the same version of it is sure to read them. Raises
         ``StoreError`` when the disk refuses; what stood at ``path`` still stands.
         """
-        write_atomic(path, self, kind=KIND, version=FORMAT_VERSION)
+        plain = replace(self, labels=self.labels.to_dict())
+        write_atomic(path, plain, kind=KIND, version=FORMAT_VERSION)
 
     def _parts(self, problem, rows):
         """Predictors, positions of rows, and the model that answers for them."""
         asked = np.ones(len(problem.samples), bool) if rows is None else np.asarray(rows)
-        labels = problem.samples["sample_id"].astype(str).map(self.labels).to_numpy()
+        labels = self.parts_of(problem.samples).to_numpy()
         X, parts = _inputs(problem, self.kind, self.columns), []
         for fold, fitted in self.models.items():
             part = np.flatnonzero(asked & (labels == fold) if self.split_name else asked)
@@ -387,4 +395,4 @@ def load_trained(path: str | os.PathLike[str], *, allow_pickle: bool = False) ->
             f"{path} holds a {type(trained).__name__}, no trained system of tables. Name a file of "
             "TrainedTable.save."
         )
-    return trained
+    return replace(trained, labels=pd.Series(trained.labels, dtype=object))
