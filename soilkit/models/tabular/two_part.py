@@ -194,7 +194,9 @@ class TwoPart(RegressorMixin, BaseEstimator):
         self.spread_ = GapRidge(SPREAD_PENALTY).fit(spread, np.log(std[first]), weights)
         moving = _part(X, self.dynamic)[known]
         learner = GapRidge(self.penalty) if self.learner is None else clone(self.learner)
-        self.dynamics_ = learner.fit(moving, z, sample_weight=block_weights(at["block"]))
+        weights = block_weights(at["block"])
+        weights = weights if np.ptp(weights) else None  # trees bin weighted rows slowly
+        self.dynamics_ = learner.fit(moving, z, sample_weight=weights)
         residual = z - self.dynamics_.predict(moving)
         self.neighbours_ = Neighbours(self.reach_km).fit(at, residual) if self.reach_km else None
         return self
