@@ -285,7 +285,7 @@ SYNTHETIC = Book(
         Section("13_choose_splits"),
         Section("14_build_a_cube"),
         Section("20_train_xception_fusion"),
-        Section("24_tabular_baselines", {"preset": "small"}),
+        Section("24_tabular_baselines", {"preset": "small", "epochs": 30}),
         Section("31_evaluate_by_stratum"),
         Section("35_bring_your_own_predictions"),
         Section("40_map_a_region", {"n_stations": 120}),
@@ -311,7 +311,7 @@ TABULAR_SYNTHETIC = Book(
     "Simple ensembles on the synthetic world",
     "Every number of ours here is synthetic; those of Poehls et al. (2024), of real stations, "
     "stand in their own columns.",
-    (Section("25_simple_ensembles"),),
+    (Section("25_simple_ensembles", {"every_days": 4}),),
 )
 
 COMPOSITE = Book(
