@@ -357,6 +357,7 @@ US_10DAY = Book(
         Section("24_tabular_baselines", {
             "train_table": "{data}/us_10day/matched_10day.parquet",
             "ismn_archive": "{data}/ismn/ismn_us_header_2019_2021.zip",
+            "epochs": 30,
         }),
         Section("31_evaluate_by_stratum", {
             "archive": "us_10day",
