@@ -10,11 +10,13 @@ from tempfile import TemporaryDirectory
 import nbformat
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ("00_start_here", "01_synthetic_world", "35_bring_your_own_predictions")
-TABLES = ("samples", "features", "stations")  # of notebook 10, for notebook 35
+NOTEBOOKS = (
+    "00_start_here", "01_synthetic_world", "13_choose_splits", "35_bring_your_own_predictions",
+)  # fmt: skip
+TABLES = ("samples", "features", "stations")  # of notebook 10, for notebooks 13 and 35
 PACKAGES = (
     "beautifulsoup4", "filelock", "jinja2", "matplotlib", "numpy", "pandas", "platformdirs",
-    "pyarrow", "pyproj", "pyyaml", "requests", "scipy", "tqdm", "xarray",
+    "pyarrow", "pyproj", "pyyaml", "requests", "scikit-learn", "scipy", "tqdm", "xarray",
 )  # fmt: skip
 SETUP = f"""import piplite
 

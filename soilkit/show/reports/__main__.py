@@ -11,6 +11,7 @@ from typing import Any
 
 from soilkit.errors import ParameterError
 from soilkit.show.reports.book import BOOKS, build_all, real_data, speak, sweep
+from soilkit.show.reports.pages import to_pdf
 from soilkit.show.reports.runner import run
 
 
@@ -40,9 +41,11 @@ def main() -> None:
         return
     if notebook.suffix == ".ipynb":
         try:
-            log.info("report: %s", run(notebook, dict(map(parameter, pairs)), out_dir))
+            code, given = options["code"] == "end", dict(map(parameter, pairs))
+            page = run(notebook, given, out_dir, code=code)
         except ParameterError as error:
             sys.exit(str(error))
+        log.info("report: %s", to_pdf(page) if options["pdf"] else page)
         return
     chosen = [book for book in BOOKS if only in (None, book.name)]
     lacking = [book for book in chosen if book.needs and not (real_data() / book.needs).is_dir()]
