@@ -367,6 +367,22 @@ def test_tables_name_their_heads_and_can_be_scrolled_by_keyboard():
     assert [g["class"] for g in groups] == [["table"], ["table", "wide"]]
 
 
+def test_a_long_table_is_folded_behind_the_picture_of_its_chapter():
+    """A short one stands open, and so does a long one that is all that its chapter has."""
+    long, short = pd.DataFrame({"a": range(20)}), pd.DataFrame({"b": [1]})
+    tables = [new_output("display_data", {"text/html": t.to_html()}) for t in (long, short)]
+    page = page_of(
+        new_code_cell("0", outputs=[picture("what leads")]),
+        new_markdown_cell("## One"), new_code_cell("1", outputs=[*tables, picture("a map")]),
+        new_markdown_cell("## Two"), new_code_cell("2", outputs=tables[:1]),
+    )  # fmt: skip
+    folded = page.select("details table")
+    assert [t.find_previous("h2").text for t in folded] == ["One"] and len(
+        page.select("table")
+    ) == 3
+    assert page.summary.text == "Table (20 rows)"
+
+
 def test_a_sweep_runs_each_row_once_and_shows_what_failed(tmp_path):
     """A csv of parameters, a page a row; a second call runs only what is missing."""
     code = (

@@ -20,6 +20,7 @@ HEADLINE = "headline"  # tag of the cell whose result leads the page
 MOVED = '<p class="moved"><a href="#lead">It stands at the top of this page.</a></p>'
 CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
 FEWEST_CHAPTERS, MOST_COLUMNS = 3, 13  # that need a list of contents; that paper holds
+MOST_OPEN_ROWS = 9  # of a table that stands open beside a picture, its head among them
 THUMBNAIL_PX = 420
 PICTURE = re.compile(r'(<img alt="([^"]*)" src="data:image/)(?:png|webp);base64,([^"]+)"')
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
@@ -161,17 +162,36 @@ def _structured(html: str) -> str:
     elif nav is not None:
         nav.decompose()
     for table in soup.select("table"):
-        for cell in table.select("th"):
-            cell["scope"] = "col" if cell.find_parent("thead") else "row"
-            if not cell.get_text(strip=True):  # of a row without a name
-                cell.name = "td"
-                del cell["scope"]
-        columns = max((len(row.select("th, td")) for row in table.select("tr")), default=0)
-        words = table.caption.get_text(strip=True) if table.caption else "Table"
-        look = "table wide" if columns > MOST_COLUMNS else "table"
-        table.wrap(soup.new_tag("div", attrs={"class": look, "role": "group", "tabindex": "0",
-                                              "aria-label": words}))  # fmt: skip
+        _frame(table, soup)
     return str(soup)
+
+
+def _frame(table: Any, soup: Any) -> None:
+    """Name a table's heads, let a keyboard scroll it, fold it where it is long beside a picture."""
+    for cell in table.select("th"):
+        cell["scope"] = "col" if cell.find_parent("thead") else "row"
+        if not cell.get_text(strip=True):  # of a row without a name
+            cell.name = "td"
+            del cell["scope"]
+    rows = table.select("tr")
+    columns = max((len(row.select("th, td")) for row in rows), default=0)
+    words = table.caption.get_text(strip=True) if table.caption else "Table"
+    look = "table wide" if columns > MOST_COLUMNS else "table"
+    about = {"class": look, "role": "group", "tabindex": "0", "aria-label": words}
+    frame = table.wrap(soup.new_tag("div", attrs=about))
+    if len(rows) > MOST_OPEN_ROWS and _is_beside_picture(table):
+        fold, head = soup.new_tag("details"), soup.new_tag("summary")
+        head.string = f"{words} ({len(rows) - 1} rows)"
+        frame.wrap(fold).insert(0, head)
+
+
+def _is_beside_picture(table: Any) -> bool:
+    """Whether a picture shares its chapter; what leads a page, or is folded already, stays."""
+    if table.find_parent(class_="lead") or table.find_parent("details"):
+        return False
+    chapter = table.find_previous("h2")
+    near = filter(None, (table.find_previous("img"), table.find_next("img")))
+    return any(picture.find_previous("h2") is chapter for picture in near)
 
 
 # What a page would load from elsewhere.
