@@ -352,7 +352,7 @@ class EvaluationBrowser(ipw.VBox):
         self._classes = classes_of(rows, self._stations, by=by).astype(str)
         self.klass.options = ["all", *sorted(self._classes.unique())]
         text = plots.class_table(table, by).to_html(index=False, escape=True, border=0)
-        self.table.value = text
+        self.table.value = f'<div class="jp-RenderedHTMLCommon">{text}</div>'  # as other tables
         self._draw()
 
     def _draw(self) -> None:
@@ -382,7 +382,10 @@ class WorldView(ipw.VBox):
         self._world = world
         stations = world.stations().drop_duplicates("station_id")
         options = [(f"{pd.Timestamp(day):%Y-%m-%d}", day) for day in days]
-        self.day = ipw.SelectionSlider(options=options, description="day", continuous_update=False)
+        wide = ipw.Layout(width="400px")  # room for a date
+        self.day = ipw.SelectionSlider(
+            options=options, description="day", continuous_update=False, layout=wide
+        )
         first = "{0.latitude:.3f}, {0.longitude:.3f}".format(stations.iloc[0])
         words = {"description": "place", "placeholder": "latitude, longitude"}
         self.place = ipw.Text(first, continuous_update=False, **words)
@@ -398,7 +401,8 @@ class WorldView(ipw.VBox):
         for control in (self.day, self.place):
             control.observe(lambda _: self._draw(), names="value")
         lists = [self.dots.choice] if hasattr(self, "dots") else []
-        controls = ipw.HBox([self.place, *lists, self.day])
+        row = ipw.Layout(flex_flow="row wrap")
+        controls = ipw.HBox([self.place, *lists, self.day], layout=row)
         super().__init__([self.map, controls, self.message, self.picture])
         self._draw()
 

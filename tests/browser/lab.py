@@ -30,6 +30,9 @@ const kernel = panel?.sessionContext?.session?.kernel;
 return Boolean(window.isRestored && panel?.context?.isReady && kernel
                && kernel.connectionStatus === 'connected' && kernel.status === 'idle');
 """
+IDLE = """
+return window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle';
+"""
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells');"
 # Whether the last cell of code has put something out, and the errors of any cell.
 OUTPUTS = """
@@ -143,6 +146,12 @@ def run_notebook(window, address: str, name: str, *, seconds: float = 300):
         return done
 
     wait(finished, seconds=seconds, what=f"the last cell of {name}")
+
+
+def settle(window, *, seconds=300):
+    """Wait until the kernel has done what a move asked for, and all that came back is drawn."""
+    wait(lambda: window.execute_script(IDLE), seconds=seconds, what="the kernel to be idle")
+    time.sleep(0.3)
 
 
 def place_notebook(path: Path, folder: Path, parameters: dict):

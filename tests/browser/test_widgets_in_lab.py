@@ -88,10 +88,12 @@ class View:
         return self.window.execute_script(CLIPS)
 
     def changes(self, act, *, what="pictures"):
-        """Do something, and wait until the pictures or the words differ."""
+        """Do something, and wait until the pictures or the words differ and the kernel is idle."""
+        lab.settle(self.window)
         before = getattr(self, what)
         act()
         lab.wait(lambda: getattr(self, what) != before, seconds=300, what=f"other {what}")
+        lab.settle(self.window)
 
     def key(self, slider, name):
         """Press a key on the n-th slider, as a hand without a mouse does."""
@@ -186,6 +188,7 @@ def test_a_click_on_a_dot_draws_that_station_and_the_list_says_its_name(opened):
     view.changes(lambda: view.window.execute_script(f"{DOTS}[7].{click}"))
     view.changes(lambda: view.choose("station", 2))
     view.changes(lambda: view.key(0, "END"))
+    assert all(view.pictures), "the record and the chips of its last sample"
     lab.screenshot(view.window, "stations", ".leaflet-container")
     lab.screenshot(view.window, "samples", ".widget-image")
     assert view.errors_as_a_page("11_inspect_in_situ") == []

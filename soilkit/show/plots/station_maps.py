@@ -1,6 +1,7 @@
 """Where the stations stand, what a dataset holds of them, and their scores on the map."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ METRIC_COLOURS = {
 HIGHER_IS_BETTER = ("r", "spearman", "kge_2009", "kge_2012")
 MOST = 95  # percentile of sizes that a colour scale ends at
 WIDTH_INCHES, HIGHEST_INCHES = 10.0, 4.4
+LEFT_INCHES, BESIDE_INCHES = 0.75, 1.85  # left of a map, and on both sides with its colour bar
+BELOW_INCHES, LINE_INCHES = 0.65, 0.2
 NARROWEST, WIDEST = 0.8, 2.2  # width over height of a map, on the ground
 WIDEST_INSET = 1.2
 MIN_SPAN_DEG = 0.1  # of a map of one place
@@ -201,23 +204,34 @@ def _window(points: pd.DataFrame, *, widest: float = WIDEST) -> Window:
 
 
 def _maps(points: pd.DataFrame, panels: Sequence[_Panel], *, title: str) -> Figure:
+    """Panels of the ground's own shape; laid out by hand, as matplotlib takes twice as long."""
     shapes = [panel.window.shape for panel in panels]
     across = min(len(panels), 3 if max(shapes) < 1.4 else 2)
-    down = -(-len(panels) // across)
-    wide = sum(shapes[:across])
-    height = min(HIGHEST_INCHES, (WIDTH_INCHES - 1.2 * across) / wide)
-    figure, axes = plt.subplots(
-        down, across, squeeze=False, layout="compressed", width_ratios=shapes[:across],
-        figsize=(max(height * wide + 1.2 * across, 5), down * (height + 1.1) + 0.4),
-    )  # fmt: skip
-    for axis, panel in zip(axes.flat, panels, strict=False):
+    rows = [shapes[i : i + across] for i in range(0, len(shapes), across)]
+    wide = max(sum(row) for row in rows)
+    high = min(HIGHEST_INCHES, (WIDTH_INCHES - BESIDE_INCHES * across) / wide)
+    width = max(high * wide + BESIDE_INCHES * across, 5)
+    lines = max(len(panel.title.splitlines()) for panel in panels)
+    head = LINE_INCHES * (1 + len(fill(title, int(style.LETTERS_AN_INCH * width)).splitlines()))
+    step = high + BELOW_INCHES + LINE_INCHES * lines
+    figure = plt.figure(figsize=(width, head + step * len(rows)))
+    whole = np.array([width, figure.get_figheight()] * 2)
+    places = [
+        (sum(row[:k]) * high + BESIDE_INCHES * k + LEFT_INCHES,
+         whole[1] - head - step * (i + 1) + BELOW_INCHES, row[k] * high, high)
+        for i, row in enumerate(rows) for k in range(len(row))
+    ]  # fmt: skip
+    axes = [figure.add_axes(np.array(place) / whole) for place in places]  # type: ignore[arg-type]
+    for axis, panel, (x, y, size, _) in zip(axes, panels, places, strict=True):
         drawn = _draw_points(axis, points, panel)
-        bar = figure.colorbar(drawn, ax=axis, extend=_beyond(points[panel.column], panel.colours))
+        place = np.array((x + size + 0.12, y, 0.18, high)) / whole
+        bar = figure.colorbar(
+            drawn, cax=figure.add_axes(place, label="<colorbar>"),  # type: ignore[arg-type]
+            extend=_beyond(points[panel.column], panel.colours),
+        )  # fmt: skip
         bar.set_label(panel.words, fontsize="small" if len(panel.words) < 40 else "x-small")
         axis.set_title(panel.title, fontsize="small")
         _frame(axis, panel.window)
-    for axis in axes.ravel()[len(panels) :]:
-        axis.set_visible(False)
     return style.head(figure, title)
 
 
@@ -290,14 +304,20 @@ def join_funnel(samples: pd.DataFrame, drops: pd.DataFrame, *, title: str = "") 
     for count in lost:
         left.append(left[-1] - int(count))
     names = ["all readings", *(reason for _, reason in lost.index)]
-    figure, (axis,) = style.panels(1, columns=1, size=(8.0, 0.36 * len(left) + 0.7))
+    names = [style.wrapped(name, letters=60, lines=1) for name in names]
+    height = 0.36 * len(left) + 1.3
+    figure, axis = plt.subplots(figsize=(8.5, height))  # laid out by hand: a slider waits for it
+    figure.subplots_adjust(
+        left=(0.3 + 0.083 * max(map(len, names))) / 8.5, right=0.92, bottom=0.6 / height,
+        top=1 - 0.4 / height,
+    )  # fmt: skip
     rows = np.arange(len(left))
     axis.hlines(rows, 0.5, left, color="0.85", linewidth=1)
     axis.plot(left, rows, "o", color=style.COLOURS[0])
     for row, n in enumerate(left):
         words = f"{n:,}" + (f"  (−{left[row - 1] - n:,})" if row else "")
         axis.annotate(words, (n, row), xytext=(7, 0), textcoords="offset points", va="center")
-    axis.set_yticks(rows, [style.wrapped(name, letters=60, lines=1) for name in names])
+    axis.set_yticks(rows, names)
     axis.set(xscale="log", xlim=(0.5, 8 * left[0] + 1), ylim=(len(left) - 0.5, -0.5))
     axis.minorticks_off()
     axis.set_xlabel("readings that are left [count]")
