@@ -184,7 +184,8 @@ class MapView(ipw.VBox):
         self._dataset, days = dataset, map_views.days_of(dataset)
         layers, last = [*map_views.layers_of(days)], days.sizes["time"] - 1
         self.left = MapSide(days, day=0, layer=layers[0], pane="left")
-        self.right = MapSide(days, day=last, layer=layers[0 if last else -1], pane="right")
+        second = layers[:2][0 if last else -1]  # another day, else another layer
+        self.right = MapSide(days, day=last, layer=second, pane="right")
         sides = [self.left, self.right] if last or len(layers) > 1 else [self.left]
         self.picture = picture_box(width=f"{WIDTH_PX}px")
         self.message = ipw.HTML("Click a cell to see it through time.")
