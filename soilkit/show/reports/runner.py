@@ -184,7 +184,7 @@ def model_card(
         _pipes(("what", "value"), facts.items()),
         "### Sources", _pipes(SOURCE_HEADS, _source_rows(_sources_of(inputs))),
         *_taught_by(learnt),
-        "### Scores at unseen stations, means over 2-degree blocks",
+        "### Scores at unseen places, intervals over blocks",
         _pipes(("score", "value", "n", "95 %"), lines),
         "### Where it fails",
         f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {ours['r'].notna().sum()} unseen "
@@ -253,7 +253,7 @@ def _taught_by(learnt: pd.DataFrame) -> tuple[str, ...]:
     from soilkit.export import insitu
 
     station = learnt["station_id"].astype(str)
-    network = station.str.partition("__")[0].rename("network")
+    network = learnt.get("network", station.str.partition("__")[0]).rename("network")
     counts = station.groupby(network).nunique()
     cited = insitu.citations(counts.reset_index())
     rows = [(name, n, cited[name] or "none listed") for name, n in counts.items()]
