@@ -1,13 +1,17 @@
 """DEEPSOIL: the network, its loss, what it refuses, and the system on a small invented world."""
 
 import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyproj
 import pytest
+import shapely
 import torch
 import xarray as xr
 
@@ -471,30 +475,69 @@ def test_a_blend_of_equal_models_is_that_model(trained, tiles, stores):
 
 
 def test_a_region_is_mapped_by_quadkeys_and_taken_up_again(tmp_path, monkeypatch):
-    """Through the one door two tiles of the world (synthetic): single tiles, not made twice."""
+    """Through the one door two tiles of two blocks of the world (synthetic), killed between them.
+
+    The second run makes the block that lacks, the same bytes as a run that was not killed.
+    """
     torch.manual_seed(0)
     model = DeepSoil.preset("small").eval()
     names = tuple(c.name for c in extents.CHANNELS)
     about = training.Provenance(names, {"name": "untrained"})
     kept = training.Checkpoint(model.configuration, about, model.state_dict(), 1, 0.0)
     trained = deepsoil.TrainedDeepSoil({field_maps.ALL: kept})
-    key = grids.quadkey_at(*PLACES[0], length=14)
-    left, bottom, right, top = grids.quadkey_bounds(key)
+    key = grids.quadkey_at(*PLACES[0], length=12)
+    _, _, right, top = grids.quadkey_bounds(key)
     to_degrees = grids.transformer("EPSG:3857", "EPSG:4326").transform
-    (west, east), (south, north) = to_degrees((left + 900, right + 900), (bottom + 900, top - 900))
+    (west, east), (south, north) = to_degrees((right - 900, right + 900), (top - 1500, top - 900))
     archive = open_archive("synthetic", seed=0, n_stations=1, start="2019-03-01", end="2019-07-01")
-    where = {"archive": archive, "dates": [DAYS[0]], "store": tmp_path, "progress": False}
-    mapped = maps.predict_region(trained, (west, south, east, north), **where)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    where = {"archive": archive, "dates": [DAYS[0]], "progress": False}
+    mapped = maps.predict_region(trained, (west, south, east, north), store=whole, **where)
     assert dict(mapped.sizes) == {"time": 1, "y": 64, "x": 128}
-    (log,) = tmp_path.glob("maps/*/*.tiles.json")
-    assert list(json.loads(log.read_text()))[0] == key
-    (store,) = tmp_path.glob("cube_*")
+    (log,) = whole.glob("maps/*/*.tiles.json")
+    assert [len(name) for name in json.loads(log.read_text())] == [12, 12]
+    (store,) = whole.glob("cube_*")
     alone = trained.map(cubes.open_cube(store))["soil_moisture"][0].to_numpy()
     np.testing.assert_allclose(mapped["soil_moisture"][0], alone, atol=1e-6, equal_nan=True)
 
-    def refuse(*_, **__):
-        raise AssertionError("a finished tile is made again")
+    moisture, calls = deepsoil.TrainedDeepSoil.moisture, []
 
-    monkeypatch.setattr(deepsoil.TrainedDeepSoil, "moisture", refuse)
-    again = maps.predict_region(trained, (west, south, east, north), **where)
-    xr.testing.assert_equal(again["soil_moisture"].load(), mapped["soil_moisture"].load())
+    def dies(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return moisture(*arguments, **options)
+
+    shutil.copytree(store, killed / store.name)
+    monkeypatch.setattr(deepsoil.TrainedDeepSoil, "moisture", dies)
+    with pytest.raises(KeyboardInterrupt):
+        maps.predict_region(trained, (west, south, east, north), store=killed, **where)
+    (log,) = killed.glob("maps/*/*.tiles.json")
+    assert list(json.loads(log.read_text())) == [key]
+    maps.predict_region(trained, (west, south, east, north), store=killed, **where)
+    assert len(calls) == 3
+    files = [path for path in (whole / "maps").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes(), path.name
+
+    maps.predict_region(trained, (west, south, east, north), store=killed, **where)
+    assert len(calls) == 3  # finished: nothing is made again
+
+
+def test_blocks_are_those_of_the_quadkeys_wherever_a_region_begins():
+    """Blocks lie on multiples of 256 pixels of the world's map and fill the region once."""
+    recipe = field_maps.QuadkeyTiles(SimpleNamespace(layers=()), {})
+    area = recipe.area((-97.5, 36.0, -97.3, 36.2), crs=None)
+    seen = np.zeros((area.grid.height, area.grid.width), int)
+    for block in area.tiles:
+        left, bottom, right, top = grids.quadkey_bounds(block.name)
+        west, south, east, north = block.part.bounds_m
+        assert left - 1 < west < east < right + 1 and bottom - 1 < south < north < top + 1
+        seen[block.rows, block.cols] += area.touched(block)
+    assert (seen == 1).all() and len(area.tiles) > 4
+    assert len({block.name for block in area.tiles}) == len(area.tiles)
+    corner = area.grid.left_m, area.grid.top_m - 64 * area.grid.pixel_size_m
+    line = shapely.box(corner[0] + 9, corner[1] + 9, corner[0] + 900, corner[1] + 99)
+    few = replace(area, outline=line)
+    assert [int(few.touched(block).sum()) for block in few.tiles] == [64 * 64]

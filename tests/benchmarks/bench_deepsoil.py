@@ -1,24 +1,35 @@
-"""DEEPSOIL on one thread of a CPU: inference and a training step against eager float32.
+"""DEEPSOIL on one thread of a CPU: inference, a training step and maps against eager float32.
 
 Seconds are those of the processor, so that other work on the machine counts little. ``--compile``
-adds torch.compile, which takes minutes before the first call.
+adds torch.compile, which takes minutes before the first call. Maps of 1, 4 and 16 extents are made
+each in a process of its own (``--extents N``); their layers are drawn by the synthetic world once
+and repeated over the tiles of cubes, since the door is what is timed.
 """
 
 import copy
+import json
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 
+import pandas as pd
 import torch
 from torch import nn
 
+from soilkit import grids
+from soilkit.export import cubes
 from soilkit.export.archives import open_archive
-from soilkit.models import deepsoil, inference
+from soilkit.models import deepsoil, inference, maps, training
+from soilkit.models.deepsoil import field_maps
 from soilkit.models.deepsoil.network import step_by
 
 TILES, ROUNDS, WARM_STEPS = 8, 3, 6
 INFERENCE_REQUIRED, TRAINING_REQUIRED, MAE_ALLOWED, RENDER_ALLOWED_S = 4.0, 2.5, 0.01, 3.0
+EXTENTS, DAYS = (1, 4, 16), 3  # of maps
+STATES = {"Oklahoma": (24_849, 11_930), "California": (35_097, 38_100)}  # pixels, of the paper
 
 
 def processor_seconds(rivals):
@@ -114,6 +125,7 @@ def predicting(tiles):
             f"ratio {peer / found:.2f}, required {INFERENCE_REQUIRED} | MAE moves by {moved:.2%}, "
             f"allowed {MAE_ALLOWED:.0%}"
         )
+    return peer / TILES
 
 
 def learning(tiles):
@@ -161,16 +173,99 @@ def rendering():
     )
 
 
+class Repeated:
+    """The synthetic archive whose chips are drawn once a source and size."""
+
+    def __init__(self, archive):
+        self.archive, self.drawn = archive, {}
+
+    def __getattr__(self, name):
+        return getattr(self.archive, name)
+
+    def chips(self, requests):
+        """The first chip of its kind for every request."""
+        for request in requests:
+            kind = request.source, request.grid.height, request.grid.width
+            if kind not in self.drawn:
+                ((_, self.drawn[kind]),) = self.archive.chips([request])
+            yield request, self.drawn[kind]
+
+
+def untrained():
+    """The paper's network with the weights that it begins with."""
+    torch.manual_seed(0)
+    model = deepsoil.DeepSoil.preset("paper").eval()
+    about = training.Provenance(tuple(c.name for c in deepsoil.CHANNELS), {"name": "untrained"})
+    kept = training.Checkpoint(model.configuration, about, model.state_dict(), 1, 0.0)
+    return deepsoil.TrainedDeepSoil({field_maps.ALL: kept})
+
+
+def a_map(n_extents):
+    """Map square extents through the one door; a line of JSON: seconds, tiles, megabytes."""
+    torch.set_num_threads(1)
+    left, _, _, top = grids.quadkey_bounds(grids.quadkey_at(-97.5, 36.2, length=12))
+    side_m = round(n_extents**0.5) * 3 * field_maps.TILE_PX * field_maps.QuadkeyTiles.cell_m
+    to_degrees = grids.transformer(grids.WEB_MERCATOR_CRS, "EPSG:4326").transform
+    (west, east), (south, north) = to_degrees(
+        (left + 9, left + side_m - 9), (top - side_m + 9, top - 9)
+    )
+    world = {"seed": 0, "n_stations": 1, "start": "2019-03-01", "end": "2019-09-01"}
+    archive, build, spent = Repeated(open_archive("synthetic", **world)), cubes.build, []
+
+    def timed(*arguments, **options):
+        start = time.process_time()
+        cube = build(*arguments, **options)
+        spent.append(time.process_time() - start)
+        return cube
+
+    cubes.build = timed
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        mapped = maps.predict_region(
+            untrained(), (west, south, east, north), archive=archive, store=folder,
+            dates=pd.date_range("2019-06-12 12:00", periods=DAYS), progress=False,
+        )  # fmt: skip
+    seconds = time.process_time() - start - sum(spent)
+    tiles = mapped["soil_moisture"].size / field_maps.TILE_PX**2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "laid": sum(spent), "tiles": tiles, "peak": peak}))
+
+
+def mapping(eager_s):
+    """A line a size of region, and the hours that whole states would take."""
+    for n in EXTENTS:
+        command = [sys.executable, "-m", "tests.benchmarks.bench_deepsoil", "--extents", str(n)]
+        made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        one = json.loads(made.splitlines()[-1])
+        each_s = one["seconds"] / one["tiles"]
+        print(
+            f"DEEPSOIL paper, maps of {n} extents on {DAYS} days, {one['tiles']:.0f} tiles, "
+            f"through the one door | "
+            f"{1000 * each_s:.0f} ms a tile and day without laying its layers "
+            f"({1000 * one['laid'] / one['tiles']:.0f} ms) | eager float32, the network alone on "
+            f"one tile of {TILES}, {1000 * eager_s:.0f} ms | peak memory {one['peak']:.0f} MB"
+        )
+    for state, (rows, cols) in STATES.items():
+        tiles = rows * cols / field_maps.TILE_PX**2
+        print(
+            f"DEEPSOIL paper, a day of {state}, {rows:,} x {cols:,} pixels, extrapolated from "
+            f"{one['tiles']:.0f} tiles | {tiles * each_s / 3600:.1f} h of one core through the "
+            f"door, layers at hand | eager float32, the network alone, "
+            f"{tiles * eager_s / 3600:.1f} h"
+        )
+
+
 def main():
     """Print a line a rival."""
     torch.set_num_threads(1)
     if not inference.has_bfloat16(torch.device("cpu")):
         print("this processor multiplies no bfloat16; torch's reference kernels are left out")
     tiles = batch()
-    predicting(tiles)
+    eager_s = predicting(tiles)
     learning(tiles)
     rendering()
+    mapping(eager_s)
 
 
 if __name__ == "__main__":
-    main()
+    a_map(int(sys.argv[-1])) if "--extents" in sys.argv else main()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from scipy.ndimage import distance_transform_edt
 
 from soilkit import grids, sources
 from soilkit.contracts import Grid
@@ -25,6 +27,7 @@ from soilkit.models.datasets import cube_grid, turned
 from soilkit.models.deepsoil.clusters import Clusters, features_of_maps, on_pixels
 from soilkit.models.deepsoil.extents import (
     CHANNELS,
+    COARSE_DIGITS,
     LOW_LEVEL,
     MAX_CLOUD,
     QUADKEY_DIGITS,
@@ -49,6 +52,7 @@ DATED = {
 }  # fmt: skip
 ALL = -1  # the number of the model of all clusters
 AT_ONCE = 32  # tiles that are predicted together
+BLOCK_PX = TILE_PX * 2 ** (QUADKEY_DIGITS - COARSE_DIGITS)  # mapped, read and kept together
 FAULTS = (
     "tiles without a target", "pixels without a retention curve", "targets below theta_r",
     "targets above theta_s", "maps missing in all of a tile",
@@ -425,16 +429,13 @@ class TrainedDeepSoil:
         for moment in cube["time"].to_numpy():
             at = recipe.at(cube, moment).drop_vars("spatial_ref", errors="ignore")
             layers: dict[str, np.ndarray] = {}
-            for i, j in np.ndindex(grid.height // TILE_PX, grid.width // TILE_PX):
-                y, x = (slice(k * TILE_PX, (k + 1) * TILE_PX) for k in (i, j))
-                west_m, north_m = (k.start * grid.pixel_size_m for k in (x, y))
-                corner = {"left_m": grid.left_m + west_m, "top_m": grid.top_m - north_m}
-                cells = replace(grid, **corner, height=TILE_PX, width=TILE_PX)
-                around = about(cells, recipe.reach_m(0), pixel_size_m=grid.pixel_size_m)
-                eaten = recipe.prepare({0: on_grid(at, around).load()}, cells, moment=moment)
+            for block in _blocks(grid):
+                around = about(block.part, recipe.reach_m(0), pixel_size_m=grid.pixel_size_m)
+                cut = {0.0: on_grid(at, around).load()}
+                eaten = recipe.prepare(cut, block.part, moment=moment)
                 for name, part in recipe.layers(*eaten).items():
                     whole = layers.setdefault(name, np.empty((grid.height, grid.width), np.float32))
-                    whole[y, x] = part
+                    whole[block.rows, block.cols] = part
             drawn = {name: (values, recipe.made[name]) for name, values in layers.items()}
             mapped = map_dataset(drawn, grid, title=f"Soil moisture by {self.name}")
             maps.append(with_validity(mapped, [reasons_of(at, grid)]))
@@ -476,10 +477,11 @@ def _means(inputs: np.ndarray, channels: Sequence[Any]) -> pd.DataFrame:
 
 
 class QuadkeyTiles(RegionInputs):
-    """How a DEEPSOIL is mapped: Web-Mercator tiles of 64 pixels, each named by its quadkey.
+    """How a DEEPSOIL is mapped: Web-Mercator tiles of 64 pixels, by blocks named by their quadkeys.
 
     A tile is answered from its own ground, as in training, so that a run that is taken up again, or
-    a neighbouring region's, gives the same tile.
+    a neighbouring region's, gives the same tile. Blocks of 4 x 4 tiles are read, scaled, predicted
+    and kept together: of a tile alone most of the time would go into opening its layers.
     """
 
     cell_m = 2 * grids.WEB_MERCATOR_EDGE_M / 2**QUADKEY_DIGITS / TILE_PX
@@ -529,46 +531,51 @@ class QuadkeyTiles(RegionInputs):
         rough = cubes.region_of(region, pixel_size_m=side_m, crs=grids.WEB_MERCATOR_CRS)
         sides = TILE_PX * rough.grid.height, TILE_PX * rough.grid.width
         grid = Grid(rough.grid.crs, rough.grid.left_m, rough.grid.top_m, self.cell_m, *sides)
-        return QuadkeyRegion(grid, TILE_PX, rough.outline, rough.degrees)
+        return QuadkeyRegion(grid, BLOCK_PX, rough.outline, rough.degrees)
 
     def prepare(
         self, cuts: Mapping[float, xr.Dataset], cells: Grid, *, moment: Any
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """A tile's maps (channel, row, col) and shares of clusters (row, col, cluster)."""
+        """A block's maps (channel, row, col) and shares of clusters (cluster, row, col)."""
         (cut,) = cuts.values()
         dated = [name for name in cut.data_vars if name in DATED]
         one = cut.drop_vars("time", errors="ignore")
         one = one.assign({n: one[n].expand_dims(time=[moment]) for n in dated})
         maps = maps_of(one, channels=self.channels)
         n = round(self.reach_m(0) / self.cell_m)
-        inner = slice(n, n + TILE_PX)
-        return maps.at(0, rows=inner, cols=inner), self._shares(maps, moment)
+        rows, cols = slice(n, n + cells.height), slice(n, n + cells.width)
+        shares = None if self.trained.clusters is None else self._shares(maps, moment)
+        return maps.at(0, rows=rows, cols=cols), None if shares is None else shares[:, rows, cols]
 
-    def _shares(self, maps: Maps, moment: Any) -> np.ndarray | None:
-        """Shares of the clusters, between the middles of a tile and its eight neighbours."""
-        clusters = self.trained.clusters
-        if clusters is None:
-            return None
-        sides = [slice(k * TILE_PX, (k + 1) * TILE_PX) for k in range(3)]
+    def _shares(self, maps: Maps, moment: Any) -> np.ndarray:
+        """Shares of the clusters (cluster, row, col), between the middles of tiles."""
+        clusters: Any = self.trained.clusters
+        sides = [n // TILE_PX for n in maps.static.shape[1:]]
+        cuts = [slice(k * TILE_PX, (k + 1) * TILE_PX) for k in range(max(sides))]
         rows = [
             features_of_maps(
                 replace(maps, static=maps.static[:, y, x], dated=maps.dated[:, :, y, x]),
                 self.channels, times=np.array([moment]),
-            ) for y in sides for x in sides
+            ) for y in cuts[:sides[0]] for x in cuts[:sides[1]]
         ]  # fmt: skip
         table = pd.DataFrame(rows).reindex(columns=list(clusters.features))
-        unknown = table.isna().all(axis=1)  # beyond the layers: as the tile itself
-        table[unknown] = table.iloc[[4]].to_numpy()
-        return on_pixels(clusters.shares_of(table).reshape(3, 3, -1), TILE_PX)[sides[1], sides[1]]
+        unknown = table.isna().all(axis=1).to_numpy().reshape(sides)
+        nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        table = table.iloc[np.ravel_multi_index(tuple(nearest), tuple(sides)).ravel()]
+        return np.moveaxis(on_pixels(clusters.shares_of(table).reshape(*sides, -1), TILE_PX), -1, 0)
 
-    def layers(self, inputs: np.ndarray, shares: np.ndarray | None) -> dict[str, np.ndarray]:
-        """What is made of a tile's maps, (row, col) each."""
-        maps, mask = (torch.from_numpy(part)[None] for part in (inputs, known(inputs)))
-        blend = None if shares is None else shares[None]
-        made = {"soil_moisture": self.trained.moisture(maps, known=mask, shares=blend)[0]}
+    def layers(self, maps: np.ndarray, shares: np.ndarray | None) -> dict[str, np.ndarray]:
+        """What is made of a block's maps, (row, col) each, tile by tile."""
+        tiles, shape = _tiles(maps), np.array(maps.shape[1:]) // TILE_PX
+        blend = None if shares is None else np.moveaxis(_tiles(shares), 1, -1)
+        fed, mask = torch.from_numpy(tiles), torch.from_numpy(known(tiles))
+        moisture = self.trained.moisture(fed, known=mask, shares=blend)
+        drawn = moisture.reshape(*shape, TILE_PX, TILE_PX).swapaxes(1, 2).reshape(maps.shape[1:])
+        made = {"soil_moisture": drawn}
         if self.applicable is not None:
-            index = dissimilarity(self.applicable, _means(inputs, self.channels))[0]
-            made["applicability"] = np.full(inputs.shape[1:], index, np.float32)
+            means = pd.concat([_means(tile, self.channels) for tile in tiles])
+            index = dissimilarity(self.applicable, means).reshape(shape)
+            made["applicability"] = np.kron(index, np.ones((TILE_PX, TILE_PX))).astype(np.float32)
         return made
 
     def answer(self, eaten: Sequence[Any], cells: Grid) -> list[xr.Dataset]:
@@ -578,20 +585,47 @@ class QuadkeyTiles(RegionInputs):
 
 
 class QuadkeyRegion(Region):
-    """A region of Web-Mercator tiles that are called by their quadkeys."""
+    """A region of Web-Mercator blocks of 4 x 4 tiles that are called by their quadkeys."""
 
     @cached_property
     def tiles(self) -> list[Tile]:
-        """The tiles that the outline touches, row by row from the north-west."""
-        to_degrees = grids.transformer(self.grid.crs, "EPSG:4326").transform
-        named = []
-        for tile in super().tiles:
-            left, bottom, right, top = tile.part.bounds_m
+        """The blocks that the outline touches, cut at the grid's rim, row by row from the north."""
+        grid, edge_m = self.grid, grids.WEB_MERCATOR_EDGE_M
+        to_degrees = grids.transformer(grid.crs, "EPSG:4326").transform
+        from_corner = edge_m - grid.top_m, edge_m + grid.left_m
+        first = [-round(length / grid.pixel_size_m) % BLOCK_PX for length in from_corner]
+        tiles = []
+        for block in _blocks(grid, first=first):
+            left, bottom, right, top = block.part.bounds_m
             longitude, latitude = to_degrees((left + right) / 2, (bottom + top) / 2)
-            key = grids.quadkey_at(longitude, latitude, length=QUADKEY_DIGITS)
-            named.append(replace(tile, name=key))
-        return named
+            key = grids.quadkey_at(longitude, latitude, length=COARSE_DIGITS)
+            tiles.append(replace(block, name=key))
+        return [tile for tile in tiles if self.touched(tile).any()]
 
     def touched(self, tile: Tile) -> np.ndarray:
-        """All pixels of a tile: the network is fed whole ones."""
-        return np.ones((tile.part.height, tile.part.width), dtype=bool)
+        """The pixels of the tiles that the outline touches: the network is fed whole ones."""
+        touched = np.zeros((tile.part.height, tile.part.width), dtype=bool)
+        for one in Region(tile.part, TILE_PX, self.outline, self.degrees).tiles:
+            touched[one.rows, one.cols] = True
+        return touched
+
+
+def _blocks(grid: Grid, *, first: Sequence[int] = (0, 0)) -> Iterator[Tile]:
+    """Blocks of a grid, cut at its rim; one of them begins at the row and column ``first``."""
+    rows_cols = [
+        [slice(max(k, 0), min(k + BLOCK_PX, n)) for k in range(at - BLOCK_PX, n, BLOCK_PX)
+         if k + BLOCK_PX > 0] for at, n in zip(first, (grid.height, grid.width), strict=True)
+    ]  # fmt: skip
+    for rows, cols in product(*rows_cols):
+        west_m, north_m = (k.start * grid.pixel_size_m for k in (cols, rows))
+        left_m, top_m = grid.left_m + west_m, grid.top_m - north_m
+        sides = rows.stop - rows.start, cols.stop - cols.start
+        part = Grid(grid.crs, left_m, top_m, grid.pixel_size_m, *sides)
+        yield Tile("", rows, cols, part, part)
+
+
+def _tiles(layers: np.ndarray) -> np.ndarray:
+    """Layers of a block (layer, row, col) as its tiles, (tile, layer, row, col)."""
+    n, height, width = layers.shape
+    split = layers.reshape(n, height // TILE_PX, TILE_PX, width // TILE_PX, TILE_PX)
+    return split.transpose(1, 3, 0, 2, 4).reshape(-1, n, TILE_PX, TILE_PX)

@@ -196,11 +196,6 @@ class Work:
         return {size: cubes.open_cube(path, chunks=None) for size, path in self.paths.items()}
 
     @cached_property
-    def touched(self) -> dict[str, np.ndarray]:
-        """Which cells of a tile the region touches, by its name."""
-        return {tile.name: self.area.touched(tile) for tile in self.area.tiles}
-
-    @cached_property
     def key(self) -> str:
         """Digest of the model, its options and the cells."""
         words = (self.area.grid, self.area.tile_px, self.area.outline.wkt)
@@ -223,7 +218,7 @@ class Work:
             cuts.append((_ages(flat, cells), [validity.reasons_of(one, cells) for one in flat]))
         if known == {digest.hexdigest()}:
             return digest.hexdigest(), []
-        touched, maps = self.touched[tile.name], []
+        touched, maps = self.area.touched(tile), []
         for mapped, (ages, reasons) in zip(self.recipe.answer(eaten, cells), cuts, strict=True):
             mapped = mapped.assign(ages)
             layers = [name for name in mapped.data_vars if mapped[name].dims == ("y", "x")]
