@@ -565,7 +565,7 @@ def test_a_card_fits_every_system(tmp_path):
     assert "GLDAS" in text and "NASADEM" in text and "| SCAN | 2 | Schaefer" in text
     text = reports.model_card(net, empty, samples=rows[["time"]], **about).data
     assert "taught by products" in text and "8 numbers in weights" in text
-    assert "### Networks" not in text and "SMAP" in text
+    assert "### Networks" not in text and "SMAP" in text and "No unseen sensor" in text
 
 
 def test_a_datasets_card_counts_what_was_lost_and_names_whom_to_cite(tmp_path, monkeypatch):

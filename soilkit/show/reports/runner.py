@@ -179,6 +179,12 @@ def model_card(
     ours = by_sensor[(by_sensor["model"] == trained.name) & (by_sensor["split"] == split)]
     worst = ours.dropna(subset="r").nsmallest(MOST_LISTED, "r")
     named = "; ".join(f"{s.sensor_id}, R {s.r:.2f}" for s in worst.itertuples())
+    failures = "No unseen sensor has the samples that a score of its own needs."
+    if n_scored := ours["r"].notna().sum():
+        failures = (
+            f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {n_scored} unseen sensors"
+        )
+        failures += f" with a score. Lowest: {_inert(named)}."
     text = "\n\n".join((
         f"## Model card: {_inert(trained.name)}",
         _pipes(("what", "value"), facts.items()),
@@ -187,8 +193,7 @@ def model_card(
         "### Scores at unseen places, intervals over blocks",
         _pipes(("score", "value", "n", "95 %"), lines),
         "### Where it fails",
-        f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {ours['r'].notna().sum()} unseen "
-        f"sensors with a score. Lowest: {_inert(named)}.",
+        failures,
         "### Use",
         "For surface soil moisture from these very inputs, at places and in seasons like those of "
         "its training; not for other depths, sensors or versions of a product, and not for the "
@@ -228,7 +233,7 @@ def _sizes(trained: Any) -> dict[str, str]:
     n_weights = sum(tensor.numel() for one in points for tensor in one.weights.values())
     plain = {k: v for k, v in point.configuration.items() if isinstance(v, str | int | float)}
     return {
-        "data": f"SHA-256 {point.provenance.data_hash}",
+        "data": f"version or SHA-256 {point.provenance.data_hash}",
         "size": f"{n_weights:,} numbers in weights and buffers",
         "configuration": ", ".join(f"{k} {v}" for k, v in plain.items()),
         "chosen": f"at step {point.step:,}, by a validation score of {point.score:.4f}",
