@@ -9,7 +9,7 @@ import ipywidgets as ipw
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib import image
+from matplotlib import image, rc_context
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ from soilkit.show.plots.style import escape
 
 HEIGHT_PX, WIDTH_PX = 380, 700  # the width is what a narrow notebook leaves
 DPI, RIM_PX = 110, 8
+CHUNK = 500  # points of a line drawn at a time: a long noisy one is slow as a whole
 SCALE_PX = 400  # the width of a colour bar and of a slider with a long day
 PICKED, OTHER = "#d7301f", "#2b8cbe"
 APART_PX, MOST_FANNED = 12, 8  # dots nearer than this fan out, unless a zoom has to part them
@@ -279,7 +280,8 @@ def png(figure: Figure) -> bytes:
     """A figure as PNG without its white rim, laid out and drawn once: ``savefig`` does it twice."""
     figure.set_dpi(DPI)
     canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()
+    with rc_context({"agg.path.chunksize": CHUNK}):
+        canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())  # (row, col, 4)
     ink = (pixels[..., :3] < 255).any(axis=-1)
     down, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
