@@ -177,14 +177,6 @@ def model_card(
         for row in unseen.reindex([f"{metric}_block_mean"]).dropna(subset="value").itertuples()
     ]
     ours = by_sensor[(by_sensor["model"] == trained.name) & (by_sensor["split"] == split)]
-    worst = ours.dropna(subset="r").nsmallest(MOST_LISTED, "r")
-    named = "; ".join(f"{s.sensor_id}, R {s.r:.2f}" for s in worst.itertuples())
-    failures = "No unseen sensor has the samples that a score of its own needs."
-    if n_scored := ours["r"].notna().sum():
-        failures = (
-            f"R is below {POOR_R} at {(ours['r'] < POOR_R).sum()} of {n_scored} unseen sensors"
-        )
-        failures += f" with a score. Lowest: {_inert(named)}."
     text = "\n\n".join((
         f"## Model card: {_inert(trained.name)}",
         _pipes(("what", "value"), facts.items()),
@@ -193,7 +185,7 @@ def model_card(
         "### Scores at unseen places, intervals over blocks",
         _pipes(("score", "value", "n", "95 %"), lines),
         "### Where it fails",
-        failures,
+        _failures(ours),
         "### Use",
         "For surface soil moisture from these very inputs, at places and in seasons like those of "
         "its training; not for other depths, sensors or versions of a product, and not for the "
@@ -202,6 +194,17 @@ def model_card(
     ))  # fmt: skip
     write_text_whole(path, text + "\n")
     return Markdown(text)
+
+
+def _failures(scores: pd.DataFrame) -> str:
+    """Where a model of one row a sensor does worst, in a sentence or two."""
+    scored = scores.dropna(subset="r")
+    if scored.empty:
+        return "No unseen sensor has the samples that a score of its own needs."
+    n_poor, worst = (scored["r"] < POOR_R).sum(), scored.nsmallest(MOST_LISTED, "r")
+    named = "; ".join(f"{s.sensor_id}, R {s.r:.2f}" for s in worst.itertuples())
+    text = f"R is below {POOR_R} at {n_poor} of {len(scored)} unseen sensors with a score. "
+    return f"{text}Lowest: {_inert(named)}."
 
 
 def _learnt(trained: Any, samples: pd.DataFrame) -> pd.DataFrame:
