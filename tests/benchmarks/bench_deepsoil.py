@@ -239,7 +239,7 @@ def mapping(eager_s):
         one = json.loads(made.splitlines()[-1])
         each_s = one["seconds"] / one["tiles"]
         print(
-            f"DEEPSOIL paper, maps of {n} extents on {DAYS} days, {one['tiles']:.0f} tiles, "
+            f"DEEPSOIL paper, maps of {n} extents on {DAYS} days, {one['tiles']:.0f} tiles in all, "
             f"through the one door | "
             f"{1000 * each_s:.0f} ms a tile and day without laying its layers "
             f"({1000 * one['laid'] / one['tiles']:.0f} ms) | eager float32, the network alone on "
