@@ -32,6 +32,7 @@ VIEWS = {
     "evaluation browser": "widgets.EvaluationBrowser(scores, stations, **look)",
     "station explorer": "bench.explorer_of(stations, observations, scenes)",
 }
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 KEY = """
 document.querySelectorAll('.noUi-handle')[{}].dispatchEvent(
   new KeyboardEvent('keydown', {{key: '{}', bubbles: true}}));
@@ -77,15 +78,17 @@ def main():
         with lab.server(home, home / "home") as address:
             for name, code in VIEWS.items():
                 cell = new_code_cell(CELL.replace("VIEW", code))
-                nbformat.write(new_notebook(cells=[cell]), home / "view.ipynb")
+                notebook = new_notebook(cells=[cell], metadata=KERNEL)
+                nbformat.write(notebook, home / "view.ipynb")
                 lab.run_notebook(window, address, "view.ipynb")
                 lab.wait(
                     lambda: window.execute_script("return !!document.querySelector('img')"),
                     seconds=60, what="a picture",
                 )  # fmt: skip
                 for move, script in MOVES[name].items():
-                    pairs = [window.execute_async_script(TIMED, script) for _ in range(3)]
-                    first, last = (min(times) / 1000 for times in zip(*pairs, strict=True))
+                    pairs = [window.execute_async_script(TIMED, script) for _ in range(2)]
+                    moved = [pair for pair in pairs if pair[0]] or [[float("nan")] * 2]
+                    first, last = (min(times) / 1000 for times in zip(*moved, strict=True))
                     print(f"{name}, {move}, in the browser | first picture {first:.2f} s | "
                           f"all {last:.2f} s | goal 0.30 s", flush=True)  # fmt: skip
                 window.execute_async_script(lab.SHUT_DOWN)
