@@ -619,20 +619,27 @@ def together(mine, theirs=None):
 
 
 def gains(table):
-    """Values over blocks and paired differences, each block's seeds averaged first."""
-    by = table.groupby(["trial", "month", "block"])[[*METRICS, "mse"]].mean()
+    """Values over blocks and paired differences, each block's seeds averaged first.
+
+    A difference is over the seeds that both have.
+    """
+    seeds_of = table.groupby("trial")["seed"].agg(set)
     lines = []
+
+    def of(trial, month, seeds):
+        rows = table[(table["trial"] == trial) & (table["month"] == month)]
+        return rows[rows["seed"].isin(seeds)].groupby("block")[[*METRICS, "mse"]].mean()
+
     for trial, month in product(table["trial"].unique(), ("June", "September")):
-        mine = by.loc[trial, month]
         others = ["", *([AGAINST[trial]] if trial in AGAINST else [])]
         others += ["ridge", "SMAP, 9 km"] if trial in TRIALS and month == "June" else []
         others += [BASES[trial]] if trial in BASES else []
-        seeds = table.loc[table["trial"] == trial, "seed"].nunique()
         for other in dict.fromkeys(others):
-            if other and (other not in by.index.get_level_values(0) or other == trial):
+            if other and (other not in seeds_of or other == trial):
                 continue
-            theirs = by.loc[other, month] if other else None
-            line = {"trial": trial, "less": other, "month": month, "n_seeds": seeds}
+            seeds = seeds_of[trial] & seeds_of[other or trial]
+            mine, theirs = of(trial, month, seeds), of(other, month, seeds) if other else None
+            line = {"trial": trial, "less": other, "month": month, "n_seeds": len(seeds)}
             found = together(mine, theirs)
             lines.append(line | {"metric": "pooled_ubrmse_m3_m3"} | found)
             for metric in METRICS if month == "June" and other != "ridge" else METRICS[:2]:
