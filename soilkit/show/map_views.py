@@ -196,7 +196,7 @@ def colour_scale(limits: tuple[float, float], cmap: str, *, words: str) -> Figur
     figure, axis = plt.subplots(figsize=(5, 0.8), layout="constrained")
     colours = ScalarMappable(Normalize(*limits), cmap)
     figure.colorbar(colours, cax=axis, orientation="horizontal", extend="both", label=words)
-    axis.xaxis.get_major_formatter().set_useOffset(False)  # "61.002", not "0.002 + 6.1e1"
+    axis.ticklabel_format(axis="x", useOffset=False)  # "61.002", not "0.002 + 6.1e1"
     return figure
 
 

@@ -283,8 +283,8 @@ def png(figure: Figure) -> bytes:
     with rc_context({"agg.path.chunksize": CHUNK}):
         canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())  # (row, col, 4)
-    ink = (pixels[..., :3] < 255).any(axis=-1)
-    down, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    ink = np.any(pixels[..., :3] < 255, axis=-1)
+    down, across = (np.flatnonzero(np.any(ink, axis=k)) for k in (1, 0))
     if len(down):
         rows, cols = (slice(max(n[0] - RIM_PX, 0), n[-1] + RIM_PX) for n in (down, across))
         pixels = pixels[rows, cols]

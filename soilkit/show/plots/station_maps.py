@@ -221,12 +221,12 @@ def _maps(points: pd.DataFrame, panels: Sequence[_Panel], *, title: str) -> Figu
          whole[1] - head - step * (i + 1) + BELOW_INCHES, row[k] * high, high)
         for i, row in enumerate(rows) for k in range(len(row))
     ]  # fmt: skip
-    axes = [figure.add_axes(np.array(place) / whole) for place in places]  # type: ignore[arg-type]
+    axes = [figure.add_axes(np.array(place) / whole) for place in places]
     for axis, panel, (x, y, size, _) in zip(axes, panels, places, strict=True):
         drawn = _draw_points(axis, points, panel)
         place = np.array((x + size + 0.12, y, 0.18, high)) / whole
         bar = figure.colorbar(
-            drawn, cax=figure.add_axes(place, label="<colorbar>"),  # type: ignore[arg-type]
+            drawn, cax=figure.add_axes(place, label="<colorbar>"),
             extend=_beyond(points[panel.column], panel.colours),
         )  # fmt: skip
         bar.set_label(panel.words, fontsize="small" if len(panel.words) < 40 else "x-small")
