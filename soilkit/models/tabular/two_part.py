@@ -195,8 +195,8 @@ class TwoPart(RegressorMixin, BaseEstimator):
         moving = _part(X, self.dynamic)[known]
         learner = GapRidge(self.penalty) if self.learner is None else clone(self.learner)
         weights = block_weights(at["block"])
-        weights = weights if np.ptp(weights) else None  # trees bin weighted rows slowly
-        self.dynamics_ = learner.fit(moving, z, sample_weight=weights)
+        uneven = weights if np.ptp(weights) else None  # trees bin weighted rows slowly
+        self.dynamics_ = learner.fit(moving, z, sample_weight=uneven)
         residual = z - self.dynamics_.predict(moving)
         self.neighbours_ = Neighbours(self.reach_km).fit(at, residual) if self.reach_km else None
         return self
