@@ -253,19 +253,19 @@ def _grid_of_days(stations, days):
 
 def _mapped(archive, stations, chosen):
     """Stations with statics and classes as maps tell them, else with classes of their own."""
-    found = {name: _around(archive, stations, name, choice=chosen[name][0])
+    at_sites = {name: _around(archive, stations, name, choice=chosen[name][0])
              for name in SIDE_M if chosen[name]}  # fmt: skip
-    sand, silt, clay = found["texture"]
+    sand, silt, clay = at_sites["texture"]
     table = stations.assign(
-        sand_percent=sand, clay_percent=clay, sand=sand, clay=clay, ph=found["ph"][0],
-        elevation_m=found["elevation_m"][0], texture=strata.texture_class(sand, silt, clay=clay),
+        sand_percent=sand, clay_percent=clay, sand=sand, clay=clay, ph=at_sites["ph"][0],
+        elevation_m=at_sites["elevation_m"][0], texture=strata.texture_class(sand, silt, clay=clay),
     )  # fmt: skip
-    own = {name: table[name].to_numpy(str) for name in CLASSES}
+    classes = {name: table[name].to_numpy(str) for name in CLASSES}
     for name in CLASSES:
-        if name in found:
-            mapped = class_names(name, found[name][0])
-            own[name] = np.where(mapped == strata.UNKNOWN, own[name], mapped)
-    return table.assign(**own)
+        if name in at_sites:
+            mapped = class_names(name, at_sites[name][0])
+            classes[name] = np.where(mapped == strata.UNKNOWN, classes[name], mapped)
+    return table.assign(**classes)
 
 
 def class_names(column: str, codes: np.ndarray) -> np.ndarray:

@@ -149,8 +149,8 @@ class _Disc:
         if of is _mode:
             classes = np.unique(values[known])
             counts = [self.sums((values == one).astype(float)) for one in classes]
-            found = classes[np.argmax(counts, axis=0)] if len(classes) else np.full(n.shape, np.nan)
-            return np.where(n >= _MIN_PIXELS, found, np.nan)
+            major = classes[np.argmax(counts, axis=0)] if len(classes) else np.full(n.shape, np.nan)
+            return np.where(n >= _MIN_PIXELS, major, np.nan)
         middle = values[known].mean() if known.any() else 0.0
         off, n_known = np.where(known, values - middle, 0.0), np.maximum(n, 1)
         mean = self.sums(off) / n_known

@@ -409,8 +409,8 @@ class StationCube:
         names = [n for n in names if n != "inside" and not n.endswith("_age_hours")]
         axes = zip(("time", "y", "x"), self.places.T, strict=True)
         index = {axis: xr.DataArray(at, dims="sample") for axis, at in axes}
-        found = self.cube[names].isel(index).load()
-        table = pd.DataFrame({n: found[n].to_numpy() for n in names}, self.samples.index)
+        values = self.cube[names].isel(index).load()
+        table = pd.DataFrame({n: values[n].to_numpy() for n in names}, self.samples.index)
         return table.assign(sample_id=self.samples["sample_id"])
 
     def pixel_means(self, rows: np.ndarray) -> pd.Series:

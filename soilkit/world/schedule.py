@@ -291,9 +291,9 @@ def pass_at(
         for satellite in range(len(mission.satellites)):
             _, end = track.crossing(satellite)
             cycle = round(float((time - end) / DAY) / mission.repeat_days)
-            found = Pass(track, satellite, cycle)
-            if abs(found.end - time) <= SAME_PASS:
-                return found
+            overpass = Pass(track, satellite, cycle)
+            if abs(overpass.end - time) <= SAME_PASS:
+                return overpass
     return None
 
 

@@ -186,13 +186,13 @@ def readings(world, sensor_id: str) -> pd.DataFrame:
     probe has); hours without a reading are absent
     """
     net = world.network()
-    found = np.flatnonzero(net.table.sensor_id == sensor_id)
-    if not len(found):
+    rows = np.flatnonzero(net.table.sensor_id == sensor_id)
+    if not len(rows):
         raise UnknownNameError(
             f"No sensor {sensor_id!r} among the {len(net.table)} of this world; "
             "World.stations() lists them."
         )
-    sensor, times = int(found[0]), hours(world)
+    sensor, times = int(rows[0]), hours(world)
     depth = tuple(net.table.loc[sensor, ["depth_from_m", "depth_to_m"]].astype(float))
     state, wet = _coarse_and_truth(world, net.site[sensor], depth, times)
     rng = world.rng("readings", sensor_id)

@@ -285,8 +285,8 @@ class TrainedConvLSTM:
                     moisture = self.model(torch.stack(days)[None])[0, -1]
                 else:
                     one = torch.from_numpy(image)[None, None]
-                    told, memory = self.model.advance(one, memory)
-                    moisture = told[0, 0]
+                    answer, memory = self.model.advance(one, memory)
+                    moisture = answer[0, 0]
             yield time, moisture.numpy(), seen, image
 
     def _filled(self, daily: xr.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -308,8 +308,8 @@ class TrainedConvLSTM:
                         belief = self.filter.foresee(belief, gaps[first + k])
                         observed, error = self.filter.read(values)
                         belief = self.filter.update(belief, observed, error=error)
-                        told, _ = self.filter.decode(belief)
-                        flat[k] = torch.where(torch.isfinite(values), values, told)
+                        answer, _ = self.filter.decode(belief)
+                        flat[k] = torch.where(torch.isfinite(values), values, answer)
                     filled = flat.numpy()
                 else:
                     both = self.filter.fill(

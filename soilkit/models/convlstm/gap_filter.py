@@ -83,8 +83,8 @@ class ContinuousFilter(nn.Module):
         NaN is unknown; where nothing is known the variance is infinite.
         """
         known = torch.isfinite(values)
-        told = torch.cat([torch.where(known, values, 0), known.to(values.dtype)], dim=-1)
-        observed, log_error = self.encoder(told).chunk(2, dim=-1)
+        inputs = torch.cat([torch.where(known, values, 0), known.to(values.dtype)], dim=-1)
+        observed, log_error = self.encoder(inputs).chunk(2, dim=-1)
         error = torch.exp(log_error.clamp(-8, 8))
         return observed, torch.where(known.any(dim=-1, keepdim=True), error, torch.inf)
 
@@ -143,9 +143,9 @@ class ContinuousFilter(nn.Module):
         gaps, parts = gaps_of(times), []
         with torch.inference_mode():
             for some in np.array_split(values, max(1, -(-len(values) // SERIES_AT_ONCE))):
-                told = torch.as_tensor(some, dtype=torch.float32)
-                filled, _ = self(told, gaps, causal=causal)
-                parts.append(torch.where(torch.isfinite(told), told, filled).numpy())
+                series = torch.as_tensor(some, dtype=torch.float32)
+                filled, _ = self(series, gaps, causal=causal)
+                parts.append(torch.where(torch.isfinite(series), series, filled).numpy())
         return np.concatenate(parts)
 
 
@@ -228,26 +228,26 @@ class _Pieces:
             true = torch.as_tensor(self.values[rows, days], dtype=torch.float32)
             gaps = self.gaps[days].expand(BATCH_SERIES, -1)
             hidden = torch.as_tensor(rng.random((BATCH_SERIES, span)) < HIDDEN_SHARE)
-            told = torch.where(hidden[..., None], torch.nan, true)
-            yield {"told": told, "gaps": gaps, "true": true, "hidden": hidden}
+            shown = torch.where(hidden[..., None], torch.nan, true)
+            yield {"shown": shown, "gaps": gaps, "true": true, "hidden": hidden}
 
 
 def _step(model, batch):
-    told, gaps = batch["told"], batch["gaps"][0]
+    shown, gaps = batch["shown"], batch["gaps"][0]
     unseen = batch["hidden"][..., None] & torch.isfinite(batch["true"])
-    ways = map(model.decode, model.both(told, gaps))
+    ways = map(model.decode, model.both(shown, gaps))
     errors = [_surprise(answer, batch["true"]) for answer in ways]
     return torch.stack([error[unseen].mean() for error in errors]).mean()
 
 
-def _surprise(told, true):
-    mean, variance = told
+def _surprise(answer, true):
+    mean, variance = answer
     error = mean - torch.nan_to_num(true)  # no NaN may enter a gradient, not even times 0
     return 0.5 * (error.square() / variance + torch.log(variance))
 
 
 def _look(model, batch):
-    mean, _ = model(batch["told"], batch["gaps"][0])
+    mean, _ = model(batch["shown"], batch["gaps"][0])
     unseen = batch["hidden"][..., None] & torch.isfinite(batch["true"])
     return mean[unseen], batch["true"][unseen]
 
@@ -288,10 +288,10 @@ def kalman(values: np.ndarray, *, causal: bool = False) -> np.ndarray:
     answer = np.zeros_like(values)
     for a in np.exp(-1 / np.geomspace(1.0, 60.0, 6)):
         for noise in (0.02, 0.1, 0.3):
-            told = _smoothed((values - centre) / np.sqrt(variance)[:, None], a, noise=noise)
-            better = told[0] > best
-            best = np.where(better, told[0], best)
-            answer[better] = told[1 if causal else 2][better]
+            smoothed = _smoothed((values - centre) / np.sqrt(variance)[:, None], a, noise=noise)
+            better = smoothed[0] > best
+            best = np.where(better, smoothed[0], best)
+            answer[better] = smoothed[1 if causal else 2][better]
     return centre + answer * np.sqrt(variance)[:, None]
 
 

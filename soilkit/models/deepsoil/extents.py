@@ -359,10 +359,10 @@ def build_extents(
     -------
     {quadkey: folder of the cube}
     """
-    own = isinstance(times, Mapping)
+    by_station = isinstance(times, Mapping)
     wanted: dict[str, list[Any]] = {}
     for station, key in extent_keys(stations).items():
-        wanted.setdefault(key, []).extend(times[station] if own else pd.Index(times))
+        wanted.setdefault(key, []).extend(times[station] if by_station else pd.Index(times))
     stores = {key: Path(folder) / key[:COARSE_DIGITS] / key for key in sorted(wanted)}
     for key, store in stores.items():
         left, _, right, _ = grids.quadkey_bounds(key)

@@ -245,13 +245,13 @@ def _sizes(trained: Any) -> dict[str, str]:
 
 def _sources_of(inputs: Iterable[str]) -> list[sources.Source]:
     """The catalogue's rows of channels, layers or columns, by how their names begin."""
-    found = {}
+    by_name = {}
     for name in inputs:
         rows = [s for s in sources.CATALOGUE if re.match(rf"{re.escape(s.name)}(?![a-z0-9])", name)]
         if rows:
             row = max(rows, key=lambda s: len(s.name))
-            found[row.name] = row
-    return [*found.values()]
+            by_name[row.name] = row
+    return [*by_name.values()]
 
 
 def _taught_by(learnt: pd.DataFrame) -> tuple[str, ...]:

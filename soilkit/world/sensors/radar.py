@@ -49,19 +49,21 @@ def view(
     knot_lon, knot_lat, row, col = _net(grid)
     middle_lon, middle_lat = (float(a.mean()) for a in (knot_lon, knot_lat))
     side = max(grid.height, grid.width) * grid.pixel_size_m
-    found = schedule.pass_at(mission, time, longitude=middle_lon, latitude=middle_lat, side_m=side)
+    overpass = schedule.pass_at(
+        mission, time, longitude=middle_lon, latitude=middle_lat, side_m=side
+    )
     shape = (grid.height, grid.width)
-    if found is None:
+    if overpass is None:
         angle = np.full(shape, default_incidence_deg, dtype=np.float32)
         return View(f"virtual {time}", angle, np.ones(shape, dtype=bool), float(np.deg2rad(77)))
-    distance = found.track.distance_m(knot_lon, knot_lat)
+    distance = overpass.track.distance_m(knot_lon, knot_lat)
     angle = row @ schedule.incidence_deg(distance, height_m=mission.height_m) @ col.T
     along = row @ distance @ col.T  # (row, col)
     return View(
-        found.scene_id,
+        overpass.scene_id,
         angle.astype(np.float32),
         (along >= mission.near_m) & (along <= mission.far_m),
-        float(np.deg2rad(found.track.heading_deg(middle_lat) + 90)),
+        float(np.deg2rad(overpass.track.heading_deg(middle_lat) + 90)),
     )
 
 
