@@ -42,9 +42,9 @@ ONE_MODULE_EACH = [
     "isal", "google_crc32c", "filelock", "platformdirs",
 ]  # fmt: skip
 MOST = {  # lowered with every cut, towards decision 001's goal; a decision record raises one
-    "modules": 160,
-    "lines": 48_900,
-    "lines of code": 32_400,
+    "modules": 158,
+    "lines": 48_250,
+    "lines of code": 31_900,
     "entries at the top": 17,
     "modules in the fullest folder": 8,
 }
