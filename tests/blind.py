@@ -21,7 +21,7 @@ from soilkit.export import ten_day_table as ten_day
 from soilkit.models.tabular import SYSTEMS, Problem
 from soilkit.studies import contest
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data"))
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 TABLE, ARCHIVE = "us_10day/matched_10day.parquet", "ismn/ismn_us_header_2019_2021.zip"
 WINDOWS, LAST_YEAR, FEWEST = 10, 2021, 8
 

@@ -499,7 +499,7 @@ def test_a_region_of_another_grid_is_refused(of_a_region, tmp_path):
 
 def smap_drawn(folder, *, shift_deg=0.0):
     """SMAP over Western Australia on whole cells of 1 km pixels, and what the file has."""
-    path = Path(os.environ.get("SOILKIT_TEST_DATA", "")) / "cubes/smap_w_australia_2020.nc"
+    path = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data") / "cubes/smap_w_australia_2020.nc"
     if not path.is_file():
         pytest.skip("no cubes/smap_w_australia_2020.nc in $SOILKIT_TEST_DATA")
     return smap_australia.drawn(path, folder, days=["2020-01-02", "2020-01-08"],

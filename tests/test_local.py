@@ -28,7 +28,7 @@ from soilkit.export.archives.scenes import interval
 from soilkit.export.join import anchored_join
 from soilkit.units import conversion
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "absent"))
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 KONZA = 39.09, -96.57
 AUSTRALIA = -29.5, 118.5
 NAT = np.datetime64("NaT", "us")

@@ -22,7 +22,7 @@ from soilkit.retention import (
     water_content,
 )
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data"))
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs SOILKIT_TEST_DATA")
 
 LOAM = Retention(0.078, 0.43, 0.036, 1.56)  # Carsel and Parrish (1988), doi:10.1029/WR024i005p00755

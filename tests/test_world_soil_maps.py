@@ -15,7 +15,7 @@ from soilkit.world import parameters as p
 from soilkit.world.sensors import SOURCES, soil_maps
 from soilkit.world.sensors import instruments as c
 
-DATA = Path(os.environ.get("SOILKIT_TEST_DATA", ""))
+DATA = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data")
 SEEDS = (0, 1, 2)
 PLACE = (38.0, -98.0)
 MAPS = sorted(soil_maps.MAPS)

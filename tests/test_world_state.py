@@ -544,7 +544,7 @@ def test_constants_are_the_ones_that_were_frozen():
 
 def test_retention_curves_lie_inside_the_scatter_of_measured_soils():
     """Oklahoma Mesonet soils (MesoSoil 2.0): medians at 33 and 1500 kPa, and few values beyond."""
-    path = Path(os.environ.get("SOILKIT_TEST_DATA", "no-data")) / "mesosoil/mesosoil_v2.parquet"
+    path = Path(os.environ.get("SOILKIT_TEST_DATA") or "no-data") / "mesosoil/mesosoil_v2.parquet"
     if not path.exists():
         pytest.skip(f"{path} is not here: set SOILKIT_TEST_DATA")
     measured = pd.read_parquet(path)
