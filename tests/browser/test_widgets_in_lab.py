@@ -147,7 +147,8 @@ def opened(tmp_path_factory):
 
 def test_make_lab_opens_notebook_00_beside_data_and_reports(tmp_path):
     """Its own command line, in a copy of the project's folders."""
-    words = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True).stdout
+    command = ["make", "-n", "--no-print-directory", "lab"]  # tests may themselves run in make
+    words = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     words = shlex.split(words.replace("\\\n", " ").split(" jupyter lab ")[1])
     for name in ("data", "reports"):
         (tmp_path / name).mkdir()
