@@ -474,6 +474,16 @@ def test_a_blend_of_equal_models_is_that_model(trained, tiles, stores):
     xr.testing.assert_allclose(both.map(cube), trained.map(cube), atol=1e-5)
 
 
+def test_a_block_that_no_cluster_can_be_told_of_is_named(trained, tiles, stores):
+    """Nothing is known of any of its tiles: not numpy's word for a bad index, but ours."""
+    cube = next(iter(stores.values()))
+    (kept,) = trained.checkpoints.values()
+    parted = made_clusters(tiles, list(tiles.stores)[:2])
+    both = deepsoil.TrainedDeepSoil({0: kept, 1: kept}, parted)
+    with pytest.raises(ContractError, match="none of the features that clusters are made of"):
+        both.map(xr.full_like(cube, np.nan, dtype=float))
+
+
 def test_a_region_is_mapped_by_quadkeys_and_taken_up_again(tmp_path, monkeypatch):
     """Through the one door two tiles of two blocks of the world (synthetic), killed between them.
 

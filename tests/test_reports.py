@@ -553,7 +553,7 @@ def test_a_card_fits_every_system(tmp_path):
     heads = ["model", "split", "metric", "value", "sensor_id"]
     empty = pd.DataFrame(columns=heads).assign(r=pd.Series(dtype=float))
     table = SimpleNamespace(
-        name="trees", kind="nowcast", models={0: 1, 1: 2}, labels={"a": 0, "b": 1},
+        name="trees", kind="nowcast", models={0: 1, 1: 2}, labels=pd.Series({"a": 0, "b": 1}),
         columns=["gldas_x", "dem_slope_mean_80m"], split_name="by block",
     )  # fmt: skip
     origin = Provenance(("smap_l3_ancillary_tb",), {}, "f00")

@@ -560,8 +560,9 @@ class QuadkeyTiles(RegionInputs):
         ]  # fmt: skip
         table = pd.DataFrame(rows).reindex(columns=list(clusters.features))
         unknown = table.isna().all(axis=1).to_numpy().reshape(sides)
-        nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
-        table = table.iloc[np.ravel_multi_index(tuple(nearest), tuple(sides)).ravel()]
+        if not unknown.all():  # beyond the layers: as the nearest tile that is known
+            nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+            table = table.iloc[np.ravel_multi_index(tuple(nearest), tuple(sides)).ravel()]
         return np.moveaxis(on_pixels(clusters.shares_of(table).reshape(*sides, -1), TILE_PX), -1, 0)
 
     def layers(self, maps: np.ndarray, shares: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -211,7 +211,7 @@ def _learnt(trained: Any, samples: pd.DataFrame) -> pd.DataFrame:
     """The samples that trained: those so labelled, all of a fold, or all that are given."""
     if getattr(trained, "labels", None) is None:
         return samples
-    part = samples["sample_id"].astype(str).map(pd.Series(trained.labels).rename(index=str))
+    part = samples["sample_id"].astype(str).map(trained.labels.rename(index=str))
     is_folded = bool(getattr(trained, "split_name", ""))
     return samples[(part.notna() if is_folded else part == "train").to_numpy()]
 
