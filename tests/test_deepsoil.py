@@ -335,7 +335,8 @@ def test_a_trained_system_answers_at_the_probes_and_comes_back(
     trained.save(tmp_path / "m.pt")
     again = deepsoil.load(tmp_path / "m.pt")
     assert np.array_equal(again.tiles(tiles, [0, 5]), trained.tiles(tiles, [0, 5]))
-    assert again.name == "DEEPSOIL" and again.layers == NAMES
+    assert again.name == "DEEPSOIL" and again._origin.inputs == NAMES
+    assert again.layers == [*(c.layers[0] for c in FEW), extents.TARGET]
 
 
 def test_a_file_of_another_system_is_refused(tmp_path):
@@ -537,7 +538,7 @@ def test_a_region_is_mapped_by_quadkeys_and_taken_up_again(tmp_path, monkeypatch
 
 def test_blocks_are_those_of_the_quadkeys_wherever_a_region_begins():
     """Blocks lie on multiples of 256 pixels of the world's map and fill the region once."""
-    recipe = field_maps.QuadkeyTiles(SimpleNamespace(layers=()), {})
+    recipe = field_maps.QuadkeyTiles(SimpleNamespace(_origin=training.Provenance()), {})
     area = recipe.area((-97.5, 36.0, -97.3, 36.2), crs=None)
     seen = np.zeros((area.grid.height, area.grid.width), int)
     for block in area.tiles:

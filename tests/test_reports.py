@@ -566,6 +566,9 @@ def test_a_card_fits_every_system(tmp_path):
     text = reports.model_card(net, empty, samples=rows[["time"]], **about).data
     assert "taught by products" in text and "8 numbers in weights" in text
     assert "### Networks" not in text and "SMAP" in text and "No unseen sensor" in text
+    maps = SimpleNamespace(**vars(net), layers=["dem_3dep_elevation"])  # called "elevation" inside
+    text = reports.model_card(maps, empty, samples=rows, **about).data
+    assert "| 3D Elevation Program, 10 m |" in text and "NASA's open data" not in text
 
 
 def test_a_datasets_card_counts_what_was_lost_and_names_whom_to_cite(tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ five seeds hides four other blocks, so that together all are unseen once; errors
 block. All networks take as many steps, of squares of 32 pixels about the probes, and are asked
 square by square: asked for whole tiles, what they saw of their squares' edges misleads them. What a
 constant and trees on single pixels make of the same tiles stands beside them, since differences
-between networks that know no more than a constant say nothing. Rows are kept one a trial: start it
-again to go on.
+between networks that know no more than a constant say nothing. Rows are kept one a trial in the
+working folder (``--work``) and never made twice: start it again to go on, ``--only`` and
+``--seeds`` choose what is made now, and the tables hold all that stands.
 """
 
 import sys
@@ -424,25 +425,30 @@ class Study:
 
     @property
     def jobs(self) -> list[Job]:
-        """All trials, the first question first."""
-        seeds = self.options.seeds or range(N_SEEDS)
-        every = [{"variant": v} for v in (*BASES, *VARIANTS, *CLUSTERED)]
-        every += [{"variant": v, "split": k} for v in SPLIT for k in SPLITS]
-        every += [{"variant": v, "n_places": n} for v in COUNTED for n in COUNTS]
-        asked = [one | {"seed": seed} for seed in seeds for one in every]
-        wanted, work = self.options.only, self.options.work
-        chosen = [one for one in asked if not wanted or one["variant"] in wanted]
-        how = (EPOCHS, BATCH, RATE, "equal steps, by squares")
+        """All trials of the study, the first question first."""
+        asked = [{"variant": v} for v in (*BASES, *VARIANTS, *CLUSTERED)]
+        asked += [{"variant": v, "split": k} for v in SPLIT for k in SPLITS]
+        asked += [{"variant": v, "n_places": n} for v in COUNTED for n in COUNTS]
+        every = [one | {"seed": seed} for seed in range(N_SEEDS) for one in asked]
+        how, work = (EPOCHS, BATCH, RATE, "equal steps, by squares"), self.options.work
         return [
             Job(key_of(one, *how), str(one), partial(trial, work, **one), {"definition": one})
-            for one in chosen
+            for one in every
         ]
 
+    def is_chosen(self, job: Job) -> bool:
+        """Whether the command asks for a trial; the tables hold all that were ever run."""
+        one, wanted = job.about["definition"], self.options
+        return (not wanted.only or one["variant"] in wanted.only) and (
+            wanted.seeds is None or one["seed"] in wanted.seeds
+        )
+
     def due(self) -> list[Job]:
-        """Those whose rows are missing, or failed and asked for again."""
-        rows = {job.key: self.rows.read(job.key) for job in self.jobs}
+        """Those chosen whose rows are missing, or failed and asked for again."""
+        chosen = [job for job in self.jobs if self.is_chosen(job)]
+        rows = {job.key: self.rows.read(job.key) for job in chosen}
         again = self.options.again
-        return [j for j in self.jobs if (row := rows[j.key]) is None
+        return [j for j in chosen if (row := rows[j.key]) is None
                 or again and row["status"] != OK]  # fmt: skip
 
     def run(self) -> None:

@@ -353,9 +353,9 @@ class TrainedDeepSoil:
         return str(self._origin.normalisation["name"])
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """The maps that are fed."""
-        return self._origin.inputs
+    def layers(self) -> list[str]:
+        """The layers of a cube that its maps and their target are made of."""
+        return [c.layers[0] for c in CHANNELS if c.name in self._origin.inputs] + [TARGET]
 
     def moisture(
         self, inputs: torch.Tensor, *, known: torch.Tensor | None = None, shares: Any = None
@@ -493,7 +493,7 @@ class QuadkeyTiles(RegionInputs):
         self.made: dict[str, Mapping[str, str]] = {"soil_moisture": {}}
         if self.applicable is not None:
             self.made["applicability"] = APPLICABILITY
-        self.channels = [c for c in CHANNELS if c.name in trained.layers]
+        self.channels = [c for c in CHANNELS if c.name in trained._origin.inputs]
 
     def size_m(self, name: str) -> float:
         """The pixel size of the one cube."""

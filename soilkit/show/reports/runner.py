@@ -85,6 +85,7 @@ def as_yaml(values: dict[str, Any]) -> str:
 NASA = "NASA's open data: free use, cite the product"
 TERMS = {  # of use, by the beginning of a source's name; in situ data have the networks' own
     "sentinel": "free and open; write 'contains modified Copernicus Sentinel data' and the year",
+    **dict.fromkeys(("smap_hydroblocks", "dem_3dep", "dem_merit"), "its maker's"),
     "soilgrids": "CC BY 4.0", "smap": NASA, "gldas": NASA, "dem": NASA, "modis": NASA,
 }  # fmt: skip
 ISMN_TERMS = (
@@ -180,9 +181,9 @@ def model_card(
     text = "\n\n".join((
         f"## Model card: {_inert(trained.name)}",
         _pipes(("what", "value"), facts.items()),
-        "### Sources", _pipes(SOURCE_HEADS, _source_rows(_sources_of(inputs))),
-        *_taught_by(learnt),
-        "### Scores at unseen places, intervals over blocks",
+        "### Sources",
+        _pipes(SOURCE_HEADS, _source_rows(_sources_of(getattr(trained, "layers", inputs)))),
+        *_taught_by(learnt), "### Scores at unseen places, intervals over blocks",
         _pipes(("score", "value", "n", "95 %"), lines),
         "### Where it fails",
         _failures(ours),
@@ -236,7 +237,7 @@ def _sizes(trained: Any) -> dict[str, str]:
     n_weights = sum(tensor.numel() for one in points for tensor in one.weights.values())
     plain = {k: v for k, v in point.configuration.items() if isinstance(v, str | int | float)}
     return {
-        "data": f"version or SHA-256 {point.provenance.data_hash}",
+        "data": f"version or SHA-256 {point.provenance.data_hash or 'not kept'}",
         "size": f"{n_weights:,} numbers in weights and buffers",
         "configuration": ", ".join(f"{k} {v}" for k, v in plain.items()),
         "chosen": f"at step {point.step:,}, by a validation score of {point.score:.4f}",
