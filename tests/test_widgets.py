@@ -174,7 +174,8 @@ def test_the_inspector_says_why_a_reading_was_dropped_and_a_slider_saves_it():
     before = view.funnel.value
     view.clouds["sentinel2"].value = 0.6
     assert "a sample, sentinel1 0.5 h old" in view.message.value
-    assert view.funnel.value != before
+    assert view.funnel.value != before and "1 of 6 readings become samples" in view.funnel.value
+    assert "1 left" in view.funnel.value and "5 lost" in view.funnel.value
     view.reading.value = 0
     assert "dropped, sentinel1: none" in view.message.value
     view.bounds["sentinel1"].value = pd.Timedelta("4h")
@@ -235,7 +236,7 @@ def test_a_training_that_fails_says_why(tmp_path):
 # ---- the evaluation browser ----------------------------------------------------------------------
 
 
-def test_stratum_class_and_metric_move_map_and_table():
+def test_stratum_class_and_metric_move_map_and_table(monkeypatch):
     n = 12
     stations = pd.DataFrame({
         "sensor_id": [f"N__{k}__P" for k in range(n)], "station_id": [f"N__{k}" for k in range(n)],
@@ -251,7 +252,9 @@ def test_stratum_class_and_metric_move_map_and_table():
         scores, stations, strata=["texture", "land_cover"], label="made up"
     )
     assert "Loam" in view.table.value and view.klass.options == ("all", "Clay", "Loam")
-    seen = {bytes(view.picture.value)}
+    seen, drawn, draw = {bytes(view.picture.value)}, [], widgets.plots.station_map
+    count = lambda *tables, **words: (drawn.append(1), draw(*tables, **words))[1]  # noqa: E731
+    monkeypatch.setattr(widgets.plots, "station_map", count)
     view.klass.value = "Clay"
     seen.add(bytes(view.picture.value))
     view.metric.value = "bias_m3_m3"
@@ -259,6 +262,7 @@ def test_stratum_class_and_metric_move_map_and_table():
     view.stratum.value = "land_cover"
     seen.add(bytes(view.picture.value))
     assert len(seen) == 4 and "crops" in view.table.value
+    assert len(drawn) == 3, "one picture a move: a stratum draws but once, whatever its class"
 
 
 # ---- the world -----------------------------------------------------------------------------------

@@ -53,8 +53,7 @@ def paired_difference(
     difference = (pair["a"] - pair["b"]).to_numpy(float)
     cluster = intervals.clusters(pair, stations, kind="block")
     of_blocks = intervals.mean_of_means(difference, cluster)
-    rng = np.random.default_rng(seed)
-    (lower, upper), _ = intervals.mean_and_median(difference, cluster, rng=rng)
+    (lower, upper), _ = intervals.mean_and_median(difference, cluster, seed=seed)
     few = of_blocks["n_blocks"] < MIN_CLUSTERS
     line = {
         "metric": DIFFERENCES[metric], "model_a": names[0], "model_b": names[1],

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -327,7 +328,13 @@ def cluster_error(values: np.ndarray, cluster: np.ndarray) -> tuple[float, int]:
     return (np.sqrt(k / (k - 1) * (sums**2).sum()) / len(values) if k > 1 else np.nan), k
 
 
-def mean_and_median(values, cluster, *, rng):
+@lru_cache(maxsize=4)
+def _seeded_weights(k: int, seed: int) -> np.ndarray:
+    """One draw for all lines of a table with so many clusters; it is most of their time."""
+    return cluster_weights(k, np.random.default_rng(seed))
+
+
+def mean_and_median(values, cluster, *, seed):
     """Limits of mean and median of values (station,) when whole clusters (station,) are drawn anew.
 
     Returns ((lower, upper) of the mean, (lower, upper) of the median); NaN below five clusters.
@@ -335,10 +342,10 @@ def mean_and_median(values, cluster, *, rng):
     codes, names = pd.factorize(cluster)
     if len(names) < MIN_CLUSTERS:
         return (np.nan, np.nan), (np.nan, np.nan)
-    weights = cluster_weights(len(names), rng)
+    weights = _seeded_weights(len(names), seed)
     means = (weights @ np.bincount(codes, values)) / (weights @ np.bincount(codes))
     order = np.argsort(values)
-    running = np.cumsum(weights[:, codes][:, order], axis=1)  # (draw, station)
+    running = np.cumsum(weights[:, codes[order]], axis=1)  # (draw, station)
     half = running[:, -1:] / 2
     low, high = np.argmax(running >= half, axis=1), np.argmax(running > half, axis=1)
     medians = (values[order][low] + values[order][high]) / 2

@@ -440,8 +440,8 @@ def summarize(
 
     def line(scored, metric):
         values, cluster = scored[metric].to_numpy(float), scored["_cluster"].to_numpy()
-        rng = np.random.default_rng(seed)  # the same draws for every line: comparable
-        mean, median = intervals.mean_and_median(values, cluster, rng=rng)
+        # the same draws for every line: comparable
+        mean, median = intervals.mean_and_median(values, cluster, seed=seed)
         q25, middle, q75 = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else [np.nan] * 3
         n_stations, n_clusters = scored["station_id"].nunique(), scored["_cluster"].nunique()
         return {

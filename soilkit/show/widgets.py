@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as ipw
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -17,11 +18,13 @@ from soilkit.errors import ContractError
 from soilkit.export import join
 from soilkit.metrics.scores import classes_of
 from soilkit.show import plots
-from soilkit.show.plots.style import class_name, escape
+from soilkit.show.plots.style import METRIC_LABELS, class_name, escape
 from soilkit.show.web_maps import Dots, map_of, on_click, picture_box, png
 from soilkit.show.web_maps import MapView as MapView
 
 BOUND_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+FUNNEL_ROW = """<tr><td>{0}</td><td style="width: 24em"><div role="presentation" style="background:
+#0072B2; height: 0.7em; width: {3:.1%}"></div></td><td>{1:,} left</td><td>{2:,} lost</td></tr>"""
 STATIC = pd.Timedelta("3650D")  # a bound from which a source counts as without time
 
 
@@ -96,7 +99,8 @@ class StationExplorer(ipw.VBox):
 class JoinInspector(ipw.VBox):
     """Why was this reading dropped? Move a bound and see which readings stay.
 
-    ``plots.station_record`` and ``plots.join_funnel`` draw the pictures that stay in a report.
+    ``plots.station_record`` and ``plots.join_funnel`` draw the pictures that stay in a report; the
+    bars of the funnel that is moved are as long as the logarithm of what is left.
 
     Parameters
     ----------
@@ -117,7 +121,8 @@ class JoinInspector(ipw.VBox):
         self._static = {s: b for s, b in bounds.items() if b >= STATIC}
         self.bounds = {
             source: ipw.SelectionSlider(
-                options=[(join.in_words(_us(bound * k)), bound * k) for k in BOUND_FACTORS],
+                options=[(join.in_words(join.bound_us(source, bound * k)), bound * k)
+                         for k in BOUND_FACTORS],
                 value=bound, description=source, continuous_update=False,
             )
             for source, bound in bounds.items() if source not in self._static
@@ -132,7 +137,7 @@ class JoinInspector(ipw.VBox):
         names = [str(name) for name in self._of_sensor]
         self.sensor = ipw.Dropdown(options=names, description="sensor")
         self.reading = _row_slider("reading")
-        self.message, self.picture, self.funnel = ipw.HTML(), picture_box(), picture_box()
+        self.message, self.picture, self.funnel = ipw.HTML(), picture_box(), ipw.HTML()
         controls = [*self.bounds.values(), *self.clouds.values()]
         super().__init__(
             [ipw.HBox(controls, layout=ipw.Layout(flex_flow="row wrap")), self.sensor,
@@ -155,16 +160,19 @@ class JoinInspector(ipw.VBox):
         self._draw_sensor()
         kept, drops = self._tables.losses(**self.rules)
         n = len(self._observations)
-        title = f"{len(kept):,} of {n:,} readings become samples ({self._label})"
-        self.funnel.value = png(plots.join_funnel(kept, drops, title=title))
+        steps = plots.station_maps.funnel_steps(kept, drops)
+        title = escape(f"{len(kept):,} of {n:,} readings become samples ({self._label})")
+        columns = map(escape, steps["step"]), steps["left"], steps["lost"]
+        rows = map(FUNNEL_ROW.format, *columns, np.log1p(steps["left"]) / np.log1p(n))
+        self.funnel.value = f"<table><caption>{title}</caption>{''.join(rows)}</table>"
 
     def _draw_sensor(self) -> None:
         sensor = self.sensor.value
-        rows = self._stations["sensor_id"].astype(str) == sensor
-        self._station = self._stations[rows]
+        self._station = self._stations[self._stations["sensor_id"].astype(str) == sensor]
         station = str(self._station["station_id"].iloc[0])
         self._passes = self._scenes.iloc[self._of_station.get(station, [])]
-        self._readings = self._observations.iloc[self._of_sensor[sensor]]
+        readings = self._observations.iloc[self._of_sensor[sensor]]
+        self._readings = readings.assign(sensor_id=pd.Categorical([sensor] * len(readings)))
         joined = join.anchored_join(self._readings, self._passes, self._station, **self.rules)
         title = f"{sensor}: {len(joined.samples)} of {len(self._readings):,} readings stay"
         self.picture.value = png(
@@ -316,31 +324,28 @@ class EvaluationBrowser(ipw.VBox):
     label : what the data are, for titles
     """
 
-    METRICS = ("r", "ubrmse_m3_m3", "rmse_m3_m3", "bias_m3_m3")
-
     def __init__(
         self, scores: pd.DataFrame, stations: pd.DataFrame, *, strata: list[str], label: str
     ) -> None:
         self._scores, self._stations, self._label = scores, stations, label
         self._tables: dict[tuple[str, ...], pd.DataFrame] = {}
-        names = plots.style.names_of(scores)
-        self._names = names
-        self.model = ipw.Dropdown(options=list(dict.fromkeys(names)), description="model")
+        self._names = plots.style.names_of(scores)
+        self.model = ipw.Dropdown(options=[*dict.fromkeys(self._names)], description="model")
         heads = [(class_name(by), by) for by in strata]
         self.stratum = ipw.Dropdown(options=heads, description="stratum")
         self.klass = ipw.Dropdown(description="class")
-        words = [(plots.style.label(m), m) for m in self.METRICS if m in scores]
+        words = [(plots.style.label(m), m) for m in METRIC_LABELS if m in scores]
         self.metric = ipw.Dropdown(options=words, description="metric")
         self.picture, self.table = picture_box(), ipw.HTML()
         controls = [self.model, self.stratum, self.klass, self.metric]
         super().__init__(
             [ipw.HBox(controls, layout=ipw.Layout(flex_flow="row wrap")), self.picture, self.table]
         )
-        self._fill()
         for control in (self.model, self.stratum):
             control.observe(lambda _: self._fill(), names="value")
         for control in (self.klass, self.metric):
             control.observe(lambda _: self._draw(), names="value")
+        self._fill()
 
     def _fill(self) -> None:
         """A new table of classes; the map follows."""
@@ -350,10 +355,12 @@ class EvaluationBrowser(ipw.VBox):
             self._tables[model, by] = metrics.summarize(rows, self._stations, by=by)
         self._rows, table = rows, self._tables[model, by]
         self._classes = classes_of(rows, self._stations, by=by).astype(str)
+        before = self.klass.value
         self.klass.options = ["all", *sorted(self._classes.unique())]
+        if self.klass.value == before:  # another value draws by itself, as every choice does
+            self._draw()
         text = plots.class_table(table, by).to_html(index=False, escape=True, border=0)
         self.table.value = f'<div class="jp-RenderedHTMLCommon">{text}</div>'  # as other tables
-        self._draw()
 
     def _draw(self) -> None:
         rows, chosen = self._rows, self.klass.value or "all"
@@ -387,8 +394,8 @@ class WorldView(ipw.VBox):
             options=options, description="day", continuous_update=False, layout=wide
         )
         first = "{0.latitude:.3f}, {0.longitude:.3f}".format(stations.iloc[0])
-        words = {"description": "place", "placeholder": "latitude, longitude"}
-        self.place = ipw.Text(first, continuous_update=False, **words)
+        words = {"description": "place", "continuous_update": False}
+        self.place = ipw.Text(first, placeholder="latitude, longitude", **words)
         self.message, self.picture = ipw.HTML(), picture_box()
         try:
             self.map = map_of(stations, None)
@@ -401,8 +408,7 @@ class WorldView(ipw.VBox):
         for control in (self.day, self.place):
             control.observe(lambda _: self._draw(), names="value")
         lists = [self.dots.choice] if hasattr(self, "dots") else []
-        row = ipw.Layout(flex_flow="row wrap")
-        controls = ipw.HBox([self.place, *lists, self.day], layout=row)
+        controls = ipw.HBox([self.place, *lists, self.day], layout=ipw.Layout(flex_flow="row wrap"))
         super().__init__([self.map, controls, self.message, self.picture])
         self._draw()
 
@@ -427,10 +433,5 @@ class WorldView(ipw.VBox):
 
 def _row_slider(name: str) -> ipw.IntSlider:
     """A slider over rows of a table, which words beside it name."""
-    wide = ipw.Layout(width="95%")
-    look = {"readout": False, "continuous_update": False}
-    return ipw.IntSlider(description=name, layout=wide, **look)
-
-
-def _us(length: pd.Timedelta) -> int:
-    return int(length / pd.Timedelta("1us"))
+    look = {"readout": False, "continuous_update": False, "layout": ipw.Layout(width="95%")}
+    return ipw.IntSlider(description=name, **look)

@@ -320,8 +320,7 @@ def _aggregates(tables):
     for i, (scores, stations) in enumerate(tables):
         values = scores["r"].to_numpy()
         cluster = intervals.clusters(scores, stations, kind="block")
-        rng = np.random.default_rng(i)
-        mean, median = intervals.mean_and_median(values, cluster, rng=rng)
+        mean, median = intervals.mean_and_median(values, cluster, seed=i)
         half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
         of_means = intervals.mean_of_means(values, cluster)
         limits = {

@@ -161,7 +161,7 @@ def below(data: Depths, *, seed: int = 0) -> pd.DataFrame:
     lines = []
     for name, table in scores.items():
         for metric, values in zip(("r", "ubrmse_m3_m3"), table.to_numpy().T, strict=True):
-            _, ends = mean_and_median(values, block_of.to_numpy(), rng=np.random.default_rng(0))
+            _, ends = mean_and_median(values, block_of.to_numpy(), seed=0)
             lines.append(
                 (name, metric, np.median(values), *ends, len(stations), block_of.nunique())
             )

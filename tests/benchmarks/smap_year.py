@@ -227,7 +227,7 @@ def median_line(values: pd.Series, blocks: np.ndarray) -> dict[str, Any]:
     """
     has = values.notna().to_numpy()
     known, names = values.to_numpy()[has], blocks[has]
-    ends = mean_and_median(known, names, rng=np.random.default_rng(0))
+    ends = mean_and_median(known, names, seed=0)
     is_mean = values.name == "coverage_90"
     line = {"value": known.mean() if is_mean else np.median(known)}
     line |= dict(zip(("lower", "upper"), ends[0 if is_mean else 1], strict=True))

@@ -174,7 +174,8 @@ def test_a_click_on_the_world_and_a_key_on_the_day_draw_what_is_there(opened):
 
 def test_a_bound_of_the_join_moves_its_funnel_and_a_reading_says_its_fate(opened):
     view = opened("10_build_dataset")
-    view.changes(lambda: view.key(0, "ARROW_RIGHT"))
+    view.changes(lambda: view.key(0, "ARROW_RIGHT"), what="words")
+    assert "within 2 h" in view.words and "within 1 h" not in view.words
     view.changes(lambda: view.key(-1, "END"), what="words")
     assert "dropped, " in view.words or "a sample, " in view.words
     view.changes(lambda: view.choose("sensor", 3))

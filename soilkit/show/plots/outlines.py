@@ -27,14 +27,19 @@ def outlines() -> Mapping[str, list[np.ndarray]]:
         }
 
 
+@cache
+def _extents(kind: str) -> np.ndarray:
+    """West, south, east and north of each line, (4, line): a slider waits for a map."""
+    return np.array([(*line.min(axis=0), *line.max(axis=0)) for line in outlines()[kind]]).T
+
+
 def lines_in(kind: str, window: Window) -> Iterator[np.ndarray]:
     """Lines that a window (west, south, east, north) may touch, also across the antimeridian."""
     west, south, east, north = window
+    left, low, right, high = _extents(kind)
     for turn in (-360.0, 0.0, 360.0):
-        for line in outlines()[kind]:
-            low, high = line.min(axis=0) + (turn, 0), line.max(axis=0) + (turn, 0)
-            if low[0] <= east and high[0] >= west and low[1] <= north and high[1] >= south:
-                yield line + (turn, 0)
+        touches = (left + turn <= east) & (right + turn >= west) & (low <= north) & (high >= south)
+        yield from (outlines()[kind][k] + (turn, 0) for k in np.flatnonzero(touches))
 
 
 def draw_outlines(axis: Axes) -> None:

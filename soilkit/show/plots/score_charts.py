@@ -494,13 +494,14 @@ def station_record(
     for axis in (top, lanes):  # one artist for all samples
         axis.plot(time, height, transform=axis.get_xaxis_transform(), **look)
     lanes.set_yticks(range(len(sources)), [*sources])
-    _date_axis(lanes)
-    lanes.set(ylim=(len(sources) - 0.4, -0.6),
-              xlabel="time [UTC]; ● chosen   ○ not chosen, paler with more cloud")  # fmt: skip
     lanes.spines[["top", "right"]].set_visible(False)
     if len(readings):
         around = pd.Timedelta("5D")
         lanes.set_xlim(readings["time"].min() - around, readings["time"].max() + around)
+    _date_axis(lanes)
+    lanes.set_xticks(lanes.get_xticks())  # found once, not at each of a dozen looks
+    lanes.set(ylim=(len(sources) - 0.4, -0.6),
+              xlabel="time [UTC]; ● chosen   ○ not chosen, paler with more cloud")  # fmt: skip
     return style.head(figure, title or station_id)
 
 

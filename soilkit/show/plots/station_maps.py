@@ -291,6 +291,16 @@ def station_density(stations: pd.DataFrame, *, by: str = "network", title: str =
     return style.finish(figure, title, legend=f"{by} (stations)")
 
 
+def funnel_steps(samples: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
+    """``step``, ``left`` and ``lost`` of ``join_funnel``: a row for all readings and each step."""
+    lost = drops.groupby(["source", "reason"], observed=True)["count"].sum()  # as the join went
+    lost = lost[lost > 0]
+    counts = np.array([0, *lost], dtype=np.int64)
+    names = ["all readings", *(str(reason) for _, reason in lost.index)]
+    left = len(samples) + counts.sum() - counts.cumsum()
+    return pd.DataFrame({"step": names, "left": left, "lost": counts})
+
+
 def join_funnel(samples: pd.DataFrame, drops: pd.DataFrame, *, title: str = "") -> Figure:
     """How many readings are left after each step of a join, and what each step took.
 
@@ -298,24 +308,16 @@ def join_funnel(samples: pd.DataFrame, drops: pd.DataFrame, *, title: str = "") 
     ----------
     samples, drops : tables of those contracts, of one join: together they are all readings
     """
-    lost = drops.groupby(["source", "reason"], observed=True)["count"].sum()  # as the join went
-    lost = lost[lost > 0]
-    left = [len(samples) + int(lost.sum())]
-    for count in lost:
-        left.append(left[-1] - int(count))
-    names = ["all readings", *(reason for _, reason in lost.index)]
-    names = [style.wrapped(name, letters=60, lines=1) for name in names]
+    steps = funnel_steps(samples, drops)
+    left = steps["left"].tolist()
+    names = [style.wrapped(name, letters=60, lines=1) for name in steps["step"]]
     height = 0.36 * len(left) + 1.3
-    figure, axis = plt.subplots(figsize=(8.5, height))  # laid out by hand: a slider waits for it
-    figure.subplots_adjust(
-        left=(0.3 + 0.083 * max(map(len, names))) / 8.5, right=0.92, bottom=0.6 / height,
-        top=1 - 0.4 / height,
-    )  # fmt: skip
+    figure, axis = plt.subplots(figsize=(8.5, height), layout="constrained")
     rows = np.arange(len(left))
     axis.hlines(rows, 0.5, left, color="0.85", linewidth=1)
     axis.plot(left, rows, "o", color=style.COLOURS[0])
-    for row, n in enumerate(left):
-        words = f"{n:,}" + (f"  (−{left[row - 1] - n:,})" if row else "")
+    for row, (n, lost) in enumerate(zip(left, steps["lost"], strict=True)):
+        words = f"{n:,}" + (f"  (−{lost:,})" if row else "")
         axis.annotate(words, (n, row), xytext=(7, 0), textcoords="offset points", va="center")
     axis.set_yticks(rows, names)
     axis.set(xscale="log", xlim=(0.5, 8 * left[0] + 1), ylim=(len(left) - 0.5, -0.5))

@@ -3,7 +3,7 @@
 import html
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from textwrap import fill
 from typing import Any
@@ -14,6 +14,7 @@ from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
 from matplotlib import category, dates, ticker
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -122,10 +123,19 @@ def head(figure: Figure, title: str) -> Figure:
     """A title above all panels, on several lines where it is long."""
     letters = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
     figure.suptitle(fill(title, letters), fontsize="medium")
-    for text in figure.findobj(Text):
+    for text in _named(figure):
         if "$" in text.get_text():  # of a name: this package writes no formulas
             text.set_parse_math(False)
     return figure
+
+
+def _named(artist: Artist) -> Iterator[Text]:
+    """Texts in a picture, without the numbers along axes: asked for, their ticks are made twice."""
+    if isinstance(artist, Text):
+        yield artist
+    numbers = isinstance(artist, Axis) and not isinstance(artist.get_major_formatter(), NAMES)
+    for child in [artist.label] if numbers else artist.get_children():  # type: ignore[attr-defined]
+        yield from _named(child)
 
 
 def finish(figure: Figure, title: str, *, note: str = "", legend: str = "") -> Figure:
