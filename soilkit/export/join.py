@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -467,12 +468,10 @@ def fate_of(
     reading = observations[observations["time"] == time]
     if len(reading) != 1:
         raise UnknownNameError(f"Wanted one reading of {time}, found {len(reading)}.")
-    rules: dict[str, Any] = {"anchor": anchor, "max_cloud_fraction": of_anchor}
-    bound = {anchor: bounds[anchor]}
-    rivals = anchored_join(observations, scenes, stations, bounds=bound, **rules).samples
-    rules["max_cloud_fraction"] = clouds
-    alone = anchored_join(reading, scenes, stations, bounds=bounds, **rules)
-    is_closest = bool((rivals["time"] == time).any())
+    joined = partial(anchored_join, scenes=scenes, stations=stations, anchor=anchor)
+    rivals = joined(observations, bounds={anchor: bounds[anchor]}, max_cloud_fraction=of_anchor)
+    alone = joined(reading, bounds=bounds, max_cloud_fraction=clouds)
+    is_closest = bool((rivals.samples["time"] == time).any())
     if len(alone.drops) and (is_closest or alone.drops["source"].iloc[0] == anchor):
         return f"dropped, {alone.drops['reason'].iloc[0]}"
     if not is_closest:
