@@ -15,9 +15,11 @@ NOTEBOOKS = (
 )  # fmt: skip
 TABLES = ("samples", "features", "stations")  # of notebook 10, for notebooks 13 and 35
 PACKAGES = (
-    "beautifulsoup4", "filelock", "jinja2", "matplotlib", "numpy", "pandas", "platformdirs",
-    "pyarrow", "pyproj", "pyyaml", "requests", "scikit-learn", "scipy", "tqdm", "xarray",
+    "beautifulsoup4", "filelock", "ipywidgets", "jinja2", "matplotlib", "numpy", "pandas",
+    "platformdirs", "pyarrow", "pyproj", "pyyaml", "requests", "scikit-learn", "scipy", "tqdm",
+    "xarray",
 )  # fmt: skip
+BESIDE = ("comm", "filelock", "ipywidgets", "jupyterlab-widgets")  # that Pyodide does not hold
 SETUP = f"""import piplite
 
 await piplite.install({list(PACKAGES)!r})
@@ -33,9 +35,10 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         contents, wheels = Path(folder) / "contents", Path(folder) / "wheels"
         write_contents(contents)
-        call("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ROOT)
-        (wheel,) = wheels.glob("soilkit-*.whl")
-        words = ["--lite-dir", folder, "--contents", contents, "--piplite-wheels", wheel]
+        pip = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
+        call(*pip, "--constraint", ROOT / "constraints-ci.txt", ROOT, *BESIDE)
+        words = ["--lite-dir", folder, "--contents", contents]
+        words += [word for wheel in wheels.glob("*.whl") for word in ("--piplite-wheels", wheel)]
         words += ["--output-dir", options.out.resolve()]
         words += ["--pyodide", options.pyodide] if options.pyodide else []
         call("-m", "jupyter", "lite", "build", *words)
