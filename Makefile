@@ -8,6 +8,10 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints-ci.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export SOILKIT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 
+# glibc keeps what it once had: a training asks the kernel for its large blocks once, not each step.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 2147483648
+
 .PHONY: help setup wheelhouse report test test-all browser lab bench study contest check docs lite clean
 
 help:  ## this list

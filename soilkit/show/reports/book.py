@@ -311,7 +311,7 @@ TABULAR_SYNTHETIC = Book(
     "Simple ensembles on the synthetic world",
     "Every number of ours here is synthetic; those of Poehls et al. (2024), of real stations, "
     "stand in their own columns.",
-    (Section("25_simple_ensembles", {"every_days": 4}),),
+    (Section("25_simple_ensembles", {"every_days": 6}),),
 )
 
 COMPOSITE = Book(

@@ -225,8 +225,8 @@ def _rows_cols(u_m, v_m, *, size_m: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _distinct(rows, cols, *, size_m: float) -> tuple[Pixels, np.ndarray]:
     """Each pixel once, and which of them every (row, col) is."""
-    code, inverse = np.unique(rows * CODE + cols, return_inverse=True)
-    return Pixels(float(size_m), code // CODE, code % CODE), inverse
+    pixels, inverse = lattice.distinct(rows, cols)
+    return Pixels(float(size_m), *pixels), inverse
 
 
 def _pixels_of(grid: Grid, *, size_m: float):

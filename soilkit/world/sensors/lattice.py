@@ -99,12 +99,21 @@ def smooth_points(seeds, place: tuple[np.ndarray, np.ndarray], *, scale_m: float
     row, col = np.broadcast_arrays(
         (first_row[:, None] + step)[:, :, None], (first_col[:, None] + step)[:, None, :]
     )  # (point, 4, 4)
-    nodes, index = np.unique(np.stack([row.ravel(), col.ravel()]), axis=1, return_inverse=True)
+    nodes, index = distinct(row.ravel(), col.ravel())
     weights = (weight_row[:, :, None] * weight_col[:, None, :]).ravel()
     starts = np.arange(0, 16 * len(first_row) + 1, 16)
-    spline = csr_matrix((weights, index.ravel(), starts), shape=(len(first_row), nodes.shape[1]))
+    spline = csr_matrix((weights, index, starts), shape=(len(first_row), nodes.shape[1]))
     knots = normals(np.asarray(seeds)[None, :], rows=nodes[0][:, None], cols=nodes[1][:, None])
     return (spline @ knots).T  # (node, scene) to (scene, point)
+
+
+def distinct(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair of integers once, (2, pair) by row, then column, and which of them each point is.
+
+    As ``np.unique`` of the columns of both, many times faster: one number stands for a pair.
+    """
+    code, index = np.unique((rows.astype(np.int64) << 32) + cols + (1 << 31), return_inverse=True)
+    return np.stack([code >> 32, (code & 0xFFFFFFFF) - (1 << 31)]), index
 
 
 def cubic(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from soilkit import grids
 from soilkit.contracts import Grid
 from soilkit.errors import UnknownNameError
 from soilkit.world import schedule
+from soilkit.world.sensors import lattice
 from soilkit.world.sensors.coarse import land_models, passive, weather
 from soilkit.world.sensors.coarse.forcing import Product, forcing
 
@@ -71,10 +72,10 @@ def on_grid(world: Any, source: str, *, time: np.datetime64, grid: Grid) -> np.n
     step_px = int(np.clip(NET_M // grid.pixel_size_m, 1, 32))
     longitude, latitude = grids.project(grid, "EPSG:4326", step_px=step_px)
     rows, cols = cells(source, longitude, latitude=latitude)
-    pairs, inverse = np.unique(np.stack([rows.ravel(), cols.ravel()]), axis=1, return_inverse=True)
+    pairs, inverse = lattice.distinct(rows.ravel(), cols.ravel())
     parts = np.array_split(pairs, max(1, -(-pairs.shape[1] // MAX_CELLS)), axis=1)
     latest = [_latest(world, source, pair, time) for pair in parts]
-    values = np.concatenate(latest)[inverse.ravel()]  # (pixel, band)
+    values = np.concatenate(latest)[inverse]  # (pixel, band)
     return values.T.reshape(-1, *rows.shape).astype(np.float32)
 
 

@@ -11,6 +11,7 @@ from soilkit import grids, sources
 from soilkit.world import fields, schedule
 from soilkit.world import parameters as world_c
 from soilkit.world.sensors import instruments as c
+from soilkit.world.sensors import lattice
 from soilkit.world.sensors.coarse import forcing as drivers
 from soilkit.world.sensors.coarse.forcing import Forcing, Product
 from soilkit.world.surface import SOLAR_NOON_UTC
@@ -277,11 +278,10 @@ def footprint(y_m, x_m) -> tuple[np.ndarray, np.ndarray, csr_matrix]:
     col = np.round((x_m - grids.EASE2_LEFT_M) / size - 0.5).astype(int)
     down, right = (k.ravel() for k in np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1])
     power = 0.5 ** ((down**2 + right**2) * (2 * size / c.FOOTPRINT_M) ** 2)
-    seen = np.stack([row[:, None] + down, col[:, None] + right]).reshape(2, -1)
-    cells, index = np.unique(seen, axis=1, return_inverse=True)
-    starts = np.arange(0, seen.shape[1] + 1, len(power))
+    cells, index = lattice.distinct((row[:, None] + down).ravel(), (col[:, None] + right).ravel())
+    starts = np.arange(0, len(index) + 1, len(power))
     values = np.tile(power / power.sum(), len(row))
-    return *cells, csr_matrix((values, index.ravel(), starts), (len(row), cells.shape[1]))
+    return *cells, csr_matrix((values, index, starts), (len(row), cells.shape[1]))
 
 
 def conditions(world: Any, now: Forcing, *, state: Any, hour: float) -> dict[str, np.ndarray]:
