@@ -288,3 +288,13 @@ def test_hashed_noise_is_standard_normal_and_of_unit_variance_when_smoothed():
     assert white.mean() == pytest.approx(0, abs=0.01)
     assert white.std() == pytest.approx(1, abs=0.01)
     assert smooth.std() == pytest.approx(1, abs=0.03)
+
+
+def test_pairs_of_cells_are_those_of_unique_columns():
+    rng = np.random.default_rng(0)
+    rows, cols = rng.integers(-9, 9, (2, 500))
+    cols[0], rows[0] = -(2**31), 2**30
+    pairs, index = lattice.distinct(rows, cols)
+    wanted, back = np.unique(np.stack([rows, cols]), axis=1, return_inverse=True)
+    np.testing.assert_array_equal(pairs, wanted)
+    np.testing.assert_array_equal(index, back.ravel())
