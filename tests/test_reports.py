@@ -333,6 +333,18 @@ def test_a_page_begins_with_its_headline_and_takeaway():
     assert "stands at the top" in tagged.select_one("#cell-2").get_text()
 
 
+def test_a_takeaway_shown_as_text_stands_at_the_top_too():
+    said = new_output("display_data", {"text/markdown": "**Takeaway.** Wet."})
+    printed = new_output("stream", name="stdout", text="Damp.\n")
+    for cells in (
+        [new_code_cell("1", outputs=[said])],
+        [new_markdown_cell("## Takeaway"), new_code_cell("1", outputs=[printed])],
+    ):
+        page = page_of(new_markdown_cell("# T"), new_code_cell("0"), *cells)
+        assert page.select_one("#takeaway").get_text().strip() in ("Takeaway. Wet.", "Damp.")
+    assert page_of(new_markdown_cell("# T"), new_code_cell("0")).select_one("#takeaway") is None
+
+
 def test_a_products_own_title_is_the_only_first_heading():
     """A first screen that bears a title stands above the notebook's, which steps down."""
     screen = new_output("display_data", {"text/html": "<h1>SMAP on my sites</h1>"})
@@ -481,7 +493,8 @@ def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
     """One report that fails is told at the end; the others' pages stand."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    notebook_at(folder / "98_good.ipynb", cells=["1 + 1"])
+    takes = "from IPython.display import Markdown\nMarkdown('**Takeaway (synthetic).** R **0.7**.')"
+    notebook_at(folder / "98_good.ipynb", cells=["1 + 1", takes])
     notebook_at(folder / "99_bad.ipynb", cells=["1 / 0"])
     books = [Book(n, n, "About.", (Section(n),)) for n in ("99_bad", "98_good")]
     with pytest.raises(Exception, match="division by zero"):
@@ -489,6 +502,7 @@ def test_reports_side_by_side_do_not_stop_one_another(tmp_path):
     assert (tmp_path / "reports" / "98_good" / "index.html").exists()
     assert not (tmp_path / "reports" / "99_bad" / "index.html").exists()
     shelf = (tmp_path / "reports" / "index.html").read_text()
+    assert "Takeaway (synthetic). R 0.7." in shelf  # where no score stands
     assert 'href="98_good/index.html"' in shelf and "Stopped: 99_bad/99_bad.failed.html" in shelf
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from soilkit.errors import ParameterError
 from soilkit.files import csv_text, read_csv, write_text_whole
 from soilkit.show.plots.style import words
-from soilkit.show.reports.pages import card, list_page, to_pdf
+from soilkit.show.reports.pages import card, list_page, takeaway, to_pdf
 from soilkit.show.reports.runner import as_yaml, check_parameters, declared, heading, run
 
 DIFFERENCES = {name: words(name) for name in ("r", "ubrmse_m3_m3", "rmse_m3_m3")}
@@ -115,15 +115,20 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
 
 
 def shelve(reports: Path) -> Path:
-    """Write ``reports/index.html``: each report with a picture, its highest score and its date."""
+    """Write ``reports/index.html``: each report with a picture, its highest score and its date.
+
+    One without such a score says what its first takeaway prints.
+    """
     cards = []
     for index in sorted(reports.glob("*/index.html"), key=lambda path: path.parent.name):
         name = index.parent.name
         title = next((book.title for book in BOOKS if book.name == name), name)
         scores = index.with_name("scores.csv")
         has_scores = scores.is_file() and scores.stat().st_size > 1
-        lines = [best_score(read_csv(scores)) if has_scores else "", _date(index)]
-        cards.append(card(index, title=title, href=f"{name}/index.html", lines=filter(None, lines)))
+        best = best_score(read_csv(scores)) if has_scores else ""
+        said = (takeaway(page) for page in sorted(index.parent.glob("[0-9]*.html")))
+        lines = filter(None, [best or next(filter(None, said), ""), _date(index)])
+        cards.append(card(index, title=title, href=f"{name}/index.html", lines=lines))
     for page in sorted(reports.glob("*/*.failed.html")):
         href = f"{page.parent.name}/{page.name}"
         cards.append(card(page, title=f"Stopped: {href}", href=href, lines=[_date(page)]))

@@ -23,6 +23,7 @@ FEWEST_CHAPTERS, MOST_COLUMNS = 3, 13  # that need a list of contents; that pape
 MOST_OPEN_ROWS = 9  # of a table that stands open beside a picture, its head among them
 THUMBNAIL_PX = 420
 PICTURE = re.compile(r'(<img alt="([^"]*)" src="data:image/)(?:png|webp);base64,([^"]+)"')
+TAKEAWAY = re.compile(r'id="takeaway">\s*(?:<pre>|<div class="prose"><p>)([^\n]+)')
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
@@ -124,19 +125,18 @@ def _lead(cells: list[Any]) -> Any:
 
 
 def _takeaway(cells: list[Any]) -> list[Any]:
-    """What a notebook says under "Takeaway", in prose and print, once more."""
+    """What a notebook says under "Takeaway", in prose, print and text that begins so, once more."""
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
-    texts = [
-        c.source.partition("## Takeaway")[2] if c.cell_type == "markdown" else "" for c in cells
-    ]
-    at = [i for i, c in enumerate(cells) if c.cell_type == "markdown" and "## Takeaway" in c.source]
-    if not at:
-        return []
-    said = [o for c in cells[at[-1] :] for o in c.get("outputs", []) if o.get("name") == "stdout"]
+    texts = [c.source if c.cell_type == "markdown" else "" for c in cells]
+    at = next((i for i in reversed(range(len(texts))) if "## Takeaway" in texts[i]), len(cells))
+    said = [o for c in cells[at:] for o in c.get("outputs", []) if o.get("name") == "stdout"]
+    shown = (o for c in cells for o in c.get("outputs", []) if "data" in o)
+    said += [o for o in shown if str(o.data.get("text/markdown", "")).startswith("**Takeaway")]
+    prose = "".join(texts[at : at + 1]).partition("## Takeaway")[2].strip()
     look = {"place": "takeaway", "look": "results"}
     return [
-        new_markdown_cell(texts[at[-1]].strip()),
+        *([new_markdown_cell(prose)] if prose else []),
         *([new_code_cell(outputs=said, metadata=look)] if said else []),
     ]
 
@@ -278,6 +278,12 @@ def card(page: Path, *, title: str, href: str, lines: Iterable[str]) -> dict[str
         small = _webp(first[3], wide_px=THUMBNAIL_PX)
         picture, alt = f"data:image/webp;base64,{small}", unescape(first[2])
     return {"title": title, "href": href, "lines": [*lines], "picture": picture, "alt": alt}
+
+
+def takeaway(page: Path) -> str:
+    """The first line that a page's takeaway prints, or nothing."""
+    first = TAKEAWAY.search(page.read_text(encoding="utf-8"))
+    return unescape(re.sub("<[^>]+>", "", first[1])) if first else ""
 
 
 def _webp(picture: str, *, wide_px: int | None = None) -> str:
