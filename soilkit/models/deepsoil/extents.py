@@ -1,6 +1,5 @@
 """Extents of DEEPSOIL: 3 x 3 quadkey tiles about a station, their 75 maps and what is known."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +21,6 @@ from soilkit.errors import ContractError
 from soilkit.export import cubes
 from soilkit.export.features import cloudy
 from soilkit.models.datasets import StationCube
-
-log = logging.getLogger(__name__)
 
 TILE_PX, EXTENT_TILES = 64, 3  # pixels a side of a tile, tiles a side of an extent
 EXTENT_PX = TILE_PX * EXTENT_TILES
@@ -447,13 +444,6 @@ class ExtentTiles(Dataset):
         """A whole batch."""
         parts = [self.tile(i) for i in indices]
         return {n: torch.from_numpy(np.stack([part[n] for part in parts])) for n in parts[0]}
-
-    def with_target(self) -> list[int]:
-        """The numbers of the tiles that have a target; the log counts the others."""
-        is_valid = self.tiles["valid_fraction"].to_numpy() > 0
-        if not is_valid.all():
-            log.info("%d of %d tiles have no valid target", (~is_valid).sum(), len(is_valid))
-        return np.flatnonzero(is_valid).tolist()
 
     def tile(self, i: int) -> dict[str, np.ndarray]:
         """One tile as a batch without its first axis."""

@@ -115,10 +115,7 @@ def bind(book: Book, *, notebooks: Path, out_dir: Path) -> Path:
 
 
 def shelve(reports: Path) -> Path:
-    """Write ``reports/index.html``: each report with a picture, its highest score and its date.
-
-    One without such a score says what its first takeaway prints.
-    """
+    """Write ``reports/index.html``: each report's picture, highest score or takeaway, and date."""
     cards = []
     for index in sorted(reports.glob("*/index.html"), key=lambda path: path.parent.name):
         name = index.parent.name

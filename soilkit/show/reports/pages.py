@@ -135,10 +135,8 @@ def _takeaway(cells: list[Any]) -> list[Any]:
     said += [o for o in shown if str(o.data.get("text/markdown", "")).startswith("**Takeaway")]
     prose = "".join(texts[at : at + 1]).partition("## Takeaway")[2].strip()
     look = {"place": "takeaway", "look": "results"}
-    return [
-        *([new_markdown_cell(prose)] if prose else []),
-        *([new_code_cell(outputs=said, metadata=look)] if said else []),
-    ]
+    top = [new_markdown_cell(prose), new_code_cell(outputs=said, metadata=look)]
+    return [cell for cell, has in zip(top, (prose, said), strict=True) if has]
 
 
 def _structured(html: str) -> str:
