@@ -1,12 +1,16 @@
 """Reports: parameters are checked before anything runs, pages open with no network."""
 
+import base64
 import errno
+import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from datetime import date
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -604,3 +608,22 @@ def test_a_datasets_card_counts_what_was_lost_and_names_whom_to_cite(tmp_path, m
     assert "| SCAN | 1 | Schaefer 2007 |" in text and "| A&#124;B | 1 | none listed |" in text
     assert "CC BY 4.0" in text and "Copernicus Sentinel data" in text and "synthetic" not in text
     assert "Fewer than 5 stations stand for: Grassland" in text
+
+
+def with_html(text):
+    shown = new_output("display_data", {"text/html": text})
+    return new_notebook(cells=[new_code_cell(outputs=[shown])])
+
+
+def test_a_live_view_travels_packed_and_is_searched_before():
+    """A frame is a third of its page, which the browser unpacks; what it would load is refused."""
+    inside = f'<p>&amp; it\'s "here"</p><script>{"let far = 1; " * 500}</script>'
+    frame = f'<div><iframe srcdoc="{escape(inside)}" height="9" title="a chart"></iframe></div>'
+    page = reports.to_html(with_html(frame), "Page")
+    assert len(page) < len(reports.to_html(with_html("<p>none</p>"), "Page")) + len(inside) / 3
+    packed = re.search('id="packed"&gt;([^&]*)&lt;|id=&quot;packed&quot;&gt;([^&]*)&lt;', page)
+    code = next(filter(None, packed.groups()))
+    assert gzip.decompress(base64.b64decode(code)).decode() == inside
+    harmful = frame.replace("let far", f"fetch('{TO}'); let far", 1)
+    with pytest.raises(ValueError, match="would load"):
+        reports.to_html(with_html(harmful), "Page")

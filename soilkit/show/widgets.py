@@ -294,10 +294,9 @@ def _run(train: Callable[[], Any], sender: Any) -> None:
     """In the other process: train, and send one sentence on how it ended."""
     try:
         train()
+        sender.send("done")
     except Exception as error:  # whatever it was, the reader has to see it
         sender.send(f"failed: {type(error).__name__}: {error}")
-    else:
-        sender.send("done")
 
 
 def _state(path: Path) -> tuple[pd.DataFrame, int]:
@@ -366,10 +365,9 @@ class EvaluationBrowser(ipw.VBox):
         rows, chosen = self._rows, self.klass.value or "all"
         if chosen != "all":
             rows = rows[self._classes == chosen]
-        title = f"{self.model.value}, {chosen} ({rows['station_id'].nunique()} stations; "
-        figure = plots.station_map(
-            rows, self._stations, metric=self.metric.value, title=f"{title}{self._label})"
-        )
+        n = rows["station_id"].nunique()
+        title = f"{self.model.value}, {chosen} ({n} stations; {self._label})"
+        figure = plots.station_map(rows, self._stations, metric=self.metric.value, title=title)
         self.picture.value = png(figure)
 
 

@@ -487,8 +487,8 @@ def show(
             shown = shown.rename(escape, axis=axis).rename_axis(names, axis=axis)
         style = shown.style.hide(axis="index") if numbered else shown.style
         if graded:
-            marked = [escape(graded)]
-            style = style.map(lambda word: INKS.get(word, ""), subset=marked)
+            style = style.map(lambda word: INKS.get(word, ""), subset=[escape(graded)])
+        style.cell_ids = False  # but of coloured cells
         style = style.format(escape="html").set_table_styles(SMALL_PRINT)
         display(style.set_caption(escape(title)))
 

@@ -1,6 +1,7 @@
 """An executed notebook as one page that opens with no network: on a screen, a phone, in print."""
 
 import base64
+import gzip
 import io
 import os
 import re
@@ -20,10 +21,11 @@ HEADLINE = "headline"  # tag of the cell whose result leads the page
 MOVED = '<p class="moved"><a href="#lead">It stands at the top of this page.</a></p>'
 CONTENTS = '<nav class="contents" aria-label="Contents"></nav>'
 FEWEST_CHAPTERS, MOST_COLUMNS = 3, 13  # that need a list of contents; that paper holds
-MOST_OPEN_ROWS = 9  # of a table that stands open beside a picture, its head among them
+MOST_OPEN_ROWS = 4  # of a table that stands open beside a picture, its head among them
 THUMBNAIL_PX = 420
 PICTURE = re.compile(r'(<img alt="([^"]*)" src="data:image/)(?:png|webp);base64,([^"]+)"')
 TAKEAWAY = re.compile(r'id="takeaway">\s*(?:<pre>|<div class="prose"><p>)([^\n]+)')
+FRAME = re.compile(r"""(<iframe [^>]*?srcdoc=)(["'])(.*?)\2""", re.DOTALL)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
@@ -64,8 +66,7 @@ def to_html(
         outputs = [o for o in cell["outputs"] if not _is_transient(o)]
         cell["outputs"] = [o for o in outputs if for_lab or o.get("name") != "stderr"]
         cell.metadata |= {"place": f"cell-{number}", "look": "results", "listed": with_code}
-    shown = [c for c in page.cells if for_lab or "lab" not in _tags(c)]
-    shown = [c for c in shown if c.get("outputs") != []]
+    shown = [c for c in page.cells if c.get("outputs") != [] and (for_lab or "lab" not in _tags(c))]
     places = {c.metadata.get("place") for c in shown}
     listing = [(c.metadata.place, c.source) for c in coded if with_code and c.source.strip()]
     page.metadata = {"title": title, "up": up, "listing": listing,
@@ -82,7 +83,7 @@ def to_html(
             f"{title} would load {len(loads)} things from the network, first {loads[0]}. "
             "Embed them, or show a static picture instead."
         )
-    return html
+    return FRAME.sub(lambda found: f'{found[1]}"{_packed(unescape(found[3]))}"', html)
 
 
 def _tags(cell: Any) -> list[str]:
@@ -166,6 +167,8 @@ def _structured(html: str) -> str:
 
 def _frame(table: Any, soup: Any) -> None:
     """Name a table's heads, let a keyboard scroll it, fold it where it is long beside a picture."""
+    for cell in table.select("td, th"):
+        del cell["class"]  # its row and column, which no style asks for
     for cell in table.select("th"):
         cell["scope"] = "col" if cell.find_parent("thead") else "row"
         if not cell.get_text(strip=True):  # of a row without a name
@@ -185,11 +188,10 @@ def _frame(table: Any, soup: Any) -> None:
 
 def _is_beside_picture(table: Any) -> bool:
     """Whether a picture shares its chapter; what leads a page, or is folded already, stays."""
-    if table.find_parent(class_="lead") or table.find_parent("details"):
-        return False
+    stays = table.find_parent(class_="lead") or table.find_parent("details")
     chapter = table.find_previous("h2")
     near = filter(None, (table.find_previous("img"), table.find_next("img")))
-    return any(picture.find_previous("h2") is chapter for picture in near)
+    return not stays and any(picture.find_previous("h2") is chapter for picture in near)
 
 
 # What a page would load from elsewhere.
@@ -251,9 +253,8 @@ def _loads_of(tag: Any) -> list[str]:
 
 def _is_transient(output: dict) -> bool:
     """Whether an output means something only while the notebook runs: a widget, a progress bar."""
-    if WIDGET_VIEW in output.get("data", {}):
-        return True
-    return output.get("name") == "stderr" and "%|" in "".join(output.get("text", ""))
+    is_bar = output.get("name") == "stderr" and "%|" in "".join(output.get("text", ""))
+    return is_bar or WIDGET_VIEW in output.get("data", {})
 
 
 # Around the pages: lists of them, and paper.
@@ -271,10 +272,8 @@ def list_page(path: Path, *, title: str, cards: Iterable[Mapping[str, Any]], **p
 def card(page: Path, *, title: str, href: str, lines: Iterable[str]) -> dict[str, Any]:
     """A page's entry in a list: its first picture made small, title and lines under it."""
     first = PICTURE.search(page.read_text(encoding="utf-8")) if page.is_file() else None
-    picture, alt = ("", "")
-    if first:
-        small = _webp(first[3], wide_px=THUMBNAIL_PX)
-        picture, alt = f"data:image/webp;base64,{small}", unescape(first[2])
+    small = _webp(first[3], wide_px=THUMBNAIL_PX) if first else ""
+    picture, alt = (f"data:image/webp;base64,{small}", unescape(first[2])) if first else ("", "")
     return {"title": title, "href": href, "lines": [*lines], "picture": picture, "alt": alt}
 
 
@@ -294,6 +293,12 @@ def _webp(picture: str, *, wide_px: int | None = None) -> str:
     packed = io.BytesIO()
     whole.save(packed, "WEBP", lossless=True, method=1)  # more method gains 1 %, and costs seconds
     return base64.b64encode(packed.getvalue()).decode()
+
+
+def _packed(frame: str) -> str:
+    """An interactive view in a third of its bytes, which browsers since 2023 unpack."""
+    packed = base64.b64encode(gzip.compress(frame.encode(), mtime=0)).decode()
+    return escape((TEMPLATES / "packed.html.j2").read_text("utf-8").replace("PAGE", packed))
 
 
 def to_pdf(page: str | Path) -> Path:
