@@ -1,7 +1,9 @@
 """DEEPSOIL on one thread of a CPU: inference, a training step and maps against eager float32.
 
 Seconds are those of the processor, so that other work on the machine counts little. ``--compile``
-adds torch.compile, which takes minutes before the first call. Maps of 1, 4 and 16 extents are made
+adds torch.compile, which takes minutes before the first call; ``--int8`` static quantisation (all
+of the network is convolutions, for which torch has no dynamic one). ``--network`` stops after the
+network alone. Maps of 1, 4 and 16 extents are made
 each in a process of its own (``--extents N``); their layers are drawn by the synthetic world once
 and repeated over the tiles of cubes, since the door is what is timed.
 """
@@ -18,13 +20,14 @@ import time
 import pandas as pd
 import torch
 from torch import nn
+from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
 
 from soilkit import grids
 from soilkit.export import cubes
 from soilkit.export.archives import open_archive
 from soilkit.models import deepsoil, inference, maps, training
 from soilkit.models.deepsoil import field_maps
-from soilkit.models.deepsoil.network import step_by
+from soilkit.models.deepsoil.network import N_LOW_LEVEL, step_by
 
 TILES, ROUNDS, WARM_STEPS = 8, 3, 6
 INFERENCE_REQUIRED, TRAINING_REQUIRED, MAE_ALLOWED, RENDER_ALLOWED_S = 4.0, 2.5, 0.01, 3.0
@@ -88,6 +91,33 @@ class Half(nn.Module):
         return self.model(inputs.to(torch.bfloat16)).float()
 
 
+class Bare(nn.Module):
+    """A folded model's layers without its checks, which cannot be traced."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.down, self.up, self.last = model.down, model.up, model.last
+
+    def forward(self, inputs):
+        deep, kept = inputs, []
+        for block in self.down:
+            deep = block(deep)
+            kept.append(deep)
+        for block, skip in zip(self.up, (*kept[-2::-1], None), strict=True):
+            deep = block(deep)
+            deep = deep if skip is None else torch.cat([deep, skip], dim=1)
+        return self.last(torch.cat([deep, inputs[:, :N_LOW_LEVEL]], dim=1))[:, 0]
+
+
+def in_int8(model, inputs):
+    """A folded model with weights and maps in eight bits, their ranges those of ``inputs``."""
+    mapping = get_default_qconfig_mapping("x86")
+    watched = quantize_fx.prepare_fx(Bare(copy.deepcopy(model)).eval(), mapping, (inputs,))
+    with torch.inference_mode():
+        watched(inputs)
+    return quantize_fx.convert_fx(watched)
+
+
 def predicting(tiles):
     """One line a rival: prediction, its ratio to eager float32 and how far its MAE moves."""
     torch.manual_seed(0)
@@ -108,6 +138,8 @@ def predicting(tiles):
         rivals.pop("the same in bfloat16")
     if "--compile" in sys.argv:
         rivals["folded, channels last, compiled"] = torch.compile(fast, dynamic=False), wide
+    if "--int8" in sys.argv:
+        rivals["folded, int8"] = in_int8(short, tiles["inputs"]), wide
     with torch.inference_mode():
         seconds = processor_seconds({n: lambda m=m, x=x: m(x) for n, (m, x) in rivals.items()})
         maes = {n: float((m(x) - tiles["target"]).abs().mean()) for n, (m, x) in rivals.items()}
@@ -263,6 +295,8 @@ def main():
     tiles = batch()
     eager_s = predicting(tiles)
     learning(tiles)
+    if "--network" in sys.argv:
+        return
     rendering()
     mapping(eager_s)
 

@@ -289,7 +289,7 @@ def wide_of(values, like):
 
 
 def scores_of(rows, answers, place):
-    """Means over stations with intervals, and differences to the first model, on the same rows."""
+    """Means over stations with intervals, and differences to trees and to the MSE, row by row."""
     samples = pd.DataFrame({
         "sample_id": rows["station"].astype(str) + rows["time"].dt.strftime("_%Y%m%d"),
         "sensor_id": rows["station"].astype(str), "station_id": rows["station"].astype(str),
@@ -307,12 +307,13 @@ def scores_of(rows, answers, place):
             values = wide[name].loc[metric].dropna()
             lines.append({"model": name, "against": "", "metric": metric,
                           **intervals.mean_of_means(values, values.index)})  # fmt: skip
-    first = next(iter(answers))
-    for name in list(answers)[1:]:
-        for metric in by:
-            less = (wide[name] - wide[first]).loc[metric].dropna()
-            lines.append({"model": name, "against": first, "metric": metric,
-                          **intervals.mean_of_means(less, less.index)})  # fmt: skip
+    names = list(answers)
+    for first in (names[0], "U-Net, MSE"):  # what comes after each is set against it
+        for name in names[names.index(first) + 1 :]:
+            for metric in by:
+                less = (wide[name] - wide[first]).loc[metric].dropna()
+                lines.append({"model": name, "against": first, "metric": metric,
+                              **intervals.mean_of_means(less, less.index)})  # fmt: skip
     for name, values in answers.items():
         error = values - rows["soil_moisture_m3_m3"].to_numpy()
         lines.append({"model": name, "against": "", "metric": "pooled rmse_m3_m3",

@@ -479,11 +479,14 @@ def fill_values(folder: Path) -> list[dict[str, Any]]:
 
 KEYS = ["variant", "n_places", "split", "part", "measure"]
 PAIRED = ["part", "measure", "seed", "block"]
-TREES = {"MSE": "trees", "MSE, probes alone": "trees, probes alone"}
+BESIDE = {  # what a variant is set against beside the MSE
+    "MSE": "trees", "MSE, probes alone": "trees, probes alone",
+    "suction, true soil": "suction, one soil", "suction, mapped soil": "suction, one soil",
+}  # fmt: skip
 
 
 def write(study: Study, out: Path) -> None:
-    """The errors of all trials, and how they differ from the MSE's and from those of trees."""
+    """The errors of all trials, and how they differ from the MSE's and from another's."""
     read_rows = [study.rows.read(job.key) for job in study.jobs]
     told = [row for row in read_rows if row and row["status"] == OK]
     plain = {"n_places": 0, "split": "blocks"}
@@ -498,7 +501,7 @@ def write(study: Study, out: Path) -> None:
         if about["split"] != "blocks":
             continue
         others = {"MSE": ("MSE", 0, "blocks")}
-        if name := TREES.get(about["variant"]):
+        if name := BESIDE.get(about["variant"]):
             others[name] = (name, about["n_places"], "blocks")
         for words, key in others.items():
             if key in by_kind and key != names[:3]:
