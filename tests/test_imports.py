@@ -1,12 +1,16 @@
 """What a browser's kernel lacks is imported where it is used, and no metric loads a model."""
 
 import ast
+import runpy
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ABSENT = ("isal", "ismn", "rasterio")
@@ -34,11 +38,11 @@ LIGHT_NOTEBOOKS = (
 
 REFUSE = """
 import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {absent!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
+from importlib.machinery import PathFinder
+find, absent = PathFinder.find_spec, {absent!r}
+def find_spec(name, *where):
+    return None if name.partition(".")[0] in absent else find(name, *where)
+PathFinder.find_spec = find_spec
 """
 
 
@@ -90,6 +94,29 @@ def test_a_light_notebook_runs_with_what_a_browser_has(name, tmp_path):
     code = "\n".join(["import matplotlib", "matplotlib.use('agg')", cells[0], small, *cells[1:]])
     load(code, absent=NOT_IN_A_BROWSER)
     assert (tmp_path / "results" / name / "stamp.yaml").exists()
+
+
+def with_needs(names):
+    """Distributions and all that they ask for without an extra."""
+    known, todo = set(), {*map(canonicalize_name, names)}
+    while todo:
+        name = todo.pop()
+        known.add(name)
+        needs = map(Requirement, metadata.requires(name) or [])
+        asked = [n.name for n in needs if not n.marker or n.marker.evaluate({"extra": ""})]
+        todo |= {*map(canonicalize_name, asked)} - known
+    return known
+
+
+def test_what_lite_installs_is_enough_for_the_imports_of_its_notebooks():
+    """A package that its list forgets stops a browser's first cell, wherever it is installed."""
+    lite = runpy.run_path(str(NOTEBOOKS.parent / "docs" / "lite.py"))
+    known = with_needs(lite["PACKAGES"]) | {"soilkit", *with_needs(["ipython"])}
+    owners = metadata.packages_distributions().items()
+    absent = [top for top, names in owners if not known & {*map(canonicalize_name, names)}]
+    paths = [NOTEBOOKS / f"{name}.ipynb" for name in lite["NOTEBOOKS"]]
+    cells = [c.source for p in paths for c in nbformat.read(p, 4).cells if c.cell_type == "code"]
+    load("\n".join(line for cell in cells for line in imports_of(cell)), absent=tuple(absent))
 
 
 def test_no_first_cell_waits_for_what_a_later_cell_may_need():
