@@ -391,9 +391,9 @@ MAPS = Book(
     (Section("42_real_ground", {"map_every_days": 5}),),
     needs="kings_creek",
 )
-BOOKS = (
-    SYNTHETIC, US_10DAY, CONVLSTM, DEEPSOIL, DAILY, MAPS, TABULAR_SYNTHETIC, XCEPTION_FUSION,
-    COMPOSITE,
+BOOKS = (  # the longest first
+    SYNTHETIC, US_10DAY, DEEPSOIL, TABULAR_SYNTHETIC, CONVLSTM, MAPS, COMPOSITE, DAILY,
+    XCEPTION_FUSION,
 )  # fmt: skip
 
 
