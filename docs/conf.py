@@ -82,18 +82,18 @@ def entry(stem):
 
 
 def with_outputs(stem, stored):
-    """The executed notebook, less its widgets; as stored where it was not run since it changed."""
-    if not made(stem).is_file():
+    """A notebook with its run's outputs, less widgets; as stored where its code changed since."""
+    run = nbformat.read(made(stem), 4).cells if made(stem).is_file() else []
+    given = [c for c in run if "injected-parameters" in c.metadata.get("tags", [])]
+    run = [c for c in run if c.cell_type == "code" and c not in given]
+    notebook = nbformat.reads(stored, 4)
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    if [c.source for c in run] != [c.source for c in code]:
         return stored
-    notebook = nbformat.read(made(stem), 4)
-    given = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    run = [cell.source for cell in notebook.cells if cell not in given]
-    if run != [cell.source for cell in nbformat.reads(stored, 4).cells]:
-        return stored
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if WIDGET_VIEW not in o.get("data", {})]
+    for cell, done in zip(code, run, strict=True):
+        cell.outputs = [o for o in done.outputs if WIDGET_VIEW not in o.get("data", {})]
     for cell in given:
         cell.source = PLACE.sub(r'".../\1"', cell.source)
+    first = notebook.cells.index(code[0])
+    notebook.cells[first + 1 : first + 1] = given
     return nbformat.writes(notebook)
