@@ -1,14 +1,15 @@
 """``python -m tests.benchmarks.deepsoil_study reports/deepsoil``: what DEEPSOIL leaves open.
 
-Synthetic throughout. Eighty places, four in each of twenty blocks of two degrees, five days of
-2019; the probe of a place reads the world's truth at its point with an offset of its own. Each of
-five seeds hides four other blocks, so that together all are unseen once; errors are paired by
-block. All networks take as many steps, of squares of 32 pixels about the probes, and are asked
-square by square: asked for whole tiles, what they saw of their squares' edges misleads them. What a
-constant and trees on single pixels make of the same tiles stands beside them, since differences
-between networks that know no more than a constant say nothing. Rows are kept one a trial in the
-working folder (``--work``) and never made twice: start it again to go on, ``--only`` and
-``--seeds`` choose what is made now, and the tables hold all that stands.
+Synthetic throughout. Eighty places, four in each of twenty blocks of two degrees, and up to 240
+more that only teach, five days of 2019; the probe of a place reads the world's truth at its point
+with an offset of its own. Each of five seeds hides four other blocks, so that together all are
+unseen once; errors are paired by block. All networks take as many steps, of squares of 32 pixels
+about the probes, and are asked square by square: asked for whole tiles, what they saw of their
+squares' edges misleads them. What a constant and trees on single pixels make of the same tiles
+stands beside them, since differences between networks that know no more than a constant say
+nothing. Rows are kept one a trial in the working folder (``--work``) and never made twice: start it
+again to go on, ``--only`` and ``--seeds`` choose what is made now, and the tables hold all that
+stands.
 """
 
 import sys
@@ -37,6 +38,7 @@ from tests.benchmarks.trials import Job, Rows, carry_out, command_line, key_of, 
 
 WEST, SOUTH, SIZE_DEG, ACROSS, UP = -103.0, 34.0, 2.0, 5, 4  # blocks
 PER_BLOCK, N_SEEDS = 4, 5
+N_PLACES = ACROSS * UP * PER_BLOCK
 DAYS = ("2019-04-12", "2019-05-20", "2019-06-24", "2019-08-01", "2019-09-10")
 OFFSET_M3_M3, NOISE_M3_M3 = 0.03, 0.005  # Seyfried (2004)
 CROP_PX, TILE_PX = 32, extents.TILE_PX
@@ -46,26 +48,32 @@ PIXEL_M = field_maps.QuadkeyTiles.cell_m
 # ---- places --------------------------------------------------------------------------------------
 
 
-def places() -> pd.DataFrame:
-    """Station, longitude, latitude and block of two degrees."""
-    rng = np.random.default_rng(20)
+def places(rounds: int = 1) -> pd.DataFrame:
+    """Station, longitude, latitude and block of two degrees; four places a block in each round."""
     rows = []
-    for k in range(ACROSS * UP * PER_BLOCK):
-        block = k // PER_BLOCK
+    for k in range(rounds * N_PLACES):
+        if k % N_PLACES == 0:
+            rng = np.random.default_rng([20, k // N_PLACES] if k else 20)
+        block = k % N_PLACES // PER_BLOCK
         x, y = rng.uniform(0.1, 1.9, 2) + SIZE_DEG * np.array([block % ACROSS, block // ACROSS])
-        rows.append({"station_id": f"S{k:03d}", "longitude": WEST + x, "latitude": SOUTH + y})
-    table = pd.DataFrame(rows)
-    return table.assign(block=np.arange(len(table)) // PER_BLOCK)
+        at = {"longitude": WEST + x, "latitude": SOUTH + y}
+        rows.append({"station_id": f"S{k:03d}", **at, "block": block})
+    return pd.DataFrame(rows)
 
 
-def render(folder: Path) -> list[Path]:
+def is_asked(table: pd.DataFrame) -> np.ndarray:
+    """The rows of places of the first round; those of later ones only teach."""
+    return (table["station_id"].str[1:].astype(int) < N_PLACES).to_numpy()
+
+
+def render(folder: Path, rounds: int = 1) -> list[Path]:
     """The tile of each place in a file of its own, where it is not there."""
     archive = archives.open_archive(
         "synthetic", seed=0, n_stations=1, start="2018-12-20", end="2019-09-20"
     )
     times = pd.DatetimeIndex(DAYS) + pd.Timedelta("12h")
     made = []
-    for place in tqdm(list(places().itertuples()), desc="places"):
+    for place in tqdm(list(places(rounds).itertuples()), desc="places"):
         path = folder / "tiles" / f"{place.station_id}.npz"
         made.append(path)
         if not path.exists():
@@ -212,9 +220,9 @@ class Tiles:
 
 
 @lru_cache(1)
-def read(folder: Path) -> Tiles:
+def read(folder: Path, rounds: int = 1) -> Tiles:
     """What ``render`` wrote, of the places that are whole."""
-    table = places()
+    table = places(rounds)
     paths = [folder / "tiles" / f"{name}.npz" for name in table["station_id"]]
     there = np.array([path.exists() for path in paths])
     files = [np.load(path) for path, is_there in zip(paths, there, strict=True) if is_there]
@@ -257,7 +265,8 @@ CLUSTERED = (  # of the MSE; in two parts: first a net of all, then one a cluste
 )  # fmt: skip
 NUMBERS = range(2, 9)  # of clusters, of which silhouettes choose
 BASES = ("constant", "trees", "trees, probes alone")
-COUNTS = (5, 20)  # places that train, beside all of them
+COUNTS, TRAIN_PLACES = (5, 20), 52  # places that train, beside all of the first round
+MORE_COUNTS, MORE_COUNTED = (104, 208), ("MSE", "trees")  # with those of two and four rounds
 COUNTED = ("MSE", "trees", "MSE, probes alone", "trees, probes alone")
 SPLITS, SPLIT = ("random samples", "random extents"), ("MSE", "constant")
 PIXELS = 16  # of a tile that trees learn from
@@ -272,6 +281,7 @@ def labels_of(tiles: Tiles, seed: int, *, n_places: int = 0, split: str = "block
     turn = np.roll(np.random.default_rng(7).permutation(ACROSS * UP), -4 * seed)
     parts = {**dict.fromkeys(turn[:4], "test"), **dict.fromkeys(turn[4:7], "validation")}
     label = table["block"].map(parts).fillna("train").to_numpy(str)
+    label = np.where(is_asked(table) | (label == "train"), label, "")
     rng = np.random.default_rng([7, seed])
     if split == "random samples":
         return rng.permutation(label)
@@ -284,12 +294,17 @@ def labels_of(tiles: Tiles, seed: int, *, n_places: int = 0, split: str = "block
     return label
 
 
+def rounds_of(n_places: int) -> int:
+    """How many rounds of places hold as many that train."""
+    return max(-(-n_places // TRAIN_PLACES), 1)
+
+
 def trial(
     folder: Path, *, variant: str, seed: int, n_places: int = 0, split: str = "blocks"
 ) -> Any:
     """Train and tell errors by part, measure and block."""
     torch.set_num_threads(1)
-    whole = read(folder)
+    whole = read(folder, rounds_of(n_places))
     label = labels_of(whole, seed, n_places=n_places, split=split)
     if variant in BASES:
         answer, about = base(whole, label, variant=variant, seed=seed), {}
@@ -298,7 +313,7 @@ def trial(
     table, errors = whole.tiles, []
     for part in ("train", "test"):
         is_shown = (label == part) & ((part == "test") | (table["day"] == SHOWN_DAY))
-        rows = np.flatnonzero(is_shown)
+        rows = np.flatnonzero(is_shown & is_asked(table))
         for row, moisture in zip(rows, answer(rows), strict=True):
             place = {"part": part, "block": int(table["block"][row])}
             errors += [place | {"measure": m, "error": e} for m, e in _errors(whole, row, moisture)]
@@ -316,7 +331,7 @@ def trained(
     loss, options = VARIANTS.get(variant, (PLAIN, {}))
     learn = np.flatnonzero(label == "train")
     n_steps = EPOCHS * (260 // BATCH)
-    how: dict[str, Any] = {"epochs": max(round(n_steps / max(len(learn) // BATCH, 1)), 1)}
+    how: dict[str, Any] = {"epochs": -(-n_steps // max(len(learn) // BATCH, 1))}  # at least
     about: dict[str, Any] = {}
     whole = replace(whole, **options)
     if "cluster" in variant:
@@ -429,6 +444,7 @@ class Study:
         asked = [{"variant": v} for v in (*BASES, *VARIANTS, *CLUSTERED)]
         asked += [{"variant": v, "split": k} for v in SPLIT for k in SPLITS]
         asked += [{"variant": v, "n_places": n} for v in COUNTED for n in COUNTS]
+        asked += [{"variant": v, "n_places": n} for v in MORE_COUNTED for n in MORE_COUNTS]
         every = [one | {"seed": seed} for seed in range(N_SEEDS) for one in asked]
         how, work = (EPOCHS, BATCH, RATE, "equal steps, by squares"), self.options.work
         return [
@@ -439,7 +455,8 @@ class Study:
     def is_chosen(self, job: Job) -> bool:
         """Whether the command asks for a trial; the tables hold all that were ever run."""
         one, wanted = job.about["definition"], self.options
-        return (not wanted.only or one["variant"] in wanted.only) and (
+        names = {one["variant"], f"{one['variant']}, {one.get('n_places', 0)} places"}
+        return (not wanted.only or not names.isdisjoint(wanted.only)) and (
             wanted.seeds is None or one["seed"] in wanted.seeds
         )
 
@@ -453,8 +470,10 @@ class Study:
 
     def run(self) -> None:
         """Render what is missing, then run what is due."""
-        render(self.options.work)
-        run(self.due(), self.rows, workers=self.options.workers)
+        due = self.due()
+        most = max((job.about["definition"].get("n_places", 0) for job in due), default=0)
+        render(self.options.work, rounds_of(most))
+        run(due, self.rows, workers=self.options.workers)
 
 
 def fill_values(folder: Path) -> list[dict[str, Any]]:
@@ -482,6 +501,7 @@ PAIRED = ["part", "measure", "seed", "block"]
 BESIDE = {  # what a variant is set against beside the MSE
     "MSE": "trees", "MSE, probes alone": "trees, probes alone",
     "suction, true soil": "suction, one soil", "suction, mapped soil": "suction, one soil",
+    "suction of probes": "probes as targets of the MSE",
 }  # fmt: skip
 
 
