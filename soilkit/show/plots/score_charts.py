@@ -43,7 +43,7 @@ def interval_dots(
             axis.axvline(0, color="0.3", linewidth=0.8)
         words = f"difference in {style.label(metric)}" if zero else style.label(metric)
         axis.set_xlabel(words if n == 1 else style.wrapped(words, letters=30))
-        axis.locator_params(axis="x", nbins=5)
+        axis.locator_params(axis="x", nbins=5 if n < 4 else 3)
         style.quiet_grid(axis, "x")
     axes[0].set_yticks(range(len(names)), [style.wrapped(name) for name in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)

@@ -190,8 +190,13 @@ def _is_beside_picture(table: Any) -> bool:
     """Whether a picture shares its chapter; what leads a page, or is folded already, stays."""
     stays = table.find_parent(class_="lead") or table.find_parent("details")
     chapter = table.find_previous("h2")
-    near = filter(None, (table.find_previous("img"), table.find_next("img")))
+    near = filter(None, (table.find_previous(_is_picture), table.find_next(_is_picture)))
     return not stays and any(picture.find_previous("h2") is chapter for picture in near)
+
+
+def _is_picture(tag: Any) -> bool:
+    """A picture, or the word that it stands at the top."""
+    return tag.name == "img" or "moved" in tag.get("class", [])
 
 
 # What a page would load from elsewhere.
