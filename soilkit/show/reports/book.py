@@ -122,9 +122,8 @@ def shelve(reports: Path) -> Path:
         title = next((book.title for book in BOOKS if book.name == name), name)
         scores = index.with_name("scores.csv")
         has_scores = scores.is_file() and scores.stat().st_size > 1
-        best = best_score(read_csv(scores)) if has_scores else ""
-        said = (takeaway(page) for page in sorted(index.parent.glob("[0-9]*.html")))
-        lines = filter(None, [best or next(filter(None, said), ""), _date(index)])
+        best = (has_scores and best_score(read_csv(scores))) or takeaway(index.parent)
+        lines = filter(None, [best, _date(index)])
         cards.append(card(index, title=title, href=f"{name}/index.html", lines=lines))
     for page in sorted(reports.glob("*/*.failed.html")):
         href = f"{page.parent.name}/{page.name}"

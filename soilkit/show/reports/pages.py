@@ -282,9 +282,10 @@ def card(page: Path, *, title: str, href: str, lines: Iterable[str]) -> dict[str
     return {"title": title, "href": href, "lines": [*lines], "picture": picture, "alt": alt}
 
 
-def takeaway(page: Path) -> str:
-    """The first line that a page's takeaway prints, or nothing."""
-    first = TAKEAWAY.search(page.read_text(encoding="utf-8"))
+def takeaway(folder: Path) -> str:
+    """The first line that the first takeaway of a report's pages prints, or nothing."""
+    texts = (page.read_text(encoding="utf-8") for page in sorted(folder.glob("[0-9]*.html")))
+    first = next(filter(None, map(TAKEAWAY.search, texts)), None)
     return unescape(re.sub("<[^>]+>", "", first[1])) if first else ""
 
 

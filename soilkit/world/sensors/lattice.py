@@ -108,10 +108,7 @@ def smooth_points(seeds, place: tuple[np.ndarray, np.ndarray], *, scale_m: float
 
 
 def distinct(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair of integers once, (2, pair) by row, then column, and which of them each point is.
-
-    As ``np.unique`` of the columns of both, many times faster: one number stands for a pair.
-    """
+    """Each pair of integers once, (2, pair) as ``np.unique`` sorts columns, and each point's."""
     code, index = np.unique((rows.astype(np.int64) << 32) + cols + (1 << 31), return_inverse=True)
     return np.stack([code >> 32, (code & 0xFFFFFFFF) - (1 << 31)]), index
 
