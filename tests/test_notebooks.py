@@ -148,7 +148,7 @@ def test_no_output_shows_what_only_a_programmer_reads(built, stem):
 PROSE = {
     "00_start_here": {3}, "01_synthetic_world": {1}, "11_inspect_in_situ": {3},
     "12_read_published_shards": {3}, "13_choose_splits": {3}, "20_train_xception_fusion": {1, 3},
-    "21_deepsoil_30m": {1, 2, 3}, "22_composite_loss_1km": {1, 2, 3}, "23_convlstm_daily": {2, 3},
+    "21_deepsoil_30m": {1, 3}, "22_composite_loss_1km": {2, 3}, "23_convlstm_daily": {2, 3},
     "25_simple_ensembles": {1}, "30_ablate_sources": {2, 3}, "31_evaluate_by_stratum": {3},
     "32_input_size_and_choices": {2, 3}, "33_extra_inputs": {2}, "34_anchors": {2},
     "40_map_a_region": {1}, "41_true_map_error": {3}, "42_real_ground": {2},
@@ -160,7 +160,7 @@ AT_SIZE = {
         "12_read_published_shards": {1}, "13_choose_splits": {1}, "31_evaluate_by_stratum": {2},
         "41_true_map_error": {1, 2},
     },
-    "convlstm": {"23_convlstm_daily": {1}},
+    "convlstm": {"23_convlstm_daily": {1}}, "composite_1km": {"22_composite_loss_1km": {1}},
     "tabular_us_10day": {"24_tabular_baselines": {1, 2}},
     "daily_scan_snotel": {"26_daily_from_weather": {1, 2}},
     "maps": {"42_real_ground": {1, 3}},
