@@ -105,10 +105,8 @@ def _led(cells: list[Any]) -> list[Any]:
         moved = new_output("display_data", {"text/html": MOVED})
         lead.outputs = [*lead.outputs[:at], moved, *lead.outputs[at + len(outputs) :]]
         heads = [new_code_cell(outputs=outputs, metadata={"place": "lead", "look": "lead"})]
-    has_title = any(
-        "<h1" in o.get("data", {}).get("text/html", "") for h in heads for o in h.outputs
-    )
-    heads = [*heads, *top] if has_title else [*top, *heads]
+    texts = [o.get("data", {}).get("text/html", "") for h in heads for o in h.outputs]
+    heads = [*heads, *top] if "<h1" in "".join(texts) else [*top, *heads]
     failed = [(c, o) for c in cells for o in c.get("outputs", []) if o.output_type == "error"]
     for cell, output in failed[:1]:
         place, why = cell.metadata.place, escape(f"{output.ename}: {output.evalue}", markdown=True)
