@@ -46,6 +46,7 @@ def network(world) -> Network:
         sites.longitude.to_numpy(), sites.latitude.to_numpy()
     )
     place = surface.place_at(world.seed, (np.asarray(u_m), np.asarray(v_m)))
+    list(world._cells.parts(place.rows, place.cols))  # all that readings ask, computed together
     ground = place.ground
     texture = np.stack([ground.sand_percent, ground.silt_percent, ground.clay_percent], axis=1)
     sites["elevation_m"] = np.round(ground.elevation_m.astype(float), 1)
