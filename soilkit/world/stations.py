@@ -42,10 +42,9 @@ class Network:
 def network(world) -> Network:
     """Place the stations of a world and their sensors."""
     sites = _sites(world)
-    u_m, v_m = grids.transformer("EPSG:4326", grids.EASE2_CRS).transform(
-        sites.longitude.to_numpy(), sites.latitude.to_numpy()
-    )
-    place = surface.place_at(world.seed, (np.asarray(u_m), np.asarray(v_m)))
+    there = grids.transformer("EPSG:4326", grids.EASE2_CRS)
+    points = there.transform(sites.longitude.to_numpy(), sites.latitude.to_numpy())
+    place = surface.place_at(world.seed, points)
     list(world._cells.parts(place.rows, place.cols))  # all that readings ask, computed together
     ground = place.ground
     texture = np.stack([ground.sand_percent, ground.silt_percent, ground.clay_percent], axis=1)

@@ -194,9 +194,8 @@ def beside_paper(table: pd.DataFrame, *, step: bool = False, title: str = "") ->
         return style.nothing("no trial of this table stands: run make study", title=title)
     names = list(dict.fromkeys(rows["variant"]))
     y = np.arange(len(names))
-    figure, axes = style.panels(
-        2, columns=2, size=(4.2, 0.9 + 0.36 * len(names)), aside=3.6, sharey=True
-    )
+    size = (4.2, 0.9 + 0.36 * len(names))
+    figure, axes = style.panels(2, columns=2, size=size, aside=3.6, sharey=True)
     for axis, metric in zip(axes, METRICS, strict=True):
         one = rows[rows["metric"] == metric].set_index("variant").reindex(names)
         style.dots(axis, one, at=y, value=ours, ends=ends, color=style.COLOURS[0], label=OURS)
@@ -205,6 +204,7 @@ def beside_paper(table: pd.DataFrame, *, step: bool = False, title: str = "") ->
         axis.set_xlabel(f"step in {style.label(metric)}" if step else style.label(metric))
         if step:
             axis.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+        axis.locator_params(axis="x", nbins=6)
         style.quiet_grid(axis, "x")
     axes[0].set_yticks(y, [style.wrapped(n, letters=34) for n in names])
     axes[0].invert_yaxis()
