@@ -43,8 +43,8 @@ SMALL = {
     "12_read_published_shards": {"n_stations": 6, "n_records": 6},
     "20_train_xception_fusion": {"epochs": 1, "batch_size": 16},
     "21_deepsoil_30m": {
-        "n_stations": 6, "dates": ["2019-05-10 12:00", "2019-07-02 12:00"], "epochs": 1,
-        "monthly_epochs": 1, "map_km": 2.0,
+        "n_stations": 5, "dates": ["2019-05-10 12:00", "2019-07-02 12:00"], "epochs": 1,
+        "monthly_epochs": 1, "map_km": 1.0,
     },
     "22_composite_loss_1km": {
         "cells": 8, "dates": ["2018-06-08 18:00", "2018-06-21 18:00"], "n_stations": 40,
