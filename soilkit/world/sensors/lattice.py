@@ -108,7 +108,7 @@ def smooth_points(seeds, place: tuple[np.ndarray, np.ndarray], *, scale_m: float
 
 
 def distinct(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair of integers once, (2, pair) as ``np.unique`` sorts columns, and each point's."""
+    """Each pair of integers (point,) once, (2, pair), sorted, and which of them a point is."""
     code, index = np.unique((rows.astype(np.int64) << 32) + cols + (1 << 31), return_inverse=True)
     return np.stack([code >> 32, (code & 0xFFFFFFFF) - (1 << 31)]), index
 
